@@ -1,0 +1,1 @@
+//! Benchmarks of Recurve: criterion groups and the peers runner.

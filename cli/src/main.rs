@@ -1,0 +1,2 @@
+//! The `recurve` command.
+fn main() {}
