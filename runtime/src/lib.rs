@@ -1,1 +1,22 @@
 //! Recurve.
+#![deny(missing_docs)]
+#![allow(dead_code)]
+
+mod cpu;
+mod dtype;
+mod error;
+mod exec;
+mod graph;
+mod memory;
+mod onnx;
+mod ops;
+mod reference;
+mod tensor;
+pub mod testing;
+
+pub use dtype::{Bool, DType, Element};
+pub use error::{Error, ErrorKind, OpError, Refusal};
+pub use exec::CancelToken;
+pub use graph::{Content, Dim, Fact, TensorFact};
+pub use ops::{Accuracy, Cost};
+pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -1,0 +1,11 @@
+//! The graph: operators in topological order over values, with what is known about each value.
+
+pub(crate) mod dim;
+pub(crate) mod fact;
+mod infer;
+mod model;
+
+pub use dim::Dim;
+pub use fact::{Content, Fact, TensorFact};
+pub(crate) use infer::{infer, merge};
+pub(crate) use model::{Graph, Node, NodeError, ValueId, ValueInfo};

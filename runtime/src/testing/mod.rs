@@ -1,0 +1,12 @@
+//! For test suites and benchmarks: random valid uses of every operator, the reference execution, and the
+//! comparison within an operator's accuracy class.
+
+mod case;
+mod compare;
+mod gen_case;
+mod operator;
+
+pub use case::Case;
+pub use compare::{Mismatch, Tolerance, compare};
+pub use gen_case::Gen;
+pub use operator::{Failure, OperatorInfo, check_operator, operators};
