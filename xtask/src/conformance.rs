@@ -107,7 +107,7 @@ fn generate(workspace: &Workspace, python: &str) -> Result<Index> {
     let interpreter = venv::interpreter(python, &folder.join("venv"), &requirements)?;
     let unfinished = folder.join("suite.unfinished");
     remove_folder(&unfinished)?;
-    process::run(Command::new(interpreter).arg(&script).arg(&unfinished))?;
+    process::run(Command::new(interpreter).args(["-W", "ignore"]).arg(&script).arg(&unfinished))?;
     let index = Index::read(&unfinished)?;
     if index.cases.is_empty() {
         bail!("{SCRIPT} wrote no case");
