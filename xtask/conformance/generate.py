@@ -49,6 +49,8 @@ RANDOM_OPERATORS = {
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     folder = Path(sys.argv[1])
     cases = []
     for case in node_cases.collect_testcases(None):
@@ -56,8 +58,10 @@ def main():
         operator = node_cases._existing_names[case.name.split("_expanded")[0]]
         cases.append(describe(folder, "node", case, write_node_case, domain_name(operator)))
     for group in FILE_GROUPS:
-        cases += [describe(folder, group, case, copy_case, None) for case in load_model_tests(kind=group)]
-    cases += [describe(folder, "light", case, write_light_case, None) for case in load_model_tests(kind="real")]
+        for case in load_model_tests(kind=group):
+            cases.append(describe(folder, group, case, copy_case, None))
+    for case in load_model_tests(kind="real"):
+        cases.append(describe(folder, "light", case, write_light_case, None))
     cases.sort(key=lambda case: case["path"])
     index = {
         "onnx": onnx.__version__,

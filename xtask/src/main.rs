@@ -10,6 +10,8 @@ mod tidy;
 mod venv;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
@@ -39,14 +41,23 @@ enum Task {
     Soak(soak::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let workspace = Workspace::load()?;
-    match arguments.task {
-        Task::Ci(options) => ci::run(&workspace, &options, &arguments.python),
-        Task::Tidy(options) => tidy::run(&workspace, &options),
-        Task::Conformance(options) => conformance::run(&workspace, &options, &arguments.python),
-        Task::Models(options) => models::run(&workspace, &options, &arguments.python),
-        Task::Soak(options) => soak::run(&workspace, &options),
+    match &arguments.task {
+        Task::Ci(options) => ci::run(&workspace, options, &arguments.python),
+        Task::Tidy(options) => tidy::run(&workspace, options),
+        Task::Conformance(options) => conformance::run(&workspace, options, &arguments.python),
+        Task::Models(options) => models::run(&workspace, options, &arguments.python),
+        Task::Soak(options) => soak::run(&workspace, options),
     }
 }

@@ -17,12 +17,14 @@ const NUMBERS: [&str; 4] = ["v2", "v3", "v4", "v5"];
 const ROOMS_OF_PTX: [&str; 2] = ["kernels", "ptx"];
 const DECLARATIONS: [&str; 9] =
     ["fn", "struct", "enum", "trait", "mod", "type", "const", "static", "macro_rules"];
+const PYTHON_DECLARATIONS: [&str; 2] = ["def", "class"];
 
 fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     for file in tree.files().iter().filter(|file| file.is_rust() || file.extension() == "py") {
         let ptx = ROOMS_OF_PTX.contains(&file.room());
         let banned = |part: &str| PRAISE.contains(&part) || (!ptx && NUMBERS.contains(&part));
+        let declarations = if file.is_rust() { &DECLARATIONS[..] } else { &PYTHON_DECLARATIONS };
         let in_name = parts(file.stem()).into_iter().find(|part| banned(part) || part == "new");
         if let Some(part) = in_name {
             let advice = format!("`{part}` in the file's name: name the algorithm");
@@ -30,8 +32,9 @@ fn check(tree: &Tree) -> Vec<Violation> {
         }
         for (line, code) in file.code_lines() {
             for (word, name) in words(code).zip(words(code).skip(1)) {
-                let declared = DECLARATIONS.contains(&word) || (!file.is_rust() && word == "def");
-                if declared && let Some(part) = parts(name).into_iter().find(|part| banned(part)) {
+                if declarations.contains(&word)
+                    && let Some(part) = parts(name).into_iter().find(|part| banned(part))
+                {
                     let advice = format!("`{part}` in `{name}`: name the algorithm");
                     violations.push(Violation::new(&file.path, line, advice));
                 }
