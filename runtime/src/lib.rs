@@ -18,5 +18,6 @@ pub use dtype::{Bool, DType, Element};
 pub use error::{Error, ErrorKind, OpError, Refusal};
 pub use exec::CancelToken;
 pub use graph::{Content, Dim, Fact, TensorFact};
+pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};
