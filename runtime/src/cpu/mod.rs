@@ -1,8 +1,10 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
+pub(crate) mod body;
 mod io;
 mod kernel;
 pub(crate) mod number;
+pub(crate) mod stack;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

@@ -31,7 +31,7 @@ type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
 
 impl Bound {
     /// Runs with one slot per graph output, none of them absent.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         program: &Program,
         inputs: &[ValueRef<'_>],

@@ -4,7 +4,10 @@ pub(crate) mod attributes;
 mod op;
 mod table;
 
+mod r#if;
+mod r#loop;
 mod relu;
+mod scan;
 
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{Op, OpDef, PackSite, Packed};

@@ -2,7 +2,9 @@
 //! It shares nothing with the kernels that it judges.
 
 mod run;
+mod stack;
 mod tensor;
 
 pub(crate) use run::run_graph;
+pub(crate) use stack::stack_slices;
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue};
