@@ -17,6 +17,6 @@ pub mod testing;
 pub use dtype::{Bool, DType, Element};
 pub use error::{Error, ErrorKind, OpError, Refusal};
 pub use exec::CancelToken;
-pub use graph::{Content, Dim, Fact, TensorFact};
+pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use ops::{Accuracy, Cost};
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -2,7 +2,12 @@
 
 mod io;
 mod kernel;
+pub(crate) mod index;
+pub(crate) mod movement;
 pub(crate) mod number;
+pub(crate) mod reshaped;
+pub(crate) mod split;
+pub(crate) mod strided_copy;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

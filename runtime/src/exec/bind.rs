@@ -162,7 +162,10 @@ impl Bound {
             }
             let unknown_form =
                 given.iter().flatten().any(|f| f.tensor().is_none_or(|t| t.known_shape().is_none()));
-            let action = if late_input || unknown_form {
+            let unknown_content = node.op.prepared_from().iter().any(|&i| {
+                given.get(i).copied().flatten().is_some_and(|f| f.tensor().is_none_or(|t| t.as_constant().is_none()))
+            });
+            let action = if late_input || unknown_form || unknown_content {
                 Action::Late
             } else {
                 let site = CpuSite {
@@ -223,7 +226,7 @@ fn folded(
         let t = f.tensor()?;
         match &t.content {
             Content::Constant(c) => Some(c.clone()),
-            Content::Dims(_) => {
+            Content::Dims(_) | Content::Integers(_) => {
                 let values = t.as_i64s()?;
                 let shape = t.known_shape()?;
                 let made = match t.dtype {

@@ -6,6 +6,6 @@ mod infer;
 mod model;
 
 pub use dim::Dim;
-pub use fact::{Content, Fact, TensorFact};
+pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId, ValueInfo};

@@ -100,6 +100,12 @@ pub(crate) trait Op: Debug + Send + Sync {
         None
     }
 
+    /// Inputs whose content must be known when the kernel is prepared (the target of a Reshape, the bounds of
+    /// a Slice). Where it becomes known only during a run, the node is prepared then.
+    fn prepared_from(&self) -> &[usize] {
+        &[]
+    }
+
     /// Whether equal inputs give equal outputs; what does not is never folded.
     fn is_deterministic(&self) -> bool {
         true
