@@ -20,7 +20,7 @@ pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, OpError, Refusal};
 pub use exec::CancelToken;
-pub use graph::{Content, Dim, Fact, TensorFact};
+pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
 pub use session::{Outputs, RunOptions, Session, SessionBuilder, Stream, ValueSpec};

@@ -48,5 +48,7 @@ pub(crate) fn truth_of(value: ValueRef<'_>) -> Result<bool, OpError> {
 
 /// A tensor of a body output that is collected over iterations.
 pub(crate) fn collected(value: Value) -> Result<Tensor, OpError> {
-    value.into_tensor().ok_or_else(|| OpError::value("an output that is collected over iterations is no tensor"))
+    value
+        .into_tensor()
+        .ok_or_else(|| OpError::value("an output that is collected over iterations is no tensor"))
 }

@@ -74,8 +74,7 @@ impl Engine {
     pub(crate) fn default_for(threads: Option<usize>) -> Result<Self, Error> {
         static ENGINES: OnceLock<Mutex<HashMap<usize, Weak<Shared>>>> = OnceLock::new();
         let threads = check_threads(threads)?;
-        let mut engines =
-            ENGINES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engines = ENGINES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = engines.get(&threads).and_then(Weak::upgrade) {
             return Ok(Self(shared));
         }

@@ -62,7 +62,8 @@ impl If {
     }
 
     fn infer_branch(&self, inputs: Facts<'_>, then: bool) -> Result<Vec<Fact>, OpError> {
-        let facts: Vec<Fact> = self.captures(then).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let facts: Vec<Fact> =
+            self.captures(then).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
         self.branch(then).graph.infer_outputs(&facts)
     }
 }
@@ -111,7 +112,8 @@ impl Op for If {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let programs = site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
+        let programs =
+            site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let captures = [self.captures(false), self.captures(true)];
         Ok(Kernel::new(move |io| {
             let then = truth_of(io.value(0)?)?;
@@ -148,7 +150,10 @@ fn case(g: &mut Gen) -> Case {
     let x = g.tensor(DType::F32, &shape);
     let case = Case::new([cond])
         .with("then_branch", bodies::relu_of_capture())
-        .with("else_branch", if g.chance(0.5) { bodies::capture_itself() } else { bodies::constant(g, &[2, 3]) })
+        .with(
+            "else_branch",
+            if g.chance(0.5) { bodies::capture_itself() } else { bodies::constant(g, &[2, 3]) },
+        )
         .input(x.clone());
     // The second branch captures a value of its own, unless it is a constant.
     let captures_twice = case.captures_of("else_branch") == 1;

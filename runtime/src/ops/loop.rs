@@ -145,7 +145,8 @@ pub(super) fn steady_state(
             .iter()
             .zip(&made)
             .map(|(h, m)| {
-                merge(h, m).ok_or_else(|| OpError::shape("a carried value changes its type between iterations"))
+                merge(h, m)
+                    .ok_or_else(|| OpError::shape("a carried value changes its type between iterations"))
             })
             .collect::<Result<_, _>>()?;
         if next == held {
@@ -170,7 +171,9 @@ pub(super) fn stacked_fact(slice: &Fact, count: Dim, axis: usize) -> Result<Fact
             s.insert(axis, count);
             Some(s)
         }
-        Some(s) => return Err(OpError::value(format!("axis {axis} is outside an output of rank {}", s.len() + 1))),
+        Some(s) => {
+            return Err(OpError::value(format!("axis {axis} is outside an output of rank {}", s.len() + 1)));
+        }
         None => None,
     };
     Ok(TensorFact { shape, ..TensorFact::unranked(t.dtype) }.into())
@@ -207,14 +210,17 @@ impl Op for Loop {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let programs = site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
+        let programs =
+            site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (carried, scans, first_capture) = (self.carried(), self.scans(), self.first_capture());
         // What a scan output is when no iteration runs.
         let empty: Vec<(DType, Vec<usize>)> = site.outputs[carried..]
             .iter()
             .map(|f| {
                 let t = f.tensor();
-                let shape = t.and_then(|t| Some(t.shape.as_ref()?.iter().skip(1).map(|d| d.known().unwrap_or(0)).collect()));
+                let shape = t.and_then(|t| {
+                    Some(t.shape.as_ref()?.iter().skip(1).map(|d| d.known().unwrap_or(0)).collect())
+                });
                 (t.map_or(DType::F32, |t| t.dtype), shape.unwrap_or_default())
             })
             .collect();
@@ -223,7 +229,8 @@ impl Op for Loop {
                 Some(m) => m.to_i64s()?.first().copied().unwrap_or(0),
                 None => i64::MAX,
             };
-            let mut go = if io.values().get(1).is_some_and(Option::is_some) { truth_of(io.value(1)?)? } else { true };
+            let mut go =
+                if io.values().get(1).is_some_and(Option::is_some) { truth_of(io.value(1)?)? } else { true };
             let mut state: Vec<Option<Value>> = vec![None; carried];
             let mut slices: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
             let mut trip = 0i64;
@@ -279,9 +286,11 @@ impl Op for Loop {
             None => true,
         };
         let carried = self.carried();
-        let mut state: Vec<RefValue> = (2..2 + carried).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
-        let captures: Vec<RefValue> =
-            (self.first_capture()..inputs.len()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let mut state: Vec<RefValue> =
+            (2..2 + carried).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let captures: Vec<RefValue> = (self.first_capture()..inputs.len())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
         let mut slices: Vec<Vec<RefTensor>> = vec![Vec::new(); self.scans()];
         let mut trip = 0i128;
         while go && trip < limit {

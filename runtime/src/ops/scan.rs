@@ -46,9 +46,11 @@ struct Scan {
 
 fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     let body = spec.body("body")?.ok_or_else(|| OpError::attribute("body", "is missing"))?;
-    let scan_inputs = spec.int("num_scan_inputs")?.ok_or_else(|| OpError::attribute("num_scan_inputs", "is missing"))?;
+    let scan_inputs =
+        spec.int("num_scan_inputs")?.ok_or_else(|| OpError::attribute("num_scan_inputs", "is missing"))?;
     let scan_inputs = usize::try_from(scan_inputs).ok().filter(|&n| n >= 1 && n <= body.formal_inputs);
-    let scan_inputs = scan_inputs.ok_or_else(|| OpError::attribute("num_scan_inputs", "does not fit the body"))?;
+    let scan_inputs =
+        scan_inputs.ok_or_else(|| OpError::attribute("num_scan_inputs", "does not fit the body"))?;
     let batched = spec.opset < 9;
     let states = body.formal_inputs - scan_inputs;
     let outputs = body.graph.outputs.len();
@@ -113,7 +115,12 @@ impl Scan {
     }
 
     /// The form without batch, and the facts of its inputs with the batch axis taken off.
-    fn infer_row(&self, states: Vec<Fact>, scanned: &[Fact], captures: &[Fact]) -> Result<Vec<Fact>, OpError> {
+    fn infer_row(
+        &self,
+        states: Vec<Fact>,
+        scanned: &[Fact],
+        captures: &[Fact],
+    ) -> Result<Vec<Fact>, OpError> {
         let mut length = Dim::Unknown;
         let mut slices = Vec::with_capacity(scanned.len());
         for (fact, &axis) in scanned.iter().zip(&self.input_axes) {
@@ -203,7 +210,9 @@ impl Scan {
                 continue;
             }
             let fact = outputs.get(count + i).and_then(Fact::tensor);
-            let rank = parts.first().map_or_else(|| fact.and_then(TensorFact::rank).unwrap_or(1), |t| t.shape().len() + 1);
+            let rank = parts
+                .first()
+                .map_or_else(|| fact.and_then(TensorFact::rank).unwrap_or(1), |t| t.shape().len() + 1);
             let axis = normal_axis(self.output_axes[i], rank)?;
             let mut empty: Vec<usize> = fact
                 .and_then(|f| Some(f.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(0)).collect()))
@@ -232,10 +241,12 @@ impl Scan {
         let mut outputs: Vec<Vec<Tensor>> = vec![Vec::new(); self.output_axes.len()];
         for row in 0..batch {
             let length = lengths.get(row).and_then(|&l| usize::try_from(l).ok()).filter(|&l| l <= longest);
-            let length = length.ok_or_else(|| OpError::value("a sequence length is outside the sequences"))?;
+            let length =
+                length.ok_or_else(|| OpError::value("a sequence length is outside the sequences"))?;
             let row_of = |view: TensorView<'_>| slice_of(view, 0, row, io);
-            let states =
-                (0..count).map(|i| row_of(io.tensor(first + i)?).map(Value::from)).collect::<Result<Vec<_>, _>>()?;
+            let states = (0..count)
+                .map(|i| row_of(io.tensor(first + i)?).map(Value::from))
+                .collect::<Result<Vec<_>, _>>()?;
             let rows = scanned.iter().map(|v| row_of(*v)).collect::<Result<Vec<_>, _>>()?;
             let views: Vec<TensorView<'_>> = rows.iter().map(Tensor::view).collect();
             let (states, slices) = self.run_row(program, io, states, &views, length)?;
@@ -323,18 +334,22 @@ fn row_fact(fact: &Fact) -> Result<Fact, OpError> {
 impl Op for Scan {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         let (first, count) = (self.first_state(), self.states());
-        let states: Vec<Fact> = (first..first + count).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
-        let scanned: Vec<Fact> =
-            (first + count..self.first_capture()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
-        let captures: Vec<Fact> =
-            (self.first_capture()..inputs.len()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let states: Vec<Fact> =
+            (first..first + count).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
+        let scanned: Vec<Fact> = (first + count..self.first_capture())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
+        let captures: Vec<Fact> = (self.first_capture()..inputs.len())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
         if !self.batched {
             return self.infer_row(states, &scanned, &captures);
         }
         if inputs.has(0) {
             inputs.typed(0, &[DType::I64])?;
         }
-        let batch = scanned.iter().find_map(|f| f.tensor()?.shape.as_ref()?.first().cloned()).unwrap_or(Dim::Unknown);
+        let batch =
+            scanned.iter().find_map(|f| f.tensor()?.shape.as_ref()?.first().cloned()).unwrap_or(Dim::Unknown);
         let rows = |facts: &[Fact]| facts.iter().map(row_fact).collect::<Result<Vec<_>, _>>();
         let made = self.infer_row(rows(&states)?, &rows(&scanned)?, &captures)?;
         made.iter().map(|f| stacked_fact(f, batch.clone(), 0)).collect()
@@ -345,7 +360,8 @@ impl Op for Scan {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let programs = site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
+        let programs =
+            site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (op, outputs) = (self.clone(), site.outputs.to_vec());
         Ok(Kernel::new(move |io| match op.batched {
             true => op.run_batched(&programs.0[0], io),
@@ -358,7 +374,8 @@ impl Op for Scan {
             return Err(OpError::unsupported("Scan of opset 8 in the reference"));
         }
         let count = self.states();
-        let mut states: Vec<RefValue> = (0..count).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let mut states: Vec<RefValue> =
+            (0..count).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
         let scanned: Vec<&RefTensor> =
             (count..self.body.formal_inputs).map(|i| inputs.tensor(i)).collect::<Result<_, _>>()?;
         let axes: Vec<usize> = scanned

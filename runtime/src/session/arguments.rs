@@ -39,14 +39,22 @@ pub(super) fn check(
         let value = value.ok_or_else(|| refuse("input", &spec.name, "is missing"))?;
         let (fact, tensor) = match (&spec.fact, value) {
             (Fact::Tensor(fact), ValueRef::Tensor(tensor)) => (fact, tensor),
-            (Fact::Sequence(_), ValueRef::Sequence(_)) | (Fact::Optional(_), ValueRef::Optional(_)) => continue,
+            (Fact::Sequence(_), ValueRef::Sequence(_)) | (Fact::Optional(_), ValueRef::Optional(_)) => {
+                continue;
+            }
             _ => return Err(refuse("input", &spec.name, "is of another kind: tensor, sequence or optional")),
         };
         if tensor.dtype() != fact.dtype {
-            return Err(refuse("input", &spec.name, format!("is {}; {} is expected", tensor.dtype(), fact.dtype)));
+            return Err(refuse(
+                "input",
+                &spec.name,
+                format!("is {}; {} is expected", tensor.dtype(), fact.dtype),
+            ));
         }
         if let Some(dims) = &fact.shape {
-            let wrong = || refuse("input", &spec.name, format!("has shape {:?}; {dims:?} is expected", tensor.shape()));
+            let wrong = || {
+                refuse("input", &spec.name, format!("has shape {:?}; {dims:?} is expected", tensor.shape()))
+            };
             if dims.len() != tensor.shape().len() {
                 return Err(wrong());
             }
@@ -91,7 +99,11 @@ pub(super) fn check_output(
     let Slot::Fixed { dtype, shape, bytes } = slot else { return Ok(()) };
     if let Some((d, s)) = form {
         if d != *dtype || s != *shape {
-            return Err(refuse("output", &spec.name, format!("is {d} {s:?}; its place is {dtype} {shape:?}")));
+            return Err(refuse(
+                "output",
+                &spec.name,
+                format!("is {d} {s:?}; its place is {dtype} {shape:?}"),
+            ));
         }
     }
     if bytes.as_ptr().align_offset((dtype.bits() / 8).clamp(1, 16)) != 0 {

@@ -60,7 +60,11 @@ impl SessionBuilder {
         self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))
     }
 
-    fn prepare(self, start: Instant, read: impl FnOnce(&Budget) -> Result<Model, Error>) -> Result<Session, Error> {
+    fn prepare(
+        self,
+        start: Instant,
+        read: impl FnOnce(&Budget) -> Result<Model, Error>,
+    ) -> Result<Session, Error> {
         let engine = match (self.engine, self.threads) {
             (Some(_), Some(_)) => {
                 let problem = "is given beside an engine, which has its own".into();
@@ -76,7 +80,8 @@ impl SessionBuilder {
                 .iter()
                 .map(|name| {
                     let at = graph.values.iter().position(|v| *v.name == **name);
-                    at.map(|i| graph.id(i)).ok_or_else(|| refuse("output", name, "is not a value of the model"))
+                    at.map(|i| graph.id(i))
+                        .ok_or_else(|| refuse("output", name, "is not a value of the model"))
                 })
                 .collect::<Result<_, _>>()?;
         }
@@ -95,7 +100,8 @@ impl SessionBuilder {
         let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
         let graph = crate::graph::simplify(graph, &budget).map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
-        let declared: Vec<Fact> = graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
+        let declared: Vec<Fact> =
+            graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
         let inputs = graph
             .inputs

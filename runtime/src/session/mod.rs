@@ -104,7 +104,8 @@ impl Session {
             let mut slots: SmallVec<[Slot<'_>; 4]> = made.iter_mut().map(Slot::Made).collect();
             self.execute(inputs, &mut slots, options)?;
         }
-        let values = made.into_iter().map(|v| v.ok_or_else(|| missing_output("output"))).collect::<Result<_, _>>()?;
+        let values =
+            made.into_iter().map(|v| v.ok_or_else(|| missing_output("output"))).collect::<Result<_, _>>()?;
         Ok(Outputs::new(self.outputs.iter().map(|o| o.name.clone()).collect(), values))
     }
 

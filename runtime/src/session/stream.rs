@@ -79,7 +79,9 @@ impl<'s> Stream<'s> {
 
     /// The state pairs as (output, input).
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.states.iter().map(|s| (&*self.session.outputs[s.output].name, &*self.session.inputs[s.input].name))
+        self.states
+            .iter()
+            .map(|s| (&*self.session.outputs[s.output].name, &*self.session.inputs[s.input].name))
     }
 
     /// Runs one call: the inputs that are not state are given, the outputs that are not state come back.
@@ -144,7 +146,8 @@ impl<'s> Stream<'s> {
         };
         let bound = |symbol: &str| {
             self.session.inputs.iter().find_map(|s| {
-                let at = s.fact.tensor()?.shape.as_ref()?.iter().position(|d| d.as_symbol() == Some(symbol))?;
+                let at =
+                    s.fact.tensor()?.shape.as_ref()?.iter().position(|d| d.as_symbol() == Some(symbol))?;
                 given.iter().find(|(n, _)| *n == &*s.name)?.1.tensor()?.shape().get(at).copied()
             })
         };
@@ -157,7 +160,10 @@ impl<'s> Stream<'s> {
                 .collect()
         });
         let Some(shape) = shape else {
-            return Err(refuse(format!("has shape {:?}, of which not all is known; set its first state", fact.shape)));
+            return Err(refuse(format!(
+                "has shape {:?}, of which not all is known; set its first state",
+                fact.shape
+            )));
         };
         let budget: &Budget = &self.session.budget;
         let bytes = crate::tensor::element_count(&shape).and_then(|n| fact.dtype.bytes(n));
@@ -193,10 +199,23 @@ fn feeds_by_name(output: &str, input: &str) -> bool {
     let prefixed = ["new_", "next_", "out_", "output_"];
     suffixed.iter().any(|s| output.strip_suffix(s) == Some(input))
         || prefixed.iter().any(|p| output.strip_prefix(p) == Some(input))
-        || [("_in", "_out"), ("_input", "_output"), (".in", ".out"), ("0", "n"), ("_0", "_n"), ("_prev", "_next")]
-            .iter()
-            .any(|(i, o)| input.strip_suffix(i).is_some_and(|base| output.strip_suffix(o) == Some(base)))
-        || [("in_", "out_"), ("prev_", "next_"), ("past_", "present_"), ("init_", "final_"), ("initial_", "final_")]
-            .iter()
-            .any(|(i, o)| input.strip_prefix(i).is_some_and(|base| output.strip_prefix(o) == Some(base)))
+        || [
+            ("_in", "_out"),
+            ("_input", "_output"),
+            (".in", ".out"),
+            ("0", "n"),
+            ("_0", "_n"),
+            ("_prev", "_next"),
+        ]
+        .iter()
+        .any(|(i, o)| input.strip_suffix(i).is_some_and(|base| output.strip_suffix(o) == Some(base)))
+        || [
+            ("in_", "out_"),
+            ("prev_", "next_"),
+            ("past_", "present_"),
+            ("init_", "final_"),
+            ("initial_", "final_"),
+        ]
+        .iter()
+        .any(|(i, o)| input.strip_prefix(i).is_some_and(|base| output.strip_prefix(o) == Some(base)))
 }
