@@ -186,8 +186,8 @@ pub(crate) const NUMBERS_AND_BOOL: &[DType] = &[
     DType::Bool,
 ];
 
-/// Numbers, `bool` and text.
-pub(crate) const NUMBERS_BOOL_AND_STRING: &[DType] = &[
+/// Numbers, `bool` and text: what operators take that only move elements.
+pub(crate) const MOVABLE: &[DType] = &[
     DType::F32,
     DType::F64,
     DType::F16,

@@ -10,4 +10,5 @@ mod team;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use program::{BuildContext, Program, fact_of};
+pub(crate) use run::evaluate;
 pub(crate) use team::Team;

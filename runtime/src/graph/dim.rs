@@ -148,6 +148,17 @@ impl Dim {
         Some(Self::of(Poly::normal(terms)))
     }
 
+    /// The symbol, when the extent is one and nothing else.
+    pub fn as_symbol(&self) -> Option<&str> {
+        match self {
+            Self::Expr(p) => match p.0.as_slice() {
+                [(atoms, 1)] if atoms.len() == 1 => Some(&atoms[0]),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The names of the symbols in the expression.
     pub(crate) fn symbols(&self) -> Vec<Arc<str>> {
         match self {

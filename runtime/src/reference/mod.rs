@@ -3,7 +3,9 @@
 
 mod elementwise;
 mod run;
+mod stack;
 mod tensor;
 
 pub(crate) use run::run_graph;
+pub(crate) use stack::stack_slices;
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue};
