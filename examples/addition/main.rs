@@ -33,7 +33,8 @@ fn answer(question: &str) -> Result<String, Error> {
     let tokens = encode(&session, question)?;
 
     // The whole question at once, from a zero state.
-    let hidden = session.inputs()[1].fact.tensor().and_then(|f| f.shape.as_ref()?.last()?.known()).unwrap_or(0);
+    let hidden =
+        session.inputs()[1].fact.tensor().and_then(|f| f.shape.as_ref()?.last()?.known()).unwrap_or(0);
     let zeros = Tensor::new(&[1, 1, hidden], vec![0f32; hidden])?;
     let whole = Tensor::new(&[tokens.len(), 1], tokens.clone())?;
     let outputs = session.run([("question", &whole), ("h", &zeros), ("c", &zeros)])?;

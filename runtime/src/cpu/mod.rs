@@ -1,9 +1,12 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
 pub(crate) mod body;
+pub(crate) mod broadcast;
+pub(crate) mod cast;
 pub(crate) mod index;
 mod io;
 mod kernel;
+pub(crate) mod map;
 pub(crate) mod movement;
 pub(crate) mod number;
 pub(crate) mod reshaped;

@@ -99,6 +99,17 @@ impl Dim {
         Self::of(scaled)
     }
 
+    /// Whether the expression is a sum of products of symbols with positive coefficients, so that it is
+    /// negative for no extents.
+    pub(crate) fn is_sum_of_symbols(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            // An opaque function is written with a parenthesis.
+            Self::Expr(p) => p.0.iter().all(|(atoms, k)| *k > 0 && atoms.iter().all(|a| !a.contains('('))),
+            Self::Unknown => false,
+        }
+    }
+
     /// `⌊self / divisor⌋`; exact where every coefficient is a multiple, opaque otherwise.
     pub(crate) fn floor_div(&self, divisor: usize) -> Self {
         let (Ok(d), Some(p)) = (i64::try_from(divisor), self.poly()) else { return Self::Unknown };
