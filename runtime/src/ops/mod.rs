@@ -4,6 +4,19 @@ pub(crate) mod attributes;
 mod op;
 mod table;
 
+mod gemm;
+mod mat_mul;
+mod reduce_l1;
+mod reduce_l2;
+mod reduce_log_sum;
+mod reduce_log_sum_exp;
+mod reduce_max;
+mod reduce_mean;
+mod reduce_min;
+mod reduce_prod;
+mod reduce_sum;
+mod reduce_sum_square;
+mod reduction;
 mod relu;
 
 pub use op::{Accuracy, Cost};

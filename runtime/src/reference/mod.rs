@@ -5,4 +5,4 @@ mod run;
 mod tensor;
 
 pub(crate) use run::run_graph;
-pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue};
+pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};
