@@ -4,6 +4,8 @@ pub(crate) mod body;
 pub(crate) mod broadcast;
 pub(crate) mod cast;
 pub(crate) mod index;
+pub(crate) mod contraction;
+pub(crate) mod gemm;
 mod io;
 mod kernel;
 pub(crate) mod map;
@@ -13,6 +15,8 @@ pub(crate) mod reshaped;
 pub(crate) mod split;
 pub(crate) mod stack;
 pub(crate) mod strided_copy;
+pub(crate) mod reduce;
+pub(crate) mod tiles;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

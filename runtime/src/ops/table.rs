@@ -72,6 +72,19 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::thresholded_relu::DEF,
     &super::where_::DEF,
     &super::xor::DEF,
+    &super::gemm::DEF,
+    &super::mat_mul::DEF,
+    &super::reduce_l1::DEF,
+    &super::reduce_l2::DEF,
+    &super::reduce_log_sum::DEF,
+    &super::reduce_log_sum_exp::DEF,
+    &super::reduce_max::DEF,
+    &super::reduce_mean::DEF,
+    &super::reduce_min::DEF,
+    &super::reduce_prod::DEF,
+    &super::reduce_sum::DEF,
+    &super::reduce_sum_square::DEF,
+    &super::relu::DEF,
 ];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
