@@ -11,6 +11,7 @@ mod kernel;
 pub(crate) mod map;
 pub(crate) mod movement;
 pub(crate) mod number;
+pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod reshaped;
 pub(crate) mod split;
