@@ -8,5 +8,4 @@ mod tensor;
 
 pub(crate) use run::run_graph;
 pub(crate) use stack::stack_slices;
-pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue};
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};
