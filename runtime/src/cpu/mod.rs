@@ -1,10 +1,12 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
+pub(crate) mod concat_copy;
+pub(crate) mod index;
 mod io;
 mod kernel;
-pub(crate) mod index;
 pub(crate) mod movement;
 pub(crate) mod number;
+pub(crate) mod pad_copy;
 pub(crate) mod reshaped;
 pub(crate) mod split;
 pub(crate) mod strided_copy;

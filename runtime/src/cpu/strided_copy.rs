@@ -193,12 +193,13 @@ mod tests {
         for round in 0..400 {
             let rank = g.size(0, 5);
             let big = round % 20 == 0;
-            let shape: Vec<usize> = (0..rank).map(|_| if big { g.size(1, 24) } else { g.size(1, 6) }).collect();
+            let shape: Vec<usize> =
+                (0..rank).map(|_| if big { g.size(1, 24) } else { g.size(1, 6) }).collect();
             let order = g.permutation(rank);
             let dense = dense_strides(&shape);
             let (mut extents, mut strides, mut offset) = (Vec::new(), Vec::new(), 0);
             for &a in &order {
-                let step = *g.pick(&[1, 1, 1, 2, -1, 0]);
+                let step: isize = *g.pick(&[1, 1, 1, 2, -1, 0]);
                 let extent = if step == 0 { g.size(1, 5) } else { shape[a].div_ceil(step.unsigned_abs()) };
                 extents.push(extent);
                 strides.push(dense[a] * step);

@@ -163,7 +163,11 @@ impl Bound {
             let unknown_form =
                 given.iter().flatten().any(|f| f.tensor().is_none_or(|t| t.known_shape().is_none()));
             let unknown_content = node.op.prepared_from().iter().any(|&i| {
-                given.get(i).copied().flatten().is_some_and(|f| f.tensor().is_none_or(|t| t.as_constant().is_none()))
+                given
+                    .get(i)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|f| f.tensor().is_none_or(|t| t.as_constant().is_none()))
             });
             let action = if late_input || unknown_form || unknown_content {
                 Action::Late

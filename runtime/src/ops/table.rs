@@ -3,7 +3,27 @@
 use super::OpDef;
 
 /// Every operator.
-pub(crate) static OPS: &[&OpDef] = &[&super::relu::DEF];
+pub(crate) static OPS: &[&OpDef] = &[
+    &super::concat::DEF,
+    &super::constant::DEF,
+    &super::constant_of_shape::DEF,
+    &super::expand::DEF,
+    &super::flatten::DEF,
+    &super::gather::DEF,
+    &super::pad::DEF,
+    &super::range::DEF,
+    &super::relu::DEF,
+    &super::reshape::DEF,
+    &super::reverse_sequence::DEF,
+    &super::shape::DEF,
+    &super::size::DEF,
+    &super::slice::DEF,
+    &super::split::DEF,
+    &super::squeeze::DEF,
+    &super::tile::DEF,
+    &super::transpose::DEF,
+    &super::unsqueeze::DEF,
+];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {
