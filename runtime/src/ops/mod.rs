@@ -4,7 +4,14 @@ pub(crate) mod attributes;
 mod op;
 mod table;
 
+mod arg_extreme;
+mod arg_max;
+mod arg_min;
+mod conv;
+mod exponential_norm;
 mod gemm;
+mod hardmax;
+mod log_softmax;
 mod mat_mul;
 mod reduce_l1;
 mod reduce_l2;
@@ -18,6 +25,8 @@ mod reduce_sum;
 mod reduce_sum_square;
 mod reduction;
 mod relu;
+mod softmax;
+pub(crate) mod window;
 
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{Op, OpDef, PackSite, Packed};

@@ -4,7 +4,12 @@ use super::OpDef;
 
 /// Every operator.
 pub(crate) static OPS: &[&OpDef] = &[
+    &super::arg_max::DEF,
+    &super::arg_min::DEF,
+    &super::conv::DEF,
     &super::gemm::DEF,
+    &super::hardmax::DEF,
+    &super::log_softmax::DEF,
     &super::mat_mul::DEF,
     &super::reduce_l1::DEF,
     &super::reduce_l2::DEF,
@@ -17,6 +22,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::reduce_sum::DEF,
     &super::reduce_sum_square::DEF,
     &super::relu::DEF,
+    &super::softmax::DEF,
 ];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
