@@ -48,6 +48,17 @@ mod less;
 mod less_or_equal;
 mod log;
 mod r#loop;
+mod op;
+mod table;
+
+mod arg_extreme;
+mod arg_max;
+mod arg_min;
+mod conv;
+mod exponential_norm;
+mod gemm;
+mod hardmax;
+mod log_softmax;
 mod mat_mul;
 mod max;
 mod mean;
@@ -106,6 +117,8 @@ mod transpose;
 mod unsqueeze;
 mod where_;
 mod xor;
+mod softmax;
+pub(crate) mod window;
 
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{Op, OpDef, PackSite, Packed};

@@ -48,6 +48,12 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::less::DEF,
     &super::less_or_equal::DEF,
     &super::log::DEF,
+    &super::arg_max::DEF,
+    &super::arg_min::DEF,
+    &super::conv::DEF,
+    &super::gemm::DEF,
+    &super::hardmax::DEF,
+    &super::log_softmax::DEF,
     &super::mat_mul::DEF,
     &super::max::DEF,
     &super::mean::DEF,
@@ -102,6 +108,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::unsqueeze::DEF,
     &super::where_::DEF,
     &super::xor::DEF,
+    &super::softmax::DEF,
 ];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
