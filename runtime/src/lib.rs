@@ -19,7 +19,7 @@ pub mod testing;
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, OpError, Refusal};
-pub use exec::CancelToken;
+pub use exec::{CancelToken, NodeTime, NodeTimes};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};

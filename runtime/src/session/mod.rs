@@ -171,7 +171,12 @@ impl Session {
         options: &RunOptions,
     ) -> Result<(), Error> {
         let interrupt = options.interrupt();
-        let context = RunContext { team: &self.engine.0.team, interrupt: &interrupt, budget: &self.budget };
+        let context = RunContext {
+            team: &self.engine.0.team,
+            interrupt: &interrupt,
+            budget: &self.budget,
+            times: options.times(),
+        };
         let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::from_elem(None, self.inputs.len());
         for (name, value) in inputs {
             let index = self.inputs.iter().position(|i| &*i.name == name);
