@@ -2,12 +2,14 @@
 
 mod arguments;
 mod builder;
+mod inspect;
 mod outputs;
 mod run_options;
 mod stream;
 
 pub use arguments::ValueSpec;
 pub use builder::SessionBuilder;
+pub use inspect::{NodeInfo, Parameters};
 pub use outputs::Outputs;
 pub use run_options::RunOptions;
 pub use stream::Stream;
