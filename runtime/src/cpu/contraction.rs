@@ -6,7 +6,7 @@
 
 use super::RunContext;
 use super::gemm::{Blocks, Matrix, MatrixMut, Scalar, multiply};
-use super::number::{Compute, Number};
+use super::number::{Compute, Number, Real};
 use super::tiles::{Lanes, for_each_tile};
 use crate::error::OpError;
 use half::slice::HalfFloatSliceExt;
@@ -80,7 +80,7 @@ macro_rules! half_term {
                 scratch: &mut [u8],
                 finish: &dyn Fn(usize, &mut [f32]),
             ) -> Result<(), OpError> {
-                half_product(out, a, b, scratch, finish, |from, to| from.convert_to_f32_slice(to))
+                half_product(out, a, b, scratch, finish)
             }
             fn largest_block() -> (usize, usize) { (PANEL_DEPTH, PANEL_COLS) }
         }
@@ -106,6 +106,30 @@ macro_rules! integer_term {
     )* };
 }
 
+/// A floating element type, whose products are made in its compute type.
+pub(crate) trait Panel: Term + Real<Compute: Scalar> {
+    /// `from` in the compute type.
+    fn widen(from: &[Self], to: &mut [Self::Compute]);
+}
+
+macro_rules! scalar_panel {
+    ($($t:ty),*) => { $(
+        impl Panel for $t {
+            fn widen(from: &[Self], to: &mut [Self]) { to.copy_from_slice(from); }
+        }
+    )* };
+}
+
+macro_rules! half_panel {
+    ($($t:ty),*) => { $(
+        impl Panel for $t {
+            fn widen(from: &[Self], to: &mut [f32]) { from.convert_to_f32_slice(to); }
+        }
+    )* };
+}
+
+scalar_panel!(f32, f64);
+half_panel!(f16, bf16);
 scalar_term!(f32, f64);
 half_term!(f16, bf16);
 integer_term!(i8, i16, i32, i64, u8, u16, u32, u64);
@@ -212,13 +236,12 @@ fn dot_product<T: Scalar>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matri
 }
 
 /// The product of 16-bit floats: panels of both sides are converted to f32 and multiplied there.
-fn half_product<T: Number<Compute = f32>>(
+fn half_product<T: Panel<Compute = f32>>(
     out: &mut MatrixMut<'_, T>,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     scratch: &mut [u8],
     finish: &dyn Fn(usize, &mut [f32]),
-    convert: impl Fn(&[T], &mut [f32]) + Copy,
 ) -> Result<(), OpError> {
     let (m, n, k) = (out.rows(), out.cols(), a.cols());
     let depth = k.min(PANEL_DEPTH);
@@ -230,8 +253,8 @@ fn half_product<T: Number<Compute = f32>>(
     let mut at = 0;
     while at < k {
         let many = (k - at).min(depth);
-        let a = convert_block(a.block(0..m, at..at + many), panel_a, convert)?;
-        let b = convert_block(b.block(at..at + many, 0..n), panel_b, convert)?;
+        let a = convert_block(a.block(0..m, at..at + many), panel_a)?;
+        let b = convert_block(b.block(at..at + many, 0..n), panel_b)?;
         add_product(&mut sums, a, b, true)?;
         at += many;
     }
@@ -242,19 +265,22 @@ fn half_product<T: Number<Compute = f32>>(
     Ok(())
 }
 
-/// `block` as f32 in `panel`, in its own order of rows and columns where one of them is contiguous.
-pub(crate) fn convert_block<'p, T: Number<Compute = f32>>(
-    block: Matrix<'_, T>,
-    panel: &'p mut [f32],
-    convert: impl Fn(&[T], &mut [f32]),
-) -> Result<Matrix<'p, f32>, OpError> {
+/// `block` in its compute type: itself where that is its own, or else converted into `panel`, in its own
+/// order of rows and columns.
+pub(crate) fn convert_block<'p, T: Panel>(
+    block: Matrix<'p, T>,
+    panel: &'p mut [T::Compute],
+) -> Result<Matrix<'p, T::Compute>, OpError> {
+    if let Some(same) = block.of_type() {
+        return Ok(same);
+    }
     let (rows, cols) = (block.rows(), block.cols());
     let across = block.strides().1 == 1;
     let lines = if across { block } else { block.transposed() };
     let (count, length) = (lines.rows(), lines.cols());
     for (i, line) in panel.chunks_exact_mut(length.max(1)).take(count).enumerate() {
         if lines.strides().1 == 1 {
-            convert(lines.row(i, 0..length), line);
+            T::widen(lines.row(i, 0..length), line);
         } else {
             line.iter_mut().enumerate().for_each(|(j, v)| *v = lines.at(i, j).load());
         }

@@ -5,6 +5,7 @@
 
 use super::number::Float;
 use super::tiles::Pieces;
+use crate::dtype::Element;
 use crate::error::OpError;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -86,6 +87,17 @@ impl<'a, T> Matrix<'a, T> {
         Self { data: &self.data[at..], rows: rows.len(), cols: cols.len(), ..*self }
     }
 
+    /// The same matrix when `U` is `T`.
+    pub(crate) fn of_type<U: Element>(&self) -> Option<Matrix<'a, U>>
+    where
+        T: Element,
+    {
+        let data =
+            if T::DTYPE == U::DTYPE { bytemuck::try_cast_slice(self.data).ok()? } else { return None };
+        let Self { rows, cols, row_stride, col_stride, .. } = *self;
+        Some(Matrix { data, rows, cols, row_stride, col_stride })
+    }
+
     /// Rows and columns exchanged.
     pub(crate) fn transposed(&self) -> Self {
         Self {
@@ -133,6 +145,16 @@ impl<'a, T> MatrixMut<'a, T> {
     /// Number of columns.
     pub(crate) fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The same matrix when `U` is `T`.
+    pub(crate) fn of_type<U: Element>(&mut self) -> Option<MatrixMut<'_, U>>
+    where
+        T: Element,
+    {
+        let same = T::DTYPE == U::DTYPE;
+        let Self { rows, cols, row_stride, .. } = *self;
+        same.then(|| MatrixMut { start: self.start.cast(), rows, cols, row_stride, data: PhantomData })
     }
 
     /// Row `i`.

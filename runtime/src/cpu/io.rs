@@ -2,7 +2,7 @@
 
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
-use crate::exec::{Interrupt, Program, Team};
+use crate::exec::{Interrupt, NodeTimes, Program, Team};
 use crate::graph::NodeError;
 use crate::memory::{Budget, Buffer};
 use crate::tensor::{Tensor, TensorView, Value, ValueRef, element_count};
@@ -17,6 +17,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Where outputs of data-dependent shape are charged.
     pub(crate) budget: &'a Budget,
+    /// Where the time of each node is noted, if anywhere.
+    pub(crate) times: Option<&'a NodeTimes>,
 }
 
 /// The place of one output.

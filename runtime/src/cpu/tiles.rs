@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn every_tile_runs_once_with_its_own_piece() {
         let (team, interrupt, budget) = (Team::new(3, false), Interrupt::default(), Budget::unlimited());
-        let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget };
+        let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
         for len in [0, 1, 7, 100, 1000] {
             let (mut a, mut b) = (vec![0u32; len], vec![0u8; len / 2]);
             let mut scratch = vec![0u8; Lanes::bytes(5, 3)];

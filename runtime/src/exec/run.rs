@@ -14,6 +14,7 @@ use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 /// Tensors of at most this many elements are shown to shape inference when a node is prepared late: shapes,
 /// axes, counts and bounds are smaller.
@@ -106,12 +107,16 @@ impl Bound {
         context: RunContext<'_>,
     ) -> Result<(), NodeError> {
         let graph = &program.graph;
+        // The nodes of a body are part of the node that runs it.
+        let times = context.times;
+        let context = RunContext { times: None, ..context };
         for step in &self.steps {
             let fail = |source| match graph.nodes.get(step.node) {
                 Some(node) => NodeError::new(node, source),
                 None => NodeError { node: graph.name.to_string(), op: "output".into(), source },
             };
             context.interrupt.check().map_err(fail)?;
+            let started = times.map(|_| Instant::now());
             match &step.action {
                 Action::Copy => {
                     self.copy_output(step, step.node - graph.nodes.len(), inputs, slots, state, context)
@@ -126,6 +131,9 @@ impl Bound {
                 Action::Late => self.run_late(program, step, inputs, slots, state, context),
             }
             .map_err(fail)?;
+            if let (Some(times), Some(started), Some(node)) = (times, started, graph.nodes.get(step.node)) {
+                times.add(step.node, node, started.elapsed());
+            }
             for &slot in &step.drops {
                 state.made[slot] = None;
             }

@@ -45,6 +45,10 @@ impl Map for Cast {
         with_entries(fact, &[x], |e| e[0].clone())
     }
 
+    fn keeps(&self, input: DType) -> bool {
+        input == self.to
+    }
+
     fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
         cast(input, self.to)
     }

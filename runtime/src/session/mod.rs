@@ -2,12 +2,14 @@
 
 mod arguments;
 mod builder;
+mod inspect;
 mod outputs;
 mod run_options;
 mod stream;
 
 pub use arguments::ValueSpec;
 pub use builder::SessionBuilder;
+pub use inspect::{NodeInfo, Parameters};
 pub use outputs::Outputs;
 pub use run_options::RunOptions;
 pub use stream::Stream;
@@ -171,7 +173,12 @@ impl Session {
         options: &RunOptions,
     ) -> Result<(), Error> {
         let interrupt = options.interrupt();
-        let context = RunContext { team: &self.engine.0.team, interrupt: &interrupt, budget: &self.budget };
+        let context = RunContext {
+            team: &self.engine.0.team,
+            interrupt: &interrupt,
+            budget: &self.budget,
+            times: options.times(),
+        };
         let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::from_elem(None, self.inputs.len());
         for (name, value) in inputs {
             let index = self.inputs.iter().position(|i| &*i.name == name);

@@ -1,6 +1,6 @@
 //! Options of one run.
 
-use crate::exec::{CancelToken, Interrupt};
+use crate::exec::{CancelToken, Interrupt, NodeTimes};
 use std::time::{Duration, Instant};
 
 /// Options of one run.
@@ -18,6 +18,7 @@ pub struct RunOptions {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     cancel: Option<CancelToken>,
+    times: Option<NodeTimes>,
 }
 
 impl RunOptions {
@@ -37,6 +38,16 @@ impl RunOptions {
     pub fn with_cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = Some(token.clone());
         self
+    }
+
+    /// The time of each node is added to `times`.
+    pub fn with_node_times(mut self, times: &NodeTimes) -> Self {
+        self.times = Some(times.clone());
+        self
+    }
+
+    pub(super) fn times(&self) -> Option<&NodeTimes> {
+        self.times.as_ref()
     }
 
     pub(super) fn interrupt(&self) -> Interrupt {

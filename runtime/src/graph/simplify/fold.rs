@@ -24,7 +24,7 @@ pub(super) fn fold_constants(
     budget: &Budget,
 ) -> Result<bool, NodeError> {
     let (team, interrupt) = (Team::serial(), Interrupt::default());
-    let context = RunContext { team: &team, interrupt: &interrupt, budget };
+    let context = RunContext { team: &team, interrupt: &interrupt, budget, times: None };
     let mut changed = false;
     let mut keep = Vec::with_capacity(graph.nodes.len());
     let nodes = std::mem::take(&mut graph.nodes);
