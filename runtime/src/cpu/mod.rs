@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod movement;
 pub(crate) mod number;
+pub(crate) mod random;
 pub(crate) mod pad_copy;
 pub(crate) mod reduce;
 pub(crate) mod reshaped;
