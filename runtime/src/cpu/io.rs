@@ -2,9 +2,11 @@
 
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
-use crate::exec::{Interrupt, Team};
+use crate::exec::{Interrupt, NodeTimes, Program, Team};
+use crate::graph::NodeError;
 use crate::memory::{Budget, Buffer};
 use crate::tensor::{Tensor, TensorView, Value, ValueRef, element_count};
+use smallvec::SmallVec;
 
 /// What a run shares with all its kernels.
 #[derive(Clone, Copy)]
@@ -15,6 +17,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Where outputs of data-dependent shape are charged.
     pub(crate) budget: &'a Budget,
+    /// Where the time of each node is noted, if anywhere.
+    pub(crate) times: Option<&'a NodeTimes>,
 }
 
 /// The place of one output.
@@ -188,6 +192,17 @@ impl<'a, 'b> Io<'a, 'b> {
         Ok(())
     }
 
+    /// Makes input `input` output `index`.
+    pub(crate) fn hand_on(&mut self, index: usize, input: usize) -> Result<(), OpError> {
+        match self.value(input)? {
+            ValueRef::Tensor(view) => self.copy(index, view),
+            other => {
+                let value = Value::copy_of(other, self.context.budget)?;
+                self.make(index, value)
+            }
+        }
+    }
+
     /// Copies `view` to output `index`.
     pub(crate) fn copy(&mut self, index: usize, view: TensorView<'_>) -> Result<(), OpError> {
         if let Some(text) = view.as_strings() {
@@ -199,6 +214,28 @@ impl<'a, 'b> Io<'a, 'b> {
             self.shaped_bytes(index, view.dtype(), view.shape())?.copy_from_slice(view.bytes());
         }
         Ok(())
+    }
+
+    /// Runs a program whose outputs are this node's outputs `first..`, on `inputs`.
+    pub(crate) fn delegate(
+        &mut self,
+        program: &Program,
+        inputs: &[ValueRef<'_>],
+        first: usize,
+    ) -> Result<(), OpError> {
+        let count = program.graph().outputs.len();
+        // The program makes all its outputs; those that nobody wants go to a place of their own.
+        let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, count);
+        let mut slots: SmallVec<[Slot<'_>; 4]> = SmallVec::new();
+        let mut own = self.outputs.iter_mut().skip(first);
+        for place in &mut dropped {
+            slots.push(match own.next() {
+                Some(Slot::Fixed { dtype, shape, bytes }) => Slot::Fixed { dtype: *dtype, shape, bytes },
+                Some(Slot::Made(value)) => Slot::Made(value),
+                None | Some(Slot::Absent) => Slot::Made(place),
+            });
+        }
+        program.run(inputs, &mut slots, self.context).map_err(NodeError::in_body)
     }
 
     /// The scratch memory, aligned to 64.

@@ -1,6 +1,13 @@
 //! One output slice shared out among threads.
 
+use super::io::RunContext;
+use crate::error::OpError;
 use crate::exec::Team;
+
+/// Elements of one piece of an elementwise loop: small enough to balance, large enough to pay for a hand-over.
+const PIECE: usize = 1 << 14;
+/// Elements between two looks at the deadline.
+const BLOCK: usize = 1 << 22;
 
 struct Start<T>(*mut T);
 
@@ -39,6 +46,24 @@ pub(crate) fn for_each_chunk<T: Send>(
         let piece = unsafe { std::slice::from_raw_parts_mut(start.get().add(from), count) };
         body(i, piece);
     });
+}
+
+/// Calls `body(start, piece)` for pieces of `out` that begin at element `start` and together are `out`, on the
+/// run's threads where that pays, and errs when the run is interrupted.
+pub(crate) fn for_each_piece<T: Send>(
+    context: RunContext<'_>,
+    out: &mut [T],
+    body: impl Fn(usize, &mut [T]) + Sync,
+) -> Result<(), OpError> {
+    if out.len() < 2 * PIECE {
+        body(0, out);
+        return Ok(());
+    }
+    for (block, part) in out.chunks_mut(BLOCK).enumerate() {
+        context.interrupt.check()?;
+        for_each_chunk(context.team, part, PIECE, |i, piece| body(block * BLOCK + i * PIECE, piece));
+    }
+    Ok(())
 }
 
 /// Rows per piece for `rows` rows of `row` elements each: all of them where the work is too small to share,

@@ -8,7 +8,7 @@
 
 use super::arena::{Tenant, assign_offsets};
 use super::program::Program;
-use super::run::{RunState, evaluate_late};
+use super::run::{RunState, evaluate};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -259,7 +259,7 @@ fn folded(
     let values: Vec<Option<Value>> =
         given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant().cloned()).map(Value::from)).collect();
     let refs: Vec<_> = values.iter().map(|v| v.as_ref().map(Value::as_ref)).collect();
-    let made = evaluate_late(program, index, &refs, wanted, context)?;
+    let made = evaluate(&*node.op, program.packed[index].as_ref(), &refs, wanted, context)?;
     Ok(Some(made.into_iter().map(|v| v.and_then(Value::into_tensor)).collect()))
 }
 

@@ -99,6 +99,17 @@ impl Dim {
         Self::of(scaled)
     }
 
+    /// Whether the expression is a sum of products of symbols with positive coefficients, so that it is
+    /// negative for no extents.
+    pub(crate) fn is_sum_of_symbols(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            // An opaque function is written with a parenthesis.
+            Self::Expr(p) => p.0.iter().all(|(atoms, k)| *k > 0 && atoms.iter().all(|a| !a.contains('('))),
+            Self::Unknown => false,
+        }
+    }
+
     /// `⌊self / divisor⌋`; exact where every coefficient is a multiple, opaque otherwise.
     pub(crate) fn floor_div(&self, divisor: usize) -> Self {
         let (Ok(d), Some(p)) = (i64::try_from(divisor), self.poly()) else { return Self::Unknown };
@@ -135,6 +146,17 @@ impl Dim {
             terms.push((a, c.checked_div(*k)?));
         }
         Some(Self::of(Poly::normal(terms)))
+    }
+
+    /// The symbol, when the extent is one and nothing else.
+    pub fn as_symbol(&self) -> Option<&str> {
+        match self {
+            Self::Expr(p) => match p.0.as_slice() {
+                [(atoms, 1)] if atoms.len() == 1 => Some(&atoms[0]),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The names of the symbols in the expression.

@@ -100,6 +100,18 @@ pub(crate) trait Op: Debug + Send + Sync {
         None
     }
 
+    /// Whether output 0 is input 0, bit for bit and in the same shape, and no other output is wanted; such a node
+    /// is taken out.
+    fn is_identity(&self, _inputs: Facts<'_>, _outputs: &[Fact]) -> bool {
+        false
+    }
+
+    /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
+    /// transposes are one.
+    fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Inputs whose content must be known when the kernel is prepared (the target of a Reshape, the bounds of
     /// a Slice). Where it becomes known only during a run, the node is prepared then.
     fn prepared_from(&self) -> &[usize] {

@@ -172,7 +172,7 @@ fn run(def: &'static OpDef, op: &Arc<dyn Op>, case: &Case, threads: usize) -> Re
     let build = BuildContext { budget: &budget, threads, release: &|_| () };
     let program = Program::build(graph, build).map_err(|e| e.source)?;
     let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
-    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget };
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
     let mut made: Vec<Option<Value>> = vec![None; case.outputs];
     let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
     let refs: Vec<ValueRef<'_>> = inputs;
