@@ -52,7 +52,8 @@ const DTYPES: &[DType] = &[
     DType::Bool,
 ];
 
-struct Extreme;
+/// The fold of numbers.
+pub(super) struct Extreme;
 
 impl<T: Number> Fold<T> for Extreme {
     type State = T;
