@@ -7,7 +7,6 @@ use crate::error::OpError;
 use crate::exec::Team;
 use crate::tensor::{Tensor, element_count};
 use smallvec::SmallVec;
-use std::ops::Range;
 
 /// What is moved: an unsigned integer of the element's width, or a string.
 pub(crate) trait Unit: Clone + Default + Send + Sync + 'static {}
@@ -23,11 +22,12 @@ pub(crate) trait Movement {
 pub(crate) fn move_elements(
     movement: &impl Movement,
     io: &mut Io<'_, '_>,
-    inputs: Range<usize>,
+    inputs: &[usize],
     output: usize,
     shape: &[usize],
 ) -> Result<(), OpError> {
-    let dtype = io.tensor(inputs.start)?.dtype();
+    let first = *inputs.first().ok_or_else(|| OpError::internal("a movement of nothing"))?;
+    let dtype = io.tensor(first)?.dtype();
     if dtype == DType::String {
         return move_text(movement, io, inputs, output, shape);
     }
@@ -43,7 +43,7 @@ pub(crate) fn move_elements(
 fn move_units<T: Unit + bytemuck::Pod>(
     movement: &impl Movement,
     io: &mut Io<'_, '_>,
-    inputs: Range<usize>,
+    inputs: &[usize],
     output: usize,
     dtype: DType,
     shape: &[usize],
@@ -52,7 +52,7 @@ fn move_units<T: Unit + bytemuck::Pod>(
         return Ok(());
     }
     let mut from: SmallVec<[&[T]; 8]> = SmallVec::new();
-    for index in inputs {
+    for &index in inputs {
         from.push(match io.optional(index) {
             Some(t) if t.dtype() == dtype => units(t.bytes())?,
             Some(t) => return Err(OpError::DType { index, got: t.dtype() }),
@@ -68,12 +68,12 @@ fn move_units<T: Unit + bytemuck::Pod>(
 fn move_text(
     movement: &impl Movement,
     io: &mut Io<'_, '_>,
-    inputs: Range<usize>,
+    inputs: &[usize],
     output: usize,
     shape: &[usize],
 ) -> Result<(), OpError> {
     let mut from: SmallVec<[&[String]; 8]> = SmallVec::new();
-    for index in inputs {
+    for &index in inputs {
         from.push(match io.optional(index) {
             Some(t) => t.as_strings().ok_or(OpError::DType { index, got: t.dtype() })?,
             None => &[],

@@ -199,7 +199,7 @@ mod tests {
             let dense = dense_strides(&shape);
             let (mut extents, mut strides, mut offset) = (Vec::new(), Vec::new(), 0);
             for &a in &order {
-                let step = *g.pick(&[1, 1, 1, 2, -1, 0]);
+                let step: isize = *g.pick(&[1, 1, 1, 2, -1, 0]);
                 let extent = if step == 0 { g.size(1, 5) } else { shape[a].div_ceil(step.unsigned_abs()) };
                 extents.push(extent);
                 strides.push(dense[a] * step);

@@ -140,10 +140,10 @@ impl Dim {
                 let at = a.iter().position(|x| x == atom)?;
                 a.remove(at);
             }
-            if c % k != 0 {
+            if c.checked_rem(*k)? != 0 {
                 return None;
             }
-            terms.push((a, c / k));
+            terms.push((a, c.checked_div(*k)?));
         }
         Some(Self::of(Poly::normal(terms)))
     }

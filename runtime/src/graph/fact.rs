@@ -113,6 +113,19 @@ impl TensorFact {
         self
     }
 
+    /// With the content of `data`, whose elements it holds in the same order under another shape.
+    pub(crate) fn with_content_of(self, data: &TensorFact) -> Self {
+        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape()) {
+            if let Ok(tensor) = constant.reshaped(&shape) {
+                return self.with_content(Content::Constant(tensor));
+            }
+        }
+        match data.as_integers() {
+            Some(values) => self.with_integers(values),
+            None => self,
+        }
+    }
+
     /// Number of axes, when it is known.
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)

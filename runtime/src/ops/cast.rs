@@ -45,6 +45,10 @@ impl Map for Cast {
         extents_as(x, self.to)
     }
 
+    fn keeps(&self, input: DType) -> bool {
+        input == self.to
+    }
+
     fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
         cast(input, self.to)
     }

@@ -2,10 +2,12 @@
 //! It shares nothing with the kernels that it judges.
 
 mod elementwise;
+mod movement;
 mod run;
 mod stack;
 mod tensor;
 
+pub(crate) use movement::joined;
 pub(crate) use run::run_graph;
 pub(crate) use stack::stack_slices;
-pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue};
+pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};

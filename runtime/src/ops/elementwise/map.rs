@@ -32,6 +32,11 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
         Content::Unknown
     }
 
+    /// Whether the output is the input, bit for bit.
+    fn keeps(&self, _input: DType) -> bool {
+        false
+    }
+
     fn kernel(&self, input: DType) -> Result<Kernel, OpError>;
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError>;
@@ -66,6 +71,10 @@ impl<M: Map> Op for Mapped<M> {
         inputs.expect_count(1, 1)?;
         let x = inputs.typed(0, M::DTYPES)?;
         Ok(vec![same_shape(x, self.0.output(x.dtype)).with_content(self.0.content(x)).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, _: &[Fact]) -> bool {
+        inputs.tensor(0).is_ok_and(|x| self.0.keeps(x.dtype))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
