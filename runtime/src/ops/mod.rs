@@ -120,7 +120,6 @@ mod tile;
 mod transpose;
 mod unsqueeze;
 mod r#where;
-mod where_;
 pub(crate) mod window;
 mod xor;
 
