@@ -17,6 +17,7 @@ pub(crate) mod movement;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
 pub(crate) mod pool;
+pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod reshaped;
 pub(crate) mod softmax;

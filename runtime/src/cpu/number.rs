@@ -118,8 +118,10 @@ macro_rules! float {
             fn highest() -> Self { <$t>::INFINITY }
         }
         impl Float for $t {
-            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh
+            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh
                 floor ceil);
+            // Of the magnitude: the logarithm that it is taken by cancels near −1.
+            fn atanh(self) -> Self { <$t>::atanh(self.abs()).copysign(self) }
             fn erf(self) -> Self { $erf(self) }
             fn powf(self, exponent: Self) -> Self { <$t>::powf(self, exponent) }
             fn round_even(self) -> Self { <$t>::round_ties_even(self) }

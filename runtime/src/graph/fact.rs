@@ -115,10 +115,10 @@ impl TensorFact {
 
     /// With the content of `data`, whose elements it holds in the same order under another shape.
     pub(crate) fn with_content_of(self, data: &TensorFact) -> Self {
-        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape()) {
-            if let Ok(tensor) = constant.reshaped(&shape) {
-                return self.with_content(Content::Constant(tensor));
-            }
+        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape())
+            && let Ok(tensor) = constant.reshaped(&shape)
+        {
+            return self.with_content(Content::Constant(tensor));
         }
         match data.as_integers() {
             Some(values) => self.with_integers(values),

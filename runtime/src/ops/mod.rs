@@ -67,7 +67,7 @@ mod max_pool;
 mod mean;
 mod min;
 mod mish;
-mod mod_;
+mod modulo;
 mod mul;
 mod neg;
 mod not;
@@ -119,7 +119,7 @@ mod thresholded_relu;
 mod tile;
 mod transpose;
 mod unsqueeze;
-mod where_;
+mod r#where;
 pub(crate) mod window;
 mod xor;
 

@@ -64,7 +64,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::mean::DEF,
     &super::min::DEF,
     &super::mish::DEF,
-    &super::mod_::DEF,
+    &super::modulo::DEF,
     &super::mul::DEF,
     &super::neg::DEF,
     &super::not::DEF,
@@ -112,7 +112,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::tile::DEF,
     &super::transpose::DEF,
     &super::unsqueeze::DEF,
-    &super::where_::DEF,
+    &super::r#where::DEF,
     &super::xor::DEF,
 ];
 
