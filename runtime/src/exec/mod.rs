@@ -10,4 +10,4 @@ mod team;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use program::{BuildContext, Program, fact_of};
-pub(crate) use team::Team;
+pub(crate) use team::{Stop, Team};

@@ -4,7 +4,11 @@ pub(crate) mod attributes;
 mod op;
 mod table;
 
+mod gru;
+mod lstm;
+pub(crate) mod recurrence;
 mod relu;
+mod rnn;
 
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{Op, OpDef, PackSite, Packed};

@@ -3,7 +3,8 @@
 use super::OpDef;
 
 /// Every operator.
-pub(crate) static OPS: &[&OpDef] = &[&super::relu::DEF];
+pub(crate) static OPS: &[&OpDef] =
+    &[&super::gru::DEF, &super::lstm::DEF, &super::relu::DEF, &super::rnn::DEF];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {

@@ -4,6 +4,7 @@
 mod case;
 mod compare;
 mod gen_case;
+pub(crate) mod gen_recurrence;
 mod operator;
 
 pub use case::Case;
