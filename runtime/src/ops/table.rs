@@ -115,6 +115,8 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::r#where::DEF,
     &super::xor::DEF,
 ];
+pub(crate) static OPS: &[&OpDef] =
+    &[&super::gru::DEF, &super::lstm::DEF, &super::relu::DEF, &super::rnn::DEF];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {
