@@ -4,7 +4,7 @@
 //! the taps are visited one after the other, each for all positions at which it lies inside.
 
 use super::RunContext;
-use super::number::{Compute, Number};
+use super::number::{Compute, Number, is_nan};
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
@@ -25,6 +25,10 @@ pub(crate) trait Gather<T: Number>: Sync {
     /// With element `x` at `index` of its plane.
     fn add(&self, state: Self::State, x: T, index: usize) -> Self::State;
 }
+
+/// Writes a strip of results: elements of both outputs (empty when not wanted), the states, and the plane, z, y
+/// and first position.
+pub(crate) type Store<'a, T, U, S> = &'a (dyn Fn(&mut [T], &mut [U], &[S], [usize; 4]) + Sync);
 
 /// Positions of a line handled at once.
 const STRIP: usize = 64;
@@ -51,15 +55,14 @@ impl Pool {
         self.spans.iter().fold(1usize, |n, s| n.saturating_mul(s.kernel))
     }
 
-    /// Pools `x` by `gather`; `store` writes a strip: output elements, second output's elements (empty when
-    /// there is none), states, and (plane, z, y, first position).
+    /// Pools `x` by `gather`; `store` writes the results strip by strip.
     pub(crate) fn run<T: Number, U: Send, G: Gather<T>>(
         &self,
         context: RunContext<'_>,
         x: &[T],
         (out, second): (&mut [T], &mut [U]),
         gather: &G,
-        store: &(dyn Fn(&mut [T], &mut [U], &[G::State], [usize; 4]) + Sync),
+        store: Store<'_, T, U, G::State>,
     ) -> Result<(), OpError> {
         let [depth, height, width] = self.spans;
         let (elements, lines, plane) =
@@ -159,7 +162,7 @@ impl<T: Number> Gather<T> for Largest {
         T::lowest()
     }
     fn add(&self, state: T, x: T, _: usize) -> T {
-        if x > state || x != x { x } else { state }
+        if x > state || is_nan(x) { x } else { state }
     }
 }
 
@@ -174,6 +177,6 @@ impl<T: Number> Gather<T> for LargestAt {
     }
     fn add(&self, (most, at): (T, usize), x: T, index: usize) -> (T, usize) {
         // The first tap replaces the empty state even if it is the lowest value; a NaN stays.
-        if x > most || at == usize::MAX || (x != x && most == most) { (x, index) } else { (most, at) }
+        if x > most || at == usize::MAX || (is_nan(x) && !is_nan(most)) { (x, index) } else { (most, at) }
     }
 }

@@ -166,15 +166,12 @@ impl Op for MaxPool {
         let best: Vec<Option<usize>> = windows.iter().map(best).collect();
         // A window in the padding alone has the lowest value, and the place of its plane.
         let lowest = if x.dtype == DType::I8 { -128 } else { 0 };
-        let values = match &x.data {
-            RefData::Float(v) => {
-                let data = best.iter().map(|b| b.map_or(f64::NEG_INFINITY, |b| v[b])).collect();
-                RefTensor::floats(x.dtype, &shape, data)
-            }
-            _ => {
-                let v = x.as_ints()?;
-                RefTensor::ints(x.dtype, &shape, best.iter().map(|b| b.map_or(lowest, |b| v[b])).collect())
-            }
+        let values = if let RefData::Float(v) = &x.data {
+            let data = best.iter().map(|b| b.map_or(f64::NEG_INFINITY, |b| v[b])).collect();
+            RefTensor::floats(x.dtype, &shape, data)
+        } else {
+            let v = x.as_ints()?;
+            RefTensor::ints(x.dtype, &shape, best.iter().map(|b| b.map_or(lowest, |b| v[b])).collect())
         };
         let pooled: usize = shape[2..].iter().product();
         let spatial = &x.shape[2..];
