@@ -208,6 +208,11 @@ half_float!(f16, bf16);
 integer!(i8: signed_abs, i16: signed_abs, i32: signed_abs, i64: signed_abs,
          u8: unsigned_abs, u16: unsigned_abs, u32: unsigned_abs, u64: unsigned_abs);
 
+/// Whether `x` is a NaN, for generic code over all element types.
+pub(crate) fn is_nan<T: PartialOrd + Copy>(x: T) -> bool {
+    x.partial_cmp(&x).is_none()
+}
+
 /// The truth value of a stored byte, for generic code over [`Bool`].
 pub(crate) fn truth(value: Bool) -> bool {
     value.get()

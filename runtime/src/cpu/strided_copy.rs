@@ -117,15 +117,11 @@ fn block<T: Unit>(from: &[T], to: &mut [T], extents: &[usize], strides: &[isize]
     let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, walked.len());
     let (mut source, mut target) = (offset, 0isize);
     loop {
-        match unit {
-            Some(k) => {
-                let size = [extents[k], extents[last]];
-                plane(from, source, strides[last], &mut to[target as usize..], dense[k] as usize, size);
-            }
-            None => {
-                let to = &mut to[target as usize..][..extents[last]];
-                line(from, to, source, strides[last]);
-            }
+        if let Some(k) = unit {
+            let size = [extents[k], extents[last]];
+            plane(from, source, strides[last], &mut to[target as usize..], dense[k] as usize, size);
+        } else {
+            line(from, &mut to[target as usize..][..extents[last]], source, strides[last]);
         }
         // The next index, innermost walked axis first.
         let mut place = walked.len();

@@ -115,10 +115,10 @@ impl TensorFact {
 
     /// With the content of `data`, whose elements it holds in the same order under another shape.
     pub(crate) fn with_content_of(self, data: &TensorFact) -> Self {
-        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape()) {
-            if let Ok(tensor) = constant.reshaped(&shape) {
-                return self.with_content(Content::Constant(tensor));
-            }
+        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape())
+            && let Ok(tensor) = constant.reshaped(&shape)
+        {
+            return self.with_content(Content::Constant(tensor));
         }
         match data.as_integers() {
             Some(values) => self.with_integers(values),
@@ -306,10 +306,11 @@ pub(crate) fn normal_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
 
 /// Axes of `rank`, counted from the end when negative, each at most once.
 pub(crate) fn normal_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut named = vec![false; rank];
     let mut out = Vec::with_capacity(axes.len());
     for &axis in axes {
         let axis_at = normal_axis(axis, rank)?;
-        if out.contains(&axis_at) {
+        if std::mem::replace(&mut named[axis_at], true) {
             return Err(OpError::value(format!("axis {axis} is named twice")));
         }
         out.push(axis_at);

@@ -64,7 +64,7 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 
 impl Pad {
     /// Pads before and after each of `rank` axes.
-    fn sides(&self, pads: &[i64], axes: Option<Vec<i64>>, rank: usize) -> Result<Vec<[i64; 2]>, OpError> {
+    fn sides(pads: &[i64], axes: Option<Vec<i64>>, rank: usize) -> Result<Vec<[i64; 2]>, OpError> {
         let axes = match axes {
             Some(axes) => normal_axes(&axes, rank)?,
             None => (0..rank).collect(),
@@ -102,13 +102,13 @@ impl Op for Pad {
             let mut out = shape.clone();
             match axes {
                 Some(axes) => {
-                    normal_axes(&axes, shape.len())?.into_iter().for_each(|a| out[a] = Dim::Unknown)
+                    normal_axes(&axes, shape.len())?.into_iter().for_each(|a| out[a] = Dim::Unknown);
                 }
                 None => out.fill(Dim::Unknown),
             }
             return Ok(vec![TensorFact::new(x.dtype, out).into()]);
         };
-        let sides = self.sides(&pads, axes, shape.len())?;
+        let sides = Self::sides(&pads, axes, shape.len())?;
         let dims = shape.iter().zip(sides).map(|(dim, [before, after])| match dim {
             Dim::Known(n) => Ok(Dim::Known(PadAxis::new(*n, before, after, self.mode)?.len())),
             dim => Ok(before.checked_add(after).map_or(Dim::Unknown, |sum| dim.affine(1, sum))),
@@ -125,7 +125,7 @@ impl Op for Pad {
         let shape = site.output_shape(0)?;
         let dtype = site.inputs.tensor(0)?.dtype;
         let pads = self.pads.prepared(site.inputs)?.unwrap_or_default();
-        let sides = self.sides(&pads, self.axes.prepared(site.inputs)?, from.len())?;
+        let sides = Self::sides(&pads, self.axes.prepared(site.inputs)?, from.len())?;
         let axes: Vec<PadAxis> = from
             .iter()
             .zip(sides)

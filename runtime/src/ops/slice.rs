@@ -99,10 +99,10 @@ fn shown(value: &Integer) -> String {
 
 /// The elements of a list as integers, unknown ones included where their number is known.
 fn bounds(list: &IntList, inputs: Facts<'_>) -> Result<Option<Vec<Integer>>, OpError> {
-    if let IntList::Input(index) = list {
-        if let Some(values) = inputs.tensor(*index)?.as_integers() {
-            return Ok(Some(values));
-        }
+    if let IntList::Input(index) = list
+        && let Some(values) = inputs.tensor(*index)?.as_integers()
+    {
+        return Ok(Some(values));
     }
     Ok(match list.known(inputs)? {
         KnownInts::Known(values) => Some(values.into_iter().map(Integer::from).collect()),
@@ -112,7 +112,7 @@ fn bounds(list: &IntList, inputs: Facts<'_>) -> Result<Option<Vec<Integer>>, OpE
 }
 
 impl Slice {
-    fn axes(&self, given: Option<Vec<i64>>, count: usize, rank: usize) -> Result<Vec<usize>, OpError> {
+    fn axes(given: Option<Vec<i64>>, count: usize, rank: usize) -> Result<Vec<usize>, OpError> {
         let axes = given.unwrap_or_else(|| (0..count as i64).collect());
         if axes.len() != count {
             return Err(OpError::value(format!("{} axes for {count} bounds", axes.len())));
@@ -128,10 +128,8 @@ impl Op for Slice {
         let (starts, ends) = (bounds(&self.starts, inputs)?, bounds(&self.ends, inputs)?);
         let axes = self.axes.known(inputs)?;
         let steps = self.steps.known(inputs)?;
-        if let KnownInts::Known(steps) = &steps {
-            if steps.contains(&0) {
-                return Err(OpError::value("a step is 0"));
-            }
+        if matches!(&steps, KnownInts::Known(steps) if steps.contains(&0)) {
+            return Err(OpError::value("a step is 0"));
         }
         let Some(shape) = &x.shape else { return Ok(vec![TensorFact::unranked(x.dtype).into()]) };
         let axes = match (axes, &starts) {
@@ -142,7 +140,7 @@ impl Op for Slice {
         let (Some(axes), Some(starts), Some(ends)) = (axes, starts, ends) else {
             return Ok(vec![TensorFact::ranked(x.dtype, shape.len()).into()]);
         };
-        let axes = self.axes(Some(axes), starts.len(), shape.len())?;
+        let axes = Self::axes(Some(axes), starts.len(), shape.len())?;
         let steps = match steps {
             KnownInts::Known(steps) => Some(steps),
             KnownInts::Absent => Some(vec![1; axes.len()]),
@@ -185,7 +183,7 @@ impl Op for Slice {
         let missing = || OpError::internal("bounds are missing");
         let starts = self.starts.prepared(site.inputs)?.ok_or_else(missing)?;
         let ends = self.ends.prepared(site.inputs)?.ok_or_else(missing)?;
-        let axes = self.axes(self.axes.prepared(site.inputs)?, starts.len(), from.len())?;
+        let axes = Self::axes(self.axes.prepared(site.inputs)?, starts.len(), from.len())?;
         let steps = self.steps.prepared(site.inputs)?.unwrap_or_else(|| vec![1; axes.len()]);
         let mut strides = dense_strides(&from);
         let mut offset = 0;

@@ -157,12 +157,11 @@ impl Op for Split {
         let x = inputs.tensor(0)?;
         let axis = if self.axis < 0 { self.axis + x.shape.len() as i64 } else { self.axis } as usize;
         let whole = x.shape[axis];
-        let sizes: Vec<usize> = match self.sizes.reference(inputs)? {
-            Some(sizes) => sizes.iter().map(|&s| s as usize).collect(),
-            None => {
-                let part = whole.div_ceil(self.parts);
-                (0..self.parts).map(|i| whole.saturating_sub(i * part).min(part)).collect()
-            }
+        let sizes: Vec<usize> = if let Some(sizes) = self.sizes.reference(inputs)? {
+            sizes.iter().map(|&s| s as usize).collect()
+        } else {
+            let part = whole.div_ceil(self.parts);
+            (0..self.parts).map(|i| whole.saturating_sub(i * part).min(part)).collect()
         };
         let mut start = 0;
         let mut out = Vec::new();
