@@ -7,8 +7,28 @@ use recurve::testing::Gen;
 
 /// Numbers at which readers and operators go wrong.
 const EDGES: [i64; 22] = [
-    0, 1, -1, 2, 3, 5, 7, 8, 16, 127, 128, 255, 1 << 15, 1 << 31, (1 << 31) - 1, -(1 << 31), 1 << 32, 1 << 40,
-    1 << 62, i64::MAX, i64::MAX - 1, i64::MIN,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    16,
+    127,
+    128,
+    255,
+    1 << 15,
+    1 << 31,
+    (1 << 31) - 1,
+    -(1 << 31),
+    1 << 32,
+    1 << 40,
+    1 << 62,
+    i64::MAX,
+    i64::MAX - 1,
+    i64::MIN,
 ];
 
 /// Mutates models with draws from a seed.
@@ -125,7 +145,8 @@ impl Mutator {
                         };
                     }
                     Value::Fixed32(bytes) => {
-                        let float = *random.pick(&[0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, 1e30, -1e-30]);
+                        let float =
+                            *random.pick(&[0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, 1e30, -1e-30]);
                         *bytes = float.to_le_bytes();
                     }
                     Value::Fixed64(bytes) => *bytes = random.bits().to_le_bytes(),
@@ -170,7 +191,8 @@ mod tests {
     #[test]
     fn mutants_are_the_same_for_the_same_seed_and_differ_otherwise() {
         let nodes = [node("Relu", &["x"], &["y"]).with_ints("axes", &[1, 2])];
-        let original = model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &nodes, &[])).into_bytes();
+        let original =
+            model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &nodes, &[])).into_bytes();
         let mutants: Vec<Vec<u8>> = (0..200).map(|seed| Mutator::new(seed).mutate(&original)).collect();
         let again: Vec<Vec<u8>> = (0..200).map(|seed| Mutator::new(seed).mutate(&original)).collect();
         assert_eq!(mutants, again);

@@ -177,7 +177,12 @@ impl Message {
 }
 
 /// `GraphProto`.
-pub fn graph(inputs: &[Message], outputs: &[Message], nodes: &[Message], initializers: &[Message]) -> Message {
+pub fn graph(
+    inputs: &[Message],
+    outputs: &[Message],
+    nodes: &[Message],
+    initializers: &[Message],
+) -> Message {
     let m = nodes.iter().fold(Message::new(), |m, node| m.message(1, node)).text(2, "graph");
     let m = initializers.iter().fold(m, |m, tensor| m.message(5, tensor));
     let m = inputs.iter().fold(m, |m, info| m.message(11, info));

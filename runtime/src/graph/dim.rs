@@ -92,7 +92,9 @@ impl Dim {
         let Some(poly) = poly else { return Self::Unknown };
         match poly.as_constant() {
             Some(k) => usize::try_from(k).map_or(Self::Unknown, Self::Known),
-            None if poly.0.iter().map(|(atoms, _)| 1 + atoms.len()).sum::<usize>() > MOST_ATOMS => Self::Unknown,
+            None if poly.0.iter().map(|(atoms, _)| 1 + atoms.len()).sum::<usize>() > MOST_ATOMS => {
+                Self::Unknown
+            }
             None => Self::Expr(Arc::new(poly)),
         }
     }

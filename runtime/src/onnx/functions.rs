@@ -3,6 +3,7 @@
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 use crate::error::Error;
 use crate::memory::{Budget, Charge};
+use prost::Message;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -76,7 +77,11 @@ impl<'a> Inliner<'a> {
     }
 
     /// Replaces the calls among `nodes`, whose operator sets are those with index `imports`.
-    pub(super) fn inline<'n>(&mut self, nodes: &'n [NodeProto], imports: usize) -> Result<Inlined<'n>, Error> {
+    pub(super) fn inline<'n>(
+        &mut self,
+        nodes: &'n [NodeProto],
+        imports: usize,
+    ) -> Result<Inlined<'n>, Error> {
         let mut out = Inlined::default();
         for node in nodes {
             self.expand(Cow::Borrowed(node), imports, 0, &mut out)?;
@@ -168,13 +173,16 @@ fn footprint(node: &NodeProto, prefix: usize) -> usize {
     let name = |s: &String| 2 * size_of::<String>() + s.len() + prefix;
     let names = |list: &[String]| list.iter().map(name).sum::<usize>();
     let own = size_of::<NodeProto>() + names(&node.input) + names(&node.output);
-    own + name(&node.name) + node.op_type.len() + node.attribute.iter().map(|a| attribute_footprint(a, prefix)).sum::<usize>()
+    own + name(&node.name)
+        + node.op_type.len()
+        + node.attribute.iter().map(|a| attribute_footprint(a, prefix)).sum::<usize>()
 }
 
 fn attribute_footprint(a: &AttributeProto, prefix: usize) -> usize {
     let tensor = |t: &super::proto::TensorProto| size_of_val(t) + t.encoded_len() * 8 - raw_len(t);
     let lists = a.floats.len() * 4 + a.ints.len() * 8 + a.strings.len() * size_of::<bytes::Bytes>();
-    let values = a.t.as_deref().map_or(0, tensor) + a.tp.as_deref().map_or(0, |t| size_of_val(t) + t.encoded_len() * 8);
+    let values = a.t.as_deref().map_or(0, tensor)
+        + a.tp.as_deref().map_or(0, |t| size_of_val(t) + t.encoded_len() * 8);
     let sparse = a.sparse_tensor.as_deref().map_or(0, |s| size_of_val(s) + s.encoded_len() * 8);
     let body = a.g.as_deref().map_or(0, |g| {
         let infos = (g.input.len() + g.output.len()) * (size_of::<super::proto::ValueInfoProto>() + prefix);

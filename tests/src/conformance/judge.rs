@@ -145,7 +145,8 @@ fn wrong(at: &str, error: &Error) -> Outcome {
 }
 
 fn stage(at: &str, error: &Error) -> String {
-    let late = if error.kind() == ErrorKind::Unsupported { " (refused, but not by name at load)" } else { "" };
+    let late =
+        if error.kind() == ErrorKind::Unsupported { " (refused, but not by name at load)" } else { "" };
     format!("{at}: {}{late}: {}", error.kind().code(), chain(error))
 }
 

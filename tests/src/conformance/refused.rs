@@ -51,10 +51,10 @@ impl RefusedList {
         for verdict in verdicts {
             let Outcome::Refused { operator, reason } = &verdict.outcome else { continue };
             let reason = self.operators.get(operator).map_or(reason, |known| &known.reason);
-            let row = updated.operators.entry(operator.clone()).or_insert_with(|| Refused {
-                reason: reason.clone(),
-                cases: BTreeSet::new(),
-            });
+            let row = updated
+                .operators
+                .entry(operator.clone())
+                .or_insert_with(|| Refused { reason: reason.clone(), cases: BTreeSet::new() });
             row.cases.insert(verdict.case.path.clone());
         }
         updated

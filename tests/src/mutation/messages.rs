@@ -233,9 +233,11 @@ mod tests {
     #[test]
     fn what_is_parsed_is_encoded_again_and_every_field_is_reached() {
         let inner = graph(&[], &[untyped("o")], &[node("Relu", &["x"], &["o"])], &[]);
-        let nodes = [node("If", &["x"], &["y"]).with_graph("then_branch", &inner).with_ints("axes", &[1, -2])];
+        let nodes =
+            [node("If", &["x"], &["y"]).with_graph("then_branch", &inner).with_ints("axes", &[1, -2])];
         let weights = [floats("w", &[2], &[1.0, 2.0]), ints("i", &[1], &[-1])];
-        let bytes = model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &nodes, &weights)).into_bytes();
+        let bytes =
+            model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &nodes, &weights)).into_bytes();
         let mut fields = parse(&bytes, Kind::Model).expect("well-formed");
         assert_eq!(encode(&fields), bytes);
         let n = count(&fields);

@@ -47,7 +47,8 @@ impl Addition {
         let tokens = tokens.to_vec::<i64>().expect("int64 tokens");
         (0..batch)
             .map(|row| {
-                let text: String = (0..time).map(|t| self.vocabulary[tokens[t * batch + row] as usize]).collect();
+                let text: String =
+                    (0..time).map(|t| self.vocabulary[tokens[t * batch + row] as usize]).collect();
                 text.trim_end().to_owned()
             })
             .collect()
@@ -56,7 +57,8 @@ impl Addition {
     fn run(&self, questions: &[&str]) -> Vec<String> {
         let (time, batch) = (questions[0].len(), questions.len());
         let rows: Vec<Vec<char>> = questions.iter().map(|q| q.chars().collect()).collect();
-        let tokens = (0..time).flat_map(|t| rows.iter().map(move |row| row[t])).map(|c| self.token(c)).collect();
+        let tokens =
+            (0..time).flat_map(|t| rows.iter().map(move |row| row[t])).map(|c| self.token(c)).collect();
         let question = Tensor::new(&[time, batch], tokens).expect("a tensor");
         let state = self.state(batch);
         let outputs = self.session.run([("question", &question), ("h", &state), ("c", &state)]);

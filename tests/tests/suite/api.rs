@@ -196,7 +196,12 @@ fn foreign_memory_is_released_once() {
 
 #[test]
 fn an_output_that_is_a_foreign_input_does_not_outlive_it() {
-    let m = model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &[node("Identity", &["x"], &["y"])], &[]));
+    let m = model(&graph(
+        &[fixed("x", code::F32, &[2])],
+        &[untyped("y")],
+        &[node("Identity", &["x"], &["y"])],
+        &[],
+    ));
     let session = limited().load_bytes(m.into_bytes()).expect("loads");
     let released = Arc::new(AtomicUsize::new(0));
     let owned = vec![7f32, 8.0].into_boxed_slice();
@@ -217,10 +222,10 @@ fn an_output_that_is_a_foreign_input_does_not_outlive_it() {
 fn inputs_outputs_and_metadata_are_told() {
     let session = pair();
     let names = |specs: &[recurve::ValueSpec]| specs.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
-    assert_eq!((names(session.inputs()), names(session.outputs())), (
-        vec!["a".to_owned(), "b".to_owned()],
-        vec!["sum".to_owned(), "product".to_owned()],
-    ));
+    assert_eq!(
+        (names(session.inputs()), names(session.outputs())),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["sum".to_owned(), "product".to_owned()],)
+    );
     let fact = session.outputs()[0].fact.tensor().expect("a tensor").clone();
     let shape = fact.shape.expect("a rank");
     assert_eq!((fact.dtype, shape[0].as_symbol(), shape[1].known()), (DType::F32, Some("batch"), Some(3)));
@@ -318,7 +323,9 @@ fn streams_keep_reset_and_replace_their_state() {
 fn stream_pairs_that_do_not_fit() {
     let session = limited().load_bytes(accumulator().into_bytes()).expect("loads");
     session.stream_with(&[("y", "h")]).expect("any output of the same form");
-    for pairs in [&[("ghost", "h")][..], &[("y", "ghost")], &[("y", "h"), ("h_out", "h")], &[("y", "h"), ("y", "x")]] {
+    for pairs in
+        [&[("ghost", "h")][..], &[("y", "ghost")], &[("y", "h"), ("h_out", "h")], &[("y", "h"), ("y", "x")]]
+    {
         let error = session.stream_with(pairs).expect_err("pairs that do not fit");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }

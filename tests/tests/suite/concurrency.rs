@@ -34,7 +34,8 @@ fn output(session: &Session, x: &Tensor) -> Vec<f32> {
 
 #[test]
 fn four_threads_on_one_session() {
-    let session = Session::builder().with_threads(2).load_bytes(perceptron(Extent::Name("rows"))).expect("loads");
+    let session =
+        Session::builder().with_threads(2).load_bytes(perceptron(Extent::Name("rows"))).expect("loads");
     // Shapes come and go, so that bindings are made, found and dropped at the same time.
     let inputs: Vec<Tensor> = (0..40).map(|i| input(1 + i % 13, i)).collect();
     let wanted: Vec<Vec<f32>> = inputs.iter().map(|x| output(&session, x)).collect();
@@ -75,7 +76,8 @@ fn a_run_that_is_cut_off_leaves_the_others_alone() {
     let wanted = output(&steady, &x);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (h, go) = (Tensor::new(&[2], vec![0f32; 2]).expect("a tensor"), Tensor::scalar(Bool::new(true)));
+            let (h, go) =
+                (Tensor::new(&[2], vec![0f32; 2]).expect("a tensor"), Tensor::scalar(Bool::new(true)));
             for _ in 0..5 {
                 let options = RunOptions::default().with_timeout(Duration::from_millis(5));
                 assert!(forever.run_with([("x", &h), ("go", &go)], &options).is_err());
@@ -136,7 +138,8 @@ fn recurrent() -> Message {
 #[test]
 fn bound_runs_of_a_recurrence_allocate_nothing() {
     let engine = Engine::builder().with_threads(1).with_pinning(Pinning::None).build().expect("an engine");
-    let session = Session::builder().with_engine(&engine).load_bytes(recurrent().into_bytes()).expect("loads");
+    let session =
+        Session::builder().with_engine(&engine).load_bytes(recurrent().into_bytes()).expect("loads");
     let x = input(6, 5);
     let wanted = output(&session, &x);
     let data = x.to_vec::<f32>().expect("floats");

@@ -34,7 +34,8 @@ fn load_in_folder(
 fn external_data_that_is_there_is_read() {
     let data: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let bytes = with_weight(&[2], &[("location", "w.bin"), ("offset", "4"), ("length", "8")]);
-    let session = load_in_folder(&bytes, |folder| std::fs::write(folder.join("w.bin"), &data)).expect("loads");
+    let session =
+        load_in_folder(&bytes, |folder| std::fs::write(folder.join("w.bin"), &data)).expect("loads");
     let x = Tensor::new(&[2], vec![10f32, 20.0]).expect("a tensor");
     let y = session.run([("x", &x)]).expect("runs");
     assert_eq!(y.tensor("y").expect("y").to_vec::<f32>(), Some(vec![12.0, 23.0]));
@@ -76,7 +77,8 @@ fn external_data_elsewhere() {
         }
     }
     // A folder, and a model that has no folder.
-    let folder = load_in_folder(&with_weight(&[2], &[("location", "sub")]), |f| std::fs::create_dir(f.join("sub")));
+    let folder =
+        load_in_folder(&with_weight(&[2], &[("location", "sub")]), |f| std::fs::create_dir(f.join("sub")));
     assert_error(&folder.expect_err("a folder"), ErrorKind::Io, &["sub"]);
     let bytes = with_weight(&[2], &[("location", "w.bin")]);
     let error = limited().load_bytes(bytes).expect_err("no folder");
@@ -163,7 +165,8 @@ fn sizes_that_come_with_the_data() {
         let session = load(m).expect("the size is not known yet");
         let x = Tensor::new(&[1], vec![1f32]).expect("a tensor");
         let s = Tensor::new(&[1], size).expect("a tensor");
-        let error = bounded("running", || run(&session, &[("x", &x), ("s", &s)])).expect_err("a hostile size");
+        let error =
+            bounded("running", || run(&session, &[("x", &x), ("s", &s)])).expect_err("a hostile size");
         let kinds = [ErrorKind::MemoryLimit, ErrorKind::InvalidInput];
         assert!(kinds.contains(&error.kind()), "{op}: {error:?}");
         assert_error(&error, error.kind(), &["`blow`", op]);
@@ -260,7 +263,10 @@ fn an_endless_loop_is_cancelled_from_another_thread() {
     assert!(start.elapsed() < SOON / 5, "{:?}", start.elapsed());
     assert!(token.is_cancelled());
     // A token that is cancelled beforehand.
-    assert_eq!(session.run_with([("x", &x()), ("go", &go)], &options).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    assert_eq!(
+        session.run_with([("x", &x()), ("go", &go)], &options).expect_err("cancelled").kind(),
+        ErrorKind::Cancelled
+    );
 }
 
 /// A loop that writes one row per iteration, `count` times.

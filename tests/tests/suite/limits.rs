@@ -80,7 +80,8 @@ fn settings_that_contradict_each_other() {
     for threads in [0, usize::MAX] {
         let error = Engine::builder().with_threads(threads).build().expect_err("no such number");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let error = Session::builder().with_threads(threads).load_bytes(product()).expect_err("no such number");
+        let error =
+            Session::builder().with_threads(threads).load_bytes(product()).expect_err("no such number");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }

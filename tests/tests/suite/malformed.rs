@@ -8,15 +8,14 @@ use recurve_tests::wire::{
 
 /// A small model with most kinds of message in it.
 pub(crate) fn valid() -> Message {
-    let body = |op: &str| {
-        graph(&[], &[untyped("branch")], &[node(op, &["sum"], &["branch"]).named("inner")], &[])
-    };
+    let body =
+        |op: &str| graph(&[], &[untyped("branch")], &[node(op, &["sum"], &["branch"]).named("inner")], &[]);
     let nodes = [
         node("Add", &["x", "w"], &["sum"]).named("add"),
-        node("If", &["flag"], &["y"]).named("if").with_graph("then_branch", &body("Relu")).with_graph(
-            "else_branch",
-            &body("Neg"),
-        ),
+        node("If", &["flag"], &["y"])
+            .named("if")
+            .with_graph("then_branch", &body("Relu"))
+            .with_graph("else_branch", &body("Neg")),
     ];
     let inputs =
         [value("x", code::F32, &[Extent::Name("batch"), Extent::N(4)]), fixed("flag", code::BOOL, &[])];
@@ -69,13 +68,22 @@ fn bytes_that_are_no_model() {
 #[test]
 fn cycles() {
     let two = [node("Relu", &["b"], &["a"]).named("first"), node("Relu", &["a"], &["b"])];
-    refused(unary(&[&two[..], &[node("Add", &["x", "a"], &["y"])]].concat()), ErrorKind::InvalidModel, &["cycle"]);
+    refused(
+        unary(&[&two[..], &[node("Add", &["x", "a"], &["y"])]].concat()),
+        ErrorKind::InvalidModel,
+        &["cycle"],
+    );
     refused(unary(&[node("Relu", &["y"], &["y"])]), ErrorKind::InvalidModel, &["cycle", "y"]);
     // Through a body: the loop's own output, captured inside it.
     let body = graph(&[], &[untyped("o")], &[node("Relu", &["y"], &["o"])], &[]);
-    let conditional = node("If", &["flag"], &["y"]).with_graph("then_branch", &body).with_graph("else_branch", &body);
+    let conditional =
+        node("If", &["flag"], &["y"]).with_graph("then_branch", &body).with_graph("else_branch", &body);
     let inputs = [fixed("flag", code::BOOL, &[])];
-    refused(model(&graph(&inputs, &[untyped("y")], &[conditional], &[])), ErrorKind::InvalidModel, &["cycle", "y"]);
+    refused(
+        model(&graph(&inputs, &[untyped("y")], &[conditional], &[])),
+        ErrorKind::InvalidModel,
+        &["cycle", "y"],
+    );
 }
 
 #[test]
@@ -84,7 +92,11 @@ fn names_given_twice() {
     refused(unary(&[relu(), relu()]), ErrorKind::InvalidModel, &["`y`", "twice"]);
     refused(unary(&[node("Relu", &["x"], &["x"]), relu()]), ErrorKind::InvalidModel, &["`x`", "twice"]);
     let x = || fixed("x", code::F32, &[2]);
-    refused(model(&graph(&[x(), x()], &[untyped("y")], &[relu()], &[])), ErrorKind::InvalidModel, &["`x`", "twice"]);
+    refused(
+        model(&graph(&[x(), x()], &[untyped("y")], &[relu()], &[])),
+        ErrorKind::InvalidModel,
+        &["`x`", "twice"],
+    );
     let w = || floats("w", &[1], &[1.0]);
     refused(
         model(&graph(&[x()], &[untyped("y")], &[relu()], &[w(), w()])),
@@ -101,21 +113,31 @@ fn names_that_nothing_writes() {
     refused(unary(&[add]), ErrorKind::InvalidModel, &["`adder`", "`ghost`"]);
     refused(unary(&[node("Relu", &["x"], &["z"])]), ErrorKind::InvalidModel, &["`y`", "never written"]);
     let body = graph(&[], &[untyped("o")], &[node("Relu", &["ghost"], &["o"]).named("inner")], &[]);
-    let conditional = node("If", &["flag"], &["y"]).with_graph("then_branch", &body).with_graph("else_branch", &body);
+    let conditional =
+        node("If", &["flag"], &["y"]).with_graph("then_branch", &body).with_graph("else_branch", &body);
     let inputs = [fixed("flag", code::BOOL, &[])];
-    refused(model(&graph(&inputs, &[untyped("y")], &[conditional], &[])), ErrorKind::InvalidModel, &["`inner`", "`ghost`"]);
+    refused(
+        model(&graph(&inputs, &[untyped("y")], &[conditional], &[])),
+        ErrorKind::InvalidModel,
+        &["`inner`", "`ghost`"],
+    );
 }
 
 #[test]
 fn attributes_that_no_operator_has() {
     let softmax = node("Softmax", &["x"], &["y"]).named("soft");
-    refused(unary(&[softmax.clone().with_int("colour", 1)]), ErrorKind::Unsupported, &["`soft`", "Softmax", "`colour`"]);
+    refused(
+        unary(&[softmax.clone().with_int("colour", 1)]),
+        ErrorKind::Unsupported,
+        &["`soft`", "Softmax", "`colour`"],
+    );
     refused(unary(&[softmax.with_ints("axis", &[0, 1])]), ErrorKind::Unsupported, &["`soft`", "`axis`"]);
 }
 
 #[test]
 fn operators_that_do_not_exist() {
-    let error = refusals(unary(&[node("Frobnicate", &["x"], &["a"]).named("frob"), node("Relu", &["a"], &["y"])]));
+    let error =
+        refusals(unary(&[node("Frobnicate", &["x"], &["a"]).named("frob"), node("Relu", &["a"], &["y"])]));
     assert_eq!(error.len(), 1);
     assert_eq!((error[0].0.as_str(), error[0].1.as_str(), error[0].2), ("frob", "Frobnicate", 21));
     let error = refusals(unary(&[node("Relu", &["x"], &["y"]).in_domain("com.example").named("other")]));
@@ -200,7 +222,8 @@ fn shapes_that_do_not_fit() {
 fn declared_outputs_that_lie() {
     // What the model declares of an output is not what it computes: refused, or corrected, but never believed.
     let nodes = [node("Relu", &["x"], &["y"]).named("relu")];
-    for declared in [fixed("y", code::F32, &[7]), fixed("y", code::I64, &[2]), fixed("y", code::F32, &[2, 2])] {
+    for declared in [fixed("y", code::F32, &[7]), fixed("y", code::I64, &[2]), fixed("y", code::F32, &[2, 2])]
+    {
         match load(model(&graph(&[fixed("x", code::F32, &[2])], &[declared], &nodes, &[]))) {
             Err(error) => assert_error(&error, ErrorKind::InvalidModel, &["y"]),
             Ok(session) => {
@@ -231,7 +254,11 @@ fn types_that_are_not_run() {
     for code in [code::STRING, code::COMPLEX64, code::F8] {
         let inputs = [fixed("x", code, &[2])];
         let nodes = [node("Relu", &["x"], &["y"]).named("relu")];
-        refused(model(&graph(&inputs, &[untyped("y")], &nodes, &[])), ErrorKind::Unsupported, &["`relu`", "Relu"]);
+        refused(
+            model(&graph(&inputs, &[untyped("y")], &nodes, &[])),
+            ErrorKind::Unsupported,
+            &["`relu`", "Relu"],
+        );
     }
     let map = Message::new().text(1, "x").message(2, &Message::new().message(5, &Message::new().int(1, 7)));
     let nodes = [node("Relu", &["x"], &["y"])];
@@ -299,7 +326,8 @@ fn bodies_nested_as_deep_as_is_read() {
     }
     let inputs = [fixed("x", code::F32, &[2]), fixed("flag", code::BOOL, &[])];
     let other = graph(&[], &[untyped("p")], &[node("Neg", &["x"], &["p"])], &[]);
-    let outer = node("If", &["flag"], &["y"]).with_graph("then_branch", &nested).with_graph("else_branch", &other);
+    let outer =
+        node("If", &["flag"], &["y"]).with_graph("then_branch", &nested).with_graph("else_branch", &other);
     let session = load(model(&graph(&inputs, &[untyped("y")], &[outer], &[]))).expect("twenty bodies deep");
     let x = recurve::Tensor::new(&[2], vec![1f32, -1.0]).expect("a tensor");
     for (flag, want) in [(true, [1.0, 0.0]), (false, [-1.0, 1.0])] {
@@ -315,6 +343,7 @@ fn a_file_of_many_empty_messages() {
     let empty = graph(&[], &[], &vec![Message::new(); 1_000_000], &[]);
     refused(model(&empty), ErrorKind::MemoryLimit, &[&LIMIT.to_string()]);
     let bytes = valid().into_bytes();
-    let error = bounded("loading", || limited().with_memory_limit(100).load_bytes(bytes)).expect_err("100 bytes");
+    let error =
+        bounded("loading", || limited().with_memory_limit(100).load_bytes(bytes)).expect_err("100 bytes");
     assert_error(&error, ErrorKind::MemoryLimit, &["100"]);
 }

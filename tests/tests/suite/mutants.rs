@@ -57,7 +57,10 @@ fn load_and_run(bytes: &[u8], seed: u64) -> Result<End, String> {
     let (end, peak) = peak_of(|| catch_unwind(AssertUnwindSafe(|| end_of(bytes.to_vec(), seed))));
     let end = end.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        format!("panics: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_default())
+        format!(
+            "panics: {}",
+            text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_default()
+        )
     })??;
     if start.elapsed() > HANG {
         return Err(format!("takes {:?}", start.elapsed()));
@@ -78,8 +81,7 @@ fn end_of(bytes: Vec<u8>, seed: u64) -> Result<End, String> {
         Err(error) => return acceptable(&error).map(|()| End::Refused),
     };
     let Some(inputs) = inputs(&session, seed) else { return Ok(End::LoadedOnly) };
-    let named: Vec<(&str, &Tensor)> =
-        session.inputs().iter().map(|spec| &*spec.name).zip(&inputs).collect();
+    let named: Vec<(&str, &Tensor)> = session.inputs().iter().map(|spec| &*spec.name).zip(&inputs).collect();
     // Twice: the second run finds what the first left behind.
     for _ in 0..2 {
         let options = RunOptions::default().with_timeout(DEADLINE);

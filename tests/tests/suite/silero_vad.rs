@@ -26,8 +26,10 @@ fn speech() -> Option<Speech> {
     }
     let session = Session::builder().with_threads(2).load(folder.join("silero_vad.onnx")).expect("loads");
     let wav = std::fs::read(folder.join("speech16k.wav")).expect("the speech");
-    let samples: Vec<f32> =
-        data_chunk(&wav).chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0).collect();
+    let samples: Vec<f32> = data_chunk(&wav)
+        .chunks_exact(2)
+        .map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0)
+        .collect();
     let padded: Vec<f32> = [0.0; CONTEXT].into_iter().chain(samples.iter().copied()).collect();
     let windows = (0..samples.len() / WINDOW)
         .map(|i| padded[i * WINDOW..][..WINDOW + CONTEXT].to_vec())
@@ -88,7 +90,9 @@ fn probabilities_through_a_stream() {
     let Some(speech) = speech() else { return };
     let mut stream = speech.session.stream().expect("stateN feeds state");
     // The model leaves the batch of its state open where no input names it.
-    stream.set_state("state", Tensor::new(&[2, 1, 128], vec![0f32; 256]).expect("a tensor")).expect("a state");
+    stream
+        .set_state("state", Tensor::new(&[2, 1, 128], vec![0f32; 256]).expect("a tensor"))
+        .expect("a state");
     let mut probabilities = Vec::new();
     for window in &speech.windows {
         let outputs = stream.run([("input", window), ("sr", &rate())]).expect("runs");
