@@ -46,6 +46,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::global_max_pool::DEF,
     &super::greater::DEF,
     &super::greater_or_equal::DEF,
+    &super::gru::DEF,
     &super::hardmax::DEF,
     &super::hard_sigmoid::DEF,
     &super::hard_swish::DEF,
@@ -60,6 +61,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::log::DEF,
     &super::log_softmax::DEF,
     &super::r#loop::DEF,
+    &super::lstm::DEF,
     &super::mat_mul::DEF,
     &super::max::DEF,
     &super::max_pool::DEF,
@@ -89,6 +91,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::relu::DEF,
     &super::reshape::DEF,
     &super::reverse_sequence::DEF,
+    &super::rnn::DEF,
     &super::round::DEF,
     &super::scan::DEF,
     &super::selu::DEF,
@@ -118,8 +121,6 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::r#where::DEF,
     &super::xor::DEF,
 ];
-pub(crate) static OPS: &[&OpDef] =
-    &[&super::gru::DEF, &super::lstm::DEF, &super::relu::DEF, &super::rnn::DEF];
 
 /// The operator `name` of `domain` in version `opset` of the domain.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpDef> {
