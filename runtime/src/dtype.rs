@@ -151,6 +151,9 @@ pub(crate) const FLOATS: &[DType] = &[DType::F32, DType::F64, DType::F16, DType:
 /// The eight integer types that operators compute on.
 pub(crate) const INTS: &[DType] =
     &[DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::U16, DType::U32, DType::U64];
+/// Floats and signed integers.
+pub(crate) const SIGNED: &[DType] =
+    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I8, DType::I16, DType::I32, DType::I64];
 /// Floats and integers.
 pub(crate) const NUMBERS: &[DType] = &[
     DType::F32,
@@ -181,6 +184,24 @@ pub(crate) const NUMBERS_AND_BOOL: &[DType] = &[
     DType::U32,
     DType::U64,
     DType::Bool,
+];
+
+/// Numbers, `bool` and text: what operators take that only move elements.
+pub(crate) const MOVABLE: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::F16,
+    DType::BF16,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
+    DType::String,
 ];
 
 /// Truth value as stored in a tensor: a byte, any non-zero value of which is true.

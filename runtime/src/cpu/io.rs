@@ -2,9 +2,11 @@
 
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
-use crate::exec::{Interrupt, Team};
+use crate::exec::{Interrupt, NodeTimes, Program, Team};
+use crate::graph::NodeError;
 use crate::memory::{Budget, Buffer};
 use crate::tensor::{Tensor, TensorView, Value, ValueRef, element_count};
+use smallvec::SmallVec;
 
 /// What a run shares with all its kernels.
 #[derive(Clone, Copy)]
@@ -15,6 +17,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) interrupt: &'a Interrupt,
     /// Where outputs of data-dependent shape are charged.
     pub(crate) budget: &'a Budget,
+    /// Where the time of each node is noted, if anywhere.
+    pub(crate) times: Option<&'a NodeTimes>,
 }
 
 /// The place of one output.
@@ -125,6 +129,30 @@ impl<'a, 'b> Io<'a, 'b> {
         Ok((out.map(Option::unwrap_or_default), self.scratch))
     }
 
+    /// Elements of the first two outputs, of two types; empty where not wanted.
+    pub(crate) fn two_outputs<T: Element, U: Element>(&mut self) -> Result<(&mut [T], &mut [U]), OpError> {
+        let mut slots = self.outputs.iter_mut();
+        Ok((slot_elements(slots.next())?, slot_elements(slots.next())?))
+    }
+
+    /// Elements of the first three outputs, each of its type; empty where not wanted.
+    #[allow(clippy::type_complexity, reason = "three slices")]
+    pub(crate) fn three_outputs<T: Element, U: Element, V: Element>(
+        &mut self,
+    ) -> Result<(&mut [T], &mut [U], &mut [V]), OpError> {
+        let mut slots = self.outputs.iter_mut();
+        Ok((slot_elements(slots.next())?, slot_elements(slots.next())?, slot_elements(slots.next())?))
+    }
+
+    /// Raw bytes of output `index`, whose shape was known beforehand, together with the scratch memory.
+    pub(crate) fn bytes_and_scratch(&mut self, index: usize) -> Result<(&mut [u8], &mut [u8]), OpError> {
+        match self.outputs.get_mut(index) {
+            Some(Slot::Fixed { bytes, .. }) => Ok((bytes, self.scratch)),
+            Some(Slot::Made(_)) => Err(OpError::internal(format!("output {index} has no place"))),
+            None | Some(Slot::Absent) => Ok((&mut [], self.scratch)),
+        }
+    }
+
     /// Raw bytes of output `index`, whose shape was known beforehand.
     pub(crate) fn output_bytes(&mut self, index: usize) -> Result<&mut [u8], OpError> {
         match self.outputs.get_mut(index) {
@@ -169,7 +197,11 @@ impl<'a, 'b> Io<'a, 'b> {
 
     /// Elements of output `index` for a tensor of `shape`, which may have been unknown until now.
     pub(crate) fn shaped<T: Element>(&mut self, index: usize, shape: &[usize]) -> Result<&mut [T], OpError> {
-        bytemuck::try_cast_slice_mut(self.shaped_bytes(index, T::DTYPE, shape)?)
+        let bytes = self.shaped_bytes(index, T::DTYPE, shape)?;
+        if bytes.is_empty() {
+            return Ok(&mut []);
+        }
+        bytemuck::try_cast_slice_mut(bytes)
             .map_err(|_| OpError::internal(format!("output {index} is not aligned")))
     }
 
@@ -188,6 +220,17 @@ impl<'a, 'b> Io<'a, 'b> {
         Ok(())
     }
 
+    /// Makes input `input` output `index`.
+    pub(crate) fn hand_on(&mut self, index: usize, input: usize) -> Result<(), OpError> {
+        match self.value(input)? {
+            ValueRef::Tensor(view) => self.copy(index, view),
+            other => {
+                let value = Value::copy_of(other, self.context.budget)?;
+                self.make(index, value)
+            }
+        }
+    }
+
     /// Copies `view` to output `index`.
     pub(crate) fn copy(&mut self, index: usize, view: TensorView<'_>) -> Result<(), OpError> {
         if let Some(text) = view.as_strings() {
@@ -199,6 +242,28 @@ impl<'a, 'b> Io<'a, 'b> {
             self.shaped_bytes(index, view.dtype(), view.shape())?.copy_from_slice(view.bytes());
         }
         Ok(())
+    }
+
+    /// Runs a program whose outputs are this node's outputs `first..`, on `inputs`.
+    pub(crate) fn delegate(
+        &mut self,
+        program: &Program,
+        inputs: &[ValueRef<'_>],
+        first: usize,
+    ) -> Result<(), OpError> {
+        let count = program.graph().outputs.len();
+        // The program makes all its outputs; those that nobody wants go to a place of their own.
+        let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, count);
+        let mut slots: SmallVec<[Slot<'_>; 4]> = SmallVec::new();
+        let mut own = self.outputs.iter_mut().skip(first);
+        for place in &mut dropped {
+            slots.push(match own.next() {
+                Some(Slot::Fixed { dtype, shape, bytes }) => Slot::Fixed { dtype: *dtype, shape, bytes },
+                Some(Slot::Made(value)) => Slot::Made(value),
+                None | Some(Slot::Absent) => Slot::Made(place),
+            });
+        }
+        program.run(inputs, &mut slots, self.context).map_err(NodeError::in_body)
     }
 
     /// The scratch memory, aligned to 64.
@@ -228,6 +293,10 @@ fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s m
         Some(Slot::Fixed { dtype, bytes, .. }) => {
             if *dtype != T::DTYPE {
                 return Err(OpError::internal(format!("{dtype} output written as {}", T::DTYPE)));
+            }
+            // Nothing may lie anywhere.
+            if bytes.is_empty() {
+                return Ok(&mut []);
             }
             bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("output is not aligned"))
         }

@@ -33,6 +33,8 @@ pub(crate) trait Compute: Element + Number<Compute = Self> {
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn div(self, other: Self) -> Self;
+    /// What truncating division leaves; it has the sign of `self`.
+    fn rem(self, other: Self) -> Self;
     fn neg(self) -> Self;
     fn abs(self) -> Self;
 }
@@ -46,6 +48,24 @@ pub(crate) trait Float: Compute {
     fn erf(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    /// To the nearest integer, halves to the even one.
+    fn round_even(self) -> Self;
+    /// `e^x - 1` without cancellation near zero.
+    fn exp_m1(self) -> Self;
+    /// `ln(1 + x)` without cancellation near zero.
+    fn ln_1p(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
+    fn tan(self) -> Self;
+    fn asin(self) -> Self;
+    fn acos(self) -> Self;
+    fn atan(self) -> Self;
+    fn sinh(self) -> Self;
+    fn cosh(self) -> Self;
+    fn asinh(self) -> Self;
+    fn acosh(self) -> Self;
+    fn atanh(self) -> Self;
     fn is_nan(self) -> bool;
     fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `self` or `other`, the larger; NaN if either is.
@@ -68,6 +88,10 @@ pub(crate) trait Float: Compute {
             other
         }
     }
+    /// `ln(1 + e^x)`, without overflow.
+    fn softplus(self) -> Self {
+        self.maximum(Self::zero()).add(self.abs().neg().exp().ln_1p())
+    }
     /// `1 / (1 + e^-x)`.
     fn sigmoid(self) -> Self {
         Self::one().div(Self::one().add(self.neg().exp()))
@@ -83,84 +107,49 @@ impl Real for f16 {}
 impl Real for bf16 {}
 
 macro_rules! float {
-    ($t:ty, $erf:path) => {
+    ($($t:ty, $erf:path);*) => { $(
         impl Number for $t {
             type Compute = $t;
-            fn load(self) -> $t {
-                self
-            }
-            fn store(value: $t) -> Self {
-                value
-            }
-            fn from_f64(value: f64) -> Self {
-                value as $t
-            }
-            fn to_f64(self) -> f64 {
-                self.into()
-            }
-            fn lowest() -> Self {
-                <$t>::NEG_INFINITY
-            }
-            fn highest() -> Self {
-                <$t>::INFINITY
-            }
-        }
-        impl Compute for $t {
-            fn zero() -> Self {
-                0.0
-            }
-            fn one() -> Self {
-                1.0
-            }
-            fn add(self, other: Self) -> Self {
-                self + other
-            }
-            fn sub(self, other: Self) -> Self {
-                self - other
-            }
-            fn mul(self, other: Self) -> Self {
-                self * other
-            }
-            fn div(self, other: Self) -> Self {
-                self / other
-            }
-            fn neg(self) -> Self {
-                -self
-            }
-            fn abs(self) -> Self {
-                <$t>::abs(self)
-            }
+            fn load(self) -> $t { self }
+            fn store(value: $t) -> Self { value }
+            fn from_f64(value: f64) -> Self { value as $t }
+            fn to_f64(self) -> f64 { self.into() }
+            fn lowest() -> Self { <$t>::NEG_INFINITY }
+            fn highest() -> Self { <$t>::INFINITY }
         }
         impl Float for $t {
-            fn exp(self) -> Self {
-                <$t>::exp(self)
-            }
-            fn ln(self) -> Self {
-                <$t>::ln(self)
-            }
-            fn sqrt(self) -> Self {
-                <$t>::sqrt(self)
-            }
-            fn tanh(self) -> Self {
-                <$t>::tanh(self)
-            }
-            fn erf(self) -> Self {
-                $erf(self)
-            }
-            fn powf(self, exponent: Self) -> Self {
-                <$t>::powf(self, exponent)
-            }
-            fn floor(self) -> Self {
-                <$t>::floor(self)
-            }
-            fn is_nan(self) -> bool {
-                <$t>::is_nan(self)
-            }
-            fn mul_add(self, factor: Self, term: Self) -> Self {
-                self * factor + term
-            }
+            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh
+                floor ceil);
+            // Of the magnitude: the logarithm that it is taken by cancels near −1.
+            fn atanh(self) -> Self { <$t>::atanh(self.abs()).copysign(self) }
+            fn erf(self) -> Self { $erf(self) }
+            fn powf(self, exponent: Self) -> Self { <$t>::powf(self, exponent) }
+            fn round_even(self) -> Self { <$t>::round_ties_even(self) }
+            fn is_nan(self) -> bool { <$t>::is_nan(self) }
+            fn mul_add(self, factor: Self, term: Self) -> Self { self * factor + term }
         }
-    };
+    )* };
+}
+
+/// Functions of one argument that the type has itself.
+macro_rules! inherent {
+    ($t:ty: $($name:ident)*) => { $( fn $name(self) -> Self { <$t>::$name(self) } )* };
+}
+
+macro_rules! float_compute {
+    ($($t:ty),*) => { $(
+        impl Compute for $t {
+            fn zero() -> Self { 0.0 }
+            fn one() -> Self { 1.0 }
+            fn add(self, other: Self) -> Self { self + other }
+            fn sub(self, other: Self) -> Self { self - other }
+            fn mul(self, other: Self) -> Self { self * other }
+            fn div(self, other: Self) -> Self { self / other }
+            fn rem(self, other: Self) -> Self { self % other }
+            fn neg(self) -> Self { -self }
+            fn abs(self) -> Self { <$t>::abs(self) }
+        }
+    )* };
 }
 
 macro_rules! half_float {
@@ -195,6 +184,7 @@ macro_rules! integer {
             fn sub(self, other: Self) -> Self { self.wrapping_sub(other) }
             fn mul(self, other: Self) -> Self { self.wrapping_mul(other) }
             fn div(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
+            fn rem(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_rem(other) } }
             fn neg(self) -> Self { self.wrapping_neg() }
             fn abs(self) -> Self { $abs!(self) }
         }
@@ -212,11 +202,16 @@ macro_rules! unsigned_abs {
     };
 }
 
-float!(f32, libm::erff);
-float!(f64, libm::erf);
+float!(f32, libm::erff; f64, libm::erf);
+float_compute!(f32, f64);
 half_float!(f16, bf16);
 integer!(i8: signed_abs, i16: signed_abs, i32: signed_abs, i64: signed_abs,
          u8: unsigned_abs, u16: unsigned_abs, u32: unsigned_abs, u64: unsigned_abs);
+
+/// Whether `x` is a NaN, for generic code over all element types.
+pub(crate) fn is_nan<T: PartialOrd + Copy>(x: T) -> bool {
+    x.partial_cmp(&x).is_none()
+}
 
 /// The truth value of a stored byte, for generic code over [`Bool`].
 pub(crate) fn truth(value: Bool) -> bool {

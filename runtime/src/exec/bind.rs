@@ -8,7 +8,7 @@
 
 use super::arena::{Tenant, assign_offsets};
 use super::program::Program;
-use super::run::{RunState, evaluate_late};
+use super::run::{RunState, evaluate};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -162,7 +162,14 @@ impl Bound {
             }
             let unknown_form =
                 given.iter().flatten().any(|f| f.tensor().is_none_or(|t| t.known_shape().is_none()));
-            let action = if late_input || unknown_form {
+            let unknown_content = node.op.prepared_from().iter().any(|&i| {
+                given
+                    .get(i)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|f| f.tensor().is_none_or(|t| t.as_constant().is_none()))
+            });
+            let action = if late_input || unknown_form || unknown_content {
                 Action::Late
             } else {
                 let site = CpuSite {
@@ -223,7 +230,7 @@ fn folded(
         let t = f.tensor()?;
         match &t.content {
             Content::Constant(c) => Some(c.clone()),
-            Content::Dims(_) => {
+            Content::Dims(_) | Content::Integers(_) => {
                 let values = t.as_i64s()?;
                 let shape = t.known_shape()?;
                 let made = match t.dtype {
@@ -252,7 +259,7 @@ fn folded(
     let values: Vec<Option<Value>> =
         given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant().cloned()).map(Value::from)).collect();
     let refs: Vec<_> = values.iter().map(|v| v.as_ref().map(Value::as_ref)).collect();
-    let made = evaluate_late(program, index, &refs, wanted, context)?;
+    let made = evaluate(&*node.op, program.packed[index].as_ref(), &refs, wanted, context)?;
     Ok(Some(made.into_iter().map(|v| v.and_then(Value::into_tensor)).collect()))
 }
 

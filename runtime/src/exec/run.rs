@@ -7,12 +7,14 @@ use crate::cpu::{CpuSite, Io, RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts};
-use crate::graph::{Node, NodeError, ValueId};
+use crate::graph::{NodeError, ValueId};
 use crate::memory::Buffer;
+use crate::ops::{Op, Packed};
 use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 /// Tensors of at most this many elements are shown to shape inference when a node is prepared late: shapes,
 /// axes, counts and bounds are smaller.
@@ -31,7 +33,7 @@ type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
 
 impl Bound {
     /// Runs with one slot per graph output, none of them absent.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         program: &Program,
         inputs: &[ValueRef<'_>],
@@ -105,12 +107,16 @@ impl Bound {
         context: RunContext<'_>,
     ) -> Result<(), NodeError> {
         let graph = &program.graph;
+        // The nodes of a body are part of the node that runs it.
+        let times = context.times;
+        let context = RunContext { times: None, ..context };
         for step in &self.steps {
             let fail = |source| match graph.nodes.get(step.node) {
                 Some(node) => NodeError::new(node, source),
                 None => NodeError { node: graph.name.to_string(), op: "output".into(), source },
             };
             context.interrupt.check().map_err(fail)?;
+            let started = times.map(|_| Instant::now());
             match &step.action {
                 Action::Copy => {
                     self.copy_output(step, step.node - graph.nodes.len(), inputs, slots, state, context)
@@ -125,6 +131,9 @@ impl Bound {
                 Action::Late => self.run_late(program, step, inputs, slots, state, context),
             }
             .map_err(fail)?;
+            if let (Some(times), Some(started), Some(node)) = (times, started, graph.nodes.get(step.node)) {
+                times.add(step.node, node, started.elapsed());
+            }
             for &slot in &step.drops {
                 state.made[slot] = None;
             }
@@ -274,7 +283,8 @@ impl Bound {
     ) -> Result<(), OpError> {
         let wanted: SmallVec<[bool; 4]> = step.outputs.iter().map(Option::is_some).collect();
         self.with_places(step, inputs, slots, state, |given, places, _| {
-            let made = evaluate_late(program, step.node, given, &wanted, context)?;
+            let op = &*program.graph.nodes[step.node].op;
+            let made = evaluate(op, program.packed[step.node].as_ref(), given, &wanted, context)?;
             for (place, value) in places.iter_mut().zip(made) {
                 if let Some(value) = value {
                     match place {
@@ -308,29 +318,23 @@ fn store(slot: &mut Slot<'_>, value: ValueRef<'_>, context: RunContext<'_>) -> R
     Ok(())
 }
 
-/// Infers, prepares and runs node `index` with values at hand; outputs that are not wanted are `None`.
-pub(super) fn evaluate_late(
-    program: &Program,
-    index: usize,
+/// Infers, prepares and runs `op` with values at hand; outputs that are not wanted are `None`.
+pub(crate) fn evaluate(
+    op: &dyn Op,
+    packed: Option<&Packed>,
     given: &[Option<ValueRef<'_>>],
     wanted: &[bool],
     context: RunContext<'_>,
 ) -> Result<Vec<Option<Value>>, OpError> {
-    let node: &Node = &program.graph.nodes[index];
     let facts: Vec<Option<Fact>> = given
         .iter()
         .map(|v| v.map(|v| fact_with_content(v, context)).transpose())
         .collect::<Result<_, _>>()?;
     let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let outputs = node.op.infer(Facts(&known))?;
-    let site = CpuSite {
-        inputs: Facts(&known),
-        outputs: &outputs,
-        wanted,
-        packed: program.packed[index].as_ref(),
-        threads: program.threads,
-    };
-    let kernel = node.op.cpu(&site)?;
+    let outputs = op.infer(Facts(&known))?;
+    let site =
+        CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads() };
+    let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;
 
     let forms: Vec<Option<(DType, Shape)>> = outputs

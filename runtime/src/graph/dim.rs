@@ -9,6 +9,12 @@ use std::fmt;
 use std::ops::{Add, Mul, Sub};
 use std::sync::Arc;
 
+/// Expressions larger than this are not kept: the extent becomes unknown until the data is there. A hostile
+/// graph could otherwise double an expression at every node.
+const MOST_ATOMS: usize = 64;
+/// The same for the description of one opaque function.
+const LONGEST_DESCRIPTION: usize = 1024;
+
 /// One extent.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -60,6 +66,9 @@ impl Dim {
     /// A function of dimensions that is not polynomial, named by `description` in terms of its arguments:
     /// equal descriptions are equal extents.
     pub(crate) fn opaque(description: String) -> Self {
+        if description.len() > LONGEST_DESCRIPTION {
+            return Self::Unknown;
+        }
         Self::Expr(Arc::new(Poly(vec![(vec![description.into()], 1)])))
     }
 
@@ -83,6 +92,9 @@ impl Dim {
         let Some(poly) = poly else { return Self::Unknown };
         match poly.as_constant() {
             Some(k) => usize::try_from(k).map_or(Self::Unknown, Self::Known),
+            None if poly.0.iter().map(|(atoms, _)| 1 + atoms.len()).sum::<usize>() > MOST_ATOMS => {
+                Self::Unknown
+            }
             None => Self::Expr(Arc::new(poly)),
         }
     }
@@ -97,6 +109,17 @@ impl Dim {
             Poly::normal(terms)
         });
         Self::of(scaled)
+    }
+
+    /// Whether the expression is a sum of products of symbols with positive coefficients, so that it is
+    /// negative for no extents.
+    pub(crate) fn is_sum_of_symbols(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            // An opaque function is written with a parenthesis.
+            Self::Expr(p) => p.0.iter().all(|(atoms, k)| *k > 0 && atoms.iter().all(|a| !a.contains('('))),
+            Self::Unknown => false,
+        }
     }
 
     /// `⌊self / divisor⌋`; exact where every coefficient is a multiple, opaque otherwise.
@@ -129,12 +152,23 @@ impl Dim {
                 let at = a.iter().position(|x| x == atom)?;
                 a.remove(at);
             }
-            if c % k != 0 {
+            if c.checked_rem(*k)? != 0 {
                 return None;
             }
-            terms.push((a, c / k));
+            terms.push((a, c.checked_div(*k)?));
         }
         Some(Self::of(Poly::normal(terms)))
+    }
+
+    /// The symbol, when the extent is one and nothing else.
+    pub fn as_symbol(&self) -> Option<&str> {
+        match self {
+            Self::Expr(p) => match p.0.as_slice() {
+                [(atoms, 1)] if atoms.len() == 1 => Some(&atoms[0]),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The names of the symbols in the expression.

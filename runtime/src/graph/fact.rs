@@ -36,8 +36,42 @@ pub enum Content {
     Unknown,
     /// All of them.
     Constant(Tensor),
-    /// An integer tensor of at most one axis, each element an extent: the result of shape arithmetic.
+    /// An integer tensor of at most one axis, each element an extent: the result of shape arithmetic. An
+    /// element that only the data tells is [`Dim::Unknown`].
     Dims(Vec<Dim>),
+    /// The same where some elements are negative, such as `[batch, -1]`.
+    Integers(Vec<Integer>),
+}
+
+/// One element of an integer tensor in shape arithmetic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Integer {
+    /// An extent, or [`Dim::Unknown`] where nothing is known.
+    Extent(Dim),
+    /// A number below zero.
+    Negative(i64),
+}
+
+impl Integer {
+    /// The number, when it is known.
+    pub fn known(&self) -> Option<i64> {
+        match self {
+            Self::Extent(d) => d.known().and_then(|n| i64::try_from(n).ok()),
+            Self::Negative(v) => Some(*v),
+        }
+    }
+}
+
+impl From<i64> for Integer {
+    fn from(value: i64) -> Self {
+        usize::try_from(value).map_or(Self::Negative(value), |n| Self::Extent(Dim::Known(n)))
+    }
+}
+
+impl From<Dim> for Integer {
+    fn from(dim: Dim) -> Self {
+        Self::Extent(dim)
+    }
 }
 
 impl PartialEq for TensorFact {
@@ -79,6 +113,19 @@ impl TensorFact {
         self
     }
 
+    /// With the content of `data`, whose elements it holds in the same order under another shape.
+    pub(crate) fn with_content_of(self, data: &TensorFact) -> Self {
+        if let (Some(constant), Some(shape)) = (data.as_constant(), self.known_shape())
+            && let Ok(tensor) = constant.reshaped(&shape)
+        {
+            return self.with_content(Content::Constant(tensor));
+        }
+        match data.as_integers() {
+            Some(values) => self.with_integers(values),
+            None => self,
+        }
+    }
+
     /// Number of axes, when it is known.
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)
@@ -102,8 +149,58 @@ impl TensorFact {
         match &self.content {
             Content::Constant(t) => t.view().to_i64s().ok(),
             Content::Dims(d) => d.iter().map(|d| d.known().and_then(|n| i64::try_from(n).ok())).collect(),
+            Content::Integers(v) => v.iter().map(Integer::known).collect(),
             Content::Unknown => None,
         }
+    }
+
+    /// The elements of an integer tensor of at most one axis as extents and negative numbers, when they are
+    /// known at least as expressions.
+    pub(crate) fn as_integers(&self) -> Option<Vec<Integer>> {
+        match &self.content {
+            Content::Dims(d) => Some(d.iter().cloned().map(Integer::Extent).collect()),
+            Content::Integers(v) => Some(v.clone()),
+            Content::Constant(t) if self.dtype.is_int() && t.shape().len() <= 1 => {
+                Some(t.view().to_i64s().ok()?.into_iter().map(Integer::from).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// With the content `values`, as long as they are an integer tensor of at most one axis and of a length
+    /// that shape arithmetic has.
+    pub(crate) fn with_integers(self, values: Vec<Integer>) -> Self {
+        /// Longer tensors are data.
+        const LONGEST: usize = 1024;
+        let fits = self.dtype.is_int()
+            && self.rank().is_some_and(|r| r <= 1)
+            && self.element_count() == Some(values.len())
+            && values.len() <= LONGEST;
+        if !fits || values.iter().all(|v| *v == Integer::Extent(Dim::Unknown)) && !values.is_empty() {
+            return self;
+        }
+        let known: Option<Vec<i64>> = values.iter().map(Integer::known).collect();
+        let constant = known.zip(self.known_shape()).and_then(|(v, shape)| match self.dtype {
+            DType::I64 => Tensor::new(&shape, v).ok(),
+            DType::I32 => {
+                Tensor::new(&shape, v.iter().map(|&v| i32::try_from(v).ok()).collect::<Option<_>>()?).ok()
+            }
+            _ => None,
+        });
+        let content = match constant {
+            Some(tensor) => Content::Constant(tensor),
+            None if values.iter().any(|v| matches!(v, Integer::Negative(_))) => Content::Integers(values),
+            None => Content::Dims(
+                values
+                    .into_iter()
+                    .map(|v| match v {
+                        Integer::Extent(d) => d,
+                        Integer::Negative(_) => Dim::Unknown,
+                    })
+                    .collect(),
+            ),
+        };
+        self.with_content(content)
     }
 
     /// The elements as extents, when they are known at least as expressions. Negative constants are not
@@ -209,10 +306,11 @@ pub(crate) fn normal_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
 
 /// Axes of `rank`, counted from the end when negative, each at most once.
 pub(crate) fn normal_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut named = vec![false; rank];
     let mut out = Vec::with_capacity(axes.len());
     for &axis in axes {
         let axis_at = normal_axis(axis, rank)?;
-        if out.contains(&axis_at) {
+        if std::mem::replace(&mut named[axis_at], true) {
             return Err(OpError::value(format!("axis {axis} is named twice")));
         }
         out.push(axis_at);

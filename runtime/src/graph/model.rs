@@ -117,6 +117,11 @@ impl Graph {
         id
     }
 
+    /// The id of the value at `index` of [`Graph::values`].
+    pub(crate) fn id(&self, index: usize) -> ValueId {
+        ValueId(index as u32)
+    }
+
     /// The value with `id`.
     pub(crate) fn value(&self, id: ValueId) -> &ValueInfo {
         &self.values[id.index()]

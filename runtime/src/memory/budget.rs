@@ -12,6 +12,8 @@ pub(crate) struct Budget(Arc<Counts>);
 #[derive(Debug)]
 struct Counts {
     limit: usize,
+    /// Charged too.
+    parent: Option<Budget>,
     used: AtomicUsize,
     peak: AtomicUsize,
 }
@@ -21,12 +23,19 @@ struct Counts {
 pub(crate) struct Charge {
     budget: Budget,
     bytes: usize,
+    /// What the parent was charged, given back with this.
+    _parent: Option<Box<Charge>>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Counts { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }))
+        Self::within(limit, None)
+    }
+
+    /// A budget of `limit` bytes, all of which are charged to `parent` too.
+    pub(crate) fn within(limit: usize, parent: Option<Budget>) -> Self {
+        Self(Arc::new(Counts { limit, parent, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }))
     }
 
     /// A budget that only counts.
@@ -53,6 +62,7 @@ impl Budget {
     pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, OpError> {
         let refused = |_| OpError::Memory { requested: bytes, limit: self.0.limit };
         let limit = self.0.limit;
+        let parent = self.0.parent.as_ref().map(|p| p.charge(bytes)).transpose()?.map(Box::new);
         let before = self
             .0
             .used
@@ -61,7 +71,7 @@ impl Budget {
             })
             .map_err(refused)?;
         self.0.peak.fetch_max(before + bytes, Ordering::Relaxed);
-        Ok(Charge { budget: self.clone(), bytes })
+        Ok(Charge { budget: self.clone(), bytes, _parent: parent })
     }
 
     /// The error for a size that does not even fit in `usize`.
@@ -89,5 +99,12 @@ mod tests {
         drop(a);
         assert_eq!((budget.used(), budget.peak()), (0, 60));
         budget.charge(100).expect("fits after release");
+        let child = Budget::within(1000, Some(budget.clone()));
+        assert!(child.charge(101).is_err());
+        assert_eq!((child.used(), budget.used()), (0, 0));
+        let c = child.charge(100).expect("fits both");
+        assert!(budget.charge(1).is_err());
+        drop(c);
+        assert_eq!((child.used(), budget.used()), (0, 0));
     }
 }

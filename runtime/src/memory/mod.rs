@@ -4,6 +4,6 @@ mod budget;
 mod buffer;
 mod mapped;
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Charge};
 pub(crate) use buffer::Buffer;
 pub(crate) use mapped::MappedFile;

@@ -4,7 +4,8 @@
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Graph;
-use crate::graph::fact::Fact;
+use crate::graph::fact::{Fact, Facts};
+use crate::reference::RefInputs;
 use crate::tensor::Tensor;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -140,5 +141,70 @@ impl NodeSpec {
     /// The first attribute that nobody has read.
     pub(crate) fn unread(&self) -> Option<&str> {
         self.attributes.iter().find(|(_, _, read)| !read.get()).map(|(n, _, _)| &**n)
+    }
+}
+
+/// A list of integers that older versions of an operator take as an attribute and newer ones as an input.
+#[derive(Clone, Debug)]
+pub(crate) enum IntList {
+    /// Not given.
+    Absent,
+    /// Given by the node.
+    Fixed(Vec<i64>),
+    /// Given by this input.
+    Input(usize),
+}
+
+/// What is known of an [`IntList`] before the run.
+#[derive(Clone, Debug)]
+pub(crate) enum KnownInts {
+    /// It is not given.
+    Absent,
+    /// It is an input of unknown content, and of this length where that is known.
+    Unknown(Option<usize>),
+    /// Its elements.
+    Known(Vec<i64>),
+}
+
+impl IntList {
+    /// Attribute `name` where `is_input` is false, input `index` otherwise.
+    pub(crate) fn parse(spec: &NodeSpec, name: &str, is_input: bool, index: usize) -> Result<Self, OpError> {
+        Ok(match is_input {
+            false => spec.ints(name)?.map_or(Self::Absent, Self::Fixed),
+            true if spec.has_input(index) => Self::Input(index),
+            true => Self::Absent,
+        })
+    }
+
+    /// What is known of it. An input must be a list of `int32` or `int64`.
+    pub(crate) fn known(&self, inputs: Facts<'_>) -> Result<KnownInts, OpError> {
+        let index = match self {
+            Self::Absent => return Ok(KnownInts::Absent),
+            Self::Fixed(values) => return Ok(KnownInts::Known(values.clone())),
+            Self::Input(index) => *index,
+        };
+        let fact = inputs.typed(index, &[DType::I32, DType::I64])?;
+        if fact.rank().is_some_and(|r| r > 1) {
+            return Err(OpError::input(index, "is not a list"));
+        }
+        Ok(fact.as_i64s().map_or(KnownInts::Unknown(fact.element_count()), KnownInts::Known))
+    }
+
+    /// Its elements where the kernel is prepared, when they are given.
+    pub(crate) fn prepared(&self, inputs: Facts<'_>) -> Result<Option<Vec<i64>>, OpError> {
+        match self.known(inputs)? {
+            KnownInts::Absent => Ok(None),
+            KnownInts::Known(values) => Ok(Some(values)),
+            KnownInts::Unknown(_) => Err(OpError::unsupported("a list parameter of so many elements")),
+        }
+    }
+
+    /// Its elements in the reference execution, when they are given.
+    pub(crate) fn reference(&self, inputs: &RefInputs<'_>) -> Result<Option<Vec<i64>>, OpError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Fixed(values) => Ok(Some(values.clone())),
+            Self::Input(index) => inputs.tensor(*index)?.to_i64s().map(Some),
+        }
     }
 }

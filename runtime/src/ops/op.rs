@@ -100,6 +100,35 @@ pub(crate) trait Op: Debug + Send + Sync {
         None
     }
 
+    /// Whether output 0 is input 0, bit for bit and in the same shape, and no other output is wanted; such a node
+    /// is taken out.
+    fn is_identity(&self, _inputs: Facts<'_>, _outputs: &[Fact]) -> bool {
+        false
+    }
+
+    /// Factor and term of each channel (axis 1), when constants make output 0 `factor[c] · x + term[c]`.
+    fn channel_affine(&self, _inputs: Facts<'_>) -> Option<Vec<(f64, f64)>> {
+        None
+    }
+
+    /// Axis of the weights, input 1, along which the output's channels (its axis 1) lie, when output 0 is linear
+    /// in the weights plus the bias of input 2, one element per channel.
+    fn weight_channel_axis(&self) -> Option<usize> {
+        None
+    }
+
+    /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
+    /// transposes are one.
+    fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Inputs whose content must be known when the kernel is prepared (the target of a Reshape, the bounds of
+    /// a Slice). Where it becomes known only during a run, the node is prepared then.
+    fn prepared_from(&self) -> &[usize] {
+        &[]
+    }
+
     /// Whether equal inputs give equal outputs; what does not is never folded.
     fn is_deterministic(&self) -> bool {
         true

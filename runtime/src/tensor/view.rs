@@ -171,8 +171,9 @@ impl<'a> TensorMut<'a> {
         self.shape
     }
 
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes
+    /// Element type, extents and bytes to write.
+    pub(crate) fn parts(&mut self) -> (DType, &[usize], &mut [u8]) {
+        (self.dtype, self.shape, self.bytes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A use of one operator: attributes and inputs.
 
+use crate::dtype::DType;
 use crate::ops::attributes::Attribute;
 use crate::tensor::{Tensor, Value};
 
@@ -41,6 +42,13 @@ impl Case {
     /// With an integer attribute.
     pub(crate) fn int(self, name: &'static str, value: i64) -> Self {
         self.with(name, Attribute::Int(value))
+    }
+
+    /// With an attribute that names an element type.
+    pub(crate) fn dtype(self, name: &'static str, value: DType) -> Self {
+        const CODES: i64 = 64;
+        let code = (0..CODES).find(|&code| crate::onnx::dtype_of_code(code) == Some(value));
+        self.int(name, code.unwrap_or_default())
     }
 
     /// With a list-of-integers attribute.

@@ -124,6 +124,11 @@ impl Gen {
 
     /// A tensor of `dtype` over the whole range of the type, extremes included.
     pub fn any_tensor(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
+        if dtype == DType::String {
+            let n: usize = shape.iter().product();
+            let text = (0..n).map(|_| format!("{:x}", self.bits() >> self.size(0, 63))).collect();
+            return Tensor::strings(shape, text).unwrap_or_else(|_| Tensor::scalar(0u8));
+        }
         if dtype.is_int() {
             let n: usize = shape.iter().product();
             let data = (0..n).map(|_| i128::from(self.bits() as i64) >> self.size(0, 63)).collect();

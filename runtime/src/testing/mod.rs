@@ -1,6 +1,7 @@
 //! For test suites and benchmarks: random valid uses of every operator, the reference execution, and the
 //! comparison within an operator's accuracy class.
 
+pub(crate) mod bodies;
 mod case;
 mod compare;
 mod gen_case;

@@ -127,10 +127,13 @@ fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
 pub(crate) fn parse(def: &'static OpDef, case: &Case) -> Result<Arc<dyn Op>, OpError> {
     let attributes =
         case.attributes.iter().map(|(n, v)| (Arc::from(*n), v.clone(), Cell::new(false))).collect();
+    // The reader shows `parse` the formal inputs; what bodies capture stands behind them.
+    let captures: usize = case.attributes.iter().map(|(name, _)| case.captures_of(name)).sum();
+    let formal = &case.inputs[..case.inputs.len() - captures];
     let spec = NodeSpec {
         attributes,
         opset: case.opset,
-        inputs: case.inputs.iter().map(Option::is_some).collect(),
+        inputs: formal.iter().map(Option::is_some).collect(),
         outputs: vec![true; case.outputs],
     };
     let op = (def.parse)(&spec)?;
@@ -172,7 +175,7 @@ fn run(def: &'static OpDef, op: &Arc<dyn Op>, case: &Case, threads: usize) -> Re
     let build = BuildContext { budget: &budget, threads, release: &|_| () };
     let program = Program::build(graph, build).map_err(|e| e.source)?;
     let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
-    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget };
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
     let mut made: Vec<Option<Value>> = vec![None; case.outputs];
     let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
     let refs: Vec<ValueRef<'_>> = inputs;
