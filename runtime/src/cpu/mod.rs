@@ -16,7 +16,6 @@ pub(crate) mod moments;
 pub(crate) mod movement;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
-pub(crate) mod random;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod recurrent;
