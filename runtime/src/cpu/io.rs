@@ -129,6 +129,30 @@ impl<'a, 'b> Io<'a, 'b> {
         Ok((out.map(Option::unwrap_or_default), self.scratch))
     }
 
+    /// Elements of the first two outputs, of two types; empty where not wanted.
+    pub(crate) fn two_outputs<T: Element, U: Element>(&mut self) -> Result<(&mut [T], &mut [U]), OpError> {
+        let mut slots = self.outputs.iter_mut();
+        Ok((slot_elements(slots.next())?, slot_elements(slots.next())?))
+    }
+
+    /// Elements of the first three outputs, each of its type; empty where not wanted.
+    #[allow(clippy::type_complexity, reason = "three slices")]
+    pub(crate) fn three_outputs<T: Element, U: Element, V: Element>(
+        &mut self,
+    ) -> Result<(&mut [T], &mut [U], &mut [V]), OpError> {
+        let mut slots = self.outputs.iter_mut();
+        Ok((slot_elements(slots.next())?, slot_elements(slots.next())?, slot_elements(slots.next())?))
+    }
+
+    /// Raw bytes of output `index`, whose shape was known beforehand, together with the scratch memory.
+    pub(crate) fn bytes_and_scratch(&mut self, index: usize) -> Result<(&mut [u8], &mut [u8]), OpError> {
+        match self.outputs.get_mut(index) {
+            Some(Slot::Fixed { bytes, .. }) => Ok((bytes, self.scratch)),
+            Some(Slot::Made(_)) => Err(OpError::internal(format!("output {index} has no place"))),
+            None | Some(Slot::Absent) => Ok((&mut [], self.scratch)),
+        }
+    }
+
     /// Raw bytes of output `index`, whose shape was known beforehand.
     pub(crate) fn output_bytes(&mut self, index: usize) -> Result<&mut [u8], OpError> {
         match self.outputs.get_mut(index) {
@@ -173,7 +197,11 @@ impl<'a, 'b> Io<'a, 'b> {
 
     /// Elements of output `index` for a tensor of `shape`, which may have been unknown until now.
     pub(crate) fn shaped<T: Element>(&mut self, index: usize, shape: &[usize]) -> Result<&mut [T], OpError> {
-        bytemuck::try_cast_slice_mut(self.shaped_bytes(index, T::DTYPE, shape)?)
+        let bytes = self.shaped_bytes(index, T::DTYPE, shape)?;
+        if bytes.is_empty() {
+            return Ok(&mut []);
+        }
+        bytemuck::try_cast_slice_mut(bytes)
             .map_err(|_| OpError::internal(format!("output {index} is not aligned")))
     }
 
@@ -265,6 +293,10 @@ fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s m
         Some(Slot::Fixed { dtype, bytes, .. }) => {
             if *dtype != T::DTYPE {
                 return Err(OpError::internal(format!("{dtype} output written as {}", T::DTYPE)));
+            }
+            // Nothing may lie anywhere.
+            if bytes.is_empty() {
+                return Ok(&mut []);
             }
             bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("output is not aligned"))
         }

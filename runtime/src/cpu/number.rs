@@ -118,8 +118,10 @@ macro_rules! float {
             fn highest() -> Self { <$t>::INFINITY }
         }
         impl Float for $t {
-            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh
+            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh
                 floor ceil);
+            // Of the magnitude: the logarithm that it is taken by cancels near −1.
+            fn atanh(self) -> Self { <$t>::atanh(self.abs()).copysign(self) }
             fn erf(self) -> Self { $erf(self) }
             fn powf(self, exponent: Self) -> Self { <$t>::powf(self, exponent) }
             fn round_even(self) -> Self { <$t>::round_ties_even(self) }
@@ -205,6 +207,11 @@ float_compute!(f32, f64);
 half_float!(f16, bf16);
 integer!(i8: signed_abs, i16: signed_abs, i32: signed_abs, i64: signed_abs,
          u8: unsigned_abs, u16: unsigned_abs, u32: unsigned_abs, u64: unsigned_abs);
+
+/// Whether `x` is a NaN, for generic code over all element types.
+pub(crate) fn is_nan<T: PartialOrd + Copy>(x: T) -> bool {
+    x.partial_cmp(&x).is_none()
+}
 
 /// The truth value of a stored byte, for generic code over [`Bool`].
 pub(crate) fn truth(value: Bool) -> bool {

@@ -86,7 +86,7 @@ impl ReducePlan {
                 let list = if is_reduced { &mut plan.reduced } else { &mut plan.kept };
                 match list.last_mut() {
                     Some(axis) if last == Some(is_reduced) => {
-                        axis.extent = axis.extent.saturating_mul(extent)
+                        axis.extent = axis.extent.saturating_mul(extent);
                     }
                     _ => list.push(Axis { extent, stride }),
                 }
@@ -130,7 +130,7 @@ impl ReducePlan {
         // Chunks must not straddle the rows of the innermost kept axis.
         let per_row = width.div_ceil(chunk);
         let chunk = width.div_ceil(per_row);
-        if width % chunk == 0 {
+        if width.is_multiple_of(chunk) {
             return for_each_tile(context, work, Lanes::none(), &Chunks::new(out, chunk), &|i, out, _| {
                 self.fold_strips::<T, F>(x, i * chunk, out);
                 Ok(())

@@ -52,7 +52,9 @@ fn line<T: Real>(form: Form, x: &[T], out: &mut [T]) {
     let most = x.iter().fold(C::<T>::lowest(), |m, x| m.maximum(x.load()));
     let mut sum = 0.0;
     if form == Form::LogSoftmax {
-        x.iter().for_each(|x| sum += x.load().sub(most).exp().to_f64());
+        for x in x {
+            sum += x.load().sub(most).exp().to_f64();
+        }
         let log = C::<T>::from_f64(sum.ln());
         out.iter_mut().zip(x).for_each(|(y, x)| *y = T::store(x.load().sub(most).sub(log)));
         return;
@@ -68,7 +70,9 @@ fn line<T: Real>(form: Form, x: &[T], out: &mut [T]) {
     }
     let scale = C::<T>::from_f64(1.0 / sum);
     if keep {
-        out.iter_mut().for_each(|y| *y = T::store(y.load().mul(scale)));
+        for y in out {
+            *y = T::store(y.load().mul(scale));
+        }
     } else {
         out.iter_mut().zip(x).for_each(|(y, x)| *y = T::store(x.load().sub(most).exp().mul(scale)));
     }

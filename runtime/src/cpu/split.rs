@@ -4,11 +4,6 @@ use super::io::RunContext;
 use crate::error::OpError;
 use crate::exec::Team;
 
-/// Elements of one piece of an elementwise loop: small enough to balance, large enough to pay for a hand-over.
-const PIECE: usize = 1 << 14;
-/// Elements between two looks at the deadline.
-const BLOCK: usize = 1 << 22;
-
 struct Start<T>(*mut T);
 
 // SAFETY: the pointer is only used to make slices that do not overlap, each on one thread; that moves the
@@ -48,24 +43,6 @@ pub(crate) fn for_each_chunk<T: Send>(
     });
 }
 
-/// Calls `body(start, piece)` for pieces of `out` that begin at element `start` and together are `out`, on the
-/// run's threads where that pays, and errs when the run is interrupted.
-pub(crate) fn for_each_piece<T: Send>(
-    context: RunContext<'_>,
-    out: &mut [T],
-    body: impl Fn(usize, &mut [T]) + Sync,
-) -> Result<(), OpError> {
-    if out.len() < 2 * PIECE {
-        body(0, out);
-        return Ok(());
-    }
-    for (block, part) in out.chunks_mut(BLOCK).enumerate() {
-        context.interrupt.check()?;
-        for_each_chunk(context.team, part, PIECE, |i, piece| body(block * BLOCK + i * PIECE, piece));
-    }
-    Ok(())
-}
-
 /// Rows per piece for `rows` rows of `row` elements each: all of them where the work is too small to share,
 /// else some pieces per thread so that uneven threads even out.
 pub(crate) fn rows_per_chunk(rows: usize, row: usize, threads: usize) -> usize {
@@ -76,6 +53,28 @@ pub(crate) fn rows_per_chunk(rows: usize, row: usize, threads: usize) -> usize {
         return rows.max(1);
     }
     rows.div_ceil(PIECES_PER_THREAD * threads).max(GRAIN.div_ceil(row.max(1)))
+}
+
+/// Calls `body(start, piece)` for pieces of `out` that begin at element `start` and together are `out`, on the
+/// run's threads where that pays, and errs when the run is interrupted.
+pub(crate) fn for_each_piece<T: Send>(
+    context: RunContext<'_>,
+    out: &mut [T],
+    body: impl Fn(usize, &mut [T]) + Sync,
+) -> Result<(), OpError> {
+    /// Small enough to balance, large enough to pay for a hand-over.
+    const PIECE: usize = 1 << 14;
+    /// Elements between two looks at the deadline.
+    const BLOCK: usize = 1 << 22;
+    if out.len() < 2 * PIECE {
+        body(0, out);
+        return Ok(());
+    }
+    for (block, part) in out.chunks_mut(BLOCK).enumerate() {
+        context.interrupt.check()?;
+        for_each_chunk(context.team, part, PIECE, |i, piece| body(block * BLOCK + i * PIECE, piece));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

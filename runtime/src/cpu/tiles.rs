@@ -130,6 +130,9 @@ impl<'a> Lanes<'a> {
     }
 }
 
+/// What is done with a tile: its index, its piece of the outputs, the thread's scratch memory.
+pub(crate) type Body<'a, P> = &'a (dyn Fn(usize, P, &mut [u8]) -> Result<(), OpError> + Sync);
+
 /// Runs `body(index, piece, scratch)` for every tile, on several threads when `work`, a number of operations,
 /// makes it worth while. Ends early when the run is interrupted or a tile errs.
 pub(crate) fn for_each_tile<P: Pieces>(
@@ -137,13 +140,14 @@ pub(crate) fn for_each_tile<P: Pieces>(
     work: usize,
     lanes: Lanes<'_>,
     pieces: &P,
-    body: &(dyn Fn(usize, P::Piece, &mut [u8]) -> Result<(), OpError> + Sync),
+    body: Body<'_, P::Piece>,
 ) -> Result<(), OpError> {
     let count = pieces.count();
-    let most = if lanes.each == 0 { count } else { lanes.bytes.len() / lanes.each };
+    let most = lanes.bytes.len().checked_div(lanes.each).unwrap_or(count);
     let threads = if work < PARALLEL_WORK { 1 } else { context.team.threads() };
     let threads = threads.min(most).min(count).max(1);
-    let scratch = Chunks::new(lanes.bytes, lanes.each);
+    let Lanes { bytes, each } = lanes;
+    let scratch = Chunks::new(bytes, each);
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<OpError>> = Mutex::new(None);
     context.team.for_each(threads, &|thread| {
@@ -181,15 +185,19 @@ mod tests {
     #[test]
     fn every_tile_runs_once_with_its_own_piece() {
         let (team, interrupt, budget) = (Team::new(3, false), Interrupt::default(), Budget::unlimited());
-        let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget };
+        let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
         for len in [0, 1, 7, 100, 1000] {
             let (mut a, mut b) = (vec![0u32; len], vec![0u8; len / 2]);
             let mut scratch = vec![0u8; Lanes::bytes(5, 3)];
             let pieces = (Chunks::new(&mut a, 10), Chunks::new(&mut b, 5));
             for_each_tile(context, usize::MAX, Lanes::new(&mut scratch, 5), &pieces, &|i, (a, b), own| {
                 assert_eq!(own.len(), 64);
-                a.iter_mut().for_each(|v| *v += i as u32 + 1);
-                b.iter_mut().for_each(|v| *v += 1);
+                for v in a {
+                    *v += i as u32 + 1;
+                }
+                for v in b {
+                    *v += 1;
+                }
                 Ok(())
             })
             .expect("runs");

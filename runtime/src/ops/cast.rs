@@ -7,13 +7,13 @@
 //! `round_mode` concern only those.
 
 use super::attributes::NodeSpec;
-use super::elementwise::{Map, draw_numbers, draw_shape, map};
+use super::elementwise::{Map, draw_numbers, draw_shape, map, with_entries};
 use super::{Accuracy, OpDef};
 use crate::cpu::Kernel;
 use crate::cpu::cast::cast;
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
-use crate::graph::fact::{Content, TensorFact};
+use crate::graph::fact::TensorFact;
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -41,8 +41,8 @@ impl Map for Cast {
         self.to
     }
 
-    fn content(&self, x: &TensorFact) -> Content {
-        extents_as(x, self.to)
+    fn with_content(&self, fact: TensorFact, x: &TensorFact) -> TensorFact {
+        with_entries(fact, &[x], |e| e[0].clone())
     }
 
     fn keeps(&self, input: DType) -> bool {
@@ -80,20 +80,4 @@ pub(super) fn read_rounding(spec: &NodeSpec) -> Result<(), OpError> {
 pub(super) fn draw_castable(g: &mut Gen, dtype: DType, shape: &[usize]) -> crate::tensor::Tensor {
     let reach = *g.pick(&[1.0, 10.0, 300.0, 70_000.0, 1e10, 1e20]);
     draw_numbers(g, dtype, shape, if dtype.is_float() { (-reach, reach) } else { (-10.0, 10.0) })
-}
-
-/// Shape arithmetic that is cast from one of its integer types to another.
-pub(super) fn extents_as(x: &TensorFact, to: DType) -> Content {
-    let whole = |dtype| matches!(dtype, DType::I32 | DType::I64);
-    match x.as_dims() {
-        Some(dims) if whole(x.dtype) && whole(to) => {
-            let fits = |n: usize| to == DType::I64 || i32::try_from(n).is_ok();
-            let kept = |d: crate::graph::Dim| match d.known() {
-                Some(n) if !fits(n) => crate::graph::Dim::Unknown,
-                _ => d,
-            };
-            Content::Dims(dims.into_iter().map(kept).collect())
-        }
-        _ => Content::Unknown,
-    }
 }

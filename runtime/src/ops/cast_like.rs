@@ -2,8 +2,8 @@
 //! The first tensor in the element type of the second; see Cast. Opsets 15, 19, 21, 23, 24, 25.
 
 use super::attributes::NodeSpec;
-use super::cast::{draw_castable, extents_as, read_rounding};
-use super::elementwise::{draw_shape, same_shape};
+use super::cast::{draw_castable, read_rounding};
+use super::elementwise::{draw_shape, same_shape, with_entries};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::cast::cast;
 use crate::cpu::{CpuSite, Kernel};
@@ -38,7 +38,7 @@ impl Op for CastLike {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 2)?;
         let (x, to) = (inputs.typed(0, NUMBERS_AND_BOOL)?, inputs.typed(1, NUMBERS_AND_BOOL)?.dtype);
-        Ok(vec![same_shape(x, to).with_content(extents_as(x, to)).into()])
+        Ok(vec![with_entries(same_shape(x, to), &[x], |e| e[0].clone()).into()])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

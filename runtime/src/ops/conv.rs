@@ -68,17 +68,13 @@ pub(super) fn output_dims(
     }
     let rank = x.len() - 2;
     window.check_rank(rank)?;
-    if let (Some(channels), Some(per_group)) = (x[1].known(), w[1].known()) {
-        if per_group.checked_mul(groups) != Some(channels) {
-            return Err(OpError::shape(format!(
-                "{channels} channels are not {groups} groups of {per_group}"
-            )));
-        }
+    if let (Some(channels), Some(per_group)) = (x[1].known(), w[1].known())
+        && per_group.checked_mul(groups) != Some(channels)
+    {
+        return Err(OpError::shape(format!("{channels} channels are not {groups} groups of {per_group}")));
     }
-    if let Some(filters) = w[0].known() {
-        if filters % groups != 0 {
-            return Err(OpError::shape(format!("{filters} filters do not fall into {groups} groups")));
-        }
+    if let Some(filters) = w[0].known().filter(|filters| !filters.is_multiple_of(groups)) {
+        return Err(OpError::shape(format!("{filters} filters do not fall into {groups} groups")));
     }
     let mut out = vec![x[0].clone(), w[0].clone()];
     for axis in 0..rank {
@@ -125,6 +121,10 @@ impl Op for Conv {
             check_bias(bias, 2, &shape[1])?;
         }
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn weight_channel_axis(&self) -> Option<usize> {
+        Some(0)
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {

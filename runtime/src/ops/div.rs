@@ -25,12 +25,14 @@ impl Arithmetic for Div {
         if b == 0 { 0 } else { a / b }
     }
 
-    fn entry(self, a: &Entry, b: &Entry) -> Dim {
+    fn entry(self, a: &Entry, b: &Entry) -> Entry {
         match (a, b) {
-            (Entry::Int(a), Entry::Int(b)) => Entry::extent(a.checked_div(*b)),
+            (Entry::Int(a), Entry::Int(b)) => Entry::number(a.checked_div(*b)),
             // Extents are not negative, so truncation is the floor.
-            (Entry::Dim(d), Entry::Int(k)) => usize::try_from(*k).map_or(Dim::Unknown, |k| d.floor_div(k)),
-            _ => a.dim().exact_div(&b.dim()).unwrap_or(Dim::Unknown),
+            (Entry::Dim(d), Entry::Int(k)) => {
+                Entry::Dim(usize::try_from(*k).map_or(Dim::Unknown, |k| d.floor_div(k)))
+            }
+            _ => Entry::Dim(a.dim().exact_div(&b.dim()).unwrap_or(Dim::Unknown)),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! An extent never equals a negative number: exporters ask `shape = −1` to fill in a target shape.
 
 use super::OpDef;
-use super::elementwise::{Comparison, Entry, comparison, entries};
+use super::elementwise::{Comparison, Entry, broadcast_at, comparison, entries};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
 use crate::graph::fact::{Content, TensorFact};
 use crate::tensor::Tensor;
@@ -26,19 +26,20 @@ impl Comparison for Equal {
         order == Some(Ordering::Equal)
     }
 
-    fn content(a: &TensorFact, b: &TensorFact) -> Content {
-        known(a, b).map_or(Content::Unknown, Content::Constant)
+    fn with_content(fact: TensorFact, a: &TensorFact, b: &TensorFact) -> TensorFact {
+        match known(&fact, a, b) {
+            Some(tensor) => fact.with_content(Content::Constant(tensor)),
+            None => fact,
+        }
     }
 }
 
 /// The comparison of shape arithmetic, when every element of it is decided.
-fn known(a: &TensorFact, b: &TensorFact) -> Option<Tensor> {
+fn known(fact: &TensorFact, a: &TensorFact, b: &TensorFact) -> Option<Tensor> {
     let (left, right) = (entries(a)?, entries(b)?);
-    let shape: &[usize] = if a.rank()?.max(b.rank()?) == 0 { &[] } else { &[left.len().max(right.len())] };
-    let at = |column: &[Entry], i: usize| column.get(if column.len() == 1 { 0 } else { i }).cloned();
-    let len = left.len().max(right.len());
-    let equal: Option<Vec<Bool>> = (0..len).map(|i| equal(&at(&left, i)?, &at(&right, i)?)).collect();
-    Tensor::new(shape, equal?).ok()
+    let len = fact.element_count().filter(|&n| n <= left.len().max(right.len()))?;
+    let element = |i| equal(broadcast_at(&left, i)?, broadcast_at(&right, i)?);
+    Tensor::new(&fact.known_shape()?, (0..len).map(element).collect::<Option<Vec<Bool>>>()?).ok()
 }
 
 fn equal(a: &Entry, b: &Entry) -> Option<Bool> {

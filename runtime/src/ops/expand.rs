@@ -73,6 +73,11 @@ impl Op for Expand {
         &[1]
     }
 
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        let (Ok(x), Some(Fact::Tensor(y))) = (inputs.tensor(0), outputs.first()) else { return false };
+        x.shape.as_ref().is_some_and(|s| !s.contains(&Dim::Unknown)) && x.shape == y.shape
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;

@@ -74,7 +74,7 @@ impl Op for ExponentialNorm {
         let length: usize = if self.flatten { x.shape[axis..].iter().product() } else { x.shape[axis] };
         let data = x.as_floats()?;
         let mut out = vec![0.0; data.len()];
-        for start in (0..data.len()).filter(|i| i / inner % length == 0) {
+        for start in (0..data.len()).filter(|i| (i / inner).is_multiple_of(length)) {
             let places: Vec<usize> = (0..length).map(|i| start + i * inner).collect();
             let line: Vec<f64> = places.iter().map(|&i| data[i]).collect();
             for (place, value) in places.into_iter().zip((self.line)(&line)) {

@@ -93,14 +93,18 @@ impl Gemm {
                 let bias = bias.get(row * down + col * across..).unwrap_or(&[]);
                 if exact {
                     if alpha != 1.0 {
-                        y.iter_mut().for_each(|y| *y = y.mul(scale));
+                        for y in y.iter_mut() {
+                            *y = y.mul(scale);
+                        }
                     }
                     if across == 1 {
                         let scaled = |b: &T| if beta == 1.0 { b.load() } else { b.load().mul(bias_scale) };
                         y.iter_mut().zip(bias).for_each(|(y, b)| *y = y.add(scaled(b)));
                     } else if let Some(b) = bias.first() {
                         let term = b.load().mul(bias_scale);
-                        y.iter_mut().for_each(|y| *y = y.add(term));
+                        for y in y.iter_mut() {
+                            *y = y.add(term);
+                        }
                     }
                     return;
                 }
@@ -129,20 +133,21 @@ impl Op for Gemm {
         };
         let (m, k) = side(0, a, self.transpose_a)?;
         let (depth, n) = side(1, b, self.transpose_b)?;
-        if let (Some(x), Some(y)) = (k.known(), depth.known()) {
-            if x != y {
-                return Err(OpError::shape(format!("inner extents {x} and {y} differ")));
-            }
+        if let (Some(x), Some(y)) = (k.known(), depth.known())
+            && x != y
+        {
+            return Err(OpError::shape(format!("inner extents {x} and {y} differ")));
         }
         if let Some(shape) = c.and_then(|c| c.shape.as_ref()) {
             if shape.len() > 2 {
                 return Err(OpError::input(2, format!("has rank {}", shape.len())));
             }
             for (from, to) in shape.iter().rev().zip([&n, &m]) {
-                if let (Some(x), Some(y)) = (from.known(), to.known()) {
-                    if x != y && x != 1 {
-                        return Err(OpError::shape(format!("C's extent {x} does not broadcast to {y}")));
-                    }
+                if let (Some(x), Some(y)) = (from.known(), to.known())
+                    && x != y
+                    && x != 1
+                {
+                    return Err(OpError::shape(format!("C's extent {x} does not broadcast to {y}")));
                 }
             }
         }

@@ -3,7 +3,6 @@
 //! is a row and a 1-D right operand a column whose axis is dropped from the result. Opsets 1, 9 (integers),
 //! 13 (bfloat16). Integers wrap.
 
-use super::attributes::NodeSpec;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::number::dispatch;
@@ -24,7 +23,7 @@ pub(super) const DEF: OpDef = OpDef {
     until: None,
     dtypes: DTYPES,
     accuracy: Accuracy::Reduction,
-    parse,
+    parse: |_| Ok(Arc::new(MatMul)),
     case,
 };
 
@@ -35,20 +34,16 @@ pub(super) const DTYPES: &[DType] =
 #[derive(Debug)]
 struct MatMul;
 
-fn parse(_: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
-    Ok(Arc::new(MatMul))
-}
-
 /// The shape of the product of operands of shapes `a` and `b`.
 pub(super) fn product_dims(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OpError> {
     let (Some(inner_a), Some(first_b)) = (a.last(), b.first()) else {
         return Err(OpError::shape("a scalar has no matrix product"));
     };
     let inner_b = if b.len() > 1 { &b[b.len() - 2] } else { first_b };
-    if let (Some(x), Some(y)) = (inner_a.known(), inner_b.known()) {
-        if x != y {
-            return Err(OpError::shape(format!("inner extents {x} and {y} differ")));
-        }
+    if let (Some(x), Some(y)) = (inner_a.known(), inner_b.known())
+        && x != y
+    {
+        return Err(OpError::shape(format!("inner extents {x} and {y} differ")));
     }
     let batch = |s: &[Dim]| s[..s.len().saturating_sub(2)].to_vec();
     let mut out = broadcast_dims(&[&batch(a), &batch(b)])?;

@@ -5,8 +5,6 @@ use super::elementwise::{Entry, Fold, fold};
 use super::{Accuracy, OpDef};
 use crate::cpu::number::Compute;
 use crate::dtype::{DType, NUMBERS};
-use crate::graph::Dim;
-
 pub(super) const DEF: OpDef = fold::<Min>("Min", &[6, 8, 12, 13]);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,9 +28,9 @@ impl Fold for Min {
         elements.iter().copied().min().unwrap_or(0)
     }
 
-    fn entry(a: &Entry, b: &Entry) -> Dim {
+    fn entry(a: &Entry, b: &Entry) -> Entry {
         match (a, b) {
-            (Entry::Int(a), Entry::Int(b)) => Entry::extent(Some(*a.min(b))),
+            (Entry::Int(a), Entry::Int(b)) => Entry::Int(*a.min(b)),
             _ => Entry::symmetric("min", a, b),
         }
     }

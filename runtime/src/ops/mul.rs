@@ -4,7 +4,6 @@
 use super::OpDef;
 use super::elementwise::{Arithmetic, Entry, arithmetic};
 use crate::cpu::number::Compute;
-use crate::graph::Dim;
 
 pub(super) const DEF: OpDef = arithmetic::<Mul>("Mul", &[7, 13, 14]);
 
@@ -24,11 +23,11 @@ impl Arithmetic for Mul {
         a * b
     }
 
-    fn entry(self, a: &Entry, b: &Entry) -> Dim {
+    fn entry(self, a: &Entry, b: &Entry) -> Entry {
         match (a, b) {
-            (Entry::Int(a), Entry::Int(b)) => Entry::extent(a.checked_mul(*b)),
-            (Entry::Dim(d), Entry::Int(k)) | (Entry::Int(k), Entry::Dim(d)) => d.affine(*k, 0),
-            (Entry::Dim(a), Entry::Dim(b)) => a * b,
+            (Entry::Int(a), Entry::Int(b)) => Entry::number(a.checked_mul(*b)),
+            (Entry::Dim(d), Entry::Int(k)) | (Entry::Int(k), Entry::Dim(d)) => Entry::Dim(d.affine(*k, 0)),
+            (Entry::Dim(a), Entry::Dim(b)) => Entry::Dim(a * b),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::OpDef;
 use super::reduction::{self, Kind, fold, truncated};
 use crate::cpu::Io;
-use crate::cpu::number::{Number, dispatch};
+use crate::cpu::number::{Number, dispatch, is_nan};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::ReducePlan;
 use crate::dtype::DType;
@@ -52,7 +52,8 @@ const DTYPES: &[DType] = &[
     DType::Bool,
 ];
 
-struct Extreme;
+/// The fold of numbers.
+pub(super) struct Extreme;
 
 impl<T: Number> Fold<T> for Extreme {
     type State = T;
@@ -60,8 +61,7 @@ impl<T: Number> Fold<T> for Extreme {
         T::lowest()
     }
     fn add(state: T, x: T) -> T {
-        // A NaN is the one value that differs from itself, and stays.
-        if x > state || (x != x && state == state) { x } else { state }
+        if x > state || (is_nan(x) && !is_nan(state)) { x } else { state }
     }
     fn join(a: T, b: T) -> T {
         <Self as Fold<T>>::add(a, b)

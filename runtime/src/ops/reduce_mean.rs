@@ -33,7 +33,8 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
 };
 
-struct Floats;
+/// The fold of floats.
+pub(super) struct Floats;
 
 impl<T: Real> Fold<T> for Floats {
     type State = f64;

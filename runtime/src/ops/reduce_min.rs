@@ -6,7 +6,7 @@
 use super::OpDef;
 use super::reduction::{self, Kind, fold, truncated};
 use crate::cpu::Io;
-use crate::cpu::number::{Number, dispatch};
+use crate::cpu::number::{Number, dispatch, is_nan};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::ReducePlan;
 use crate::dtype::DType;
@@ -60,8 +60,7 @@ impl<T: Number> Fold<T> for Extreme {
         T::highest()
     }
     fn add(state: T, x: T) -> T {
-        // A NaN is the one value that differs from itself, and stays.
-        if x < state || (x != x && state == state) { x } else { state }
+        if x < state || (is_nan(x) && !is_nan(state)) { x } else { state }
     }
     fn join(a: T, b: T) -> T {
         <Self as Fold<T>>::add(a, b)

@@ -24,12 +24,14 @@ impl Arithmetic for Sub {
         a - b
     }
 
-    fn entry(self, a: &Entry, b: &Entry) -> Dim {
+    fn entry(self, a: &Entry, b: &Entry) -> Entry {
         match (a, b) {
-            (Entry::Int(a), Entry::Int(b)) => Entry::extent(a.checked_sub(*b)),
-            (Entry::Dim(d), Entry::Int(k)) => k.checked_neg().map_or(Dim::Unknown, |k| d.affine(1, k)),
-            (Entry::Int(k), Entry::Dim(d)) => d.affine(-1, *k),
-            (Entry::Dim(a), Entry::Dim(b)) => a - b,
+            (Entry::Int(a), Entry::Int(b)) => Entry::number(a.checked_sub(*b)),
+            (Entry::Dim(d), Entry::Int(k)) => {
+                Entry::Dim(k.checked_neg().map_or(Dim::Unknown, |k| d.affine(1, k)))
+            }
+            (Entry::Int(k), Entry::Dim(d)) => Entry::Dim(d.affine(-1, *k)),
+            (Entry::Dim(a), Entry::Dim(b)) => Entry::Dim(a - b),
         }
     }
 }

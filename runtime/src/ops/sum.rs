@@ -5,7 +5,6 @@ use super::elementwise::{Fold, fold};
 use super::{Accuracy, OpDef};
 use crate::cpu::number::Compute;
 use crate::dtype::{DType, FLOATS};
-
 pub(super) const DEF: OpDef = fold::<Sum>("Sum", &[6, 8, 13]);
 
 #[derive(Clone, Copy, Debug, Default)]

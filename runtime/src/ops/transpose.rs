@@ -66,6 +66,20 @@ impl Op for Transpose {
         Ok(vec![if axes.len() <= 1 { fact.with_content_of(x) } else { fact }.into()])
     }
 
+    fn is_identity(&self, inputs: Facts<'_>, _: &[Fact]) -> bool {
+        let rank = self.perm.as_ref().map(Vec::len).or_else(|| inputs.tensor(0).ok()?.rank());
+        let axes = rank.and_then(|r| self.axes(r).ok());
+        axes.is_some_and(|a| a.iter().enumerate().all(|(i, &axis)| i == axis))
+    }
+
+    fn after(&self, before: &dyn Op) -> Option<Arc<dyn Op>> {
+        let before = before.as_any().downcast_ref::<Transpose>()?;
+        let rank = self.perm.as_ref().or(before.perm.as_ref())?.len();
+        let (first, second) = (before.axes(rank).ok()?, self.axes(rank).ok()?);
+        let perm = second.into_iter().map(|a| first[a] as i64).collect();
+        Some(Arc::new(Transpose { perm: Some(perm) }))
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;

@@ -3,6 +3,7 @@
 
 mod elementwise;
 mod movement;
+pub(crate) mod recurrence;
 mod run;
 mod stack;
 mod tensor;

@@ -122,13 +122,6 @@ impl Gen {
         made.to_tensor().unwrap_or_else(|_| Tensor::scalar(0u8))
     }
 
-    /// A tensor of short texts, some of them empty.
-    pub fn words(&mut self, shape: &[usize]) -> Tensor {
-        let n = shape.iter().product();
-        let text = (0..n).map(|_| (*self.pick(&["", "a", "b", "ab", "word", "ß≠x"])).to_owned()).collect();
-        Tensor::strings(shape, text).unwrap_or_else(|_| Tensor::scalar(0u8))
-    }
-
     /// A tensor of `dtype` over the whole range of the type, extremes included.
     pub fn any_tensor(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
         if dtype == DType::String {

@@ -4,8 +4,10 @@
 //! the value between them keeps it.
 
 use super::redirect;
+use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts};
 use crate::graph::model::{Graph, ValueId};
+use crate::ops::Op;
 
 /// Takes identities out and merges pairs.
 pub(super) fn cancel(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
@@ -28,7 +30,7 @@ pub(super) fn cancel(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
         let made: Vec<Fact> = facts[to.index()].iter().cloned().collect();
-        if node.op.is_identity(Facts(&given), &made) {
+        if node.op.is_identity(Facts(&given), &made) || views_same_shape(&*node.op, Facts(&given), &made) {
             map[to.index()] = Some(from);
             identity[index] = true;
             changed = true;
@@ -50,4 +52,17 @@ pub(super) fn cancel(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
     let mut identity = identity.iter();
     graph.nodes.retain(|_| !identity.next().copied().unwrap_or(false));
     changed
+}
+
+/// Whether the node is a view of its input under the shape that it has already.
+fn views_same_shape(op: &dyn Op, inputs: Facts<'_>, made: &[Fact]) -> bool {
+    if op.alias_of() != Some(0) {
+        return false;
+    }
+    let (Ok(x), Some(Fact::Tensor(y))) = (inputs.tensor(0), made.first()) else { return false };
+    match (&x.shape, &y.shape) {
+        // An unknown extent is not known to be equal to another unknown one.
+        (Some(a), Some(b)) => x.dtype == y.dtype && a == b && !a.contains(&Dim::Unknown),
+        _ => false,
+    }
 }

@@ -1,15 +1,14 @@
 //! Arithmetic on two numbers of one type, with the arithmetic of shapes.
 
 use super::draw::draw_pair;
-use super::shape_values::{Entry, combined};
+use super::shape_values::{Entry, with_entries};
 use super::zip::{Zip, zip};
 use crate::cpu::broadcast::zip as zip_kernel;
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
-use crate::graph::Dim;
-use crate::graph::fact::{Content, TensorFact};
+use crate::graph::fact::TensorFact;
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
@@ -40,8 +39,8 @@ pub(in crate::ops) trait Arithmetic: Copy + Debug + Default + Send + Sync + 'sta
     fn int(self, a: i128, b: i128) -> i128;
 
     /// The function on shape arithmetic, as far as it is known.
-    fn entry(self, _a: &Entry, _b: &Entry) -> Dim {
-        Dim::Unknown
+    fn entry(self, _a: &Entry, _b: &Entry) -> Entry {
+        Entry::UNKNOWN
     }
 
     /// Draws attributes and the opset.
@@ -74,8 +73,8 @@ impl<F: Arithmetic> Zip for Of<F> {
         }
     }
 
-    fn content(&self, a: &TensorFact, b: &TensorFact) -> Content {
-        combined(&[a, b], |e| self.0.entry(&e[0], &e[1]))
+    fn with_content(&self, fact: TensorFact, a: &TensorFact, b: &TensorFact) -> TensorFact {
+        with_entries(fact, &[a, b], |e| self.0.entry(&e[0], &e[1]))
     }
 
     fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {

@@ -7,7 +7,7 @@ use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, NUMBERS};
 use crate::error::OpError;
-use crate::graph::fact::{Content, TensorFact};
+use crate::graph::fact::TensorFact;
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::{RefData, RefTensor};
@@ -25,9 +25,9 @@ pub(in crate::ops) trait Comparison: Copy + Debug + Default + Send + Sync + 'sta
     /// The specification's: whether values in this order, none with NaN, compare as true.
     fn holds(order: Option<Ordering>) -> bool;
 
-    /// What is known of the output's content.
-    fn content(_a: &TensorFact, _b: &TensorFact) -> Content {
-        Content::Unknown
+    /// The output's fact with what is known of its content.
+    fn with_content(fact: TensorFact, _a: &TensorFact, _b: &TensorFact) -> TensorFact {
+        fact
     }
 }
 
@@ -51,8 +51,8 @@ impl<F: Comparison> Zip for Of<F> {
         if a == b { Ok(DType::Bool) } else { Err(OpError::DType { index: 1, got: b }) }
     }
 
-    fn content(&self, a: &TensorFact, b: &TensorFact) -> Content {
-        F::content(a, b)
+    fn with_content(&self, fact: TensorFact, a: &TensorFact, b: &TensorFact) -> TensorFact {
+        F::with_content(fact, a, b)
     }
 
     fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {

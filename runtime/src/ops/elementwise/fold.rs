@@ -1,14 +1,13 @@
 //! Operators that combine any number of tensors that broadcast to one shape.
 
 use super::draw::{draw_numbers, draw_shape};
-use super::shape_values::{Entry, combined};
+use super::shape_values::{Entry, with_entries};
 use super::zip::broadcast_fact;
 use crate::cpu::broadcast::fold as fold_kernel;
 use crate::cpu::number::{Compute, dispatch};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts};
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
@@ -37,8 +36,8 @@ pub(in crate::ops) trait Fold: Copy + Debug + Default + Send + Sync + 'static {
     fn int(elements: &[i128]) -> i128;
 
     /// The function on shape arithmetic, as far as it is known.
-    fn entry(_a: &Entry, _b: &Entry) -> Dim {
-        Dim::Unknown
+    fn entry(_a: &Entry, _b: &Entry) -> Entry {
+        Entry::UNKNOWN
     }
 }
 
@@ -65,12 +64,10 @@ impl<F: Fold> Op for Folded<F> {
         let first = inputs.typed(0, F::DTYPES)?;
         let all: Vec<_> =
             (0..inputs.len()).map(|i| inputs.typed(i, &[first.dtype])).collect::<Result<_, _>>()?;
-        let content = combined(&all, |entries| {
-            let mut rest = entries.iter().cloned();
-            let Some(first) = rest.next() else { return Dim::Unknown };
-            rest.fold(first, |a, b| Entry::Dim(F::entry(&a, &b))).dim()
+        let fact = with_entries(broadcast_fact(first.dtype, &all)?, &all, |entries| {
+            entries.iter().skip(1).fold(entries[0].clone(), |a, b| F::entry(&a, b))
         });
-        Ok(vec![broadcast_fact(first.dtype, &all)?.with_content(content).into()])
+        Ok(vec![fact.into()])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -3,7 +3,7 @@
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::graph::fact::{Content, Fact, Facts, TensorFact};
+use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
@@ -27,9 +27,9 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
         input
     }
 
-    /// What is known of the output's content.
-    fn content(&self, _input: &TensorFact) -> Content {
-        Content::Unknown
+    /// The output's fact with what is known of its content.
+    fn with_content(&self, fact: TensorFact, _input: &TensorFact) -> TensorFact {
+        fact
     }
 
     /// Whether the output is the input, bit for bit.
@@ -70,7 +70,7 @@ impl<M: Map> Op for Mapped<M> {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(1, 1)?;
         let x = inputs.typed(0, M::DTYPES)?;
-        Ok(vec![same_shape(x, self.0.output(x.dtype)).with_content(self.0.content(x)).into()])
+        Ok(vec![self.0.with_content(same_shape(x, self.0.output(x.dtype)), x).into()])
     }
 
     fn is_identity(&self, inputs: Facts<'_>, _: &[Fact]) -> bool {

@@ -23,5 +23,5 @@ pub(super) use fold::{Fold, fold};
 pub(super) use logic::{Bits, Bitwise, Logic, bitwise, logic};
 pub(super) use map::{Map, map, same_shape};
 pub(super) use number_map::{NumberMap, number_map};
-pub(super) use shape_values::{Entry, entries};
+pub(super) use shape_values::{Entry, broadcast_at, entries, with_entries};
 pub(super) use zip::{Zip, broadcast_fact, zip};

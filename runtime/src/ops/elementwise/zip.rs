@@ -3,7 +3,7 @@
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::graph::fact::{Content, Fact, Facts, TensorFact, broadcast_dims};
+use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
@@ -32,9 +32,9 @@ pub(in crate::ops) trait Zip: Debug + Send + Sync + 'static {
         broadcast_fact(a.dtype, &[a, b])
     }
 
-    /// What is known of the output's content.
-    fn content(&self, _a: &TensorFact, _b: &TensorFact) -> Content {
-        Content::Unknown
+    /// The output's fact with what is known of its content.
+    fn with_content(&self, fact: TensorFact, _a: &TensorFact, _b: &TensorFact) -> TensorFact {
+        fact
     }
 
     fn kernel(&self, site: &CpuSite<'_>, a: DType, b: DType) -> Result<Kernel, OpError>;
@@ -76,8 +76,8 @@ impl<Z: Zip> Op for Zipped<Z> {
         inputs.expect_count(2, 2)?;
         let (a, b) = (inputs.typed(0, Z::DTYPES)?, inputs.tensor(1)?);
         let dtype = self.0.output(a.dtype, b.dtype)?;
-        let fact = self.0.shape(a, b)?;
-        Ok(vec![TensorFact { dtype, ..fact }.with_content(self.0.content(a, b)).into()])
+        let fact = TensorFact { dtype, ..self.0.shape(a, b)? };
+        Ok(vec![self.0.with_content(fact, a, b).into()])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

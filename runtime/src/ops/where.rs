@@ -2,14 +2,14 @@
 //! `y = x` where the condition is true, `y = z` elsewhere; all three broadcast to one shape. Opsets 9, 16.
 
 use super::attributes::NodeSpec;
-use super::elementwise::{Entry, broadcast_fact, draw_numbers, draw_shape, entries};
+use super::elementwise::{broadcast_at, broadcast_fact, draw_numbers, draw_shape};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::broadcast::{Plan, zip3};
 use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, MOVABLE};
 use crate::error::OpError;
-use crate::graph::fact::{Content, Fact, Facts, TensorFact};
+use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -37,8 +37,7 @@ impl Op for Where {
         let x = inputs.typed(1, MOVABLE)?;
         let z = inputs.typed(2, &[x.dtype])?;
         let fact = broadcast_fact(x.dtype, &[condition, x, z])?;
-        let content = chosen(condition, x, z).map_or(Content::Unknown, Content::Dims);
-        Ok(vec![fact.with_content(content).into()])
+        Ok(vec![chosen(fact.clone(), condition, x, z).unwrap_or(fact).into()])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -66,14 +65,12 @@ impl Op for Where {
 }
 
 /// The choice among shape arithmetic by a condition that is known.
-fn chosen(condition: &TensorFact, x: &TensorFact, z: &TensorFact) -> Option<Vec<crate::graph::Dim>> {
+fn chosen(fact: TensorFact, condition: &TensorFact, x: &TensorFact, z: &TensorFact) -> Option<TensorFact> {
     let truth = condition.as_constant().filter(|c| c.shape().len() <= 1)?.to_vec::<Bool>()?;
-    let (x, z) = (entries(x)?, entries(z)?);
-    let len = truth.len().max(x.len()).max(z.len());
-    let at = |column: &[Entry], i: usize| column.get(if column.len() == 1 { 0 } else { i }).map(Entry::dim);
-    (0..len)
-        .map(|i| at(if truth.get(if truth.len() == 1 { 0 } else { i })?.get() { &x } else { &z }, i))
-        .collect()
+    let (x, z) = (x.as_integers()?, z.as_integers()?);
+    let len = fact.element_count().filter(|&n| n <= truth.len().max(x.len()).max(z.len()))?;
+    let element = |i| broadcast_at(if broadcast_at(&truth, i)?.get() { &x } else { &z }, i).cloned();
+    Some(fact.with_integers((0..len).map(element).collect::<Option<_>>()?))
 }
 
 fn strings(site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -98,10 +95,6 @@ fn case(g: &mut Gen) -> Case {
     let (dtype, shape) = (*g.pick(MOVABLE), draw_shape(g));
     let [c, x, z] = [(); 3].map(|()| g.broadcastable(&shape));
     let condition = g.tensor(DType::Bool, &c);
-    let values = [x, z].map(|shape| match dtype {
-        DType::String => g.words(&shape),
-        _ => draw_numbers(g, dtype, &shape, (-10.0, 10.0)),
-    });
-    let [x, z] = values;
+    let [x, z] = [x, z].map(|shape| draw_numbers(g, dtype, &shape, (-10.0, 10.0)));
     Case::new([condition, x, z]).opset(*g.pick(&[9, 16, 28]))
 }
