@@ -1,5 +1,42 @@
-//! Heterogeneous DAG scheduling.
+//! Heterogeneous DAG scheduling: tasks, tensors and a machine in, a schedule out.
 //!
-//! This room is empty: the scheduler is not written yet.
+//! The scheduler knows costs, bytes, processors and channels, and neither operators nor devices.
+//! [`Instance`] is the document, [`Problem`] its checked flat form, [`Schedule`] the result.
+//! The protocol between the parts is in `README.md` beside this file.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+mod algorithm;
+mod answer;
+mod bounds;
+pub mod command;
+mod compile;
+mod cpop;
+mod csr;
+mod error;
+mod heft;
+mod instance;
+mod lookahead;
+mod machine;
+mod partial;
+mod peak;
+mod peft;
+mod problem;
+mod rank;
+mod replay;
+mod routes;
+mod schedule;
+#[expect(dead_code)]
+mod single;
+mod timeline;
+mod validate;
+
+pub use algorithm::Algorithm;
+pub use answer::{Answer, Point};
+pub use bounds::Bounds;
+pub use error::{Error, ErrorKind, Kind};
+pub use instance::{Instance, Task, Tensor, Weight, WeightBytes};
+pub use machine::{Link, Machine, Memory, Processor};
+pub use problem::Problem;
+pub use schedule::{Run, Schedule, Transfer};
+pub use validate::{Verdict, Violation};
