@@ -2,17 +2,16 @@
 //!
 //! A move gives tasks other processors and may take one item to another position. The transfers that it makes
 //! needless go, those that it makes necessary come, and only the part of the sequence behind the first change is
-//! passed over; in it, only items whose inputs or whose units' previous finish changed are computed again. The
-//! finish times are the same `max` and `+` of the same operands as in a full evaluation, so they are equal to
-//! the last bit.
+//! computed again, in one pass without searches. The times are the same `max` and `+` of the same operands as in a
+//! full evaluation, so they are equal to the last bit. Overwritten values are journalled, so that a move that is
+//! not kept costs its pass once more at most.
 //!
 //! # Complexity
-//! O(items behind the first change + reads of the items that change), with a constant of a few nanoseconds for
-//! an item that does not.
+//! O(items, reads and writes behind the first change).
 
 use crate::Problem;
 use crate::problem::NONE;
-use crate::sequence::{Item, Sequence};
+use crate::sequence::{Item, Leg, Sequence};
 
 /// Where new transfers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +21,13 @@ pub(crate) enum Eagerness {
     /// Right before the first item that uses the copy.
     Lazy,
 }
+
+/// Ranks of what is put before one position, in the order in which it comes to lie.
+const BEFORE: u8 = 0;
+const SHIFTED: u8 = 1;
+const AFTER: u8 = 2;
+/// The item that has the position.
+const STAYS: u8 = 3;
 
 /// What to try.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +43,7 @@ pub(crate) struct Move<'m> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trial {
     stamp: u32,
-    /// Items to compute again, transfers that go, and tensors seen in this trial, by stamp.
-    dirty: Vec<u32>,
+    /// Items that leave their position, and tensors seen in this trial, by stamp.
     gone: Vec<u32>,
     seen: Vec<u32>,
     touched: Vec<u32>,
@@ -48,44 +53,63 @@ pub(crate) struct Trial {
     low: usize,
     /// The new order from `low` on.
     order: Vec<Item>,
-    finish_journal: Vec<(Item, f64, f64)>,
-    to_journal: Vec<(u32, u32)>,
-    home_journal: Vec<(u32, u32)>,
-    moved_journal: Vec<(u32, u64)>,
+    /// What the trial overwrote, latest last.
+    slots: Vec<(u32, f64)>,
+    finishes: Vec<(u32, f64)>,
+    to: Vec<(u32, u32)>,
+    home: Vec<(u32, u32)>,
+    moved: Vec<(u32, u64)>,
+    legs: Vec<(u32, Leg)>,
+    /// Finish of the latest item on every unit, then on every channel.
     free: Vec<f64>,
     makespan: f64,
-    /// Single unit of each processor, or `NONE` for gangs.
-    unit: Vec<u32>,
-    /// Least time from the finish of a task to the end.
-    pub(crate) tail: Vec<f64>,
 }
 
 impl Trial {
     pub(crate) fn new(problem: &Problem, items: usize) -> Self {
-        let single = |p: usize| match problem.units.row(p) {
-            &[u] => u,
-            _ => NONE,
-        };
-        let mut tail = vec![0.0f64; problem.task_count()];
-        for &t in problem.topological.iter().rev() {
-            for &x in problem.writes.row(t as usize) {
-                for &r in problem.readers.row(x as usize) {
-                    let through = problem.least_cost(r as usize) + tail[r as usize];
-                    tail[t as usize] = tail[t as usize].max(through);
-                }
-            }
-        }
-        // Below any sum that an evaluation could round down to.
-        tail.iter_mut().for_each(|t| *t *= 1.0 - 1.0 / (1u64 << 40) as f64);
         Self {
-            dirty: vec![0; items],
             gone: vec![0; items],
             seen: vec![0; problem.tensor_count()],
             free: vec![0.0; problem.unit_count + problem.channel_count],
-            unit: (0..problem.processor_count()).map(single).collect(),
-            tail,
             ..Self::default()
         }
+    }
+
+    /// Forgets the trial before.
+    fn clear(&mut self, end: usize) {
+        self.stamp += 1;
+        self.touched.clear();
+        self.inserts.clear();
+        self.removed.clear();
+        self.slots.clear();
+        self.finishes.clear();
+        self.to.clear();
+        self.home.clear();
+        self.moved.clear();
+        self.legs.clear();
+        self.low = end;
+    }
+
+    fn touch(&mut self, x: u32) {
+        if self.seen[x as usize] != self.stamp {
+            self.seen[x as usize] = self.stamp;
+            self.touched.push(x);
+        }
+    }
+
+    /// Takes an item out of its position.
+    fn leave(&mut self, item: usize, position: u32) {
+        if self.gone[item] != self.stamp {
+            self.gone[item] = self.stamp;
+            self.removed.push(item as u32);
+            self.low = self.low.min(position as usize);
+        }
+    }
+
+    /// Puts an item before a position.
+    fn come(&mut self, item: usize, (position, rank): (u32, u8)) {
+        self.low = self.low.min(position as usize);
+        self.inserts.push((position, rank, item as u32));
     }
 }
 
@@ -104,49 +128,27 @@ impl Sequence<'_> {
     fn prepare(&mut self, change: Move<'_>) -> Option<()> {
         let problem = self.problem;
         let mut trial = std::mem::take(&mut self.trial);
-        trial.stamp += 1;
-        let stamp = trial.stamp;
-        trial.touched.clear();
-        trial.inserts.clear();
-        trial.removed.clear();
-        trial.finish_journal.clear();
-        trial.to_journal.clear();
-        trial.home_journal.clear();
-        trial.moved_journal.clear();
-        trial.low = self.order.len();
-        let touch = |trial: &mut Trial, x: u32| {
-            if trial.seen[x as usize] != stamp {
-                trial.seen[x as usize] = stamp;
-                trial.touched.push(x);
-            }
-        };
+        trial.clear(self.order.len());
         for &(t, p) in change.reassign {
             let old = std::mem::replace(&mut self.to[t as usize], p);
-            trial.to_journal.push((t, old));
-            trial.dirty[t as usize] = stamp;
+            trial.to.push((t, old));
             trial.low = trial.low.min(self.position[t as usize] as usize);
             let (a, b) = (problem.memory_of[old as usize], problem.memory_of[p as usize]);
             if a != b {
                 for &x in problem.writes.row(t as usize) {
-                    trial.home_journal.push((x, a));
+                    trial.home.push((x, a));
                     self.home[x as usize] = b;
-                    touch(&mut trial, x);
-                    for &r in problem.readers.row(x as usize) {
-                        trial.dirty[r as usize] = stamp;
-                    }
+                    trial.touch(x);
                 }
-                problem.reads.row(t as usize).iter().for_each(|&x| touch(&mut trial, x));
+                problem.reads.row(t as usize).iter().for_each(|&x| trial.touch(x));
             }
         }
         if let Some((item, to)) = change.shift {
-            trial.gone[item as usize] = stamp;
-            trial.dirty[item as usize] = stamp;
-            trial.removed.push(item);
-            trial.inserts.push((to, 1, item));
-            trial.low = trial.low.min(self.position[item as usize].min(to) as usize);
+            trial.leave(item as usize, self.position[item as usize]);
+            trial.come(item as usize, (to, SHIFTED));
             if (item as usize) < self.tasks {
-                problem.reads.row(item as usize).iter().for_each(|&x| touch(&mut trial, x));
-                problem.writes.row(item as usize).iter().for_each(|&x| touch(&mut trial, x));
+                problem.reads.row(item as usize).iter().for_each(|&x| trial.touch(x));
+                problem.writes.row(item as usize).iter().for_each(|&x| trial.touch(x));
             }
         }
         let mut routed = true;
@@ -159,16 +161,10 @@ impl Sequence<'_> {
         routed.then_some(())
     }
 
-    /// Lets the transfers of tensor `x` that are no longer needed go and those that are come.
-    fn reroute(&mut self, trial: &mut Trial, x: usize, change: Move<'_>) -> bool {
+    /// Memories to which tensor `x` must be moved, and whether some only by relay. `None` without a route.
+    fn required(&self, x: usize) -> Option<(u64, bool)> {
         let problem = self.problem;
-        let stamp = trial.stamp;
         let home = self.home[x] as usize;
-        // Positions as pairs (position, rank): 1 for the shifted item, 3 for items that stay.
-        let at = |task: u32| match change.shift {
-            Some((item, to)) if item == task => (to, 1u8),
-            _ => (self.position[task as usize], 3u8),
-        };
         let mut required = 0u64;
         for &r in problem.readers.row(x) {
             required |= 1 << problem.memory_of[self.to[r as usize] as usize];
@@ -182,90 +178,97 @@ impl Sequence<'_> {
         while open != 0 {
             let b = open.trailing_zeros() as usize;
             open &= open - 1;
-            match problem.routes.before(home, b) {
-                None => return false,
-                Some(a) if a != home => {
-                    relayed = true;
-                    if required >> a & 1 == 0 {
-                        required |= 1 << a;
-                        open |= 1 << a;
-                    }
-                }
-                Some(_) => {}
+            let a = problem.routes.before(home, b)?;
+            if a != home {
+                relayed = true;
+                open |= (1 << a) & !required;
+                required |= 1 << a;
             }
         }
+        Some((required, relayed))
+    }
+
+    /// Lets the transfers of tensor `x` that are no longer needed go and those that are come.
+    fn reroute(&mut self, trial: &mut Trial, x: usize, change: Move<'_>) -> bool {
+        let problem = self.problem;
+        let Some((required, relayed)) = self.required(x) else { return false };
         let old = self.moved[x];
         if old == 0 && required == 0 {
             return true;
         }
-        trial.moved_journal.push((x as u32, old));
+        trial.moved.push((x as u32, old));
         self.moved[x] = required;
-        let written = match problem.writer[x] {
-            NONE => (0, 0),
-            w => at(w),
+        // Where a task will be: before a position, with a rank among all that is put there.
+        let at = |task: u32| match change.shift {
+            Some((item, to)) if item == task => (to, SHIFTED),
+            _ => (self.position[task as usize], STAYS),
         };
-        // The first place behind the writer: before the next position, or right behind a shifted writer.
-        let behind = match (problem.writer[x], written) {
-            (NONE, _) => (0, 0),
-            (_, (p, 1)) => (p, 2),
-            (_, (p, _)) => (p + 1, 0),
-        };
-        let gone = |trial: &mut Trial, position: u32, item: usize| {
-            if trial.gone[item] != stamp {
-                trial.gone[item] = stamp;
-                trial.removed.push(item as u32);
-                trial.low = trial.low.min(position as usize);
-            }
+        // The writer's place, and the first place behind it.
+        let (written, behind) = match problem.writer[x] {
+            NONE => ((0, BEFORE), (0, BEFORE)),
+            w => match at(w) {
+                (p, SHIFTED) => ((p, SHIFTED), (p, AFTER)),
+                (p, rank) => ((p, rank), (p + 1, BEFORE)),
+            },
         };
         let mut all = old | required;
-        let mut come: Vec<usize> = Vec::new();
+        let mut relays = 0u64;
         while all != 0 {
             let b = all.trailing_zeros() as usize;
             all &= all - 1;
             let item = self.transfer(x, b);
             let position = self.position[item];
             if required >> b & 1 == 0 {
-                gone(trial, position, item);
+                trial.leave(item, position);
                 continue;
             }
-            trial.dirty[item] = stamp;
+            let leg = self.leg(x, b);
+            let known = std::mem::replace(&mut self.legs[item - self.tasks], leg);
+            trial.legs.push(((item - self.tasks) as u32, known));
             if relayed {
                 if position != NONE {
-                    gone(trial, position, item);
+                    trial.leave(item, position);
                 }
-                come.push(b);
+                relays |= 1 << b;
                 continue;
             }
-            let mut first = (self.order.len() as u32, 0u8);
+            let mut first = (self.order.len() as u32, BEFORE);
             for &r in problem.readers.row(x) {
                 if problem.memory_of[self.to[r as usize] as usize] as usize == b {
                     first = first.min(at(r));
                 }
             }
-            if position != NONE && (position, 3) > written && (position, 3) < first {
-                trial.low = trial.low.min(position as usize);
-                continue;
-            }
             if position != NONE {
-                gone(trial, position, item);
+                if (position, STAYS) > written && (position, STAYS) < first {
+                    // Its length or source may be new.
+                    trial.low = trial.low.min(position as usize);
+                    continue;
+                }
+                trial.leave(item, position);
             }
             let place = match change.eagerness {
                 Eagerness::Eager => behind,
-                Eagerness::Lazy => (first.0, 0).max(behind),
+                Eagerness::Lazy => (first.0, BEFORE).max(behind),
             };
-            trial.low = trial.low.min(place.0 as usize);
-            trial.inserts.push((place.0, place.1, item as u32));
+            trial.come(item, place);
         }
         // Relayed copies all go behind the writer, in the order of their hops.
-        let mut left = come;
-        let mut have = 1u64 << home;
-        while let Some(i) = left.iter().position(|&b| have >> self.source(x, b) & 1 == 1) {
-            let b = left.swap_remove(i);
+        let mut have = 1u64 << self.home[x];
+        while relays != 0 {
+            let ready = |b: &usize| relays >> b & 1 == 1 && have >> self.source(x, *b) & 1 == 1;
+            let Some(b) = (0..problem.memory_count()).find(ready) else { return false };
+            relays &= !(1 << b);
             have |= 1 << b;
-            trial.low = trial.low.min(behind.0 as usize);
-            trial.inserts.push((behind.0, behind.1, self.transfer(x, b) as u32));
+            trial.come(self.transfer(x, b), behind);
         }
-        left.is_empty()
+        true
+    }
+
+    /// Computes all times of the present sequence.
+    pub(crate) fn recompute(&mut self) {
+        self.trial.clear(0);
+        self.pass(f64::INFINITY);
+        self.makespan = self.trial.makespan;
     }
 
     /// Passes over the sequence from the first change on.
@@ -314,24 +317,23 @@ impl Sequence<'_> {
                 break;
             }
             let item = item as usize;
-            let mut see = |r: usize| {
+            let mut see = |r: usize, finish: f64| {
                 if free[r] < 0.0 {
-                    free[r] = self.finish[item];
+                    free[r] = finish;
                     open -= 1;
                 }
             };
-            if item < self.tasks {
-                let p = self.to[item] as usize;
-                if !self.instant_tasks || problem.cost(item, p) > 0.0 {
-                    problem.units.row(p).iter().for_each(|&u| see(u as usize));
+            if item >= self.tasks {
+                let slot = item - self.tasks;
+                let channel = self.legs[slot].channel;
+                if channel != NONE {
+                    see(problem.unit_count + channel as usize, self.there[slot]);
                 }
-            } else {
-                let (x, m) = self.moves(item);
-                let from = self.source(x, m);
-                let channel = problem.routes.channel(from, m);
-                if channel != NONE && problem.hop(x, from, m) > 0.0 {
-                    see(problem.unit_count + channel as usize);
-                }
+                continue;
+            }
+            let p = self.to[item] as usize;
+            if !self.instant_tasks || problem.cost(item, p) > 0.0 {
+                problem.units.row(p).iter().for_each(|&u| see(u as usize, self.finish[item]));
             }
         }
         for f in free {
@@ -339,96 +341,57 @@ impl Sequence<'_> {
         }
     }
 
-    /// Computes an item where something that it depends on changed. False once the end must exceed `cutoff`.
+    /// Computes an item. False once the end must exceed `cutoff`.
     #[inline]
     fn step(&mut self, trial: &mut Trial, item: usize, cutoff: f64) -> bool {
-        let problem = self.problem;
-        let old = self.finish[item];
-        let dirty = trial.dirty[item] == trial.stamp;
-        if item < self.tasks {
-            let p = self.to[item] as usize;
-            let cost = problem.cost(item, p);
-            let before = match trial.unit[p] {
-                _ if cost == 0.0 => 0.0,
-                NONE => problem.units.row(p).iter().map(|&u| trial.free[u as usize]).fold(0.0, f64::max),
-                u => trial.free[u as usize],
-            };
-            if dirty || before != self.before[item] {
-                let m = problem.memory_of(p);
-                let mut start = before;
-                for &x in problem.reads.row(item) {
-                    start = start.max(self.arrival(x as usize, m));
-                }
-                let finish = start + cost;
-                trial.finish_journal.push((item as u32, old, self.before[item]));
-                self.before[item] = before;
-                if finish != old {
-                    self.finish[item] = finish;
-                    if finish + trial.tail[item] > cutoff {
-                        return false;
-                    }
-                    for &x in problem.writes.row(item) {
-                        self.mark(trial, x as usize);
-                    }
-                }
+        if item >= self.tasks {
+            let slot = item - self.tasks;
+            let leg = self.legs[slot];
+            let mut finish = self.there[leg.source as usize];
+            if leg.channel == NONE {
+                finish += leg.length;
+            } else {
+                let free = &mut trial.free[self.problem.unit_count + leg.channel as usize];
+                finish = finish.max(*free) + leg.length;
+                *free = finish;
             }
-            if cost > 0.0 {
-                let finish = self.finish[item];
-                match trial.unit[p] {
-                    NONE => problem.units.row(p).iter().for_each(|&u| trial.free[u as usize] = finish),
-                    u => trial.free[u as usize] = finish,
-                }
-            }
+            trial.slots.push((slot as u32, self.there[slot]));
+            self.there[slot] = finish;
+            return finish <= cutoff;
+        }
+        let p = self.to[item] as usize;
+        let (cost, m) = (self.problem.cost(item, p), self.problem.memory_of(p));
+        let mut start = 0.0f64;
+        for &x in self.reads.row(item) {
+            start = start.max(self.there[x as usize + m]);
+        }
+        let finish;
+        if cost == 0.0 {
+            finish = start;
+        } else if self.unit[p] == NONE {
+            let units = self.problem.units.row(p);
+            finish = units.iter().fold(start, |s, &u| s.max(trial.free[u as usize])) + cost;
+            units.iter().for_each(|&u| trial.free[u as usize] = finish);
         } else {
-            let (x, m) = self.moves(item);
-            let from = self.source(x, m);
-            let channel = problem.routes.channel(from, m);
-            let length = problem.hop(x, from, m);
-            let queues = channel != NONE && length > 0.0;
-            let r = problem.unit_count + channel as usize;
-            let before = if queues { trial.free[r] } else { 0.0 };
-            if dirty || before != self.before[item] {
-                let finish = before.max(self.arrival(x, from)) + length;
-                trial.finish_journal.push((item as u32, old, self.before[item]));
-                self.before[item] = before;
-                if finish != old {
-                    self.finish[item] = finish;
-                    if finish > cutoff {
-                        return false;
-                    }
-                    self.mark(trial, x);
-                }
-            }
-            if queues {
-                trial.free[r] = self.finish[item];
-            }
+            let free = &mut trial.free[self.unit[p] as usize];
+            finish = start.max(*free) + cost;
+            *free = finish;
         }
-        true
-    }
-
-    /// Marks the readers and the copies of a tensor.
-    #[inline]
-    fn mark(&self, trial: &mut Trial, x: usize) {
-        for &r in self.problem.readers.row(x) {
-            trial.dirty[r as usize] = trial.stamp;
+        trial.finishes.push((item as u32, self.finish[item]));
+        self.finish[item] = finish;
+        for &x in self.writes.row(item) {
+            let slot = x as usize + m;
+            trial.slots.push((slot as u32, self.there[slot]));
+            self.there[slot] = finish;
         }
-        let mut moved = self.moved[x];
-        while moved != 0 {
-            let b = moved.trailing_zeros() as usize;
-            moved &= moved - 1;
-            trial.dirty[self.transfer(x, b)] = trial.stamp;
-        }
+        finish + self.tail[item] <= cutoff
     }
 
     /// End of the last task or needed transfer.
     fn end(&self, free: &[f64]) -> f64 {
-        let ends =
-            if self.instant_tasks { &self.finish[..self.tasks] } else { &free[..self.problem.unit_count] };
-        let mut end = ends.iter().copied().fold(0.0, f64::max);
-        for &(x, b) in &self.needed {
-            end = end.max(self.arrival(x as usize, b as usize));
-        }
-        end
+        let ends = if self.instant_tasks { &self.finish[..] } else { &free[..self.problem.unit_count] };
+        let end = ends.iter().copied().fold(0.0, f64::max);
+        self.needed.iter().map(|&slot| self.there[slot as usize]).fold(end, f64::max)
     }
 
     /// Makes the move that was tried last the new sequence.
@@ -448,17 +411,22 @@ impl Sequence<'_> {
     /// Takes the move that was tried last back.
     pub(crate) fn undo(&mut self) {
         let trial = &self.trial;
-        for &(item, finish, before) in trial.finish_journal.iter().rev() {
-            self.finish[item as usize] = finish;
-            self.before[item as usize] = before;
+        for &(slot, there) in trial.slots.iter().rev() {
+            self.there[slot as usize] = there;
         }
-        for &(x, moved) in trial.moved_journal.iter().rev() {
+        for &(t, finish) in trial.finishes.iter().rev() {
+            self.finish[t as usize] = finish;
+        }
+        for &(slot, leg) in trial.legs.iter().rev() {
+            self.legs[slot as usize] = leg;
+        }
+        for &(x, moved) in trial.moved.iter().rev() {
             self.moved[x as usize] = moved;
         }
-        for &(x, home) in trial.home_journal.iter().rev() {
+        for &(x, home) in trial.home.iter().rev() {
             self.home[x as usize] = home;
         }
-        for &(t, p) in trial.to_journal.iter().rev() {
+        for &(t, p) in trial.to.iter().rev() {
             self.to[t as usize] = p;
         }
     }

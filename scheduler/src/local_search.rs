@@ -98,5 +98,6 @@ pub(crate) fn anneal(problem: &Problem, start: &Schedule, seed: u64, mut clock: 
     if best.0 >= start.makespan {
         return (start.clone(), clock.evaluations);
     }
-    (s.restored(best.1, best.2), clock.evaluations)
+    s.restore(&best.1, &best.2);
+    (s.schedule(), clock.evaluations)
 }

@@ -15,31 +15,64 @@ use crate::sequence::{Item, Sequence};
 #[derive(Debug, Clone)]
 pub(crate) struct Neighbourhood {
     critical: Vec<Item>,
+    /// Item before each item on its unit or channel.
+    previous: Vec<Item>,
+    /// Latest item of each unit and channel.
+    latest: Vec<Item>,
     reassign: Vec<(u32, u32)>,
 }
 
 impl Neighbourhood {
     pub(crate) fn new() -> Self {
-        Self { critical: Vec::new(), reassign: Vec::new() }
+        Self { critical: Vec::new(), previous: Vec::new(), latest: Vec::new(), reassign: Vec::new() }
     }
 
-    /// Finds a critical path, at random where several inputs bind. O(path · (reads + units)).
+    /// Finds a critical path, at random where several inputs bind. O(items + reads on the path).
     pub(crate) fn look(&mut self, s: &Sequence<'_>, random: &mut Random) {
         self.critical.clear();
-        let Some(mut item) = last(s) else { return };
-        loop {
+        self.link(s);
+        let mut at = last(s);
+        while let Some(item) = at {
             self.critical.push(item as u32);
             let (ready, by) = binding_input(s, item, random);
-            let before = s.before[item];
-            let next = if before > ready || (before == ready && before > 0.0 && random.below(2) == 0) {
-                previous(s, item, before)
+            let before = self.previous[item];
+            let free = if before == NONE { 0.0 } else { finish(s, before as usize) };
+            at = if ready.max(free) == 0.0 {
+                None
+            } else if free > ready || (free == ready && random.below(2) == 0) {
+                Some(before as usize)
             } else {
                 by
             };
-            match next {
-                Some(next) if ready.max(before) > 0.0 => item = next,
-                _ => break,
+        }
+    }
+
+    /// Finds the item before each item on its unit or channel, the later one for gangs.
+    fn link(&mut self, s: &Sequence<'_>) {
+        self.previous.resize(s.position.len(), NONE);
+        self.latest.clear();
+        self.latest.resize(s.problem.unit_count + s.problem.channel_count, NONE);
+        for &item in &s.order {
+            let at = item as usize;
+            if at >= s.tasks {
+                let channel = s.legs[at - s.tasks].channel;
+                self.previous[at] = NONE;
+                if channel != NONE {
+                    let r = s.problem.unit_count + channel as usize;
+                    self.previous[at] = std::mem::replace(&mut self.latest[r], item);
+                }
+                continue;
             }
+            let p = s.to[at] as usize;
+            let units = if s.problem.cost(at, p) > 0.0 { s.problem.units.row(p) } else { &[] };
+            let mut before = NONE;
+            for &u in units {
+                let other = std::mem::replace(&mut self.latest[u as usize], item);
+                if before == NONE || (other != NONE && s.finish[other as usize] > s.finish[before as usize]) {
+                    before = other;
+                }
+            }
+            self.previous[at] = before;
         }
     }
 
@@ -137,55 +170,34 @@ impl Neighbourhood {
     }
 }
 
+/// Finish of an item.
+fn finish(s: &Sequence<'_>, item: usize) -> f64 {
+    if item < s.tasks { s.finish[item] } else { s.there[item - s.tasks] }
+}
+
 /// The item that ends the schedule.
 fn last(s: &Sequence<'_>) -> Option<usize> {
-    let ends = |&item: &usize| s.finish[item] == s.makespan;
-    let needed = s.needed.iter().filter(|&&(x, b)| s.home[x as usize] != b);
-    (0..s.tasks).find(ends).or_else(|| needed.map(|&(x, b)| s.transfer(x as usize, b as usize)).find(ends))
+    let task = (0..s.tasks).find(|&t| s.finish[t] == s.makespan);
+    let slot = || s.needed.iter().find(|&&slot| s.there[slot as usize] == s.makespan);
+    task.or_else(|| slot().and_then(|&slot| s.filler(slot as usize)))
 }
 
 /// When the last input is there, and the item that brings it.
 fn binding_input(s: &Sequence<'_>, item: usize, random: &mut Random) -> (f64, Option<usize>) {
-    let from = |x: usize, m: usize| {
-        if s.home[x] as usize != m {
-            return Some(s.transfer(x, m));
-        }
-        (s.problem.writer[x] != NONE).then(|| s.problem.writer[x] as usize)
-    };
     if item >= s.tasks {
-        let (x, m) = s.moves(item);
-        let source = s.source(x, m);
-        return (s.arrival(x, source), from(x, source));
+        let source = s.legs[item - s.tasks].source as usize;
+        return (s.there[source], s.filler(source));
     }
     let m = s.memory(item);
     let mut latest = (0.0, None);
-    for &x in s.problem.reads.row(item) {
-        let there = s.arrival(x as usize, m);
+    for &x in s.reads.row(item) {
+        let slot = x as usize + m;
+        let there = s.there[slot];
         if there > latest.0 || (there == latest.0 && random.below(2) == 0) {
-            latest = (there, from(x as usize, m));
+            latest = (there, s.filler(slot));
         }
     }
     latest
-}
-
-/// The item before `item` on the unit or channel that came to it at `before`.
-fn previous(s: &Sequence<'_>, item: usize, before: f64) -> Option<usize> {
-    let behind = s.order[..s.position[item] as usize].iter().rev().map(|&i| i as usize);
-    if item >= s.tasks {
-        let (x, m) = s.moves(item);
-        let channel = |x: usize, m: usize| s.problem.routes.channel(s.source(x, m), m);
-        let own = channel(x, m);
-        let same = |i: &usize| {
-            *i >= s.tasks && s.finish[*i] == before && {
-                let (y, b) = s.moves(*i);
-                channel(y, b) == own
-            }
-        };
-        return behind.into_iter().find(same);
-    }
-    let units = s.problem.units.row(s.to[item] as usize);
-    let shares = |p: u32| s.problem.units.row(p as usize).iter().any(|u| units.contains(u));
-    behind.into_iter().find(|&i| i < s.tasks && s.finish[i] == before && shares(s.to[i]))
 }
 
 /// A processor other than the present one that can run the task.
@@ -286,13 +298,9 @@ mod tests {
                 Some(makespan) if random.below(3) > 0 => {
                     s.keep();
                     assert_eq!(s.makespan, makespan);
-                    let (finish, behind) = (s.finish.clone(), s.before.clone());
-                    let full = s.evaluate();
+                    let full = s.schedule();
                     assert_eq!(full.makespan, makespan, "move {i}");
-                    for &item in &s.order {
-                        assert_eq!(s.finish[item as usize], finish[item as usize]);
-                        assert_eq!(s.before[item as usize], behind[item as usize]);
-                    }
+                    full.runs.iter().zip(&s.finish).for_each(|(run, &f)| assert_eq!(run.finish, f));
                     if i % 16 == 0 {
                         full.validate(&uncapped(instance)).unwrap();
                         assert_eq!(full.replay(&problem), full);
@@ -302,9 +310,8 @@ mod tests {
                     s.undo();
                     let after = (s.to.clone(), s.order.clone(), s.moved.clone(), s.home.clone(), s.makespan);
                     assert_eq!(before, after);
-                    let finish = s.finish.clone();
-                    s.evaluate();
-                    s.order.iter().for_each(|&i| assert_eq!(s.finish[i as usize], finish[i as usize]));
+                    let full = s.schedule();
+                    full.runs.iter().zip(&s.finish).for_each(|(run, &f)| assert_eq!(run.finish, f));
                 }
             }
         }
@@ -330,7 +337,8 @@ mod tests {
             let mut instance = small(seed, 12);
             let machine = &mut instance.machine;
             machine.memories.push(crate::Memory { name: "gpu1".to_owned(), capacity: None });
-            let processor = crate::Processor { name: "far".to_owned(), memory: "gpu1".to_owned(), units: None };
+            let processor =
+                crate::Processor { name: "far".to_owned(), memory: "gpu1".to_owned(), units: None };
             machine.processors.push(processor);
             for (from, to) in [("gpu0", "gpu1"), ("gpu1", "gpu0")] {
                 let mut link = machine.links[0].clone();
