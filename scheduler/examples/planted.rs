@@ -25,7 +25,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let problem = Problem::new(&instance)?;
             let heft = Algorithm::Heft.schedule(&problem).ok_or("no schedule")?.makespan / optimum;
             let links = Algorithm::HeftLinks.schedule(&problem).ok_or("no schedule")?.makespan / optimum;
-            let search = Search { seed: 1, budget: Budget::Time(Duration::from_millis(budget)) };
+            let search = Search {
+                seed: 1,
+                budget: if budget > 10_000 {
+                    Budget::Evaluations(budget)
+                } else {
+                    Budget::Time(Duration::from_millis(budget))
+                },
+            };
             let found = problem.least_makespan(search).ok_or("no schedule")?;
             let verdict = found.schedule.validate(&instance)?;
             assert!(verdict.makespan >= optimum * 0.999_999, "shorter than the optimum");

@@ -23,8 +23,8 @@ pub enum Budget {
 }
 
 /// Start and end of the temperature, in parts of the makespan.
-const HOT: f64 = 0.02;
-const COLD: f64 = 0.0002;
+const HOT: f64 = 0.01;
+const COLD: f64 = 0.001;
 
 /// How far a budget is used up.
 pub(crate) struct Clock {

@@ -79,7 +79,7 @@ impl Neighbourhood {
     /// Draws a move; `None` where the draw has none.
     pub(crate) fn draw(&mut self, s: &Sequence<'_>, random: &mut Random) -> Option<Move<'_>> {
         self.reassign.clear();
-        let critical = !self.critical.is_empty() && random.below(4) > 0;
+        let critical = !self.critical.is_empty() && random.below(8) > 0;
         let item = if critical {
             self.critical[random.below(self.critical.len())] as usize
         } else {

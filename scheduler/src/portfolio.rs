@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 use crate::{Problem, single};
 
 /// Chains of annealing under a budget of evaluations.
-const CHAINS: u64 = 4;
+const CHAINS: u64 = 2;
 /// Lookahead HEFT is left out above this many tasks.
 const LOOKAHEAD_LIMIT: usize = 2000;
 
@@ -86,5 +86,10 @@ impl Problem {
     /// Searches for the least makespan with the portfolio; see [`Search`].
     pub fn least_makespan(&self, search: Search) -> Option<Found> {
         portfolio(self, search)
+    }
+
+    /// HEFT within one memory: the plan of a machine that has nothing else.
+    pub fn all_in_memory(&self, memory: usize) -> Option<Schedule> {
+        single::one_memory(self, memory)
     }
 }
