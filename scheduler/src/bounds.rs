@@ -49,12 +49,12 @@ impl Bounds {
 }
 
 /// For each task the set of memories in which it can run, and least transfer times between such sets.
-struct Moves {
-    possible: Vec<u64>,
+pub(crate) struct Moves {
+    pub(crate) possible: Vec<u64>,
 }
 
 impl Moves {
-    fn new(problem: &Problem) -> Self {
+    pub(crate) fn new(problem: &Problem) -> Self {
         let set = |t: usize| {
             let able = (0..problem.processor_count()).filter(|&p| problem.cost(t, p).is_finite());
             able.fold(0u64, |s, p| s | 1 << problem.memory_of(p))
@@ -70,7 +70,7 @@ impl Moves {
     }
 
     /// Least time for tensor `x` from any of `from` to any of `to`.
-    fn least(problem: &Problem, x: usize, from: u64, to: u64) -> f64 {
+    pub(crate) fn least(problem: &Problem, x: usize, from: u64, to: u64) -> f64 {
         if from & to != 0 {
             return 0.0;
         }

@@ -13,6 +13,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::algorithm::Algorithm;
+use crate::error::Error;
+use crate::exact::{Goal, exact};
 use crate::local_search::{Budget, Clock, anneal};
 use crate::schedule::Schedule;
 use crate::{Problem, single};
@@ -86,6 +88,16 @@ impl Problem {
     /// Searches for the least makespan with the portfolio; see [`Search`].
     pub fn least_makespan(&self, search: Search) -> Option<Found> {
         portfolio(self, search)
+    }
+
+    /// Finds the least makespan by branch and bound; for at most 14 tasks.
+    ///
+    /// # Returns
+    /// The optimum, or [`Error::Unproved`] after `nodes` nodes.
+    pub fn optimum(&self, nodes: u64) -> Result<Option<Schedule>, Error> {
+        let budget = Budget::Evaluations(2000);
+        let known = portfolio(self, Search { seed: 0, budget }).map(|f| f.schedule);
+        exact(self, Goal::Makespan, known.as_ref(), nodes)
     }
 
     /// HEFT within one memory: the plan of a machine that has nothing else.

