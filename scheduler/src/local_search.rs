@@ -8,7 +8,9 @@
 use std::time::{Duration, Instant};
 
 use crate::Problem;
+use crate::heft::{contended, heft};
 use crate::neighbourhood::Neighbourhood;
+use crate::partial::Channels;
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::sequence::Sequence;
@@ -22,9 +24,13 @@ pub enum Budget {
     Time(Duration),
 }
 
-/// Start and end of the temperature, in parts of the makespan.
+/// Start of the temperature in the first cycle, and its end, in parts of the makespan.
 const HOT: f64 = 0.01;
 const COLD: f64 = 0.001;
+/// Starts of the temperature in later cycles.
+const REHEAT: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
+/// Evaluations of a cycle per task from 50 tasks on; fewer tasks have shorter cycles, so that there are more.
+const CYCLE: u64 = 200;
 
 /// How far a budget is used up.
 pub(crate) struct Clock {
@@ -48,56 +54,101 @@ impl Clock {
     }
 }
 
-/// Anneals from a schedule.
+/// Anneals in cycles: the first from `start`, later ones from the best schedule or from HEFT with disturbed costs,
+/// at various temperatures.
 ///
 /// # Returns
 /// The best schedule met, which is the start where nothing better was, and the number of evaluations.
 pub(crate) fn anneal(problem: &Problem, start: &Schedule, seed: u64, mut clock: Clock) -> (Schedule, u64) {
     let mut random = Random::new(seed);
     let mut s = Sequence::new(problem, start);
-    let mut neighbourhood = Neighbourhood::new();
-    neighbourhood.look(&s, &mut random);
-    let scale = s.makespan;
-    let mut best = (s.makespan, s.to.clone(), s.order.clone());
-    let mut temperature = HOT * scale;
-    let mut draws = 0u64;
-    let mut stale = false;
-    if s.order.is_empty() || problem.processor_count() == 0 {
+    if s.order.is_empty() {
         return (start.clone(), 0);
     }
+    let mut best = Best { makespan: s.makespan, to: s.to.clone(), order: s.order.clone() };
+    let tasks = problem.task_count() as u64;
+    let length = (CYCLE * tasks * tasks.min(50) / 50).max(200);
+    let mut hot = HOT;
     loop {
-        if draws % 32 == 0 {
-            let progress = clock.progress();
-            // Draws without a move count a little, so that an instance without moves ends.
-            if progress >= 1.0 || draws > 1000 + 100 * (clock.evaluations + 1) {
+        let progress = clock.progress();
+        let before = clock.evaluations;
+        cycle(&mut s, &mut best, hot, length, &mut clock, &mut random);
+        // A cycle that evaluated nothing met an instance without moves.
+        if clock.progress() >= 1.0 || (clock.evaluations == before && progress >= 0.0) {
+            break;
+        }
+        hot = REHEAT[random.below(REHEAT.len())];
+        match (random.below(2) == 0).then(|| disturbed(problem, &mut random)).flatten() {
+            Some(other) => s.load(&other),
+            None => s.restore(&best.to, &best.order),
+        }
+    }
+    if best.makespan >= start.makespan {
+        return (start.clone(), clock.evaluations);
+    }
+    s.restore(&best.to, &best.order);
+    (s.schedule(), clock.evaluations)
+}
+
+/// The best sequence met.
+struct Best {
+    makespan: f64,
+    to: Vec<u32>,
+    order: Vec<u32>,
+}
+
+/// One fall of the temperature, over `length` evaluations or the rest of the budget, whichever is less.
+fn cycle(
+    s: &mut Sequence<'_>,
+    best: &mut Best,
+    hot: f64,
+    length: u64,
+    clock: &mut Clock,
+    random: &mut Random,
+) {
+    let mut neighbourhood = Neighbourhood::new();
+    neighbourhood.look(s, random);
+    let (began, first) = (clock.progress(), clock.evaluations);
+    let scale = s.makespan.min(best.makespan);
+    let mut temperature = hot * scale;
+    let mut stale = false;
+    for draw in 0u64.. {
+        if draw % 32 == 0 {
+            let rest = (clock.progress() - began) / (1.0 - began).max(f64::MIN_POSITIVE);
+            let part = ((clock.evaluations - first) as f64 / length as f64).max(rest);
+            if part >= 1.0 || draw > 100 * (length + clock.evaluations - first) {
                 break;
             }
-            temperature = scale * HOT * (COLD / HOT).powf(progress);
+            temperature = scale * hot * (COLD / hot).powf(part);
         }
-        draws += 1;
-        if stale && draws % 4 == 0 {
-            neighbourhood.look(&s, &mut random);
+        if stale && draw % 4 == 0 {
+            neighbourhood.look(s, random);
             stale = false;
         }
         let limit = s.makespan - temperature * (1.0 - random.unit()).ln();
-        let Some(change) = neighbourhood.draw(&s, &mut random) else { continue };
+        let Some(change) = neighbourhood.draw(s, random) else { continue };
         clock.evaluations += 1;
         match s.attempt(change, limit) {
             Some(makespan) => {
                 s.keep();
                 stale = true;
-                if makespan < best.0 {
-                    best.0 = makespan;
-                    best.1.clone_from(&s.to);
-                    best.2.clone_from(&s.order);
+                if makespan < best.makespan {
+                    best.makespan = makespan;
+                    best.to.clone_from(&s.to);
+                    best.order.clone_from(&s.order);
                 }
             }
             None => s.undo(),
         }
     }
-    if best.0 >= start.makespan {
-        return (start.clone(), clock.evaluations);
+}
+
+/// HEFT that sees every cost off by a random factor: another rank, another placement.
+fn disturbed(problem: &Problem, random: &mut Random) -> Option<Schedule> {
+    let mut seen = problem.clone();
+    let width = random.between(0.2, 2.0);
+    for cost in seen.cost.iter_mut().filter(|c| c.is_finite()) {
+        *cost *= random.between(-width, width).exp2();
     }
-    s.restore(&best.1, &best.2);
-    (s.schedule(), clock.evaluations)
+    contended(problem, &heft(&seen, Channels::Queue)?)
 }
