@@ -21,7 +21,7 @@ const STEPS: usize = 800;
 fn ratio(instance: &Instance) -> Option<f64> {
     let problem = Problem::new(instance).ok()?;
     let search = Search { seed: 1, budget: Budget::Evaluations(EVALUATIONS) };
-    let found = problem.least_makespan(search)?.schedule.makespan;
+    let found = problem.least_makespan(search).ok()?.schedule.makespan;
     let optimum = problem.optimum(NODES).ok()??.makespan;
     (optimum > 0.0).then_some(found / optimum)
 }

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     Budget::Time(Duration::from_millis(budget))
                 },
             };
-            let found = problem.least_makespan(search).ok_or("no schedule")?;
+            let found = problem.least_makespan(search)?;
             let verdict = found.schedule.validate(&instance)?;
             assert!(verdict.makespan >= optimum * 0.999_999, "shorter than the optimum");
             rows.push((found.schedule.makespan / optimum, heft, links, spec, found.evaluations));

@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let problem = Problem::new(&instance)?;
         let heft = Algorithm::Heft.schedule(&problem).ok_or("no schedule")?.makespan;
         let gpu = problem.all_in_memory(1).ok_or("no schedule")?.makespan;
-        let found = problem.least_makespan(Search { seed: 1, budget }).ok_or("no schedule")?;
+        let found = problem.least_makespan(Search { seed: 1, budget })?;
         found.schedule.validate(&instance)?;
         let bound = Bounds::new(&problem).best().max(solved.bound_us);
         let solver = solved.value_us.unwrap_or(f64::INFINITY);

@@ -1,6 +1,6 @@
 //! The algorithms by name.
 
-use crate::partial::Channels;
+use crate::partial::{Channels, Watch};
 use crate::schedule::Schedule;
 use crate::{Problem, cpop, heft, lookahead, peft};
 
@@ -52,14 +52,27 @@ impl Algorithm {
     /// # Ok::<(), String>(())
     /// ```
     pub fn schedule(self, problem: &Problem) -> Option<Schedule> {
+        self.run(problem, Watch::Nothing)
+    }
+
+    /// Schedules a problem memory-aware: a placement that would overflow a memory is not taken.
+    ///
+    /// # Returns
+    /// A schedule within the capacities, or `None` where the list has no placement left for some task, which
+    /// does not mean that there is none.
+    pub fn schedule_within(self, problem: &Problem) -> Option<Schedule> {
+        self.run(problem, Watch::Capacities)
+    }
+
+    pub(crate) fn run(self, problem: &Problem, watch: Watch) -> Option<Schedule> {
         let free = Channels::Free;
         let decided = match self {
-            Self::Heft => heft::heft(problem, free)?,
-            Self::Cpop => cpop::cpop(problem, free)?,
-            Self::Peft => peft::peft(problem, free)?,
-            Self::Lookahead => lookahead::lookahead(problem, free)?,
-            Self::HeftLinks => return heft::heft(problem, Channels::Queue),
+            Self::Heft => heft::heft(problem, free, watch)?,
+            Self::Cpop => cpop::cpop(problem, free, watch)?,
+            Self::Peft => peft::peft(problem, free, watch)?,
+            Self::Lookahead => lookahead::lookahead(problem, free, watch)?,
+            Self::HeftLinks => return heft::heft(problem, Channels::Queue, watch),
         };
-        if problem.channel_count > 0 { heft::contended(problem, &decided) } else { Some(decided) }
+        if problem.channel_count > 0 { heft::contended(problem, watch, &decided) } else { Some(decided) }
     }
 }

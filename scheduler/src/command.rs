@@ -5,9 +5,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
-use crate::{Algorithm, Answer, Bounds, Error, ErrorKind, Instance, Problem, Schedule};
+use crate::gantt::gantt;
+use crate::peak::{least_peak, overflow, peaks};
+use crate::trace::trace;
+use crate::{
+    Algorithm, Answer, Bounds, Budget, Error, ErrorKind, Instance, Kind, Point, Problem, Schedule, Search,
+};
 
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
@@ -86,32 +93,131 @@ pub fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// Time of the portfolio where neither time nor evaluations are given.
+const BUDGET: Duration = Duration::from_millis(200);
+/// Nodes of the exact search.
+const NODES: u64 = 50_000_000;
+
 /// Runs the command.
 ///
 /// # Returns
 /// The text for standard output.
+///
+/// # Example
+/// ```
+/// use clap::Parser;
+/// use recurve_scheduler::command::{Options, run};
+/// #[derive(Parser)]
+/// struct Command {
+///     #[command(flatten)]
+///     options: Options,
+/// }
+/// let command = Command::parse_from(["schedule", "tests/data/i5.json", "--algorithm", "heft"]);
+/// assert!(run(&command.options)?.starts_with("heft: makespan 19.000 us"));
+/// # Ok::<(), recurve_scheduler::Error>(())
+/// ```
 pub fn run(options: &Options) -> Result<String, Error> {
     let instance = Instance::read(&options.file)?;
     let problem = Problem::new(&instance)?;
     let bound = Bounds::new(&problem).best();
-    let mut answers = Vec::new();
-    let mut shown: Option<Schedule> = None;
-    for algorithm in Algorithm::ALL {
-        if options.algorithm != Choice::All && options.algorithm.name() != algorithm.name() {
-            continue;
-        }
-        let Some(schedule) = algorithm.schedule(&problem) else { continue };
-        answers.push(Answer::new(&problem, algorithm.name(), &schedule, bound));
-        shown = Some(schedule);
-    }
-    let _ = shown;
-    if options.algorithm == Choice::All {
-        return if options.json { Ok(serde_json::to_string_pretty(&answers)?) } else { Ok(table(&answers)) };
-    }
-    let Some(answer) = answers.first() else {
-        return Err(Error::Usage { option: "--algorithm", problem: "is not available yet" });
+    let plans = match options.mode {
+        ModeName::Memory => vec![memory_mode(options, &problem, bound)?],
+        ModeName::Latency if options.algorithm == Choice::All => all(options, &problem, bound),
+        ModeName::Latency => vec![latency(options, &problem, bound, options.algorithm)?],
     };
-    if options.json { Ok(serde_json::to_string_pretty(answer)?) } else { Ok(listing(answer)) }
+    let (_, shown) = plans.first().ok_or(Error::DeadEnd)?;
+    if let Some(path) = &options.gantt {
+        write(path, &gantt(&problem, shown))?;
+    }
+    if let Some(path) = &options.trace {
+        write(path, &serde_json::to_string(&trace(&problem, shown))?)?;
+    }
+    let answers: Vec<&Answer> = plans.iter().map(|p| &p.0).collect();
+    Ok(match (options.json, options.algorithm) {
+        (true, Choice::All) => serde_json::to_string_pretty(&answers)?,
+        (true, _) => serde_json::to_string_pretty(&answers[0])?,
+        (false, Choice::All) => table(&answers),
+        (false, _) => listing(answers[0], &problem, shown),
+    })
+}
+
+/// The plan of one algorithm.
+fn latency(
+    options: &Options,
+    problem: &Problem,
+    bound: f64,
+    choice: Choice,
+) -> Result<(Answer, Schedule), Error> {
+    let list = Algorithm::ALL.into_iter().find(|a| a.name() == choice.name());
+    let schedule = match (list, choice) {
+        (Some(list), _) => {
+            // What fits without looking is the classic answer; else the memory-aware variant.
+            let schedule = list.schedule(problem).ok_or(Error::DeadEnd)?;
+            match overflow(problem, &schedule) {
+                None => schedule,
+                Some((m, peak)) => {
+                    list.schedule_within(problem).ok_or_else(|| too_small(problem, m, peak))?
+                }
+            }
+        }
+        (None, Choice::Exact) => problem.optimum(NODES)?.ok_or(Error::DeadEnd)?,
+        _ => problem.least_makespan(search(options))?.schedule,
+    };
+    Ok((Answer::new(problem, choice.name(), &schedule, bound), schedule))
+}
+
+/// Every algorithm that has an answer, the shortest first.
+fn all(options: &Options, problem: &Problem, bound: f64) -> Vec<(Answer, Schedule)> {
+    let lists = [Choice::Heft, Choice::Cpop, Choice::Peft, Choice::Lookahead, Choice::HeftLinks];
+    let mut plans: Vec<(Answer, Schedule)> = lists
+        .into_iter()
+        .chain([Choice::Portfolio, Choice::Exact])
+        .filter_map(|choice| latency(options, problem, bound, choice).ok())
+        .collect();
+    plans.sort_by(|a, b| a.1.makespan.total_cmp(&b.1.makespan));
+    plans
+}
+
+fn memory_mode(options: &Options, problem: &Problem, bound: f64) -> Result<(Answer, Schedule), Error> {
+    if !matches!(options.algorithm, Choice::Portfolio | Choice::Exact) {
+        return Err(Error::Usage {
+            option: "--mode memory",
+            problem: "needs --algorithm portfolio or exact",
+        });
+    }
+    let unset = Error::Usage { option: "--mode memory", problem: "needs --memory and --slo-us" };
+    let (Some(name), Some(slo)) = (&options.memory, options.slo_us) else { return Err(unset) };
+    let user = "--memory".to_owned();
+    let unknown = || Error::Unknown { kind: Kind::Memory, name: name.clone(), user };
+    let memory = problem.memory(name).ok_or_else(unknown)?;
+    let frugal = problem.least_memory(memory, slo, search(options))?;
+    let (mut schedule, mut front) = (frugal.schedule, frugal.front);
+    if options.algorithm == Choice::Exact {
+        if let Some(optimum) = problem.optimal_peak(memory, slo, NODES)? {
+            let point = Point { peak_bytes: peaks(problem, &optimum)[memory], makespan_us: optimum.makespan };
+            front.retain(|p| p.peak_bytes < point.peak_bytes || p.makespan_us < point.makespan_us);
+            if !front.iter().any(|p| p.peak_bytes <= point.peak_bytes && p.makespan_us <= point.makespan_us) {
+                front.push(point);
+            }
+            front.sort_by_key(|p| p.peak_bytes);
+            schedule = optimum;
+        }
+    }
+    let mut answer = Answer::new(problem, options.algorithm.name(), &schedule, bound);
+    answer.front = Some(front);
+    Ok((answer, schedule))
+}
+
+fn search(options: &Options) -> Search {
+    let time = options.budget_ms.map_or(BUDGET, Duration::from_millis);
+    let budget = options.evaluations.map_or(Budget::Time(time), Budget::Evaluations);
+    Search { seed: options.seed, budget }
+}
+
+fn too_small(problem: &Problem, m: usize, peak: u64) -> Error {
+    let capacity = problem.capacity[m].unwrap_or(u64::MAX);
+    let bound = Some(least_peak(problem, m)).filter(|b| *b > capacity);
+    Error::Capacity { memory: problem.names.memories[m].clone(), capacity, reachable: Some(peak), bound }
 }
 
 impl Choice {
@@ -130,7 +236,7 @@ impl Choice {
 }
 
 /// One line per algorithm.
-fn table(answers: &[Answer]) -> String {
+fn table(answers: &[&Answer]) -> String {
     let mut text = format!("{:<12} {:>14} {:>8}", "algorithm", "makespan us", "/ bound");
     for answer in answers {
         let ratio = answer.makespan_us / answer.lower_bound_us;
@@ -143,7 +249,7 @@ fn table(answers: &[Answer]) -> String {
 }
 
 /// Tasks and transfers in the order of their start.
-fn listing(answer: &Answer) -> String {
+fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
     let mut text = format!(
         "{}: makespan {:.3} us, lower bound {:.3} us",
         answer.algorithm, answer.makespan_us, answer.lower_bound_us
@@ -167,7 +273,6 @@ fn listing(answer: &Answer) -> String {
 }
 
 /// Writes a file of the options.
-#[expect(dead_code)]
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -148,10 +148,6 @@ impl Problem {
         }
         let reads = Csr::from_pairs(n, &reads);
         let topological = topological(instance, &reads, &readers, &writer)?;
-        let mut level = vec![0; n];
-        for (i, &t) in topological.iter().enumerate() {
-            level[t as usize] = i as u32;
-        }
         let mut problem = Self {
             names: Names {
                 memories: machine.memories.iter().map(|m| m.name.clone()).collect(),
@@ -184,7 +180,6 @@ impl Problem {
             weight_bytes,
             workspace: instance.tasks.iter().map(|t| t.workspace_bytes).collect(),
             topological,
-            level,
         };
         drop(unit_index);
         problem.names.units = unit_names;

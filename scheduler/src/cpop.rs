@@ -11,20 +11,20 @@
 use std::collections::BinaryHeap;
 
 use crate::Problem;
-use crate::partial::{Channels, Partial};
+use crate::partial::{Channels, Partial, Watch};
 use crate::problem::NONE;
 use crate::rank::{Means, downward, upward};
 use crate::schedule::Schedule;
 
 /// The schedule of CPOP.
-pub(crate) fn cpop(problem: &Problem, channels: Channels) -> Option<Schedule> {
+pub(crate) fn cpop(problem: &Problem, channels: Channels, watch: Watch) -> Option<Schedule> {
     let means = Means::new(problem);
     let up = upward(problem, &means);
     let down = downward(problem, &means);
     let priority: Vec<f64> = up.iter().zip(&down).map(|(u, d)| u + d).collect();
     let path = critical_path(problem, &priority);
     let home = path_processor(problem, &path);
-    let mut partial = Partial::new(problem, channels);
+    let mut partial = Partial::new(problem, channels).watching(watch);
     let mut queue = ReadyQueue::new(problem, &priority);
     while let Some(t) = queue.pop() {
         let on_path = home.filter(|&p| path[t] && problem.cost(t, p).is_finite());

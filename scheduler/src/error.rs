@@ -116,6 +116,9 @@ pub enum Error {
         /// Where it is needed.
         memory: String,
     },
+    /// No list scheduler found a way over the links that there are.
+    #[error("no schedule was found that the links allow")]
+    DeadEnd,
     /// No schedule within the capacities was found; with a bound, none exists.
     #[error("memory {memory:?} holds {capacity} bytes, and the least found to suffice is {reachable:?}")]
     Capacity {
@@ -212,7 +215,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
-            Self::Capacity { .. } | Self::Slo { .. } => ErrorKind::Infeasible,
+            Self::Capacity { .. } | Self::Slo { .. } | Self::DeadEnd => ErrorKind::Infeasible,
             Self::TooLarge { .. } | Self::Unproved { .. } | Self::Usage { .. } => ErrorKind::Usage,
             _ => ErrorKind::Document,
         }

@@ -15,7 +15,7 @@
 use crate::bounds::Moves;
 use crate::disjunctive::{Disjunctive, JOB_LIMIT, Jobs, Leaf, MARGIN, Separation, one_machine};
 use crate::error::Error;
-use crate::peak::{peaks, weights_in};
+use crate::peak::{peaks, weights_in, working_set};
 use crate::problem::{NONE, Problem};
 use crate::rank::{Means, decreasing, upward};
 use crate::schedule::{Run, Schedule, Transfer};
@@ -224,18 +224,11 @@ impl Exact<'_> {
         let (Goal::Peak { memory, .. }, Some((best, _))) = (self.goal, &self.best) else { return false };
         let here = |t: usize| self.to[t] != NONE && self.problem.memory_of(self.to[t] as usize) == memory;
         let problem = self.problem;
-        let task = |t: usize| {
-            let mut storages: Vec<(u32, u64)> = Vec::new();
-            for &x in problem.reads.row(t).iter().chain(problem.writes.row(t)) {
-                let (s, b) = (problem.storage[x as usize], problem.tensor_bytes[x as usize]);
-                match storages.iter_mut().find(|e| e.0 == s) {
-                    Some(e) => e.1 = e.1.max(b),
-                    None => storages.push((s, b)),
-                }
-            }
-            problem.workspace[t] + storages.iter().map(|e| e.1).sum::<u64>()
-        };
-        let largest = (0..problem.task_count()).filter(|&t| here(t)).map(task).max().unwrap_or(0);
+        let largest = (0..problem.task_count())
+            .filter(|&t| here(t))
+            .map(|t| working_set(problem, t))
+            .max()
+            .unwrap_or(0);
         weights_in(problem, memory, here) + largest >= *best
     }
 

@@ -75,6 +75,11 @@ impl Trial {
         }
     }
 
+    /// Where the order of the trial departs from the sequence's, and how it goes on.
+    pub(crate) fn tail_order(&self) -> (usize, &[Item]) {
+        (self.low, &self.order)
+    }
+
     /// Forgets the trial before.
     fn clear(&mut self, end: usize) {
         self.stamp += 1;

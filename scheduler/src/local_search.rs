@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::Problem;
 use crate::heft::{contended, heft};
 use crate::neighbourhood::Neighbourhood;
-use crate::partial::Channels;
+use crate::objective::{Archive, Objective};
+use crate::partial::{Channels, Watch};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::sequence::Sequence;
@@ -54,36 +55,62 @@ impl Clock {
     }
 }
 
-/// Anneals in cycles: the first from `start`, later ones from the best schedule or from HEFT with disturbed costs,
-/// at various temperatures.
+/// A chain's start, seed, budget and objective.
+pub(crate) struct Chain<'c> {
+    pub(crate) start: &'c Schedule,
+    pub(crate) seed: u64,
+    pub(crate) clock: Clock,
+    pub(crate) objective: Objective,
+    /// Tasks that also move together.
+    pub(crate) groups: &'c [Vec<u32>],
+    /// A value at which to stop.
+    pub(crate) enough: f64,
+}
+
+impl<'c> Chain<'c> {
+    /// A chain without groups that runs until its budget ends.
+    pub(crate) fn new(start: &'c Schedule, seed: u64, clock: Clock, objective: Objective) -> Self {
+        Self { start, seed, clock, objective, groups: &[], enough: f64::NEG_INFINITY }
+    }
+}
+
+/// Anneals in cycles: the first from the start, later ones from the best schedule or from HEFT with disturbed
+/// costs, at various temperatures.
 ///
 /// # Returns
 /// The best schedule met, which is the start where nothing better was, and the number of evaluations.
-pub(crate) fn anneal(problem: &Problem, start: &Schedule, seed: u64, mut clock: Clock) -> (Schedule, u64) {
+pub(crate) fn anneal(problem: &Problem, chain: Chain<'_>, archive: &mut Archive) -> (Schedule, u64) {
+    let Chain { start, seed, mut clock, objective, groups, enough } = chain;
     let mut random = Random::new(seed);
     let mut s = Sequence::new(problem, start);
+    let first = objective.of(problem, start);
     if s.order.is_empty() {
         return (start.clone(), 0);
     }
-    let mut best = Best { makespan: s.makespan, to: s.to.clone(), order: s.order.clone() };
+    let mut best = Best { value: first, to: s.to.clone(), order: s.order.clone() };
+    let mut value = first;
     let tasks = problem.task_count() as u64;
     let length = (CYCLE * tasks * tasks.min(50) / 50).max(200);
     let mut hot = HOT;
-    loop {
-        let progress = clock.progress();
+    while best.value > enough {
         let before = clock.evaluations;
-        cycle(&mut s, &mut best, hot, length, &mut clock, &mut random);
+        let mut walk = Cycle { objective, groups, hot, length, enough };
+        walk.fall(&mut s, value, &mut best, &mut clock, &mut random, archive);
         // A cycle that evaluated nothing met an instance without moves.
-        if clock.progress() >= 1.0 || (clock.evaluations == before && progress >= 0.0) {
+        if clock.progress() >= 1.0 || clock.evaluations == before {
             break;
         }
         hot = REHEAT[random.below(REHEAT.len())];
+        value = best.value;
         match (random.below(2) == 0).then(|| disturbed(problem, &mut random)).flatten() {
-            Some(other) => s.load(&other),
-            None => s.restore(&best.to, &best.order),
+            Some(other) if objective.of(problem, &other) < f64::INFINITY => {
+                value = objective.of(problem, &other);
+                s.load(&other);
+            }
+            _ => s.restore(&best.to, &best.order),
         }
     }
-    if best.makespan >= start.makespan {
+    if best.value >= first {
         return (start.clone(), clock.evaluations);
     }
     s.restore(&best.to, &best.order);
@@ -92,53 +119,73 @@ pub(crate) fn anneal(problem: &Problem, start: &Schedule, seed: u64, mut clock: 
 
 /// The best sequence met.
 struct Best {
-    makespan: f64,
+    value: f64,
     to: Vec<u32>,
     order: Vec<u32>,
 }
 
 /// One fall of the temperature, over `length` evaluations or the rest of the budget, whichever is less.
-fn cycle(
-    s: &mut Sequence<'_>,
-    best: &mut Best,
+struct Cycle<'c> {
+    objective: Objective,
+    groups: &'c [Vec<u32>],
     hot: f64,
     length: u64,
-    clock: &mut Clock,
-    random: &mut Random,
-) {
-    let mut neighbourhood = Neighbourhood::new();
-    neighbourhood.look(s, random);
-    let (began, first) = (clock.progress(), clock.evaluations);
-    let scale = s.makespan.min(best.makespan);
-    let mut temperature = hot * scale;
-    let mut stale = false;
-    for draw in 0u64.. {
-        if draw % 32 == 0 {
-            let rest = (clock.progress() - began) / (1.0 - began).max(f64::MIN_POSITIVE);
-            let part = ((clock.evaluations - first) as f64 / length as f64).max(rest);
-            if part >= 1.0 || draw > 100 * (length + clock.evaluations - first) {
-                break;
-            }
-            temperature = scale * hot * (COLD / hot).powf(part);
-        }
-        if stale && draw % 4 == 0 {
-            neighbourhood.look(s, random);
-            stale = false;
-        }
-        let limit = s.makespan - temperature * (1.0 - random.unit()).ln();
-        let Some(change) = neighbourhood.draw(s, random) else { continue };
-        clock.evaluations += 1;
-        match s.attempt(change, limit) {
-            Some(makespan) => {
-                s.keep();
-                stale = true;
-                if makespan < best.makespan {
-                    best.makespan = makespan;
-                    best.to.clone_from(&s.to);
-                    best.order.clone_from(&s.order);
+    enough: f64,
+}
+
+impl Cycle<'_> {
+    fn fall(
+        &mut self,
+        s: &mut Sequence<'_>,
+        mut value: f64,
+        best: &mut Best,
+        clock: &mut Clock,
+        random: &mut Random,
+        archive: &mut Archive,
+    ) {
+        let mut neighbourhood = Neighbourhood::new();
+        neighbourhood.look(s, random);
+        let (began, first) = (clock.progress(), clock.evaluations);
+        let scale = value.min(best.value);
+        let mut temperature = self.hot * scale;
+        let mut stale = false;
+        for draw in 0u64.. {
+            if draw % 32 == 0 {
+                let rest = (clock.progress() - began) / (1.0 - began).max(f64::MIN_POSITIVE);
+                let part = ((clock.evaluations - first) as f64 / self.length as f64).max(rest);
+                let idle = draw > 100 * (self.length + clock.evaluations - first);
+                if part >= 1.0 || idle || best.value <= self.enough {
+                    break;
                 }
+                temperature = scale * self.hot * (COLD / self.hot).powf(part);
             }
-            None => s.undo(),
+            if stale && draw % 4 == 0 {
+                neighbourhood.look(s, random);
+                stale = false;
+            }
+            let limit = value - temperature * (1.0 - random.unit()).ln();
+            let change = match self.groups {
+                [] => neighbourhood.draw(s, random),
+                groups if random.below(4) == 0 => neighbourhood.draw_group(s, groups, random),
+                _ => neighbourhood.draw(s, random),
+            };
+            let Some(change) = change else { continue };
+            clock.evaluations += 1;
+            let makespan = s.attempt(change, self.objective.cutoff(limit));
+            let reached = makespan.map(|m| self.objective.value(s, m, archive)).filter(|v| *v <= limit);
+            match reached {
+                Some(reached) => {
+                    s.keep();
+                    value = reached;
+                    stale = true;
+                    if value < best.value {
+                        best.value = value;
+                        best.to.clone_from(&s.to);
+                        best.order.clone_from(&s.order);
+                    }
+                }
+                None => s.undo(),
+            }
         }
     }
 }
@@ -150,5 +197,38 @@ fn disturbed(problem: &Problem, random: &mut Random) -> Option<Schedule> {
     for cost in seen.cost.iter_mut().filter(|c| c.is_finite()) {
         *cost *= random.between(-width, width).exp2();
     }
-    contended(problem, &heft(&seen, Channels::Queue)?)
+    contended(problem, Watch::Nothing, &heft(&seen, Channels::Queue, Watch::Nothing)?)
+}
+
+impl Schedule {
+    /// Evaluates `moves` random moves to their exact makespans, keeping every eighth: the work of the search
+    /// without its decisions, for measuring.
+    ///
+    /// # Returns
+    /// The sum of the makespans.
+    pub fn evaluate_moves(&self, problem: &Problem, moves: u64, seed: u64) -> f64 {
+        let mut random = Random::new(seed);
+        let mut s = Sequence::new(problem, self);
+        let mut neighbourhood = Neighbourhood::new();
+        let (mut sum, mut done) = (0.0, 0);
+        while done < moves {
+            if done % 32 == 0 {
+                s.load(self);
+                neighbourhood.look(&s, &mut random);
+            }
+            let Some(change) = neighbourhood.draw(&s, &mut random) else { continue };
+            done += 1;
+            match s.attempt(change, f64::INFINITY) {
+                Some(makespan) if done % 8 == 0 => {
+                    sum += makespan;
+                    s.keep();
+                }
+                makespan => {
+                    sum += makespan.unwrap_or(0.0);
+                    s.undo();
+                }
+            }
+        }
+        sum
+    }
 }

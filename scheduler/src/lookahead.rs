@@ -9,19 +9,19 @@
 //! O(edges · processors · (in-degree · memories + processors)).
 
 use crate::Problem;
-use crate::partial::{Channels, Partial};
+use crate::partial::{Channels, Partial, Watch};
 use crate::rank::{Means, decreasing, upward};
 use crate::schedule::Schedule;
 
 /// The schedule of lookahead HEFT.
-pub(crate) fn lookahead(problem: &Problem, channels: Channels) -> Option<Schedule> {
+pub(crate) fn lookahead(problem: &Problem, channels: Channels, watch: Watch) -> Option<Schedule> {
     let rank = upward(problem, &Means::new(problem));
     let order = decreasing(problem, &rank);
     let mut position = vec![0; order.len()];
     for (i, &t) in order.iter().enumerate() {
         position[t as usize] = i;
     }
-    let mut partial = Partial::new(problem, channels);
+    let mut partial = Partial::new(problem, channels).watching(watch);
     let mut candidates = Vec::new();
     let mut children: Vec<u32> = Vec::new();
     let mut placed = Vec::new();

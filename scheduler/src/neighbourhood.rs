@@ -145,6 +145,29 @@ impl Neighbourhood {
         Some(Move { reassign: &self.reassign, shift, eagerness })
     }
 
+    /// Draws a move of a group of tasks to the processors of another memory, or to one processor.
+    pub(crate) fn draw_group(
+        &mut self,
+        s: &Sequence<'_>,
+        groups: &[Vec<u32>],
+        random: &mut Random,
+    ) -> Option<Move<'_>> {
+        self.reassign.clear();
+        let group = groups.get(random.below(groups.len()))?;
+        let memory = random.below(s.problem.memory_count());
+        let one = any_lane(s, memory, random);
+        let spread = random.below(2) == 0;
+        for &t in group {
+            let p = if spread { any_lane(s, memory, random) } else { one };
+            let stays = spread && s.memory(t as usize) == memory;
+            if s.problem.cost(t as usize, p as usize) < f64::INFINITY && s.to[t as usize] != p && !stays {
+                self.reassign.push((t, p));
+            }
+        }
+        let eagerness = if random.below(2) == 0 { Eagerness::Lazy } else { Eagerness::Eager };
+        (!self.reassign.is_empty()).then_some(Move { reassign: &self.reassign, shift: None, eagerness })
+    }
+
     /// A run of tasks from `task` on along a path, forwards or backwards, to processor `p`.
     fn run(&mut self, s: &Sequence<'_>, task: usize, p: u32, random: &mut Random) {
         let forwards = random.below(2) == 0;

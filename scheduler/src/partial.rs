@@ -5,6 +5,7 @@
 //! its channel that holds it (Sinnen and Sousa, "Communication contention in task scheduling", IEEE TPDS 2005);
 //! with [`Channels::Free`] it starts as soon as its tensor is there, as in the classic algorithms.
 
+use crate::peak::peak_of;
 use crate::problem::{NONE, Problem};
 use crate::schedule::{Run, Schedule, Transfer};
 use crate::timeline::Timeline;
@@ -18,11 +19,19 @@ pub(crate) enum Channels {
     Queue,
 }
 
+/// Whether capacities restrict placements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Memories may overflow.
+    Nothing,
+    /// They may not.
+    Capacities,
+}
+
 /// What placing a task on a processor would give.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     pub(crate) processor: usize,
-    pub(crate) start: f64,
     pub(crate) finish: f64,
     /// When the task and the transfers of its outputs to where they are needed would be done.
     pub(crate) complete: f64,
@@ -39,6 +48,9 @@ pub(crate) struct Partial<'a> {
     arrival: Vec<f64>,
     pub(crate) runs: Vec<Run>,
     pub(crate) transfers: Vec<Transfer>,
+    /// Memories that may not overflow.
+    watched: Vec<usize>,
+    last: f64,
     /// Transfers tried for one candidate.
     tried: Vec<Transfer>,
     hops: Vec<usize>,
@@ -65,10 +77,30 @@ impl<'a> Partial<'a> {
             arrival,
             runs: vec![UNPLACED; problem.task_count()],
             transfers: Vec::new(),
+            watched: Vec::new(),
+            last: 0.0,
             tried: Vec::new(),
             hops: Vec::new(),
             inputs: Vec::new(),
         }
+    }
+
+    /// From now on no placement is taken that would overflow a memory, where what unplaced tasks may read is
+    /// counted as staying. Costs O((tasks + tensors) · log) per candidate where a memory may overflow at all.
+    pub(crate) fn watching(mut self, memories: Watch) -> Self {
+        if memories == Watch::Capacities {
+            self.watched =
+                (0..self.problem.memory_count()).filter(|&m| self.problem.memory_may_bind(m)).collect();
+        }
+        self
+    }
+
+    /// Whether every watched memory holds what is placed.
+    fn fits(&self) -> bool {
+        self.watched.iter().all(|&m| {
+            let peak = peak_of(self.problem, &self.runs, &self.transfers, self.last, m);
+            self.problem.capacity[m].is_none_or(|c| peak <= c)
+        })
     }
 
     pub(crate) fn is_placed(&self, task: usize) -> bool {
@@ -199,8 +231,24 @@ impl<'a> Partial<'a> {
         complete
     }
 
-    /// What each processor of memory `m` would give for `task`; those that cannot run it are left out.
+    /// What each processor of memory `m` would give for `task`; those that cannot run it, or would overflow a
+    /// watched memory, are left out.
     pub(crate) fn candidates(&mut self, task: usize, m: usize, mut each: impl FnMut(Candidate)) {
+        if self.watched.is_empty() {
+            return self.all_candidates(task, m, each);
+        }
+        let mut found = Vec::new();
+        self.all_candidates(task, m, |c| found.push(c));
+        for c in found {
+            let mark = self.transfers.len();
+            if self.place(task, c.processor).is_some() {
+                self.unplace(task, mark);
+                each(c);
+            }
+        }
+    }
+
+    fn all_candidates(&mut self, task: usize, m: usize, mut each: impl FnMut(Candidate)) {
         let problem = self.problem;
         if problem.lanes.row(m).iter().all(|&p| problem.cost(task, p as usize) == f64::INFINITY) {
             return;
@@ -221,7 +269,7 @@ impl<'a> Partial<'a> {
             let finish = start + cost;
             let complete = if outputs { self.outputs_there(task, m, finish) } else { finish };
             self.tried.truncate(mark);
-            each(Candidate { processor: p, start, finish, complete });
+            each(Candidate { processor: p, finish, complete });
         }
     }
 
@@ -240,8 +288,25 @@ impl<'a> Partial<'a> {
         best
     }
 
-    /// Places `task` on `p` with the transfers that this takes. `None` where `p` cannot run it or be reached.
+    /// Places `task` on `p` with the transfers that this takes. `None` where `p` cannot run it or be reached, or a
+    /// watched memory would overflow.
     pub(crate) fn place(&mut self, task: usize, p: usize) -> Option<Run> {
+        let mark = self.transfers.len();
+        let run = self.put(task, p)?;
+        if !self.watched.is_empty() {
+            let last = self.last;
+            let end = self.transfers[mark..].iter().map(|t| t.finish).fold(run.finish, f64::max);
+            self.last = last.max(end);
+            if !self.fits() {
+                self.last = last;
+                self.unplace(task, mark);
+                return None;
+            }
+        }
+        Some(run)
+    }
+
+    fn put(&mut self, task: usize, p: usize) -> Option<Run> {
         let problem = self.problem;
         let (cost, m) = (problem.cost(task, p), problem.memory_of(p));
         let ready = self.inputs_ready(task, m);

@@ -10,7 +10,7 @@
 
 use crate::Problem;
 use crate::problem::NONE;
-use crate::schedule::Schedule;
+use crate::schedule::{Run, Schedule, Transfer};
 
 /// An event of one memory: at an instant ends come first, then begins, then intervals of no length.
 type Event = (f64, u8, u32, u64);
@@ -18,6 +18,45 @@ type Event = (f64, u8, u32, u64);
 /// Peak bytes of each memory.
 pub(crate) fn peaks(problem: &Problem, schedule: &Schedule) -> Vec<u64> {
     (0..problem.memory_count()).map(|m| peak(problem, schedule, m)).collect()
+}
+
+/// Peak bytes of memory `m`.
+pub(crate) fn peak(problem: &Problem, schedule: &Schedule, m: usize) -> u64 {
+    peak_of(problem, &schedule.runs, &schedule.transfers, schedule.makespan, m)
+}
+
+/// Whether every memory holds its peak.
+pub(crate) fn fits(problem: &Problem, schedule: &Schedule) -> bool {
+    overflow(problem, schedule).is_none()
+}
+
+/// The first memory that overflows, with its peak.
+pub(crate) fn overflow(problem: &Problem, schedule: &Schedule) -> Option<(usize, u64)> {
+    let watched = (0..problem.memory_count()).filter(|&m| problem.memory_may_bind(m));
+    let over = |(m, peak): &(usize, u64)| problem.capacity[*m].is_some_and(|c| *peak > c);
+    watched.map(|m| (m, peak(problem, schedule, m))).find(over)
+}
+
+/// A lower bound of the peak of memory `m`: the weights of the tasks that run nowhere else, and what the largest
+/// of these tasks holds while it runs.
+pub(crate) fn least_peak(problem: &Problem, m: usize) -> u64 {
+    let elsewhere = |p: usize, t: usize| problem.memory_of(p) != m && problem.cost(t, p).is_finite();
+    let bound = |t: usize| !(0..problem.processor_count()).any(|p| elsewhere(p, t));
+    let largest = (0..problem.task_count()).filter(|&t| bound(t)).map(|t| working_set(problem, t)).max();
+    weights_in(problem, m, bound) + largest.unwrap_or(0)
+}
+
+/// Bytes that a task's memory holds at least while it runs, without weights.
+pub(crate) fn working_set(problem: &Problem, t: usize) -> u64 {
+    let mut storages: Vec<(u32, u64)> = Vec::new();
+    for &x in problem.reads.row(t).iter().chain(problem.writes.row(t)) {
+        let (s, b) = (problem.storage[x as usize], problem.tensor_bytes[x as usize]);
+        match storages.iter_mut().find(|e| e.0 == s) {
+            Some(e) => e.1 = e.1.max(b),
+            None => storages.push((s, b)),
+        }
+    }
+    problem.workspace[t] + storages.iter().map(|e| e.1).sum::<u64>()
 }
 
 /// Bytes of the weights that the tasks in memory `m` use.
@@ -35,10 +74,15 @@ pub(crate) fn weights_in(problem: &Problem, m: usize, in_m: impl Fn(usize) -> bo
     sum
 }
 
-/// Peak bytes of memory `m`.
-pub(crate) fn peak(problem: &Problem, schedule: &Schedule, m: usize) -> u64 {
+/// Peak bytes of memory `m` under runs, of which some may not be placed yet, and transfers. What such a task may
+/// read stays to the end.
+pub(crate) fn peak_of(problem: &Problem, runs: &[Run], transfers: &[Transfer], last: f64, m: usize) -> u64 {
     let x = problem.tensor_count();
-    let home = |t: usize| problem.memory_of(schedule.runs[t].processor as usize);
+    let home = |t: usize| match runs[t].processor {
+        NONE => usize::MAX,
+        p => problem.memory_of(p as usize),
+    };
+    let mut stays = vec![false; x];
     let mut begin = vec![f64::NAN; x];
     let mut end = vec![0.0f64; x];
     let mut used = vec![false; x];
@@ -47,19 +91,20 @@ pub(crate) fn peak(problem: &Problem, schedule: &Schedule, m: usize) -> u64 {
             NONE if problem.home[i] as usize == m => begin[i] = 0.0,
             NONE => {}
             w if home(w as usize) == m => {
-                begin[i] = schedule.runs[w as usize].start;
-                end[i] = schedule.runs[w as usize].finish;
+                begin[i] = runs[w as usize].start;
+                end[i] = runs[w as usize].finish;
             }
             _ => {}
         }
         for &r in problem.readers.row(i) {
             used[i] = true;
             if home(r as usize) == m {
-                end[i] = end[i].max(schedule.runs[r as usize].finish);
+                end[i] = end[i].max(runs[r as usize].finish);
             }
+            stays[i] |= runs[r as usize].processor == NONE;
         }
     }
-    for v in &schedule.transfers {
+    for v in transfers {
         let i = v.tensor as usize;
         used[i] = true;
         if v.to as usize == m {
@@ -78,11 +123,11 @@ pub(crate) fn peak(problem: &Problem, schedule: &Schedule, m: usize) -> u64 {
         }
     };
     for i in (0..x).filter(|&i| !begin[i].is_nan()) {
-        let stays = !used[i] || problem.needed.row(i).contains(&(m as u32));
-        let to = if stays { schedule.makespan } else { end[i] };
+        let stays = stays[i] || !used[i] || problem.needed.row(i).contains(&(m as u32));
+        let to = if stays { last.max(end[i]) } else { end[i] };
         add(begin[i], to, problem.storage[i], problem.tensor_bytes[i]);
     }
-    for (t, run) in schedule.runs.iter().enumerate().filter(|&(t, _)| home(t) == m) {
+    for (t, run) in runs.iter().enumerate().filter(|&(t, _)| home(t) == m) {
         add(run.start, run.finish, (problem.storage_count + t) as u32, problem.workspace[t]);
     }
     weights_in(problem, m, |t| home(t) == m)

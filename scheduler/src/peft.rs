@@ -11,11 +11,11 @@
 
 use crate::Problem;
 use crate::cpop::ReadyQueue;
-use crate::partial::{Channels, Partial};
+use crate::partial::{Channels, Partial, Watch};
 use crate::schedule::Schedule;
 
 /// The schedule of PEFT.
-pub(crate) fn peft(problem: &Problem, channels: Channels) -> Option<Schedule> {
+pub(crate) fn peft(problem: &Problem, channels: Channels, watch: Watch) -> Option<Schedule> {
     let p = problem.processor_count();
     let table = optimistic_costs(problem);
     let mean = |t: usize| {
@@ -25,7 +25,7 @@ pub(crate) fn peft(problem: &Problem, channels: Channels) -> Option<Schedule> {
     };
     let priority: Vec<f64> = (0..problem.task_count()).map(mean).collect();
     let mut queue = ReadyQueue::new(problem, &priority);
-    let mut partial = Partial::new(problem, channels);
+    let mut partial = Partial::new(problem, channels).watching(watch);
     while let Some(t) = queue.pop() {
         let mut best: Option<(f64, f64, usize)> = None;
         for m in 0..problem.memory_count() {

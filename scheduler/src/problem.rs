@@ -51,8 +51,6 @@ pub struct Problem {
     pub(crate) workspace: Vec<u64>,
     /// Tasks in a topological order, smallest index first among those that are ready.
     pub(crate) topological: Vec<u32>,
-    /// Position of each task in `topological`.
-    pub(crate) level: Vec<u32>,
 }
 
 /// The names of a problem's things, in index order.

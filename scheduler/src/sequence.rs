@@ -207,13 +207,23 @@ impl<'a> Sequence<'a> {
 
     /// The schedule of the sequence, with all times computed afresh.
     pub(crate) fn schedule(&self) -> Schedule {
+        self.schedule_of(self.order.iter())
+    }
+
+    /// The schedule of the move that was tried last.
+    pub(crate) fn tried(&self) -> Schedule {
+        let (low, rest) = self.trial.tail_order();
+        self.schedule_of(self.order[..low].iter().chain(rest))
+    }
+
+    fn schedule_of<'o>(&self, order: impl Iterator<Item = &'o Item>) -> Schedule {
         let problem = self.problem;
         let mut free = vec![0.0f64; problem.unit_count];
         let mut queue = vec![0.0f64; problem.channel_count];
         let mut there = vec![0.0f64; self.there.len()];
         let mut runs = vec![crate::partial::UNPLACED; self.tasks];
         let mut transfers = Vec::new();
-        for &item in &self.order {
+        for &item in order {
             let item = item as usize;
             if item < self.tasks {
                 let p = self.to[item] as usize;

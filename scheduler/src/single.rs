@@ -8,12 +8,12 @@
 
 use crate::Problem;
 use crate::heft::in_order;
-use crate::partial::Channels;
+use crate::partial::{Channels, Watch};
 use crate::rank::{Means, decreasing, upward};
 use crate::schedule::Schedule;
 
 /// The schedule that uses the processors that `allowed` admits, by HEFT with channels.
-fn restricted(problem: &Problem, allowed: impl Fn(usize) -> bool) -> Option<Schedule> {
+fn restricted(problem: &Problem, watch: Watch, allowed: impl Fn(usize) -> bool) -> Option<Schedule> {
     let p = problem.processor_count();
     let mut part = problem.clone();
     for t in 0..problem.task_count() {
@@ -25,15 +25,15 @@ fn restricted(problem: &Problem, allowed: impl Fn(usize) -> bool) -> Option<Sche
         }
     }
     let rank = upward(&part, &Means::new(&part));
-    in_order(&part, Channels::Queue, &decreasing(&part, &rank))
+    in_order(&part, Channels::Queue, watch, &decreasing(&part, &rank))
 }
 
 /// Everything on processor `p`, where it can run everything.
-pub(crate) fn one_processor(problem: &Problem, p: usize) -> Option<Schedule> {
-    restricted(problem, |q| q == p)
+pub(crate) fn one_processor(problem: &Problem, watch: Watch, p: usize) -> Option<Schedule> {
+    restricted(problem, watch, |q| q == p)
 }
 
 /// Everything on the processors of memory `m`, where they can run everything.
-pub(crate) fn one_memory(problem: &Problem, m: usize) -> Option<Schedule> {
-    restricted(problem, |q| problem.memory_of(q) == m)
+pub(crate) fn one_memory(problem: &Problem, watch: Watch, m: usize) -> Option<Schedule> {
+    restricted(problem, watch, |q| problem.memory_of(q) == m)
 }
