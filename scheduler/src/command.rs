@@ -257,6 +257,15 @@ fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
     for (memory, bytes) in &answer.peak_bytes {
         let _ = write!(text, "\npeak of {memory}: {bytes} bytes");
     }
+    for spread in [0.1, 0.3] {
+        let s = schedule.perturbed(problem, spread, 200, 0);
+        let percent = spread * 100.0;
+        let _ = write!(
+            text,
+            "\nwith costs off by up to {percent:.0} %: p50 {:.3} us, p95 {:.3} us",
+            s.p50, s.p95
+        );
+    }
     let tasks =
         answer.tasks.iter().map(|t| (t.start_us, t.finish_us, format!("{} on {}", t.name, t.processor)));
     let moves = answer.transfers.iter();

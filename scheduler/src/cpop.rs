@@ -25,7 +25,7 @@ pub(crate) fn cpop(problem: &Problem, channels: Channels, watch: Watch) -> Optio
     let path = critical_path(problem, &priority);
     let home = path_processor(problem, &path);
     let mut partial = Partial::new(problem, channels).watching(watch);
-    let mut queue = ReadyQueue::new(problem, &priority);
+    let mut queue = ReadyQueue::new(problem, &priority, &up);
     while let Some(t) = queue.pop() {
         let on_path = home.filter(|&p| path[t] && problem.cost(t, p).is_finite());
         if on_path.and_then(|p| partial.place(t, p)).is_none() {
@@ -62,11 +62,13 @@ fn path_processor(problem: &Problem, path: &[bool]) -> Option<usize> {
     sums[best].is_finite().then_some(best)
 }
 
-/// Tasks whose predecessors have all been taken, highest priority first, smallest index among equals.
+/// Tasks whose predecessors have all been taken, highest priority first; among equals the highest second priority,
+/// then the smallest index.
 pub(crate) struct ReadyQueue {
-    heap: BinaryHeap<(Key, std::cmp::Reverse<u32>)>,
+    heap: BinaryHeap<(Key, Key, std::cmp::Reverse<u32>)>,
     waiting: Vec<u32>,
     priority: Vec<f64>,
+    second: Vec<f64>,
 }
 
 /// A priority with the order of `total_cmp`.
@@ -85,13 +87,14 @@ impl Ord for Key {
 }
 
 impl ReadyQueue {
-    pub(crate) fn new(problem: &Problem, priority: &[f64]) -> Self {
+    pub(crate) fn new(problem: &Problem, priority: &[f64], second: &[f64]) -> Self {
         let count = |t: usize| {
             let written = problem.reads.row(t).iter().filter(|&&x| problem.writer[x as usize] != NONE);
             written.count() as u32
         };
         let waiting: Vec<u32> = (0..problem.task_count()).map(count).collect();
-        let mut queue = Self { heap: BinaryHeap::new(), priority: priority.to_vec(), waiting };
+        let (priority, second) = (priority.to_vec(), second.to_vec());
+        let mut queue = Self { heap: BinaryHeap::new(), priority, second, waiting };
         for t in 0..problem.task_count() {
             if queue.waiting[t] == 0 {
                 queue.push(t);
@@ -101,11 +104,11 @@ impl ReadyQueue {
     }
 
     fn push(&mut self, t: usize) {
-        self.heap.push((Key(self.priority[t]), std::cmp::Reverse(t as u32)));
+        self.heap.push((Key(self.priority[t]), Key(self.second[t]), std::cmp::Reverse(t as u32)));
     }
 
     pub(crate) fn pop(&mut self) -> Option<usize> {
-        self.heap.pop().map(|(_, t)| t.0 as usize)
+        self.heap.pop().map(|(_, _, t)| t.0 as usize)
     }
 
     /// Counts `t` as done for its successors.

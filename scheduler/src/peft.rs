@@ -4,7 +4,8 @@
 //! priority is the mean of `OCT(t, ·)`, the ready task of the highest priority goes to the processor with the
 //! least `EFT + OCT` (Arabnejad and Barbosa, "List scheduling algorithm for heterogeneous systems by an
 //! optimistic cost table", IEEE TPDS 25(3), 2014). Transfers take the time of the link between the two memories,
-//! where the paper, without memories, has a mean. A tensor needed elsewhere is a successor of no length there.
+//! where the paper, without memories, has a mean; so tasks that share a reader often tie, and the upward rank
+//! decides. A tensor needed elsewhere is a successor of no length there.
 //!
 //! # Complexity
 //! O(edges · processors · memories) for the table, then as HEFT.
@@ -12,6 +13,7 @@
 use crate::Problem;
 use crate::cpop::ReadyQueue;
 use crate::partial::{Channels, Partial, Watch};
+use crate::rank::{Means, upward};
 use crate::schedule::Schedule;
 
 /// The schedule of PEFT.
@@ -24,7 +26,7 @@ pub(crate) fn peft(problem: &Problem, channels: Channels, watch: Watch) -> Optio
         sum / f64::from(count.max(1))
     };
     let priority: Vec<f64> = (0..problem.task_count()).map(mean).collect();
-    let mut queue = ReadyQueue::new(problem, &priority);
+    let mut queue = ReadyQueue::new(problem, &priority, &upward(problem, &Means::new(problem)));
     let mut partial = Partial::new(problem, channels).watching(watch);
     while let Some(t) = queue.pop() {
         let mut best: Option<(f64, f64, usize)> = None;

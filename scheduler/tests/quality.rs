@@ -25,7 +25,7 @@ fn planted_optima_are_nearly_reached() {
             };
             let (instance, optimum) = planted(spec);
             let problem = Problem::new(&instance).unwrap();
-            let found = problem.least_makespan(search(30_000)).unwrap().schedule;
+            let found = problem.least_makespan(search(60_000)).unwrap().schedule;
             let verdict = found.validate(&instance).unwrap();
             assert!(verdict.makespan >= optimum && verdict.makespan <= 1.12 * optimum, "{spec:?}");
             sum += verdict.makespan / optimum;
