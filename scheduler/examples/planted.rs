@@ -1,14 +1,15 @@
 //! The portfolio and HEFT against planted optima: 200 instances of 20–200 tasks per form.
 //!
-//! usage: planted [BUDGET_MS] [INSTANCES]
-use std::time::Duration;
-
+//! usage: planted [200ms | EVALUATIONS] [INSTANCES]
 use recurve_scheduler::generate::{CpuTasks, Planted, planted};
-use recurve_scheduler::{Algorithm, Budget, Problem, Search};
+use recurve_scheduler::{Algorithm, Problem, Search};
+
+#[path = "../tests/cases/budget.rs"]
+mod budget;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let budget: u64 = args.next().map_or(Ok(200), |a| a.parse())?;
+    let budget = budget::budget(args.next().as_deref())?;
     let count: u64 = args.next().map_or(Ok(200), |a| a.parse())?;
     let mut out = Vec::new();
     for form in [CpuTasks::Faster, CpuTasks::Slower] {
@@ -25,14 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let problem = Problem::new(&instance)?;
             let heft = Algorithm::Heft.schedule(&problem).ok_or("no schedule")?.makespan / optimum;
             let links = Algorithm::HeftLinks.schedule(&problem).ok_or("no schedule")?.makespan / optimum;
-            let search = Search {
-                seed: 1,
-                budget: if budget > 10_000 {
-                    Budget::Evaluations(budget)
-                } else {
-                    Budget::Time(Duration::from_millis(budget))
-                },
-            };
+            let search = Search { seed: 1, budget };
             let found = problem.least_makespan(search)?;
             let verdict = found.schedule.validate(&instance)?;
             assert!(verdict.makespan >= optimum * 0.999_999, "shorter than the optimum");

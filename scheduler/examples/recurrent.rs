@@ -1,15 +1,16 @@
 //! RNN-shaped instances: the portfolio beside HEFT, all-GPU and CP-SAT.
 //!
 //! usage: `recurrent write FOLDER` writes the instances for `scripts/cp_sat.py`;
-//! `recurrent compare CP_SAT.json [BUDGET_MS]` prints the table of `README.md`.
+//! `recurrent compare CP_SAT.json [200ms | EVALUATIONS]` prints the table of `README.md`.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use recurve_scheduler::generate::recurrent;
-use recurve_scheduler::{Algorithm, Bounds, Budget, Problem, Search};
+use recurve_scheduler::{Algorithm, Bounds, Problem, Search};
 use serde::Deserialize;
 
+#[path = "../tests/cases/budget.rs"]
+mod budget;
 #[path = "../tests/cases/mod.rs"]
 mod cases;
 
@@ -34,7 +35,7 @@ struct Row {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let usage = "usage: recurrent write FOLDER | recurrent compare CP_SAT.json [BUDGET_MS]";
+    let usage = "usage: recurrent write FOLDER | recurrent compare CP_SAT.json [200ms | EVALUATIONS]";
     let mut args = std::env::args().skip(1);
     let (verb, path) = (args.next().ok_or(usage)?, PathBuf::from(args.next().ok_or(usage)?));
     if verb == "write" {
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         return Ok(());
     }
-    let budget = Budget::Time(Duration::from_millis(args.next().map_or(Ok(200), |a| a.parse())?));
+    let budget = budget::budget(args.next().as_deref())?;
     let solved: BTreeMap<String, Solved> = serde_json::from_str(&std::fs::read_to_string(path)?)?;
     let mut rows = Vec::new();
     for (name, spec) in cases::recurrent_cases() {
@@ -84,6 +85,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let label = if ratio == "-" { "all".to_owned() } else { format!("CPU {}x", &ratio[2..3]) };
         println!("| {label} | {} | {heft:.3} | {portfolio:.3} | {solver:.3} | {kept:.2} |", part.len());
     }
+    let kept = |r: &Row| (r.gpu - r.portfolio) / (r.gpu - r.solver);
+    let least = rows.iter().filter(|r| r.name.contains("-r4-")).map(kept).fold(f64::INFINITY, f64::min);
+    println!("\nleast gain kept on one instance at CPU 4x: {least:.2}");
     let worse = rows.iter().filter(|r| r.portfolio > r.gpu).count();
     println!("\nportfolio longer than all-GPU: {worse} of {}", rows.len());
     Ok(())

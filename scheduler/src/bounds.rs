@@ -118,9 +118,9 @@ fn channel(problem: &Problem, moves: &Moves) -> f64 {
         let from = moves.sources(problem, x);
         let needed = problem.needed.row(x).iter().map(|&b| 1u64 << b);
         let read = problem.readers.row(x).iter().map(|&r| moves.possible[r as usize]);
-        let targets: Vec<u64> = needed.chain(read).filter(|s| s.count_ones() == 1 && s & from == 0).collect();
+        let targets: Vec<u64> = needed.chain(read).filter(|s| s.is_power_of_two() && s & from == 0).collect();
         // With more than two memories another copy may serve as the source.
-        let Some(&to) = targets.first().filter(|_| from.count_ones() == 1 && problem.memory_count() == 2)
+        let Some(&to) = targets.first().filter(|_| from.is_power_of_two() && problem.memory_count() == 2)
         else {
             continue;
         };
@@ -167,7 +167,9 @@ fn area(problem: &Problem) -> f64 {
     }
     let mut kind_of = vec![0; problem.unit_count];
     for (i, kind) in kinds.iter().enumerate() {
-        kind.iter().for_each(|&u| kind_of[u] = i);
+        for &u in kind {
+            kind_of[u] = i;
+        }
     }
     // `y[k]` is the weight of the whole kind, shared equally by its units.
     let mut price = vec![0.0; p];
@@ -221,7 +223,9 @@ fn area(problem: &Problem) -> f64 {
             *y *= (rate * (l / scale - 0.5)).exp2();
         }
         let sum: f64 = y.iter().sum();
-        y.iter_mut().for_each(|y| *y /= sum);
+        for y in &mut y {
+            *y /= sum;
+        }
     }
     best
 }

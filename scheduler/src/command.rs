@@ -192,16 +192,15 @@ fn memory_mode(options: &Options, problem: &Problem, bound: f64) -> Result<(Answ
     let memory = problem.memory(name).ok_or_else(unknown)?;
     let frugal = problem.least_memory(memory, slo, search(options))?;
     let (mut schedule, mut front) = (frugal.schedule, frugal.front);
-    if options.algorithm == Choice::Exact {
-        if let Some(optimum) = problem.optimal_peak(memory, slo, NODES)? {
-            let point = Point { peak_bytes: peaks(problem, &optimum)[memory], makespan_us: optimum.makespan };
-            front.retain(|p| p.peak_bytes < point.peak_bytes || p.makespan_us < point.makespan_us);
-            if !front.iter().any(|p| p.peak_bytes <= point.peak_bytes && p.makespan_us <= point.makespan_us) {
-                front.push(point);
-            }
-            front.sort_by_key(|p| p.peak_bytes);
-            schedule = optimum;
+    let exact = (options.algorithm == Choice::Exact).then(|| problem.optimal_peak(memory, slo, NODES));
+    if let Some(optimum) = exact.transpose()?.flatten() {
+        let point = Point { peak_bytes: peaks(problem, &optimum)[memory], makespan_us: optimum.makespan };
+        front.retain(|p| p.peak_bytes < point.peak_bytes || p.makespan_us < point.makespan_us);
+        if !front.iter().any(|p| p.peak_bytes <= point.peak_bytes && p.makespan_us <= point.makespan_us) {
+            front.push(point);
         }
+        front.sort_by_key(|p| p.peak_bytes);
+        schedule = optimum;
     }
     let mut answer = Answer::new(problem, options.algorithm.name(), &schedule, bound);
     answer.front = Some(front);

@@ -205,8 +205,7 @@ impl Problem {
             }
             time += longest * m as f64;
         }
-        // Not `time > limit`, which a NaN would pass.
-        if !(time <= SUM_LIMIT as f64) {
+        if time.is_nan() || time > SUM_LIMIT as f64 {
             return Err(Error::Overflow { quantity: "times", limit: SUM_LIMIT });
         }
         let all = self.tensor_bytes.iter().chain(&self.weight_bytes).chain(&self.workspace);
@@ -236,13 +235,13 @@ impl Problem {
                 possible[t] = keep;
             }
         }
-        for t in 0..n {
+        for (t, &set) in possible.iter().enumerate() {
             for q in 0..p {
-                if possible[t] >> self.memory_of(q) & 1 == 0 {
+                if set >> self.memory_of(q) & 1 == 0 {
                     self.cost[t * p + q] = f64::INFINITY;
                 }
             }
-            if possible[t] == 0 {
+            if set == 0 {
                 return Err(Error::Nowhere { task: self.names.tasks[t].clone() });
             }
         }

@@ -78,7 +78,9 @@ impl<'j, F: FnMut(&[f64]) -> Leaf> Disjunctive<'j, F> {
         pairs.dedup();
         let mut followers = vec![0u128; n];
         for (j, after) in jobs.after.iter().enumerate() {
-            after.iter().for_each(|&i| followers[i] |= 1 << j);
+            for &i in after {
+                followers[i] |= 1 << j;
+            }
         }
         let mut search = Self { jobs, pairs, followers, limit, nodes: 0, node_limit, leaf };
         let node = Node { head: vec![0.0; n], tail: vec![0.0; n], before: vec![0; n] };

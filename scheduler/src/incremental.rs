@@ -376,7 +376,9 @@ impl Sequence<'_> {
         } else if self.unit[p] == NONE {
             let units = self.problem.units.row(p);
             finish = units.iter().fold(start, |s, &u| s.max(trial.free[u as usize])) + cost;
-            units.iter().for_each(|&u| trial.free[u as usize] = finish);
+            for &u in units {
+                trial.free[u as usize] = finish;
+            }
         } else {
             let free = &mut trial.free[self.unit[p] as usize];
             finish = start.max(*free) + cost;

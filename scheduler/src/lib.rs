@@ -34,6 +34,7 @@ mod peak_order;
 mod peft;
 mod perturbed;
 mod portfolio;
+mod postponed;
 mod problem;
 mod random;
 mod rank;

@@ -5,7 +5,8 @@
 //! by HEFT with channels, in the order by rank and in the order for least peak. Those that are light enough but
 //! too slow are annealed until they meet the objective, lightest first. The lightest schedule found then starts
 //! chains that minimise the peak itself, with moves of groups beside the moves of tasks. Every schedule met that
-//! no other beats in both is kept: the Pareto front.
+//! no other beats in both is kept, and at last small ones are given waits where these lower the peak
+//! ([`crate::postponed`]): the Pareto front.
 //!
 //! # Complexity
 //! As HEFT per placement; then the budget.
@@ -24,6 +25,7 @@ use crate::objective::{Archive, Objective};
 use crate::partial::{Channels, Watch};
 use crate::peak_order::peak_order;
 use crate::portfolio::{Search, chains, portfolio, starts};
+use crate::postponed::postponed;
 use crate::schedule::Schedule;
 use crate::{Budget, Problem};
 
@@ -64,7 +66,9 @@ impl Problem {
         let latency = portfolio(self, search.part(1, 4))?;
         let mut evaluations = latency.evaluations;
         archive.offer(self, latency.schedule.clone());
-        starts(self).into_iter().for_each(|s| archive.offer(self, s));
+        for s in starts(self) {
+            archive.offer(self, s);
+        }
         let groups = groups(self);
         let mut placements = enumerate(self, &groups, memory);
         for p in &placements {
@@ -98,12 +102,19 @@ impl Problem {
             for (schedule, count) in found {
                 evaluations += count;
                 if let Some(s) = schedule {
-                    frugal(self, &s, memory).into_iter().for_each(|f| archive.offer(self, f));
+                    if let Some(f) = frugal(self, &s, memory) {
+                        archive.offer(self, f);
+                    }
                     archive.offer(self, s);
                 }
             }
         }
         evaluations += self.lighten(memory, slo_us, search, began, &groups, &mut archive);
+        for (_, schedule) in archive.front.clone() {
+            for end in [schedule.makespan, slo_us] {
+                archive.offer(self, postponed(self, &schedule, memory, end));
+            }
+        }
         let reachable_us = archive.front.last().map_or(latency.schedule.makespan, |(_, s)| s.makespan);
         let Some((peak_bytes, schedule)) = archive.best(slo_us).cloned() else {
             let bound_us = Some(Bounds::new(self).best()).filter(|b| *b > slo_us);

@@ -53,9 +53,8 @@ impl Objective {
             peak as f64 / capacity - 1.0
         };
         match self {
-            Self::Makespan => schedule.makespan,
             Self::MakespanWithin if overflow(problem, schedule).is_some() => f64::INFINITY,
-            Self::MakespanWithin => schedule.makespan,
+            Self::Makespan | Self::MakespanWithin => schedule.makespan,
             Self::Overflow => overflow(problem, schedule).map_or(0.0, over),
             Self::Peak { memory, slo, scale } => {
                 let late = (schedule.makespan / slo - 1.0).max(0.0);

@@ -233,7 +233,9 @@ impl<'a> Sequence<'a> {
                 let units = if cost > 0.0 { problem.units.row(p) } else { &[] };
                 start = units.iter().map(|&u| free[u as usize]).fold(start, f64::max);
                 let finish = start + cost;
-                units.iter().for_each(|&u| free[u as usize] = finish);
+                for &u in units {
+                    free[u as usize] = finish;
+                }
                 self.writes.row(item).iter().for_each(|&x| there[x as usize + m] = finish);
                 runs[item] = Run { processor: p as u32, start, finish };
             } else {
@@ -266,6 +268,8 @@ fn tails(problem: &Problem) -> Vec<f64> {
         }
     }
     // Below any sum that an evaluation could round down to.
-    tail.iter_mut().for_each(|t| *t *= 1.0 - 1.0 / (1u64 << 40) as f64);
+    for t in &mut tail {
+        *t *= 1.0 - 1.0 / (1u64 << 40) as f64;
+    }
     tail
 }

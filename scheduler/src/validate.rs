@@ -88,6 +88,9 @@ pub enum Violation {
     },
 }
 
+/// Begin and arrival of every copy, by tensor and memory.
+type Copies = HashMap<(usize, usize), (f64, f64)>;
+
 /// An interval of one thing in one place.
 type Span<'a> = (f64, f64, &'a str);
 
@@ -182,8 +185,8 @@ impl Schedule {
         instance: &Instance,
         memory: &HashMap<&str, usize>,
         first: &[(usize, f64, f64)],
-    ) -> Result<HashMap<(usize, usize), (f64, f64)>, Violation> {
-        let mut there: HashMap<(usize, usize), (f64, f64)> =
+    ) -> Result<Copies, Violation> {
+        let mut there: Copies =
             first.iter().enumerate().map(|(x, &(m, begin, ready))| ((x, m), (begin, ready))).collect();
         let mut channels: BTreeMap<&str, Vec<Span<'_>>> = BTreeMap::new();
         for m in &self.transfers {
@@ -217,7 +220,7 @@ impl Schedule {
         &self,
         instance: &Instance,
         place: &[usize],
-        there: &HashMap<(usize, usize), (f64, f64)>,
+        there: &Copies,
         readers: &[Vec<usize>],
         makespan: f64,
     ) -> Vec<u64> {

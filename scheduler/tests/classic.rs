@@ -1,4 +1,5 @@
 //! The classic examples: published makespans, judged and replayed.
+#![allow(clippy::unwrap_used)]
 
 use recurve_scheduler::{Algorithm, Instance, Problem};
 

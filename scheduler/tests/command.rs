@@ -1,4 +1,5 @@
 //! The `schedule` command from outside: documents, files and exit codes.
+#![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
 

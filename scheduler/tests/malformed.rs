@@ -1,4 +1,5 @@
 //! Malformed instances are refused with the error that names the fault.
+#![allow(clippy::unwrap_used)]
 
 use recurve_scheduler::{Error, ErrorKind, Instance, Kind, Problem, Tensor};
 

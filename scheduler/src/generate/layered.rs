@@ -83,7 +83,7 @@ pub fn small(seed: u64, tasks: usize) -> Instance {
         reads.sort();
         reads.dedup();
         let mut writes = Vec::new();
-        for k in 0..1 + r.below(2) {
+        for k in 0..=r.below(2) {
             let name = format!("y{i}.{k}");
             let needed_in = if r.below(6) == 0 { vec!["host".to_owned()] } else { Vec::new() };
             let storage = (r.below(5) == 0).then(|| format!("s{}", r.below(3)));

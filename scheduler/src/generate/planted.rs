@@ -105,7 +105,7 @@ fn edges(spec: &Planted, slots: &[Slot], random: &mut Random, tasks: &mut [Task]
         let (a, b) = (order[at], order[to]);
         let slack = slots[b].start - slots[a].finish;
         let crosses = (slots[a].lane == spec.cpus) != (slots[b].lane == spec.cpus);
-        if slack < 0.0 || crosses != (tensors.len() % 3 == 0) || !seen.insert((a, b)) {
+        if slack < 0.0 || crosses != tensors.len().is_multiple_of(3) || !seen.insert((a, b)) {
             continue;
         }
         let mut transfer = on_grid(random.between(0.0, 20.0));

@@ -82,8 +82,9 @@ impl Graph {
         let mut below: Vec<String> = Vec::new();
         for l in 0..layers {
             let mut row = Vec::new();
+            let mut inputs = below.into_iter();
             for t in 0..steps {
-                let mut reads = if l == 0 { feed.to_vec() } else { vec![below[t].clone()] };
+                let mut reads = inputs.next().map_or_else(|| feed.to_vec(), |b| vec![b]);
                 if t > 0 {
                     reads.push(last.clone());
                 }
