@@ -1,2 +1,6 @@
 //! The `recurve` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    recurve_cli::main().into()
+}

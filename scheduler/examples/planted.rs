@@ -7,13 +7,22 @@ use recurve_scheduler::{Algorithm, Problem, Search};
 #[path = "../tests/cases/budget.rs"]
 mod budget;
 
+/// Makespans over the optimum, and the moves evaluated.
+struct Row {
+    portfolio: f64,
+    heft: f64,
+    links: f64,
+    spec: Planted,
+    evaluations: u64,
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let budget = budget::budget(args.next().as_deref())?;
     let count: u64 = args.next().map_or(Ok(200), |a| a.parse())?;
     let mut out = Vec::new();
     for form in [CpuTasks::Faster, CpuTasks::Slower] {
-        let mut rows: Vec<(f64, f64, f64, Planted, u64)> = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
         for i in 0..count {
             let spec = Planted {
                 tasks: 20 + (i as usize * 180) / (count as usize - 1).max(1),
@@ -30,19 +39,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let found = problem.least_makespan(search)?;
             let verdict = found.schedule.validate(&instance)?;
             assert!(verdict.makespan >= optimum * 0.999_999, "shorter than the optimum");
-            rows.push((found.schedule.makespan / optimum, heft, links, spec, found.evaluations));
+            let portfolio = found.schedule.makespan / optimum;
+            rows.push(Row { portfolio, heft, links, spec, evaluations: found.evaluations });
         }
-        let mean = |f: &dyn Fn(&(f64, f64, f64, Planted, u64)) -> f64| {
-            rows.iter().map(f).sum::<f64>() / rows.len() as f64
-        };
-        let max = |f: &dyn Fn(&(f64, f64, f64, Planted, u64)) -> f64| rows.iter().map(f).fold(0.0, f64::max);
+        let mean = |f: &dyn Fn(&Row) -> f64| rows.iter().map(f).sum::<f64>() / rows.len() as f64;
+        let max = |f: &dyn Fn(&Row) -> f64| rows.iter().map(f).fold(0.0, f64::max);
         out.push(format!(
             "{form:?}: portfolio mean {:.4} max {:.4}; heft mean {:.4} max {:.4}; heft-links mean {:.4} max {:.4}; {:.0} evaluations",
-            mean(&|r| r.0), max(&|r| r.0), mean(&|r| r.1), max(&|r| r.1), mean(&|r| r.2), max(&|r| r.2), mean(&|r| r.4 as f64)
+            mean(&|r| r.portfolio), max(&|r| r.portfolio), mean(&|r| r.heft), max(&|r| r.heft), mean(&|r| r.links), max(&|r| r.links), mean(&|r| r.evaluations as f64)
         ));
-        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        rows.sort_by(|a, b| b.portfolio.total_cmp(&a.portfolio));
         for r in rows.iter().take(6) {
-            out.push(format!("  {:.4} (heft {:.4}) {:?} {}", r.0, r.1, r.3, r.4));
+            out.push(format!("  {:.4} (heft {:.4}) {:?} {}", r.portfolio, r.heft, r.spec, r.evaluations));
         }
     }
     println!("{}", out.join("\n"));

@@ -16,8 +16,15 @@ const ROW: f64 = 26.0;
 const TOP: f64 = 52.0;
 /// Width of a character of the labels.
 const LETTER: f64 = 6.2;
-/// Hues of memories.
-const HUES: [u32; 6] = [210, 28, 130, 285, 175, 345];
+/// Colours of memories: tasks in two shades, transfers into them.
+const COLOURS: [[&str; 3]; 6] = [
+    ["#9db8e0", "#b9cdea", "#4d7cc0"],
+    ["#f0bd8a", "#f5d2b0", "#d9822b"],
+    ["#9fd3a4", "#bce2bf", "#4a9d55"],
+    ["#c9a8de", "#dac4e9", "#8c57b0"],
+    ["#97d3cd", "#b8e2de", "#3a9b92"],
+    ["#eda3b4", "#f3c0cb", "#cf4d6c"],
+];
 
 /// One bar.
 struct Bar {
@@ -25,7 +32,7 @@ struct Bar {
     start: f64,
     finish: f64,
     name: String,
-    fill: String,
+    fill: &'static str,
     gang: bool,
 }
 
@@ -92,8 +99,8 @@ fn channel(problem: &Problem, from: u32, to: u32) -> Option<usize> {
     }
 }
 
-fn colour(memory: usize, light: u32) -> String {
-    format!("hsl({},60%,{light}%)", HUES[memory % HUES.len()])
+fn colour(memory: usize, shade: usize) -> &'static str {
+    COLOURS[memory % COLOURS.len()][shade]
 }
 
 fn bars(problem: &Problem, schedule: &Schedule) -> Vec<Bar> {
@@ -108,7 +115,7 @@ fn bars(problem: &Problem, schedule: &Schedule) -> Vec<Bar> {
                 start: run.start,
                 finish: run.finish,
                 name: names.tasks[t].clone(),
-                fill: colour(problem.memory_of(p), if t % 2 == 0 { 70 } else { 78 }),
+                fill: colour(problem.memory_of(p), t % 2),
                 gang: units.len() > 1,
             });
         }
@@ -120,7 +127,7 @@ fn bars(problem: &Problem, schedule: &Schedule) -> Vec<Bar> {
             start: v.start,
             finish: v.finish,
             name: names.tensors[v.tensor as usize].clone(),
-            fill: colour(v.to as usize, 60),
+            fill: colour(v.to as usize, 2),
             gang: false,
         });
     }
@@ -137,12 +144,12 @@ fn legend(svg: &mut String, problem: &Problem, schedule: &Schedule) {
     );
     let mut x = LEFT;
     for (m, name) in problem.names.memories.iter().enumerate() {
-        for (what, light) in [("task in", 70), ("transfer to", 60)] {
+        for (what, shade) in [("task in", 0), ("transfer to", 2)] {
             let text = format!("{what} {name}");
             let _ = writeln!(
                 svg,
                 "<rect x=\"{x}\" y=\"26\" width=\"11\" height=\"11\" fill=\"{}\"/><text x=\"{}\" y=\"36\">{}</text>",
-                colour(m, light),
+                colour(m, shade),
                 x + 15.0,
                 escape(&text)
             );

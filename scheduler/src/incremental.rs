@@ -137,6 +137,7 @@ impl Sequence<'_> {
         for &(t, p) in change.reassign {
             let old = std::mem::replace(&mut self.to[t as usize], p);
             trial.to.push((t, old));
+            self.seats[t as usize] = self.seat(t as usize, p);
             trial.low = trial.low.min(self.position[t as usize] as usize);
             let (a, b) = (problem.memory_of[old as usize], problem.memory_of[p as usize]);
             if a != b {
@@ -364,24 +365,24 @@ impl Sequence<'_> {
             self.there[slot] = finish;
             return finish <= cutoff;
         }
-        let p = self.to[item] as usize;
-        let (cost, m) = (self.problem.cost(item, p), self.problem.memory_of(p));
+        let seat = self.seats[item];
+        let m = seat.memory as usize;
         let mut start = 0.0f64;
         for &x in self.reads.row(item) {
             start = start.max(self.there[x as usize + m]);
         }
         let finish;
-        if cost == 0.0 {
+        if seat.cost == 0.0 {
             finish = start;
-        } else if self.unit[p] == NONE {
-            let units = self.problem.units.row(p);
-            finish = units.iter().fold(start, |s, &u| s.max(trial.free[u as usize])) + cost;
+        } else if seat.unit == NONE {
+            let units = self.problem.units.row(self.to[item] as usize);
+            finish = units.iter().fold(start, |s, &u| s.max(trial.free[u as usize])) + seat.cost;
             for &u in units {
                 trial.free[u as usize] = finish;
             }
         } else {
-            let free = &mut trial.free[self.unit[p] as usize];
-            finish = start.max(*free) + cost;
+            let free = &mut trial.free[seat.unit as usize];
+            finish = start.max(*free) + seat.cost;
             *free = finish;
         }
         trial.finishes.push((item as u32, self.finish[item]));
@@ -417,7 +418,7 @@ impl Sequence<'_> {
 
     /// Takes the move that was tried last back.
     pub(crate) fn undo(&mut self) {
-        let trial = &self.trial;
+        let trial = std::mem::take(&mut self.trial);
         for &(slot, there) in trial.slots.iter().rev() {
             self.there[slot as usize] = there;
         }
@@ -435,6 +436,8 @@ impl Sequence<'_> {
         }
         for &(t, p) in trial.to.iter().rev() {
             self.to[t as usize] = p;
+            self.seats[t as usize] = self.seat(t as usize, p);
         }
+        self.trial = trial;
     }
 }

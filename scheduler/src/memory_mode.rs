@@ -62,7 +62,7 @@ impl Problem {
     /// proves it where there is one, or [`Error::Capacity`] where nothing fits.
     pub fn least_memory(&self, memory: usize, slo_us: f64, search: Search) -> Result<Frugal, Error> {
         let began = Instant::now();
-        let mut archive = Archive::new(Some(memory));
+        let mut archive = Archive::with_waits(memory, slo_us);
         let latency = portfolio(self, search.part(1, 4))?;
         let mut evaluations = latency.evaluations;
         archive.offer(self, latency.schedule.clone());

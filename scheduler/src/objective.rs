@@ -5,9 +5,13 @@
 
 use crate::Problem;
 use crate::peak::{overflow, peak};
+use crate::postponed::postponed;
 use crate::schedule::Schedule;
 use crate::sequence::Sequence;
 
+/// Of so many schedules one is given waits, where it has at most so many items.
+const WAITS: u64 = 32;
+const WAITING_ITEMS: usize = 40;
 /// Weight of the makespan's excess over the objective.
 const STEEP: f64 = 10.0;
 
@@ -42,7 +46,7 @@ impl Objective {
         }
         let schedule = s.tried();
         let value = self.of(s.problem, &schedule);
-        archive.offer(s.problem, schedule);
+        archive.consider(s.problem, schedule);
         value
     }
 
@@ -70,13 +74,34 @@ impl Objective {
 pub(crate) struct Archive {
     /// The memory whose peak counts; without one nothing is kept.
     memory: Option<usize>,
+    /// The makespan up to which waits are tried.
+    slo: f64,
+    offers: u64,
     /// By increasing peak, decreasing makespan.
     pub(crate) front: Vec<(u64, Schedule)>,
 }
 
 impl Archive {
     pub(crate) fn new(memory: Option<usize>) -> Self {
-        Self { memory, front: Vec::new() }
+        Self { memory, slo: 0.0, offers: 0, front: Vec::new() }
+    }
+
+    /// An archive that tries waits on some of the small schedules offered to it.
+    pub(crate) fn with_waits(memory: usize, slo: f64) -> Self {
+        Self { slo, ..Self::new(Some(memory)) }
+    }
+
+    /// Offers a schedule, and one in [`WAITS`] of the small ones within the objective with waits too.
+    pub(crate) fn consider(&mut self, problem: &Problem, schedule: Schedule) {
+        let Some(m) = self.memory else { return };
+        let small = schedule.runs.len() + schedule.transfers.len() <= WAITING_ITEMS;
+        if small && schedule.makespan <= self.slo {
+            self.offers += 1;
+            if self.offers % WAITS == 0 {
+                self.offer(problem, postponed(problem, &schedule, m, self.slo));
+            }
+        }
+        self.offer(problem, schedule);
     }
 
     /// Keeps a schedule that fits and that no other dominates.

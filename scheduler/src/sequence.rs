@@ -25,6 +25,15 @@ pub(crate) struct Leg {
     pub(crate) length: f64,
 }
 
+/// What a task's processor means for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seat {
+    pub(crate) cost: f64,
+    /// Its single unit, `NONE` for gangs.
+    pub(crate) unit: u32,
+    pub(crate) memory: u32,
+}
+
 /// A sequence with its times. Moves are tried and kept or undone by [`crate::incremental`].
 #[derive(Debug, Clone)]
 pub(crate) struct Sequence<'a> {
@@ -44,6 +53,8 @@ pub(crate) struct Sequence<'a> {
     pub(crate) instant_tasks: bool,
     /// Processor of each task.
     pub(crate) to: Vec<u32>,
+    /// The same, in what the evaluation needs.
+    pub(crate) seats: Vec<Seat>,
     /// The items in order.
     pub(crate) order: Vec<Item>,
     /// Position of each item, `NONE` for transfers that do not happen.
@@ -91,6 +102,7 @@ impl<'a> Sequence<'a> {
             needed: needed.collect(),
             instant_tasks: problem.cost.contains(&0.0),
             to: Vec::new(),
+            seats: Vec::new(),
             order: Vec::new(),
             position: vec![NONE; n + slots],
             finish: vec![0.0; n],
@@ -140,6 +152,8 @@ impl<'a> Sequence<'a> {
     pub(crate) fn restore(&mut self, to: &[u32], order: &[Item]) {
         self.to.clear();
         self.to.extend_from_slice(to);
+        let seats = to.iter().enumerate().map(|(t, &p)| self.seat(t, p)).collect();
+        self.seats = seats;
         self.order.clear();
         self.order.extend_from_slice(order);
         self.position.fill(NONE);
@@ -160,6 +174,13 @@ impl<'a> Sequence<'a> {
             }
         }
         self.recompute();
+    }
+
+    /// What a processor means for a task.
+    #[inline]
+    pub(crate) fn seat(&self, task: usize, p: u32) -> Seat {
+        let p = p as usize;
+        Seat { cost: self.problem.cost(task, p), unit: self.unit[p], memory: self.problem.memory_of[p] }
     }
 
     /// The item number of a transfer.

@@ -1,2 +1,63 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks, run as `cargo xtask TASK`. `cargo xtask ci` is what CI runs, whole.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod conformance;
+mod models;
+mod process;
+mod soak;
+mod tidy;
+mod venv;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Project tasks of Recurve.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    /// Python 3.11 or newer, with venv and pip; used by the tasks that take data from PyPI packages
+    #[arg(long, global = true, default_value = "python3", value_name = "PROGRAM")]
+    python: String,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Everything that a change must pass: fmt, clippy, docs, tests, example, tidy, conformance
+    Ci(ci::Options),
+    /// The rules of the house style that are not lints, the licences and the order of the rooms
+    Tidy(tidy::Options),
+    /// Write the ONNX backend suite to target/conformance/suite and run it
+    Conformance(conformance::Options),
+    /// Write the benchmark models and their expected outputs to target/peers/models
+    Models(models::Options),
+    /// Tests that take too long for `ci`
+    Soak(soak::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let workspace = Workspace::load()?;
+    match &arguments.task {
+        Task::Ci(options) => ci::run(&workspace, options, &arguments.python),
+        Task::Tidy(options) => tidy::run(&workspace, options),
+        Task::Conformance(options) => conformance::run(&workspace, options, &arguments.python),
+        Task::Models(options) => models::run(&workspace, options, &arguments.python),
+        Task::Soak(options) => soak::run(&workspace, options),
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line.
+
+use crate::commands::{check, env, inspect, ops, run};
+use crate::dimensions::Binding;
+use crate::failure::UsageError;
+use crate::quantity::parse_bytes;
+use crate::terminal::Terminal;
+use anyhow::Result;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use recurve::Session;
+use std::path::PathBuf;
+
+/// Runs, checks and inspects ONNX models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "recurve",
+    version,
+    max_term_width = 100,
+    after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
+        Exit codes: 0 done, 1 unexpected, 2 usage, 3 model invalid or unsupported, 4 device,\n\
+        5 outputs differ, 6 slower than the baseline, 124 deadline passed."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is shown where.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArguments {
+    /// Log more to stderr; twice for details, three times for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Everywhere
+    Always,
+    /// Nowhere
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a model, on given or random inputs, and print its outputs and latency
+    Run(run::Arguments),
+    /// Compare a model's outputs with expected ones
+    Check(check::Arguments),
+    /// Print what a model consists of: inputs, outputs, operators, parameters, work per node
+    Inspect(inspect::Arguments),
+    /// List the operators that run
+    Ops(ops::Arguments),
+    /// Print what the engine sees of this machine and its environment
+    Env(env::Arguments),
+}
+
+/// The model and how it is loaded.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// The ONNX file
+    pub(crate) model: PathBuf,
+    /// Threads that an operator may use [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Most bytes of tensors, weights and workspaces, such as 512MiB [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+/// The inputs of a run.
+#[derive(Debug, Args)]
+pub(crate) struct InputArguments {
+    /// NPZ file with inputs by name; missing ones are drawn
+    #[arg(long, value_name = "F.npz")]
+    pub(crate) inputs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dimensions: DimensionArguments,
+    /// Seed of the inputs that are drawn: floats from -1 to 1, 8-bit integers of any value, wider ones 0 or 1
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// Extents of symbolic dimensions.
+#[derive(Debug, Args)]
+pub(crate) struct DimensionArguments {
+    /// Extent of a symbolic dimension, or of axis K of input X as X:K=N [default: 1 each]
+    #[arg(long = "dim", value_name = "NAME=N", value_delimiter = ',')]
+    pub(crate) bindings: Vec<Binding>,
+}
+
+impl ModelArguments {
+    /// Loads the model.
+    pub(crate) fn load(&self, terminal: &Terminal) -> Result<Session> {
+        let mut builder = Session::builder();
+        if let Some(threads) = self.threads {
+            builder = builder.with_threads(threads);
+        }
+        if let Some(bytes) = self.memory_limit {
+            builder = builder.with_memory_limit(bytes);
+        }
+        if self.model.is_dir() {
+            let problem = format!("`{}` is a folder", self.model.display());
+            return Err(UsageError::new(problem).hint("name the .onnx file in it").into());
+        }
+        let spinner = terminal.progress(None, "loading");
+        let session = builder.load(&self.model);
+        spinner.finish_and_clear();
+        let session = session?;
+        tracing::info!(
+            model = %self.model.display(),
+            load_ms = session.load_time().as_secs_f64() * 1e3,
+            threads = session.engine().threads(),
+            memory = session.memory_used(),
+            "loaded"
+        );
+        Ok(session)
+    }
+}

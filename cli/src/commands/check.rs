@@ -1,0 +1,238 @@
+//! `recurve check`: compares a model's outputs with expected ones.
+
+use super::DOCUMENT_VERSION;
+use crate::arguments::{InputArguments, ModelArguments};
+use crate::exit::Exit;
+use crate::failure::UsageError;
+use crate::table::table;
+use crate::terminal::Terminal;
+use crate::{inputs, npz, onnx_test};
+use anyhow::Result;
+use recurve::testing::{Mismatch, Tolerance, compare};
+use recurve::{Session, Value};
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  recurve check model.onnx --inputs x.npz --expect y.npz --rtol 1e-4")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    inputs: InputArguments,
+    /// NPZ file with the expected outputs by name
+    #[arg(long, value_name = "F.npz", required_unless_present = "onnx_test")]
+    expect: Option<PathBuf>,
+    /// Folder with test_data_set_*, or one such folder, as in the ONNX backend suite
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["expect", "inputs", "bindings", "seed"])]
+    onnx_test: Option<PathBuf>,
+    /// Floats may differ by this share of the expected value
+    #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = parse_tolerance)]
+    rtol: f64,
+    /// And by this much whatever the value
+    #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = parse_tolerance)]
+    atol: f64,
+}
+
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 => Ok(value),
+        _ => Err("a number of at least 0 is needed".to_owned()),
+    }
+}
+
+/// The document of `recurve check --json`.
+#[derive(Debug, Serialize)]
+struct Document {
+    version: u32,
+    passed: bool,
+    rtol: f64,
+    atol: f64,
+    cases: Vec<Case>,
+}
+
+/// One set of inputs.
+#[derive(Debug, Serialize)]
+struct Case {
+    name: String,
+    outputs: Vec<Verdict>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    name: String,
+    passed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<Difference>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+enum Difference {
+    /// One is a tensor, the other a sequence or nothing.
+    Kind,
+    Dtype {
+        got: &'static str,
+        expected: &'static str,
+    },
+    Shape {
+        got: Vec<usize>,
+        expected: Vec<usize>,
+    },
+    Elements {
+        count: usize,
+        first: Vec<Element>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Element {
+    index: Vec<usize>,
+    got: String,
+    expected: String,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    let session = arguments.model.load(terminal)?;
+    let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
+    let cases = match (&arguments.onnx_test, &arguments.expect) {
+        (Some(folder), _) => {
+            let folders = onnx_test::folders(folder)?;
+            let bar = terminal.progress(Some(folders.len() as u64), "checking");
+            let mut cases = Vec::new();
+            for folder in folders {
+                let set = onnx_test::read(&folder, &session)?;
+                cases.push(case(&session, set.name, &set.inputs, &set.expected, tolerance)?);
+                bar.inc(1);
+            }
+            bar.finish_and_clear();
+            cases
+        }
+        (None, Some(path)) => {
+            let expected: Vec<(String, Value)> =
+                npz::read(path)?.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+            let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+            let inputs: Vec<_> = inputs.into_iter().map(|input| (input.name, input.value)).collect();
+            vec![case(&session, path.display().to_string(), &inputs, &expected, tolerance)?]
+        }
+        (None, None) => {
+            return Err(UsageError::new("nothing is expected").hint("give --expect or --onnx-test").into());
+        }
+    };
+    for spec in session.outputs() {
+        if !cases.iter().all(|case| case.outputs.iter().any(|verdict| *verdict.name == *spec.name)) {
+            terminal.narrate(format!(
+                "note: output `{}` is not compared everywhere: nothing is expected of it",
+                spec.name
+            ));
+        }
+    }
+    let failed = cases.iter().flat_map(|case| &case.outputs).filter(|verdict| !verdict.passed).count();
+    let all = cases.iter().map(|case| case.outputs.len()).sum::<usize>();
+    let document = Document {
+        version: DOCUMENT_VERSION,
+        passed: failed == 0,
+        rtol: arguments.rtol,
+        atol: arguments.atol,
+        cases,
+    };
+    if terminal.json() {
+        terminal.document(&document)?;
+    } else {
+        terminal.print(&text(&document, terminal))?;
+    }
+    if failed == 0 {
+        return Ok(Exit::Success);
+    }
+    terminal.complain("error", &format!("{failed} of {all} outputs differ"));
+    terminal.complain("hint", "--rtol and --atol say how much floats may differ");
+    Ok(Exit::OutputsDiffer)
+}
+
+fn case(
+    session: &Session,
+    name: String,
+    inputs: &[(String, Value)],
+    expected: &[(String, Value)],
+    tolerance: Tolerance,
+) -> Result<Case> {
+    if expected.is_empty() {
+        return Err(UsageError::new(format!("`{name}` holds no expected output")).into());
+    }
+    if let Some((stray, _)) = expected.iter().find(|(n, _)| !session.outputs().iter().any(|o| *o.name == **n))
+    {
+        let names: Vec<&str> = session.outputs().iter().map(|spec| &*spec.name).collect();
+        let problem =
+            format!("`{name}` expects `{stray}`, which is no output of the model: {}", names.join(", "));
+        return Err(UsageError::new(problem).hint("--expect takes arrays named as the outputs").into());
+    }
+    let outputs = session.run(inputs.iter().map(|(name, value)| (name.as_str(), value)))?;
+    let mut verdicts = Vec::with_capacity(expected.len());
+    for (name, want) in expected {
+        let difference = match outputs.get(name).map(|got| compare(got, want, tolerance)) {
+            Some(Ok(())) => None,
+            Some(Err(mismatch)) => Some(difference(mismatch, want)),
+            None => Some(Difference::Kind),
+        };
+        verdicts.push(Verdict { name: name.clone(), passed: difference.is_none(), difference });
+    }
+    Ok(Case { name, outputs: verdicts })
+}
+
+fn difference(mismatch: Mismatch, want: &Value) -> Difference {
+    match mismatch {
+        Mismatch::Kind => Difference::Kind,
+        Mismatch::DType { got, want } => Difference::Dtype { got: got.name(), expected: want.name() },
+        Mismatch::Shape { got, want } => Difference::Shape { got, expected: want },
+        Mismatch::Elements { count, first } => {
+            let shape = want.as_tensor().map(|tensor| tensor.shape().to_vec());
+            let element = |(at, got, expected): (usize, String, String)| {
+                let index = shape.as_ref().map_or_else(|| vec![at], |shape| unravel(at, shape));
+                Element { index, got, expected }
+            };
+            Difference::Elements { count, first: first.into_iter().map(element).collect() }
+        }
+    }
+}
+
+/// The index of the element at row-major position `at`.
+fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (place, &extent) in index.iter_mut().zip(shape).rev() {
+        *place = at % extent.max(1);
+        at /= extent.max(1);
+    }
+    index
+}
+
+fn text(document: &Document, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for case in &document.cases {
+        text.push_str(&terminal.heading(&case.name));
+        text.push('\n');
+        for verdict in &case.outputs {
+            let word = terminal.verdict(if verdict.passed { "ok" } else { "differs" }, verdict.passed);
+            text.push_str(&format!("  {word}  {}\n", verdict.name));
+            let line = match &verdict.difference {
+                None => continue,
+                Some(Difference::Kind) => "another kind of value is expected".to_owned(),
+                Some(Difference::Dtype { got, expected }) => format!("dtype {got}; {expected} is expected"),
+                Some(Difference::Shape { got, expected }) => {
+                    format!("shape {got:?}; {expected:?} is expected")
+                }
+                Some(Difference::Elements { count, first }) => {
+                    let row = |e: &Element| vec![format!("{:?}", e.index), e.got.clone(), e.expected.clone()];
+                    let header = ["index", "got", "expected"].map(str::to_owned).to_vec();
+                    let rows: Vec<_> = std::iter::once(header).chain(first.iter().map(row)).collect();
+                    format!("{count} elements, the first:\n{}", indented(&table(&rows, &[])))
+                }
+            };
+            text.push_str(&format!("    {}\n", line.trim_end()));
+        }
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

@@ -1,0 +1,26 @@
+//! The subcommands, one file each.
+
+pub(crate) mod check;
+pub(crate) mod env;
+pub(crate) mod inspect;
+pub(crate) mod ops;
+pub(crate) mod run;
+
+use crate::arguments::Command;
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+use anyhow::Result;
+
+/// Version of the documents that `--json` prints. A field that is added leaves it as it is.
+const DOCUMENT_VERSION: u32 = 1;
+
+/// Runs one subcommand.
+pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
+    match command {
+        Command::Run(arguments) => run::run(arguments, terminal),
+        Command::Check(arguments) => check::run(arguments, terminal),
+        Command::Inspect(arguments) => inspect::run(arguments, terminal),
+        Command::Ops(arguments) => ops::run(arguments, terminal),
+        Command::Env(arguments) => env::run(arguments, terminal),
+    }
+}

@@ -1,0 +1,249 @@
+//! `recurve run`: runs a model and says what came out and how long it took.
+
+use super::DOCUMENT_VERSION;
+use crate::arguments::{InputArguments, ModelArguments};
+use crate::exit::Exit;
+use crate::inputs::{self, Input, Source};
+use crate::latency::Latency;
+use crate::peak_rss::peak_rss_bytes;
+use crate::quantity;
+use crate::summary::{OutputEntry, ValueSummary};
+use crate::table::table;
+use crate::terminal::Terminal;
+use crate::{npy, npz};
+use anyhow::{Context, Result};
+use recurve::{Fact, NodeTime, NodeTimes, Outputs, RunOptions, Session, TensorView, Value};
+use serde::Serialize;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  recurve run model.onnx --inputs x.npz --outputs y.npz --runs 100 --warmup 10"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    inputs: InputArguments,
+    /// Write the outputs of the last run to this NPZ file
+    #[arg(long, value_name = "F.npz")]
+    outputs: Option<PathBuf>,
+    /// Measured runs
+    #[arg(long, value_name = "N", default_value = "1")]
+    runs: NonZeroUsize,
+    /// Runs before those that are measured
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: usize,
+    /// Print the time of each node, summed over the measured runs
+    #[arg(long)]
+    profile_nodes: bool,
+    /// End with code 124 when a run takes longer than this many milliseconds
+    #[arg(long, value_name = "MS")]
+    timeout: Option<u64>,
+}
+
+/// The document of `recurve run --json`.
+#[derive(Debug, Serialize)]
+struct Document {
+    version: u32,
+    load_ms: f64,
+    threads: usize,
+    seed: u64,
+    runs: usize,
+    warmup: usize,
+    latency_us: Latency,
+    /// `null` where the system does not tell.
+    peak_rss_bytes: Option<u64>,
+    inputs: Vec<InputEntry>,
+    outputs: Vec<OutputEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Vec<NodeEntry>>,
+}
+
+#[derive(Debug, Serialize)]
+struct InputEntry {
+    #[serde(flatten)]
+    value: OutputEntry,
+    source: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeEntry {
+    name: String,
+    op: String,
+    runs: u64,
+    total_us: f64,
+    min_us: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    let session = arguments.model.load(terminal)?;
+    if arguments.outputs.is_some() {
+        check_writable(&session)?;
+    }
+    let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+    let times = NodeTimes::new();
+    let (outputs, latency) = measure(&session, &inputs, arguments, &times, terminal)?;
+    if let Some(path) = &arguments.outputs {
+        write_outputs(path, &outputs)?;
+        terminal.narrate(format!("wrote {}", path.display()));
+    }
+    let document = Document {
+        version: DOCUMENT_VERSION,
+        load_ms: session.load_time().as_secs_f64() * 1e3,
+        threads: session.engine().threads(),
+        seed: arguments.inputs.seed,
+        runs: arguments.runs.get(),
+        warmup: arguments.warmup,
+        latency_us: latency,
+        peak_rss_bytes: peak_rss_bytes(),
+        inputs: inputs.iter().map(input_entry).collect(),
+        outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
+        nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
+    };
+    if terminal.json() {
+        terminal.document(&document)?;
+    } else {
+        terminal.print(&text(&document, terminal))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn measure(
+    session: &Session,
+    inputs: &[Input],
+    arguments: &Arguments,
+    times: &NodeTimes,
+    terminal: &Terminal,
+) -> Result<(Outputs, Latency)> {
+    let mut warm = RunOptions::default();
+    if let Some(milliseconds) = arguments.timeout {
+        warm = warm.with_timeout(Duration::from_millis(milliseconds));
+    }
+    let measured = if arguments.profile_nodes { warm.clone().with_node_times(times) } else { warm.clone() };
+    let runs = arguments.runs.get();
+    let bar = terminal.progress(Some((arguments.warmup + runs) as u64), "running");
+    let run = |options: &RunOptions| {
+        let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+        session.run_with(given, options)
+    };
+    let mut latencies = Vec::with_capacity(runs);
+    let mut last = None;
+    let result = (|| {
+        for _ in 0..arguments.warmup {
+            run(&warm)?;
+            bar.inc(1);
+        }
+        for _ in 0..runs {
+            let start = Instant::now();
+            let outputs = run(&measured)?;
+            latencies.push(start.elapsed());
+            last = Some(outputs);
+            bar.inc(1);
+        }
+        Ok::<(), recurve::Error>(())
+    })();
+    bar.finish_and_clear();
+    result?;
+    last.zip(Latency::of(latencies)).context("the model was not run")
+}
+
+/// Refuses outputs that NPZ does not have before any work is done.
+fn check_writable(session: &Session) -> Result<()> {
+    for spec in session.outputs() {
+        let writable = match &spec.fact {
+            Fact::Tensor(tensor) => npy::descr(tensor.dtype).map(|_| ()),
+            Fact::Sequence(_) => Err(npy::ArrayError::Unwritable("a sequence")),
+            Fact::Optional(_) => Err(npy::ArrayError::Unwritable("an optional value")),
+        };
+        writable.map_err(|source| npz::ArchiveError::Output { name: spec.name.to_string(), source })?;
+    }
+    Ok(())
+}
+
+fn write_outputs(path: &Path, outputs: &Outputs) -> Result<()> {
+    let tensors: Vec<(&str, TensorView<'_>)> =
+        outputs.iter().filter_map(|(name, value)| Some((name, value.as_tensor()?.view()))).collect();
+    Ok(npz::write(path, tensors)?)
+}
+
+fn entry(name: &str, value: &Value) -> OutputEntry {
+    OutputEntry { name: name.to_owned(), value: ValueSummary::of(value) }
+}
+
+fn input_entry(input: &Input) -> InputEntry {
+    let source = match input.source {
+        Source::File => "file",
+        Source::Seed => "seed",
+    };
+    InputEntry { value: entry(&input.name, &input.value), source }
+}
+
+fn node_entry(node: &NodeTime) -> NodeEntry {
+    NodeEntry {
+        name: node.name.to_string(),
+        op: node.op.clone(),
+        runs: node.runs,
+        total_us: node.total.as_secs_f64() * 1e6,
+        min_us: node.min.as_secs_f64() * 1e6,
+    }
+}
+
+fn text(document: &Document, terminal: &Terminal) -> String {
+    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
+    let mut text = String::new();
+    let mut section = |title: &str, rows: &[Vec<String>], right: &[usize]| {
+        text.push_str(&terminal.heading(title));
+        text.push('\n');
+        text.push_str(&table(rows, right));
+    };
+    let value_row = |value: &OutputEntry| {
+        let [form, summary] = value.value.cells();
+        vec![value.name.clone(), form, summary]
+    };
+    let inputs: Vec<_> = document
+        .inputs
+        .iter()
+        .map(|input| {
+            let [form, _] = input.value.value.cells();
+            vec![input.value.name.clone(), form, format!("from {}", input.source)]
+        })
+        .collect();
+    section("inputs", &inputs, &[]);
+    section("outputs", &document.outputs.iter().map(value_row).collect::<Vec<_>>(), &[]);
+    if let Some(nodes) = &document.nodes {
+        let all: f64 = nodes.iter().map(|node| node.total_us).sum();
+        let mut order: Vec<&NodeEntry> = nodes.iter().collect();
+        order.sort_by(|a, b| b.total_us.total_cmp(&a.total_us));
+        let row = |node: &&NodeEntry| {
+            let share = if all > 0.0 { node.total_us / all * 100.0 } else { 0.0 };
+            let mean = micros(node.total_us / node.runs as f64);
+            vec![node.name.clone(), node.op.clone(), mean, micros(node.min_us), format!("{share:.1} %")]
+        };
+        let header = ["node", "operator", "mean", "min", "share"].map(str::to_owned).to_vec();
+        let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
+        section("nodes", &rows, &[2, 3, 4]);
+    }
+    let Latency { min, p50, p99 } = document.latency_us;
+    let runs = if document.runs == 1 { "1 run".to_owned() } else { format!("{} runs", document.runs) };
+    let mut rows = vec![
+        vec!["load".to_owned(), micros(document.load_ms * 1e3)],
+        vec![
+            "latency".to_owned(),
+            format!(
+                "min {}  p50 {}  p99 {}  ({runs}, {} threads)",
+                micros(min),
+                micros(p50),
+                micros(p99),
+                document.threads
+            ),
+        ],
+    ];
+    if let Some(bytes) = document.peak_rss_bytes {
+        rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
+    }
+    section("measured", &rows, &[]);
+    text
+}

@@ -1,0 +1,28 @@
+//! The environment variables that the command reads, in one table.
+
+use serde::Serialize;
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Variable {
+    pub(crate) name: &'static str,
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+const NO_COLOR: &str = "NO_COLOR";
+
+/// Every variable, in alphabetical order.
+pub(crate) const VARIABLES: &[Variable] = &[Variable {
+    name: NO_COLOR,
+    kind: "text",
+    default: "unset",
+    meaning: "any text but the empty one turns colours off where --color is auto",
+}];
+
+/// Whether the user wants no colours.
+pub(crate) fn no_color() -> bool {
+    std::env::var_os(NO_COLOR).is_some_and(|value| !value.is_empty())
+}

@@ -1,0 +1,63 @@
+//! Exit codes.
+
+use crate::failure::UsageError;
+use crate::npz::ArchiveError;
+use recurve::{Error, ErrorKind};
+use std::process::ExitCode;
+
+/// How the command ended. The numbers are stable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// What no other code names: a file that cannot be read or written, a memory limit, a bug.
+    Unexpected = 1,
+    /// The arguments, or the arrays that they name, do not fit the command or the model.
+    Usage = 2,
+    /// The model is malformed, or holds something that the engine does not run.
+    Model = 3,
+    /// A device or its driver failed.
+    Device = 4,
+    /// Outputs differ from what was expected (`check`).
+    OutputsDiffer = 5,
+    /// Slower than the baseline.
+    Slower = 6,
+    /// The deadline passed.
+    Timeout = 124,
+}
+
+impl Exit {
+    /// The code for a class of error.
+    pub fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidInput => Self::Usage,
+            ErrorKind::InvalidModel | ErrorKind::Unsupported => Self::Model,
+            ErrorKind::Deadline => Self::Timeout,
+            // `Io`, `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.
+            _ => Self::Unexpected,
+        }
+    }
+
+    pub(crate) fn of_error(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if let Some(error) = cause.downcast_ref::<Error>() {
+                return Self::of(error.kind());
+            }
+            if let Some(error) = cause.downcast_ref::<ArchiveError>() {
+                return if error.is_about_the_file() { Self::Unexpected } else { Self::Usage };
+            }
+            if cause.is::<UsageError>() {
+                return Self::Usage;
+            }
+        }
+        Self::Unexpected
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

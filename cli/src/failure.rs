@@ -1,0 +1,86 @@
+//! How an error looks on a terminal: the error, its causes, and the flag that helps.
+
+use crate::npz::ArchiveError;
+use crate::terminal::Terminal;
+use recurve::{Error, ErrorKind};
+
+/// The arguments do not fit the command or the model.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct UsageError {
+    problem: String,
+    hint: Option<&'static str>,
+}
+
+impl UsageError {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: None }
+    }
+
+    /// With what helps, a clause that names a flag.
+    pub(crate) fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+}
+
+/// Writes `error: …`, `caused by: …` and `hint: …` lines to stderr.
+pub(crate) fn report(error: &anyhow::Error, terminal: &Terminal) {
+    let (first, causes) = lines(error);
+    terminal.complain("error", &first);
+    for cause in causes {
+        terminal.complain("caused by", &cause);
+    }
+    if let Some(hint) = error.chain().find_map(hint) {
+        terminal.complain("hint", hint);
+    }
+}
+
+fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
+    let mut lines = Vec::new();
+    for cause in error.chain() {
+        match cause.downcast_ref::<Error>() {
+            // One line for each node instead of one long line.
+            Some(Error::Unsupported { refusals }) => {
+                lines.push(format!("{} of the model's nodes cannot run", refusals.len()));
+                for r in refusals {
+                    lines.push(format!("node `{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason));
+                }
+            }
+            _ => lines.push(cause.to_string()),
+        }
+    }
+    let causes = lines.split_off(1);
+    (lines.pop().unwrap_or_default(), causes)
+}
+
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = cause.downcast_ref::<UsageError>() {
+        return error.hint;
+    }
+    if let Some(ArchiveError::Member { .. }) = cause.downcast_ref::<ArchiveError>() {
+        return Some("`numpy.savez(file, name=array)` writes what --inputs and --expect read");
+    }
+    let error = cause.downcast_ref::<Error>()?;
+    match error {
+        Error::Setting { name: "threads", .. } => return Some("set the number of threads with --threads"),
+        Error::Argument { .. } => {
+            return Some(
+                "`recurve inspect MODEL` lists names and shapes; give arrays with --inputs, bind symbols with --dim",
+            );
+        }
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::Unsupported => {
+            Some("`recurve ops` lists the operators that run, with versions and dtypes")
+        }
+        ErrorKind::MemoryLimit => Some("raise --memory-limit, or bind smaller dimensions with --dim"),
+        ErrorKind::Deadline => Some("allow more time with --timeout"),
+        ErrorKind::InvalidInput => {
+            Some("other shapes can be bound with --dim, other values given with --inputs")
+        }
+        ErrorKind::Internal => Some("this is a bug of recurve; a report with the model is welcome"),
+        _ => None,
+    }
+}

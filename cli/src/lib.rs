@@ -1,0 +1,51 @@
+//! The `recurve` command. Data goes to stdout, narration, progress and logs to stderr; with `--json` stdout is
+//! exactly one versioned document. What the command's end means to a script is in [`Exit`].
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod arguments;
+mod commands;
+mod dimensions;
+mod environment;
+mod exit;
+mod facts;
+mod failure;
+mod inputs;
+mod latency;
+mod logging;
+mod npy;
+mod npz;
+mod onnx_test;
+mod peak_rss;
+mod progress;
+mod quantity;
+mod summary;
+mod table;
+mod terminal;
+
+pub use exit::Exit;
+
+use arguments::Arguments;
+use clap::Parser;
+use terminal::Terminal;
+
+/// Reads the process's arguments, does what they ask, and says how it ended.
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` come this way too, and go to stdout. Where nobody reads, nobody is told.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    let terminal = Terminal::new(&arguments.output);
+    logging::install(&arguments.output, &terminal);
+    match commands::run(&arguments.command, &terminal) {
+        Ok(exit) => exit,
+        Err(error) => {
+            failure::report(&error, &terminal);
+            Exit::of_error(&error)
+        }
+    }
+}

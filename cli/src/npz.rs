@@ -1,0 +1,103 @@
+//! NPZ files: ZIP archives of NPY arrays, compressed or not.
+
+use crate::npy::{self, ArrayError};
+use recurve::{Tensor, TensorView};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+/// Why an archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    #[error("cannot open `{}`", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`{}` is no readable NPZ archive", path.display())]
+    Archive {
+        path: PathBuf,
+        #[source]
+        source: ZipError,
+    },
+    #[error("`{}`: array `{name}`", path.display())]
+    Member {
+        path: PathBuf,
+        name: String,
+        #[source]
+        source: ArrayError,
+    },
+    #[error("output `{name}` cannot be written to an NPZ file")]
+    Output {
+        name: String,
+        #[source]
+        source: ArrayError,
+    },
+    #[error("`{}`: `{name}` is in it twice, or is no `.npy`", path.display())]
+    Name { path: PathBuf, name: String },
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: ZipError,
+    },
+}
+
+impl ArchiveError {
+    /// Whether the file system failed, not what the file holds.
+    pub(crate) fn is_about_the_file(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Write { .. })
+    }
+}
+
+/// Reads all arrays of an archive.
+pub(crate) fn read(path: &Path) -> Result<Vec<(String, Tensor)>, ArchiveError> {
+    let here = || path.to_owned();
+    let file = File::open(path).map_err(|source| ArchiveError::Open { path: here(), source })?;
+    let broken = |source| ArchiveError::Archive { path: here(), source };
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
+    let mut arrays: Vec<(String, Tensor)> = Vec::with_capacity(archive.len());
+    let mut seen = HashSet::new();
+    for index in 0..archive.len() {
+        let member = archive.by_index(index).map_err(broken)?;
+        let member_name = member.name().map_err(broken)?.into_owned();
+        let name = member_name.strip_suffix(".npy").filter(|name| seen.insert((*name).to_owned()));
+        let Some(name) = name.map(str::to_owned) else {
+            return Err(ArchiveError::Name { path: here(), name: member_name });
+        };
+        match npy::read(member) {
+            Ok(tensor) => arrays.push((name, tensor)),
+            Err(source) => return Err(ArchiveError::Member { path: here(), name, source }),
+        }
+    }
+    Ok(arrays)
+}
+
+/// Writes an archive as `numpy.savez` does, without compression.
+pub(crate) fn write<'a>(
+    path: &Path,
+    arrays: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+) -> Result<(), ArchiveError> {
+    /// Members from this size on need the archive's 64-bit form.
+    const LARGE: usize = 1 << 31;
+    let failed = |source| ArchiveError::Write { path: path.to_owned(), source };
+    let file = File::create(path).map_err(|e| failed(e.into()))?;
+    let mut archive = ZipWriter::new(BufWriter::new(file));
+    for (name, tensor) in arrays {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(tensor.bytes().len() >= LARGE);
+        archive.start_file(format!("{name}.npy"), options).map_err(failed)?;
+        npy::write(&mut archive, tensor).map_err(|source| match source {
+            ArrayError::Io(error) => failed(error.into()),
+            source => ArchiveError::Member { path: path.to_owned(), name: name.to_owned(), source },
+        })?;
+    }
+    let mut buffer = archive.finish().map_err(failed)?;
+    buffer.flush().map_err(|e| failed(e.into()))
+}

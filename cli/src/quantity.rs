@@ -1,0 +1,76 @@
+//! Quantities as people write and read them: bytes, operations, times.
+
+use std::time::Duration;
+
+/// Reads `4096`, `512MiB`, `2GB`.
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return Err(format!("`{unit}` is no unit of bytes; KiB, MiB, GiB, kB, MB and GB are")),
+    };
+    let count: usize = digits.parse().map_err(|_| "a number such as 512MiB is needed".to_owned())?;
+    count.checked_mul(factor).ok_or_else(|| "more bytes than this machine can address".to_owned())
+}
+
+/// `1.5 MiB`.
+pub(crate) fn bytes(count: f64) -> String {
+    scaled(count, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+}
+
+/// `1.5 M`, for operations and elements.
+pub(crate) fn count(count: f64) -> String {
+    scaled(count, 1000.0, &["", "k", "M", "G", "T", "P"])
+}
+
+/// `12.3 µs`.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds >= 1.0 {
+        format!("{seconds:.3} s")
+    } else {
+        scaled(seconds * 1e9, 1000.0, &["ns", "µs", "ms"])
+    }
+}
+
+fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
+    let mut at = 0;
+    while value >= step && at + 1 < units.len() {
+        value /= step;
+        at += 1;
+    }
+    let number = if at == 0 && value.fract() == 0.0 { format!("{value}") } else { format!("{value:.1}") };
+    format!("{number} {}", units[at]).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read() {
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
+        for wrong in ["", "MiB", "-1", "1.5MiB", "3 apples", "99999999999999GiB"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_written() {
+        assert_eq!(bytes(512.0), "512 B");
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(count(0.0), "0");
+        assert_eq!(count(2_500_000.0), "2.5 M");
+        assert_eq!(time(Duration::from_nanos(1500)), "1.5 µs");
+        assert_eq!(time(Duration::from_secs(2)), "2.000 s");
+    }
+}

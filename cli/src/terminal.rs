@@ -1,0 +1,101 @@
+//! The terminal: what goes to stdout, what to stderr, and in which dress.
+
+use crate::arguments::{Color, OutputArguments};
+use crate::environment;
+use crate::progress;
+use anyhow::{Context, Result};
+use indicatif::{MultiProgress, ProgressBar};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// Where a command writes.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    json: bool,
+    quiet: bool,
+    color_out: bool,
+    color_err: bool,
+    bars: MultiProgress,
+}
+
+impl Terminal {
+    pub(crate) fn new(arguments: &OutputArguments) -> Self {
+        let colored = |is_terminal: bool| match arguments.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => is_terminal && !environment::no_color(),
+        };
+        Self {
+            json: arguments.json,
+            quiet: arguments.quiet,
+            color_out: colored(std::io::stdout().is_terminal()),
+            color_err: colored(std::io::stderr().is_terminal()),
+            bars: progress::bars(arguments.quiet || arguments.json),
+        }
+    }
+
+    /// The bars that share stderr with logs and narration.
+    pub(crate) fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// Whether stdout gets a document instead of text.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// A heading for stdout.
+    pub(crate) fn heading(&self, text: &str) -> String {
+        paint(text, "1", self.color_out)
+    }
+
+    /// `text` on stdout as something good or bad.
+    pub(crate) fn verdict(&self, text: &str, good: bool) -> String {
+        paint(text, if good { "32" } else { "1;31" }, self.color_out)
+    }
+
+    /// Prints the one document of a command.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(document).context("the document cannot be written")?;
+        text.push('\n');
+        self.print(&text)
+    }
+
+    /// Prints data to stdout. A reader that has gone away, such as `head`, is no error.
+    pub(crate) fn print(&self, text: &str) -> Result<()> {
+        let written = self.bars.suspend(|| {
+            let mut out = std::io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+        match written {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(error).context("stdout cannot be written")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says something on stderr that the data does not say.
+    pub(crate) fn narrate(&self, text: impl Display) {
+        if !self.quiet {
+            self.bars.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// A line of an error.
+    pub(crate) fn complain(&self, label: &str, text: &str) {
+        let code = if label == "error" { "1;31" } else { "1" };
+        let label = paint(&format!("{label}:"), code, self.color_err);
+        self.bars.suspend(|| eprintln!("{label} {text}"));
+    }
+
+    /// A bar of `steps`, or a spinner where their number is not known.
+    pub(crate) fn progress(&self, steps: Option<u64>, label: &'static str) -> ProgressBar {
+        progress::bar(&self.bars, steps, label)
+    }
+}
+
+fn paint(text: &str, code: &str, colored: bool) -> String {
+    if colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

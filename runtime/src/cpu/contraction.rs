@@ -1,0 +1,406 @@
+//! Batched matrix products of every numeric type, cut into blocks of the output.
+//!
+//! Accumulation: f32 and f64 in their own type, f16 and bf16 in f32 over panels converted as they are used,
+//! integers wrapping. A block of at most [`SKINNY`] rows reads the right matrix once, along its contiguous
+//! axis; other float blocks go through [`multiply`]. Blocks depend on shapes alone.
+
+use super::RunContext;
+use super::gemm::{Blocks, Matrix, MatrixMut, Scalar, multiply};
+use super::number::{Compute, Number, Real};
+use super::tiles::{Lanes, for_each_tile};
+use crate::error::OpError;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use std::ops::Range;
+
+/// Up to this many rows a product is bound by reading the right matrix.
+pub(crate) const SKINNY: usize = 4;
+/// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
+const PANEL_DEPTH: usize = 256;
+/// Columns of such a panel.
+const PANEL_COLS: usize = 512;
+/// Blocks aimed at, so that a few threads share them evenly.
+const BLOCKS: usize = 16;
+/// Multiply–adds under which a block is not cut further.
+const SMALL_BLOCK: usize = 1 << 19;
+/// Multiply–adds above which a block is cut in any case: deadlines are checked between blocks.
+const LARGE_BLOCK: usize = 1 << 27;
+
+/// What is done to each finished row of a block: global row and first column, and the values.
+pub(crate) type Epilogue<'a, T> = &'a (dyn Fn(usize, usize, &mut [<T as Number>::Compute]) + Sync);
+
+/// An element type of contractions.
+pub(crate) trait Term: Number {
+    /// Scratch bytes that [`Term::product`] needs for a block.
+    fn scratch(rows: usize, cols: usize, depth: usize) -> usize;
+    /// The block `out = a · b`, each row passed through `finish`, which gets its index in the block.
+    fn product(
+        out: &mut MatrixMut<'_, Self>,
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        scratch: &mut [u8],
+        finish: &dyn Fn(usize, &mut [Self::Compute]),
+    ) -> Result<(), OpError>;
+    /// Largest block (rows, columns) that suits the type.
+    fn largest_block() -> (usize, usize) {
+        (usize::MAX, usize::MAX)
+    }
+}
+
+macro_rules! scalar_term {
+    ($($t:ty),*) => { $(
+        impl Term for $t {
+            fn scratch(_: usize, _: usize, _: usize) -> usize { 0 }
+            fn product(
+                out: &mut MatrixMut<'_, Self>,
+                a: Matrix<'_, Self>,
+                b: Matrix<'_, Self>,
+                _: &mut [u8],
+                finish: &dyn Fn(usize, &mut [Self]),
+            ) -> Result<(), OpError> {
+                add_product(out, a, b, false)?;
+                (0..out.rows()).for_each(|i| finish(i, out.row(i)));
+                Ok(())
+            }
+        }
+    )* };
+}
+
+macro_rules! half_term {
+    ($($t:ty),*) => { $(
+        impl Term for $t {
+            fn scratch(rows: usize, cols: usize, depth: usize) -> usize {
+                let depth = depth.min(PANEL_DEPTH);
+                (rows * depth + depth * cols + rows * cols) * size_of::<f32>()
+            }
+            fn product(
+                out: &mut MatrixMut<'_, Self>,
+                a: Matrix<'_, Self>,
+                b: Matrix<'_, Self>,
+                scratch: &mut [u8],
+                finish: &dyn Fn(usize, &mut [f32]),
+            ) -> Result<(), OpError> {
+                half_product(out, a, b, scratch, finish)
+            }
+            fn largest_block() -> (usize, usize) { (PANEL_DEPTH, PANEL_COLS) }
+        }
+    )* };
+}
+
+macro_rules! integer_term {
+    ($($t:ty),*) => { $(
+        impl Term for $t {
+            fn scratch(_: usize, _: usize, _: usize) -> usize { 0 }
+            fn product(
+                out: &mut MatrixMut<'_, Self>,
+                a: Matrix<'_, Self>,
+                b: Matrix<'_, Self>,
+                _: &mut [u8],
+                finish: &dyn Fn(usize, &mut [Self]),
+            ) -> Result<(), OpError> {
+                row_product(out, a, b, false);
+                (0..out.rows()).for_each(|i| finish(i, out.row(i)));
+                Ok(())
+            }
+        }
+    )* };
+}
+
+/// A floating element type, whose products are made in its compute type.
+pub(crate) trait Panel: Term + Real<Compute: Scalar> {
+    /// `from` in the compute type.
+    fn widen(from: &[Self], to: &mut [Self::Compute]);
+}
+
+macro_rules! scalar_panel {
+    ($($t:ty),*) => { $(
+        impl Panel for $t {
+            fn widen(from: &[Self], to: &mut [Self]) { to.copy_from_slice(from); }
+        }
+    )* };
+}
+
+macro_rules! half_panel {
+    ($($t:ty),*) => { $(
+        impl Panel for $t {
+            fn widen(from: &[Self], to: &mut [f32]) { from.convert_to_f32_slice(to); }
+        }
+    )* };
+}
+
+scalar_panel!(f32, f64);
+half_panel!(f16, bf16);
+scalar_term!(f32, f64);
+half_term!(f16, bf16);
+integer_term!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+/// `out (+)= a · b`, by rows where there are few of them.
+pub(crate) fn add_product<T: Scalar>(
+    out: &mut MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    accumulate: bool,
+) -> Result<(), OpError> {
+    let (row_stride, col_stride) = b.strides();
+    if out.rows() > SKINNY || (row_stride != 1 && col_stride != 1) {
+        return multiply(out, a, b, accumulate);
+    }
+    if col_stride == 1 {
+        row_product(out, a, b, accumulate);
+    } else {
+        dot_product(out, a, b, accumulate);
+    }
+    Ok(())
+}
+
+/// `out (+)= a · b` row by row: eight rows of `b` are added to a row of `out` at a time, in order. For any
+/// strides; quick where the columns of `b` are neighbours.
+fn row_product<T: Compute>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>, accumulate: bool) {
+    const TOGETHER: usize = 8;
+    let (n, depth) = (out.cols(), a.cols());
+    if !accumulate {
+        (0..out.rows()).for_each(|i| out.row(i).fill(T::zero()));
+    }
+    if n == 0 {
+        return;
+    }
+    if b.strides().1 != 1 {
+        for i in 0..out.rows() {
+            for (j, y) in out.row(i).iter_mut().enumerate() {
+                *y = (0..depth).fold(*y, |sum, l| sum.add(a.at(i, l).mul(b.at(l, j))));
+            }
+        }
+        return;
+    }
+    let mut at = 0;
+    while at < depth {
+        let many = (depth - at).min(TOGETHER);
+        for i in 0..out.rows() {
+            let y = out.row(i);
+            if many == TOGETHER {
+                let f: [T; TOGETHER] = std::array::from_fn(|l| a.at(i, at + l));
+                let [b0, b1, b2, b3, b4, b5, b6, b7]: [&[T]; TOGETHER] =
+                    std::array::from_fn(|l| b.row(at + l, 0..n));
+                for j in 0..n {
+                    let sum = y[j].add(f[0].mul(b0[j])).add(f[1].mul(b1[j])).add(f[2].mul(b2[j]));
+                    let sum = sum.add(f[3].mul(b3[j])).add(f[4].mul(b4[j])).add(f[5].mul(b5[j]));
+                    y[j] = sum.add(f[6].mul(b6[j])).add(f[7].mul(b7[j]));
+                }
+            } else {
+                for l in at..at + many {
+                    let f = a.at(i, l);
+                    y.iter_mut().zip(b.row(l, 0..n)).for_each(|(y, &b)| *y = y.add(f.mul(b)));
+                }
+            }
+        }
+        at += many;
+    }
+}
+
+/// `out (+)= a · b` where the rows of `b` are neighbours: one dot product per column, in sixteen partial sums.
+fn dot_product<T: Scalar>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>, accumulate: bool) {
+    const LANES: usize = 16;
+    let depth = a.cols();
+    let columns = b.transposed();
+    for j in 0..out.cols() {
+        let column = if depth == 0 { &[] } else { columns.row(j, 0..depth) };
+        for i in 0..out.rows() {
+            let mut partial = [T::zero(); LANES];
+            let mut rest = T::zero();
+            if a.strides().1 == 1 && depth > 0 {
+                let row = a.row(i, 0..depth);
+                let (x, w) = (row.chunks_exact(LANES), column.chunks_exact(LANES));
+                for (x, w) in x.remainder().iter().zip(w.remainder()) {
+                    rest = rest.add(x.mul(*w));
+                }
+                for (x, w) in x.zip(w) {
+                    for l in 0..LANES {
+                        partial[l] = partial[l].add(x[l].mul(w[l]));
+                    }
+                }
+            } else {
+                rest = column.iter().enumerate().fold(rest, |sum, (l, w)| sum.add(a.at(i, l).mul(*w)));
+            }
+            let mut width = LANES;
+            while width > 1 {
+                width /= 2;
+                for l in 0..width {
+                    partial[l] = partial[l].add(partial[l + width]);
+                }
+            }
+            let sum = partial[0].add(rest);
+            let y = &mut out.row(i)[j];
+            *y = if accumulate { y.add(sum) } else { sum };
+        }
+    }
+}
+
+/// The product of 16-bit floats: panels of both sides are converted to f32 and multiplied there.
+fn half_product<T: Panel<Compute = f32>>(
+    out: &mut MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    scratch: &mut [u8],
+    finish: &dyn Fn(usize, &mut [f32]),
+) -> Result<(), OpError> {
+    let (m, n, k) = (out.rows(), out.cols(), a.cols());
+    let depth = k.min(PANEL_DEPTH);
+    let scratch = scratch_of::<f32>(scratch, m * depth + depth * n + m * n)?;
+    let (panel_a, rest) = scratch.split_at_mut(m * depth);
+    let (panel_b, sums) = rest.split_at_mut(depth * n);
+    let mut sums = MatrixMut::new(sums, m, n)?;
+    (0..m).for_each(|i| sums.row(i).fill(0.0));
+    let mut at = 0;
+    while at < k {
+        let many = (k - at).min(depth);
+        let a = convert_block(a.block(0..m, at..at + many), panel_a)?;
+        let b = convert_block(b.block(at..at + many, 0..n), panel_b)?;
+        add_product(&mut sums, a, b, true)?;
+        at += many;
+    }
+    for i in 0..m {
+        finish(i, sums.row(i));
+        out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, sum)| *y = T::store(*sum));
+    }
+    Ok(())
+}
+
+/// `block` in its compute type: itself where that is its own, or else converted into `panel`, in its own
+/// order of rows and columns.
+pub(crate) fn convert_block<'p, T: Panel>(
+    block: Matrix<'p, T>,
+    panel: &'p mut [T::Compute],
+) -> Result<Matrix<'p, T::Compute>, OpError> {
+    if let Some(same) = block.of_type() {
+        return Ok(same);
+    }
+    let (rows, cols) = (block.rows(), block.cols());
+    let across = block.strides().1 == 1;
+    let lines = if across { block } else { block.transposed() };
+    let (count, length) = (lines.rows(), lines.cols());
+    for (i, line) in panel.chunks_exact_mut(length.max(1)).take(count).enumerate() {
+        if lines.strides().1 == 1 {
+            T::widen(lines.row(i, 0..length), line);
+        } else {
+            line.iter_mut().enumerate().for_each(|(j, v)| *v = lines.at(i, j).load());
+        }
+    }
+    Matrix::new(panel, (rows, cols), if across { (cols, 1) } else { (1, rows) })
+}
+
+/// The first `count` elements of scratch memory.
+pub(crate) fn scratch_of<T: Number>(scratch: &mut [u8], count: usize) -> Result<&mut [T], OpError> {
+    // An empty part of the memory may lie anywhere.
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    let short = || OpError::internal("the scratch memory is too small");
+    let bytes = scratch.get_mut(..count * size_of::<T>()).ok_or_else(short)?;
+    bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("scratch memory is not aligned"))
+}
+
+/// One axis of a batch: its extent, and how far it moves in the left and right operand (0 where broadcast).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchAxis {
+    pub(crate) extent: usize,
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+}
+
+/// The form of a batched product `[…, m, k] · [k, n]`, out row-major and contiguous.
+#[derive(Clone, Debug)]
+pub(crate) struct Contraction {
+    /// Batch axes, outermost first.
+    pub(crate) batch: Vec<BatchAxis>,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    /// Row and column strides of one left matrix.
+    pub(crate) a: (usize, usize),
+    /// Row and column strides of one right matrix.
+    pub(crate) b: (usize, usize),
+}
+
+impl Contraction {
+    /// Number of matrices.
+    fn matrices(&self) -> usize {
+        self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
+    }
+
+    /// Extents of a block.
+    fn block<T: Term>(&self) -> (usize, usize) {
+        let most = T::largest_block();
+        cut_blocks(self.matrices(), (self.m.min(most.0), self.n.min(most.1)), (self.m, self.n, self.k))
+    }
+
+    /// Scratch bytes for `threads` threads.
+    pub(crate) fn scratch<T: Term>(&self, threads: usize) -> usize {
+        let (rows, cols) = self.block::<T>();
+        Lanes::bytes(T::scratch(rows, cols, self.k), threads)
+    }
+
+    /// Offsets of the operands of matrix `index`.
+    fn offsets(&self, mut index: usize) -> (usize, usize) {
+        let (mut a, mut b) = (0, 0);
+        for axis in self.batch.iter().rev() {
+            a += index % axis.extent * axis.a;
+            b += index % axis.extent * axis.b;
+            index /= axis.extent;
+        }
+        (a, b)
+    }
+
+    /// Multiplies, and passes each row of a block through `epilogue`.
+    pub(crate) fn run<T: Term>(
+        &self,
+        context: RunContext<'_>,
+        (left, right): (&[T], &[T]),
+        (out, scratch): (&mut [T], &mut [u8]),
+        epilogue: Epilogue<'_, T>,
+    ) -> Result<(), OpError> {
+        let &Self { m, n, k, .. } = self;
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (rows, cols) = self.block::<T>();
+        let lanes = Lanes::new(scratch, T::scratch(rows, cols, k));
+        let work = out.len().saturating_mul(k);
+        let blocks = Blocks::new(out, (self.matrices(), m, n), (rows, cols))?;
+        for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let (a, b) = self.offsets(block.batch);
+            let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);
+            let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
+            let Range { start: row, .. } = block.rows;
+            T::product(&mut block.out, a, b, scratch, &|i, y| epilogue(row + i, block.cols.start, y))
+        })
+    }
+}
+
+fn tail<T>(data: &[T], from: usize) -> &[T] {
+    data.get(from..).unwrap_or(&[])
+}
+
+/// Extents of a block, at most `most`, of `batch` products `(m, k) · (k, n)`.
+pub(crate) fn cut_blocks(
+    batch: usize,
+    most: (usize, usize),
+    (m, n, k): (usize, usize, usize),
+) -> (usize, usize) {
+    const LEAST: usize = 64;
+    let (mut rows, mut cols) = (most.0.max(1), most.1.max(1));
+    let half = |extent: usize| (extent / 2).next_multiple_of(16);
+    loop {
+        let size = rows.saturating_mul(cols).saturating_mul(k);
+        let count = batch.saturating_mul(m.div_ceil(rows)).saturating_mul(n.div_ceil(cols));
+        if size <= SMALL_BLOCK || (count >= BLOCKS && size <= LARGE_BLOCK) {
+            return (rows, cols);
+        }
+        if cols > LEAST && (cols >= rows || rows <= 2 * LEAST) {
+            cols = half(cols);
+        } else if rows > LEAST {
+            rows = half(rows);
+        } else {
+            return (rows, cols);
+        }
+    }
+}

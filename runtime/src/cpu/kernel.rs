@@ -1,0 +1,80 @@
+//! A CPU kernel: a closure over everything that is known once shapes are.
+
+use super::io::Io;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts};
+use crate::ops::Packed;
+
+type Run = dyn Fn(&mut Io<'_, '_>) -> Result<(), OpError> + Send + Sync;
+
+/// A prepared operator. Running it allocates nothing unless an output's shape depends on data.
+pub(crate) struct Kernel {
+    run: Box<Run>,
+    scratch: usize,
+}
+
+impl Kernel {
+    /// A kernel without scratch memory.
+    pub(crate) fn new(run: impl Fn(&mut Io<'_, '_>) -> Result<(), OpError> + Send + Sync + 'static) -> Self {
+        Self { run: Box::new(run), scratch: 0 }
+    }
+
+    /// Asks for `bytes` of scratch memory in [`Io::scratch`]; its content at the start is arbitrary.
+    pub(crate) fn with_scratch(mut self, bytes: usize) -> Self {
+        self.scratch = bytes;
+        self
+    }
+
+    /// Bytes of scratch memory that a run needs.
+    pub(crate) fn scratch(&self) -> usize {
+        self.scratch
+    }
+
+    /// Runs.
+    pub(crate) fn run(&self, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+        (self.run)(io)
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernel(scratch {})", self.scratch)
+    }
+}
+
+/// What [`crate::ops::Op::cpu`] is given.
+pub(crate) struct CpuSite<'a> {
+    /// Facts of the inputs, shapes known.
+    pub(crate) inputs: Facts<'a>,
+    /// Facts of the outputs, shapes known unless they depend on data.
+    pub(crate) outputs: &'a [Fact],
+    /// Which outputs are wanted; a kernel may skip the others, whose slot is absent.
+    pub(crate) wanted: &'a [bool],
+    /// What [`crate::ops::Op::pack`] prepared.
+    pub(crate) packed: Option<&'a Packed>,
+    /// Threads that the kernel may use.
+    pub(crate) threads: usize,
+}
+
+impl CpuSite<'_> {
+    /// Shape of input `index`.
+    pub(crate) fn input_shape(&self, index: usize) -> Result<crate::tensor::Shape, OpError> {
+        self.inputs
+            .tensor(index)?
+            .known_shape()
+            .ok_or_else(|| OpError::internal(format!("shape of input {index} is not known")))
+    }
+
+    /// Shape of output `index`.
+    pub(crate) fn output_shape(&self, index: usize) -> Result<crate::tensor::Shape, OpError> {
+        self.outputs
+            .get(index)
+            .and_then(|f| f.tensor()?.known_shape())
+            .ok_or_else(|| OpError::internal(format!("shape of output {index} is not known")))
+    }
+
+    /// What was packed, as the type that the operator packed it to.
+    pub(crate) fn packed_as<T: Send + Sync + 'static>(&self) -> Option<std::sync::Arc<T>> {
+        self.packed.and_then(|p| p.data.clone().downcast().ok())
+    }
+}

@@ -1,0 +1,180 @@
+//! Padding: every output coordinate on an axis comes from one input coordinate on that axis or is constant.
+//! Trailing axes that are not padded are one run; on the last padded axis, what is neither before nor after
+//! the input is copied at once.
+
+use super::movement::{Movement, Unit};
+use super::split::{for_each_chunk, rows_per_chunk};
+use crate::error::OpError;
+use crate::exec::Team;
+use smallvec::SmallVec;
+use std::any::Any;
+
+/// What lies outside the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum PadMode {
+    /// A value.
+    Constant,
+    /// The input mirrored at its outermost elements, which are not repeated.
+    Reflect,
+    /// The outermost elements.
+    Edge,
+    /// The input again.
+    Wrap,
+}
+
+/// One padded axis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PadAxis {
+    mode: PadMode,
+    /// Input elements that are cut off in front, and those that are left.
+    skip: usize,
+    kept: usize,
+    /// Elements put on.
+    before: usize,
+    after: usize,
+    extent: usize,
+}
+
+impl PadAxis {
+    /// An axis of `extent` with `before` and `after` elements put on, or cut off where negative; both cuts
+    /// come before both extensions.
+    pub(crate) fn new(extent: usize, before: i64, after: i64, mode: PadMode) -> Result<Self, OpError> {
+        let positive = |v: i64| usize::try_from(v.max(0)).unwrap_or(usize::MAX);
+        let skip = positive(before.saturating_neg());
+        let kept = extent.checked_sub(skip).and_then(|e| e.checked_sub(positive(after.saturating_neg())));
+        let (before_put, after_put) = (positive(before), positive(after));
+        let axis = kept.map(|kept| Self { mode, skip, kept, before: before_put, after: after_put, extent });
+        let axis = axis.filter(|a| a.len_checked().is_some_and(|n| i64::try_from(n).is_ok()));
+        let axis = axis.ok_or_else(|| {
+            OpError::shape(format!("pads of {before} and {after} do not fit an axis of {extent}"))
+        })?;
+        if axis.kept == 0 && mode != PadMode::Constant && axis.len() > 0 {
+            return Err(OpError::shape("an empty axis has nothing to pad with"));
+        }
+        Ok(axis)
+    }
+
+    fn len_checked(&self) -> Option<usize> {
+        self.kept.checked_add(self.before)?.checked_add(self.after)
+    }
+
+    /// The output's extent.
+    pub(crate) fn len(&self) -> usize {
+        self.len_checked().unwrap_or(usize::MAX)
+    }
+
+    /// The input coordinate of output coordinate `at`; none is constant.
+    fn source(&self, at: usize) -> Option<usize> {
+        let (i, n) = (at as i64 - self.before as i64, self.kept as i64);
+        let from = match self.mode {
+            _ if i >= 0 && i < n => i,
+            PadMode::Constant => return None,
+            PadMode::Edge => i.clamp(0, n - 1),
+            PadMode::Wrap => i.rem_euclid(n),
+            PadMode::Reflect if n == 1 => 0,
+            PadMode::Reflect => {
+                let period = 2 * (n - 1);
+                let i = i.rem_euclid(period);
+                i.min(period - i)
+            }
+        };
+        Some(self.skip + from as usize)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.kept == self.extent && self.before == 0 && self.after == 0
+    }
+}
+
+/// A copy through padded axes.
+#[derive(Debug)]
+pub(crate) struct PadCopy {
+    /// All axes but the last padded one, each with the input's stride.
+    outer: SmallVec<[(PadAxis, usize); 6]>,
+    last: PadAxis,
+    /// Elements of a run, which moves as one.
+    inner: usize,
+    from: usize,
+    /// Bits of the constant where no input gives it.
+    constant: u64,
+}
+
+impl PadCopy {
+    /// A copy through `axes`; `constant` holds the bits of the constant.
+    pub(crate) fn new(axes: &[PadAxis], constant: u64) -> Self {
+        let from = axes.iter().map(|a| a.extent).product();
+        let padded = axes.iter().rposition(|a| !a.is_plain()).unwrap_or(0);
+        let whole = PadAxis { mode: PadMode::Constant, skip: 0, kept: 1, before: 0, after: 0, extent: 1 };
+        let last = axes.get(padded).copied().unwrap_or(whole);
+        let inner = axes.iter().skip(padded + 1).map(|a| a.extent).product();
+        let mut stride = inner * last.extent;
+        let mut outer = SmallVec::new();
+        for &axis in axes[..padded.min(axes.len())].iter().rev() {
+            outer.push((axis, stride));
+            stride *= axis.extent;
+        }
+        Self { outer, last, inner, from, constant }
+    }
+
+    /// Where row `row` of the output starts in the input; none when all of it is constant.
+    fn row_source(&self, mut row: usize) -> Option<usize> {
+        let mut start = 0;
+        // Innermost axis first.
+        for (axis, stride) in &self.outer {
+            start += axis.source(row % axis.len())? * stride;
+            row /= axis.len();
+        }
+        Some(start)
+    }
+
+    fn fill_row<T: Unit>(&self, from: &[T], constant: &T, row: &mut [T]) {
+        let (last, inner) = (&self.last, self.inner);
+        let (before, rest) = row.split_at_mut(last.before * inner);
+        let (middle, after) = rest.split_at_mut(last.kept * inner);
+        middle.clone_from_slice(&from[last.skip * inner..][..middle.len()]);
+        for (first, part) in [(0, before), (last.before + last.kept, after)] {
+            if last.mode == PadMode::Constant {
+                part.fill(constant.clone());
+                continue;
+            }
+            for (i, run) in part.chunks_exact_mut(inner).enumerate() {
+                if let Some(source) = last.source(first + i) {
+                    run.clone_from_slice(&from[source * inner..][..inner]);
+                }
+            }
+        }
+    }
+}
+
+impl Movement for PadCopy {
+    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let given = from.get(1).and_then(|v| v.first()).cloned();
+        let constant = given.unwrap_or_else(|| of_bits(self.constant));
+        let from = from.first().copied().unwrap_or_default();
+        let rows: usize = self.outer.iter().map(|(axis, _)| axis.len()).product();
+        let row = self.last.len() * self.inner;
+        if from.len() != self.from || rows * row != to.len() {
+            return Err(OpError::internal("a padding of other sizes than prepared for"));
+        }
+        let per = rows_per_chunk(rows, row, team.threads());
+        for_each_chunk(team, to, per * row, |chunk, piece| {
+            for (i, row) in piece.chunks_exact_mut(row).enumerate() {
+                match self.row_source(chunk * per + i) {
+                    Some(start) => self.fill_row(&from[start..], &constant, row),
+                    None => row.fill(constant.clone()),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The unit whose bits are the low ones of `bits`; empty text.
+fn of_bits<T: Unit>(bits: u64) -> T {
+    let (narrow, half, word) = (bits as u8, bits as u16, bits as u32);
+    let widths: [&dyn Any; 4] = [&narrow, &half, &word, &bits];
+    widths.into_iter().find_map(|w| w.downcast_ref::<T>()).cloned().unwrap_or_default()
+}

@@ -1,0 +1,182 @@
+//! Pooling: every output is made from the taps of a window that lie inside the input.
+//!
+//! Planes `[images · channels]` of up to three spatial axes are pooled one output line at a time. Along a line
+//! the taps are visited one after the other, each for all positions at which it lies inside.
+
+use super::RunContext;
+use super::number::{Compute, Number, is_nan};
+use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use crate::error::OpError;
+use crate::ops::window::Span;
+
+/// A pool with its shapes known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool {
+    /// Spans of depth, height and width.
+    pub(crate) spans: [Span; 3],
+}
+
+/// What a pool makes of a window, accumulated tap by tap.
+pub(crate) trait Gather<T: Number>: Sync {
+    /// Accumulator of one position.
+    type State: Copy + Send;
+    /// Of no taps.
+    fn empty(&self) -> Self::State;
+    /// With element `x` at `index` of its plane.
+    fn add(&self, state: Self::State, x: T, index: usize) -> Self::State;
+}
+
+/// Writes a strip of results: elements of both outputs (empty when not wanted), the states, and the plane, z, y
+/// and first position.
+pub(crate) type Store<'a, T, U, S> = &'a (dyn Fn(&mut [T], &mut [U], &[S], [usize; 4]) + Sync);
+
+/// Positions of a line handled at once.
+const STRIP: usize = 64;
+
+impl Pool {
+    /// Over at most three spatial axes.
+    pub(crate) fn new(spatial: &[Span]) -> Result<Self, OpError> {
+        if spatial.len() > 3 {
+            return Err(OpError::unsupported(format!("a pool over {} axes", spatial.len())));
+        }
+        let one = Span { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
+        let mut spans = [one; 3];
+        spans[3 - spatial.len()..].copy_from_slice(spatial);
+        Ok(Self { spans })
+    }
+
+    /// Elements of an input plane.
+    pub(crate) fn input_plane(&self) -> usize {
+        self.spans.iter().fold(1usize, |n, s| n.saturating_mul(s.input))
+    }
+
+    /// Elements of a window.
+    pub(crate) fn taps(&self) -> usize {
+        self.spans.iter().fold(1usize, |n, s| n.saturating_mul(s.kernel))
+    }
+
+    /// Pools `x` by `gather`; `store` writes the results strip by strip.
+    pub(crate) fn run<T: Number, U: Send, G: Gather<T>>(
+        &self,
+        context: RunContext<'_>,
+        x: &[T],
+        (out, second): (&mut [T], &mut [U]),
+        gather: &G,
+        store: Store<'_, T, U, G::State>,
+    ) -> Result<(), OpError> {
+        let [depth, height, width] = self.spans;
+        let (elements, lines, plane) =
+            (out.len().max(second.len()), depth.output * height.output, self.input_plane());
+        if elements == 0 {
+            return Ok(());
+        }
+        let line_work = width.output.saturating_mul(self.taps()).max(1);
+        let chunk = (PARALLEL_WORK / line_work).max(1) * width.output;
+        let pieces = (Chunks::new(out, chunk), Chunks::new(second, chunk));
+        let work = elements.saturating_mul(self.taps());
+        for_each_tile(context, work, Lanes::none(), &pieces, &|tile, (out, second), _| {
+            let many = out.len().max(second.len()) / width.output;
+            for i in 0..many {
+                let line = tile * (chunk / width.output) + i;
+                let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
+                let x = &x[image * plane..][..plane];
+                for first in (0..width.output).step_by(STRIP) {
+                    let count = STRIP.min(width.output - first);
+                    let mut states = [gather.empty(); STRIP];
+                    self.strip(x, gather, (z, y, first), &mut states[..count]);
+                    let range = i * width.output + first..i * width.output + first + count;
+                    let out = out.get_mut(range.clone()).unwrap_or_default();
+                    let second = second.get_mut(range).unwrap_or_default();
+                    store(out, second, &states[..count], [image, z, y, first]);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn strip<T: Number, G: Gather<T>>(
+        &self,
+        x: &[T],
+        gather: &G,
+        (z, y, first): (usize, usize, usize),
+        states: &mut [G::State],
+    ) {
+        let [depth, height, width] = &self.spans;
+        // Only taps that some position of the strip has inside the input.
+        let (low, high) = (width.taps(first + states.len() - 1).start, width.taps(first).end);
+        for tap_z in depth.taps(z) {
+            for tap_y in height.taps(y) {
+                let line = depth.index(z, tap_z) * height.input + height.index(y, tap_y);
+                for tap in low..high {
+                    let inside = width.positions(tap);
+                    let from = inside.start.max(first);
+                    let until = inside.end.min(first + states.len());
+                    if from >= until {
+                        continue;
+                    }
+                    let base = line * width.input + width.index(from, tap);
+                    let x = x[base..(line + 1) * width.input].iter().step_by(width.stride);
+                    for ((i, state), &x) in states[from - first..until - first].iter_mut().enumerate().zip(x)
+                    {
+                        *state = gather.add(*state, x, base + i * width.stride);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Taps inside the input, and inside the input with its padding, of the window at `place`.
+    pub(crate) fn tap_counts(&self, place: [usize; 3]) -> (usize, usize) {
+        let count = |f: &dyn Fn(&Span, usize) -> usize| {
+            self.spans.iter().zip(place).map(|(s, at)| f(s, at)).product()
+        };
+        let padded = |s: &Span, at: usize| {
+            let room = (s.input + s.begin + s.end).saturating_sub(at * s.stride);
+            room.div_ceil(s.dilation).min(s.kernel)
+        };
+        (count(&|s, at| s.taps(at).len()), count(&padded))
+    }
+}
+
+/// The sum of the taps.
+#[derive(Debug)]
+pub(crate) struct Sum;
+
+impl<T: Number> Gather<T> for Sum {
+    type State = T::Compute;
+    fn empty(&self) -> T::Compute {
+        T::Compute::zero()
+    }
+    fn add(&self, state: T::Compute, x: T, _: usize) -> T::Compute {
+        state.add(x.load())
+    }
+}
+
+/// The largest tap; NaN when there is one.
+#[derive(Debug)]
+pub(crate) struct Largest;
+
+impl<T: Number> Gather<T> for Largest {
+    type State = T;
+    fn empty(&self) -> T {
+        T::lowest()
+    }
+    fn add(&self, state: T, x: T, _: usize) -> T {
+        if x > state || is_nan(x) { x } else { state }
+    }
+}
+
+/// The largest tap and the index of the first such.
+#[derive(Debug)]
+pub(crate) struct LargestAt;
+
+impl<T: Number> Gather<T> for LargestAt {
+    type State = (T, usize);
+    fn empty(&self) -> (T, usize) {
+        (T::lowest(), usize::MAX)
+    }
+    fn add(&self, (most, at): (T, usize), x: T, index: usize) -> (T, usize) {
+        // The first tap replaces the empty state even if it is the lowest value; a NaN stays.
+        if x > most || at == usize::MAX || (is_nan(x) && !is_nan(most)) { (x, index) } else { (most, at) }
+    }
+}

@@ -1,0 +1,213 @@
+//! Tiles of work over the team: each tile writes its own piece of the outputs, and each thread has its own
+//! scratch memory.
+//!
+//! The tiling depends on shapes alone, never on the number of threads, so that results do not either.
+
+use super::RunContext;
+use crate::error::OpError;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Operations below which a loop stays on the calling thread: waking a worker costs as much.
+pub(crate) const PARALLEL_WORK: usize = 1 << 15;
+
+/// A partition of outputs into pieces that do not overlap.
+///
+/// # Safety
+/// - Pieces taken at different indices share no element.
+/// - A piece stays within what the partition borrows.
+pub(crate) unsafe trait Pieces: Sync {
+    /// What one tile writes.
+    type Piece;
+    /// Number of tiles.
+    fn count(&self) -> usize;
+    /// The piece of tile `index`.
+    ///
+    /// # Safety
+    /// - No index is taken twice.
+    unsafe fn take(&self, index: usize) -> Self::Piece;
+}
+
+/// A slice cut into chunks of equal length, the last one shorter. Indices beyond the end give empty chunks,
+/// so that an output that is not wanted can be an empty slice.
+#[derive(Debug)]
+pub(crate) struct Chunks<'a, T> {
+    start: *mut T,
+    len: usize,
+    chunk: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Chunks` is a mutable slice that is handed out in disjoint parts, each to one thread.
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Chunks<'_, T> {}
+
+impl<'a, T> Chunks<'a, T> {
+    /// Cuts `slice` into chunks of `chunk` elements.
+    pub(crate) fn new(slice: &'a mut [T], chunk: usize) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), chunk: chunk.max(1), slice: PhantomData }
+    }
+}
+
+// SAFETY: chunk `i` is elements `i·chunk .. (i+1)·chunk`, clipped to the slice that is borrowed mutably.
+unsafe impl<'a, T: Send> Pieces for Chunks<'a, T> {
+    type Piece = &'a mut [T];
+
+    fn count(&self) -> usize {
+        self.len.div_ceil(self.chunk)
+    }
+
+    unsafe fn take(&self, index: usize) -> &'a mut [T] {
+        let from = index.saturating_mul(self.chunk).min(self.len);
+        let to = from.saturating_add(self.chunk).min(self.len);
+        // SAFETY: `from <= to <= len`, so the range is inside the borrowed slice; the caller takes no index
+        // twice, so nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+    }
+}
+
+// SAFETY: pieces of different indices are disjoint in each part of the tuple.
+unsafe impl<A: Pieces, B: Pieces> Pieces for (A, B) {
+    type Piece = (A::Piece, B::Piece);
+
+    fn count(&self) -> usize {
+        self.0.count().max(self.1.count())
+    }
+
+    unsafe fn take(&self, index: usize) -> Self::Piece {
+        // SAFETY: the caller's promise is passed on.
+        let first = unsafe { self.0.take(index) };
+        // SAFETY: as above.
+        (first, unsafe { self.1.take(index) })
+    }
+}
+
+// SAFETY: pieces of different indices are disjoint in each part of the tuple.
+unsafe impl<A: Pieces, B: Pieces, C: Pieces> Pieces for (A, B, C) {
+    type Piece = (A::Piece, B::Piece, C::Piece);
+
+    fn count(&self) -> usize {
+        self.0.count().max(self.1.count()).max(self.2.count())
+    }
+
+    unsafe fn take(&self, index: usize) -> Self::Piece {
+        // SAFETY: the caller's promise is passed on.
+        let first = unsafe { self.0.take(index) };
+        // SAFETY: as above.
+        let second = unsafe { self.1.take(index) };
+        // SAFETY: as above.
+        (first, second, unsafe { self.2.take(index) })
+    }
+}
+
+/// Scratch memory of a run, one part per thread.
+#[derive(Debug)]
+pub(crate) struct Lanes<'a> {
+    bytes: &'a mut [u8],
+    each: usize,
+}
+
+impl<'a> Lanes<'a> {
+    /// Parts of `each` bytes; see [`Lanes::bytes`].
+    pub(crate) fn new(bytes: &'a mut [u8], each: usize) -> Self {
+        Self { bytes, each: Self::rounded(each) }
+    }
+
+    /// Nothing for each thread.
+    pub(crate) fn none() -> Self {
+        Self { bytes: &mut [], each: 0 }
+    }
+
+    /// Scratch bytes to ask for, so that `threads` threads have `each` bytes. Each part is aligned to 64.
+    pub(crate) fn bytes(each: usize, threads: usize) -> usize {
+        Self::rounded(each).saturating_mul(threads.max(1))
+    }
+
+    fn rounded(each: usize) -> usize {
+        each.checked_next_multiple_of(64).unwrap_or(usize::MAX)
+    }
+}
+
+/// What is done with a tile: its index, its piece of the outputs, the thread's scratch memory.
+pub(crate) type Body<'a, P> = &'a (dyn Fn(usize, P, &mut [u8]) -> Result<(), OpError> + Sync);
+
+/// Runs `body(index, piece, scratch)` for every tile, on several threads when `work`, a number of operations,
+/// makes it worth while. Ends early when the run is interrupted or a tile errs.
+pub(crate) fn for_each_tile<P: Pieces>(
+    context: RunContext<'_>,
+    work: usize,
+    lanes: Lanes<'_>,
+    pieces: &P,
+    body: Body<'_, P::Piece>,
+) -> Result<(), OpError> {
+    let count = pieces.count();
+    let most = lanes.bytes.len().checked_div(lanes.each).unwrap_or(count);
+    let threads = if work < PARALLEL_WORK { 1 } else { context.team.threads() };
+    let threads = threads.min(most).min(count).max(1);
+    let Lanes { bytes, each } = lanes;
+    let scratch = Chunks::new(bytes, each);
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<OpError>> = Mutex::new(None);
+    context.team.for_each(threads, &|thread| {
+        // SAFETY: the team runs each part once, so each index is taken once.
+        let own = unsafe { scratch.take(thread) };
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return;
+            }
+            let done = context.interrupt.check().and_then(|()| {
+                // SAFETY: the counter gives each index once.
+                let piece = unsafe { pieces.take(index) };
+                body(index, piece, own)
+            });
+            if let Err(error) = done {
+                next.store(count, Ordering::Relaxed);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::{Interrupt, Team};
+    use crate::memory::Budget;
+
+    #[test]
+    fn every_tile_runs_once_with_its_own_piece() {
+        let (team, interrupt, budget) = (Team::new(3, false), Interrupt::default(), Budget::unlimited());
+        let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
+        for len in [0, 1, 7, 100, 1000] {
+            let (mut a, mut b) = (vec![0u32; len], vec![0u8; len / 2]);
+            let mut scratch = vec![0u8; Lanes::bytes(5, 3)];
+            let pieces = (Chunks::new(&mut a, 10), Chunks::new(&mut b, 5));
+            for_each_tile(context, usize::MAX, Lanes::new(&mut scratch, 5), &pieces, &|i, (a, b), own| {
+                assert_eq!(own.len(), 64);
+                for v in a {
+                    *v += i as u32 + 1;
+                }
+                for v in b {
+                    *v += 1;
+                }
+                Ok(())
+            })
+            .expect("runs");
+            assert!(a.iter().enumerate().all(|(i, &v)| v as usize == i / 10 + 1));
+            assert!(b.iter().all(|&v| v == 1));
+        }
+        let mut a = vec![0u8; 50];
+        let failed = for_each_tile(context, 0, Lanes::none(), &Chunks::new(&mut a, 1), &|i, _, _| {
+            if i == 3 { Err(OpError::value("planted")) } else { Ok(()) }
+        });
+        assert!(failed.is_err());
+    }
+}

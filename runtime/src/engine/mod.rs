@@ -1,0 +1,121 @@
+//! The engine: what sessions of one process share, so that many models run without fighting for cores or
+//! memory.
+
+use crate::error::Error;
+use crate::exec::Team;
+use crate::memory::Budget;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+/// Threads that an engine may have.
+const MAX_THREADS: usize = 1024;
+
+/// Worker threads and a memory budget, shared by sessions. Clones are the same engine; the workers end with the
+/// last clone and session.
+///
+/// # Example
+/// ```
+/// use recurve::Engine;
+/// let engine = Engine::builder().with_threads(2).with_memory_limit(1 << 30).build()?;
+/// assert_eq!(engine.threads(), 2);
+/// # Ok::<(), recurve::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Engine(pub(crate) Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) team: Team,
+    pub(crate) budget: Budget,
+}
+
+/// Settings of an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineBuilder {
+    threads: Option<usize>,
+    memory_limit: usize,
+    pinning: Pinning,
+}
+
+/// Whether worker threads are bound to cores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Pinning {
+    /// Each worker is bound to a core of its own when the process may use at least as many cores as the engine
+    /// has threads. The calling thread is left where it is.
+    #[default]
+    Cores,
+    /// The system moves workers as it likes.
+    None,
+}
+
+impl Engine {
+    /// Settings for a new engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder { threads: None, memory_limit: usize::MAX, pinning: Pinning::default() }
+    }
+
+    /// Threads that an operator may use, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.0.team.threads()
+    }
+
+    /// Bytes of tensors, weights and workspaces that the engine's sessions hold now.
+    pub fn memory_used(&self) -> usize {
+        self.0.budget.used()
+    }
+
+    /// Most bytes held at once so far.
+    pub fn memory_peak(&self) -> usize {
+        self.0.budget.peak()
+    }
+
+    /// The engine that sessions without one of their own share, one for each number of threads.
+    pub(crate) fn default_for(threads: Option<usize>) -> Result<Self, Error> {
+        static ENGINES: OnceLock<Mutex<HashMap<usize, Weak<Shared>>>> = OnceLock::new();
+        let threads = check_threads(threads)?;
+        let mut engines = ENGINES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = engines.get(&threads).and_then(Weak::upgrade) {
+            return Ok(Self(shared));
+        }
+        let engine = Self::builder().with_threads(threads).build()?;
+        engines.insert(threads, Arc::downgrade(&engine.0));
+        Ok(engine)
+    }
+}
+
+impl EngineBuilder {
+    /// Threads that an operator may use, the caller's included; by default one per core that the process may
+    /// use. With 1, everything runs on the caller's thread.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Most bytes of tensors, weights and workspaces that all sessions may hold together; no limit by default.
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Whether workers are bound to cores.
+    pub fn with_pinning(mut self, pinning: Pinning) -> Self {
+        self.pinning = pinning;
+        self
+    }
+
+    /// Starts the workers.
+    pub fn build(self) -> Result<Engine, Error> {
+        let threads = check_threads(self.threads)?;
+        let team = Team::new(threads, self.pinning == Pinning::Cores);
+        Ok(Engine(Arc::new(Shared { team, budget: Budget::new(self.memory_limit) })))
+    }
+}
+
+fn check_threads(threads: Option<usize>) -> Result<usize, Error> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if (1..=MAX_THREADS).contains(&threads) {
+        return Ok(threads);
+    }
+    Err(Error::Setting { name: "threads", problem: format!("is {threads}; 1 to {MAX_THREADS} are possible") })
+}

@@ -1,0 +1,304 @@
+//! Errors: one enum for the crate, and the error of a single operator that the graph wraps with the node's
+//! name.
+
+use crate::dtype::DType;
+use std::path::PathBuf;
+
+/// What a single operator objects to. The node that it belongs to is named by the error that wraps it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpError {
+    /// An attribute is missing, of the wrong type, unknown, or has a value outside its range.
+    #[error("attribute `{name}` {problem}")]
+    Attribute {
+        /// The attribute.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A required input is absent, or there are too many.
+    #[error("input {index} {problem}")]
+    Input {
+        /// Position of the input.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An input has an element type that the operator does not take.
+    #[error("input {index} is {got}, which this operator does not take here")]
+    DType {
+        /// Position of the input.
+        index: usize,
+        /// The type that it has.
+        got: DType,
+    },
+    /// Shapes do not fit each other or the operator.
+    #[error("{0}")]
+    Shape(String),
+    /// A value (an index, an axis, a repeat count) is outside its range.
+    #[error("{0}")]
+    Value(String),
+    /// The operator, its version or this form of it is not supported.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// An allocation would exceed the memory limit, or the system refused it.
+    #[error("{requested} bytes more would exceed the memory limit of {limit} bytes")]
+    Memory {
+        /// Bytes asked for.
+        requested: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The run was cancelled.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// A node inside a control-flow body failed.
+    #[error("in its body, node `{node}` ({op})")]
+    Body {
+        /// The inner node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What it objects to.
+        #[source]
+        source: Box<OpError>,
+    },
+    /// An invariant of the engine does not hold; always a bug.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl OpError {
+    /// An attribute problem.
+    pub(crate) fn attribute(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Attribute { name: name.into(), problem: problem.into() }
+    }
+
+    /// An input problem.
+    pub(crate) fn input(index: usize, problem: impl Into<String>) -> Self {
+        Self::Input { index, problem: problem.into() }
+    }
+
+    /// A shape problem.
+    pub(crate) fn shape(what: impl Into<String>) -> Self {
+        Self::Shape(what.into())
+    }
+
+    /// A value problem.
+    pub(crate) fn value(what: impl Into<String>) -> Self {
+        Self::Value(what.into())
+    }
+
+    /// Something that is not supported.
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported(what.into())
+    }
+
+    /// A broken invariant.
+    pub(crate) fn internal(what: impl Into<String>) -> Self {
+        Self::Internal(what.into())
+    }
+
+    fn kind(&self, at_load: bool) -> ErrorKind {
+        match self {
+            Self::Unsupported(_) | Self::DType { .. } => ErrorKind::Unsupported,
+            Self::Memory { .. } => ErrorKind::MemoryLimit,
+            Self::Deadline => ErrorKind::Deadline,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Internal(_) => ErrorKind::Internal,
+            Self::Body { source, .. } => source.kind(at_load),
+            _ if at_load => ErrorKind::InvalidModel,
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// One node that cannot run, in the report of [`Error::Unsupported`].
+#[derive(Debug)]
+pub struct Refusal {
+    /// The node's name, or one made from its first output.
+    pub node: String,
+    /// Its operator with domain, such as `com.microsoft:MatMulNBits`.
+    pub op: String,
+    /// The operator-set version that the model imports for the domain.
+    pub opset: i64,
+    /// Why it is refused.
+    pub reason: OpError,
+}
+
+/// Everything that can go wrong, with the thing named.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bytes are no ONNX model, or one that contradicts itself.
+    #[error("not a valid ONNX model: {what}")]
+    Model {
+        /// What is wrong, with the name of the thing.
+        what: String,
+    },
+    /// Nodes that this engine does not run, all of them.
+    #[error("{} of the model's nodes cannot run: {}", refusals.len(), refusal_list(refusals))]
+    Unsupported {
+        /// The nodes and the reasons.
+        refusals: Vec<Refusal>,
+    },
+    /// A node failed while the model was prepared.
+    #[error("node `{node}` ({op}) is not valid")]
+    Prepare {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What is wrong.
+        #[source]
+        source: OpError,
+    },
+    /// A node failed while it ran.
+    #[error("node `{node}` ({op}) failed")]
+    Run {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What is wrong.
+        #[source]
+        source: OpError,
+    },
+    /// An input or output of the caller does not fit the model.
+    #[error("{role} `{name}`: {problem}")]
+    Argument {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The memory limit does not suffice.
+    #[error("{what} needs {requested} bytes more than the memory limit of {limit} bytes leaves")]
+    Memory {
+        /// What was to be stored.
+        what: String,
+        /// Bytes asked for.
+        requested: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The deadline of the run passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The run was cancelled.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// A setting has no meaning or contradicts another.
+    #[error("setting `{name}` {problem}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An invariant of the engine does not hold; always a bug.
+    #[error("internal error: {what}")]
+    Internal {
+        /// The invariant.
+        what: String,
+    },
+}
+
+/// Class of an [`Error`]; the codes are stable across versions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read.
+    Io,
+    /// The model is malformed.
+    InvalidModel,
+    /// The model is well-formed but holds something that this engine does not run.
+    Unsupported,
+    /// The caller's inputs, outputs or settings do not fit.
+    InvalidInput,
+    /// The memory limit does not suffice.
+    MemoryLimit,
+    /// The deadline passed.
+    Deadline,
+    /// The run was cancelled.
+    Cancelled,
+    /// A bug of this engine.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Stable code, such as `invalid_model`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::InvalidModel => "invalid_model",
+            Self::Unsupported => "unsupported",
+            Self::InvalidInput => "invalid_input",
+            Self::MemoryLimit => "memory_limit",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Error {
+    /// The error's class.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Model { .. } => ErrorKind::InvalidModel,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Prepare { source, .. } => source.kind(true),
+            Self::Run { source, .. } => source.kind(false),
+            Self::Argument { .. } | Self::Setting { .. } => ErrorKind::InvalidInput,
+            Self::Memory { .. } => ErrorKind::MemoryLimit,
+            Self::Deadline => ErrorKind::Deadline,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// A malformed model.
+    pub(crate) fn model(what: impl Into<String>) -> Self {
+        Self::Model { what: what.into() }
+    }
+
+    /// A failure of a running node; deadline and cancellation are not the node's.
+    pub(crate) fn run(node: &str, op: &str, source: OpError) -> Self {
+        match source {
+            OpError::Deadline => Self::Deadline,
+            OpError::Cancelled => Self::Cancelled,
+            source => Self::Run { node: node.into(), op: op.into(), source },
+        }
+    }
+}
+
+fn refusal_list(refusals: &[Refusal]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    for r in refusals.iter().take(SHOWN) {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(&format!("`{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason));
+    }
+    if refusals.len() > SHOWN {
+        text.push_str(&format!("; and {} more", refusals.len() - SHOWN));
+    }
+    text
+}

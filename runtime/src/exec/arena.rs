@@ -1,0 +1,147 @@
+//! The arena: one buffer in which every intermediate tensor has a fixed place, and the way to borrow some of
+//! its places for reading and others for writing at once.
+
+use crate::memory::Buffer;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// Places start at multiples of this, so that they are aligned for every element type and vector width.
+const STEP: usize = 64;
+
+/// A tensor that lives in the arena: its bytes, and the first and last step at which it exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tenant {
+    pub(super) bytes: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
+}
+
+/// Offsets for `tenants` such that no two that exist at the same step overlap, and the bytes needed in all;
+/// `None` when the sum overflows.
+///
+/// Largest first, each at the lowest offset where it fits beside those already placed: O(n²) in the number
+/// of tenants.
+pub(super) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
+    let mut order: Vec<usize> = (0..tenants.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), i));
+    let mut offsets = vec![0; tenants.len()];
+    // Placed tenants as (offset, end, index), sorted by offset.
+    let mut placed: Vec<(usize, usize, usize)> = Vec::with_capacity(tenants.len());
+    let mut total = 0;
+    for i in order {
+        let t = tenants[i];
+        let size = t.bytes.checked_next_multiple_of(STEP)?.max(STEP);
+        let mut at = 0usize;
+        for &(offset, end, j) in &placed {
+            let other = tenants[j];
+            if other.last < t.first || t.last < other.first || end <= at {
+                continue;
+            }
+            if at.checked_add(size)? <= offset {
+                break;
+            }
+            at = end;
+        }
+        let end = at.checked_add(size)?;
+        offsets[i] = at;
+        total = total.max(end);
+        let position = placed.partition_point(|p| p.0 < at);
+        placed.insert(position, (at, end, i));
+    }
+    Some((offsets, total))
+}
+
+/// Shared pieces of a carved arena: everything that is not being written.
+pub(super) struct Shared<'a> {
+    pieces: SmallVec<[(usize, &'a [u8]); 8]>,
+}
+
+impl<'a> Shared<'a> {
+    /// The bytes of `range`, or `None` when a part of it is being written.
+    pub(super) fn get(&self, range: Range<usize>) -> Option<&'a [u8]> {
+        if range.is_empty() {
+            return Some(&[]);
+        }
+        let at = self.pieces.partition_point(|(start, _)| *start <= range.start).checked_sub(1)?;
+        let (start, piece) = self.pieces[at];
+        piece.get(range.start - start..range.end - start)
+    }
+}
+
+/// Splits `arena` into the ranges of `writes`, given with the index that each is for, and the rest. The
+/// ranges must not overlap; `None` when they do or leave the arena.
+pub(super) fn carve<'a>(
+    arena: &'a mut Buffer,
+    mut writes: SmallVec<[(Range<usize>, usize); 4]>,
+    mut place: impl FnMut(usize, &'a mut [u8]),
+) -> Option<Shared<'a>> {
+    writes.sort_by_key(|(range, _)| range.start);
+    let mut pieces = SmallVec::new();
+    let mut rest = arena.bytes_mut();
+    let mut at = 0;
+    for (range, index) in writes {
+        if range.is_empty() {
+            place(index, &mut []);
+            continue;
+        }
+        let gap = range.start.checked_sub(at)?;
+        let (before, tail) = rest.split_at_mut_checked(gap)?;
+        let (own, tail) = tail.split_at_mut_checked(range.len())?;
+        pieces.push((at, &*before));
+        place(index, own);
+        at = range.end;
+        rest = tail;
+    }
+    pieces.push((at, &*rest));
+    Some(Shared { pieces })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Budget;
+    use crate::testing::Gen;
+
+    #[test]
+    fn tenants_that_coexist_never_overlap() {
+        let mut g = Gen::new(7);
+        for _ in 0..200 {
+            let tenants: Vec<Tenant> = (0..g.size(0, 40))
+                .map(|_| {
+                    let first = g.size(0, 30);
+                    Tenant { bytes: g.size(0, 500), first, last: first + g.size(0, 8) }
+                })
+                .collect();
+            let (offsets, total) = assign_offsets(&tenants).expect("small");
+            for (i, a) in tenants.iter().enumerate() {
+                assert!(offsets[i] % STEP == 0 && offsets[i] + a.bytes <= total);
+                for (j, b) in tenants.iter().enumerate().skip(i + 1) {
+                    let together = a.first <= b.last && b.first <= a.last;
+                    let overlap = offsets[i] < offsets[j] + b.bytes && offsets[j] < offsets[i] + a.bytes;
+                    assert!(!(together && overlap), "{i} and {j}");
+                }
+            }
+        }
+        let huge = Tenant { bytes: usize::MAX - 70, first: 0, last: 1 };
+        assert!(assign_offsets(&[huge, huge]).is_none());
+    }
+
+    #[test]
+    fn carves_reads_from_around_writes() {
+        let mut arena = Buffer::zeroed(100, &Budget::unlimited()).expect("small");
+        arena.bytes_mut().iter_mut().enumerate().for_each(|(i, b)| *b = i as u8);
+        let mut got = Vec::new();
+        let shared =
+            carve(&mut arena, [(40..60, 1), (0..10, 0), (70..70, 2)].into_iter().collect(), |i, b| {
+                got.push((i, b.len()));
+            })
+            .expect("disjoint");
+        assert_eq!(shared.get(10..40).expect("free")[0], 10);
+        assert_eq!(shared.get(60..100).expect("free")[39], 99);
+        assert!(shared.get(30..41).is_none());
+        assert!(shared.get(0..1).is_none());
+        assert_eq!(got, [(0, 10), (1, 20), (2, 0)]);
+        drop(shared);
+        assert!(carve(&mut arena, [(0..10, 0), (9..12, 1)].into_iter().collect(), |_, _| ()).is_none());
+    }
+}

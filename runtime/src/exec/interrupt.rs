@@ -1,0 +1,47 @@
+//! Deadline and cancellation of a run.
+
+use crate::error::OpError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Cancels the runs that were given it, from any thread. Clones cancel together.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that has not been cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels. Runs end with [`crate::ErrorKind::Cancelled`] soon after; the session stays usable.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What may end a run early.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancel: Option<CancelToken>,
+}
+
+impl Interrupt {
+    /// Errs once the deadline has passed or the token was cancelled.
+    pub(crate) fn check(&self) -> Result<(), OpError> {
+        if self.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+            return Err(OpError::Cancelled);
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(OpError::Deadline),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Execution: worker threads, interruption, and programs bound to shapes.
+
+mod arena;
+mod bind;
+mod interrupt;
+mod node_times;
+mod program;
+mod run;
+mod team;
+
+pub use interrupt::CancelToken;
+pub(crate) use interrupt::Interrupt;
+pub use node_times::{NodeTime, NodeTimes};
+pub(crate) use program::{BuildContext, Program, fact_of};
+pub(crate) use run::evaluate;
+pub(crate) use team::{Stop, Team};

@@ -1,0 +1,197 @@
+//! A program: a graph with its constants ready and packed, and its bindings to shapes, of which the latest
+//! used are kept.
+
+use super::bind::Bound;
+use crate::cpu::{RunContext, Slot};
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::{Graph, NodeError};
+use crate::memory::{Budget, Buffer};
+use crate::ops::{PackSite, Packed};
+use crate::tensor::{Tensor, ValueRef};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bindings kept per program.
+const BINDINGS: usize = 8;
+
+/// What building a program needs.
+#[derive(Clone, Copy)]
+pub(crate) struct BuildContext<'a> {
+    /// Budget for constants and packed weights.
+    pub(crate) budget: &'a Budget,
+    /// Threads that kernels may use.
+    pub(crate) threads: usize,
+    /// See [`PackSite::release`].
+    pub(crate) release: &'a dyn Fn(&[u8]),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(super) graph: Graph,
+    /// What each node packed.
+    pub(super) packed: Vec<Option<Packed>>,
+    pub(super) threads: usize,
+    budget: Budget,
+    bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({:?})", self.consumed)
+    }
+}
+
+impl Program {
+    /// Packs the constants of `graph` and aligns those that kernels read as they are.
+    pub(crate) fn build(mut graph: Graph, context: BuildContext<'_>) -> Result<Self, NodeError> {
+        let mut packed = Vec::with_capacity(graph.nodes.len());
+        let mut read = vec![false; graph.values.len()];
+        for id in &graph.outputs {
+            read[id.index()] = true;
+        }
+        // What symbolic inference knows, so that `pack` sees dtypes and ranks of the other inputs.
+        let declared: Vec<Fact> = graph
+            .inputs
+            .iter()
+            .map(|&id| graph.value(id).declared.clone())
+            .collect::<Option<_>>()
+            .unwrap_or_default();
+        let facts = if declared.len() == graph.inputs.len() {
+            crate::graph::infer(&graph, &declared).ok()
+        } else {
+            None
+        };
+        for node in &graph.nodes {
+            let constants: Vec<Option<Fact>> = node
+                .inputs
+                .iter()
+                .map(|id| {
+                    let id = (*id)?;
+                    match graph.constant(id) {
+                        Some(t) => Some(TensorFact::constant(t.clone()).into()),
+                        None => facts.as_ref().and_then(|f| f[id.index()].clone()),
+                    }
+                })
+                .collect();
+            let given: Vec<Option<&Fact>> = constants.iter().map(Option::as_ref).collect();
+            let site = PackSite {
+                inputs: Facts(&given),
+                budget: context.budget,
+                release: context.release,
+                threads: context.threads,
+            };
+            let pack = node.op.pack(&site).map_err(|e| NodeError::new(node, e))?;
+            for (index, id) in node.inputs.iter().enumerate() {
+                let consumed = pack.as_ref().is_some_and(|p| p.consumed.contains(&index));
+                if let (Some(id), false) = (id, consumed) {
+                    read[id.index()] = true;
+                }
+            }
+            packed.push(pack);
+        }
+        for (value, read) in graph.values.iter_mut().zip(read) {
+            if let (true, Some(tensor)) = (read, &value.constant) {
+                if !tensor.is_aligned() {
+                    let aligned = aligned_copy(tensor, context).map_err(|source| NodeError {
+                        node: value.name.to_string(),
+                        op: "constant".into(),
+                        source,
+                    })?;
+                    value.constant = Some(aligned);
+                }
+            }
+        }
+        Ok(Self {
+            graph,
+            packed,
+            threads: context.threads,
+            budget: context.budget.clone(),
+            bindings: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The graph.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The binding for inputs of these facts, made when it is not there.
+    pub(crate) fn bind(
+        &self,
+        inputs: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<Arc<Bound>, NodeError> {
+        let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut bindings = lock();
+            let found = bindings.iter().position(|(facts, _)| {
+                facts.len() == inputs.len() && facts.iter().zip(inputs).all(|(f, v)| is_fact_of(f, *v))
+            });
+            if let Some(at) = found {
+                // Latest used first; the common case moves nothing.
+                bindings[..=at].rotate_right(1);
+                return Ok(bindings[0].1.clone());
+            }
+        }
+        let facts: Vec<Fact> = inputs.iter().map(|v| fact_of(*v)).collect();
+        let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
+        let mut bindings = lock();
+        bindings.insert(0, (facts, bound.clone()));
+        bindings.truncate(BINDINGS);
+        Ok(bound)
+    }
+
+    /// Binds and runs: `outputs` has one slot per graph output.
+    pub(crate) fn run(
+        &self,
+        inputs: &[ValueRef<'_>],
+        outputs: &mut [Slot<'_>],
+        context: RunContext<'_>,
+    ) -> Result<(), NodeError> {
+        let bound = self.bind(inputs, context)?;
+        bound.run(self, inputs, outputs, context)
+    }
+}
+
+fn aligned_copy(tensor: &Tensor, context: BuildContext<'_>) -> Result<Tensor, OpError> {
+    // Copied in pieces, each let go of at once, so that the file's pages and the copy are not both resident.
+    const PIECE: usize = 1 << 20;
+    let source = tensor.bytes();
+    let mut buffer = Buffer::zeroed(source.len(), context.budget)?;
+    for (to, from) in buffer.bytes_mut().chunks_mut(PIECE).zip(source.chunks(PIECE)) {
+        to.copy_from_slice(from);
+        (context.release)(from);
+    }
+    Tensor::from_buffer(tensor.dtype(), tensor.shape(), buffer)
+}
+
+/// What is known of a value by its form alone.
+pub(crate) fn fact_of(value: ValueRef<'_>) -> Fact {
+    match value {
+        ValueRef::Tensor(t) => TensorFact::known(t.dtype(), t.shape()).into(),
+        ValueRef::Sequence(s) => {
+            let mut items = s.items().iter().map(|v| fact_of(v.as_ref()));
+            let first = items.next().unwrap_or_else(|| TensorFact::unranked(crate::dtype::DType::F32).into());
+            let merged = items.try_fold(first.clone(), |a, b| crate::graph::merge(&a, &b));
+            Fact::Sequence(Box::new(merged.unwrap_or(first)))
+        }
+        ValueRef::Optional(v) => Fact::Optional(Box::new(match v {
+            Some(v) => fact_of(v.as_ref()),
+            None => TensorFact::unranked(crate::dtype::DType::F32).into(),
+        })),
+    }
+}
+
+/// Whether `fact` is what [`fact_of`] says of `value`, found without allocating for tensors.
+fn is_fact_of(fact: &Fact, value: ValueRef<'_>) -> bool {
+    match (fact, value) {
+        (Fact::Tensor(f), ValueRef::Tensor(t)) => {
+            f.dtype == t.dtype()
+                && f.shape.as_ref().is_some_and(|s| {
+                    s.len() == t.shape().len() && s.iter().zip(t.shape()).all(|(a, b)| a.known() == Some(*b))
+                })
+        }
+        (f, v) => *f == fact_of(v),
+    }
+}

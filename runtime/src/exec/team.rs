@@ -1,0 +1,409 @@
+//! Worker threads that run one parallel loop at a time.
+//!
+//! A loop is published by raising an epoch; workers spin on it for a while after their last loop and then
+//! park. The caller takes part, and returns when the last part is done. While one caller holds the team,
+//! others run their loops on their own thread: sessions share cores without oversubscribing them.
+//!
+//! A [`Gang`] is a hold on the team whose members are guaranteed to run at the same time, each on its own
+//! thread and always on the same one, so that they may wait for each other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a worker polls for the next loop before it parks. Longer than the gap between two operators,
+/// short enough that an idle engine uses no CPU.
+const SPIN: Duration = Duration::from_micros(50);
+
+type Body<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// A fixed set of pinned worker threads, the calling thread being one more.
+#[derive(Debug)]
+pub(crate) struct Team {
+    workers: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    /// Held by the caller whose loop runs.
+    turn: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Raised once per loop, and once to stop.
+    epoch: AtomicUsize,
+    stop: AtomicBool,
+    job: Mutex<Option<Job>>,
+    /// The next part to take.
+    next: AtomicUsize,
+    /// Workers that have not finished with the current loop.
+    busy: AtomicUsize,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+    parked: Mutex<usize>,
+    wake: Condvar,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    body: *const Body<'static>,
+    parts: usize,
+    deal: Deal,
+}
+
+/// Which thread runs which part.
+#[derive(Clone, Copy, PartialEq)]
+enum Deal {
+    /// Whoever is free takes the next one.
+    Free,
+    /// Part `i` runs on thread `i`, the caller being thread 0.
+    Fixed,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Job({} parts)", self.parts)
+    }
+}
+
+// SAFETY: the body is `Sync`, and `Team::for_each` keeps it alive until every worker is done with it.
+unsafe impl Send for Job {}
+
+impl Team {
+    /// `threads` in all: the caller and `threads − 1` workers, pinned to cores 1, 2, … of those that the
+    /// process may use when `pin` is set.
+    pub(crate) fn new(threads: usize, pin: bool) -> Self {
+        let shared = Arc::new(Shared::default());
+        let cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let workers = (1..threads.max(1))
+            .filter_map(|index| {
+                let shared = shared.clone();
+                let core = (cores.len() >= threads).then(|| cores[index]);
+                let spawned = std::thread::Builder::new().name(format!("recurve-{index}")).spawn(move || {
+                    if let Some(core) = core {
+                        core_affinity::set_for_current(core);
+                    }
+                    shared.serve(index);
+                });
+                if let Err(error) = &spawned {
+                    tracing::warn!(%error, "a worker thread could not be started; running with fewer");
+                }
+                spawned.ok()
+            })
+            .collect();
+        Self { workers, shared, turn: Mutex::new(()) }
+    }
+
+    /// The calling thread alone.
+    pub(crate) fn serial() -> Self {
+        Self::new(1, false)
+    }
+
+    /// Threads that a loop can run on.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `body(0)`, …, `body(parts − 1)`, each once, in any order, on any of the threads. A panic in one of
+    /// them is raised again here after all have ended.
+    pub(crate) fn for_each(&self, parts: usize, body: &Body<'_>) {
+        match if parts > 1 { self.take_turn() } else { None } {
+            Some(turn) => self.publish(turn, parts, Deal::Free, body),
+            None => (0..parts).for_each(body),
+        }
+    }
+
+    /// Holds the team for members that wait for each other: at most `most` of them, and only one while
+    /// another caller holds the team. `stop` is raised when one of them panics.
+    pub(crate) fn gang<'t>(&'t self, most: usize, stop: &'t Stop) -> Gang<'t> {
+        let turn = if most > 1 { self.take_turn() } else { None };
+        let size = if turn.is_some() { most.min(self.threads()) } else { 1 };
+        Gang { team: self, turn, size, stop }
+    }
+
+    fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.workers.is_empty() {
+            return None;
+        }
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            // A panic passed through the holder; the lock protects no data.
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn publish(&self, turn: MutexGuard<'_, ()>, parts: usize, deal: Deal, body: &Body<'_>) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime is erased. Workers use the pointer between the raise of the epoch and
+        // their decrement of `busy`, and this function waits for `busy == 0` before it returns or unwinds.
+        let body_static: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
+        let job = Job { body: body_static, parts, deal };
+        *lock(&shared.job) = Some(job);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::Release);
+        if *lock(&shared.parked) > 0 {
+            shared.wake.notify_all();
+        }
+        shared.take_parts(body, job, 0);
+        while shared.busy.load(Ordering::Acquire) > 0 {
+            std::hint::spin_loop();
+        }
+        *lock(&shared.job) = None;
+        let panic = lock(&shared.panic).take();
+        drop(turn);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// A hold on the team: as many members as [`Gang::size`] run at the same time.
+#[derive(Debug)]
+pub(crate) struct Gang<'t> {
+    team: &'t Team,
+    turn: Option<MutexGuard<'t, ()>>,
+    size: usize,
+    stop: &'t Stop,
+}
+
+/// A flag that ends a gang early: whoever waits for another member stops waiting once it is raised.
+#[derive(Debug, Default)]
+pub(crate) struct Stop(AtomicBool);
+
+impl Stop {
+    /// Tells all members to end.
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether a member ended early.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Gang<'_> {
+    /// Number of members that run at the same time.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Runs `body` on each of `members`, of which there are at most [`Gang::size`], all at the same time. A
+    /// panic in one of them is raised again here after all have ended.
+    pub(crate) fn run<M: Send>(mut self, members: &mut [M], body: &(dyn Fn(&mut M) + Sync)) {
+        assert!(members.len() <= self.size, "more members than threads");
+        if let [member] = members {
+            return body(member);
+        }
+        let Some(turn) = self.turn.take() else { return };
+        let (count, each) = (members.len(), Each(members.as_mut_ptr()));
+        self.team.publish(turn, count, Deal::Fixed, &|index| {
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                // SAFETY: `index < count` is inside the slice, and the team runs each part once, so this is
+                // the only reference to the member while `members` stays borrowed by this call.
+                body(unsafe { each.member(index) });
+            }));
+            if let Err(panic) = done {
+                self.stop.raise();
+                resume_unwind(panic);
+            }
+        });
+    }
+}
+
+/// The members of a gang.
+struct Each<M>(*mut M);
+
+// SAFETY: each member is used by one thread, and `M` is `Send`.
+unsafe impl<M: Send> Sync for Each<M> {}
+
+impl<M> Each<M> {
+    /// Member `index`.
+    ///
+    /// # Safety
+    /// - `index` is inside the slice that the pointer was taken from, which is still borrowed;
+    /// - no other reference to that member exists.
+    #[allow(clippy::mut_from_ref, reason = "each member is referenced once")]
+    unsafe fn member(&self, index: usize) -> &mut M {
+        // SAFETY: as required above.
+        unsafe { &mut *self.0.add(index) }
+    }
+}
+
+impl Shared {
+    fn take_parts(&self, body: &Body<'_>, job: Job, thread: usize) {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if job.deal == Deal::Fixed {
+                if thread < job.parts {
+                    body(thread);
+                }
+                return;
+            }
+            loop {
+                let part = self.next.fetch_add(1, Ordering::Relaxed);
+                if part >= job.parts {
+                    return;
+                }
+                body(part);
+            }
+        }));
+        if let Err(panic) = done {
+            lock(&self.panic).get_or_insert(panic);
+        }
+    }
+
+    fn serve(&self, thread: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.await_epoch(seen);
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            let job = *lock(&self.job);
+            if let Some(job) = job {
+                // SAFETY: `for_each` waits for this worker's decrement of `busy` below, so the body lives.
+                let body = unsafe { &*job.body };
+                self.take_parts(body, job, thread);
+            }
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits until the epoch differs from `seen`.
+    fn await_epoch(&self, seen: usize) -> usize {
+        let changed = || {
+            let now = self.epoch.load(Ordering::Acquire);
+            (now != seen).then_some(now)
+        };
+        let start = Instant::now();
+        loop {
+            for _ in 0..64 {
+                if let Some(now) = changed() {
+                    return now;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > SPIN {
+                break;
+            }
+        }
+        // The epoch is read again under the lock that the publisher takes after raising it: either it sees
+        // this worker counted as parked and wakes it, or this worker sees the new epoch.
+        let mut parked = lock(&self.parked);
+        *parked += 1;
+        loop {
+            if let Some(now) = changed() {
+                *parked -= 1;
+                return now;
+            }
+            parked = self.wake.wait(parked).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        drop(lock(&self.shared.parked));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of bodies, so it ends only by `stop`.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_every_part_once_from_several_callers() {
+        let team = Team::new(3, false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for parts in 0..200 {
+                        let hits: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+                        team.for_each(parts, &|i| {
+                            hits[i].fetch_add(1, Ordering::Relaxed);
+                        });
+                        assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_stays_usable() {
+        let team = Team::new(2, false);
+        for _ in 0..20 {
+            let raised = catch_unwind(AssertUnwindSafe(|| team.for_each(8, &|i| assert!(i != 5, "planted"))));
+            assert!(raised.is_err());
+            let sum = AtomicUsize::new(0);
+            team.for_each(8, &|i| {
+                sum.fetch_add(i, Ordering::Relaxed);
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 28);
+        }
+    }
+
+    #[test]
+    fn gang_members_run_at_the_same_time() {
+        let team = Team::new(3, false);
+        for _ in 0..50 {
+            let stop = Stop::default();
+            let gang = team.gang(3, &stop);
+            assert_eq!((gang.size(), team.gang(2, &stop).size()), (3, 1), "a held team gives a gang of one");
+            let arrived = AtomicUsize::new(0);
+            let mut members = [0usize; 3];
+            gang.run(&mut members, &|m| {
+                arrived.fetch_add(1, Ordering::AcqRel);
+                while arrived.load(Ordering::Acquire) < 3 {
+                    std::thread::yield_now();
+                }
+                *m += 1;
+            });
+            assert_eq!(members, [1; 3]);
+        }
+    }
+
+    #[test]
+    fn a_panicking_member_frees_those_that_wait() {
+        let team = Team::new(2, false);
+        for planted in [0usize, 1] {
+            let stop = Stop::default();
+            let gang = team.gang(2, &stop);
+            let raised = catch_unwind(AssertUnwindSafe(|| {
+                gang.run(&mut [0, 1], &|m| {
+                    assert!(*m != planted, "planted");
+                    while !stop.is_raised() {
+                        std::thread::yield_now();
+                    }
+                });
+            }));
+            assert!(raised.is_err());
+            assert_eq!(team.gang(2, &stop).size(), 2, "the team is free again");
+        }
+    }
+
+    #[test]
+    fn wakes_after_parking() {
+        let team = Team::new(2, false);
+        for _ in 0..5 {
+            std::thread::sleep(4 * SPIN);
+            let sum = AtomicUsize::new(0);
+            team.for_each(2, &|_| {
+                sum.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 2);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Fact inference over a whole graph.
+
+use super::dim::Dim;
+use super::fact::{Fact, Facts, TensorFact};
+use super::model::{Graph, NodeError, ValueId};
+use crate::error::OpError;
+
+/// Facts of all values from facts of the inputs. A value that nothing writes has none.
+pub(crate) fn infer(graph: &Graph, inputs: &[Fact]) -> Result<Vec<Option<Fact>>, NodeError> {
+    let mut facts: Vec<Option<Fact>> =
+        graph.values.iter().map(|v| v.constant.clone().map(|t| TensorFact::constant(t).into())).collect();
+    for (&id, fact) in graph.inputs.iter().zip(inputs) {
+        facts[id.index()] = Some(fact.clone());
+    }
+    for node in &graph.nodes {
+        let given: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
+        let made = node.op.infer(Facts(&given)).map_err(|e| NodeError::new(node, e))?;
+        if made.len() < node.outputs.len() {
+            let problem = format!("{} outputs are named, {} are made", node.outputs.len(), made.len());
+            return Err(NodeError::new(node, OpError::shape(problem)));
+        }
+        for (id, fact) in node.outputs.iter().zip(made) {
+            if let Some(id) = id {
+                facts[id.index()] = Some(fact);
+            }
+        }
+    }
+    Ok(facts)
+}
+
+impl Graph {
+    /// Facts of the outputs from facts of the inputs: what an operator asks of its body.
+    pub(crate) fn infer_outputs(&self, inputs: &[Fact]) -> Result<Vec<Fact>, OpError> {
+        let facts = infer(self, inputs).map_err(NodeError::in_body)?;
+        self.outputs
+            .iter()
+            .map(|id: &ValueId| {
+                facts[id.index()].clone().ok_or_else(|| {
+                    OpError::shape(format!("body output `{}` is never written", self.value(*id).name))
+                })
+            })
+            .collect()
+    }
+}
+
+/// What is known of a value that is `a` or `b`: equal extents stay, others are unknown. `None` where the two
+/// are of different kinds or dtypes.
+pub(crate) fn merge(a: &Fact, b: &Fact) -> Option<Fact> {
+    match (a, b) {
+        (Fact::Tensor(a), Fact::Tensor(b)) => {
+            if a.dtype != b.dtype {
+                return None;
+            }
+            let shape = match (&a.shape, &b.shape) {
+                (Some(x), Some(y)) if x.len() == y.len() => Some(
+                    x.iter().zip(y).map(|(x, y)| if x == y { x.clone() } else { Dim::Unknown }).collect(),
+                ),
+                _ => None,
+            };
+            Some(TensorFact { shape, ..TensorFact::unranked(a.dtype) }.into())
+        }
+        (Fact::Sequence(a), Fact::Sequence(b)) => Some(Fact::Sequence(Box::new(merge(a, b)?))),
+        (Fact::Optional(a), Fact::Optional(b)) => Some(Fact::Optional(Box::new(merge(a, b)?))),
+        _ => None,
+    }
+}

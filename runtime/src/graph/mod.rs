@@ -1,0 +1,15 @@
+//! The graph: operators in topological order over values, with what is known about each value.
+
+mod check;
+pub(crate) mod dim;
+pub(crate) mod fact;
+mod infer;
+mod model;
+mod simplify;
+
+pub(crate) use check::check;
+pub use dim::Dim;
+pub use fact::{Content, Fact, Integer, TensorFact};
+pub(crate) use infer::{infer, merge};
+pub(crate) use model::{Graph, Node, NodeError, ValueId, ValueInfo};
+pub(crate) use simplify::simplify;

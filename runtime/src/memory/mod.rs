@@ -1,0 +1,9 @@
+//! Memory: the byte limit, aligned buffers, and files mapped into memory.
+
+mod budget;
+mod buffer;
+mod mapped;
+
+pub(crate) use budget::{Budget, Charge};
+pub(crate) use buffer::Buffer;
+pub(crate) use mapped::MappedFile;

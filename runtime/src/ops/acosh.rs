@@ -1,0 +1,23 @@
+//! # Acosh
+//! `y = arcosh x`, elementwise. NaN below 1. Opsets 9, 22.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Acosh>("Acosh", &[9, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Acosh;
+
+impl FloatMap for Acosh {
+    const DRAWN: (f64, f64) = (0.9, 10.0);
+
+    fn at<T: Float>(self, x: T) -> T {
+        x.acosh()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.acosh()
+    }
+}

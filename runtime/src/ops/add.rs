@@ -1,0 +1,33 @@
+//! # Add
+//! `y = a + b` with broadcasting; integers wrap. Opsets 7, 13, 14.
+
+use super::OpDef;
+use super::elementwise::{Arithmetic, Entry, arithmetic};
+use crate::cpu::number::Compute;
+
+pub(super) const DEF: OpDef = arithmetic::<Add>("Add", &[7, 13, 14]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Add;
+
+impl Arithmetic for Add {
+    fn at<T: Compute>(self, a: T, b: T) -> T {
+        a.add(b)
+    }
+
+    fn float(self, a: f64, b: f64) -> f64 {
+        a + b
+    }
+
+    fn int(self, a: i128, b: i128) -> i128 {
+        a + b
+    }
+
+    fn entry(self, a: &Entry, b: &Entry) -> Entry {
+        match (a, b) {
+            (Entry::Int(a), Entry::Int(b)) => Entry::number(a.checked_add(*b)),
+            (Entry::Dim(d), Entry::Int(k)) | (Entry::Int(k), Entry::Dim(d)) => Entry::Dim(d.affine(1, *k)),
+            (Entry::Dim(a), Entry::Dim(b)) => Entry::Dim(a + b),
+        }
+    }
+}

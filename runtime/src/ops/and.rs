@@ -1,0 +1,18 @@
+//! # And
+//! `y = a ∧ b` on truth values, with broadcasting. Opset 7.
+
+use super::OpDef;
+use super::elementwise::{Logic, logic};
+
+pub(super) const DEF: OpDef = logic::<And>("And", &[7]);
+
+#[derive(Debug, Default)]
+struct And;
+
+impl Logic for And {
+    const TRUE_OF: [bool; 3] = [false, false, true];
+
+    fn at(a: bool, b: bool) -> bool {
+        a & b
+    }
+}

@@ -1,0 +1,23 @@
+//! # Asin
+//! `y = arcsin x`, elementwise. Radians; NaN outside [−1, 1]. Opsets 7, 22.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Asin>("Asin", &[7, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Asin;
+
+impl FloatMap for Asin {
+    const DRAWN: (f64, f64) = (-1.1, 1.1);
+
+    fn at<T: Float>(self, x: T) -> T {
+        x.asin()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.asin()
+    }
+}

@@ -1,0 +1,23 @@
+//! # Atanh
+//! `y = artanh x`, elementwise. NaN outside [−1, 1]. Opsets 9, 22.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Atanh>("Atanh", &[9, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Atanh;
+
+impl FloatMap for Atanh {
+    const DRAWN: (f64, f64) = (-1.1, 1.1);
+
+    fn at<T: Float>(self, x: T) -> T {
+        x.atanh()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.atanh()
+    }
+}

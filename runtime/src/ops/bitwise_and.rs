@@ -1,0 +1,18 @@
+//! # BitwiseAnd
+//! `y = a ∧ b`, bit by bit, on integers of one type, with broadcasting. Opset 18.
+
+use super::OpDef;
+use super::elementwise::{Bits, Bitwise, bitwise};
+
+pub(super) const DEF: OpDef = bitwise::<BitwiseAnd>("BitwiseAnd", &[18]);
+
+#[derive(Debug, Default)]
+struct BitwiseAnd;
+
+impl Bitwise for BitwiseAnd {
+    const SET_OF: [bool; 3] = [false, false, true];
+
+    fn at<T: Bits>(a: T, b: T) -> T {
+        a & b
+    }
+}

@@ -1,0 +1,18 @@
+//! # BitwiseOr
+//! `y = a ∨ b`, bit by bit, on integers of one type, with broadcasting. Opset 18.
+
+use super::OpDef;
+use super::elementwise::{Bits, Bitwise, bitwise};
+
+pub(super) const DEF: OpDef = bitwise::<BitwiseOr>("BitwiseOr", &[18]);
+
+#[derive(Debug, Default)]
+struct BitwiseOr;
+
+impl Bitwise for BitwiseOr {
+    const SET_OF: [bool; 3] = [false, true, true];
+
+    fn at<T: Bits>(a: T, b: T) -> T {
+        a | b
+    }
+}

@@ -1,0 +1,23 @@
+//! # Ceil
+//! `y = ⌈x⌉`, elementwise. Opsets 6, 13.
+
+use super::elementwise::{FloatMap, float_map};
+use super::{Accuracy, OpDef};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Ceil>("Ceil", &[6, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ceil;
+
+impl FloatMap for Ceil {
+    const ACCURACY: Accuracy = Accuracy::Exact;
+
+    fn at<T: Float>(self, x: T) -> T {
+        x.ceil()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.ceil()
+    }
+}

@@ -1,0 +1,266 @@
+//! # Conv
+//! `y[n, m, p] = b[m] + Σ_{c, t} w[m, c, t] · x[n, g(m)·C/G + c, p·stride + t·dilation − pad]` over one to three
+//! spatial axes, zero outside the input. Opsets 1, 11, 22 (bfloat16).
+
+use super::attributes::NodeSpec;
+use super::mat_mul::product_cost;
+use super::window::{Span, Window};
+use super::{Accuracy, Cost, Op, OpDef};
+use crate::cpu::convolution::Convolution;
+use crate::cpu::number::dispatch;
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::{DType, FLOATS};
+use crate::error::OpError;
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "Conv",
+    domain: "",
+    since: &[1, 11, 22],
+    until: None,
+    dtypes: FLOATS,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct Conv {
+    window: Window,
+    groups: usize,
+}
+
+fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    Ok(Arc::new(Conv { window: Window::parse(node, true, false)?, groups: parse_groups(node)? }))
+}
+
+/// The `group` attribute.
+pub(super) fn parse_groups(node: &NodeSpec) -> Result<usize, OpError> {
+    let groups = node.int_or("group", 1)?;
+    match usize::try_from(groups) {
+        Ok(groups) if groups > 0 => Ok(groups),
+        _ => Err(OpError::attribute("group", format!("is {groups}"))),
+    }
+}
+
+/// The shape of the output for an input of shape `x` and weights of shape `w`.
+pub(super) fn output_dims(
+    window: &Window,
+    groups: usize,
+    x: Option<&[Dim]>,
+    w: Option<&[Dim]>,
+) -> Result<Option<Vec<Dim>>, OpError> {
+    let (Some(x), Some(w)) = (x, w) else {
+        let known = x.or(w).map(<[Dim]>::len);
+        return Ok(known.map(|rank| vec![Dim::Unknown; rank]));
+    };
+    if x.len() < 3 || x.len() != w.len() {
+        return Err(OpError::shape(format!(
+            "an input of rank {} under weights of rank {}",
+            x.len(),
+            w.len()
+        )));
+    }
+    let rank = x.len() - 2;
+    window.check_rank(rank)?;
+    if let (Some(channels), Some(per_group)) = (x[1].known(), w[1].known())
+        && per_group.checked_mul(groups) != Some(channels)
+    {
+        return Err(OpError::shape(format!("{channels} channels are not {groups} groups of {per_group}")));
+    }
+    if let Some(filters) = w[0].known().filter(|filters| !filters.is_multiple_of(groups)) {
+        return Err(OpError::shape(format!("{filters} filters do not fall into {groups} groups")));
+    }
+    let mut out = vec![x[0].clone(), w[0].clone()];
+    for axis in 0..rank {
+        let kernel = match (window.kernel.get(axis), w[axis + 2].known()) {
+            (Some(&told), Some(held)) if told != held => {
+                return Err(OpError::attribute("kernel_shape", format!("says {told}, the weights {held}")));
+            }
+            (Some(&told), _) => Dim::Known(told),
+            (None, _) => w[axis + 2].clone(),
+        };
+        out.push(window.output(axis, rank, &x[axis + 2], &kernel)?);
+    }
+    Ok(Some(out))
+}
+
+/// The spans over the spatial axes of an input of shape `x` under weights of shape `w`.
+pub(super) fn spans(window: &Window, x: &[usize], w: &[usize]) -> Result<Vec<Span>, OpError> {
+    let rank = x.len().saturating_sub(2);
+    (0..rank).map(|axis| window.span(axis, rank, x[axis + 2], w[axis + 2])).collect()
+}
+
+/// Checks a bias of one element per filter.
+pub(super) fn check_bias(bias: Option<&TensorFact>, index: usize, filters: &Dim) -> Result<(), OpError> {
+    match bias.and_then(|b| b.shape.as_deref()) {
+        None => Ok(()),
+        Some([extent]) if extent.known().zip(filters.known()).is_none_or(|(a, b)| a == b) => Ok(()),
+        Some(shape) => {
+            Err(OpError::input(index, format!("of shape {shape:?} is no bias of {filters} filters")))
+        }
+    }
+}
+
+impl Op for Conv {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 3)?;
+        let (x, w, bias) = (inputs.typed(0, FLOATS)?, inputs.tensor(1)?, inputs.optional(2)?);
+        for (index, fact) in [(1, Some(w)), (2, bias)] {
+            if let Some(fact) = fact.filter(|f| f.dtype != x.dtype) {
+                return Err(OpError::DType { index, got: fact.dtype });
+            }
+        }
+        let shape = output_dims(&self.window, self.groups, x.shape.as_deref(), w.shape.as_deref())?;
+        if let Some(shape) = &shape {
+            check_bias(bias, 2, &shape[1])?;
+        }
+        Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn weight_channel_axis(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
+        let depth = weights.and_then(|w| crate::tensor::element_count(w.get(1..)?));
+        product_cost(inputs, outputs, depth)
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let spans = spans(&self.window, &x, &w)?;
+        let form = (w[1], w[0] / self.groups);
+        let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
+            let scratch = convolution.scratch::<T>(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, io.optional_input::<T>(2)?);
+                let context = io.context;
+                convolution.run(context, operands, io.output_and_scratch(0)?)
+            });
+            Ok(kernel.with_scratch(scratch))
+        })
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, w) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        let bias = inputs.optional(2)?.map(RefTensor::as_floats).transpose()?;
+        let spans = spans(&self.window, &x.shape, &w.shape)?;
+        let (data, weights) = (x.as_floats()?, w.as_floats()?);
+        let (per_group, per_filter) = (w.shape[1], w.shape[0] / self.groups);
+        let mut shape = vec![x.shape[0], w.shape[0]];
+        shape.extend(spans.iter().map(|s| s.output));
+        let mut out = Vec::new();
+        for flat in 0..shape.iter().product() {
+            let place = RefTensor::unravel(&shape, flat);
+            let filter = place[1];
+            let mut sum = bias.map_or(0.0, |b| b[filter]);
+            for tap in 0..w.shape[1..].iter().product() {
+                let tap = RefTensor::unravel(&w.shape[1..], tap);
+                let mut from = vec![place[0], filter / per_filter * per_group + tap[0]];
+                let mut inside = true;
+                for (axis, span) in spans.iter().enumerate() {
+                    let at = (place[axis + 2] * span.stride + tap[axis + 1] * span.dilation) as i64
+                        - span.begin as i64;
+                    inside &= at >= 0 && at < span.input as i64;
+                    from.push(at.max(0) as usize);
+                }
+                if inside {
+                    let mut to = vec![filter];
+                    to.extend(&tap);
+                    sum += data[RefTensor::ravel(&x.shape, &from)] * weights[RefTensor::ravel(&w.shape, &to)];
+                }
+            }
+            out.push(sum);
+        }
+        Ok(vec![RefTensor::floats(x.dtype, &shape, out).into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Spatial extents, kernel extents, and a case drawn so far with the attributes of a window over them.
+pub(super) struct Draw {
+    pub(super) input: Vec<usize>,
+    pub(super) kernel: Vec<usize>,
+    pub(super) attributes: Vec<(&'static str, super::attributes::Attribute)>,
+}
+
+/// Draws a window over `rank` spatial axes that gives at least one position along each.
+pub(super) fn draw_window(g: &mut Gen, rank: usize, dilations: bool) -> Draw {
+    use super::attributes::Attribute;
+    let most = [0, 40, 12, 6][rank];
+    let kernel: Vec<usize> =
+        (0..rank).map(|_| if g.chance(0.2) { 1 } else { g.size(1, 5 - rank / 2) }).collect();
+    let list = |v: &[usize]| Attribute::Ints(v.iter().map(|&v| v as i64).collect());
+    let mut attributes = Vec::new();
+    let dilation: Vec<usize> =
+        (0..rank).map(|_| if dilations && g.chance(0.3) { g.size(2, 3) } else { 1 }).collect();
+    if dilation.iter().any(|&d| d > 1) || (dilations && g.chance(0.3)) {
+        attributes.push(("dilations", list(&dilation)));
+    }
+    if g.chance(0.6) {
+        let strides: Vec<usize> = (0..rank).map(|_| g.size(1, 3)).collect();
+        attributes.push(("strides", list(&strides)));
+    }
+    let mut pads = vec![0; 2 * rank];
+    match g.size(0, 5) {
+        0 => attributes.push(("auto_pad", Attribute::String("SAME_UPPER".into()))),
+        1 => attributes.push(("auto_pad", Attribute::String("SAME_LOWER".into()))),
+        2 => attributes.push(("auto_pad", Attribute::String("VALID".into()))),
+        3 => {}
+        _ => {
+            // Less than the kernel's reach, so that no window lies in the padding alone.
+            pads = (0..2 * rank).map(|i| g.size(0, kernel[i % rank] - 1)).collect();
+            attributes.push(("pads", list(&pads)));
+        }
+    }
+    let input = (0..rank)
+        .map(|i| {
+            let reach = (kernel[i] - 1) * dilation[i] + 1;
+            let least = reach.saturating_sub(pads[i] + pads[i + rank]).max(1);
+            least + g.size(0, most)
+        })
+        .collect();
+    Draw { input, kernel, attributes }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let opset = *g.pick(&[7, 11, 22]);
+    let dtype = if opset < 22 { *g.pick(&FLOATS[..3]) } else { *g.pick(FLOATS) };
+    debug_assert!(opset >= 22 || dtype != DType::BF16);
+    let rank = g.size(1, 3);
+    let draw = draw_window(g, rank, true);
+    let groups = *g.pick(&[1, 1, 1, 2, 3]);
+    let (channels, filters) = match g.size(0, 3) {
+        0 => (1, g.size(1, 2)),
+        _ => (g.size(1, 9), g.size(1, 9)),
+    };
+    let images = if g.chance(0.05) { 0 } else { g.size(1, 2) };
+    let mut x = vec![images, groups * channels];
+    x.extend(&draw.input);
+    let mut w = vec![groups * filters, channels];
+    w.extend(&draw.kernel);
+    let mut case = Case::new([g.tensor(dtype, &x), g.tensor_in(dtype, &w, -1.0, 1.0)]).opset(opset);
+    if g.chance(0.5) {
+        case = case.input(g.tensor(dtype, &[groups * filters]));
+    }
+    case.attributes = draw.attributes;
+    if groups > 1 || g.chance(0.3) {
+        case = case.int("group", groups as i64);
+    }
+    if g.chance(0.5) {
+        let kernel: Vec<i64> = draw.kernel.iter().map(|&k| k as i64).collect();
+        case = case.ints("kernel_shape", &kernel);
+    }
+    if g.chance(0.5) { case.constant(1) } else { case }
+}

@@ -1,0 +1,91 @@
+//! Operators that take one tensor and give one of the same shape.
+
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::DType;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::ops::attributes::NodeSpec;
+use crate::ops::{Accuracy, Op, OpDef};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// A function of each element of one tensor.
+pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
+    /// Element types of the input.
+    const DTYPES: &'static [DType];
+    const ACCURACY: Accuracy;
+
+    fn parse(spec: &NodeSpec) -> Result<Self, OpError>
+    where
+        Self: Sized;
+
+    /// Element type of the output.
+    fn output(&self, input: DType) -> DType {
+        input
+    }
+
+    /// The output's fact with what is known of its content.
+    fn with_content(&self, fact: TensorFact, _input: &TensorFact) -> TensorFact {
+        fact
+    }
+
+    /// Whether the output is the input, bit for bit.
+    fn keeps(&self, _input: DType) -> bool {
+        false
+    }
+
+    fn kernel(&self, input: DType) -> Result<Kernel, OpError>;
+
+    fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError>;
+
+    fn case(g: &mut Gen) -> Case;
+}
+
+/// The definition of the operator `M`.
+pub(in crate::ops) const fn map<M: Map>(name: &'static str, since: &'static [i64]) -> OpDef {
+    OpDef {
+        name,
+        domain: "",
+        since,
+        until: None,
+        dtypes: M::DTYPES,
+        accuracy: M::ACCURACY,
+        parse: |spec| Ok(Arc::new(Mapped(M::parse(spec)?))),
+        case: M::case,
+    }
+}
+
+/// A tensor of `dtype` of the same shape as `x`.
+pub(in crate::ops) fn same_shape(x: &TensorFact, dtype: DType) -> TensorFact {
+    TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(dtype) }
+}
+
+#[derive(Debug)]
+struct Mapped<M>(M);
+
+impl<M: Map> Op for Mapped<M> {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(1, 1)?;
+        let x = inputs.typed(0, M::DTYPES)?;
+        Ok(vec![self.0.with_content(same_shape(x, self.0.output(x.dtype)), x).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, _: &[Fact]) -> bool {
+        inputs.tensor(0).is_ok_and(|x| self.0.keeps(x.dtype))
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        self.0.kernel(site.inputs.tensor(0)?.dtype)
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        Ok(vec![self.0.reference(inputs.tensor(0)?)?.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

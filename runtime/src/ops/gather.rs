@@ -1,0 +1,156 @@
+//! # Gather
+//! `y[…, i…, …] = x[…, indices[i…], …]`: the slices of `axis` that `indices` names, whose shape takes the
+//! axis's place. Indices count from the end where negative; others outside the axis are refused when they
+//! are met. Opsets 1, 11 (negative axes and indices), 13.
+
+use super::attributes::NodeSpec;
+use super::{Accuracy, Op, OpDef};
+use crate::cpu::index::{INDEX_TYPES, Indices};
+use crate::cpu::movement::{Movement, Unit, move_elements};
+use crate::cpu::split::{for_each_chunk, rows_per_chunk};
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::{DType, MOVABLE};
+use crate::error::OpError;
+use crate::exec::Team;
+use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "Gather",
+    domain: "",
+    since: &[1, 11, 13],
+    until: None,
+    dtypes: MOVABLE,
+    accuracy: Accuracy::Exact,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct Gather {
+    axis: i64,
+}
+
+fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    Ok(Arc::new(Gather { axis: spec.int_or("axis", 0)? }))
+}
+
+/// One run of `inner` elements per index, for each of the source's blocks of `extent` such runs.
+struct Rows<'a> {
+    indices: Indices<'a>,
+    extent: usize,
+    inner: usize,
+}
+
+impl Movement for Rows<'_> {
+    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+        let (indices, extent, inner) = (self.indices, self.extent, self.inner);
+        let from = from.first().copied().unwrap_or_default();
+        indices.check(extent)?;
+        if to.is_empty() {
+            return Ok(());
+        }
+        let rows = to.len() / inner;
+        let per = rows_per_chunk(rows, inner, team.threads());
+        for_each_chunk(team, to, per * inner, |chunk, piece| {
+            let (mut block, mut at) = ((chunk * per) / indices.len(), (chunk * per) % indices.len());
+            for row in piece.chunks_exact_mut(inner) {
+                let source = (block * extent + indices.get(at, extent)) * inner;
+                match row {
+                    [value] => *value = from[source].clone(),
+                    row => row.clone_from_slice(&from[source..source + inner]),
+                }
+                at += 1;
+                if at == indices.len() {
+                    (block, at) = (block + 1, 0);
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Op for Gather {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 2)?;
+        let x = inputs.typed(0, MOVABLE)?;
+        let indices = inputs.typed(1, INDEX_TYPES)?;
+        let Some(shape) = &x.shape else { return Ok(vec![TensorFact::unranked(x.dtype).into()]) };
+        let axis = normal_axis(self.axis, shape.len())?;
+        let Some(picked) = &indices.shape else { return Ok(vec![TensorFact::unranked(x.dtype).into()]) };
+        let out = [&shape[..axis], picked, &shape[axis + 1..]].concat();
+        let fact = TensorFact::new(x.dtype, out);
+        let values = x.as_integers().filter(|_| shape.len() == 1).zip(indices.as_i64s());
+        Ok(vec![match values {
+            Some((values, at)) => {
+                let n = values.len() as i64;
+                let picked = at.iter().map(|&i| {
+                    let i = if i < 0 { i.saturating_add(n) } else { i };
+                    usize::try_from(i)
+                        .ok()
+                        .and_then(|i| values.get(i).cloned())
+                        .ok_or_else(|| OpError::value(format!("an index is outside an axis of {n}")))
+                });
+                fact.with_integers(picked.collect::<Result<Vec<Integer>, _>>()?).into()
+            }
+            None => fact.into(),
+        }])
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let from = site.input_shape(0)?;
+        let shape = site.output_shape(0)?;
+        let axis = normal_axis(self.axis, from.len())?;
+        let extent = from[axis];
+        let inner = from[axis + 1..].iter().product();
+        Ok(Kernel::new(move |io| {
+            let indices = Indices::new(io.tensor(1)?)?;
+            move_elements(&Rows { indices, extent, inner }, io, &[0], 0, &shape)
+        }))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, indices) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        let axis = if self.axis < 0 { self.axis + x.shape.len() as i64 } else { self.axis } as usize;
+        let at = indices.to_i64s()?;
+        let depth = indices.shape.len();
+        let shape = [&x.shape[..axis], &indices.shape, &x.shape[axis + 1..]].concat();
+        let y = x.gathered(&shape, |flat| {
+            let index = RefTensor::unravel(&shape, flat);
+            let i = at[RefTensor::ravel(&indices.shape, &index[axis..axis + depth])];
+            let i = if i < 0 { i + x.shape[axis] as i64 } else { i } as usize;
+            RefTensor::ravel(&x.shape, &[&index[..axis], &[i], &index[axis + depth..]].concat())
+        });
+        Ok(vec![y.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let rank = g.size(1, 4);
+    let mut shape = g.shape(rank);
+    let dtype = *g.pick(MOVABLE);
+    let axis = g.axis(rank);
+    let along = axis.rem_euclid(rank as i64) as usize;
+    let depth = g.size(0, 2);
+    let mut picked = g.shape(depth);
+    if shape[along] == 0 {
+        if g.chance(0.5) && depth > 0 {
+            picked[0] = 0;
+        } else {
+            shape[along] = 1;
+        }
+    }
+    let n = shape[along] as f64;
+    let kind = *g.pick(&[DType::I32, DType::I64]);
+    let indices = g.tensor_in(kind, &picked, -n, n - 1.0);
+    let opset = *g.pick(&[11, 13]);
+    let case = Case::new([g.any_tensor(dtype, &shape), indices]).int("axis", axis).opset(opset);
+    if g.chance(0.3) { case.constant(1) } else { case }
+}

@@ -1,0 +1,26 @@
+//! # GlobalAveragePool
+//! The mean of each channel over all spatial axes. Opsets 1, 22 (bfloat16).
+
+use super::global_pool::{self, GlobalPool};
+use super::reduce_mean::Floats;
+use super::reduction::fold;
+use super::{Accuracy, OpDef};
+use crate::cpu::number::dispatch;
+use crate::dtype::FLOATS;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "GlobalAveragePool",
+    domain: "",
+    since: &[1, 22],
+    until: None,
+    dtypes: FLOATS,
+    accuracy: Accuracy::Reduction,
+    parse: |_| {
+        Ok(Arc::new(GlobalPool {
+            folder: |dtype| dispatch!(dtype, floats, T => Ok(fold::<T, Floats>)),
+            plane: |v| v.iter().sum::<f64>() / v.len() as f64,
+        }))
+    },
+    case: global_pool::case,
+};

@@ -1,0 +1,46 @@
+//! # HardSigmoid
+//! `y = max(0, min(1, alpha · x + beta))`, elementwise; NaN stays NaN. Opsets 6, 22.
+
+use super::OpDef;
+use super::attributes::NodeSpec;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+use crate::error::OpError;
+use crate::testing::{Case, Gen};
+
+pub(super) const DEF: OpDef = float_map::<HardSigmoid>("HardSigmoid", &[6, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct HardSigmoid {
+    alpha: f32,
+    beta: f32,
+}
+
+impl FloatMap for HardSigmoid {
+    fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
+        Ok(Self { alpha: spec.float_or("alpha", 0.2)?, beta: spec.float_or("beta", 0.5)? })
+    }
+
+    fn at<T: Float>(self, x: T) -> T {
+        let alpha = T::from_f64(self.alpha.into());
+        let beta = T::from_f64(self.beta.into());
+        alpha.mul(x).add(beta).minimum(T::one()).maximum(T::zero())
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        let alpha = f64::from(self.alpha);
+        let beta = f64::from(self.beta);
+        (alpha * x + beta).clamp(0.0, 1.0)
+    }
+
+    fn draw(g: &mut Gen, case: Case) -> Case {
+        let mut case = case;
+        if g.chance(0.7) {
+            case = case.float("alpha", g.float(0.05, 0.5) as f32);
+        }
+        if g.chance(0.7) {
+            case = case.float("beta", g.float(-1.0, 1.0) as f32);
+        }
+        case
+    }
+}

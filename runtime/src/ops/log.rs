@@ -1,0 +1,23 @@
+//! # Log
+//! `y = ln x`, elementwise. NaN below zero, minus infinity at zero. Opsets 6, 13.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Log>("Log", &[6, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Log;
+
+impl FloatMap for Log {
+    const DRAWN: (f64, f64) = (-0.5, 10.0);
+
+    fn at<T: Float>(self, x: T) -> T {
+        x.ln()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.ln()
+    }
+}

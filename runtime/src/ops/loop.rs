@@ -1,0 +1,359 @@
+//! # Loop
+//! Runs a body up to `M` times while its condition holds, carrying values from one iteration to the next and
+//! collecting others along a new first axis. Opsets 7 (as 1), 11, 13, 16, 19, 21, 23, 24, 25.
+//!
+//! The number of iterations is known beforehand only when `M` is a constant and the body hands its condition
+//! through or makes it a true constant.
+
+use super::attributes::{Body, NodeSpec};
+use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of};
+use crate::cpu::stack::stack;
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::{Dim, NodeError, merge};
+use crate::reference::{RefInputs, RefTensor, RefValue, run_graph, stack_slices};
+use crate::tensor::{Tensor, Value, ValueRef};
+use crate::testing::bodies::BodyBuilder;
+use crate::testing::{Case, Gen};
+use smallvec::SmallVec;
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "Loop",
+    domain: "",
+    since: &[7, 11, 13, 16, 19, 21, 23, 24, 25],
+    until: None,
+    dtypes: NUMBERS_AND_BOOL,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct Loop {
+    body: Body,
+}
+
+fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    let body = spec.body("body")?.ok_or_else(|| OpError::attribute("body", "is missing"))?;
+    let carried = spec.inputs.len().saturating_sub(2);
+    if body.formal_inputs != carried + 2 {
+        let problem = format!("has {} inputs; the node carries {carried} values", body.formal_inputs);
+        return Err(OpError::attribute("body", problem));
+    }
+    if body.graph.outputs.len() < carried + 1 || spec.outputs.len() + 1 > body.graph.outputs.len() {
+        return Err(OpError::attribute("body", "has too few outputs"));
+    }
+    Ok(Arc::new(Loop { body }))
+}
+
+impl Loop {
+    fn carried(&self) -> usize {
+        self.body.formal_inputs - 2
+    }
+
+    fn scans(&self) -> usize {
+        self.body.graph.outputs.len() - 1 - self.carried()
+    }
+
+    /// Position of the first capture among the node's inputs.
+    fn first_capture(&self) -> usize {
+        self.body.formal_inputs
+    }
+
+    /// Whether the condition that the body gives is the one it was given, or a true constant.
+    fn condition_never_ends(&self) -> bool {
+        let graph = &self.body.graph;
+        let mut condition = graph.outputs[0];
+        loop {
+            if condition == graph.inputs[1] {
+                return true;
+            }
+            if let Some(t) = graph.constant(condition) {
+                return matches!(truth_of(t.view().into()), Ok(true));
+            }
+            // Exporters hand it through an Identity.
+            let writer = graph.nodes.iter().find(|n| n.outputs.contains(&Some(condition)));
+            match writer {
+                Some(n) if n.def.name == "Identity" => match n.inputs.first() {
+                    Some(Some(from)) => condition = *from,
+                    _ => return false,
+                },
+                _ => return false,
+            }
+        }
+    }
+
+    fn known_trips(&self, inputs: Facts<'_>) -> Result<Option<usize>, OpError> {
+        let count = match inputs.optional(0)? {
+            Some(fact) => fact.as_i64s().and_then(|v| v.first().copied()),
+            None => None,
+        };
+        let started = match inputs.optional(1)? {
+            None => Some(true),
+            Some(fact) => fact.as_constant().map(|t| truth_of(t.view().into())).transpose()?,
+        };
+        Ok(match (count, started) {
+            (_, Some(false)) => Some(0),
+            (Some(n), Some(true)) if self.condition_never_ends() => Some(usize::try_from(n).unwrap_or(0)),
+            (Some(n), _) if n <= 0 => Some(0),
+            _ => None,
+        })
+    }
+}
+
+fn check_control(inputs: Facts<'_>) -> Result<(), OpError> {
+    if inputs.has(0) {
+        let m = inputs.typed(0, &[DType::I64])?;
+        if m.element_count().is_some_and(|n| n != 1) {
+            return Err(OpError::input(0, "is not one number"));
+        }
+    }
+    if inputs.has(1) {
+        let cond = inputs.typed(1, &[DType::Bool])?;
+        if cond.element_count().is_some_and(|n| n != 1) {
+            return Err(OpError::input(1, "is not one truth value"));
+        }
+    }
+    Ok(())
+}
+
+/// The fact of a value that changes from iteration to iteration: its content is not known.
+pub(super) fn without_content(fact: &Fact) -> Fact {
+    match fact {
+        Fact::Tensor(t) => TensorFact { content: Default::default(), ..t.clone() }.into(),
+        other => other.clone(),
+    }
+}
+
+/// Facts of values carried around `step` so that they hold in every iteration: extents that change are given
+/// up one after the other, then ranks. Returns them with what the last step gave.
+pub(super) fn steady_state(
+    initial: Vec<Fact>,
+    mut step: impl FnMut(&[Fact]) -> Result<Vec<Fact>, OpError>,
+) -> Result<(Vec<Fact>, Vec<Fact>), OpError> {
+    let count = initial.len();
+    let mut held = initial;
+    // Each round gives up an extent or a rank of at least one value, or ends.
+    for _ in 0..=64 {
+        let made = step(&held)?;
+        let next: Vec<Fact> = held
+            .iter()
+            .zip(&made)
+            .map(|(h, m)| {
+                merge(h, m)
+                    .ok_or_else(|| OpError::shape("a carried value changes its type between iterations"))
+            })
+            .collect::<Result<_, _>>()?;
+        if next == held {
+            return Ok((held, made[count..].to_vec()));
+        }
+        held = next;
+    }
+    let weakest: Vec<Fact> = held
+        .iter()
+        .map(|f| f.tensor().map_or_else(|| f.clone(), |t| TensorFact::unranked(t.dtype).into()))
+        .collect();
+    let made = step(&weakest)?;
+    Ok((weakest, made[count..].to_vec()))
+}
+
+/// The fact of `count` slices along a new axis at `axis`.
+pub(super) fn stacked_fact(slice: &Fact, count: Dim, axis: usize) -> Result<Fact, OpError> {
+    let t = slice.tensor().ok_or_else(|| OpError::shape("a collected output is no tensor"))?;
+    let shape = match &t.shape {
+        Some(s) if axis <= s.len() => {
+            let mut s = s.clone();
+            s.insert(axis, count);
+            Some(s)
+        }
+        Some(s) => {
+            return Err(OpError::value(format!("axis {axis} is outside an output of rank {}", s.len() + 1)));
+        }
+        None => None,
+    };
+    Ok(TensorFact { shape, ..TensorFact::unranked(t.dtype) }.into())
+}
+
+impl Op for Loop {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        check_control(inputs)?;
+        let carried = self.carried();
+        let initial: Vec<Fact> =
+            (2..2 + carried).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
+        let captures: Vec<Fact> = (self.first_capture()..inputs.len())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
+        let trips = self.known_trips(inputs)?;
+        let (held, slices) = steady_state(initial, |facts| {
+            let mut given: Vec<Fact> =
+                vec![TensorFact::known(DType::I64, &[]).into(), TensorFact::known(DType::Bool, &[]).into()];
+            given.extend_from_slice(facts);
+            given.extend_from_slice(&captures);
+            let mut made = self.body.graph.infer_outputs(&given)?;
+            made.remove(0);
+            Ok(made)
+        })?;
+        let mut out: Vec<Fact> = held.iter().map(without_content).collect();
+        for slice in &slices {
+            out.push(stacked_fact(slice, trips.map_or(Dim::Unknown, Dim::Known), 0)?);
+        }
+        Ok(out)
+    }
+
+    fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        pack_bodies(&self.bodies(), site)
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let programs =
+            site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
+        let (carried, scans, first_capture) = (self.carried(), self.scans(), self.first_capture());
+        // What a scan output is when no iteration runs.
+        let empty: Vec<(DType, Vec<usize>)> = site.outputs[carried..]
+            .iter()
+            .map(|f| {
+                let t = f.tensor();
+                let shape = t.and_then(|t| {
+                    Some(t.shape.as_ref()?.iter().skip(1).map(|d| d.known().unwrap_or(0)).collect())
+                });
+                (t.map_or(DType::F32, |t| t.dtype), shape.unwrap_or_default())
+            })
+            .collect();
+        Ok(Kernel::new(move |io| {
+            let limit = match io.optional(0) {
+                Some(m) => m.to_i64s()?.first().copied().unwrap_or(0),
+                None => i64::MAX,
+            };
+            let mut go =
+                if io.values().get(1).is_some_and(Option::is_some) { truth_of(io.value(1)?)? } else { true };
+            let mut state: Vec<Option<Value>> = vec![None; carried];
+            let mut slices: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
+            let mut trip = 0i64;
+            while go && trip < limit {
+                io.check_interrupt()?;
+                let count = [trip];
+                let cond = [Bool::new(true)];
+                let mut given: SmallVec<[ValueRef<'_>; 8]> = SmallVec::new();
+                given.push(scalar(&count)?);
+                given.push(scalar(&cond)?);
+                for (i, value) in state.iter().enumerate() {
+                    given.push(match value {
+                        Some(v) => v.as_ref(),
+                        None => io.value(2 + i)?,
+                    });
+                }
+                for i in first_capture..io.input_count() {
+                    given.push(io.value(i)?);
+                }
+                let mut made = run_body(&programs.0[0], &given, io.context)?.into_iter();
+                drop(given);
+                go = truth_of(made.next().ok_or_else(|| OpError::internal("no condition"))?.as_ref())?;
+                for (to, value) in state.iter_mut().zip(made.by_ref().take(carried)) {
+                    *to = Some(value);
+                }
+                for (to, value) in slices.iter_mut().zip(made) {
+                    to.push(collected(value)?);
+                }
+                trip += 1;
+            }
+            for (i, value) in state.into_iter().enumerate() {
+                match value {
+                    Some(value) => io.make(i, value)?,
+                    None => io.hand_on(i, 2 + i)?,
+                }
+            }
+            for (i, (parts, (dtype, shape))) in slices.iter().zip(&empty).enumerate() {
+                if io.wants(carried + i) {
+                    stack(io, carried + i, parts, 0, false, (*dtype, shape))?;
+                }
+            }
+            Ok(())
+        }))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let limit = match inputs.optional(0)? {
+            Some(m) => m.as_ints()?.first().copied().unwrap_or(0),
+            None => i128::MAX,
+        };
+        let mut go = match inputs.optional(1)? {
+            Some(c) => c.as_bools()?.first().copied().unwrap_or(false),
+            None => true,
+        };
+        let carried = self.carried();
+        let mut state: Vec<RefValue> =
+            (2..2 + carried).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let captures: Vec<RefValue> = (self.first_capture()..inputs.len())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
+        let mut slices: Vec<Vec<RefTensor>> = vec![Vec::new(); self.scans()];
+        let mut trip = 0i128;
+        while go && trip < limit {
+            let mut given: Vec<RefValue> = vec![
+                RefTensor::ints(DType::I64, &[], vec![trip]).into(),
+                RefTensor::bools(&[], vec![true]).into(),
+            ];
+            given.extend(state);
+            given.extend(captures.iter().cloned());
+            let mut made = run_graph(&self.body.graph, &given).map_err(NodeError::in_body)?;
+            go = made[0].tensor()?.as_bools()?.first().copied().unwrap_or(false);
+            for (list, value) in slices.iter_mut().zip(made.drain(1 + carried..)) {
+                list.push(value.tensor()?.clone());
+            }
+            state = made.split_off(1);
+            trip += 1;
+        }
+        let slice_dtypes = self.body.graph.outputs[1 + carried..].iter();
+        let mut out = state;
+        for (parts, id) in slices.iter().zip(slice_dtypes) {
+            let dtype = self.body.graph.value(*id).declared.as_ref().and_then(|f| Some(f.tensor()?.dtype));
+            out.push(stack_slices(parts, 0, dtype.unwrap_or(DType::F32))?.into());
+        }
+        Ok(out)
+    }
+
+    fn bodies(&self) -> Vec<&Body> {
+        vec![&self.body]
+    }
+
+    fn with_bodies(&self, bodies: Vec<Body>) -> Option<Arc<dyn Op>> {
+        let [body] = bodies.try_into().ok()?;
+        Some(Arc::new(Loop { body }))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn scalar<T: crate::dtype::Element>(value: &[T; 1]) -> Result<ValueRef<'_>, OpError> {
+    crate::tensor::TensorView::new(&[], value)
+        .map(ValueRef::Tensor)
+        .map_err(|_| OpError::internal("a scalar of one element"))
+}
+
+/// A body `cond, h → cond, h + x, relu(h)` or one that stops on its own condition.
+fn case(g: &mut Gen) -> Case {
+    let shape = g.shape(2);
+    let trips = Tensor::scalar(g.int(1, 5));
+    let cond = Tensor::scalar(Bool::new(true));
+    let mut b = BodyBuilder::new();
+    b.input("i");
+    let condition = b.input("condition");
+    let h = b.input("h");
+    let x = b.capture("x");
+    let next = b.node("Add", &[h, x]);
+    let slice = b.node("Relu", &[h]);
+    let stop = g.chance(0.3);
+    let ends = if stop { b.constant(Tensor::scalar(Bool::new(false))) } else { condition };
+    let body = b.finish(&[ends, next, slice]);
+    let case = Case::new([trips, cond, g.tensor(DType::F32, &shape), g.tensor(DType::F32, &shape)])
+        .with("body", body)
+        .outputs(2);
+    if g.chance(0.5) { case.constant(0).constant(1) } else { case }
+}

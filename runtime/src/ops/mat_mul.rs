@@ -1,0 +1,224 @@
+//! # MatMul
+//! `y[…, i, j] = Σ_l a[…, i, l] · b[…, l, j]` as numpy's `matmul`: leading axes broadcast, a 1-D left operand
+//! is a row and a 1-D right operand a column whose axis is dropped from the result. Opsets 1, 9 (integers),
+//! 13 (bfloat16). Integers wrap.
+
+use super::{Accuracy, Cost, Op, OpDef};
+use crate::cpu::contraction::{BatchAxis, Contraction};
+use crate::cpu::number::dispatch;
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::DType;
+use crate::error::OpError;
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
+use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "MatMul",
+    domain: "",
+    since: &[1, 9, 13],
+    until: None,
+    dtypes: DTYPES,
+    accuracy: Accuracy::Reduction,
+    parse: |_| Ok(Arc::new(MatMul)),
+    case,
+};
+
+/// Element types of products.
+pub(super) const DTYPES: &[DType] =
+    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U32, DType::U64];
+
+#[derive(Debug)]
+struct MatMul;
+
+/// The shape of the product of operands of shapes `a` and `b`.
+pub(super) fn product_dims(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OpError> {
+    let (Some(inner_a), Some(first_b)) = (a.last(), b.first()) else {
+        return Err(OpError::shape("a scalar has no matrix product"));
+    };
+    let inner_b = if b.len() > 1 { &b[b.len() - 2] } else { first_b };
+    if let (Some(x), Some(y)) = (inner_a.known(), inner_b.known())
+        && x != y
+    {
+        return Err(OpError::shape(format!("inner extents {x} and {y} differ")));
+    }
+    let batch = |s: &[Dim]| s[..s.len().saturating_sub(2)].to_vec();
+    let mut out = broadcast_dims(&[&batch(a), &batch(b)])?;
+    if a.len() > 1 {
+        out.push(a[a.len() - 2].clone());
+    }
+    if b.len() > 1 {
+        out.push(b[b.len() - 1].clone());
+    }
+    Ok(out)
+}
+
+/// The product of row-major operands of known shapes. Batches that share the right operand become rows.
+pub(super) fn contraction(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
+    let scalar = || OpError::shape("a scalar has no matrix product");
+    let (&k, &last_b) = (a.last().ok_or_else(scalar)?, b.last().ok_or_else(scalar)?);
+    let m = if a.len() > 1 { a[a.len() - 2] } else { 1 };
+    let (n, depth) = if b.len() > 1 { (last_b, b[b.len() - 2]) } else { (1, last_b) };
+    if depth != k {
+        return Err(OpError::shape(format!("inner extents {k} and {depth} differ")));
+    }
+    let (batch_a, batch_b) = (&a[..a.len().saturating_sub(2)], &b[..b.len().saturating_sub(2)]);
+    let rank = batch_a.len().max(batch_b.len());
+    let extent =
+        |batch: &[usize], axis: usize| (axis + batch.len()).checked_sub(rank).map_or(1, |at| batch[at]);
+    let mut axes = Vec::with_capacity(rank);
+    let (mut stride_a, mut stride_b) = (m.saturating_mul(k), k.saturating_mul(n));
+    for axis in (0..rank).rev() {
+        let (x, y) = (extent(batch_a, axis), extent(batch_b, axis));
+        if x != y && x != 1 && y != 1 {
+            return Err(OpError::shape(format!("batch extents {x} and {y} do not broadcast")));
+        }
+        let extent = if x == 1 { y } else { x };
+        axes.push(BatchAxis {
+            extent,
+            a: if x == 1 { 0 } else { stride_a },
+            b: if y == 1 { 0 } else { stride_b },
+        });
+        stride_a = stride_a.saturating_mul(x);
+        stride_b = stride_b.saturating_mul(y);
+    }
+    axes.reverse();
+    axes.retain(|axis| axis.extent != 1);
+    let mut out = Contraction { batch: axes, m, n, k, a: (k, 1), b: (n, 1) };
+    // Trailing batch axes of the left operand lie directly above its rows.
+    while let Some(axis) = out.batch.last().copied().filter(|axis| axis.b == 0 && axis.a == out.m * k) {
+        out.m *= axis.extent;
+        out.batch.pop();
+    }
+    Ok(out)
+}
+
+/// Work of a product whose left operand has shape `a`.
+pub(super) fn product_cost(inputs: Facts<'_>, outputs: &[Fact], depth: Option<usize>) -> Cost {
+    let count = |f: &Fact| f.tensor().and_then(TensorFact::element_count).unwrap_or(0) as f64;
+    let bytes = |f: &Fact| f.tensor().and_then(TensorFact::bytes).unwrap_or(0) as f64;
+    let written = outputs.first().map_or(0.0, bytes);
+    let flops = 2.0 * outputs.first().map_or(0.0, count) * depth.unwrap_or(0) as f64;
+    Cost { flops, bytes: written + inputs.0.iter().flatten().map(|f| bytes(f)).sum::<f64>() }
+}
+
+impl Op for MatMul {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 2)?;
+        let (a, b) = (inputs.typed(0, DTYPES)?, inputs.tensor(1)?);
+        if a.dtype != b.dtype {
+            return Err(OpError::DType { index: 1, got: b.dtype });
+        }
+        let shape = match (&a.shape, &b.shape) {
+            (Some(a), Some(b)) => Some(product_dims(a, b)?),
+            _ => None,
+        };
+        Ok(vec![TensorFact { shape, ..TensorFact::unranked(a.dtype) }.into()])
+    }
+
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.last()?.known());
+        product_cost(inputs, outputs, depth)
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let product = contraction(&site.input_shape(0)?, &site.input_shape(1)?)?;
+        dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
+            let scratch = product.scratch::<T>(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
+                let context = io.context;
+                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|_, _, _| ())
+            });
+            Ok(kernel.with_scratch(scratch))
+        })
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        Ok(vec![reference_product(a, b)?.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn reference_product(a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {
+    let mut a_shape = a.shape.clone();
+    let mut b_shape = b.shape.clone();
+    if a_shape.len() == 1 {
+        a_shape.insert(0, 1);
+    }
+    if b_shape.len() == 1 {
+        b_shape.push(1);
+    }
+    let (a_lead, a_matrix) = a_shape.split_at(a_shape.len() - 2);
+    let (b_lead, b_matrix) = b_shape.split_at(b_shape.len() - 2);
+    let lead = RefTensor::broadcast_shape(&[a_lead, b_lead])?;
+    let (m, k, n) = (a_matrix[0], a_matrix[1], b_matrix[1]);
+    let count: usize = lead.iter().product::<usize>() * m * n;
+    let mut pairs: Vec<Vec<(usize, usize)>> = Vec::with_capacity(count);
+    for at in 0..count {
+        let index = RefTensor::unravel(&lead, at / (m * n));
+        let a_at = RefTensor::broadcast_position(a_lead, &index) * m * k + at % (m * n) / n * k;
+        let b_at = RefTensor::broadcast_position(b_lead, &index) * k * n + at % n;
+        pairs.push((0..k).map(|l| (a_at + l, b_at + l * n)).collect());
+    }
+    let mut shape = lead;
+    if a.shape.len() > 1 {
+        shape.push(m);
+    }
+    if b.shape.len() > 1 {
+        shape.push(n);
+    }
+    match (&a.data, &b.data) {
+        (RefData::Float(x), RefData::Float(y)) => {
+            let sum = |p: Vec<(usize, usize)>| p.into_iter().map(|(i, j)| x[i] * y[j]).sum();
+            Ok(RefTensor::floats(a.dtype, &shape, pairs.into_iter().map(sum).collect()))
+        }
+        (RefData::Int(x), RefData::Int(y)) => {
+            let sum = |p: Vec<(usize, usize)>| {
+                p.into_iter().fold(0i128, |s, (i, j)| s.wrapping_add(x[i].wrapping_mul(y[j])))
+            };
+            Ok(RefTensor::wrapped(a.dtype, &shape, pairs.into_iter().map(sum).collect()))
+        }
+        _ => Err(OpError::internal("a product of operands of different kinds")),
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let dtype = *g.pick(DTYPES);
+    let (m, n) =
+        if g.chance(0.1) { (g.extent(), g.size(0, 300)) } else { (g.positive_extent(), g.positive_extent()) };
+    let k = if g.chance(0.1) { g.size(0, 600) } else { g.extent() };
+    let rank = g.size(0, 2);
+    let lead = g.shape(rank);
+    let (mut a, mut b) = (g.broadcastable(&lead), g.broadcastable(&lead));
+    match g.size(0, 5) {
+        0 => (a, b) = (vec![k], vec![k]),
+        1 => {
+            a = vec![k];
+            b.extend([k, n]);
+        }
+        2 => {
+            a.extend([m, k]);
+            b = vec![k];
+        }
+        _ => {
+            a.extend([m, k]);
+            b.extend([k, n]);
+        }
+    }
+    let case = if dtype.is_int() {
+        Case::new([g.any_tensor(dtype, &a), g.any_tensor(dtype, &b)])
+    } else {
+        // Long sums of smaller terms, so that rounding stays within the class.
+        let bound = if k > 64 { 0.5 } else { 2.0 };
+        Case::new([g.tensor_in(dtype, &a, -bound, bound), g.tensor_in(dtype, &b, -bound, bound)])
+    };
+    if g.chance(0.5) { case.constant(1) } else { case }
+}

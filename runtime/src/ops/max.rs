@@ -1,0 +1,37 @@
+//! # Max
+//! The largest of all inputs at each place, with broadcasting; NaN if one is. Opsets 6, 8, 12, 13.
+
+use super::elementwise::{Entry, Fold, fold};
+use super::{Accuracy, OpDef};
+use crate::cpu::number::Compute;
+use crate::dtype::{DType, NUMBERS};
+pub(super) const DEF: OpDef = fold::<Max>("Max", &[6, 8, 12, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Max;
+
+impl Fold for Max {
+    const DTYPES: &'static [DType] = NUMBERS;
+    const ACCURACY: Accuracy = Accuracy::Exact;
+
+    fn at<T: Compute>(a: T, b: T) -> T {
+        // A NaN replaces every number; once there it stays, since it compares as false.
+        if b > a || b != b { b } else { a }
+    }
+
+    fn float(elements: &[f64]) -> f64 {
+        let nan = elements.iter().any(|v| v.is_nan());
+        if nan { f64::NAN } else { elements.iter().copied().fold(f64::NEG_INFINITY, f64::max) }
+    }
+
+    fn int(elements: &[i128]) -> i128 {
+        elements.iter().copied().max().unwrap_or(0)
+    }
+
+    fn entry(a: &Entry, b: &Entry) -> Entry {
+        match (a, b) {
+            (Entry::Int(a), Entry::Int(b)) => Entry::Int(*a.max(b)),
+            _ => Entry::symmetric("max", a, b),
+        }
+    }
+}

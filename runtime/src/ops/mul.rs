@@ -1,0 +1,33 @@
+//! # Mul
+//! `y = a · b` with broadcasting; integers wrap. Opsets 7, 13, 14.
+
+use super::OpDef;
+use super::elementwise::{Arithmetic, Entry, arithmetic};
+use crate::cpu::number::Compute;
+
+pub(super) const DEF: OpDef = arithmetic::<Mul>("Mul", &[7, 13, 14]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mul;
+
+impl Arithmetic for Mul {
+    fn at<T: Compute>(self, a: T, b: T) -> T {
+        a.mul(b)
+    }
+
+    fn float(self, a: f64, b: f64) -> f64 {
+        a * b
+    }
+
+    fn int(self, a: i128, b: i128) -> i128 {
+        a * b
+    }
+
+    fn entry(self, a: &Entry, b: &Entry) -> Entry {
+        match (a, b) {
+            (Entry::Int(a), Entry::Int(b)) => Entry::number(a.checked_mul(*b)),
+            (Entry::Dim(d), Entry::Int(k)) | (Entry::Int(k), Entry::Dim(d)) => Entry::Dim(d.affine(*k, 0)),
+            (Entry::Dim(a), Entry::Dim(b)) => Entry::Dim(a * b),
+        }
+    }
+}

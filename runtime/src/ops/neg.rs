@@ -1,0 +1,28 @@
+//! # Neg
+//! `y = −x`, elementwise; the smallest signed integer stays as it is. Opsets 6, 13.
+
+use super::OpDef;
+use super::elementwise::{NumberMap, number_map};
+use crate::cpu::number::Compute;
+use crate::dtype::{DType, SIGNED};
+
+pub(super) const DEF: OpDef = number_map::<Neg>("Neg", &[6, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Neg;
+
+impl NumberMap for Neg {
+    const DTYPES: &'static [DType] = SIGNED;
+
+    fn at<T: Compute>(self, x: T) -> T {
+        x.neg()
+    }
+
+    fn float(self, x: f64) -> f64 {
+        -x
+    }
+
+    fn int(self, x: i128) -> i128 {
+        -x
+    }
+}

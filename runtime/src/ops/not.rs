@@ -1,0 +1,39 @@
+//! # Not
+//! `y = ¬x` on truth values. Opset 1.
+
+use super::attributes::NodeSpec;
+use super::elementwise::{Map, draw_shape, map};
+use super::{Accuracy, OpDef};
+use crate::cpu::Kernel;
+use crate::cpu::map::map as map_kernel;
+use crate::dtype::{Bool, DType};
+use crate::error::OpError;
+use crate::reference::RefTensor;
+use crate::testing::{Case, Gen};
+
+pub(super) const DEF: OpDef = map::<Not>("Not", &[1]);
+
+#[derive(Debug)]
+struct Not;
+
+impl Map for Not {
+    const DTYPES: &'static [DType] = &[DType::Bool];
+    const ACCURACY: Accuracy = Accuracy::Exact;
+
+    fn parse(_: &NodeSpec) -> Result<Self, OpError> {
+        Ok(Self)
+    }
+
+    fn kernel(&self, _: DType) -> Result<Kernel, OpError> {
+        Ok(map_kernel(|x: Bool| Bool::new(!x.get())))
+    }
+
+    fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {
+        Ok(RefTensor::bools(&x.shape, x.as_bools()?.iter().map(|x| !x).collect()))
+    }
+
+    fn case(g: &mut Gen) -> Case {
+        let shape = draw_shape(g);
+        Case::new([g.tensor(DType::Bool, &shape)])
+    }
+}

@@ -1,0 +1,161 @@
+//! The operator: one parsed node type with typed attributes, and everything the engine asks of it.
+
+use super::attributes::{Body, NodeSpec};
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::DType;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts};
+use crate::reference::{RefInputs, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// One row of the operator table.
+pub(crate) struct OpDef {
+    /// Name in the specification.
+    pub(crate) name: &'static str,
+    /// Operator-set domain; empty for the standard one.
+    pub(crate) domain: &'static str,
+    /// Versions in which the operator changed, oldest supported first.
+    pub(crate) since: &'static [i64],
+    /// Last version that still has the operator, where it was removed or replaced.
+    pub(crate) until: Option<i64>,
+    /// Element types of its main input that it runs on.
+    pub(crate) dtypes: &'static [DType],
+    /// How close its kernels are held to the reference.
+    pub(crate) accuracy: Accuracy,
+    /// Reads a node's attributes.
+    pub(crate) parse: fn(&NodeSpec) -> Result<Arc<dyn Op>, OpError>,
+    /// Draws a random valid use of the operator: tests and benches take their shapes from here.
+    pub(crate) case: fn(&mut Gen) -> Case,
+}
+
+/// How close two implementations of an operator must be.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Accuracy {
+    /// Equal bits: data movement, integer arithmetic, comparisons.
+    Exact,
+    /// Each element is a function of one element of each input: a few ULPs of the output's type, with its
+    /// absolute tolerance near zero.
+    Elementwise,
+    /// Sums of many terms: relative to the size of the summed terms.
+    Reduction,
+    /// Only dtype and shape: the outputs are random.
+    Random,
+}
+
+/// Work of one execution.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Cost {
+    /// Floating-point or integer operations; a multiply–add is two.
+    pub flops: f64,
+    /// Bytes read and written at least once.
+    pub bytes: f64,
+}
+
+/// What an operator prepared once from its constant inputs (packed weights, compiled bodies), shared by all
+/// bindings of a model.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    /// The prepared data, in a type that only the operator knows.
+    pub(crate) data: Arc<dyn Any + Send + Sync>,
+    /// Constant inputs whose original data is no longer read.
+    pub(crate) consumed: Vec<usize>,
+}
+
+/// Where [`Op::pack`] gets its inputs from and charges its memory to.
+pub(crate) struct PackSite<'a> {
+    /// Facts of the inputs; those with constant content can be packed.
+    pub(crate) inputs: Facts<'a>,
+    /// Budget for what is kept.
+    pub(crate) budget: &'a crate::memory::Budget,
+    /// Tells that part of a constant's bytes has been read for the last time, so that the pages of a mapped
+    /// file can go.
+    pub(crate) release: &'a dyn Fn(&[u8]),
+    /// Threads that kernels may use.
+    pub(crate) threads: usize,
+}
+
+/// One parsed operator: its attributes are typed fields of the implementor.
+pub(crate) trait Op: Debug + Send + Sync {
+    /// Facts of all outputs from facts of the inputs. Refuses dtypes, ranks and shapes that do not fit. With
+    /// inputs whose shapes (and, where it matters, contents) are known, the outputs' shapes are known unless
+    /// they depend on data.
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError>;
+
+    /// Work of one execution; by default one operation per output element and each byte once.
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        let bytes = |f: &Fact| f.tensor().and_then(|t| t.bytes()).unwrap_or(0) as f64;
+        let read: f64 = inputs.0.iter().flatten().map(|f| bytes(f)).sum();
+        let written: f64 = outputs.iter().map(bytes).sum();
+        let flops = outputs.iter().filter_map(|f| f.tensor()?.element_count()).sum::<usize>() as f64;
+        Cost { flops, bytes: read + written }
+    }
+
+    /// Input whose bytes, unchanged and in the same order, are output 0 under another shape. The executor
+    /// then gives both one place in memory and never runs a kernel.
+    fn alias_of(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether output 0 is input 0, bit for bit and in the same shape, and no other output is wanted; such a node
+    /// is taken out.
+    fn is_identity(&self, _inputs: Facts<'_>, _outputs: &[Fact]) -> bool {
+        false
+    }
+
+    /// Factor and term of each channel (axis 1), when constants make output 0 `factor[c] · x + term[c]`.
+    fn channel_affine(&self, _inputs: Facts<'_>) -> Option<Vec<(f64, f64)>> {
+        None
+    }
+
+    /// Axis of the weights, input 1, along which the output's channels (its axis 1) lie, when output 0 is linear
+    /// in the weights plus the bias of input 2, one element per channel.
+    fn weight_channel_axis(&self) -> Option<usize> {
+        None
+    }
+
+    /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
+    /// transposes are one.
+    fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Inputs whose content must be known when the kernel is prepared (the target of a Reshape, the bounds of
+    /// a Slice). Where it becomes known only during a run, the node is prepared then.
+    fn prepared_from(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Whether equal inputs give equal outputs; what does not is never folded.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    /// Prepares constant inputs once at load; see [`Packed`].
+    fn pack(&self, _site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        Ok(None)
+    }
+
+    /// The CPU kernel for inputs and outputs of known shapes (outputs whose shape depends on data excepted).
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError>;
+
+    /// The specification, executed literally: floats in f64, integers exactly, serially, sharing nothing
+    /// with the kernels.
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError>;
+
+    /// Graphs that the operator executes: the bodies of control flow.
+    fn bodies(&self) -> Vec<&Body> {
+        Vec::new()
+    }
+
+    /// The same operator with other bodies, as many as [`Op::bodies`] gives.
+    fn with_bodies(&self, _bodies: Vec<Body>) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// The operator as its concrete type, for rewrites that look for it.
+    fn as_any(&self) -> &dyn Any;
+}

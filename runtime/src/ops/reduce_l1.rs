@@ -1,0 +1,69 @@
+//! # ReduceL1
+//! Sum of absolute values over the axes; 0 over nothing. Integers wrap.
+//! Opsets 1, 11, 13, 18.
+
+use super::OpDef;
+use super::reduction::{self, Kind, fold};
+use crate::cpu::number::{Compute, Real, dispatch};
+use crate::cpu::reduce::Fold;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "ReduceL1",
+    domain: "",
+    since: &[1, 11, 13, 18],
+    until: None,
+    dtypes: reduction::DTYPES,
+    accuracy: reduction::ACCURACY,
+    parse: |node| reduction::parse(node, &KIND),
+    case: |g| reduction::case(g, &KIND, DEF.since, (-2.0, 2.0)),
+};
+
+static KIND: Kind = Kind {
+    axes_input_from: 18,
+    dtypes: reduction::DTYPES,
+    folder: |dtype| {
+        if dtype.is_float() {
+            return dispatch!(dtype, floats, T => Ok(fold::<T, Floats>));
+        }
+        dispatch!(dtype, ints, T => Ok(fold::<T, Ints>))
+    },
+    floats: |v| v.iter().map(|x| x.abs()).sum(),
+    ints: |_, v| v.iter().map(|x| x.abs()).sum(),
+    bools: reduction::no_bools,
+};
+
+struct Floats;
+
+impl<T: Real> Fold<T> for Floats {
+    type State = f64;
+    fn empty() -> f64 {
+        0.0
+    }
+    fn add(state: f64, x: T) -> f64 {
+        state + x.to_f64().abs()
+    }
+    fn join(a: f64, b: f64) -> f64 {
+        a + b
+    }
+    fn finish(state: f64, _count: usize) -> T {
+        T::from_f64(state)
+    }
+}
+
+struct Ints;
+
+impl<T: Compute> Fold<T> for Ints {
+    type State = T;
+    fn empty() -> T {
+        T::zero()
+    }
+    fn add(state: T, x: T) -> T {
+        state.add(x.abs())
+    }
+    fn join(a: T, b: T) -> T {
+        a.add(b)
+    }
+    fn finish(state: T, _count: usize) -> T {
+        state
+    }
+}

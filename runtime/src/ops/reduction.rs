@@ -1,0 +1,232 @@
+//! The form that all `Reduce*` operators share: axes as an attribute or (from a version of its own) an input,
+//! `keepdims`, `noop_with_empty_axes`. An operator adds its fold and its reference.
+//!
+//! No axes at all means every axis, or none when `noop_with_empty_axes` is set; what the operator does beside
+//! summing (squares, logarithms) is done in either case.
+
+use super::attributes::NodeSpec;
+use super::{Accuracy, Op};
+use crate::cpu::number::Number;
+use crate::cpu::reduce::{Fold, ReducePlan};
+use crate::cpu::{CpuSite, Io, Kernel};
+use crate::dtype::DType;
+use crate::error::OpError;
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
+use crate::tensor::Tensor;
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+/// What tells one reduction from another.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// First version that takes the axes as an input.
+    pub(super) axes_input_from: i64,
+    /// Element types.
+    pub(super) dtypes: &'static [DType],
+    /// The kernel for an element type.
+    pub(super) folder: fn(DType) -> Result<Folder, OpError>,
+    /// The reference of one output, for each kind of element.
+    pub(super) floats: fn(&[f64]) -> f64,
+    pub(super) ints: fn(DType, &[i128]) -> i128,
+    pub(super) bools: fn(&[bool]) -> bool,
+}
+
+/// Reduces input 0 to output 0.
+pub(super) type Folder = fn(&ReducePlan, &mut Io<'_, '_>) -> Result<(), OpError>;
+
+/// How close every reduction is held.
+pub(super) const ACCURACY: Accuracy = Accuracy::Reduction;
+
+/// Element types of sums and products.
+pub(super) const DTYPES: &[DType] =
+    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U32, DType::U64];
+
+/// The [`Folder`] of a fold.
+pub(super) fn fold<T: Number, F: Fold<T>>(plan: &ReducePlan, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+    let x = io.input::<T>(0)?;
+    let context = io.context;
+    plan.run::<T, F>(context, x, io.shaped(0, &plan.out)?)
+}
+
+/// For operators that take no truth values.
+pub(super) fn no_bools(_: &[bool]) -> bool {
+    false
+}
+
+/// The integer that an f64 becomes: truncated toward zero, at the type's limit when beyond it, 0 for NaN.
+pub(super) fn truncated(dtype: DType, value: f64) -> i128 {
+    let bits = dtype.bits() as u32;
+    let (least, most) = if dtype.is_signed_int() {
+        (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+    } else {
+        (0, (1i128 << bits) - 1)
+    };
+    (value as i128).clamp(least, most)
+}
+
+#[derive(Debug)]
+struct Reduction {
+    kind: &'static Kind,
+    axes: Vec<i64>,
+    keep: bool,
+    noop: bool,
+}
+
+/// Parses a reduction of `kind`.
+pub(super) fn parse(node: &NodeSpec, kind: &'static Kind) -> Result<Arc<dyn Op>, OpError> {
+    let late = node.opset >= kind.axes_input_from;
+    Ok(Arc::new(Reduction {
+        kind,
+        axes: if late { Vec::new() } else { node.ints("axes")?.unwrap_or_default() },
+        keep: node.flag_or("keepdims", true)?,
+        noop: late && node.flag_or("noop_with_empty_axes", false)?,
+    }))
+}
+
+impl Reduction {
+    /// Which axes of a tensor of `rank` are reduced when `axes` are given.
+    fn reduced(&self, axes: &[i64], rank: usize) -> Result<Vec<bool>, OpError> {
+        if axes.is_empty() {
+            return Ok(vec![!self.noop; rank]);
+        }
+        let mut reduced = vec![false; rank];
+        normal_axes(axes, rank)?.into_iter().for_each(|axis| reduced[axis] = true);
+        Ok(reduced)
+    }
+}
+
+impl Op for Reduction {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(1, 2)?;
+        let x = inputs.typed(0, self.kind.dtypes)?;
+        let axes = match inputs.optional(1)? {
+            None => Some(self.axes.clone()),
+            Some(axes) if axes.dtype != DType::I64 => {
+                return Err(OpError::DType { index: 1, got: axes.dtype });
+            }
+            Some(axes) => axes.as_i64s(),
+        };
+        let Some(shape) = &x.shape else {
+            let scalar = axes.is_some_and(|a| a.is_empty()) && !self.keep && !self.noop;
+            let fact = if scalar { TensorFact::ranked(x.dtype, 0) } else { TensorFact::unranked(x.dtype) };
+            return Ok(vec![fact.into()]);
+        };
+        let Some(axes) = axes else {
+            let fact = if self.keep {
+                TensorFact::ranked(x.dtype, shape.len())
+            } else {
+                TensorFact::unranked(x.dtype)
+            };
+            return Ok(vec![fact.into()]);
+        };
+        let mut out = Vec::with_capacity(shape.len());
+        for (extent, reduced) in shape.iter().zip(self.reduced(&axes, shape.len())?) {
+            match (reduced, self.keep) {
+                (false, _) => out.push(extent.clone()),
+                (true, true) => out.push(Dim::Known(1)),
+                (true, false) => {}
+            }
+        }
+        Ok(vec![TensorFact::new(x.dtype, out).into()])
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let folder = (self.kind.folder)(site.inputs.tensor(0)?.dtype)?;
+        let shape = site.input_shape(0)?;
+        let axes = match site.inputs.optional(1)? {
+            None => Some(self.axes.clone()),
+            Some(axes) => axes.as_i64s(),
+        };
+        if let Some(axes) = axes {
+            let plan = ReducePlan::new(&shape, &self.reduced(&axes, shape.len())?, self.keep);
+            return Ok(Kernel::new(move |io| folder(&plan, io)));
+        }
+        let op = Self { axes: Vec::new(), ..*self };
+        Ok(Kernel::new(move |io| {
+            let axes = io.tensor(1)?.to_i64s()?;
+            let plan = ReducePlan::new(&shape, &op.reduced(&axes, shape.len())?, op.keep);
+            folder(&plan, io)
+        }))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let x = inputs.tensor(0)?;
+        let rank = x.shape.len();
+        let axes = match inputs.optional(1)? {
+            Some(axes) => axes.to_i64s()?,
+            None => self.axes.clone(),
+        };
+        let all = axes.is_empty() && !self.noop;
+        let is_reduced = |i: usize| all || axes.iter().any(|&a| a == i as i64 || a + rank as i64 == i as i64);
+        let kept: Vec<usize> =
+            x.shape.iter().enumerate().map(|(i, &d)| if is_reduced(i) { 1 } else { d }).collect();
+        let mut groups: Vec<Vec<usize>> = vec![Vec::new(); kept.iter().product()];
+        for flat in 0..x.len() {
+            let mut index = RefTensor::unravel(&x.shape, flat);
+            (0..rank).filter(|&i| is_reduced(i)).for_each(|i| index[i] = 0);
+            groups[RefTensor::ravel(&kept, &index)].push(flat);
+        }
+        let shape: Vec<usize> = if self.keep {
+            kept
+        } else {
+            kept.into_iter().enumerate().filter(|(i, _)| !is_reduced(*i)).map(|(_, d)| d).collect()
+        };
+        fn each<T: Copy, R>(data: &[T], groups: &[Vec<usize>], f: impl Fn(&[T]) -> R) -> Vec<R> {
+            groups.iter().map(|g| f(&g.iter().map(|&i| data[i]).collect::<Vec<T>>())).collect()
+        }
+        let kind = self.kind;
+        let out = match &x.data {
+            RefData::Float(v) => RefTensor::floats(x.dtype, &shape, each(v, &groups, kind.floats)),
+            RefData::Int(v) => {
+                RefTensor::wrapped(x.dtype, &shape, each(v, &groups, |v| (kind.ints)(x.dtype, v)))
+            }
+            RefData::Bool(v) => RefTensor::bools(&shape, each(v, &groups, kind.bools)),
+            RefData::Text(_) => return Err(OpError::internal("a reduction of text")),
+        };
+        Ok(vec![out.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Draws a use of the reduction `kind` that changed in the versions `since`, its floats in [low, high).
+pub(super) fn case(g: &mut Gen, kind: &Kind, since: &[i64], (low, high): (f64, f64)) -> Case {
+    let mut dtype = *g.pick(kind.dtypes);
+    let opset = (*g.pick(since)).max(7);
+    if opset < 13 && dtype == DType::BF16 {
+        dtype = DType::F32;
+    }
+    let rank = g.size(0, 4);
+    let mut shape = g.shape(rank);
+    if rank > 0 && g.chance(0.1) {
+        shape[g.size(0, rank - 1)] = g.size(60, 200);
+    }
+    let mut case = Case::new([g.tensor_in(dtype, &shape, low, high)]).opset(opset);
+    let many = g.size(0, rank);
+    let axes: Vec<i64> = g
+        .permutation(rank)
+        .into_iter()
+        .take(many)
+        .map(|axis| if g.chance(0.5) { axis as i64 } else { axis as i64 - rank as i64 })
+        .collect();
+    if g.chance(0.7) {
+        case = case.int("keepdims", g.int(0, 1));
+    }
+    if opset < kind.axes_input_from {
+        return if g.chance(0.8) { case.ints("axes", &axes) } else { case };
+    }
+    if g.chance(0.5) {
+        case = case.int("noop_with_empty_axes", g.int(0, 1));
+    }
+    if g.chance(0.2) {
+        return case;
+    }
+    let axes = Tensor::new(&[axes.len()], axes).unwrap_or_else(|_| Tensor::scalar(0i64));
+    let case = case.input(axes);
+    if g.chance(0.7) { case.constant(1) } else { case }
+}

@@ -1,0 +1,28 @@
+//! # Relu
+//! `y = max(x, 0)`, elementwise; NaN stays NaN. Opsets 6, 13, 14.
+
+use super::OpDef;
+use super::elementwise::{NumberMap, number_map};
+use crate::cpu::number::Compute;
+use crate::dtype::{DType, SIGNED};
+
+pub(super) const DEF: OpDef = number_map::<Relu>("Relu", &[6, 13, 14]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Relu;
+
+impl NumberMap for Relu {
+    const DTYPES: &'static [DType] = SIGNED;
+
+    fn at<T: Compute>(self, x: T) -> T {
+        if x < T::zero() { T::zero() } else { x }
+    }
+
+    fn float(self, x: f64) -> f64 {
+        if x < 0.0 { 0.0 } else { x }
+    }
+
+    fn int(self, x: i128) -> i128 {
+        x.max(0)
+    }
+}

@@ -1,0 +1,458 @@
+//! # Scan
+//! Runs a body once per slice of its scan inputs, carrying state and collecting outputs along an axis.
+//! Opsets 8, 9, 11, 16, 19, 21, 23, 24, 25. In opset 8 every value has a batch axis in front, sequences lie
+//! along axis 1, and rows may have lengths of their own.
+
+use super::attributes::{Body, NodeSpec};
+use super::r#loop::{stacked_fact, steady_state, without_content};
+use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body};
+use crate::cpu::stack::stack;
+use crate::cpu::{CpuSite, Io, Kernel};
+use crate::dtype::{DType, NUMBERS_AND_BOOL};
+use crate::error::OpError;
+use crate::exec::Program;
+use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::graph::{Dim, NodeError};
+use crate::reference::{RefInputs, RefTensor, RefValue, run_graph, stack_slices};
+use crate::tensor::{Tensor, TensorView, Value, ValueRef};
+use crate::testing::bodies::BodyBuilder;
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "Scan",
+    domain: "",
+    since: &[8, 9, 11, 16, 19, 21, 23, 24, 25],
+    until: None,
+    dtypes: NUMBERS_AND_BOOL,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Clone, Debug)]
+struct Scan {
+    body: Body,
+    scan_inputs: usize,
+    input_axes: Vec<i64>,
+    input_reversed: Vec<bool>,
+    output_axes: Vec<i64>,
+    output_reversed: Vec<bool>,
+    /// The form of opset 8.
+    batched: bool,
+}
+
+fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    let body = spec.body("body")?.ok_or_else(|| OpError::attribute("body", "is missing"))?;
+    let scan_inputs =
+        spec.int("num_scan_inputs")?.ok_or_else(|| OpError::attribute("num_scan_inputs", "is missing"))?;
+    let scan_inputs = usize::try_from(scan_inputs).ok().filter(|&n| n >= 1 && n <= body.formal_inputs);
+    let scan_inputs =
+        scan_inputs.ok_or_else(|| OpError::attribute("num_scan_inputs", "does not fit the body"))?;
+    let batched = spec.opset < 9;
+    let states = body.formal_inputs - scan_inputs;
+    let outputs = body.graph.outputs.len();
+    let inputs = spec.inputs.len().checked_sub(usize::from(batched));
+    if inputs != Some(body.formal_inputs) || outputs < states || spec.outputs.len() > outputs {
+        return Err(OpError::attribute("body", "has inputs or outputs that do not fit the node's"));
+    }
+    let list = |name: &str, count: usize| -> Result<Vec<i64>, OpError> {
+        let values = spec.ints(name)?.unwrap_or_else(|| vec![0; count]);
+        if values.len() == count {
+            Ok(values)
+        } else {
+            Err(OpError::attribute(name, format!("has {} entries; {count} are needed", values.len())))
+        }
+    };
+    let flags = |name: &str, count: usize| -> Result<Vec<bool>, OpError> {
+        list(name, count)?
+            .into_iter()
+            .map(|v| match v {
+                0 => Ok(false),
+                1 => Ok(true),
+                _ => Err(OpError::attribute(name, format!("holds {v}; 0 or 1 is meant"))),
+            })
+            .collect()
+    };
+    let scan_outputs = outputs - states;
+    Ok(Arc::new(if batched {
+        Scan {
+            input_axes: vec![0; scan_inputs],
+            input_reversed: flags("directions", scan_inputs)?,
+            output_axes: vec![0; scan_outputs],
+            output_reversed: vec![false; scan_outputs],
+            body,
+            scan_inputs,
+            batched,
+        }
+    } else {
+        Scan {
+            input_axes: list("scan_input_axes", scan_inputs)?,
+            input_reversed: flags("scan_input_directions", scan_inputs)?,
+            output_axes: list("scan_output_axes", scan_outputs)?,
+            output_reversed: flags("scan_output_directions", scan_outputs)?,
+            body,
+            scan_inputs,
+            batched,
+        }
+    }))
+}
+
+impl Scan {
+    fn states(&self) -> usize {
+        self.body.formal_inputs - self.scan_inputs
+    }
+
+    /// Position of the first state among the node's inputs.
+    fn first_state(&self) -> usize {
+        usize::from(self.batched)
+    }
+
+    fn first_capture(&self) -> usize {
+        self.first_state() + self.body.formal_inputs
+    }
+
+    /// The form without batch, and the facts of its inputs with the batch axis taken off.
+    fn infer_row(
+        &self,
+        states: Vec<Fact>,
+        scanned: &[Fact],
+        captures: &[Fact],
+    ) -> Result<Vec<Fact>, OpError> {
+        let mut length = Dim::Unknown;
+        let mut slices = Vec::with_capacity(scanned.len());
+        for (fact, &axis) in scanned.iter().zip(&self.input_axes) {
+            let t = fact.tensor().ok_or_else(|| OpError::shape("a scan input is no tensor"))?;
+            let slice = match &t.shape {
+                Some(s) => {
+                    let mut s = s.clone();
+                    let extent = s.remove(normal_axis(axis, s.len())?);
+                    match (&length, &extent) {
+                        (Dim::Known(a), Dim::Known(b)) if a != b => {
+                            return Err(OpError::shape(format!("scan inputs have {a} and {b} slices")));
+                        }
+                        (Dim::Unknown, _) | (Dim::Expr(_), Dim::Known(_)) => length = extent,
+                        _ => {}
+                    }
+                    Some(s)
+                }
+                None => None,
+            };
+            slices.push(TensorFact { shape: slice, ..TensorFact::unranked(t.dtype) }.into());
+        }
+        let (held, made) = steady_state(states, |facts| {
+            let mut given = facts.to_vec();
+            given.extend_from_slice(&slices);
+            given.extend_from_slice(captures);
+            self.body.graph.infer_outputs(&given)
+        })?;
+        let mut out: Vec<Fact> = held.iter().map(without_content).collect();
+        for (slice, &axis) in made.iter().zip(&self.output_axes) {
+            let rank = slice.tensor().and_then(TensorFact::rank);
+            out.push(match rank {
+                Some(rank) => stacked_fact(slice, length.clone(), normal_axis(axis, rank + 1)?)?,
+                None => without_content(slice),
+            });
+        }
+        Ok(out)
+    }
+
+    /// Runs one sequence: final states, then the slices of each scan output in order of time.
+    fn run_row(
+        &self,
+        program: &Program,
+        io: &Io<'_, '_>,
+        states: Vec<Value>,
+        scanned: &[TensorView<'_>],
+        length: usize,
+    ) -> Result<(Vec<Value>, Vec<Vec<Tensor>>), OpError> {
+        let count = states.len();
+        let mut states = states;
+        let mut slices = vec![Vec::with_capacity(length.min(1024)); self.output_axes.len()];
+        for step in 0..length {
+            io.check_interrupt()?;
+            let mut taken = Vec::with_capacity(scanned.len());
+            for ((view, &axis), &reversed) in scanned.iter().zip(&self.input_axes).zip(&self.input_reversed) {
+                let at = if reversed { length - 1 - step } else { step };
+                taken.push(slice_of(*view, normal_axis(axis, view.shape().len())?, at, io)?);
+            }
+            let mut given: Vec<ValueRef<'_>> = states.iter().map(Value::as_ref).collect();
+            given.extend(taken.iter().map(|t| ValueRef::Tensor(t.view())));
+            for i in self.first_capture()..io.input_count() {
+                given.push(io.value(i)?);
+            }
+            let mut made = run_body(program, &given, io.context)?;
+            for (list, value) in slices.iter_mut().zip(made.drain(count..)) {
+                list.push(collected(value)?);
+            }
+            states = made;
+        }
+        Ok((states, slices))
+    }
+
+    fn run(&self, program: &Program, io: &mut Io<'_, '_>, outputs: &[Fact]) -> Result<(), OpError> {
+        let count = self.states();
+        let mut states = Vec::with_capacity(count);
+        for i in 0..count {
+            states.push(Value::copy_of(io.value(i)?, io.context.budget)?);
+        }
+        let scanned: Vec<TensorView<'_>> =
+            (count..self.body.formal_inputs).map(|i| io.tensor(i)).collect::<Result<_, _>>()?;
+        let length = common_length(&scanned, &self.input_axes)?;
+        let (states, slices) = self.run_row(program, io, states, &scanned, length)?;
+        for (i, value) in states.into_iter().enumerate() {
+            io.make(i, value)?;
+        }
+        for (i, parts) in slices.iter().enumerate() {
+            if !io.wants(count + i) {
+                continue;
+            }
+            let fact = outputs.get(count + i).and_then(Fact::tensor);
+            let rank = parts
+                .first()
+                .map_or_else(|| fact.and_then(TensorFact::rank).unwrap_or(1), |t| t.shape().len() + 1);
+            let axis = normal_axis(self.output_axes[i], rank)?;
+            let mut empty: Vec<usize> = fact
+                .and_then(|f| Some(f.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(0)).collect()))
+                .unwrap_or_else(|| vec![0]);
+            if axis < empty.len() {
+                empty.remove(axis);
+            }
+            let dtype = fact.map_or(DType::F32, |f| f.dtype);
+            stack(io, count + i, parts, axis, self.output_reversed[i], (dtype, &empty))?;
+        }
+        Ok(())
+    }
+
+    /// The form of opset 8: every row on its own, outputs padded with zeros to the longest.
+    fn run_batched(&self, program: &Program, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+        let (first, count) = (self.first_state(), self.states());
+        let scanned: Vec<TensorView<'_>> =
+            (first + count..self.first_capture()).map(|i| io.tensor(i)).collect::<Result<_, _>>()?;
+        let batch = scanned.first().and_then(|v| v.shape().first().copied()).unwrap_or(0);
+        let longest = common_length(&scanned, &vec![1; scanned.len()])?;
+        let lengths = match io.optional(0) {
+            Some(t) => t.to_i64s()?,
+            None => vec![longest as i64; batch],
+        };
+        let mut final_states: Vec<Vec<Tensor>> = vec![Vec::new(); count];
+        let mut outputs: Vec<Vec<Tensor>> = vec![Vec::new(); self.output_axes.len()];
+        for row in 0..batch {
+            let length = lengths.get(row).and_then(|&l| usize::try_from(l).ok()).filter(|&l| l <= longest);
+            let length =
+                length.ok_or_else(|| OpError::value("a sequence length is outside the sequences"))?;
+            let row_of = |view: TensorView<'_>| slice_of(view, 0, row, io);
+            let states = (0..count)
+                .map(|i| row_of(io.tensor(first + i)?).map(Value::from))
+                .collect::<Result<Vec<_>, _>>()?;
+            let rows = scanned.iter().map(|v| row_of(*v)).collect::<Result<Vec<_>, _>>()?;
+            let views: Vec<TensorView<'_>> = rows.iter().map(Tensor::view).collect();
+            let (states, slices) = self.run_row(program, io, states, &views, length)?;
+            for (list, value) in final_states.iter_mut().zip(states) {
+                list.push(collected(value)?);
+            }
+            for (list, mut parts) in outputs.iter_mut().zip(slices) {
+                let last = parts.last().cloned().ok_or_else(|| OpError::unsupported("an empty sequence"))?;
+                let zero = crate::memory::Buffer::zeroed(last.bytes().len(), io.context.budget)?;
+                let zero = Tensor::from_buffer(last.dtype(), last.shape(), zero)?;
+                parts.resize(longest, zero);
+                list.extend(parts);
+            }
+        }
+        for (i, parts) in final_states.iter().enumerate() {
+            if io.wants(i) {
+                stack(io, i, parts, 0, false, (DType::F32, &[]))?;
+            }
+        }
+        for (i, parts) in outputs.iter().enumerate() {
+            let Some(one) = parts.first() else { continue };
+            let mut shape = vec![batch, longest];
+            shape.extend_from_slice(one.shape());
+            if one.dtype() == DType::String || one.dtype().bits() % 8 != 0 {
+                return Err(OpError::unsupported(format!("collecting {} over iterations", one.dtype())));
+            }
+            if io.wants(count + i) {
+                let size = one.bytes().len();
+                let out = io.shaped_bytes(count + i, one.dtype(), &shape)?;
+                for (to, part) in out.chunks_exact_mut(size.max(1)).zip(parts) {
+                    if part.bytes().len() != size {
+                        return Err(OpError::shape("the slices of an output differ in shape between rows"));
+                    }
+                    to.copy_from_slice(part.bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn common_length(scanned: &[TensorView<'_>], axes: &[i64]) -> Result<usize, OpError> {
+    let mut length = None;
+    for (view, &axis) in scanned.iter().zip(axes) {
+        let extent = view.shape()[normal_axis(axis, view.shape().len())?];
+        if length.is_some_and(|l| l != extent) {
+            return Err(OpError::shape("scan inputs have different numbers of slices"));
+        }
+        length = Some(extent);
+    }
+    Ok(length.unwrap_or(0))
+}
+
+/// Slice `at` of `view` along `axis`.
+fn slice_of(view: TensorView<'_>, axis: usize, at: usize, io: &Io<'_, '_>) -> Result<Tensor, OpError> {
+    let dtype = view.dtype();
+    if dtype.bits() % 8 != 0 || dtype == DType::String {
+        return Err(OpError::unsupported(format!("scanning {dtype}")));
+    }
+    let mut shape = view.shape().to_vec();
+    let extent = shape.remove(axis);
+    let outer: usize = shape[..axis].iter().product();
+    let run = shape[axis..].iter().product::<usize>() * dtype.bits() / 8;
+    let mut buffer = crate::memory::Buffer::zeroed(outer * run, io.context.budget)?;
+    if run > 0 {
+        for (to, o) in buffer.bytes_mut().chunks_exact_mut(run).zip(0..outer) {
+            let start = (o * extent + at) * run;
+            to.copy_from_slice(&view.bytes()[start..start + run]);
+        }
+    }
+    Tensor::from_buffer(dtype, &shape, buffer)
+}
+
+/// A fact without its first axis.
+fn row_fact(fact: &Fact) -> Result<Fact, OpError> {
+    let t = fact.tensor().ok_or_else(|| OpError::shape("a scan value is no tensor"))?;
+    let shape = match &t.shape {
+        Some(s) if s.is_empty() => return Err(OpError::shape("a batched value has no batch axis")),
+        Some(s) => Some(s[1..].to_vec()),
+        None => None,
+    };
+    Ok(TensorFact { shape, ..TensorFact::unranked(t.dtype) }.into())
+}
+
+impl Op for Scan {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        let (first, count) = (self.first_state(), self.states());
+        let states: Vec<Fact> =
+            (first..first + count).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
+        let scanned: Vec<Fact> = (first + count..self.first_capture())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
+        let captures: Vec<Fact> = (self.first_capture()..inputs.len())
+            .map(|i| inputs.value(i).cloned())
+            .collect::<Result<_, _>>()?;
+        if !self.batched {
+            return self.infer_row(states, &scanned, &captures);
+        }
+        if inputs.has(0) {
+            inputs.typed(0, &[DType::I64])?;
+        }
+        let batch =
+            scanned.iter().find_map(|f| f.tensor()?.shape.as_ref()?.first().cloned()).unwrap_or(Dim::Unknown);
+        let rows = |facts: &[Fact]| facts.iter().map(row_fact).collect::<Result<Vec<_>, _>>();
+        let made = self.infer_row(rows(&states)?, &rows(&scanned)?, &captures)?;
+        made.iter().map(|f| stacked_fact(f, batch.clone(), 0)).collect()
+    }
+
+    fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        pack_bodies(&self.bodies(), site)
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let programs =
+            site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
+        let (op, outputs) = (self.clone(), site.outputs.to_vec());
+        Ok(Kernel::new(move |io| match op.batched {
+            true => op.run_batched(&programs.0[0], io),
+            false => op.run(&programs.0[0], io, &outputs),
+        }))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        if self.batched {
+            return Err(OpError::unsupported("Scan of opset 8 in the reference"));
+        }
+        let count = self.states();
+        let mut states: Vec<RefValue> =
+            (0..count).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let scanned: Vec<&RefTensor> =
+            (count..self.body.formal_inputs).map(|i| inputs.tensor(i)).collect::<Result<_, _>>()?;
+        let axes: Vec<usize> = scanned
+            .iter()
+            .zip(&self.input_axes)
+            .map(|(t, &a)| normal_axis(a, t.shape.len()))
+            .collect::<Result<_, _>>()?;
+        let length = scanned.first().map_or(0, |t| t.shape[axes[0]]);
+        let mut slices: Vec<Vec<RefTensor>> = vec![Vec::new(); self.output_axes.len()];
+        for step in 0..length {
+            let mut given = states;
+            for ((t, &axis), &reversed) in scanned.iter().zip(&axes).zip(&self.input_reversed) {
+                let at = if reversed { length - 1 - step } else { step };
+                let mut shape = t.shape.clone();
+                shape.remove(axis);
+                let slice = t.gathered(&shape, |i| {
+                    let mut index = RefTensor::unravel(&shape, i);
+                    index.insert(axis, at);
+                    RefTensor::ravel(&t.shape, &index)
+                });
+                given.push(slice.into());
+            }
+            for i in self.first_capture()..inputs.len() {
+                given.push(inputs.value(i)?.clone());
+            }
+            let mut made = run_graph(&self.body.graph, &given).map_err(NodeError::in_body)?;
+            for (list, value) in slices.iter_mut().zip(made.drain(count..)) {
+                list.push(value.tensor()?.clone());
+            }
+            states = made;
+        }
+        let mut out = states;
+        for (i, mut parts) in slices.into_iter().enumerate() {
+            if self.output_reversed[i] {
+                parts.reverse();
+            }
+            let rank = parts.first().map_or(1, |p| p.shape.len() + 1);
+            out.push(stack_slices(&parts, normal_axis(self.output_axes[i], rank)?, DType::F32)?.into());
+        }
+        Ok(out)
+    }
+
+    fn bodies(&self) -> Vec<&Body> {
+        vec![&self.body]
+    }
+
+    fn with_bodies(&self, bodies: Vec<Body>) -> Option<Arc<dyn Op>> {
+        let [body] = bodies.try_into().ok()?;
+        Some(Arc::new(Scan { body, ..self.clone() }))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A body `h, x → h + x, relu(h)` over a random axis and direction.
+fn case(g: &mut Gen) -> Case {
+    let slice = [g.positive_extent(), g.positive_extent()];
+    let steps = g.size(1, 5);
+    let axis = g.size(0, 2);
+    let mut shape = slice.to_vec();
+    shape.insert(axis, steps);
+    let mut b = BodyBuilder::new();
+    let h = b.input("h");
+    let x = b.input("x");
+    let next = b.node("Add", &[h, x]);
+    let out = b.node("Relu", &[h]);
+    let body = b.finish(&[next, out]);
+    let signed = |g: &mut Gen, a: usize| if g.chance(0.5) { a as i64 - 3 } else { a as i64 };
+    let (input_axis, output_axis) = (signed(g, axis), g.size(0, 2));
+    Case::new([g.tensor(DType::F32, &slice), g.tensor(DType::F32, &shape)])
+        .with("body", body)
+        .int("num_scan_inputs", 1)
+        .ints("scan_input_axes", &[input_axis])
+        .ints("scan_input_directions", &[g.int(0, 1)])
+        .ints("scan_output_axes", &[signed(g, output_axis)])
+        .ints("scan_output_directions", &[g.int(0, 1)])
+        .outputs(2)
+}

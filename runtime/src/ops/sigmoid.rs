@@ -1,0 +1,21 @@
+//! # Sigmoid
+//! `y = 1 / (1 + e^−x)`, elementwise. Opsets 6, 13.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Sigmoid>("Sigmoid", &[6, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sigmoid;
+
+impl FloatMap for Sigmoid {
+    fn at<T: Float>(self, x: T) -> T {
+        x.sigmoid()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+}

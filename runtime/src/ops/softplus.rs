@@ -1,0 +1,21 @@
+//! # Softplus
+//! `y = ln(1 + e^x)`, elementwise, as `max(x, 0) + ln(1 + e^−|x|)`, which does not overflow. Opsets 1, 22.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Softplus>("Softplus", &[1, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Softplus;
+
+impl FloatMap for Softplus {
+    fn at<T: Float>(self, x: T) -> T {
+        x.softplus()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.max(0.0) + (-x.abs()).exp().ln_1p()
+    }
+}

@@ -1,0 +1,21 @@
+//! # Softsign
+//! `y = x / (1 + |x|)`, elementwise. Opsets 1, 22.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Softsign>("Softsign", &[1, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Softsign;
+
+impl FloatMap for Softsign {
+    fn at<T: Float>(self, x: T) -> T {
+        x.div(T::one().add(x.abs()))
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x / (1.0 + x.abs())
+    }
+}

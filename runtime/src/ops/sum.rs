@@ -1,0 +1,28 @@
+//! # Sum
+//! `y = Σ inputs` with broadcasting, from the first to the last in the compute type. Opsets 6, 8, 13.
+
+use super::elementwise::{Fold, fold};
+use super::{Accuracy, OpDef};
+use crate::cpu::number::Compute;
+use crate::dtype::{DType, FLOATS};
+pub(super) const DEF: OpDef = fold::<Sum>("Sum", &[6, 8, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum;
+
+impl Fold for Sum {
+    const DTYPES: &'static [DType] = FLOATS;
+    const ACCURACY: Accuracy = Accuracy::Reduction;
+
+    fn at<T: Compute>(a: T, b: T) -> T {
+        a.add(b)
+    }
+
+    fn float(elements: &[f64]) -> f64 {
+        elements.iter().sum()
+    }
+
+    fn int(elements: &[i128]) -> i128 {
+        elements.iter().sum()
+    }
+}

@@ -1,0 +1,21 @@
+//! # Tanh
+//! `y = tanh x`, elementwise. Opsets 6, 13.
+
+use super::OpDef;
+use super::elementwise::{FloatMap, float_map};
+use crate::cpu::number::Float;
+
+pub(super) const DEF: OpDef = float_map::<Tanh>("Tanh", &[6, 13]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tanh;
+
+impl FloatMap for Tanh {
+    fn at<T: Float>(self, x: T) -> T {
+        x.tanh()
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        x.tanh()
+    }
+}

@@ -1,0 +1,42 @@
+//! # ThresholdedRelu
+//! `y = x` where `x > alpha`, `y = 0` elsewhere, NaN included. Opsets 10, 22.
+
+use super::attributes::NodeSpec;
+use super::elementwise::{FloatMap, float_map};
+use super::{Accuracy, OpDef};
+use crate::cpu::number::Float;
+use crate::error::OpError;
+use crate::testing::{Case, Gen};
+
+pub(super) const DEF: OpDef = float_map::<ThresholdedRelu>("ThresholdedRelu", &[10, 22]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ThresholdedRelu {
+    alpha: f32,
+}
+
+impl FloatMap for ThresholdedRelu {
+    const ACCURACY: Accuracy = Accuracy::Exact;
+
+    fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
+        Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
+    }
+
+    fn at<T: Float>(self, x: T) -> T {
+        let alpha = T::from_f64(self.alpha.into());
+        if x > alpha { x } else { T::zero() }
+    }
+
+    fn formula(self, x: f64) -> f64 {
+        let alpha = f64::from(self.alpha);
+        if x > alpha { x } else { 0.0 }
+    }
+
+    fn draw(g: &mut Gen, case: Case) -> Case {
+        let mut case = case;
+        if g.chance(0.7) {
+            case = case.float("alpha", g.float(-1.0, 2.0) as f32);
+        }
+        case
+    }
+}

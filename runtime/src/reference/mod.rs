@@ -1,0 +1,14 @@
+//! The reference execution: every operator from its specification, floats in f64, integers exactly, serially.
+//! It shares nothing with the kernels that it judges.
+
+mod elementwise;
+mod movement;
+pub(crate) mod recurrence;
+mod run;
+mod stack;
+mod tensor;
+
+pub(crate) use movement::joined;
+pub(crate) use run::run_graph;
+pub(crate) use stack::stack_slices;
+pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};

@@ -1,0 +1,126 @@
+//! Settings of a session, and loading.
+
+use super::Session;
+use super::arguments::{ValueSpec, refuse};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::exec::{BuildContext, Program};
+use crate::graph::{Fact, NodeError};
+use crate::memory::Budget;
+use crate::onnx::{self, Model};
+use bytes::Bytes;
+use std::path::Path;
+use std::time::Instant;
+
+/// Settings of a [`Session`].
+#[derive(Clone, Debug, Default)]
+pub struct SessionBuilder {
+    engine: Option<Engine>,
+    threads: Option<usize>,
+    memory_limit: Option<usize>,
+    outputs: Option<Vec<String>>,
+}
+
+impl SessionBuilder {
+    /// Runs on `engine` instead of the process's default one.
+    pub fn with_engine(mut self, engine: &Engine) -> Self {
+        self.engine = Some(engine.clone());
+        self
+    }
+
+    /// Runs on the default engine of this many threads, the caller's included; by default one per core. It
+    /// cannot be combined with [`SessionBuilder::with_engine`].
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Most bytes of tensors, weights and workspaces that the session may hold.
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Computes only these outputs, in this order. Other values of the main graph may be named too.
+    pub fn with_outputs<S: AsRef<str>>(mut self, names: &[S]) -> Self {
+        self.outputs = Some(names.iter().map(|n| n.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Loads the ONNX model at `path`. The file must not change while the session lives: weights may be read
+    /// from it in place.
+    pub fn load(self, path: impl AsRef<Path>) -> Result<Session, Error> {
+        let start = Instant::now();
+        self.prepare(start, |budget| onnx::read_path(path.as_ref(), budget))
+    }
+
+    /// Loads an ONNX model from bytes.
+    pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
+        let start = Instant::now();
+        self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))
+    }
+
+    fn prepare(
+        self,
+        start: Instant,
+        read: impl FnOnce(&Budget) -> Result<Model, Error>,
+    ) -> Result<Session, Error> {
+        let engine = match (self.engine, self.threads) {
+            (Some(_), Some(_)) => {
+                let problem = "is given beside an engine, which has its own".into();
+                return Err(Error::Setting { name: "threads", problem });
+            }
+            (Some(engine), None) => engine,
+            (None, threads) => Engine::default_for(threads)?,
+        };
+        let budget = Budget::within(self.memory_limit.unwrap_or(usize::MAX), Some(engine.0.budget.clone()));
+        let Model { mut graph, metadata, files, mut refusals } = read(&budget)?;
+        if let Some(names) = &self.outputs {
+            graph.outputs = names
+                .iter()
+                .map(|name| {
+                    let at = graph.values.iter().position(|v| *v.name == **name);
+                    at.map(|i| graph.id(i))
+                        .ok_or_else(|| refuse("output", name, "is not a value of the model"))
+                })
+                .collect::<Result<_, _>>()?;
+        }
+        let opset = metadata.opsets.iter().find(|(d, _)| d.is_empty()).map_or(0, |(_, v)| *v);
+        if refusals.is_empty() || graph.nodes.len() < 100_000 {
+            match crate::graph::check(&graph, opset) {
+                Ok(more) => refusals.extend(more),
+                // With nodes missing, contradictions may be theirs.
+                Err(error) if refusals.is_empty() => return Err(NodeError::at_load(error)),
+                Err(_) => {}
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(Error::Unsupported { refusals });
+        }
+        let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
+        let graph = crate::graph::simplify(graph, &budget).map_err(NodeError::at_load)?;
+        let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
+        let declared: Vec<Fact> =
+            graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
+        let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
+        let inputs = graph
+            .inputs
+            .iter()
+            .zip(&declared)
+            .map(|(&id, fact)| ValueSpec { name: graph.value(id).name.clone(), fact: fact.clone() })
+            .collect();
+        let outputs = graph
+            .outputs
+            .iter()
+            .zip(names)
+            .map(|(&id, name)| {
+                let fact = facts[id.index()].clone();
+                let fact = fact.ok_or_else(|| Error::model(format!("output `{name}` is never written")))?;
+                Ok(ValueSpec { name, fact })
+            })
+            .collect::<Result<_, Error>>()?;
+        let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
+        let program = Program::build(graph, context).map_err(NodeError::at_load)?;
+        Ok(Session { engine, budget, program, inputs, outputs, metadata, load_time: start.elapsed() })
+    }
+}

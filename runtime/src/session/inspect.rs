@@ -1,0 +1,149 @@
+//! What a loaded model consists of: its nodes with the work of each, and its parameters.
+
+use super::Session;
+use super::arguments::{ValueSpec, refuse, unknown};
+use crate::error::Error;
+use crate::graph::fact::Facts;
+use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId};
+use crate::ops::Cost;
+use std::sync::Arc;
+
+/// One node of a prepared model.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeInfo {
+    /// Name in the model, or one made from its first output.
+    pub name: Arc<str>,
+    /// Its operator, with its domain where that is not the standard one.
+    pub op: String,
+    /// Its inputs; for control flow, the values that its bodies take from outside stand behind the formal ones.
+    pub inputs: Vec<Option<ValueSpec>>,
+    /// Its outputs; `None` where nobody wants it.
+    pub outputs: Vec<Option<ValueSpec>>,
+    /// Work of one execution, where the shapes of all inputs and outputs are known; none for a node whose output
+    /// is a view of its input.
+    pub cost: Option<Cost>,
+    /// Operators of the nodes in its bodies, to any depth.
+    pub body_operators: Vec<String>,
+}
+
+/// How much a prepared model holds in constants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Parameters {
+    /// Constant tensors that nodes read, those of bodies included.
+    pub tensors: usize,
+    /// Their elements.
+    pub elements: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Session {
+    /// The nodes in the order in which they run, after simplification, for inputs of these shapes. Inputs that
+    /// are not named have what the model declares.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use recurve::Session;
+    /// let session = Session::builder().load("model.onnx")?;
+    /// for node in session.nodes([("x", [1, 50, 64])])? {
+    ///     println!("{} ({}): {:?}", node.name, node.op, node.cost);
+    /// }
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn nodes<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<Vec<NodeInfo>, Error> {
+        let mut given: Vec<Fact> = self.inputs.iter().map(|spec| spec.fact.clone()).collect();
+        for (name, shape) in shapes {
+            let at = self.inputs.iter().position(|spec| &*spec.name == name);
+            let at = at.ok_or_else(|| unknown("input", name, &self.inputs))?;
+            let shape = shape.as_ref();
+            let Fact::Tensor(fact) = &mut given[at] else {
+                return Err(refuse("input", name, "is no tensor and has no shape"));
+            };
+            let fits = fact.shape.as_ref().is_none_or(|declared| {
+                declared.len() == shape.len()
+                    && declared.iter().zip(shape).all(|(d, &n)| d.known().is_none_or(|k| k == n))
+            });
+            if !fits {
+                let problem = format!("cannot have shape {shape:?}; {:?} is expected", fact.shape);
+                return Err(refuse("input", name, problem));
+            }
+            fact.shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect());
+        }
+        let graph = self.program.graph();
+        let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
+        let spec = |id: &Option<ValueId>| {
+            let id = (*id)?;
+            Some(ValueSpec { name: graph.value(id).name.clone(), fact: facts[id.index()].clone()? })
+        };
+        let info = |node: &Node| {
+            let inputs: Vec<Option<ValueSpec>> = node.inputs.iter().map(spec).collect();
+            let outputs: Vec<Option<ValueSpec>> = node.outputs.iter().map(spec).collect();
+            let read: Vec<Option<&Fact>> = inputs.iter().map(|s| s.as_ref().map(|s| &s.fact)).collect();
+            let cost = cost_of(node, &read);
+            let mut body_operators = Vec::new();
+            for body in node.op.bodies() {
+                add_operators(&body.graph, &mut body_operators);
+            }
+            NodeInfo {
+                name: node.name.clone(),
+                op: node.def.full_name(),
+                cost,
+                inputs,
+                outputs,
+                body_operators,
+            }
+        };
+        Ok(graph.nodes.iter().map(info).collect())
+    }
+
+    /// How much the model holds in constants.
+    pub fn parameters(&self) -> Parameters {
+        let mut sum = Parameters::default();
+        add_parameters(self.program.graph(), &mut sum);
+        sum
+    }
+}
+
+fn cost_of(node: &Node, inputs: &[Option<&Fact>]) -> Option<Cost> {
+    if node.op.alias_of().is_some() {
+        return Some(Cost::default());
+    }
+    let outputs = node.op.infer(Facts(inputs)).ok()?;
+    let known = |fact: &Fact| fact.tensor().is_some_and(|t| t.known_shape().is_some());
+    let named = outputs.iter().zip(&node.outputs).filter(|(_, id)| id.is_some()).map(|(fact, _)| fact);
+    inputs.iter().flatten().copied().chain(named).all(known).then(|| node.op.cost(Facts(inputs), &outputs))
+}
+
+fn add_operators(graph: &Graph, to: &mut Vec<String>) {
+    for node in &graph.nodes {
+        to.push(node.def.full_name());
+        for body in node.op.bodies() {
+            add_operators(&body.graph, to);
+        }
+    }
+}
+
+fn add_parameters(graph: &Graph, sum: &mut Parameters) {
+    let mut counted = vec![false; graph.values.len()];
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
+    for id in read {
+        if std::mem::replace(&mut counted[id.index()], true) {
+            continue;
+        }
+        if let Some(tensor) = graph.constant(*id) {
+            sum.tensors += 1;
+            sum.elements += tensor.len();
+            sum.bytes += tensor.bytes().len();
+        }
+    }
+    for node in &graph.nodes {
+        for body in node.op.bodies() {
+            add_parameters(&body.graph, sum);
+        }
+    }
+}

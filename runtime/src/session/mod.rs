@@ -1,0 +1,215 @@
+//! Sessions: a model ready to run.
+
+mod arguments;
+mod builder;
+mod inspect;
+mod outputs;
+mod run_options;
+mod stream;
+
+pub use arguments::ValueSpec;
+pub use builder::SessionBuilder;
+pub use inspect::{NodeInfo, Parameters};
+pub use outputs::Outputs;
+pub use run_options::RunOptions;
+pub use stream::Stream;
+
+use crate::cpu::{RunContext, Slot};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::exec::Program;
+use crate::memory::Budget;
+use crate::onnx::Metadata;
+use crate::tensor::{TensorMut, Value, ValueRef};
+use smallvec::SmallVec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// A model, loaded and prepared. It may be run from several threads at once.
+///
+/// # Example
+/// ```no_run
+/// use recurve::{Session, Tensor};
+/// let session = Session::builder().with_threads(2).load("model.onnx")?;
+/// let x = Tensor::new(&[1, 4], vec![0.1f32, 0.2, 0.3, 0.4])?;
+/// let outputs = session.run([("x", &x)])?;
+/// println!("{:?}", outputs.tensor("y")?.as_slice::<f32>());
+/// # Ok::<(), recurve::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    engine: Engine,
+    budget: Budget,
+    program: Program,
+    inputs: Vec<ValueSpec>,
+    outputs: Vec<ValueSpec>,
+    metadata: Metadata,
+    load_time: Duration,
+}
+
+impl Session {
+    /// Settings for loading a model.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// The model's inputs in order.
+    pub fn inputs(&self) -> &[ValueSpec] {
+        &self.inputs
+    }
+
+    /// The outputs in order.
+    pub fn outputs(&self) -> &[ValueSpec] {
+        &self.outputs
+    }
+
+    /// What the model says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Time that reading and preparing took.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// Bytes that the session holds now: weights, workspaces, and outputs that are still alive.
+    pub fn memory_used(&self) -> usize {
+        self.budget.used()
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Runs the model on named inputs.
+    pub fn run<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Outputs, Error> {
+        self.run_with(inputs, &RunOptions::default())
+    }
+
+    /// Runs the model with a deadline or a cancel token.
+    pub fn run_with<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        options: &RunOptions,
+    ) -> Result<Outputs, Error> {
+        let mut made: Vec<Option<Value>> = vec![None; self.outputs.len()];
+        {
+            let mut slots: SmallVec<[Slot<'_>; 4]> = made.iter_mut().map(Slot::Made).collect();
+            self.execute(inputs, &mut slots, options)?;
+        }
+        let values =
+            made.into_iter().map(|v| v.ok_or_else(|| missing_output("output"))).collect::<Result<_, _>>()?;
+        Ok(Outputs::new(self.outputs.iter().map(|o| o.name.clone()).collect(), values))
+    }
+
+    /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
+    /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use recurve::{Session, TensorMut, TensorView};
+    /// let session = Session::builder().load("model.onnx")?;
+    /// let (x, mut y) = ([0.5f32; 4], [0f32; 2]);
+    /// session.run_into(
+    ///     [("x", TensorView::new(&[1, 4], &x)?)],
+    ///     &mut [("y", TensorMut::new(&[1, 2], &mut y)?)],
+    /// )?;
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn run_into<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        outputs: &mut [(&str, TensorMut<'_>)],
+    ) -> Result<(), Error> {
+        self.run_into_with(inputs, outputs, &RunOptions::default())
+    }
+
+    /// [`Session::run_into`] with a deadline or a cancel token.
+    pub fn run_into_with<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        outputs: &mut [(&str, TensorMut<'_>)],
+        options: &RunOptions,
+    ) -> Result<(), Error> {
+        let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
+        let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+        for (name, tensor) in outputs {
+            let index = self.outputs.iter().position(|o| &*o.name == *name);
+            let index = index.ok_or_else(|| arguments::unknown("output", name, &self.outputs))?;
+            if matches!(slots[index], Slot::Fixed { .. }) {
+                return Err(arguments::refuse("output", name, "is given twice"));
+            }
+            let bytes = tensor.parts();
+            slots[index] = Slot::Fixed { dtype: bytes.0, shape: bytes.1, bytes: bytes.2 };
+        }
+        self.execute(inputs, &mut slots, options)
+    }
+
+    /// A stream that keeps the model's recurrent state between calls, with state pairs found by name: an
+    /// output `h_out`, `hN`, `h_n`, `h_next`, `new_h` or `next_h` feeds input `h`, and an output `…_out` feeds
+    /// input `…_in`.
+    pub fn stream(&self) -> Result<Stream<'_>, Error> {
+        Stream::by_name(self)
+    }
+
+    /// A stream with state pairs given as (output, input).
+    pub fn stream_with(&self, pairs: &[(&str, &str)]) -> Result<Stream<'_>, Error> {
+        Stream::new(self, pairs)
+    }
+
+    fn execute<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        slots: &mut [Slot<'_>],
+        options: &RunOptions,
+    ) -> Result<(), Error> {
+        let interrupt = options.interrupt();
+        let context = RunContext {
+            team: &self.engine.0.team,
+            interrupt: &interrupt,
+            budget: &self.budget,
+            times: options.times(),
+        };
+        let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::from_elem(None, self.inputs.len());
+        for (name, value) in inputs {
+            let index = self.inputs.iter().position(|i| &*i.name == name);
+            let index = index.ok_or_else(|| arguments::unknown("input", name, &self.inputs))?;
+            if given[index].replace(value.into()).is_some() {
+                return Err(arguments::refuse("input", name, "is given twice"));
+            }
+        }
+        let copies = arguments::check(&self.inputs, &given, context)?;
+        let values: SmallVec<[ValueRef<'_>; 8]> = given
+            .iter()
+            .enumerate()
+            .filter_map(|(i, v)| copies.iter().find(|(at, _)| *at == i).map(|(_, t)| t.view().into()).or(*v))
+            .collect();
+        // A kernel that panics is a bug; it must not take the caller's process down, and leaves nothing behind
+        // that a later run would see.
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let bound = self.program.bind(&values, context).map_err(crate::graph::NodeError::at_run)?;
+            for ((slot, spec), index) in slots.iter().zip(&self.outputs).zip(0..) {
+                arguments::check_output(spec, slot, bound.output_form(index))?;
+            }
+            bound.run(&self.program, &values, slots, context).map_err(crate::graph::NodeError::at_run)
+        }));
+        ran.unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Err(Error::Internal { what: format!("a kernel panicked: {}", what.unwrap_or_default()) })
+        })
+    }
+}
+
+fn missing_output(name: &str) -> Error {
+    Error::Internal { what: format!("{name} was not made") }
+}

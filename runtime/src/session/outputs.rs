@@ -1,0 +1,58 @@
+//! The outputs of a run.
+
+use crate::error::Error;
+use crate::tensor::{Tensor, Value};
+use std::sync::Arc;
+
+/// Named outputs in the model's order.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    names: Vec<Arc<str>>,
+    values: Vec<Value>,
+}
+
+impl Outputs {
+    pub(super) fn new(names: Vec<Arc<str>>, values: Vec<Value>) -> Self {
+        Self { names, values }
+    }
+
+    /// The value `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.names.iter().position(|n| &**n == name).map(|i| &self.values[i])
+    }
+
+    /// The tensor `name`.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
+        self.get(name).and_then(Value::as_tensor).ok_or_else(|| Error::Argument {
+            role: "output",
+            name: name.into(),
+            problem: "is not there or not a tensor".into(),
+        })
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.names.iter().map(|n| &**n).zip(&self.values)
+    }
+
+    /// Number of outputs.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The values in order.
+    pub fn into_values(self) -> Vec<Value> {
+        self.values
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.names.iter().position(|n| &**n == name)?;
+        self.names.remove(at);
+        Some(self.values.remove(at))
+    }
+}

@@ -1,0 +1,221 @@
+//! Streams: a model whose state outputs are fed back to its state inputs, call after call.
+
+use super::{Outputs, RunOptions, Session, arguments};
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::graph::{Dim, Fact, merge};
+use crate::memory::{Budget, Buffer};
+use crate::tensor::{Tensor, Value, ValueRef};
+
+/// A session with recurrent state. The state starts as zeros and is replaced by the state outputs of each call.
+///
+/// # Example
+/// ```no_run
+/// use recurve::{Session, Tensor};
+/// let session = Session::builder().load("cell.onnx")?; // inputs x, h; outputs y, h_out
+/// let mut stream = session.stream()?;
+/// for window in [[0.1f32; 8], [0.2; 8]] {
+///     let x = Tensor::new(&[1, 8], window.to_vec())?;
+///     let y = stream.run([("x", &x)])?;
+///     println!("{:?}", y.tensor("y")?.as_slice::<f32>());
+/// }
+/// # Ok::<(), recurve::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Stream<'s> {
+    session: &'s Session,
+    states: Vec<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    output: usize,
+    input: usize,
+    value: Option<Value>,
+}
+
+impl<'s> Stream<'s> {
+    pub(super) fn new(session: &'s Session, pairs: &[(&str, &str)]) -> Result<Self, Error> {
+        let mut states: Vec<State> = Vec::with_capacity(pairs.len());
+        for (output, input) in pairs {
+            let find = |role, name: &str, specs: &[arguments::ValueSpec]| {
+                specs
+                    .iter()
+                    .position(|s| &*s.name == name)
+                    .ok_or_else(|| arguments::unknown(role, name, specs))
+            };
+            let o = find("output", output, &session.outputs)?;
+            let i = find("input", input, &session.inputs)?;
+            if states.iter().any(|s| s.output == o || s.input == i) {
+                return Err(arguments::refuse("input", input, "is in two state pairs, or its output is"));
+            }
+            if !can_feed(&session.outputs[o].fact, &session.inputs[i].fact) {
+                let problem = format!("cannot take the state output `{output}`: dtype or shape differ");
+                return Err(arguments::refuse("input", input, problem));
+            }
+            states.push(State { output: o, input: i, value: None });
+        }
+        Ok(Self { session, states })
+    }
+
+    pub(super) fn by_name(session: &'s Session) -> Result<Self, Error> {
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for input in &session.inputs {
+            let output = session.outputs.iter().find(|o| {
+                feeds_by_name(&o.name, &input.name)
+                    && can_feed(&o.fact, &input.fact)
+                    && !pairs.iter().any(|(used, _)| *used == &*o.name)
+            });
+            if let Some(output) = output {
+                pairs.push((&output.name, &input.name));
+            }
+        }
+        if pairs.is_empty() {
+            let problem = "has no state: no output's name says that it feeds an input; name the pairs";
+            return Err(arguments::refuse("output", "stream", problem));
+        }
+        Self::new(session, &pairs)
+    }
+
+    /// The state pairs as (output, input).
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.states
+            .iter()
+            .map(|s| (&*self.session.outputs[s.output].name, &*self.session.inputs[s.input].name))
+    }
+
+    /// Runs one call: the inputs that are not state are given, the outputs that are not state come back.
+    pub fn run<'a, V: Into<ValueRef<'a>>>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Outputs, Error> {
+        self.run_with(inputs, &RunOptions::default())
+    }
+
+    /// [`Stream::run`] with a deadline or a cancel token. After an error the state is that of the last call that
+    /// succeeded.
+    pub fn run_with<'a, V: Into<ValueRef<'a>>>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        options: &RunOptions,
+    ) -> Result<Outputs, Error> {
+        let given: Vec<(&str, ValueRef<'_>)> = inputs.into_iter().map(|(n, v)| (n, v.into())).collect();
+        let mut states = Vec::with_capacity(self.states.len());
+        for state in &self.states {
+            states.push(match &state.value {
+                Some(value) => value.clone(),
+                None => self.zeros(state.input, &given)?,
+            });
+        }
+        let fed = self.states.iter().zip(&states);
+        let fed = fed.map(|(s, v)| (&*self.session.inputs[s.input].name, v.as_ref()));
+        let mut outputs = self.session.run_with(given.iter().copied().chain(fed), options)?;
+        for state in &mut self.states {
+            state.value = outputs.take(&self.session.outputs[state.output].name);
+        }
+        Ok(outputs)
+    }
+
+    /// The state that the next call will see in input `name`; `None` before the first call.
+    pub fn state(&self, name: &str) -> Option<&Value> {
+        self.states.iter().find(|s| &*self.session.inputs[s.input].name == name)?.value.as_ref()
+    }
+
+    /// Replaces the state of input `name`.
+    pub fn set_state(&mut self, name: &str, value: impl Into<Value>) -> Result<(), Error> {
+        let inputs = &self.session.inputs;
+        let state = self.states.iter_mut().find(|s| &*inputs[s.input].name == name);
+        let state = state.ok_or_else(|| arguments::refuse("input", name, "is not a state of this stream"))?;
+        state.value = Some(value.into());
+        Ok(())
+    }
+
+    /// Back to zeros.
+    pub fn reset(&mut self) {
+        for state in &mut self.states {
+            state.value = None;
+        }
+    }
+
+    /// A zero state whose symbolic extents are those that the other inputs give the symbols.
+    fn zeros(&self, input: usize, given: &[(&str, ValueRef<'_>)]) -> Result<Value, Error> {
+        let spec = &self.session.inputs[input];
+        let refuse = |problem: String| arguments::refuse("input", &spec.name, problem);
+        let Fact::Tensor(fact) = &spec.fact else {
+            return Err(refuse("is no tensor; set its first state".into()));
+        };
+        let bound = |symbol: &str| {
+            self.session.inputs.iter().find_map(|s| {
+                let at =
+                    s.fact.tensor()?.shape.as_ref()?.iter().position(|d| d.as_symbol() == Some(symbol))?;
+                given.iter().find(|(n, _)| *n == &*s.name)?.1.tensor()?.shape().get(at).copied()
+            })
+        };
+        let shape: Option<Vec<usize>> = fact.shape.as_ref().and_then(|dims| {
+            dims.iter()
+                .map(|d| match d {
+                    Dim::Known(n) => Some(*n),
+                    d => d.as_symbol().and_then(bound),
+                })
+                .collect()
+        });
+        let Some(shape) = shape else {
+            return Err(refuse(format!(
+                "has shape {:?}, of which not all is known; set its first state",
+                fact.shape
+            )));
+        };
+        let budget: &Budget = &self.session.budget;
+        let bytes = crate::tensor::element_count(&shape).and_then(|n| fact.dtype.bytes(n));
+        let memory = |_| Error::Memory {
+            what: format!("the state `{}`", spec.name),
+            requested: bytes.unwrap_or(usize::MAX),
+            limit: budget.limit(),
+        };
+        if fact.dtype == DType::String {
+            return Err(refuse("is text; set its first state".into()));
+        }
+        let buffer = Buffer::zeroed(bytes.unwrap_or(usize::MAX), budget).map_err(memory)?;
+        Ok(Tensor::from_buffer(fact.dtype, &shape, buffer).map_err(memory)?.into())
+    }
+}
+
+fn can_feed(output: &Fact, input: &Fact) -> bool {
+    let Some(_) = merge(output, input) else { return false };
+    match (output.tensor().and_then(|t| t.shape.as_ref()), input.tensor().and_then(|t| t.shape.as_ref())) {
+        (Some(a), Some(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(x, y)| match (x.known(), y.known()) {
+                    (Some(x), Some(y)) => x == y,
+                    _ => true,
+                })
+        }
+        _ => true,
+    }
+}
+
+fn feeds_by_name(output: &str, input: &str) -> bool {
+    let suffixed = ["_out", "N", "_n", "n", "_next", "_new", "_output", ".out"];
+    let prefixed = ["new_", "next_", "out_", "output_"];
+    suffixed.iter().any(|s| output.strip_suffix(s) == Some(input))
+        || prefixed.iter().any(|p| output.strip_prefix(p) == Some(input))
+        || [
+            ("_in", "_out"),
+            ("_input", "_output"),
+            (".in", ".out"),
+            ("0", "n"),
+            ("_0", "_n"),
+            ("_prev", "_next"),
+        ]
+        .iter()
+        .any(|(i, o)| input.strip_suffix(i).is_some_and(|base| output.strip_suffix(o) == Some(base)))
+        || [
+            ("in_", "out_"),
+            ("prev_", "next_"),
+            ("past_", "present_"),
+            ("init_", "final_"),
+            ("initial_", "final_"),
+        ]
+        .iter()
+        .any(|(i, o)| input.strip_prefix(i).is_some_and(|base| output.strip_prefix(o) == Some(base)))
+}

@@ -1,0 +1,208 @@
+//! The owned tensor: a dtype, a shape and shared immutable data.
+
+use super::view::{TensorView, ViewData};
+use super::{Shape, element_count};
+use crate::dtype::{DType, Element};
+use crate::error::{Error, OpError};
+use crate::memory::{Budget, Buffer};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A dense row-major tensor. Clones share the data.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Shape,
+    data: Data,
+}
+
+#[derive(Clone)]
+enum Data {
+    /// Little-endian elements; not necessarily aligned, since model files do not align them.
+    Bytes(Bytes),
+    Strings(Arc<[String]>),
+}
+
+impl Tensor {
+    /// A tensor of `elements` in row-major order.
+    ///
+    /// # Example
+    /// ```
+    /// let t = recurve::Tensor::new(&[2, 3], vec![1f32, 2., 3., 4., 5., 6.])?;
+    /// assert_eq!(t.shape(), [2, 3]);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn new<T: Element>(shape: &[usize], elements: Vec<T>) -> Result<Self, Error> {
+        if element_count(shape) != Some(elements.len()) {
+            return Err(count_mismatch(shape, elements.len()));
+        }
+        struct Owner<T>(Vec<T>);
+        impl<T: Element> AsRef<[u8]> for Owner<T> {
+            fn as_ref(&self) -> &[u8] {
+                bytemuck::cast_slice(&self.0)
+            }
+        }
+        let data = Data::Bytes(Bytes::from_owner(Owner(elements)));
+        Ok(Self { dtype: T::DTYPE, shape: shape.into(), data })
+    }
+
+    /// A tensor of one element and no axes.
+    pub fn scalar<T: Element>(value: T) -> Self {
+        let data = Data::Bytes(Bytes::copy_from_slice(bytemuck::bytes_of(&value)));
+        Self { dtype: T::DTYPE, shape: Shape::new(), data }
+    }
+
+    /// A tensor of text.
+    pub fn strings(shape: &[usize], elements: Vec<String>) -> Result<Self, Error> {
+        if element_count(shape) != Some(elements.len()) {
+            return Err(count_mismatch(shape, elements.len()));
+        }
+        Ok(Self { dtype: DType::String, shape: shape.into(), data: Data::Strings(elements.into()) })
+    }
+
+    /// A tensor over raw little-endian bytes, packed as ONNX packs its element type.
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Self, Error> {
+        let expected = element_count(shape).and_then(|n| dtype.bytes(n));
+        if dtype == DType::String || expected != Some(bytes.len()) {
+            return Err(Error::Argument {
+                role: "tensor",
+                name: dtype.name().into(),
+                problem: format!("{} bytes do not hold shape {shape:?}", bytes.len()),
+            });
+        }
+        Ok(Self { dtype, shape: shape.into(), data: Data::Bytes(bytes) })
+    }
+
+    /// A tensor over a buffer that was filled for it.
+    pub(crate) fn from_buffer(dtype: DType, shape: &[usize], buffer: Buffer) -> Result<Self, OpError> {
+        if element_count(shape).and_then(|n| dtype.bytes(n)) != Some(buffer.bytes().len()) {
+            return Err(OpError::internal("buffer length differs from the tensor's"));
+        }
+        Ok(Self { dtype, shape: shape.into(), data: Data::Bytes(Bytes::from_owner(buffer)) })
+    }
+
+    /// A copy of `view`, charged to `budget`.
+    pub(crate) fn copy_of(view: TensorView<'_>, budget: &Budget) -> Result<Self, OpError> {
+        match view.data() {
+            ViewData::Strings(s) => {
+                Ok(Self { dtype: view.dtype(), shape: view.shape().into(), data: Data::Strings(s.into()) })
+            }
+            ViewData::Bytes(b) => {
+                let mut buffer = Buffer::zeroed(b.len(), budget)?;
+                buffer.bytes_mut().copy_from_slice(b);
+                Self::from_buffer(view.dtype(), view.shape(), buffer)
+            }
+        }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A borrowed view.
+    pub fn view(&self) -> TensorView<'_> {
+        match &self.data {
+            Data::Bytes(b) => TensorView::over(self.dtype, &self.shape, ViewData::Bytes(b)),
+            Data::Strings(s) => TensorView::over(self.dtype, &self.shape, ViewData::Strings(s)),
+        }
+    }
+
+    /// The elements, when `T` is the element type and the data is aligned for it. Tensors made by this
+    /// crate's API and outputs of a run always are aligned; weights taken from a model file may not be.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        if T::DTYPE != self.dtype {
+            return None;
+        }
+        match &self.data {
+            Data::Bytes(b) => bytemuck::try_cast_slice(b).ok(),
+            Data::Strings(_) => None,
+        }
+    }
+
+    /// The elements, copied, whatever their alignment, when `T` is the element type.
+    pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
+        self.view().to_vec()
+    }
+
+    /// The elements of a float tensor, widened, whatever their alignment.
+    pub(crate) fn to_f64s(&self) -> Option<Vec<f64>> {
+        match self.dtype {
+            DType::F32 => Some(self.to_vec::<f32>()?.into_iter().map(f64::from).collect()),
+            DType::F64 => self.to_vec(),
+            DType::F16 => Some(self.to_vec::<half::f16>()?.into_iter().map(f64::from).collect()),
+            DType::BF16 => Some(self.to_vec::<half::bf16>()?.into_iter().map(f64::from).collect()),
+            _ => None,
+        }
+    }
+
+    /// A float tensor of `dtype` with `elements` rounded to it.
+    pub(crate) fn from_f64s(dtype: DType, shape: &[usize], elements: &[f64]) -> Option<Self> {
+        let each = elements.iter();
+        match dtype {
+            DType::F32 => Self::new(shape, each.map(|&v| v as f32).collect()).ok(),
+            DType::F64 => Self::new(shape, elements.to_vec()).ok(),
+            DType::F16 => Self::new(shape, each.map(|&v| half::f16::from_f64(v)).collect()).ok(),
+            DType::BF16 => Self::new(shape, each.map(|&v| half::bf16::from_f64(v)).collect()).ok(),
+            _ => None,
+        }
+    }
+
+    /// The text, when the element type is [`DType::String`].
+    pub fn as_strings(&self) -> Option<&[String]> {
+        match &self.data {
+            Data::Strings(s) => Some(s),
+            Data::Bytes(_) => None,
+        }
+    }
+
+    /// Raw bytes; empty for text.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Bytes(b) => b,
+            Data::Strings(_) => &[],
+        }
+    }
+
+    /// Whether the data is aligned for its element type.
+    pub(crate) fn is_aligned(&self) -> bool {
+        self.bytes().as_ptr().align_offset(self.dtype.bits().div_ceil(8).clamp(1, 16)) == 0
+    }
+
+    /// The same data under another shape of as many elements.
+    pub(crate) fn reshaped(&self, shape: &[usize]) -> Result<Self, OpError> {
+        if element_count(shape) != Some(self.len()) {
+            return Err(OpError::shape(format!("{:?} cannot become {shape:?}", self.shape)));
+        }
+        Ok(Self { dtype: self.dtype, shape: shape.into(), data: self.data.clone() })
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({} {:?})", self.dtype, self.shape.as_slice())
+    }
+}
+
+fn count_mismatch(shape: &[usize], count: usize) -> Error {
+    Error::Argument {
+        role: "tensor",
+        name: String::new(),
+        problem: format!("{count} elements do not fill shape {shape:?}"),
+    }
+}

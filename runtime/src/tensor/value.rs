@@ -1,0 +1,78 @@
+//! Values: a tensor, a sequence of values, or an optional value.
+
+use super::Tensor;
+use super::view::ValueRef;
+use crate::error::OpError;
+use crate::memory::Budget;
+use std::sync::Arc;
+
+/// What flows along an edge of the graph.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A sequence.
+    Sequence(Sequence),
+    /// An optional value.
+    Optional(Option<Arc<Value>>),
+}
+
+/// A sequence of values. Clones share the items.
+#[derive(Clone, Debug, Default)]
+pub struct Sequence {
+    items: Arc<Vec<Value>>,
+}
+
+impl Sequence {
+    /// A sequence of `items`.
+    pub fn new(items: Vec<Value>) -> Self {
+        Self { items: Arc::new(items) }
+    }
+
+    /// The items.
+    pub fn items(&self) -> &[Value] {
+        &self.items
+    }
+}
+
+impl Value {
+    /// The tensor, when it is one.
+    pub fn as_tensor(&self) -> Option<&Tensor> {
+        match self {
+            Self::Tensor(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The tensor, when it is one.
+    pub fn into_tensor(self) -> Option<Tensor> {
+        match self {
+            Self::Tensor(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// A borrowed view.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Tensor(t) => ValueRef::Tensor(t.view()),
+            Self::Sequence(s) => ValueRef::Sequence(s),
+            Self::Optional(o) => ValueRef::Optional(o.as_deref()),
+        }
+    }
+
+    /// An owned copy of what `value` borrows; tensors are copied, sequences shared.
+    pub(crate) fn copy_of(value: ValueRef<'_>, budget: &Budget) -> Result<Self, OpError> {
+        Ok(match value {
+            ValueRef::Tensor(t) => Self::Tensor(Tensor::copy_of(t, budget)?),
+            ValueRef::Sequence(s) => Self::Sequence(s.clone()),
+            ValueRef::Optional(o) => Self::Optional(o.map(|v| Arc::new(v.clone()))),
+        })
+    }
+}
+
+impl From<Tensor> for Value {
+    fn from(tensor: Tensor) -> Self {
+        Self::Tensor(tensor)
+    }
+}

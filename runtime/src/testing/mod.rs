@@ -1,0 +1,14 @@
+//! For test suites and benchmarks: random valid uses of every operator, the reference execution, and the
+//! comparison within an operator's accuracy class.
+
+pub(crate) mod bodies;
+mod case;
+mod compare;
+mod gen_case;
+pub(crate) mod gen_recurrence;
+mod operator;
+
+pub use case::Case;
+pub use compare::{Mismatch, Tolerance, compare};
+pub use gen_case::Gen;
+pub use operator::{Failure, OperatorInfo, check_operator, operators};
