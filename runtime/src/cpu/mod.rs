@@ -16,6 +16,7 @@ pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod moments;
 pub(crate) mod movement;
+pub(crate) mod narrow;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
 pub(crate) mod pool;
