@@ -30,6 +30,7 @@ mod conv;
 mod cos;
 mod cosh;
 mod div;
+mod einsum;
 mod elementwise;
 mod elu;
 mod equal;

@@ -32,6 +32,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::cos::DEF,
     &super::cosh::DEF,
     &super::div::DEF,
+    &super::einsum::DEF,
     &super::elu::DEF,
     &super::equal::DEF,
     &super::erf::DEF,
