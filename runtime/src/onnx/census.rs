@@ -24,6 +24,7 @@ pub(super) enum Kind {
     ValueInfo,
     Type,
     Shape,
+    Dimension,
     Entry,
     /// A list of scalars, which may take eight times its encoded size.
     Scalars,
@@ -95,7 +96,8 @@ fn child(kind: Kind, field: u64) -> Kind {
         (Kind::Attribute, 14) | (Kind::ValueInfo, 2) => Kind::Type,
         // Tensor, sequence and optional types, and what is inside them.
         (Kind::Type, 1 | 4 | 9) => Kind::Type,
-        (Kind::Type, 2) | (Kind::Shape, _) => Kind::Shape,
+        (Kind::Type, 2) => Kind::Shape,
+        (Kind::Shape, 1) => Kind::Dimension,
         (Kind::Attribute, 7 | 8) | (Kind::Tensor, 1 | 4 | 5 | 7 | 10 | 11) | (Kind::Sparse, 3) => {
             Kind::Scalars
         }
@@ -107,6 +109,7 @@ fn child(kind: Kind, field: u64) -> Kind {
         | (Kind::Tensor, 8)
         | (Kind::Function, 1 | 4 | 5 | 10 | 13)
         | (Kind::ValueInfo, 1)
+        | (Kind::Dimension, _)
         | (Kind::Entry, _) => Kind::Text,
         _ => Kind::Skipped,
     }
@@ -122,7 +125,7 @@ fn size_of_message(kind: Kind) -> usize {
         Kind::Function => size_of::<FunctionProto>(),
         Kind::ValueInfo => size_of::<ValueInfoProto>(),
         Kind::Type => size_of::<TypeProto>(),
-        Kind::Shape => size_of::<DimensionProto>(),
+        Kind::Dimension => size_of::<DimensionProto>(),
         Kind::Entry => size_of::<StringStringEntryProto>().max(size_of::<OperatorSetIdProto>()),
         _ => 0,
     }
@@ -166,6 +169,14 @@ mod tests {
         let raw_data = Some(vec![0u8; 1 << 20].into());
         let tensor = TensorProto { raw_data, ..TensorProto::default() };
         assert!(census(&tensor.encode_to_vec(), Kind::Tensor).expect("valid") < 1000);
+    }
+
+    #[test]
+    fn the_name_of_a_dimension_is_text() {
+        // As a message, `[` would be field 11 of wire type 3.
+        let dim = DimensionProto { dim_param: Some("[batch]".into()), ..DimensionProto::default() };
+        let shape = super::super::proto::TensorShapeProto { dim: vec![dim] };
+        assert!(census(&shape.encode_to_vec(), Kind::Shape).is_ok());
     }
 
     #[test]

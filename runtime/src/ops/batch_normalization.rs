@@ -194,6 +194,23 @@ impl Op for BatchNormalization {
         Ok(vec![y.into(), stats(3)?, stats(4)?, stats(3)?, stats(4)?])
     }
 
+    fn channel_affine(&self, inputs: Facts<'_>) -> Option<Vec<(f64, f64)>> {
+        if self.training || self.per_activation {
+            return None;
+        }
+        let constant = |i: usize| inputs.tensor(i).ok()?.as_constant()?.to_f64s();
+        let (scale, bias, mean, variance) = (constant(1)?, constant(2)?, constant(3)?, constant(4)?);
+        let channels = scale.iter().zip(&bias).zip(&mean).zip(&variance);
+        Some(
+            channels
+                .map(|(((s, b), m), v)| {
+                    let factor = s / (v + self.epsilon).sqrt();
+                    (factor, b - m * factor)
+                })
+                .collect(),
+        )
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let x = site.input_shape(0)?;
         let (channels, plane) = self.form(&x);

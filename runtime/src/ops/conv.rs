@@ -123,6 +123,10 @@ impl Op for Conv {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
     }
 
+    fn weight_channel_axis(&self) -> Option<usize> {
+        Some(0)
+    }
+
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
         let depth = weights.and_then(|w| crate::tensor::element_count(w.get(1..)?));

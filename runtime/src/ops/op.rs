@@ -106,6 +106,17 @@ pub(crate) trait Op: Debug + Send + Sync {
         false
     }
 
+    /// Factor and term of each channel (axis 1), when constants make output 0 `factor[c] · x + term[c]`.
+    fn channel_affine(&self, _inputs: Facts<'_>) -> Option<Vec<(f64, f64)>> {
+        None
+    }
+
+    /// Axis of the weights, input 1, along which the output's channels (its axis 1) lie, when output 0 is linear
+    /// in the weights plus the bias of input 2, one element per channel.
+    fn weight_channel_axis(&self) -> Option<usize> {
+        None
+    }
+
     /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
     /// transposes are one.
     fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {

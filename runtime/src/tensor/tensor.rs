@@ -140,6 +140,29 @@ impl Tensor {
         self.view().to_vec()
     }
 
+    /// The elements of a float tensor, widened, whatever their alignment.
+    pub(crate) fn to_f64s(&self) -> Option<Vec<f64>> {
+        match self.dtype {
+            DType::F32 => Some(self.to_vec::<f32>()?.into_iter().map(f64::from).collect()),
+            DType::F64 => self.to_vec(),
+            DType::F16 => Some(self.to_vec::<half::f16>()?.into_iter().map(f64::from).collect()),
+            DType::BF16 => Some(self.to_vec::<half::bf16>()?.into_iter().map(f64::from).collect()),
+            _ => None,
+        }
+    }
+
+    /// A float tensor of `dtype` with `elements` rounded to it.
+    pub(crate) fn from_f64s(dtype: DType, shape: &[usize], elements: &[f64]) -> Option<Self> {
+        let each = elements.iter();
+        match dtype {
+            DType::F32 => Self::new(shape, each.map(|&v| v as f32).collect()).ok(),
+            DType::F64 => Self::new(shape, elements.to_vec()).ok(),
+            DType::F16 => Self::new(shape, each.map(|&v| half::f16::from_f64(v)).collect()).ok(),
+            DType::BF16 => Self::new(shape, each.map(|&v| half::bf16::from_f64(v)).collect()).ok(),
+            _ => None,
+        }
+    }
+
     /// The text, when the element type is [`DType::String`].
     pub fn as_strings(&self) -> Option<&[String]> {
         match &self.data {

@@ -127,10 +127,13 @@ fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
 pub(crate) fn parse(def: &'static OpDef, case: &Case) -> Result<Arc<dyn Op>, OpError> {
     let attributes =
         case.attributes.iter().map(|(n, v)| (Arc::from(*n), v.clone(), Cell::new(false))).collect();
+    // The reader shows `parse` the formal inputs; what bodies capture stands behind them.
+    let captures: usize = case.attributes.iter().map(|(name, _)| case.captures_of(name)).sum();
+    let formal = &case.inputs[..case.inputs.len() - captures];
     let spec = NodeSpec {
         attributes,
         opset: case.opset,
-        inputs: case.inputs.iter().map(Option::is_some).collect(),
+        inputs: formal.iter().map(Option::is_some).collect(),
         outputs: vec![true; case.outputs],
     };
     let op = (def.parse)(&spec)?;
