@@ -6,6 +6,7 @@ pub(crate) mod cast;
 pub(crate) mod concat_copy;
 pub(crate) mod contraction;
 pub(crate) mod convolution;
+pub(crate) mod einsum;
 pub(crate) mod cumulative;
 pub(crate) mod gemm;
 pub(crate) mod index;

@@ -39,6 +39,7 @@ mod cum_prod;
 mod cum_sum;
 mod depth_to_space;
 mod div;
+mod einsum;
 mod dropout;
 mod elementwise;
 mod elu;

@@ -41,6 +41,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::cum_sum::DEF,
     &super::depth_to_space::DEF,
     &super::div::DEF,
+    &super::einsum::DEF,
     &super::dropout::DEF,
     &super::elu::DEF,
     &super::equal::DEF,
