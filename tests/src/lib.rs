@@ -1,1 +1,6 @@
-//! Test suites of Recurve.
+//! Test suites of Recurve: what they share. Everything here sees the public API of `recurve` and nothing else.
+
+pub mod conformance;
+pub mod mutation;
+pub mod npz;
+pub mod wire;

@@ -93,6 +93,12 @@ impl<'a, 'b> Io<'a, 'b> {
         self.tensor(index)?.elements()
     }
 
+    /// Elements of input `index`, a tensor of text.
+    pub(crate) fn text(&self, index: usize) -> Result<&'a [String], OpError> {
+        let view = self.tensor(index)?;
+        view.as_strings().ok_or_else(|| OpError::internal(format!("input {index} is no text")))
+    }
+
     /// Elements of input `index`, when it is there.
     pub(crate) fn optional_input<T: Element>(&self, index: usize) -> Result<Option<&'a [T]>, OpError> {
         self.optional(index).map(|t| t.elements()).transpose()
@@ -197,7 +203,11 @@ impl<'a, 'b> Io<'a, 'b> {
 
     /// Elements of output `index` for a tensor of `shape`, which may have been unknown until now.
     pub(crate) fn shaped<T: Element>(&mut self, index: usize, shape: &[usize]) -> Result<&mut [T], OpError> {
-        bytemuck::try_cast_slice_mut(self.shaped_bytes(index, T::DTYPE, shape)?)
+        let bytes = self.shaped_bytes(index, T::DTYPE, shape)?;
+        if bytes.is_empty() {
+            return Ok(&mut []);
+        }
+        bytemuck::try_cast_slice_mut(bytes)
             .map_err(|_| OpError::internal(format!("output {index} is not aligned")))
     }
 
@@ -289,6 +299,10 @@ fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s m
         Some(Slot::Fixed { dtype, bytes, .. }) => {
             if *dtype != T::DTYPE {
                 return Err(OpError::internal(format!("{dtype} output written as {}", T::DTYPE)));
+            }
+            // Nothing may lie anywhere.
+            if bytes.is_empty() {
+                return Ok(&mut []);
             }
             bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("output is not aligned"))
         }

@@ -13,4 +13,4 @@ pub(crate) use interrupt::Interrupt;
 pub use node_times::{NodeTime, NodeTimes};
 pub(crate) use program::{BuildContext, Program, fact_of};
 pub(crate) use run::evaluate;
-pub(crate) use team::Team;
+pub(crate) use team::{Stop, Team};

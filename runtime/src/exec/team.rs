@@ -3,10 +3,13 @@
 //! A loop is published by raising an epoch; workers spin on it for a while after their last loop and then
 //! park. The caller takes part, and returns when the last part is done. While one caller holds the team,
 //! others run their loops on their own thread: sessions share cores without oversubscribing them.
+//!
+//! A [`Gang`] is a hold on the team whose members are guaranteed to run at the same time, each on its own
+//! thread and always on the same one, so that they may wait for each other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -44,6 +47,16 @@ struct Shared {
 struct Job {
     body: *const Body<'static>,
     parts: usize,
+    deal: Deal,
+}
+
+/// Which thread runs which part.
+#[derive(Clone, Copy, PartialEq)]
+enum Deal {
+    /// Whoever is free takes the next one.
+    Free,
+    /// Part `i` runs on thread `i`, the caller being thread 0.
+    Fixed,
 }
 
 impl std::fmt::Debug for Job {
@@ -69,7 +82,7 @@ impl Team {
                     if let Some(core) = core {
                         core_affinity::set_for_current(core);
                     }
-                    shared.serve();
+                    shared.serve(index);
                 });
                 if let Err(error) = &spawned {
                     tracing::warn!(%error, "a worker thread could not be started; running with fewer");
@@ -93,23 +106,46 @@ impl Team {
     /// Runs `body(0)`, …, `body(parts − 1)`, each once, in any order, on any of the threads. A panic in one of
     /// them is raised again here after all have ended.
     pub(crate) fn for_each(&self, parts: usize, body: &Body<'_>) {
-        let turn = if parts > 1 && !self.workers.is_empty() { self.turn.try_lock().ok() } else { None };
-        if turn.is_none() {
-            (0..parts).for_each(body);
-            return;
+        match if parts > 1 { self.take_turn() } else { None } {
+            Some(turn) => self.publish(turn, parts, Deal::Free, body),
+            None => (0..parts).for_each(body),
         }
+    }
+
+    /// Holds the team for members that wait for each other: at most `most` of them, and only one while
+    /// another caller holds the team. `stop` is raised when one of them panics.
+    pub(crate) fn gang<'t>(&'t self, most: usize, stop: &'t Stop) -> Gang<'t> {
+        let turn = if most > 1 { self.take_turn() } else { None };
+        let size = if turn.is_some() { most.min(self.threads()) } else { 1 };
+        Gang { team: self, turn, size, stop }
+    }
+
+    fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.workers.is_empty() {
+            return None;
+        }
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            // A panic passed through the holder; the lock protects no data.
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn publish(&self, turn: MutexGuard<'_, ()>, parts: usize, deal: Deal, body: &Body<'_>) {
         let shared = &*self.shared;
         // SAFETY: only the lifetime is erased. Workers use the pointer between the raise of the epoch and
         // their decrement of `busy`, and this function waits for `busy == 0` before it returns or unwinds.
         let body_static: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
-        *lock(&shared.job) = Some(Job { body: body_static, parts });
+        let job = Job { body: body_static, parts, deal };
+        *lock(&shared.job) = Some(job);
         shared.next.store(0, Ordering::Relaxed);
         shared.busy.store(self.workers.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::Release);
         if *lock(&shared.parked) > 0 {
             shared.wake.notify_all();
         }
-        shared.take_parts(body, parts);
+        shared.take_parts(body, job, 0);
         while shared.busy.load(Ordering::Acquire) > 0 {
             std::hint::spin_loop();
         }
@@ -122,12 +158,91 @@ impl Team {
     }
 }
 
+/// A hold on the team: as many members as [`Gang::size`] run at the same time.
+#[derive(Debug)]
+pub(crate) struct Gang<'t> {
+    team: &'t Team,
+    turn: Option<MutexGuard<'t, ()>>,
+    size: usize,
+    stop: &'t Stop,
+}
+
+/// A flag that ends a gang early: whoever waits for another member stops waiting once it is raised.
+#[derive(Debug, Default)]
+pub(crate) struct Stop(AtomicBool);
+
+impl Stop {
+    /// Tells all members to end.
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether a member ended early.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Gang<'_> {
+    /// Number of members that run at the same time.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Runs `body` on each of `members`, of which there are at most [`Gang::size`], all at the same time. A
+    /// panic in one of them is raised again here after all have ended.
+    pub(crate) fn run<M: Send>(mut self, members: &mut [M], body: &(dyn Fn(&mut M) + Sync)) {
+        assert!(members.len() <= self.size, "more members than threads");
+        if let [member] = members {
+            return body(member);
+        }
+        let Some(turn) = self.turn.take() else { return };
+        let (count, each) = (members.len(), Each(members.as_mut_ptr()));
+        self.team.publish(turn, count, Deal::Fixed, &|index| {
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                // SAFETY: `index < count` is inside the slice, and the team runs each part once, so this is
+                // the only reference to the member while `members` stays borrowed by this call.
+                body(unsafe { each.member(index) });
+            }));
+            if let Err(panic) = done {
+                self.stop.raise();
+                resume_unwind(panic);
+            }
+        });
+    }
+}
+
+/// The members of a gang.
+struct Each<M>(*mut M);
+
+// SAFETY: each member is used by one thread, and `M` is `Send`.
+unsafe impl<M: Send> Sync for Each<M> {}
+
+impl<M> Each<M> {
+    /// Member `index`.
+    ///
+    /// # Safety
+    /// - `index` is inside the slice that the pointer was taken from, which is still borrowed;
+    /// - no other reference to that member exists.
+    #[allow(clippy::mut_from_ref, reason = "each member is referenced once")]
+    unsafe fn member(&self, index: usize) -> &mut M {
+        // SAFETY: as required above.
+        unsafe { &mut *self.0.add(index) }
+    }
+}
+
 impl Shared {
-    fn take_parts(&self, body: &Body<'_>, parts: usize) {
+    fn take_parts(&self, body: &Body<'_>, job: Job, thread: usize) {
         let done = catch_unwind(AssertUnwindSafe(|| {
+            if job.deal == Deal::Fixed {
+                if thread < job.parts {
+                    body(thread);
+                }
+                return;
+            }
             loop {
                 let part = self.next.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
+                if part >= job.parts {
                     return;
                 }
                 body(part);
@@ -138,7 +253,7 @@ impl Shared {
         }
     }
 
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         let mut seen = 0;
         loop {
             seen = self.await_epoch(seen);
@@ -149,7 +264,7 @@ impl Shared {
             if let Some(job) = job {
                 // SAFETY: `for_each` waits for this worker's decrement of `busy` below, so the body lives.
                 let body = unsafe { &*job.body };
-                self.take_parts(body, job.parts);
+                self.take_parts(body, job, thread);
             }
             self.busy.fetch_sub(1, Ordering::Release);
         }
@@ -200,7 +315,7 @@ impl Drop for Team {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -237,6 +352,45 @@ mod tests {
                 sum.fetch_add(i, Ordering::Relaxed);
             });
             assert_eq!(sum.load(Ordering::Relaxed), 28);
+        }
+    }
+
+    #[test]
+    fn gang_members_run_at_the_same_time() {
+        let team = Team::new(3, false);
+        for _ in 0..50 {
+            let stop = Stop::default();
+            let gang = team.gang(3, &stop);
+            assert_eq!((gang.size(), team.gang(2, &stop).size()), (3, 1), "a held team gives a gang of one");
+            let arrived = AtomicUsize::new(0);
+            let mut members = [0usize; 3];
+            gang.run(&mut members, &|m| {
+                arrived.fetch_add(1, Ordering::AcqRel);
+                while arrived.load(Ordering::Acquire) < 3 {
+                    std::thread::yield_now();
+                }
+                *m += 1;
+            });
+            assert_eq!(members, [1; 3]);
+        }
+    }
+
+    #[test]
+    fn a_panicking_member_frees_those_that_wait() {
+        let team = Team::new(2, false);
+        for planted in [0usize, 1] {
+            let stop = Stop::default();
+            let gang = team.gang(2, &stop);
+            let raised = catch_unwind(AssertUnwindSafe(|| {
+                gang.run(&mut [0, 1], &|m| {
+                    assert!(*m != planted, "planted");
+                    while !stop.is_raised() {
+                        std::thread::yield_now();
+                    }
+                });
+            }));
+            assert!(raised.is_err());
+            assert_eq!(team.gang(2, &stop).size(), 2, "the team is free again");
         }
     }
 

@@ -9,6 +9,12 @@ use std::fmt;
 use std::ops::{Add, Mul, Sub};
 use std::sync::Arc;
 
+/// Expressions larger than this are not kept: the extent becomes unknown until the data is there. A hostile
+/// graph could otherwise double an expression at every node.
+const MOST_ATOMS: usize = 64;
+/// The same for the description of one opaque function.
+const LONGEST_DESCRIPTION: usize = 1024;
+
 /// One extent.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -60,6 +66,9 @@ impl Dim {
     /// A function of dimensions that is not polynomial, named by `description` in terms of its arguments:
     /// equal descriptions are equal extents.
     pub(crate) fn opaque(description: String) -> Self {
+        if description.len() > LONGEST_DESCRIPTION {
+            return Self::Unknown;
+        }
         Self::Expr(Arc::new(Poly(vec![(vec![description.into()], 1)])))
     }
 
@@ -83,6 +92,9 @@ impl Dim {
         let Some(poly) = poly else { return Self::Unknown };
         match poly.as_constant() {
             Some(k) => usize::try_from(k).map_or(Self::Unknown, Self::Known),
+            None if poly.0.iter().map(|(atoms, _)| 1 + atoms.len()).sum::<usize>() > MOST_ATOMS => {
+                Self::Unknown
+            }
             None => Self::Expr(Arc::new(poly)),
         }
     }

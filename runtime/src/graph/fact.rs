@@ -306,10 +306,11 @@ pub(crate) fn normal_axis(axis: i64, rank: usize) -> Result<usize, OpError> {
 
 /// Axes of `rank`, counted from the end when negative, each at most once.
 pub(crate) fn normal_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut named = vec![false; rank];
     let mut out = Vec::with_capacity(axes.len());
     for &axis in axes {
         let axis_at = normal_axis(axis, rank)?;
-        if out.contains(&axis_at) {
+        if std::mem::replace(&mut named[axis_at], true) {
             return Err(OpError::value(format!("axis {axis} is named twice")));
         }
         out.push(axis_at);

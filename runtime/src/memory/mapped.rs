@@ -22,9 +22,14 @@ impl MappedFile {
     /// Maps the whole file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let irregular = || io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+        // Before it is opened: opening a pipe waits for its writer.
+        if !path.metadata().map_err(io)?.is_file() {
+            return Err(irregular());
+        }
         let file = File::open(path).map_err(io)?;
         if !file.metadata().map_err(io)?.is_file() {
-            return Err(io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file")));
+            return Err(irregular());
         }
         // SAFETY: the mapping is private and read-only; that nobody truncates or rewrites the file while a
         // session holds it is the documented requirement on callers of `load` (SAFETY.md, "Model files").

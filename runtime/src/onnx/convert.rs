@@ -126,9 +126,9 @@ impl Converter<'_> {
         }
         let formal = scope.graph.inputs.len();
 
-        let calls = self.inliner.inline(&proto.node, imports)?.calls;
-        for index in topological_order(&calls, &scope.names)? {
-            self.node(&calls[index], &mut scope, depth)?;
+        let inlined = self.inliner.inline(&proto.node, imports)?;
+        for index in topological_order(&inlined.calls, &scope.names)? {
+            self.node(&inlined.calls[index], &mut scope, depth)?;
         }
         for info in &proto.output {
             let Some(id) = scope.resolve(&info.name) else {
@@ -149,8 +149,8 @@ impl Converter<'_> {
         Ok((graph, captures.into_iter().map(|(name, _)| name).collect(), formal))
     }
 
-    fn node(&mut self, call: &Call, scope: &mut Scope<'_>, depth: usize) -> Result<(), Error> {
-        let proto = &call.node;
+    fn node(&mut self, call: &Call<'_>, scope: &mut Scope<'_>, depth: usize) -> Result<(), Error> {
+        let proto: &NodeProto = &call.node;
         let first = proto.output.iter().find(|n| !n.is_empty()).map_or("", String::as_str);
         let name =
             if proto.name.is_empty() { format!("{}({first})", proto.op_type) } else { proto.name.clone() };
@@ -347,7 +347,7 @@ fn parse(
 }
 
 /// Positions of `calls` such that writers come before readers, otherwise in the given order.
-fn topological_order(calls: &[Call], known: &HashMap<Arc<str>, ValueId>) -> Result<Vec<usize>, Error> {
+fn topological_order(calls: &[Call<'_>], known: &HashMap<Arc<str>, ValueId>) -> Result<Vec<usize>, Error> {
     let mut writer: HashMap<&str, usize> = HashMap::new();
     for (i, call) in calls.iter().enumerate() {
         for name in call.node.output.iter().filter(|n| !n.is_empty() && !known.contains_key(n.as_str())) {

@@ -2,9 +2,12 @@
 
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 use crate::error::Error;
+use crate::memory::{Budget, Charge};
+use prost::Message;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Nodes that inlining may produce in all: calls can multiply at every level.
+/// Nodes and calls that inlining may produce in all: calls can multiply at every level.
 const MAX_NODES: usize = 200_000;
 /// Functions that call functions, at most this deep.
 const MAX_DEPTH: usize = 64;
@@ -16,16 +19,19 @@ pub(super) struct Functions<'a> {
 
 /// A node after inlining, with the operator sets that hold for it.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) node: NodeProto,
+pub(super) struct Call<'n> {
+    /// Borrowed where no function is involved.
+    pub(super) node: Cow<'n, NodeProto>,
     /// Index into [`Inlined::imports`].
     pub(super) imports: usize,
 }
 
 /// The nodes of one graph after inlining.
 #[derive(Debug, Default)]
-pub(super) struct Inlined {
-    pub(super) calls: Vec<Call>,
+pub(super) struct Inlined<'n> {
+    pub(super) calls: Vec<Call<'n>>,
+    /// What the nodes take that inlining made.
+    charges: Vec<Charge>,
 }
 
 /// Names and attributes that a function's body sees in place of its own.
@@ -43,11 +49,16 @@ pub(super) struct Inliner<'a> {
     pub(super) imports: Vec<Vec<OperatorSetIdProto>>,
     produced: usize,
     calls: usize,
+    budget: Budget,
 }
 
 impl<'a> Inliner<'a> {
     /// For a model with `functions` and operator sets `imports`.
-    pub(super) fn new(functions: &'a [FunctionProto], imports: &[OperatorSetIdProto]) -> Result<Self, Error> {
+    pub(super) fn new(
+        functions: &'a [FunctionProto],
+        imports: &[OperatorSetIdProto],
+        budget: &Budget,
+    ) -> Result<Self, Error> {
         let mut table = HashMap::new();
         for f in functions {
             let key = (f.domain.as_str(), f.name.as_str(), f.overload.as_str());
@@ -55,34 +66,46 @@ impl<'a> Inliner<'a> {
                 return Err(Error::model(format!("function `{}:{}` is defined twice", f.domain, f.name)));
             }
         }
-        Ok(Self { functions: Functions { table }, imports: vec![imports.to_vec()], produced: 0, calls: 0 })
+        let budget = budget.clone();
+        Ok(Self {
+            functions: Functions { table },
+            imports: vec![imports.to_vec()],
+            produced: 0,
+            calls: 0,
+            budget,
+        })
     }
 
     /// Replaces the calls among `nodes`, whose operator sets are those with index `imports`.
-    pub(super) fn inline(&mut self, nodes: &[NodeProto], imports: usize) -> Result<Inlined, Error> {
+    pub(super) fn inline<'n>(
+        &mut self,
+        nodes: &'n [NodeProto],
+        imports: usize,
+    ) -> Result<Inlined<'n>, Error> {
         let mut out = Inlined::default();
         for node in nodes {
-            self.expand(node.clone(), imports, 0, &mut out)?;
+            self.expand(Cow::Borrowed(node), imports, 0, &mut out)?;
         }
         Ok(out)
     }
 
-    fn expand(
+    fn expand<'n>(
         &mut self,
-        node: NodeProto,
+        node: Cow<'n, NodeProto>,
         imports: usize,
         depth: usize,
-        out: &mut Inlined,
+        out: &mut Inlined<'n>,
     ) -> Result<(), Error> {
         let key = (node.domain.as_str(), node.op_type.as_str(), node.overload.as_str());
         let Some(&function) = self.functions.table.get(&key) else {
-            self.produced += 1;
-            if self.produced > MAX_NODES {
-                return Err(Error::model(format!("functions expand to more than {MAX_NODES} nodes")));
+            if depth > 0 {
+                self.count_node()?;
             }
             out.calls.push(Call { node, imports });
             return Ok(());
         };
+        // A call counts too: functions without nodes can still call each other without end.
+        self.count_node()?;
         if depth >= MAX_DEPTH {
             let name = &function.name;
             return Err(Error::model(format!("function `{name}` calls itself, or functions nest too deep")));
@@ -95,8 +118,24 @@ impl<'a> Inliner<'a> {
         }
         let frame = self.frame(&node, function);
         for inner in &function.node {
+            // Every name gets a prefix, in bodies too.
+            let size = footprint(inner, frame.prefix.len());
+            let charge = self.budget.charge(size).map_err(|_| Error::Memory {
+                what: format!("function `{}`", function.name),
+                requested: size,
+                limit: self.budget.limit(),
+            })?;
+            out.charges.push(charge);
             let renamed = rename(inner, &frame)?;
-            self.expand(renamed, frame.imports, depth + 1, out)?;
+            self.expand(Cow::Owned(renamed), frame.imports, depth + 1, out)?;
+        }
+        Ok(())
+    }
+
+    fn count_node(&mut self) -> Result<(), Error> {
+        self.produced += 1;
+        if self.produced > MAX_NODES {
+            return Err(Error::model(format!("functions expand to more than {MAX_NODES} nodes")));
         }
         Ok(())
     }
@@ -126,6 +165,36 @@ impl<'a> Inliner<'a> {
         };
         Frame { prefix, names, attributes, imports }
     }
+}
+
+/// Bytes that a copy of `node` takes, at most, when each of its names becomes `prefix` longer. Tensor bytes are
+/// shared between copies.
+fn footprint(node: &NodeProto, prefix: usize) -> usize {
+    let name = |s: &String| 2 * size_of::<String>() + s.len() + prefix;
+    let names = |list: &[String]| list.iter().map(name).sum::<usize>();
+    let own = size_of::<NodeProto>() + names(&node.input) + names(&node.output);
+    own + name(&node.name)
+        + node.op_type.len()
+        + node.attribute.iter().map(|a| attribute_footprint(a, prefix)).sum::<usize>()
+}
+
+fn attribute_footprint(a: &AttributeProto, prefix: usize) -> usize {
+    let tensor = |t: &super::proto::TensorProto| size_of_val(t) + t.encoded_len() * 8 - raw_len(t);
+    let lists = a.floats.len() * 4 + a.ints.len() * 8 + a.strings.len() * size_of::<bytes::Bytes>();
+    let values = a.t.as_deref().map_or(0, tensor)
+        + a.tp.as_deref().map_or(0, |t| size_of_val(t) + t.encoded_len() * 8);
+    let sparse = a.sparse_tensor.as_deref().map_or(0, |s| size_of_val(s) + s.encoded_len() * 8);
+    let body = a.g.as_deref().map_or(0, |g| {
+        let infos = (g.input.len() + g.output.len()) * (size_of::<super::proto::ValueInfoProto>() + prefix);
+        let tensors: usize = g.initializer.iter().map(|t| tensor(t) + prefix).sum();
+        let nodes: usize = g.node.iter().map(|n| footprint(n, prefix)).sum();
+        size_of::<GraphProto>() + infos + tensors + nodes
+    });
+    size_of::<AttributeProto>() + a.name.len() + lists + values + sparse + body
+}
+
+fn raw_len(t: &super::proto::TensorProto) -> usize {
+    t.raw_data.as_ref().map_or(0, |raw| raw.len() * 8)
 }
 
 fn rename(node: &NodeProto, frame: &Frame<'_>) -> Result<NodeProto, Error> {

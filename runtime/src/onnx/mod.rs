@@ -105,7 +105,7 @@ fn read(bytes: Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Model
     }
     let graph = proto.graph.as_ref().ok_or_else(|| Error::model("it has no graph"))?;
     let mut converter = convert::Converter {
-        inliner: functions::Inliner::new(&proto.functions, &proto.opset_import)?,
+        inliner: functions::Inliner::new(&proto.functions, &proto.opset_import, budget)?,
         tensors: TensorSource {
             files: ExternalFiles::new(directory.map(Path::to_path_buf)),
             budget: budget.clone(),

@@ -51,8 +51,14 @@ impl TensorSource {
             }
             return Tensor::from_bytes(dtype, &shape, raw.clone());
         }
-        typed_data(proto, dtype, &shape, count, bytes).ok_or_else(|| {
+        let tensor = typed_data(proto, dtype, &shape, count, bytes).ok_or_else(|| {
             refuse(format!("holds another number of elements than {dtype} {shape:?}, or one out of range"))
+        })?;
+        // Unlike raw bytes, the elements are no longer those of the file: they are charged while they live.
+        Tensor::copy_of(tensor.view(), &self.budget).map_err(|_| Error::Memory {
+            what: format!("tensor `{}`", proto.name),
+            requested: bytes,
+            limit: self.budget.limit(),
         })
     }
 

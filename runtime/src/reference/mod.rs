@@ -3,11 +3,12 @@
 
 mod elementwise;
 mod movement;
+pub(crate) mod recurrence;
 mod run;
 mod stack;
 mod tensor;
 
-pub(crate) use movement::joined;
+pub(crate) use movement::{joined, scattered};
 pub(crate) use run::run_graph;
 pub(crate) use stack::stack_slices;
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};

@@ -5,6 +5,7 @@ pub(crate) mod bodies;
 mod case;
 mod compare;
 mod gen_case;
+pub(crate) mod gen_recurrence;
 mod operator;
 
 pub use case::Case;

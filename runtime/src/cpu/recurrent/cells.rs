@@ -1,0 +1,275 @@
+//! One step of each cell, as products with panels: what the sums start from, and how the gates of a unit
+//! become its state.
+//!
+//! All of these see the units of one thread; `lo` is the offset of a panel's units from the first of them.
+
+use super::gate::{Gate, Gates};
+use super::panel::Product;
+use super::sequence::Emit;
+use crate::cpu::relay::Next;
+use crate::cpu::simd::{Simd, Work};
+
+/// What all cells need at a step.
+pub(super) struct Step<'s, F> {
+    /// What is multiplied with the panels: `[rows, stride]`, of which `hidden` columns count.
+    pub(super) operand: &'s [F],
+    pub(super) stride: usize,
+    pub(super) hidden: usize,
+    /// The thread's first unit, and how many it has.
+    pub(super) first: usize,
+    pub(super) own: usize,
+    /// W·x + b of this step and group: `[rows, panels, W]`.
+    pub(super) projected: &'s [F],
+    pub(super) gates: Gates<'s, F>,
+}
+
+impl<F: Gate> Step<'_, F> {
+    fn row(&self, row: usize) -> &[F] {
+        &self.operand[row * self.stride..][..self.hidden]
+    }
+
+    /// The projected gates of `panel` and `row`, of which there are `gates`.
+    fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F] {
+        &self.projected[row * self.own * gates + panel * W..][..W]
+    }
+
+    /// The current state of `count` of the thread's own units.
+    fn state(&self, row: usize, lo: usize, count: usize) -> &[F] {
+        &self.operand[row * self.stride + self.first + lo..][..count]
+    }
+}
+
+/// Gates i, o, f, c: `C = f·C + i·c`, `h = o·h(C)`.
+pub(super) struct Lstm<'s, F> {
+    pub(super) step: Step<'s, F>,
+    /// C of the thread's units: `[rows, own]`.
+    pub(super) cell: &'s mut [F],
+    pub(super) next: Next<'s, F>,
+    /// Peepholes i, o, f of the thread's units.
+    pub(super) peepholes: Option<[&'s [F]; 3]>,
+    pub(super) input_forget: bool,
+    pub(super) emit: Emit<'s, F>,
+}
+
+/// Units of an LSTM panel, and of one of a GRU with `linear_before_reset`.
+const UNITS: usize = 16;
+
+impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.step.row(row)
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        sums.copy_from_slice(self.step.projected::<64>(4, panel, row));
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        let lo = panel * UNITS;
+        let units = lo..lo + UNITS;
+        let cell = &mut self.cell[row * self.step.own + lo..][..UNITS];
+        let h = &mut self.next.row(row)[units.clone()];
+        let peepholes = self.peepholes.map(|p| p.map(|p| &p[units.clone()]));
+        let (gates, input_forget) = (self.step.gates, self.input_forget);
+        F::run(self.step.gates.level, LstmGates { gates, sums, cell, h, peepholes, input_forget });
+        self.emit.write(row, lo, h);
+    }
+}
+
+struct LstmGates<'s, F> {
+    gates: Gates<'s, F>,
+    sums: &'s mut [F; 64],
+    cell: &'s mut [F],
+    h: &'s mut [F],
+    peepholes: Option<[&'s [F]; 3]>,
+    input_forget: bool,
+}
+
+impl<F: Gate> Work for LstmGates<'_, F> {
+    type Element = F;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<F>>(self, simd: S) {
+        let Self { gates, sums, cell, h, peepholes, input_forget } = self;
+        let (cell, h) = (&mut cell[..UNITS], &mut h[..UNITS]);
+        let (i, rest) = sums.split_at_mut(UNITS);
+        let (o, rest) = rest.split_at_mut(UNITS);
+        let (f, g) = rest.split_at_mut(UNITS);
+        if let Some([input, _, forget]) = peepholes {
+            accumulate(simd, input, cell, i);
+            accumulate(simd, forget, cell, f);
+        }
+        gates.activate(simd, 0, i);
+        if input_forget {
+            for (f, i) in f.iter_mut().zip(&*i) {
+                *f = F::one().sub(*i);
+            }
+        } else {
+            gates.activate(simd, 0, f);
+        }
+        gates.activate(simd, 1, g);
+        for (((c, g), i), f) in cell.iter_mut().zip(&mut *g).zip(&*i).zip(&*f) {
+            *c = f.fma(simd, *c, i.mul(*g));
+            *g = *c;
+        }
+        if let Some([_, output, _]) = peepholes {
+            accumulate(simd, output, cell, o);
+        }
+        gates.activate(simd, 0, o);
+        gates.activate(simd, 2, g);
+        for ((h, o), g) in h.iter_mut().zip(&*o).zip(&*g) {
+            *h = o.mul(*g);
+        }
+    }
+}
+
+/// `c[u] = a[u] · b[u] + c[u]`.
+#[inline(always)]
+fn accumulate<F: Gate, S: Simd<F>>(simd: S, a: &[F], b: &[F], c: &mut [F]) {
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        *c = a.fma(simd, *b, *c);
+    }
+}
+
+/// Gates z and r of a plain GRU: keeps z and gives `r ⊙ h`.
+pub(super) struct Reset<'s, F> {
+    pub(super) step: Step<'s, F>,
+    /// z of the thread's units: `[rows, own]`.
+    pub(super) update: &'s mut [F],
+    pub(super) next: Next<'s, F>,
+}
+
+impl<F: Gate> Product<F, 64> for Reset<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.step.row(row)
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        sums.copy_from_slice(self.step.projected::<64>(2, panel, row));
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        let (units, lo) = (32, panel * 32);
+        self.step.gates.activate_any(0, sums);
+        let (z, r) = sums.split_at(units);
+        self.update[row * self.step.own + lo..][..units].copy_from_slice(z);
+        let to = &mut self.next.row(row)[lo..lo + units];
+        for ((to, r), h) in to.iter_mut().zip(r).zip(self.step.state(row, lo, units)) {
+            *to = r.mul(*h);
+        }
+    }
+}
+
+/// Gate h of a plain GRU, from `r ⊙ h`; the next state's place holds the state of the last step.
+pub(super) struct Hidden<'s, F> {
+    pub(super) step: Step<'s, F>,
+    pub(super) update: &'s [F],
+    pub(super) next: Next<'s, F>,
+    pub(super) emit: Emit<'s, F>,
+}
+
+impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.step.row(row)
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        let lo = panel * 64;
+        self.step.gates.activate_any(1, sums);
+        let h = &mut self.next.row(row)[lo..lo + 64];
+        blend(&self.update[row * self.step.own + lo..][..64], sums, h);
+        self.emit.write(row, lo, h);
+    }
+}
+
+/// `(1 − z) · g + z · h` into `h`.
+fn blend<F: Gate>(z: &[F], g: &[F], h: &mut [F]) {
+    for ((z, g), h) in z.iter().zip(g).zip(h) {
+        *h = F::one().sub(*z).mul(*g).add(z.mul(*h));
+    }
+}
+
+/// All gates of a GRU with `linear_before_reset`.
+pub(super) struct Linear<'s, F> {
+    pub(super) step: Step<'s, F>,
+    /// Recurrent bias of the hidden gate, of the thread's units.
+    pub(super) bias: &'s [F],
+    pub(super) next: Next<'s, F>,
+    pub(super) emit: Emit<'s, F>,
+}
+
+impl<F: Gate> Product<F, 48> for Linear<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.step.row(row)
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; 48]) {
+        sums.copy_from_slice(self.step.projected::<48>(3, panel, row));
+        sums[2 * UNITS..].copy_from_slice(&self.bias[panel * UNITS..][..UNITS]);
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 48]) {
+        let (step, lo) = (&self.step, panel * UNITS);
+        let projected = &step.projected::<48>(3, panel, row)[2 * UNITS..];
+        let h = &mut self.next.row(row)[lo..lo + UNITS];
+        h.copy_from_slice(step.state(row, lo, UNITS));
+        F::run(step.gates.level, LinearGates { gates: step.gates, sums, projected, h });
+        self.emit.write(row, lo, h);
+    }
+}
+
+struct LinearGates<'s, F> {
+    gates: Gates<'s, F>,
+    sums: &'s mut [F; 48],
+    /// W·x + b of the hidden gate.
+    projected: &'s [F],
+    h: &'s mut [F],
+}
+
+impl<F: Gate> Work for LinearGates<'_, F> {
+    type Element = F;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<F>>(self, simd: S) {
+        let (zr, g) = self.sums.split_at_mut(2 * UNITS);
+        self.gates.activate(simd, 0, zr);
+        let (z, r) = zr.split_at(UNITS);
+        for ((g, r), x) in g.iter_mut().zip(r).zip(&self.projected[..UNITS]) {
+            *g = r.fma(simd, *g, *x);
+        }
+        self.gates.activate(simd, 1, g);
+        for ((z, g), h) in z.iter().zip(&*g).zip(&mut self.h[..UNITS]) {
+            *h = z.fma(simd, h.sub(*g), *g);
+        }
+    }
+}
+
+/// The only gate of an RNN.
+pub(super) struct Plain<'s, F> {
+    pub(super) step: Step<'s, F>,
+    pub(super) next: Next<'s, F>,
+    pub(super) emit: Emit<'s, F>,
+}
+
+impl<F: Gate> Product<F, 64> for Plain<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.step.row(row)
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
+        let lo = panel * 64;
+        self.step.gates.activate_any(0, sums);
+        let h = &mut self.next.row(row)[lo..lo + 64];
+        h.copy_from_slice(sums);
+        self.emit.write(row, lo, h);
+    }
+}

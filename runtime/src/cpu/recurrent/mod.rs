@@ -1,0 +1,435 @@
+//! # Recurrent kernels: LSTM, GRU, RNN
+//!
+//! For every step, `gates = (W·x + b) + R·h`, then the cell. W·x is computed for many steps at once, as one
+//! product; R is packed once at load so that a step is a single pass over it, with all gates of a unit in
+//! registers when their sums are complete ([`layout`]). State stays in the compute type through all steps:
+//! `f16` and `bf16` are widened when weights are packed and inputs read, and rounded once per output element.
+//!
+//! Hidden units are split among the members of a gang when a step reads enough weights to pay for its barrier
+//! ([`strand`]); two directions need no barrier between them. Splitting does not change any sum. Rows of a
+//! batch are ordered by length, so that finished rows cost nothing ([`sequence`]).
+//!
+//! A row of length 0 gives its initial state as last state, and zeros in Y, as does a sequence of time 0
+//! (ONNX Runtime gives zeros for the states too).
+
+mod cells;
+mod gate;
+mod layout;
+mod pack;
+mod panel;
+mod sequence;
+mod strand;
+
+use super::number::{Number, Real, dispatch};
+use super::relay::Relay;
+use super::shards::{Claim, Rows, split};
+use super::simd::Level;
+use super::{CpuSite, Io, Kernel};
+use crate::error::OpError;
+use crate::exec::Stop;
+use crate::ops::recurrence::{Cell, Recurrence};
+use crate::ops::{PackSite, Packed};
+use gate::{Gate, Gates};
+use layout::Layout;
+use pack::{Vectors, Weights, spaced, take};
+use sequence::{Sequence, arrange};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use strand::{Ended, Strand};
+
+/// Positions of the inputs.
+const X: usize = 0;
+const W: usize = 1;
+const R: usize = 2;
+const B: usize = 3;
+const LENGTHS: usize = 4;
+const INITIAL: [usize; 2] = [5, 6];
+const P: usize = 7;
+
+/// Most threads of a direction.
+const MOST_THREADS: usize = 64;
+/// Bytes of weights that a thread reads in the time that a barrier takes, several times over: a thread with
+/// less to read is not worth waiting for.
+const BYTES_PER_THREAD: usize = 64 << 10;
+/// Rows of W·x computed at once: enough to make reading W cheap.
+const LEAST_CHUNK_ROWS: usize = 96;
+/// Bytes of W·x up to which more rows are taken at once.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// Packs what is constant among W, R, B and P.
+pub(crate) fn pack(recurrence: &Recurrence, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+    let constant = |index: usize| Ok(site.inputs.optional(index)?.and_then(|f| f.as_constant()));
+    let (w, r) = (constant(W)?, constant(R)?);
+    let shape = |t: Option<&crate::Tensor>, index: usize| -> Option<crate::tensor::Shape> {
+        t.map(|t| t.shape().into()).or_else(|| site.inputs.optional(index).ok()??.known_shape())
+    };
+    let (Some(w_shape), Some(r_shape)) = (shape(w, W), shape(r, R)) else { return Ok(None) };
+    let ([directions, w_rows, input], [r_directions, r_rows, hidden]) = (&w_shape[..], &r_shape[..]) else {
+        return Ok(None);
+    };
+    // Inference refuses a node that does not fit its own weights, once all its inputs are known.
+    let layout = Layout::new(recurrence.cell, *input, *hidden)?;
+    let planes = recurrence.directions.len();
+    let dtype = site.inputs.tensor(if w.is_some() { W } else { R })?.dtype;
+    let fits = [*directions, *r_directions] == [planes; 2]
+        && [*w_rows, *r_rows] == [recurrence.cell.gates() * hidden; 2]
+        && [W, R, B, P].iter().all(|&i| constant(i).ok().flatten().is_none_or(|t| t.dtype() == dtype));
+    if !fits {
+        return Ok(None);
+    }
+    let computed = |index: usize, given: bool| Ok(given && constant(index)?.is_none());
+    let vectors_constant = !computed(B, recurrence.has_bias)? && !computed(P, recurrence.has_peephole)?;
+    let source = Vectors {
+        bias: constant(B)?.map(crate::Tensor::bytes),
+        peephole: constant(P)?.map(crate::Tensor::bytes),
+    };
+    dispatch!(dtype, floats, S => {
+        let panels = |t: Option<&crate::Tensor>, depth: usize| {
+            t.map(|t| pack::packed_panels::<S>(&layout, t.bytes(), planes, depth, site.budget, site.release))
+                .transpose()
+        };
+        let weights = Weights {
+            input: panels(w, *input)?,
+            recurrent: panels(r, *hidden)?,
+            vectors: if vectors_constant {
+                Some(pack::packed_vectors::<S>(&layout, source, planes, site.budget)?)
+            } else {
+                None
+            },
+        };
+        let mut consumed: Vec<usize> = Vec::new();
+        consumed.extend(weights.input.is_some().then_some(W));
+        consumed.extend(weights.recurrent.is_some().then_some(R));
+        if weights.vectors.is_some() {
+            consumed.extend([B, P]);
+        }
+        Ok(Some(Packed { data: Arc::new(weights), consumed }))
+    })
+}
+
+/// The kernel for inputs of known shapes.
+pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+    let (x, w, r) = (site.input_shape(X)?, site.input_shape(W)?, site.input_shape(R)?);
+    let ([a, b, input], [_, _, _], [_, _, hidden]) = (&x[..], &w[..], &r[..]) else {
+        return Err(OpError::internal("a recurrence of other ranks than inferred"));
+    };
+    let (time, batch) = if recurrence.batch_first { (*b, *a) } else { (*a, *b) };
+    let layout = Layout::new(recurrence.cell, *input, *hidden)?;
+    let plan = Plan::new(recurrence, layout, [time, batch], site)?;
+    let scratch = plan.scratch_bytes().ok_or_else(|| OpError::shape("the recurrence is too large"))?;
+    dispatch!(site.inputs.tensor(X)?.dtype, floats, S => {
+        Ok(Kernel::new(move |io| plan.run::<S>(io)).with_scratch(scratch))
+    })
+}
+
+/// Everything about a recurrence that is known once its shapes are.
+#[derive(Debug)]
+struct Plan {
+    recurrence: Recurrence,
+    layout: Layout,
+    time: usize,
+    batch: usize,
+    /// Steps whose W·x is computed at once.
+    chunk: usize,
+    /// Members that the weights are worth.
+    threads: usize,
+    level: Level,
+    weights: Option<Arc<Weights>>,
+    peepholes: bool,
+    /// Bytes of a stored and of a computed element.
+    sizes: [usize; 2],
+}
+
+impl Plan {
+    fn new(
+        recurrence: &Recurrence,
+        layout: Layout,
+        [time, batch]: [usize; 2],
+        site: &CpuSite<'_>,
+    ) -> Result<Self, OpError> {
+        let dtype = site.inputs.tensor(X)?.dtype;
+        let stored = dtype.bits() / 8;
+        let computed = stored.max(4);
+        let planes = recurrence.directions.len();
+        let step_bytes = layout.panels(1).saturating_mul(computed).saturating_mul(batch);
+        let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(LEAST_CHUNK_ROWS);
+        let chunk = rows.div_ceil(batch.max(1)).clamp(1, time.max(1));
+        // A row more costs less than its share of the weights' bytes, which are read once for all rows.
+        let weights = layout.panels(layout.hidden).saturating_mul(computed);
+        let worth = (weights.saturating_mul(batch.div_ceil(2)) / BYTES_PER_THREAD).max(1);
+        let most = (layout.padded / layout.grain).clamp(1, MOST_THREADS);
+        let threads = (worth.min(most) * planes).min(site.threads).max(1);
+        Ok(Self {
+            recurrence: recurrence.clone(),
+            time,
+            batch,
+            chunk,
+            threads,
+            level: Level::detect(),
+            weights: site.packed_as::<Weights>(),
+            peepholes: site.inputs.has(P),
+            sizes: [stored, computed],
+            layout,
+        })
+    }
+
+    /// Elements of the scratch segments, in the order in which [`Plan::run`] takes them: X, W, R and vectors
+    /// where they are brought into form at run time; then W·x, private values and the two states, of all
+    /// directions.
+    fn segments(&self) -> Option<[usize; 8]> {
+        let planes = self.recurrence.directions.len();
+        let (layout, batch) = (&self.layout, self.batch);
+        let [stored, computed] = self.sizes;
+        let packed = |part: fn(&Weights) -> bool| self.weights.as_ref().is_some_and(|w| part(w));
+        let unless = |held: bool, count: usize| if held { Some(0) } else { count.checked_mul(planes) };
+        let x =
+            if stored == computed { 0 } else { self.time.checked_mul(batch)?.checked_mul(layout.input)? };
+        let state = layout.padded.checked_mul(batch)?.checked_mul(planes)?;
+        Some([
+            x,
+            unless(packed(|w| w.input.is_some()), layout.panels(layout.input))?,
+            unless(packed(|w| w.recurrent.is_some()), layout.panels(layout.hidden))?,
+            unless(packed(|w| w.vectors.is_some()), layout.vectors())?,
+            state.checked_mul(layout.cell.gates())?.checked_mul(self.chunk)?,
+            state,
+            state,
+            state,
+        ])
+    }
+
+    fn scratch_bytes(&self) -> Option<usize> {
+        let mut total = spaced::<usize>(self.batch)?.checked_mul(2)?;
+        for elements in self.segments()? {
+            let bytes = elements.checked_mul(self.sizes[1])?.checked_next_multiple_of(64)?;
+            total = total.checked_add(bytes)?;
+        }
+        Some(total)
+    }
+
+    fn run<S: Real<Compute: Gate>>(&self, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+        let (layout, batch) = (&self.layout, self.batch);
+        let directions = &self.recurrence.directions;
+        let planes = directions.len();
+        let too_large = || OpError::internal("sizes overflow after they were checked");
+        let segments = self.segments().ok_or_else(too_large)?;
+
+        let x = io.input::<S>(X)?;
+        let given_lengths = io.optional_input::<i32>(LENGTHS)?;
+        let initial = [io.optional_input::<S>(INITIAL[0])?, io.optional_input::<S>(INITIAL[1])?];
+        let bytes = |index: usize| io.optional(index).map(|t| t.bytes());
+        let (w, r) = (bytes(W).unwrap_or_default(), bytes(R).unwrap_or_default());
+        let vectors = Vectors { bias: bytes(B), peephole: bytes(P) };
+        let context = io.context;
+        let (outputs, mut rest) = io.outputs_and_scratch::<S, 3>()?;
+
+        let (order, lengths) = (take::<usize>(&mut rest, batch)?, take::<usize>(&mut rest, batch)?);
+        arrange(given_lengths, self.time, order, lengths)?;
+        let (order, lengths) = (&*order, &*lengths);
+        let mut segment = |index: usize| take::<S::Compute>(&mut rest, segments[index]);
+
+        let widened = segment(0)?;
+        let x: &[S::Compute] = if self.sizes[0] == self.sizes[1] {
+            bytemuck::cast_slice(x)
+        } else {
+            widened.iter_mut().zip(x).for_each(|(to, from)| *to = from.load());
+            widened
+        };
+        let (own_w, own_r, own_v) = (segment(1)?, segment(2)?, segment(3)?);
+        let held = self.weights.as_deref();
+        let input = match held.and_then(|h| h.input.as_ref()) {
+            Some(buffer) => buffer.elements(),
+            None => {
+                pack::panels::<S>(layout, w, layout.input, own_w, &|_| ());
+                own_w
+            }
+        };
+        let recurrent = match held.and_then(|h| h.recurrent.as_ref()) {
+            Some(buffer) => buffer.elements(),
+            None => {
+                pack::panels::<S>(layout, r, layout.hidden, own_r, &|_| ());
+                own_r
+            }
+        };
+        let vectors = match held.and_then(|h| h.vectors.as_ref()) {
+            Some(buffer) => buffer.elements(),
+            None => {
+                pack::vectors::<S>(layout, vectors, own_v);
+                own_v
+            }
+        };
+        let (mut projected, mut private) = (segment(4)?, segment(5)?);
+        let (mut front, mut back) = (segment(6)?, segment(7)?);
+
+        let stop = Stop::default();
+        let gang = context.team.gang(self.threads, &stop);
+        let parts = self.parts(gang.size());
+
+        // Which bytes of the outputs each part writes.
+        let size = self.sizes[0];
+        let column = |unit: usize| unit.min(layout.hidden) * size;
+        let claims: SmallVec<[Claim; 8]> = parts
+            .iter()
+            .map(|p| Claim { plane: p.plane, columns: column(p.units[0])..column(p.units[1]) })
+            .collect();
+        let rows = Rows {
+            bytes: layout.hidden * size,
+            inner: if self.recurrence.batch_first { 1 } else { batch },
+            planes,
+        };
+        let shards = |data| split(data, rows, &claims).ok_or_else(|| OpError::internal("outputs overlap"));
+        let [y, last_h, last_c] = outputs.map(|o| shards(bytemuck::cast_slice_mut(o)));
+        let mut outputs = y?.into_iter().zip(last_h?).zip(last_c?);
+
+        let mut relays: SmallVec<[Relay<'_>; 2]> = (0..planes)
+            .map(|plane| Relay::new(parts.iter().filter(|p| p.plane == plane).count(), &stop))
+            .collect();
+        let mut members: SmallVec<[Member<'_, S::Compute>; 4]> = SmallVec::new();
+        for (plane, relay) in relays.iter_mut().enumerate() {
+            let sequence = Sequence {
+                order,
+                lengths,
+                time: self.time,
+                batch_first: self.recurrence.batch_first,
+                reverse: directions[plane].reverse,
+                plane,
+                planes,
+            };
+            let state = layout.padded * batch;
+            let (first, second) = (cut(&mut front, state)?, cut(&mut back, state)?);
+            fill_state(first, layout, sequence, initial[0], 0..layout.padded);
+            let own = parts.iter().filter(|p| p.plane == plane);
+            let columns: SmallVec<[_; 8]> = own.clone().map(|p| p.units[0]..p.units[1]).collect();
+            let mut own = own;
+            let mut failed = None;
+            let made = relay.members([first, second], layout.padded, columns.into_iter(), |relay| {
+                let (Some(part), Some(((y, last_h), last_c))) = (own.next(), outputs.next()) else { return };
+                let units = part.units[0]..part.units[1];
+                let memory = cut(&mut projected, units.len() * layout.cell.gates() * self.chunk * batch)
+                    .and_then(|p| Ok((p, cut(&mut private, units.len() * batch)?)));
+                let (projected, private) = match memory {
+                    Ok(memory) => memory,
+                    Err(error) => return failed = Some(error),
+                };
+                if matches!(layout.cell, Cell::Lstm { .. }) {
+                    fill_state(private, layout, sequence, initial[1], units.clone());
+                }
+                let part_of = |per: usize| plane * per..(plane + 1) * per;
+                let strand = Strand {
+                    layout,
+                    sequence,
+                    gates: Gates {
+                        level: self.level,
+                        activations: &directions[plane].activations,
+                        clip: self.recurrence.clip.map(|c| S::Compute::from_f64(c.into())),
+                    },
+                    peepholes: self.peepholes,
+                    units,
+                    input: &input[part_of(layout.panels(layout.input))],
+                    recurrent: &recurrent[part_of(layout.panels(layout.hidden))],
+                    vectors: &vectors[part_of(layout.vectors())],
+                    x,
+                    chunk: self.chunk,
+                    projected,
+                    private,
+                    relay,
+                    outputs: [y, last_h, last_c],
+                    store: store::<S>,
+                    size,
+                    interrupt: context.interrupt,
+                };
+                match members.get_mut(part.member) {
+                    Some(member) => member.strands.push(strand),
+                    None => members.push(Member { strands: SmallVec::from_iter([strand]), result: Ok(()) }),
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if !made {
+                return Err(OpError::internal("threads of a recurrence overlap"));
+            }
+        }
+        gang.run(&mut members, &|member| {
+            for strand in &mut member.strands {
+                match strand.run() {
+                    Ok(()) => {}
+                    Err(ended) => {
+                        stop.raise();
+                        if let Ended::Interrupted(error) = ended {
+                            member.result = Err(error);
+                        }
+                        return;
+                    }
+                }
+            }
+        });
+        members.into_iter().try_for_each(|m| m.result)
+    }
+
+    /// Cuts the work into parts for `size` members: with two directions and members enough, each direction
+    /// has its own.
+    fn parts(&self, size: usize) -> SmallVec<[Part; 8]> {
+        let planes = self.recurrence.directions.len();
+        let blocks = self.layout.padded / self.layout.grain;
+        let mut parts = SmallVec::new();
+        for plane in 0..planes {
+            let (first, count) = match (planes, size) {
+                (2, 2..) if plane == 0 => (0, size.div_ceil(2)),
+                (2, 2..) => (size.div_ceil(2), size / 2),
+                _ => (0, size),
+            };
+            let count = if planes == 2 && size == 1 { 1 } else { count.min(blocks).max(1) };
+            for index in 0..count {
+                let at = |i: usize| blocks * i / count * self.layout.grain;
+                parts.push(Part { plane, member: first + index, units: [at(index), at(index + 1)] });
+            }
+        }
+        parts
+    }
+}
+
+/// What one member does of one direction.
+#[derive(Clone, Debug)]
+struct Part {
+    plane: usize,
+    member: usize,
+    /// First unit and end.
+    units: [usize; 2],
+}
+
+/// One thread: its part of one direction, or all of both.
+struct Member<'a, F> {
+    strands: SmallVec<[Strand<'a, F>; 2]>,
+    result: Result<(), OpError>,
+}
+
+fn cut<'a, T>(from: &mut &'a mut [T], count: usize) -> Result<&'a mut [T], OpError> {
+    let short = || OpError::internal("recurrent scratch memory is too small");
+    let (part, rest) = std::mem::take(from).split_at_mut_checked(count).ok_or_else(short)?;
+    *from = rest;
+    Ok(part)
+}
+
+/// Sets `state`, `[batch, units]`, to the initial state of these units, or to zero.
+fn fill_state<S: Real>(
+    state: &mut [S::Compute],
+    layout: &Layout,
+    sequence: Sequence<'_>,
+    initial: Option<&[S]>,
+    units: std::ops::Range<usize>,
+) {
+    state.fill(S::Compute::default());
+    let Some(initial) = initial else { return };
+    let valid = units.start.min(layout.hidden)..units.end.min(layout.hidden);
+    for (row, state) in state.chunks_exact_mut(units.len().max(1)).enumerate() {
+        let from = &initial[sequence.state(row) * layout.hidden..][valid.clone()];
+        state.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
+    }
+}
+
+/// Rounds elements to the storage type.
+fn store<S: Real>(from: &[S::Compute], to: &mut [u8]) {
+    for (to, from) in to.chunks_exact_mut(size_of::<S>()).zip(from) {
+        to.copy_from_slice(bytemuck::bytes_of(&S::store(*from)));
+    }
+}

@@ -1,0 +1,271 @@
+//! One thread's part of one direction: some hidden units through all steps.
+//!
+//! W·x + b is computed for a chunk of steps as one product, for the thread's own units, into memory that only
+//! this thread touches. Then each step multiplies the shared state with the thread's panels of R, and the
+//! barrier of the relay ends it (plain GRU has two: after `r ⊙ h`, and after `h`).
+
+use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
+use super::gate::{Gate, Gates};
+use super::layout::{Group, Layout};
+use super::panel::{Panels, Product, sweep};
+use super::sequence::{Emit, Sequence, Store};
+use crate::cpu::relay::{Member, Stopped};
+use crate::cpu::shards::Shard;
+use crate::error::OpError;
+use crate::exec::Interrupt;
+use crate::ops::recurrence::Cell;
+use std::ops::Range;
+
+/// Multiply–adds between two looks at the clock.
+const CHECK_EVERY: usize = 1 << 20;
+
+/// See the module's documentation.
+pub(super) struct Strand<'a, F> {
+    pub(super) layout: &'a Layout,
+    pub(super) sequence: Sequence<'a>,
+    pub(super) gates: Gates<'a, F>,
+    pub(super) peepholes: bool,
+    /// The thread's units.
+    pub(super) units: Range<usize>,
+    /// The direction's panels of W and R, biases and extras.
+    pub(super) input: &'a [F],
+    pub(super) recurrent: &'a [F],
+    pub(super) vectors: &'a [F],
+    /// X, row by row.
+    pub(super) x: &'a [F],
+    /// Steps whose W·x is computed at once, and the memory for it.
+    pub(super) chunk: usize,
+    pub(super) projected: &'a mut [F],
+    /// C of LSTM, z of plain GRU: `[batch, units]`.
+    pub(super) private: &'a mut [F],
+    pub(super) relay: Member<'a, F>,
+    /// Y, Y_h, Y_c.
+    pub(super) outputs: [Shard<'a>; 3],
+    pub(super) store: Store<F>,
+    /// Bytes of an element of the outputs.
+    pub(super) size: usize,
+    /// Deadline and cancellation.
+    pub(super) interrupt: &'a Interrupt,
+}
+
+/// Why a strand ended before its last step.
+pub(super) enum Ended {
+    /// Another thread ended.
+    Stopped,
+    /// The run is to end.
+    Interrupted(OpError),
+}
+
+impl From<Stopped> for Ended {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<F: Gate> Strand<'_, F> {
+    /// Runs all steps.
+    pub(super) fn run(&mut self) -> Result<(), Ended> {
+        self.begin();
+        let steps = self.sequence.steps();
+        let mut active = self.sequence.active(0, self.sequence.batch());
+        let mut chunk = 0..0;
+        let work = (self.layout.panels(1) * self.layout.hidden * active).max(1);
+        let interval = (CHECK_EVERY / work).max(1);
+        for step in 0..steps {
+            active = self.sequence.active(step, active);
+            if step % interval == 0 {
+                self.interrupt.check().map_err(Ended::Interrupted)?;
+            }
+            if step == chunk.end {
+                chunk = step..(step + self.chunk).min(steps);
+                self.project(chunk.clone(), active)?;
+            }
+            self.step(step, step - chunk.start, active)?;
+            self.keep_last(step, active);
+        }
+        Ok(())
+    }
+
+    /// Zeros past the ends of rows, and the states of rows without steps.
+    fn begin(&mut self) {
+        let rows = self.sequence.batch();
+        for row in 0..rows {
+            for at in self.sequence.y_past_end(row) {
+                self.outputs[0].row(at).fill(0);
+            }
+        }
+        for row in self.sequence.active(0, rows)..rows {
+            self.keep(row);
+        }
+    }
+
+    /// Writes the last states of the rows that `step` was the last of.
+    fn keep_last(&mut self, step: usize, active: usize) {
+        for row in self.sequence.active(step + 1, active)..active {
+            self.keep(row);
+        }
+    }
+
+    fn keep(&mut self, row: usize) {
+        let (at, own) = (self.sequence.state(row), self.units.len());
+        let valid = self.valid();
+        let (state, _) = self.relay.state();
+        let h = &state[row * self.layout.padded + self.units.start..][..valid];
+        (self.store)(h, self.outputs[1].row(at));
+        if matches!(self.layout.cell, Cell::Lstm { .. }) {
+            (self.store)(&self.private[row * own..][..valid], self.outputs[2].row(at));
+        }
+    }
+
+    /// The thread's units that are no padding.
+    fn valid(&self) -> usize {
+        self.units.end.min(self.layout.hidden) - self.units.start.min(self.layout.hidden)
+    }
+
+    /// W·x + b of `steps`, at the first of which `active` rows run.
+    fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
+        let (own, depth) = (self.units.len(), self.layout.input);
+        for (index, group) in self.layout.groups().iter().enumerate() {
+            let region = projected_region(self.layout, index, own, self.chunk * self.sequence.batch());
+            let mut step = steps.start;
+            while step < steps.end {
+                // Steps with equally many rows go together.
+                let active = self.sequence.active(step, active);
+                let same = |s: &usize| self.sequence.active(*s, active) == active;
+                let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
+                let rows = (end - step) * active;
+                // A few panels at a time, so that the clock is looked at.
+                let panel_work = (rows * depth * group.width()).max(1);
+                let at_once = (64 * CHECK_EVERY / panel_work).max(1);
+                let panels = own / group.units;
+                for first in (0..panels).step_by(at_once) {
+                    self.interrupt.check().map_err(Ended::Interrupted)?;
+                    let last = (first + at_once).min(panels);
+                    let units = self.units.start + first * group.units..self.units.start + last * group.units;
+                    let mut product = Projection {
+                        sequence: self.sequence,
+                        x: self.x,
+                        depth,
+                        step,
+                        active,
+                        bias: &self.vectors[self.layout.panels_of(index, 1, units.clone())],
+                        first_panel: first,
+                        width: own * group.gates,
+                        to: &mut self.projected[region.clone()]
+                            [(step - steps.start) * self.sequence.batch() * own * group.gates..],
+                        batch: self.sequence.batch(),
+                    };
+                    let data = &self.input[self.layout.panels_of(index, depth, units)];
+                    let panels = Panels { data, depth, count: last - first };
+                    match group.width() {
+                        48 => sweep::<F, 48>(self.gates.level, panels, rows, &mut product),
+                        _ => sweep::<F, 64>(self.gates.level, panels, rows, &mut product),
+                    }
+                }
+                step = end;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: usize, in_chunk: usize, active: usize) -> Result<(), Stopped> {
+        let (layout, level) = (self.layout, self.gates.level);
+        let (own, depth, batch) = (self.units.len(), layout.hidden, self.sequence.batch());
+        let (first, valid) = (self.units.start, self.valid());
+        let extras = &self.vectors[layout.panels(1)..];
+        let extra = |row: usize| &extras[row * layout.padded..][self.units.clone()];
+        let panels = |index: usize, group: &Group| Panels {
+            data: &self.recurrent[layout.panels_of(index, depth, self.units.clone())],
+            depth,
+            count: own / group.units,
+        };
+        let projected = &*self.projected;
+        let gates = self.gates;
+        let at = |index: usize, group: &Group| Step {
+            operand: &[],
+            stride: layout.padded,
+            hidden: depth,
+            first,
+            own,
+            projected: &projected[projected_region(layout, index, own, self.chunk * batch)]
+                [in_chunk * batch * own * group.gates..],
+            gates,
+        };
+        let y = self.outputs[0].reborrow();
+        let (sequence, size, store) = (self.sequence, self.size, self.store);
+        let emit = Emit { y, sequence, step, valid, size, store };
+        match (layout.cell, layout.groups()) {
+            (Cell::Lstm { input_forget }, [group]) => {
+                let (operand, next) = self.relay.state();
+                let peepholes = self.peepholes.then(|| [extra(0), extra(1), extra(2)]);
+                let step = Step { operand, ..at(0, group) };
+                let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget, emit };
+                sweep(level, panels(0, group), active, &mut product);
+            }
+            (Cell::Gru { linear_before_reset: true }, [group]) => {
+                let (operand, next) = self.relay.state();
+                let mut product =
+                    Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next, emit };
+                sweep(level, panels(0, group), active, &mut product);
+            }
+            (Cell::Gru { .. }, [gates, hidden]) => {
+                let (operand, next) = self.relay.state();
+                let mut product =
+                    Reset { step: Step { operand, ..at(0, gates) }, update: self.private, next };
+                sweep(level, panels(0, gates), active, &mut product);
+                self.relay.advance()?;
+                let (operand, next) = self.relay.state();
+                let mut product =
+                    Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next, emit };
+                sweep(level, panels(1, hidden), active, &mut product);
+            }
+            (_, [group, ..]) => {
+                let (operand, next) = self.relay.state();
+                let mut product = Plain { step: Step { operand, ..at(0, group) }, next, emit };
+                sweep(level, panels(0, group), active, &mut product);
+            }
+            (_, []) => {}
+        }
+        self.relay.advance()
+    }
+}
+
+/// Where the projected gates of `group` lie for a thread of `own` units and `rows` rows.
+pub(super) fn projected_region(layout: &Layout, group: usize, own: usize, rows: usize) -> Range<usize> {
+    let before: usize = layout.groups()[..group].iter().map(|g| g.gates).sum();
+    let gates = layout.groups()[group].gates;
+    before * own * rows..(before + gates) * own * rows
+}
+
+/// W·x + b for rows of several steps.
+struct Projection<'s, F> {
+    sequence: Sequence<'s>,
+    x: &'s [F],
+    depth: usize,
+    /// The first step, and the rows of each.
+    step: usize,
+    active: usize,
+    bias: &'s [F],
+    first_panel: usize,
+    /// `[steps, batch, width]`.
+    to: &'s mut [F],
+    width: usize,
+    batch: usize,
+}
+
+impl<F: Gate, const W: usize> Product<F, W> for Projection<'_, F> {
+    fn operand(&self, row: usize) -> &[F] {
+        let (step, row) = (self.step + row / self.active, row % self.active);
+        &self.x[self.sequence.x(row, step) * self.depth..][..self.depth]
+    }
+
+    fn start(&self, panel: usize, _: usize, sums: &mut [F; W]) {
+        sums.copy_from_slice(&self.bias[panel * W..][..W]);
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
+        let at = row / self.active * self.batch + row % self.active;
+        let to = &mut self.to[at * self.width + (self.first_panel + panel) * W..][..W];
+        to.copy_from_slice(sums);
+    }
+}

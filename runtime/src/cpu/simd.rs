@@ -1,0 +1,266 @@
+//! Instruction sets: an algorithm is written once over [`Simd`] vectors, inlined into one thin shell per
+//! instruction set, and the shell is chosen at run time.
+//!
+//! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
+//! holding one is the proof that its vector operations may run.
+
+use super::number::Float;
+
+/// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
+/// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
+pub(crate) trait Simd<F>: Copy {
+    /// [`Simd::LANES`] elements.
+    type Vector: Copy;
+    /// Elements of a vector.
+    const LANES: usize;
+    /// Vector registers of the processor.
+    const REGISTERS: usize;
+    /// `value` in every lane.
+    fn splat(self, value: F) -> Self::Vector;
+    /// The first elements of `from`, which has at least [`Simd::LANES`].
+    fn load(self, from: &[F]) -> Self::Vector;
+    /// Writes the first elements of `to`, which has at least [`Simd::LANES`].
+    fn store(self, value: Self::Vector, to: &mut [F]);
+    /// `a + b`.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a · b + c`, rounded once where the instruction set can.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `a · b + c` of single elements, rounded as [`Simd::mul_add`] rounds.
+    fn scalar_mul_add(self, a: F, b: F, c: F) -> F;
+}
+
+/// Something to be run on the best instruction set.
+pub(crate) trait Work {
+    /// The element type that it computes on.
+    type Element: Lane;
+    /// What it gives.
+    type Output;
+    /// Does it; implementations are `#[inline(always)]`.
+    fn run<S: Simd<Self::Element>>(self, simd: S) -> Self::Output;
+}
+
+/// An element type that every instruction set has vectors of.
+pub(crate) trait Lane: Sized {
+    /// Runs `work` on `level`.
+    fn run<W: Work<Element = Self>>(level: Level, work: W) -> W::Output;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Level(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Level {
+    /// The widest instruction set of this processor.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") && has_avx2() {
+                return Self(Kind::Avx512(Avx512(())));
+            }
+            if has_avx2() {
+                return Self(Kind::Avx2(Avx2(())));
+            }
+        }
+        Self(Kind::Portable)
+    }
+
+    /// All instruction sets of this processor, for tests.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2() {
+            all.push(Self(Kind::Avx2(Avx2(()))));
+        }
+        if !all.contains(&Self::detect()) {
+            all.push(Self::detect());
+        }
+        all
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// What every processor of the target has. Vectors are short arrays that the compiler maps to registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Portable;
+
+/// AVX2 with FMA: 16 registers of 32 bytes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Avx2(());
+
+/// AVX-512F: 32 registers of 64 bytes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Avx512(());
+
+/// Elements of a portable vector: 16 bytes of `f32`.
+const PORTABLE: usize = 4;
+
+impl<F: Float> Simd<F> for Portable {
+    type Vector = [F; PORTABLE];
+    const LANES: usize = PORTABLE;
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+
+    #[inline(always)]
+    fn splat(self, value: F) -> Self::Vector {
+        [value; PORTABLE]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[F]) -> Self::Vector {
+        std::array::from_fn(|i| from[..PORTABLE][i])
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::Vector, to: &mut [F]) {
+        to[..PORTABLE].copy_from_slice(&value);
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i].add(b[i]))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i].mul(b[i]).add(c[i]))
+    }
+
+    #[inline(always)]
+    fn scalar_mul_add(self, a: F, b: F, c: F) -> F {
+        a.mul(b).add(c)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86 {
+    ($token:ty, $t:ty, $vector:ident, $lanes:literal, $regs:literal, $splat:ident, $load:ident, $store:ident,
+     $add:ident, $fma:ident) => {
+        impl Simd<$t> for $token {
+            type Vector = std::arch::x86_64::$vector;
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = $regs;
+            x86!(@ splat(value: $t) -> Self::Vector { $splat(value) });
+            x86!(@ load(from: &[$t]) -> Self::Vector { $load(from[..$lanes].as_ptr()) });
+            x86!(@ store(value: Self::Vector, to: &mut [$t]) -> () { $store(to[..$lanes].as_mut_ptr(), value) });
+            x86!(@ add(a: Self::Vector, b: Self::Vector) -> Self::Vector { $add(a, b) });
+            x86!(@ mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector { $fma(a, b, c) });
+            #[inline(always)]
+            fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
+                a.mul_add(b, c)
+            }
+        }
+    };
+    (@ $name:ident($($arg:ident: $type:ty),*) -> $out:ty { $intrinsic:ident($($value:expr),*) }) => {
+        #[inline(always)]
+        fn $name(self, $($arg: $type),*) -> $out {
+            // SAFETY: the token exists only where `Level` found the features; pointers come from slices whose
+            // length was checked to be a whole vector.
+            unsafe { std::arch::x86_64::$intrinsic($($value),*) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+x86!(
+    Avx2,
+    f32,
+    __m256,
+    8,
+    16,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_fmadd_ps
+);
+#[cfg(target_arch = "x86_64")]
+x86!(
+    Avx2,
+    f64,
+    __m256d,
+    4,
+    16,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_add_pd,
+    _mm256_fmadd_pd
+);
+#[cfg(target_arch = "x86_64")]
+x86!(
+    Avx512,
+    f32,
+    __m512,
+    16,
+    32,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_fmadd_ps
+);
+#[cfg(target_arch = "x86_64")]
+x86!(
+    Avx512,
+    f64,
+    __m512d,
+    8,
+    32,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_add_pd,
+    _mm512_fmadd_pd
+);
+
+macro_rules! lane {
+    ($($t:ty),*) => { $(
+        impl Lane for $t {
+            fn run<W: Work<Element = $t>>(level: Level, work: W) -> W::Output {
+                match level.0 {
+                    Kind::Portable => work.run(Portable),
+                    // SAFETY: the token exists only where `Level` found the features.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx2(token) => unsafe { avx2(token, work) },
+                    // SAFETY: the token exists only where `Level` found the features.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx512(token) => unsafe { avx512(token, work) },
+                }
+            }
+        }
+    )* };
+}
+
+lane!(f32, f64);
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<W: Work>(token: Avx2, work: W) -> W::Output
+where
+    Avx2: Simd<W::Element>,
+{
+    work.run(token)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn avx512<W: Work>(token: Avx512, work: W) -> W::Output
+where
+    Avx512: Simd<W::Element>,
+{
+    work.run(token)
+}

@@ -1,0 +1,108 @@
+//! # LSTM
+//! ```text
+//! i = f(W_i·x + R_i·h + P_i ⊙ C + b_i)      f = f(W_f·x + R_f·h + P_f ⊙ C + b_f)    (or 1 − i with input_forget)
+//! c = g(W_c·x + R_c·h + b_c)                C' = f ⊙ C + i ⊙ c
+//! o = f(W_o·x + R_o·h + P_o ⊙ C' + b_o)     h' = o ⊙ h(C')
+//! ```
+//! `b` is the sum of the biases of W and R; `clip` bounds what f, g and h are applied to. The gates of W, R and
+//! B are in the order i, o, f, c. Opsets 7, 14 (`layout`), 22 (bfloat16).
+
+use super::attributes::NodeSpec;
+use super::recurrence::{Cell, Recurrence};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
+use crate::cpu::{CpuSite, Kernel, recurrent};
+use crate::dtype::FLOATS;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts};
+use crate::reference::recurrence::{Recurrent, activate};
+use crate::reference::{RefInputs, RefValue};
+use crate::testing::gen_recurrence::{Shape, recurrent_case};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "LSTM",
+    domain: "",
+    since: &[7, 14, 22],
+    until: None,
+    dtypes: FLOATS,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct Lstm(Recurrence);
+
+fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    let cell = Cell::Lstm { input_forget: spec.flag_or("input_forget", false)? };
+    Ok(Arc::new(Lstm(Recurrence::parse(spec, cell)?)))
+}
+
+impl Op for Lstm {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        self.0.infer(inputs)
+    }
+
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        self.0.cost(inputs, outputs)
+    }
+
+    fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        recurrent::pack(&self.0, site)
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        recurrent::kernel(&self.0, site)
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let all = Recurrent::new(&self.0, inputs)?;
+        let coupled = self.0.cell == Cell::Lstm { input_forget: true };
+        let (mut y, mut last_h, mut last_c) = (all.empty_y(), all.empty_state(), all.empty_state());
+        for (d, direction) in self.0.directions.iter().enumerate() {
+            let [f, g, h] = direction.activations[..] else { return Err(OpError::internal("activations")) };
+            let apply = |activation, x| activate(&self.0, activation, x);
+            for b in 0..all.batch {
+                let (mut hidden, mut cell) = (all.initial(5, d, b)?, all.initial(6, d, b)?);
+                for step in 0..all.length(b)? {
+                    let t = all.moment(d, b, step)?;
+                    let x = all.x(t, b)?;
+                    let before = hidden.clone();
+                    for u in 0..all.hidden {
+                        let gate = |gate: usize| -> Result<f64, OpError> {
+                            let at = [d, gate, u];
+                            Ok(all.product(1, at, &x)?
+                                + all.product(2, at, &before)?
+                                + all.bias(0, at)?
+                                + all.bias(1, at)?)
+                        };
+                        let input = apply(f, gate(0)? + all.peephole(d, 0, u)? * cell[u]);
+                        let forget = if coupled {
+                            1.0 - input
+                        } else {
+                            apply(f, gate(2)? + all.peephole(d, 2, u)? * cell[u])
+                        };
+                        cell[u] = forget * cell[u] + input * apply(g, gate(3)?);
+                        let output = apply(f, gate(1)? + all.peephole(d, 1, u)? * cell[u]);
+                        hidden[u] = output * apply(h, cell[u]);
+                    }
+                    all.set_y(&mut y, [t, d, b], &hidden);
+                }
+                all.set_state(&mut last_h, d, b, &hidden);
+                all.set_state(&mut last_c, d, b, &cell);
+            }
+        }
+        Ok(vec![y.into(), last_h.into(), last_c.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let case = recurrent_case(g, &Shape { gates: 4, functions: 3, cell_state: true });
+    if g.chance(0.3) { case.int("input_forget", g.int(0, 1)) } else { case }
+}

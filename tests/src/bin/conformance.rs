@@ -1,0 +1,122 @@
+//! Runs the ONNX backend suite and compares what is refused with the committed list.
+
+use anyhow::Result;
+use clap::Parser;
+use recurve_tests::conformance::{Case, Change, Index, Judge, RefusedList, Report, Verdict, remember_panics};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A case that takes longer than this hangs, and ends the process.
+const HANG: Duration = Duration::from_mins(5);
+/// Cases judged at once.
+const WORKERS: usize = 2;
+
+/// Runs every case of the suite; exits with 0 when none is wrong and those refused are the listed ones.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Folder that `cargo xtask conformance` wrote
+    suite: PathBuf,
+    /// The committed list of refused cases
+    #[arg(long)]
+    refused: PathBuf,
+    /// Write the list for what this run refuses; reasons are kept by operator
+    #[arg(long, conflicts_with = "filter")]
+    update: bool,
+    /// Only cases whose path or operator contains this
+    #[arg(long)]
+    filter: Option<String>,
+    /// Write the report to this file as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Show refused cases and details in full
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let index = Index::read(&options.suite)?;
+    let mut cases: Vec<&Case> = index
+        .cases
+        .iter()
+        .filter(|case| {
+            let filter = options.filter.as_deref().unwrap_or("");
+            case.path.contains(filter) || case.operator.as_deref().is_some_and(|o| o.contains(filter))
+        })
+        .collect();
+    // The long ones first, so that the workers end together.
+    cases.sort_by_key(|case| (case.group != "light", &case.path));
+    let start = Instant::now();
+    let mut verdicts = judge_all(&options, &index, &cases)?;
+    verdicts.sort_by(|a, b| a.case.path.cmp(&b.case.path));
+
+    let report = Report::new(&index.onnx, &verdicts, options.verbose);
+    println!("{report}");
+    println!("{:.1} s", start.elapsed().as_secs_f64());
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    let list = RefusedList::read(&options.refused)?;
+    if options.update {
+        list.updated(&verdicts).write(&options.refused)?;
+        return Ok(ExitCode::from(u8::from(report.total.wrong > 0)));
+    }
+    let changes = list.changes(&verdicts);
+    for change in &changes {
+        match change {
+            Change::NoLongerRefused(path) => println!("no longer refused, but listed so: {path}"),
+            Change::NewlyRefused(path) => println!("refused, but not listed so: {path}"),
+        }
+    }
+    if !changes.is_empty() {
+        println!("{} differs; write it again with --update", options.refused.display());
+    }
+    Ok(ExitCode::from(u8::from(report.total.wrong > 0 || !changes.is_empty())))
+}
+
+fn judge_all(options: &Options, index: &Index, cases: &[&Case]) -> Result<Vec<Verdict>> {
+    remember_panics();
+    let verdicts = Mutex::new(Vec::with_capacity(cases.len()));
+    let next = AtomicUsize::new(0);
+    let running: Mutex<Vec<Option<(&str, Instant)>>> = Mutex::new(vec![None; WORKERS]);
+    let judges: Vec<Judge> = (0..WORKERS)
+        .map(|_| Judge::new(options.suite.clone(), index.bfloat16_rtol))
+        .collect::<Result<_, _>>()?;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = judges
+            .iter()
+            .enumerate()
+            .map(|(worker, judge)| {
+                let (verdicts, next, running) = (&verdicts, &next, &running);
+                let set = move |state| {
+                    if let Ok(mut running) = running.lock() {
+                        running[worker] = state;
+                    }
+                };
+                scope.spawn(move || {
+                    while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        set(Some((&case.path, Instant::now())));
+                        let verdict = judge.judge(case);
+                        set(None);
+                        if let Ok(mut verdicts) = verdicts.lock() {
+                            verdicts.push(verdict);
+                        }
+                    }
+                })
+            })
+            .collect();
+        while !workers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(20));
+            let Ok(running) = running.lock() else { continue };
+            let hung = running.iter().flatten().find(|(_, since)| since.elapsed() > HANG);
+            if let Some((path, _)) = hung {
+                eprintln!("{path} hangs: neither answer nor error after {} s", HANG.as_secs());
+                std::process::exit(2);
+            }
+        }
+    });
+    Ok(verdicts.into_inner().unwrap_or_default())
+}

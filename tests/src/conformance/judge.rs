@@ -1,0 +1,162 @@
+//! The judgement of one case: loaded, run and compared, with every panic caught.
+
+use super::case::Case;
+use super::random;
+use recurve::testing::{Tolerance, compare};
+use recurve::{DType, Engine, Error, ErrorKind, Outputs, Pinning, RunOptions, Session, Value};
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Time that one run may take. An image network counts billions of operations.
+const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE_OF_NETWORKS: Duration = Duration::from_mins(4);
+
+/// Bytes that one session may hold: the largest network has 575 MB of weights.
+const MEMORY_LIMIT: usize = 4 << 30;
+
+/// What came of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All outputs are as expected.
+    Pass,
+    /// Refused at load by a typed error that names the operator.
+    Refused {
+        /// The first operator that is refused.
+        operator: String,
+        /// Why.
+        reason: String,
+    },
+    /// Anything else: another answer, another error, a panic.
+    Wrong {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// A case with its outcome.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The case.
+    pub case: Case,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Judges cases of one suite on the calling thread.
+#[derive(Debug)]
+pub struct Judge {
+    suite: PathBuf,
+    bfloat16_rtol: f64,
+    engine: Engine,
+}
+
+thread_local! {
+    /// Where the last panic of this thread happened, and what it said.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps panics off stderr and remembers them for the verdict instead.
+pub fn remember_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string().replace('\n', " ");
+        PANIC.with_borrow_mut(|last| *last = Some(text));
+    }));
+}
+
+impl Judge {
+    /// A judge of the cases in `suite`.
+    pub fn new(suite: PathBuf, bfloat16_rtol: f64) -> Result<Self, Error> {
+        let engine = Engine::builder().with_threads(1).with_pinning(Pinning::None).build()?;
+        Ok(Self { suite, bfloat16_rtol, engine })
+    }
+
+    /// Judges `case`.
+    pub fn judge(&self, case: &Case) -> Verdict {
+        let start = Instant::now();
+        PANIC.take();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome(case)));
+        let outcome = outcome.unwrap_or_else(|_| Outcome::Wrong { detail: "a panic".into() });
+        let outcome = match (outcome, PANIC.take()) {
+            (_, Some(panic)) => Outcome::Wrong { detail: panic },
+            (outcome, None) => outcome,
+        };
+        Verdict { case: case.clone(), outcome, time: start.elapsed() }
+    }
+
+    fn outcome(&self, case: &Case) -> Outcome {
+        let builder = Session::builder().with_engine(&self.engine).with_memory_limit(MEMORY_LIMIT);
+        let session = match builder.load(case.model(&self.suite)) {
+            Ok(session) => session,
+            Err(Error::Unsupported { refusals }) if !refusals.is_empty() => {
+                let first = &refusals[0];
+                return Outcome::Refused { operator: first.op.clone(), reason: chain(&first.reason) };
+            }
+            Err(Error::Prepare { op, source, .. })
+                if matches!(source, recurve::OpError::Unsupported(_) | recurve::OpError::DType { .. }) =>
+            {
+                return Outcome::Refused { operator: op, reason: chain(&source) };
+            }
+            Err(error) => return wrong("load", &error),
+        };
+        if case.data_sets == 0 {
+            return Outcome::Wrong { detail: "the case has no data".into() };
+        }
+        let result = (0..case.data_sets).try_for_each(|set| self.data_set(case, set, &session));
+        match result {
+            Ok(()) => Outcome::Pass,
+            Err(detail) => Outcome::Wrong { detail },
+        }
+    }
+
+    fn data_set(&self, case: &Case, set: usize, session: &Session) -> Result<(), String> {
+        let data = |role, specs| {
+            case.values(&self.suite, set, role, specs).map_err(|error| format!("test data: {error:#}"))
+        };
+        let inputs = data("input", session.inputs())?;
+        let wanted = data("output", session.outputs())?;
+        let timeout = if case.group == "light" { DEADLINE_OF_NETWORKS } else { DEADLINE };
+        let options = RunOptions::default().with_timeout(timeout);
+        let named = session.inputs().iter().map(|spec| &*spec.name).zip(&inputs);
+        let got = session.run_with(named, &options).map_err(|error| stage("run", &error))?;
+        if case.random {
+            return random::judge(case, &inputs, &got, &wanted);
+        }
+        self.compare(case, &got, &wanted)
+    }
+
+    fn compare(&self, case: &Case, got: &Outputs, wanted: &[Value]) -> Result<(), String> {
+        for ((name, got), want) in got.iter().zip(wanted) {
+            let bfloat16 = want.as_tensor().is_some_and(|tensor| tensor.dtype() == DType::BF16);
+            let relative = if bfloat16 { case.rtol.max(self.bfloat16_rtol) } else { case.rtol };
+            let tolerance = Tolerance { relative, absolute: case.atol };
+            compare(got, want, tolerance).map_err(|mismatch| format!("output `{name}`: {mismatch}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn wrong(at: &str, error: &Error) -> Outcome {
+    Outcome::Wrong { detail: stage(at, error) }
+}
+
+fn stage(at: &str, error: &Error) -> String {
+    let late =
+        if error.kind() == ErrorKind::Unsupported { " (refused, but not by name at load)" } else { "" };
+    format!("{at}: {}{late}: {}", error.kind().code(), chain(error))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,14 @@
+//! All integration tests in one binary.
+
+mod addition;
+mod allocations;
+mod api;
+mod concurrency;
+mod functions;
+mod hostile;
+mod limits;
+mod malformed;
+mod mutants;
+mod operators;
+mod outcome;
+mod silero_vad;
