@@ -29,6 +29,7 @@ pub(crate) struct Arguments {
 
 /// What is shown where.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArguments {
     /// Log more to stderr; twice for details, three times for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -39,7 +40,7 @@ pub(crate) struct OutputArguments {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// When to use colours
+    /// When to use colours: with `auto` on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
 }
@@ -47,12 +48,9 @@ pub(crate) struct OutputArguments {
 /// When to use colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
-    /// Everywhere
     Always,
-    /// Nowhere
     Never,
 }
 
@@ -72,6 +70,7 @@ pub(crate) enum Command {
 
 /// The model and how it is loaded.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArguments {
     /// The ONNX file
     pub(crate) model: PathBuf,
@@ -85,6 +84,7 @@ pub(crate) struct ModelArguments {
 
 /// The inputs of a run.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct InputArguments {
     /// NPZ file with inputs by name; missing ones are drawn
     #[arg(long, value_name = "F.npz")]
@@ -98,8 +98,9 @@ pub(crate) struct InputArguments {
 
 /// Extents of symbolic dimensions.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct DimensionArguments {
-    /// Extent of a symbolic dimension, or of axis K of input X as X:K=N [default: 1 each]
+    /// Extents of symbolic dimensions, such as batch=1,time=50 [default: 1 each]
     #[arg(long = "dim", value_name = "NAME=N", value_delimiter = ',')]
     pub(crate) bindings: Vec<Binding>,
 }
