@@ -20,13 +20,18 @@ pub(crate) fn cast(from: DType, to: DType) -> Result<Kernel, OpError> {
     dispatch!(from, any, X => dispatch!(to, any, Y => Ok(map(|x: X| x.convert::<Y>()))))
 }
 
+/// 1 or 0 in any element type.
+pub(crate) fn truth_as<Y: Target>(truth: bool) -> Y {
+    Y::from_unsigned(truth.into())
+}
+
 /// A type that converts to every other.
 trait Source: Element {
     fn convert<Y: Target>(self) -> Y;
 }
 
 /// A type that can be made from every other.
-trait Target: Element {
+pub(crate) trait Target: Element {
     fn from_real(value: f64) -> Self;
     fn from_signed(value: i64) -> Self;
     fn from_unsigned(value: u64) -> Self;

@@ -18,7 +18,7 @@ pub(crate) struct ConcatCopy {
 impl ConcatCopy {
     /// Rows of `runs[i]` elements of input `i`.
     pub(crate) fn new(runs: SmallVec<[usize; 8]>) -> Self {
-        let row = runs.iter().sum();
+        let row = runs.iter().fold(0usize, |n, &r| n.saturating_add(r));
         Self { runs, row }
     }
 }

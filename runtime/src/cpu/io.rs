@@ -93,6 +93,12 @@ impl<'a, 'b> Io<'a, 'b> {
         self.tensor(index)?.elements()
     }
 
+    /// Elements of input `index`, a tensor of text.
+    pub(crate) fn text(&self, index: usize) -> Result<&'a [String], OpError> {
+        let view = self.tensor(index)?;
+        view.as_strings().ok_or_else(|| OpError::internal(format!("input {index} is no text")))
+    }
+
     /// Elements of input `index`, when it is there.
     pub(crate) fn optional_input<T: Element>(&self, index: usize) -> Result<Option<&'a [T]>, OpError> {
         self.optional(index).map(|t| t.elements()).transpose()

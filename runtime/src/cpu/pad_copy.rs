@@ -102,16 +102,16 @@ pub(crate) struct PadCopy {
 impl PadCopy {
     /// A copy through `axes`; `constant` holds the bits of the constant.
     pub(crate) fn new(axes: &[PadAxis], constant: u64) -> Self {
-        let from = axes.iter().map(|a| a.extent).product();
+        let from = axes.iter().fold(1usize, |n, a| n.saturating_mul(a.extent));
         let padded = axes.iter().rposition(|a| !a.is_plain()).unwrap_or(0);
         let whole = PadAxis { mode: PadMode::Constant, skip: 0, kept: 1, before: 0, after: 0, extent: 1 };
         let last = axes.get(padded).copied().unwrap_or(whole);
-        let inner = axes.iter().skip(padded + 1).map(|a| a.extent).product();
-        let mut stride = inner * last.extent;
+        let inner = axes.iter().skip(padded + 1).fold(1usize, |n, a| n.saturating_mul(a.extent));
+        let mut stride = inner.saturating_mul(last.extent);
         let mut outer = SmallVec::new();
         for &axis in axes[..padded.min(axes.len())].iter().rev() {
             outer.push((axis, stride));
-            stride *= axis.extent;
+            stride = stride.saturating_mul(axis.extent);
         }
         Self { outer, last, inner, from, constant }
     }

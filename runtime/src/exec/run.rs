@@ -192,9 +192,11 @@ impl Bound {
                     }
                     (Some(l), None) => match l.place {
                         Place::Output(_) => match from_slots.next().map(|(_, s)| s) {
-                            Some(Slot::Fixed { dtype, shape, bytes }) => {
-                                Slot::Fixed { dtype: *dtype, shape, bytes }
-                            }
+                            Some(Slot::Fixed { dtype, shape, bytes }) => match &l.form {
+                                // The output may be a view of this value under another shape.
+                                Some((dtype, shape)) => Slot::Fixed { dtype: *dtype, shape, bytes },
+                                None => Slot::Fixed { dtype: *dtype, shape, bytes },
+                            },
                             Some(Slot::Made(place)) => Slot::Made(place),
                             _ => Slot::Absent,
                         },

@@ -8,7 +8,7 @@ mod run;
 mod stack;
 mod tensor;
 
-pub(crate) use movement::joined;
+pub(crate) use movement::{joined, scattered};
 pub(crate) use run::run_graph;
 pub(crate) use stack::stack_slices;
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};

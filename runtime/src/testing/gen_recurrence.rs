@@ -66,7 +66,9 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
     rest.push(optional(g, &[h0, h1, hidden]));
     if shape.cell_state {
         rest.push(optional(g, &[h0, h1, hidden]));
-        rest.push(optional(g, &[directions, 3 * hidden]));
+        // Peepholes on unbounded gates square the cell state at each step.
+        let peepholes = [directions, 3 * hidden];
+        rest.push(g.chance(0.5).then(|| g.tensor_in(dtype, &peepholes, -0.15, 0.15)));
     }
     while rest.last().is_some_and(Option::is_none) && g.chance(0.5) {
         rest.pop();
