@@ -289,6 +289,7 @@ impl<'a, 'b> Io<'a, 'b> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the slot's bytes are given on")]
 fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s mut [T], OpError> {
     match slot {
         Some(Slot::Fixed { dtype, bytes, .. }) => {
