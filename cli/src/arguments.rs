@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{check, env, inspect, ops, run};
+use crate::commands::{check, env, inspect, ops, run, schedule};
 use crate::dimensions::Binding;
 use crate::failure::UsageError;
 use crate::quantity::parse_bytes;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
         Exit codes: 0 done, 1 unexpected, 2 usage, 3 model invalid or unsupported, 4 device,\n\
-        5 outputs differ, 6 slower than the baseline, 124 deadline passed."
+        5 outputs differ, 6 slower than the baseline, 7 no schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     /// List the operators that run
     Ops(ops::Arguments),
+    /// Place a graph of tasks on the processors of a machine
+    Schedule(schedule::Arguments),
     /// Print what the engine sees of this machine and its environment
     Env(env::Arguments),
 }
