@@ -4,6 +4,11 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
+#![allow(
+    clippy::inline_always,
+    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
+)]
+
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
 /// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
 pub(crate) trait Simd<F>: Copy {
