@@ -12,6 +12,11 @@
 //! A row of length 0 gives its initial state as last state, and zeros in Y, as does a sequence of time 0
 //! (ONNX Runtime gives zeros for the states too).
 
+#![allow(
+    clippy::inline_always,
+    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
+)]
+
 mod cells;
 mod gate;
 mod layout;
