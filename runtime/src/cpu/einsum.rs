@@ -8,7 +8,7 @@
 use super::RunContext;
 use super::contraction::{BatchAxis, Contraction, Term, scratch_of};
 use super::movement::Movement;
-use super::number::{Compute, Number};
+use super::number::Compute;
 use super::strided_copy::StridedCopy;
 use crate::error::OpError;
 use smallvec::SmallVec;

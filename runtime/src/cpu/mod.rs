@@ -9,6 +9,7 @@ pub(crate) mod convolution;
 pub(crate) mod cumulative;
 pub(crate) mod einsum;
 pub(crate) mod gemm;
+pub(crate) mod granularity;
 pub(crate) mod index;
 pub(crate) mod index_tuples;
 pub(crate) mod integer_convolution;

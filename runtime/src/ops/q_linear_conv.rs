@@ -12,7 +12,6 @@ use super::window::Window;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
-use crate::cpu::number::Number;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;

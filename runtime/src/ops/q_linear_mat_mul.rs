@@ -9,7 +9,6 @@ use super::quantised_product::{BYTES, check_plan, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::moments::load_floats;
-use crate::cpu::number::Number;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -154,7 +153,7 @@ fn case(g: &mut Gen) -> Case {
     let scale_type = if opset < 21 { DType::F32 } else { *g.pick(SCALES) };
     let (s, t, u) = (*g.pick(BYTES), *g.pick(BYTES), *g.pick(BYTES));
     let shapes = draw(g);
-    let mut scale = |g: &mut Gen, shape: &[usize]| g.tensor_in(scale_type, shape, 0.01, 0.1);
+    let scale = |g: &mut Gen, shape: &[usize]| g.tensor_in(scale_type, shape, 0.01, 0.1);
     Case::new([
         g.any_tensor(s, &shapes.a),
         scale(g, &shapes.a_param),
