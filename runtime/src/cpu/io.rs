@@ -63,11 +63,6 @@ impl<'a, 'b> Io<'a, 'b> {
         self.inputs.len()
     }
 
-    /// Number of outputs, absent ones included.
-    pub(crate) fn output_count(&self) -> usize {
-        self.outputs.len()
-    }
-
     /// Input `index` of any kind.
     pub(crate) fn value(&self, index: usize) -> Result<ValueRef<'a>, OpError> {
         self.inputs.get(index).copied().flatten().ok_or_else(|| OpError::input(index, "is missing"))

@@ -7,6 +7,7 @@ pub(crate) mod concat_copy;
 pub(crate) mod contraction;
 pub(crate) mod convolution;
 pub(crate) mod cumulative;
+pub(crate) mod einsum;
 pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod index_tuples;

@@ -103,8 +103,8 @@ fn combine<T: Number>(
     match reduction {
         Reduction::Add => apply(to, &|a, b| a.add(b)),
         Reduction::Mul => apply(to, &|a, b| a.mul(b)),
-        Reduction::Max => apply(to, &|a, b| if a > b || a != a { a } else { b }),
-        Reduction::Min => apply(to, &|a, b| if a < b || a != a { a } else { b }),
+        Reduction::Max => apply(to, &|a, b| if a > b || a.partial_cmp(&a).is_none() { a } else { b }),
+        Reduction::Min => apply(to, &|a, b| if a < b || a.partial_cmp(&a).is_none() { a } else { b }),
         Reduction::None => {}
     }
     Ok(())

@@ -20,6 +20,7 @@ pub(crate) enum Attribute {
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Strings(Vec<Arc<str>>),
+    /// A type; operators that declare one read nothing but its presence.
     Type(Fact),
     Body(Body),
 }

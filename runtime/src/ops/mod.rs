@@ -40,6 +40,7 @@ mod cum_sum;
 mod depth_to_space;
 mod div;
 mod dropout;
+mod einsum;
 mod elementwise;
 mod elu;
 mod equal;

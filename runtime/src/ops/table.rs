@@ -42,6 +42,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::depth_to_space::DEF,
     &super::div::DEF,
     &super::dropout::DEF,
+    &super::einsum::DEF,
     &super::elu::DEF,
     &super::equal::DEF,
     &super::erf::DEF,
