@@ -31,7 +31,7 @@ fn inputs_that_do_not_fit_are_usage() {
     let x = data("odd_inputs.npz");
     let ended = recurve(&["run", &data("biased.onnx"), "--inputs", &x]).with(Exit::Usage);
     ended.says("which is no input of the model: x");
-    let ended = recurve(&["run", &data("dtypes.onnx"), "--inputs", &data("swapped_dtypes.npz"), "--json"]);
+    let ended = recurve(&["run", &data("dtypes.onnx"), "--inputs", &data("wrong_dtype.npz"), "--json"]);
     let ended = ended.with(Exit::Usage);
     ended.says("error: input `f4`: is float64; float32 is expected");
     ended.says("hint: `recurve inspect MODEL` lists names and shapes");
