@@ -14,6 +14,9 @@ enum Kind {
     Block(usize),
 }
 
+/// What is done with a piece under its parameters.
+type Body<'a, X, Y> = &'a (dyn Fn(&[X], &mut [Y], Parameters) + Sync);
+
 /// The parameters of a run of neighbouring elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Parameters {
@@ -98,7 +101,7 @@ impl Granularity {
         context: RunContext<'_>,
         x: &[X],
         out: &mut [Y],
-        body: &(dyn Fn(&[X], &mut [Y], Parameters) + Sync),
+        body: Body<'_, X, Y>,
     ) -> Result<(), OpError> {
         let work = out.len().saturating_mul(2);
         let pieces = Chunks::new(out, PARALLEL_WORK / 2);

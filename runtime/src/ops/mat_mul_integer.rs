@@ -113,16 +113,16 @@ pub(super) fn draw(g: &mut Gen) -> Draw {
     let lead = g.shape(rank);
     let (mut a, mut b) = (g.broadcastable(&lead), g.broadcastable(&lead));
     let vectors = g.size(0, 9);
-    if vectors != 0 {
-        a.push(m);
-    } else {
+    if vectors == 0 {
         a.clear();
+    } else {
+        a.push(m);
     }
     a.push(k);
-    if vectors != 1 {
-        b.extend([k, n]);
-    } else {
+    if vectors == 1 {
         b = vec![k];
+    } else {
+        b.extend([k, n]);
     }
     let mut a_param = Vec::new();
     if vectors > 1 && g.chance(0.5) {

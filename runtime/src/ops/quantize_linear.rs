@@ -114,7 +114,9 @@ fn kernel<X: Number, Y: Number>(granularity: Granularity, precision: DType) -> K
         let tables: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch[..2 * count * size_of::<f32>()]);
         let (scales, zeros) = tables.split_at_mut(count);
         load_floats(scale, scales)?;
-        scales.iter_mut().for_each(|s| *s = rounded(*s, precision));
+        for s in scales.iter_mut() {
+            *s = rounded(*s, precision);
+        }
         let (scales, zeros) = (&*scales, load_zeros(zero, zeros)?);
         let zero_at = |i: usize| zeros.get(i).copied().unwrap_or(0.0);
         // A type that the quotient is not rounded to after the division needs no rounding before it.
