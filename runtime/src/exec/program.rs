@@ -91,15 +91,15 @@ impl Program {
             packed.push(pack);
         }
         for (value, read) in graph.values.iter_mut().zip(read) {
-            if let (true, Some(tensor)) = (read, &value.constant) {
-                if !tensor.is_aligned() {
-                    let aligned = aligned_copy(tensor, context).map_err(|source| NodeError {
-                        node: value.name.to_string(),
-                        op: "constant".into(),
-                        source,
-                    })?;
-                    value.constant = Some(aligned);
-                }
+            if let (true, Some(tensor)) = (read, &value.constant)
+                && !tensor.is_aligned()
+            {
+                let aligned = aligned_copy(tensor, context).map_err(|source| NodeError {
+                    node: value.name.to_string(),
+                    op: "constant".into(),
+                    source,
+                })?;
+                value.constant = Some(aligned);
             }
         }
         Ok(Self {

@@ -11,5 +11,5 @@ pub(crate) use check::check;
 pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, merge};
-pub(crate) use model::{Graph, Node, NodeError, ValueId, ValueInfo};
+pub(crate) use model::{Graph, Node, NodeError, ValueId};
 pub(crate) use simplify::simplify;

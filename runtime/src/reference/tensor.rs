@@ -3,9 +3,8 @@
 use super::narrow::{packed, unpacked};
 use crate::dtype::{Bool, DType, Element};
 use crate::error::OpError;
-use crate::tensor::{Sequence, Tensor, Value};
+use crate::tensor::{Tensor, Value};
 use half::{bf16, f16};
-use std::sync::Arc;
 
 /// A tensor whose numbers are wider than any storage type: floats as f64, integers as i128.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,17 +249,6 @@ impl RefValue {
             Value::Optional(o) => {
                 Self::Optional(o.as_deref().map(Self::from_value).transpose()?.map(Box::new))
             }
-        })
-    }
-
-    /// To a storage value.
-    pub(crate) fn to_value(&self) -> Result<Value, OpError> {
-        Ok(match self {
-            Self::Tensor(t) => Value::Tensor(t.to_tensor()?),
-            Self::Sequence(s) => {
-                Value::Sequence(Sequence::new(s.iter().map(Self::to_value).collect::<Result<_, _>>()?))
-            }
-            Self::Optional(o) => Value::Optional(o.as_deref().map(Self::to_value).transpose()?.map(Arc::new)),
         })
     }
 

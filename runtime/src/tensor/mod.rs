@@ -1,12 +1,12 @@
 //! Tensors: dense, row-major, shared.
 
+mod dense;
 mod foreign;
-mod tensor;
 mod value;
 mod view;
 
+pub use dense::Tensor;
 pub use foreign::Release;
-pub use tensor::Tensor;
 pub use value::{Sequence, Value};
 pub use view::{TensorMut, TensorView, ValueRef};
 
