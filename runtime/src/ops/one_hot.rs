@@ -10,7 +10,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
-use crate::dtype::{DType, MOVABLE, NUMBERS};
+use crate::dtype::{MOVABLE, NUMBERS};
 use crate::error::OpError;
 use crate::exec::Team;
 use crate::graph::dim::Dim;

@@ -4,11 +4,13 @@
 mod elementwise;
 mod movement;
 pub(crate) mod recurrence;
+mod resize;
 mod run;
 mod stack;
 mod tensor;
 
 pub(crate) use movement::{joined, scattered};
+pub(crate) use resize::RefResize;
 pub(crate) use run::run_graph;
 pub(crate) use stack::stack_slices;
 pub(crate) use tensor::{RefData, RefInputs, RefTensor, RefValue, wrap};
