@@ -49,11 +49,9 @@ fn mutate(instance: &mut Instance, random: &mut Random) {
             // Another edge, forwards.
             let b = 1 + random.below(n - 1);
             let from = &instance.tasks[random.below(b)].writes;
-            if let Some(x) = from.get(random.below(from.len())).cloned() {
-                if !instance.tasks[b].reads.contains(&x) {
-                    instance.tasks[b].reads.push(x);
-                }
-            }
+            let x = from.get(random.below(from.len())).cloned();
+            instance.tasks[b].reads.extend(x);
+            instance.tasks[b].reads.dedup();
         }
         6 => {
             let reads = &mut instance.tasks[random.below(n)].reads;
@@ -66,7 +64,7 @@ fn mutate(instance: &mut Instance, random: &mut Random) {
             if n < TASKS {
                 let mut task = instance.tasks[random.below(n)].clone();
                 let used = |name: &String| instance.tasks.iter().any(|t| &t.name == name);
-                task.name = (0..).map(|i| format!("m{i}")).find(|name| !used(name)).unwrap_or_default();
+                task.name = (0..=n).map(|i| format!("m{i}")).find(|name| !used(name)).unwrap_or_default();
                 let name = format!("{}.y", task.name);
                 task.writes = vec![name.clone()];
                 instance.tensors.retain(|t| t.name != name);

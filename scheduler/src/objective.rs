@@ -97,7 +97,7 @@ impl Archive {
         let small = schedule.runs.len() + schedule.transfers.len() <= WAITING_ITEMS;
         if small && schedule.makespan <= self.slo {
             self.offers += 1;
-            if self.offers % WAITS == 0 {
+            if self.offers.is_multiple_of(WAITS) {
                 self.offer(problem, postponed(problem, &schedule, m, self.slo));
             }
         }

@@ -1,7 +1,8 @@
 //! Judges a schedule against the instance document, from the text of the format alone.
 //!
 //! Works on names' indices and plain vectors, and shares neither tables nor code with the planners, so that a
-//! fault in a planner's bookkeeping cannot hide itself. O(n log n) in tasks, transfers and reads.
+//! fault in a planner's bookkeeping cannot hide itself; only that the document is well formed is asked of
+//! [`crate::Problem::new`]. O(n log n) in tasks, transfers and reads.
 
 use std::collections::{BTreeMap, HashMap};
 

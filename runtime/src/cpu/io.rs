@@ -63,11 +63,6 @@ impl<'a, 'b> Io<'a, 'b> {
         self.inputs.len()
     }
 
-    /// Number of outputs, absent ones included.
-    pub(crate) fn output_count(&self) -> usize {
-        self.outputs.len()
-    }
-
     /// Input `index` of any kind.
     pub(crate) fn value(&self, index: usize) -> Result<ValueRef<'a>, OpError> {
         self.inputs.get(index).copied().flatten().ok_or_else(|| OpError::input(index, "is missing"))
@@ -294,6 +289,7 @@ impl<'a, 'b> Io<'a, 'b> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the slot's bytes are given on")]
 fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s mut [T], OpError> {
     match slot {
         Some(Slot::Fixed { dtype, bytes, .. }) => {

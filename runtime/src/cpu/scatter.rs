@@ -58,7 +58,7 @@ impl Movement for Overwrite<'_> {
     fn run<T: Unit>(&self, _: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let [data, updates] = from else { return Err(OpError::internal("a scatter takes two tensors")) };
         to.clone_from_slice(data);
-        self.0.apply(to, updates, |y, u| y.clone_from(u));
+        self.0.apply(to, updates, Clone::clone_from);
         Ok(())
     }
 }
@@ -103,8 +103,8 @@ fn combine<T: Number>(
     match reduction {
         Reduction::Add => apply(to, &|a, b| a.add(b)),
         Reduction::Mul => apply(to, &|a, b| a.mul(b)),
-        Reduction::Max => apply(to, &|a, b| if a > b || a != a { a } else { b }),
-        Reduction::Min => apply(to, &|a, b| if a < b || a != a { a } else { b }),
+        Reduction::Max => apply(to, &|a, b| if a > b || a.partial_cmp(&a).is_none() { a } else { b }),
+        Reduction::Min => apply(to, &|a, b| if a < b || a.partial_cmp(&a).is_none() { a } else { b }),
         Reduction::None => {}
     }
     Ok(())

@@ -73,7 +73,8 @@ impl Level {
         Self(Kind::Portable)
     }
 
-    /// All instruction sets of this processor, for tests.
+    /// All instruction sets of this processor.
+    #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self(Kind::Portable)];
         #[cfg(target_arch = "x86_64")]

@@ -148,12 +148,12 @@ impl Bound {
             let fixed = named().all(|(_, f)| {
                 f.tensor().is_some_and(|t| t.known_shape().is_some() && t.dtype != DType::String)
             });
-            if let (Some(source), true, false) = (node.op.alias_of(), fixed, late_input) {
-                if let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first()) {
-                    root[to.index()] = root[from.index()];
-                    facts[to.index()] = outputs.first().cloned();
-                    continue;
-                }
+            if let (Some(source), true, false) = (node.op.alias_of(), fixed, late_input)
+                && let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first())
+            {
+                root[to.index()] = root[from.index()];
+                facts[to.index()] = outputs.first().cloned();
+                continue;
             }
             for (id, fact) in named() {
                 let known =

@@ -162,7 +162,7 @@ impl Bound {
         for (index, id) in step.outputs.iter().enumerate() {
             match id.map(|id| &self.values[id.index()].place) {
                 Some(Place::Output(at)) => {
-                    taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)))
+                    taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)));
                 }
                 Some(Place::Made(at)) => taken_made.push((*at, None)),
                 Some(Place::Arena { offset, bytes }) => writes.push((*offset..offset + bytes, index)),
@@ -386,10 +386,10 @@ pub(crate) fn evaluate(
 /// The fact of a value at hand, with the content of small tensors.
 fn fact_with_content(value: ValueRef<'_>, context: RunContext<'_>) -> Result<Fact, OpError> {
     let mut fact = fact_of(value);
-    if let (Fact::Tensor(f), ValueRef::Tensor(t)) = (&mut fact, value) {
-        if t.len() <= SHAPE_INPUT_LIMIT {
-            f.content = Content::Constant(Tensor::copy_of(t, context.budget)?);
-        }
+    if let (Fact::Tensor(f), ValueRef::Tensor(t)) = (&mut fact, value)
+        && t.len() <= SHAPE_INPUT_LIMIT
+    {
+        f.content = Content::Constant(Tensor::copy_of(t, context.budget)?);
     }
     Ok(fact)
 }

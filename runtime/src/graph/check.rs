@@ -12,10 +12,7 @@ pub(crate) fn check(graph: &Graph, opset: i64) -> Result<Vec<Refusal>, NodeError
     let mut facts: Vec<Option<Fact>> = graph
         .values
         .iter()
-        .map(|v| match &v.constant {
-            Some(t) => Some(TensorFact::constant(t.clone()).into()),
-            None => None,
-        })
+        .map(|v| v.constant.as_ref().map(|t| TensorFact::constant(t.clone()).into()))
         .collect();
     for &id in &graph.inputs {
         facts[id.index()].clone_from(&graph.value(id).declared);

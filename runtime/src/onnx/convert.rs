@@ -44,6 +44,7 @@ struct Outer<'s> {
 impl Outer<'_> {
     /// The constant behind `name`, `Some(None)` when it is a value that is computed, `None` when there is no
     /// such value.
+    #[allow(clippy::option_option, reason = "whether it exists, and whether it is a constant")]
     fn look_up(&self, name: &str) -> Option<Option<Tensor>> {
         match self.names.get(name) {
             Some(&id) => Some(self.graph.constant(id).cloned()),

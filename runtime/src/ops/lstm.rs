@@ -4,8 +4,9 @@
 //! c = g(W_c·x + R_c·h + b_c)                C' = f ⊙ C + i ⊙ c
 //! o = f(W_o·x + R_o·h + P_o ⊙ C' + b_o)     h' = o ⊙ h(C')
 //! ```
-//! `b` is the sum of the biases of W and R; `clip` bounds what f, g and h are applied to. The gates of W, R and
-//! B are in the order i, o, f, c. Opsets 7, 14 (`layout`), 22 (bfloat16).
+//! `b` is the sum of the biases of W and R. `clip` bounds what f and g are applied to, the sums of the gates;
+//! what h is applied to is not bounded, which the specification leaves open and ONNX Runtime does so. The gates
+//! of W, R and B are in the order i, o, f, c. Opsets 7, 14 (`layout`), 22 (bfloat16).
 
 use super::attributes::NodeSpec;
 use super::recurrence::{Cell, Recurrence};
@@ -14,7 +15,7 @@ use crate::cpu::{CpuSite, Kernel, recurrent};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
-use crate::reference::recurrence::{Recurrent, activate};
+use crate::reference::recurrence::{Recurrent, activate, evaluate};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::gen_recurrence::{Shape, recurrent_case};
 use crate::testing::{Case, Gen};
@@ -46,7 +47,7 @@ impl Op for Lstm {
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
-        self.0.cost(inputs, outputs)
+        Recurrence::cost(inputs, outputs)
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
@@ -86,7 +87,7 @@ impl Op for Lstm {
                         };
                         cell[u] = forget * cell[u] + input * apply(g, gate(3)?);
                         let output = apply(f, gate(1)? + all.peephole(d, 1, u)? * cell[u]);
-                        hidden[u] = output * apply(h, cell[u]);
+                        hidden[u] = output * evaluate(h, cell[u]);
                     }
                     all.set_y(&mut y, [t, d, b], &hidden);
                 }

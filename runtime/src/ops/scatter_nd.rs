@@ -11,6 +11,7 @@ use crate::cpu::scatter::{Reduction, Targets, scatter};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
+use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue, scattered};
 use crate::testing::{Case, Gen};
@@ -53,7 +54,7 @@ impl Op for ScatterNd {
                 let slice = data
                     .get(depth..)
                     .ok_or_else(|| OpError::shape(format!("{depth} coordinates into {} axes", data.len())))?;
-                let want: Option<Vec<usize>> = places.iter().chain(slice).map(|d| d.known()).collect();
+                let want: Option<Vec<usize>> = places.iter().chain(slice).map(Dim::known).collect();
                 if let (Some(want), Some(got)) = (want, updates.known_shape())
                     && *want != *got
                 {

@@ -128,7 +128,7 @@ impl Op for TensorScatter {
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         let (past, update) = (inputs.tensor(0)?, inputs.tensor(1)?);
-        let writes = inputs.optional(2)?.map(|w| w.to_i64s()).transpose()?;
+        let writes = inputs.optional(2)?.map(RefTensor::to_i64s).transpose()?;
         let axis = if self.axis < 0 { self.axis + past.shape.len() as i64 } else { self.axis } as usize;
         let places: Vec<usize> = (0..update.len())
             .map(|flat| {

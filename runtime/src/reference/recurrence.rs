@@ -7,12 +7,17 @@ use crate::ops::recurrence::{Activation, Function, Recurrence};
 
 /// `activation(x)` with `x` clipped first.
 pub(crate) fn activate(recurrence: &Recurrence, activation: Activation, x: f64) -> f64 {
-    let (alpha, beta) = (f64::from(activation.alpha), f64::from(activation.beta));
     let x = match recurrence.clip.map(f64::from) {
         Some(clip) if x > clip => clip,
         Some(clip) if x < -clip => -clip,
         _ => x,
     };
+    evaluate(activation, x)
+}
+
+/// `activation(x)`.
+pub(crate) fn evaluate(activation: Activation, x: f64) -> f64 {
+    let (alpha, beta) = (f64::from(activation.alpha), f64::from(activation.beta));
     match activation.function {
         Function::Relu if x < 0.0 => 0.0,
         Function::Relu => x,

@@ -116,7 +116,7 @@ impl<F: Gate> Work for LstmGates<'_, F> {
             accumulate(simd, output, cell, o);
         }
         gates.activate(simd, 0, o);
-        gates.activate(simd, 2, g);
+        Gates { clip: None, ..gates }.activate(simd, 2, g);
         for ((h, o), g) in h.iter_mut().zip(&*o).zip(&*g) {
             *h = o.mul(*g);
         }

@@ -36,8 +36,7 @@ fn split_exp<S: Simd<f32>>(simd: S, x: f32) -> (f32, f32) {
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, the first of few bits so that its products with `n` are exact.
     const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    const P: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    const P: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let rounded = simd.scalar_mul_add(x, std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = simd.scalar_mul_add(n, -LN2[1], simd.scalar_mul_add(n, -LN2[0], x));

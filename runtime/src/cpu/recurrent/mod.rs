@@ -12,6 +12,11 @@
 //! A row of length 0 gives its initial state as last state, and zeros in Y, as does a sequence of time 0
 //! (ONNX Runtime gives zeros for the states too).
 
+#![allow(
+    clippy::inline_always,
+    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
+)]
+
 mod cells;
 mod gate;
 mod layout;
@@ -403,6 +408,7 @@ struct Member<'a, F> {
     result: Result<(), OpError>,
 }
 
+#[allow(clippy::mut_mut, reason = "the slice itself is moved on")]
 fn cut<'a, T>(from: &mut &'a mut [T], count: usize) -> Result<&'a mut [T], OpError> {
     let short = || OpError::internal("recurrent scratch memory is too small");
     let (part, rest) = std::mem::take(from).split_at_mut_checked(count).ok_or_else(short)?;
