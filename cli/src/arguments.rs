@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{check, env, inspect, ops, run};
+use crate::commands::{check, env, inspect, ops, run, schedule};
 use crate::dimensions::Binding;
 use crate::failure::UsageError;
 use crate::quantity::parse_bytes;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
         Exit codes: 0 done, 1 unexpected, 2 usage, 3 model invalid or unsupported, 4 device,\n\
-        5 outputs differ, 6 slower than the baseline, 124 deadline passed."
+        5 outputs differ, 6 slower than the baseline, 7 no schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -29,6 +29,7 @@ pub(crate) struct Arguments {
 
 /// What is shown where.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArguments {
     /// Log more to stderr; twice for details, three times for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -39,7 +40,7 @@ pub(crate) struct OutputArguments {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// When to use colours
+    /// When to use colours: with `auto` on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
 }
@@ -47,12 +48,9 @@ pub(crate) struct OutputArguments {
 /// When to use colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
-    /// Everywhere
     Always,
-    /// Nowhere
     Never,
 }
 
@@ -66,12 +64,15 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     /// List the operators that run
     Ops(ops::Arguments),
+    /// Place a graph of tasks on the processors of a machine
+    Schedule(schedule::Arguments),
     /// Print what the engine sees of this machine and its environment
     Env(env::Arguments),
 }
 
 /// The model and how it is loaded.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArguments {
     /// The ONNX file
     pub(crate) model: PathBuf,
@@ -85,6 +86,7 @@ pub(crate) struct ModelArguments {
 
 /// The inputs of a run.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct InputArguments {
     /// NPZ file with inputs by name; missing ones are drawn
     #[arg(long, value_name = "F.npz")]
@@ -98,8 +100,9 @@ pub(crate) struct InputArguments {
 
 /// Extents of symbolic dimensions.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct DimensionArguments {
-    /// Extent of a symbolic dimension, or of axis K of input X as X:K=N [default: 1 each]
+    /// Extents of symbolic dimensions, such as batch=1,time=50 [default: 1 each]
     #[arg(long = "dim", value_name = "NAME=N", value_delimiter = ',')]
     pub(crate) bindings: Vec<Binding>,
 }

@@ -4,7 +4,6 @@ use crate::failure::UsageError;
 use recurve::{Dim, Fact, ValueSpec};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// One `NAME=N` of `--dim`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,91 +40,47 @@ pub(crate) fn resolve(
     bindings: &[Binding],
     given: &[Option<&[usize]>],
 ) -> Result<Shapes, UsageError> {
-    let declared: Vec<Option<&[Dim]>> = specs.iter().map(|spec| dims(&spec.fact)).collect();
-    let mut symbols: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut axes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-    for binding in bindings {
-        let previous = match find(specs, &declared, &binding.name)? {
-            Target::Symbol => symbols.insert(&binding.name, binding.extent),
-            Target::Axis(input, axis) => axes.insert((input, axis), binding.extent),
-        };
-        if previous.is_some_and(|extent| extent != binding.extent) {
-            return Err(UsageError::new(format!("--dim binds `{}` twice", binding.name)));
+    let known = symbols(specs);
+    let mut bound: BTreeMap<&str, usize> = BTreeMap::new();
+    for Binding { name, extent } in bindings {
+        if !known.contains(name) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let problem = format!("the model's inputs have no free dimension `{name}`; they have {known}");
+            return Err(
+                UsageError::new(problem).hint("--dim binds what `recurve inspect MODEL` lists as dims")
+            );
+        }
+        if bound.insert(name, *extent).is_some_and(|previous| previous != *extent) {
+            return Err(UsageError::new(format!("--dim binds `{name}` twice")));
         }
     }
-    for (dims, shape) in declared.iter().zip(given) {
-        if let (Some(dims), Some(shape)) = (dims, shape) {
+    for (spec, shape) in specs.iter().zip(given) {
+        if let (Some(dims), Some(shape)) = (dims(&spec.fact), shape) {
             for (dim, &extent) in dims.iter().zip(*shape) {
                 if let Some(symbol) = dim.as_symbol() {
-                    symbols.entry(symbol).or_insert(extent);
+                    bound.entry(symbol).or_insert(extent);
                 }
             }
         }
     }
     let mut made = Shapes::default();
-    for (input, dims) in declared.iter().enumerate() {
-        if let Some(shape) = given.get(input).copied().flatten() {
-            made.shapes.push(Some(shape.to_vec()));
-            continue;
-        }
-        let extent = |(axis, dim): (usize, &Dim)| {
-            let bound = axes.get(&(input, axis)).copied();
-            let bound = bound.or(dim.known()).or_else(|| symbols.get(dim.as_symbol()?).copied());
-            bound.unwrap_or_else(|| {
-                let name = match dim.as_symbol() {
-                    Some(symbol) => symbol.to_owned(),
-                    None => axis_name(&specs[input].name, axis),
-                };
+    for (spec, given) in specs.iter().zip(given) {
+        let extent = |dim: &Dim| {
+            dim.known().or_else(|| bound.get(dim.as_symbol()?).copied()).unwrap_or_else(|| {
+                let name = dim.to_string();
                 if !made.assumed.contains(&name) {
                     made.assumed.push(name);
                 }
                 1
             })
         };
-        let shape = dims.map(|dims| dims.iter().enumerate().map(extent).collect());
+        let shape = match given {
+            Some(shape) => Some(shape.to_vec()),
+            None => dims(&spec.fact).map(|dims| dims.iter().map(extent).collect()),
+        };
         made.shapes.push(shape);
     }
     Ok(made)
-}
-
-enum Target {
-    Symbol,
-    /// Of an input, an axis without a name.
-    Axis(usize, usize),
-}
-
-fn find(specs: &[ValueSpec], declared: &[Option<&[Dim]>], name: &str) -> Result<Target, UsageError> {
-    let all = || declared.iter().flatten().flat_map(|dims| dims.iter());
-    if all().any(|dim| dim.as_symbol() == Some(name)) {
-        return Ok(Target::Symbol);
-    }
-    if let Some((input, axis)) = name.rsplit_once(':') {
-        let input = specs.iter().position(|spec| &*spec.name == input);
-        let dim = input.zip(axis.parse().ok());
-        let dim = dim.filter(|&(i, axis): &(usize, usize)| {
-            declared[i].and_then(|dims| dims.get(axis)) == Some(&Dim::Unknown)
-        });
-        if let Some((input, axis)) = dim {
-            return Ok(Target::Axis(input, axis));
-        }
-    }
-    let mut known: Vec<String> = all().filter_map(|dim| dim.as_symbol().map(str::to_owned)).collect();
-    for (spec, dims) in specs.iter().zip(declared) {
-        for (axis, dim) in dims.unwrap_or_default().iter().enumerate() {
-            if *dim == Dim::Unknown {
-                known.push(axis_name(&spec.name, axis));
-            }
-        }
-    }
-    known.sort();
-    known.dedup();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Err(UsageError::new(format!("the model's inputs have no free dimension `{name}`; they have {known}"))
-        .hint("`recurve inspect MODEL` lists the dimensions that --dim binds"))
-}
-
-fn axis_name(input: &Arc<str>, axis: usize) -> String {
-    format!("{input}:{axis}")
 }
 
 fn dims(fact: &Fact) -> Option<&[Dim]> {

@@ -24,6 +24,8 @@ pub enum Exit {
     OutputsDiffer = 5,
     /// Slower than the baseline.
     Slower = 6,
+    /// No schedule meets what is asked (`schedule`).
+    Infeasible = 7,
     /// The deadline passed.
     Timeout = 124,
 }
@@ -40,6 +42,16 @@ impl Exit {
         }
     }
 
+    fn of_schedule(kind: recurve_scheduler::ErrorKind) -> Self {
+        match kind {
+            recurve_scheduler::ErrorKind::Io => Self::Unexpected,
+            recurve_scheduler::ErrorKind::Document => Self::Model,
+            recurve_scheduler::ErrorKind::Infeasible => Self::Infeasible,
+            recurve_scheduler::ErrorKind::Usage => Self::Usage,
+            _ => Self::Unexpected,
+        }
+    }
+
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if let Some(error) = cause.downcast_ref::<Error>() {
@@ -47,6 +59,9 @@ impl Exit {
             }
             if let Some(error) = cause.downcast_ref::<ArchiveError>() {
                 return if error.is_about_the_file() { Self::Unexpected } else { Self::Usage };
+            }
+            if let Some(error) = cause.downcast_ref::<recurve_scheduler::Error>() {
+                return Self::of_schedule(error.kind());
             }
             if cause.is::<UsageError>() {
                 return Self::Usage;

@@ -7,23 +7,25 @@ use std::io::{Read, Write};
 /// Why an array cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArrayError {
-    #[error("is no NPY array")]
+    #[error("it is no NPY array")]
     Magic,
-    #[error("is in version {0} of the NPY format; 1, 2 and 3 are known")]
+    #[error("it is in version {0} of the NPY format; 1, 2 and 3 are known")]
     Version(u8),
-    #[error("has a header that {0}")]
+    #[error("it has a header that {0}")]
     Header(String),
-    #[error("has dtype `{descr}`, {reason}")]
+    #[error("it has dtype `{descr}`, {reason}")]
     DType { descr: String, reason: &'static str },
-    #[error("has shape {shape:?}, more than this machine can address")]
+    #[error("it has shape {shape:?}, more than this machine can address")]
     Size { shape: Vec<usize> },
-    #[error("ends after {got} of {expected} bytes")]
+    #[error("it ends after {got} of {expected} bytes")]
     Truncated { got: usize, expected: usize },
-    #[error("is {0}, which NPY does not have")]
+    #[error("it goes on after its {expected} bytes")]
+    Trailing { expected: usize },
+    #[error("it is {0}, which NPY does not have")]
     Unwritable(&'static str),
-    #[error("cannot be read or written")]
+    #[error("it cannot be read or written")]
     Io(#[from] std::io::Error),
-    #[error("is refused by the engine")]
+    #[error("it is refused by the engine")]
     Tensor(#[from] recurve::Error),
 }
 
@@ -63,9 +65,13 @@ pub(crate) fn read(mut from: impl Read) -> Result<Tensor, ArrayError> {
 
     // What the file holds is read before memory for what it claims to hold is asked for.
     let mut bytes = Vec::new();
-    from.take(layout.bytes as u64).read_to_end(&mut bytes)?;
+    from.by_ref().take(layout.bytes as u64).read_to_end(&mut bytes)?;
     if bytes.len() < layout.bytes {
         return Err(ArrayError::Truncated { got: bytes.len(), expected: layout.bytes });
+    }
+    // At its end an archive's member compares checksums.
+    if from.read(&mut [0])? != 0 {
+        return Err(ArrayError::Trailing { expected: layout.bytes });
     }
     if layout.big_endian {
         bytes.chunks_exact_mut(layout.width).for_each(<[u8]>::reverse);

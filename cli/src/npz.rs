@@ -30,13 +30,13 @@ pub(crate) enum ArchiveError {
         path: PathBuf,
         name: String,
         #[source]
-        source: ArrayError,
+        source: Box<ArrayError>,
     },
     #[error("output `{name}` cannot be written to an NPZ file")]
     Output {
         name: String,
         #[source]
-        source: ArrayError,
+        source: Box<ArrayError>,
     },
     #[error("`{}`: `{name}` is in it twice, or is no `.npy`", path.display())]
     Name { path: PathBuf, name: String },
@@ -72,7 +72,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<(String, Tensor)>, ArchiveError> {
         };
         match npy::read(member) {
             Ok(tensor) => arrays.push((name, tensor)),
-            Err(source) => return Err(ArchiveError::Member { path: here(), name, source }),
+            Err(source) => return Err(ArchiveError::Member { path: here(), name, source: source.into() }),
         }
     }
     Ok(arrays)
@@ -95,7 +95,9 @@ pub(crate) fn write<'a>(
         archive.start_file(format!("{name}.npy"), options).map_err(failed)?;
         npy::write(&mut archive, tensor).map_err(|source| match source {
             ArrayError::Io(error) => failed(error.into()),
-            source => ArchiveError::Member { path: path.to_owned(), name: name.to_owned(), source },
+            source => {
+                ArchiveError::Member { path: path.to_owned(), name: name.to_owned(), source: source.into() }
+            }
         })?;
     }
     let mut buffer = archive.finish().map_err(failed)?;

@@ -94,11 +94,12 @@ fn short(number: &Number) -> String {
 }
 
 fn digits(value: f64) -> String {
-    if value != 0.0 && (value.abs() < 1e-4 || value.abs() >= 1e7) {
-        return format!("{value:.5e}");
+    const DIGITS: i32 = 6;
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    if !(-5..=DIGITS).contains(&magnitude) {
+        return format!("{value:.*e}", DIGITS as usize - 1);
     }
-    let before_point = value.abs().max(1.0).log10().floor() as usize + 1;
-    let text = format!("{value:.*}", 6usize.saturating_sub(before_point));
+    let text = format!("{value:.*}", (DIGITS - 1 - magnitude).max(0) as usize);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
@@ -143,12 +144,11 @@ fn numbers<T: Element>(
 ) -> Summary {
     // Outputs of a run are aligned; anything else is copied.
     let copy;
-    let elements: &[T] = match tensor.as_slice::<T>() {
-        Some(elements) => elements,
-        None => {
-            copy = tensor.to_vec::<T>().unwrap_or_default();
-            &copy
-        }
+    let elements: &[T] = if let Some(elements) = tensor.as_slice::<T>() {
+        elements
+    } else {
+        copy = tensor.to_vec::<T>().unwrap_or_default();
+        &copy
     };
     let (mut range, mut sum, mut finite): (Option<(T, T)>, f64, usize) = (None, 0.0, 0);
     for &element in elements {
@@ -174,5 +174,26 @@ fn numbers<T: Element>(
         mean: (finite > 0).then(|| sum / finite as f64),
         not_finite: elements.len() - finite,
         first: elements.iter().take(FIRST).map(show).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn six_digits_are_shown() {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (-1.25, "-1.25"),
+            (0.000_976_562_5, "0.000976562"),
+            (123_456.789, "123457"),
+            (65504.0, "65504"),
+            (1e-9, "1.00000e-9"),
+            (3.402_823e38, "3.40282e38"),
+        ] {
+            assert_eq!(digits(value), text);
+        }
     }
 }

@@ -14,9 +14,15 @@ use std::io::{ErrorKind, IsTerminal, Write};
 pub(crate) struct Terminal {
     json: bool,
     quiet: bool,
-    color_out: bool,
-    color_err: bool,
+    colored: Colored,
     bars: MultiProgress,
+}
+
+/// Which streams get colours.
+#[derive(Debug)]
+struct Colored {
+    out: bool,
+    err: bool,
 }
 
 impl Terminal {
@@ -29,8 +35,10 @@ impl Terminal {
         Self {
             json: arguments.json,
             quiet: arguments.quiet,
-            color_out: colored(std::io::stdout().is_terminal()),
-            color_err: colored(std::io::stderr().is_terminal()),
+            colored: Colored {
+                out: colored(std::io::stdout().is_terminal()),
+                err: colored(std::io::stderr().is_terminal()),
+            },
             bars: progress::bars(arguments.quiet || arguments.json),
         }
     }
@@ -47,12 +55,12 @@ impl Terminal {
 
     /// A heading for stdout.
     pub(crate) fn heading(&self, text: &str) -> String {
-        paint(text, "1", self.color_out)
+        paint(text, "1", self.colored.out)
     }
 
     /// `text` on stdout as something good or bad.
     pub(crate) fn verdict(&self, text: &str, good: bool) -> String {
-        paint(text, if good { "32" } else { "1;31" }, self.color_out)
+        paint(text, if good { "32" } else { "1;31" }, self.colored.out)
     }
 
     /// Prints the one document of a command.
@@ -86,7 +94,7 @@ impl Terminal {
     /// A line of an error.
     pub(crate) fn complain(&self, label: &str, text: &str) {
         let code = if label == "error" { "1;31" } else { "1" };
-        let label = paint(&format!("{label}:"), code, self.color_err);
+        let label = paint(&format!("{label}:"), code, self.colored.err);
         self.bars.suspend(|| eprintln!("{label} {text}"));
     }
 

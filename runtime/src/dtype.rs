@@ -186,6 +186,33 @@ pub(crate) const NUMBERS_AND_BOOL: &[DType] = &[
     DType::Bool,
 ];
 
+/// Every type of numbers, packed ones included, and `bool`: what can be cast.
+pub(crate) const CASTABLE: &[DType] = &[
+    DType::F32,
+    DType::F64,
+    DType::F16,
+    DType::BF16,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
+    DType::F8E4M3FN,
+    DType::F8E4M3FNUZ,
+    DType::F8E5M2,
+    DType::F8E5M2FNUZ,
+    DType::F8E8M0,
+    DType::F4E2M1,
+    DType::U4,
+    DType::I4,
+    DType::U2,
+    DType::I2,
+];
+
 /// Numbers, `bool` and text: what operators take that only move elements.
 pub(crate) const MOVABLE: &[DType] = &[
     DType::F32,

@@ -2,6 +2,7 @@
 //! name.
 
 use crate::dtype::DType;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// What a single operator objects to. The node that it belongs to is named by the error that wraps it.
@@ -295,10 +296,10 @@ fn refusal_list(refusals: &[Refusal]) -> String {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(&format!("`{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason));
+        let _ = write!(text, "`{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason);
     }
     if refusals.len() > SHOWN {
-        text.push_str(&format!("; and {} more", refusals.len() - SHOWN));
+        let _ = write!(text, "; and {} more", refusals.len() - SHOWN);
     }
     text
 }

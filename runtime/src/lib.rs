@@ -1,6 +1,5 @@
 //! Recurve.
 #![deny(missing_docs)]
-#![allow(dead_code)]
 
 mod cpu;
 mod dtype;

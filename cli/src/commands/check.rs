@@ -206,33 +206,32 @@ fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 fn text(document: &Document, terminal: &Terminal) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for case in &document.cases {
-        text.push_str(&terminal.heading(&case.name));
-        text.push('\n');
+        lines.push(terminal.heading(&case.name));
         for verdict in &case.outputs {
             let word = terminal.verdict(if verdict.passed { "ok" } else { "differs" }, verdict.passed);
-            text.push_str(&format!("  {word}  {}\n", verdict.name));
-            let line = match &verdict.difference {
-                None => continue,
-                Some(Difference::Kind) => "another kind of value is expected".to_owned(),
-                Some(Difference::Dtype { got, expected }) => format!("dtype {got}; {expected} is expected"),
-                Some(Difference::Shape { got, expected }) => {
-                    format!("shape {got:?}; {expected:?} is expected")
-                }
-                Some(Difference::Elements { count, first }) => {
-                    let row = |e: &Element| vec![format!("{:?}", e.index), e.got.clone(), e.expected.clone()];
-                    let header = ["index", "got", "expected"].map(str::to_owned).to_vec();
-                    let rows: Vec<_> = std::iter::once(header).chain(first.iter().map(row)).collect();
-                    format!("{count} elements, the first:\n{}", indented(&table(&rows, &[])))
-                }
-            };
-            text.push_str(&format!("    {}\n", line.trim_end()));
+            lines.push(format!("  {word}  {}", verdict.name));
+            if let Some(difference) = &verdict.difference {
+                lines.extend(explain(difference).iter().map(|line| format!("    {line}")));
+            }
         }
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+fn explain(difference: &Difference) -> Vec<String> {
+    match difference {
+        Difference::Kind => vec!["another kind of value is expected".to_owned()],
+        Difference::Dtype { got, expected } => vec![format!("dtype {got}; {expected} is expected")],
+        Difference::Shape { got, expected } => vec![format!("shape {got:?}; {expected:?} is expected")],
+        Difference::Elements { count, first } => {
+            let row = |e: &Element| vec![format!("{:?}", e.index), e.got.clone(), e.expected.clone()];
+            let header = ["index", "got", "expected"].map(str::to_owned).to_vec();
+            let rows: Vec<_> = std::iter::once(header).chain(first.iter().map(row)).collect();
+            let title = format!("{count} elements, the first:");
+            std::iter::once(title).chain(table(&rows, &[]).lines().map(str::to_owned)).collect()
+        }
+    }
 }

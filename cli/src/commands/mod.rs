@@ -5,6 +5,7 @@ pub(crate) mod env;
 pub(crate) mod inspect;
 pub(crate) mod ops;
 pub(crate) mod run;
+pub(crate) mod schedule;
 
 use crate::arguments::Command;
 use crate::exit::Exit;
@@ -21,6 +22,7 @@ pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
         Command::Check(arguments) => check::run(arguments, terminal),
         Command::Inspect(arguments) => inspect::run(arguments, terminal),
         Command::Ops(arguments) => ops::run(arguments, terminal),
+        Command::Schedule(arguments) => schedule::run(arguments, terminal),
         Command::Env(arguments) => env::run(arguments, terminal),
     }
 }

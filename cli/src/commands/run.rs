@@ -158,7 +158,10 @@ fn check_writable(session: &Session) -> Result<()> {
             Fact::Sequence(_) => Err(npy::ArrayError::Unwritable("a sequence")),
             Fact::Optional(_) => Err(npy::ArrayError::Unwritable("an optional value")),
         };
-        writable.map_err(|source| npz::ArchiveError::Output { name: spec.name.to_string(), source })?;
+        writable.map_err(|source| npz::ArchiveError::Output {
+            name: spec.name.to_string(),
+            source: source.into(),
+        })?;
     }
     Ok(())
 }

@@ -102,7 +102,9 @@ impl Plan<1> {
             let y = &mut out[from..to];
             if self.steps[0] == 0 {
                 let x = &x[at];
-                y.iter_mut().for_each(|y| f(y, x));
+                for y in y {
+                    f(y, x);
+                }
             } else {
                 y.iter_mut().zip(&x[at..]).for_each(|(y, x)| f(y, x));
             }
@@ -176,6 +178,18 @@ pub(crate) fn zip<A: Element, B: Element, Y: Element>(
     Ok(Kernel::new(move |io| {
         let (a, b, context) = (io.input::<A>(0)?, io.input::<B>(1)?, io.context);
         for_each_piece(context, io.output::<Y>(0)?, |start, y| plan.zip(start, a, b, y, |&a, &b| f(a, b)))
+    }))
+}
+
+/// Output 0 is `f` of each pair of texts of inputs 0 and 1.
+pub(crate) fn zip_text<Y: Element>(
+    site: &CpuSite<'_>,
+    f: impl Fn(&String, &String) -> Y + Copy + Send + Sync + 'static,
+) -> Result<Kernel, OpError> {
+    let plan = Plan::new(&site.output_shape(0)?, [&site.input_shape(0)?, &site.input_shape(1)?])?;
+    Ok(Kernel::new(move |io| {
+        let (a, b, context) = (io.text(0)?, io.text(1)?, io.context);
+        for_each_piece(context, io.output::<Y>(0)?, |start, y| plan.zip(start, a, b, y, f))
     }))
 }
 

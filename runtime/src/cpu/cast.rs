@@ -2,31 +2,82 @@
 //! integer through 64 bits of its sign, so that each conversion rounds at most once (an integer beyond 2⁵³ to
 //! a 16-bit float twice).
 
+use super::io::Io;
 use super::kernel::Kernel;
 use super::map::map;
+use super::narrow::{Rounding, decode, encode, holds_integers, is_narrow, unpack};
 use super::number::dispatch;
+use super::split::for_each_piece;
 use crate::dtype::{Bool, DType, Element};
 use crate::error::OpError;
 use half::{bf16, f16};
 
-/// Output 0 is input 0, of element type `from`, converted to element type `to`.
-pub(crate) fn cast(from: DType, to: DType) -> Result<Kernel, OpError> {
+/// Output 0 is input 0, of element type `from`, converted to element type `to`; `rounding` is for narrow types.
+pub(crate) fn cast(from: DType, to: DType, rounding: Rounding) -> Result<Kernel, OpError> {
     if from == to {
         return Ok(Kernel::new(|io| {
             let x = io.tensor(0)?;
             io.copy(0, x)
         }));
     }
-    dispatch!(from, any, X => dispatch!(to, any, Y => Ok(map(|x: X| x.convert::<Y>()))))
+    match (is_narrow(from), is_narrow(to)) {
+        (false, false) => {
+            dispatch!(from, any, X => dispatch!(to, any, Y => Ok(map(|x: X| x.convert::<Y>()))))
+        }
+        (true, false) => dispatch!(to, any, Y => Ok(Kernel::new(move |io| {
+            let (x, context) = (io.tensor(0)?.bytes(), io.context);
+            for_each_piece(context, io.output::<Y>(0)?, |start, piece| {
+                for (i, y) in piece.iter_mut().enumerate() {
+                    let value = decode(from, unpack(x, from.bits(), start + i));
+                    *y = if holds_integers(from) { Y::from_signed(value as i64) } else { Y::from_real(value) };
+                }
+            })
+        }))),
+        (false, true) => dispatch!(from, any, X => Ok(Kernel::new(move |io| {
+            let x = io.input::<X>(0)?;
+            to_packed(io, x.len(), to.bits(), |i| encode(to, x[i].wide(), rounding))
+        }))),
+        (true, true) => Ok(Kernel::new(move |io| {
+            let x = io.tensor(0)?;
+            to_packed(io, x.len(), to.bits(), |i| {
+                let real = decode(from, unpack(x.bytes(), from.bits(), i));
+                encode(to, (real, real as i64), rounding)
+            })
+        })),
+    }
+}
+
+/// Fills output 0 with `len` codes of `bits` bits.
+fn to_packed(
+    io: &mut Io<'_, '_>,
+    len: usize,
+    bits: usize,
+    code: impl Fn(usize) -> u8 + Sync,
+) -> Result<(), OpError> {
+    let (context, per_byte) = (io.context, 8 / bits);
+    for_each_piece(context, io.output_bytes(0)?, |start, piece| {
+        for (i, byte) in piece.iter_mut().enumerate() {
+            let first = (start + i) * per_byte;
+            let codes = (first..len.min(first + per_byte)).enumerate();
+            *byte = codes.fold(0, |byte, (k, at)| byte | code(at) << (k * bits));
+        }
+    })
+}
+
+/// 1 or 0 in any element type.
+pub(crate) fn truth_as<Y: Target>(truth: bool) -> Y {
+    Y::from_unsigned(truth.into())
 }
 
 /// A type that converts to every other.
 trait Source: Element {
     fn convert<Y: Target>(self) -> Y;
+    /// As a real number and as an integer: truncated toward zero, or modulo 2⁶⁴.
+    fn wide(self) -> (f64, i64);
 }
 
 /// A type that can be made from every other.
-trait Target: Element {
+pub(crate) trait Target: Element {
     fn from_real(value: f64) -> Self;
     fn from_signed(value: i64) -> Self;
     fn from_unsigned(value: u64) -> Self;
@@ -36,6 +87,7 @@ macro_rules! source {
     ($($t:ty: $via:ident $wide:ty),*) => { $(
         impl Source for $t {
             fn convert<Y: Target>(self) -> Y { Y::$via(<$wide>::from(self)) }
+            fn wide(self) -> (f64, i64) { (<$wide>::from(self) as f64, <$wide>::from(self) as i64) }
         }
     )* };
 }
@@ -70,6 +122,10 @@ half_target!(f16, bf16);
 impl Source for Bool {
     fn convert<Y: Target>(self) -> Y {
         Y::from_unsigned(self.get().into())
+    }
+
+    fn wide(self) -> (f64, i64) {
+        (self.get().into(), self.get().into())
     }
 }
 

@@ -18,8 +18,13 @@ pub(crate) struct ConcatCopy {
 impl ConcatCopy {
     /// Rows of `runs[i]` elements of input `i`.
     pub(crate) fn new(runs: SmallVec<[usize; 8]>) -> Self {
-        let row = runs.iter().sum();
+        let row = runs.iter().fold(0usize, |n, &r| n.saturating_add(r));
         Self { runs, row }
+    }
+
+    /// The same for elements that are each `width` of a smaller kind.
+    pub(crate) fn scaled(&self, width: usize) -> Self {
+        Self::new(self.runs.iter().map(|r| r.saturating_mul(width)).collect())
     }
 }
 

@@ -323,7 +323,7 @@ pub(crate) struct Contraction {
 
 impl Contraction {
     /// Number of matrices.
-    fn matrices(&self) -> usize {
+    pub(super) fn matrices(&self) -> usize {
         self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
     }
 
@@ -337,17 +337,6 @@ impl Contraction {
     pub(crate) fn scratch<T: Term>(&self, threads: usize) -> usize {
         let (rows, cols) = self.block::<T>();
         Lanes::bytes(T::scratch(rows, cols, self.k), threads)
-    }
-
-    /// Offsets of the operands of matrix `index`.
-    fn offsets(&self, mut index: usize) -> (usize, usize) {
-        let (mut a, mut b) = (0, 0);
-        for axis in self.batch.iter().rev() {
-            a += index % axis.extent * axis.a;
-            b += index % axis.extent * axis.b;
-            index /= axis.extent;
-        }
-        (a, b)
     }
 
     /// Multiplies, and passes each row of a block through `epilogue`.
@@ -367,7 +356,7 @@ impl Contraction {
         let work = out.len().saturating_mul(k);
         let blocks = Blocks::new(out, (self.matrices(), m, n), (rows, cols))?;
         for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
-            let (a, b) = self.offsets(block.batch);
+            let (a, b) = offsets(&self.batch, block.batch);
             let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);
             let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
             let Range { start: row, .. } = block.rows;
@@ -376,7 +365,18 @@ impl Contraction {
     }
 }
 
-fn tail<T>(data: &[T], from: usize) -> &[T] {
+/// Offsets of the operands of matrix `index` of a batch.
+pub(super) fn offsets(batch: &[BatchAxis], mut index: usize) -> (usize, usize) {
+    let (mut a, mut b) = (0, 0);
+    for axis in batch.iter().rev() {
+        a += index % axis.extent * axis.a;
+        b += index % axis.extent * axis.b;
+        index /= axis.extent;
+    }
+    (a, b)
+}
+
+pub(super) fn tail<T>(data: &[T], from: usize) -> &[T] {
     data.get(from..).unwrap_or(&[])
 }
 

@@ -35,15 +35,15 @@ enum Path {
 /// A convolution with its shapes known.
 #[derive(Clone, Debug)]
 pub(crate) struct Convolution {
-    images: usize,
-    groups: usize,
+    pub(super) images: usize,
+    pub(super) groups: usize,
     /// Input channels of a group.
-    channels: usize,
+    pub(super) channels: usize,
     /// Output channels of a group.
-    filters: usize,
+    pub(super) filters: usize,
     spans: [Span; 3],
     path: Path,
-    block: (usize, usize),
+    pub(super) block: (usize, usize),
 }
 
 type C<T> = <T as Number>::Compute;
@@ -78,12 +78,13 @@ impl Convolution {
         Ok(made)
     }
 
-    fn product(&self, extent: impl Fn(&Span) -> usize) -> usize {
+    /// Product over the spatial axes.
+    pub(super) fn product(&self, extent: impl Fn(&Span) -> usize) -> usize {
         self.spans.iter().fold(1usize, |n, s| n.saturating_mul(extent(s)))
     }
 
     /// Output positions of a channel.
-    fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.product(|s| s.output)
     }
 
@@ -178,7 +179,7 @@ impl Convolution {
             } else {
                 let panel = &mut panel[..many * cols.len()];
                 for (k, row) in panel.chunks_exact_mut(cols.len()).enumerate() {
-                    self.gather(x, at + k, cols, row);
+                    self.gather(x, at + k, cols, row, (T::widen, T::load));
                 }
                 Matrix::new(panel, (many, cols.len()), (cols.len(), 1))?
             };
@@ -189,7 +190,14 @@ impl Convolution {
     }
 
     /// Row `k` of the matrix of windows at the positions `cols`.
-    fn gather<T: Panel>(&self, x: &[T], k: usize, cols: &Range<usize>, to: &mut [C<T>]) {
+    pub(super) fn gather<T: Copy, P: Compute>(
+        &self,
+        x: &[T],
+        k: usize,
+        cols: &Range<usize>,
+        to: &mut [P],
+        (widen, load): (impl Fn(&[T], &mut [P]), impl Fn(T) -> P),
+    ) {
         let [depth, height, width] = &self.spans;
         let (tap, rest) = (k % width.kernel, k / width.kernel);
         let (tap_y, rest) = (rest % height.kernel, rest / height.kernel);
@@ -208,19 +216,19 @@ impl Convolution {
             at += last - first;
             let (from, until) = (inside.start.clamp(first, last), inside.end.clamp(first, last));
             if !inside_z.contains(&z) || !inside_y.contains(&y) || from >= until {
-                to.fill(C::<T>::zero());
+                to.fill(P::zero());
                 continue;
             }
-            to[..from - first].fill(C::<T>::zero());
-            to[until - first..].fill(C::<T>::zero());
+            to[..from - first].fill(P::zero());
+            to[until - first..].fill(P::zero());
             let to = &mut to[from - first..until - first];
             let plane = channel * depth.input + depth.index(z, tap_z);
             let x = &x[(plane * height.input + height.index(y, tap_y)) * width.input..][..width.input];
             let x = &x[width.index(from, tap)..];
             if width.stride == 1 {
-                T::widen(&x[..to.len()], to);
+                widen(&x[..to.len()], to);
             } else {
-                to.iter_mut().zip(x.iter().step_by(width.stride)).for_each(|(y, x)| *y = x.load());
+                to.iter_mut().zip(x.iter().step_by(width.stride)).for_each(|(y, x)| *y = load(*x));
             }
         }
     }

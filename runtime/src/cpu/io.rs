@@ -63,11 +63,6 @@ impl<'a, 'b> Io<'a, 'b> {
         self.inputs.len()
     }
 
-    /// Number of outputs, absent ones included.
-    pub(crate) fn output_count(&self) -> usize {
-        self.outputs.len()
-    }
-
     /// Input `index` of any kind.
     pub(crate) fn value(&self, index: usize) -> Result<ValueRef<'a>, OpError> {
         self.inputs.get(index).copied().flatten().ok_or_else(|| OpError::input(index, "is missing"))
@@ -91,6 +86,12 @@ impl<'a, 'b> Io<'a, 'b> {
     /// Elements of input `index`.
     pub(crate) fn input<T: Element>(&self, index: usize) -> Result<&'a [T], OpError> {
         self.tensor(index)?.elements()
+    }
+
+    /// Elements of input `index`, a tensor of text.
+    pub(crate) fn text(&self, index: usize) -> Result<&'a [String], OpError> {
+        let view = self.tensor(index)?;
+        view.as_strings().ok_or_else(|| OpError::internal(format!("input {index} is no text")))
     }
 
     /// Elements of input `index`, when it is there.
@@ -288,6 +289,7 @@ impl<'a, 'b> Io<'a, 'b> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the slot's bytes are given on")]
 fn slot_elements<'s, T: Element>(slot: Option<&'s mut Slot<'_>>) -> Result<&'s mut [T], OpError> {
     match slot {
         Some(Slot::Fixed { dtype, bytes, .. }) => {

@@ -4,7 +4,7 @@
 //! `f16` and `bf16` are stored in 16 bits and computed in `f32`. Integers wrap, as ONNX Runtime's and numpy's
 //! do.
 
-use crate::dtype::{Bool, Element};
+use crate::dtype::Element;
 use half::{bf16, f16};
 
 /// A storage type that holds numbers, and the type that arithmetic on it is done in.
@@ -67,7 +67,6 @@ pub(crate) trait Float: Compute {
     fn acosh(self) -> Self;
     fn atanh(self) -> Self;
     fn is_nan(self) -> bool;
-    fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `self` or `other`, the larger; NaN if either is.
     fn maximum(self, other: Self) -> Self {
         if self.is_nan() || other.is_nan() {
@@ -126,7 +125,6 @@ macro_rules! float {
             fn powf(self, exponent: Self) -> Self { <$t>::powf(self, exponent) }
             fn round_even(self) -> Self { <$t>::round_ties_even(self) }
             fn is_nan(self) -> bool { <$t>::is_nan(self) }
-            fn mul_add(self, factor: Self, term: Self) -> Self { self * factor + term }
         }
     )* };
 }
@@ -211,11 +209,6 @@ integer!(i8: signed_abs, i16: signed_abs, i32: signed_abs, i64: signed_abs,
 /// Whether `x` is a NaN, for generic code over all element types.
 pub(crate) fn is_nan<T: PartialOrd + Copy>(x: T) -> bool {
     x.partial_cmp(&x).is_none()
-}
-
-/// The truth value of a stored byte, for generic code over [`Bool`].
-pub(crate) fn truth(value: Bool) -> bool {
-    value.get()
 }
 
 /// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of the named class: `floats`, `ints`,

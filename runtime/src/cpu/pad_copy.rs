@@ -2,12 +2,11 @@
 //! Trailing axes that are not padded are one run; on the last padded axis, what is neither before nor after
 //! the input is copied at once.
 
-use super::movement::{Movement, Unit};
+use super::movement::{Movement, Unit, of_bits};
 use super::split::{for_each_chunk, rows_per_chunk};
 use crate::error::OpError;
 use crate::exec::Team;
 use smallvec::SmallVec;
-use std::any::Any;
 
 /// What lies outside the input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,16 +101,16 @@ pub(crate) struct PadCopy {
 impl PadCopy {
     /// A copy through `axes`; `constant` holds the bits of the constant.
     pub(crate) fn new(axes: &[PadAxis], constant: u64) -> Self {
-        let from = axes.iter().map(|a| a.extent).product();
+        let from = axes.iter().fold(1usize, |n, a| n.saturating_mul(a.extent));
         let padded = axes.iter().rposition(|a| !a.is_plain()).unwrap_or(0);
         let whole = PadAxis { mode: PadMode::Constant, skip: 0, kept: 1, before: 0, after: 0, extent: 1 };
         let last = axes.get(padded).copied().unwrap_or(whole);
-        let inner = axes.iter().skip(padded + 1).map(|a| a.extent).product();
-        let mut stride = inner * last.extent;
+        let inner = axes.iter().skip(padded + 1).fold(1usize, |n, a| n.saturating_mul(a.extent));
+        let mut stride = inner.saturating_mul(last.extent);
         let mut outer = SmallVec::new();
         for &axis in axes[..padded.min(axes.len())].iter().rev() {
             outer.push((axis, stride));
-            stride *= axis.extent;
+            stride = stride.saturating_mul(axis.extent);
         }
         Self { outer, last, inner, from, constant }
     }
@@ -170,11 +169,4 @@ impl Movement for PadCopy {
         });
         Ok(())
     }
-}
-
-/// The unit whose bits are the low ones of `bits`; empty text.
-fn of_bits<T: Unit>(bits: u64) -> T {
-    let (narrow, half, word) = (bits as u8, bits as u16, bits as u32);
-    let widths: [&dyn Any; 4] = [&narrow, &half, &word, &bits];
-    widths.into_iter().find_map(|w| w.downcast_ref::<T>()).cloned().unwrap_or_default()
 }

@@ -90,8 +90,16 @@ impl<'a> Relay<'a> {
                 return false;
             }
             at = columns.end;
-            let _buffers = PhantomData;
-            each(Member { relay, buffers, rows, stride, columns, epoch: 0, lost: false, _buffers });
+            each(Member {
+                relay,
+                buffers,
+                rows,
+                stride,
+                columns,
+                epoch: 0,
+                lost: false,
+                _buffers: PhantomData,
+            });
         }
         true
     }
@@ -127,7 +135,7 @@ impl<T> Member<'_, T> {
     pub(crate) fn state(&mut self) -> (&[T], Next<'_, T>) {
         let rows = if self.lost { 0 } else { self.rows };
         let [front, back] =
-            if self.epoch % 2 == 0 { self.buffers } else { [self.buffers[1], self.buffers[0]] };
+            if self.epoch.is_multiple_of(2) { self.buffers } else { [self.buffers[1], self.buffers[0]] };
         // SAFETY: the pointer comes from a slice of `rows · stride` elements that is borrowed for the relay's
         // lifetime; in this epoch no member writes this buffer.
         let current = unsafe { std::slice::from_raw_parts(front, rows * self.stride) };

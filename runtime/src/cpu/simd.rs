@@ -4,10 +4,7 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
+use super::number::Float;
 
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
 /// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
@@ -76,7 +73,8 @@ impl Level {
         Self(Kind::Portable)
     }
 
-    /// All instruction sets of this processor, for tests.
+    /// All instruction sets of this processor.
+    #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self(Kind::Portable)];
         #[cfg(target_arch = "x86_64")]
@@ -109,39 +107,43 @@ pub(crate) struct Avx2(());
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Avx512(());
 
-macro_rules! portable {
-    ($t:ty, $lanes:literal) => {
-        impl Simd<$t> for Portable {
-            type Vector = [$t; $lanes];
-            const LANES: usize = $lanes;
-            const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
-            #[inline(always)]
-            fn splat(self, value: $t) -> Self::Vector {
-                [value; $lanes]
-            }
-            #[inline(always)]
-            fn load(self, from: &[$t]) -> Self::Vector {
-                std::array::from_fn(|i| from[..$lanes][i])
-            }
-            #[inline(always)]
-            fn store(self, value: Self::Vector, to: &mut [$t]) {
-                to[..$lanes].copy_from_slice(&value);
-            }
-            #[inline(always)]
-            fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                std::array::from_fn(|i| a[i] + b[i])
-            }
-            #[inline(always)]
-            fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
-                std::array::from_fn(|i| self.scalar_mul_add(a[i], b[i], c[i]))
-            }
-            #[inline(always)]
-            fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
-                // Where the target has no such instruction, a fused operation is a slow library call.
-                if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-            }
-        }
-    };
+/// Elements of a portable vector: 16 bytes of `f32`.
+const PORTABLE: usize = 4;
+
+impl<F: Float> Simd<F> for Portable {
+    type Vector = [F; PORTABLE];
+    const LANES: usize = PORTABLE;
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+
+    #[inline(always)]
+    fn splat(self, value: F) -> Self::Vector {
+        [value; PORTABLE]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[F]) -> Self::Vector {
+        std::array::from_fn(|i| from[..PORTABLE][i])
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::Vector, to: &mut [F]) {
+        to[..PORTABLE].copy_from_slice(&value);
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i].add(b[i]))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i].mul(b[i]).add(c[i]))
+    }
+
+    #[inline(always)]
+    fn scalar_mul_add(self, a: F, b: F, c: F) -> F {
+        a.mul(b).add(c)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -173,8 +175,6 @@ macro_rules! x86 {
     };
 }
 
-portable!(f32, 4);
-portable!(f64, 2);
 #[cfg(target_arch = "x86_64")]
 x86!(
     Avx2,

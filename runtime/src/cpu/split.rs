@@ -62,6 +62,15 @@ pub(crate) fn for_each_piece<T: Send>(
     out: &mut [T],
     body: impl Fn(usize, &mut [T]) + Sync,
 ) -> Result<(), OpError> {
+    // Behind one pointer, so that loops are not compiled once for one thread and again for several.
+    for_each_piece_of(context, out, &body)
+}
+
+fn for_each_piece_of<T: Send>(
+    context: RunContext<'_>,
+    out: &mut [T],
+    body: &(dyn Fn(usize, &mut [T]) + Sync),
+) -> Result<(), OpError> {
     /// Small enough to balance, large enough to pay for a hand-over.
     const PIECE: usize = 1 << 14;
     /// Elements between two looks at the deadline.

@@ -23,21 +23,27 @@ pub(crate) struct StridedCopy {
     len: usize,
 }
 
-/// Row-major strides of a dense tensor.
+/// Row-major strides of a dense tensor. Beside an extent of 0 the others may be of any size; the strides then
+/// saturate and are never walked.
 pub(crate) fn dense_strides(shape: &[usize]) -> SmallVec<[isize; 6]> {
     let mut strides: SmallVec<[isize; 6]> = SmallVec::from_elem(0, shape.len());
-    let mut step = 1usize;
+    let mut step = 1isize;
     for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
-        *stride = step as isize;
-        step = step.saturating_mul(extent);
+        *stride = step;
+        step = step.saturating_mul(isize::try_from(extent).unwrap_or(isize::MAX));
     }
     strides
+}
+
+/// Elements that some axes span; saturates like [`dense_strides`].
+pub(crate) fn span(extents: &[usize]) -> usize {
+    extents.iter().fold(1, |n, &d| n.saturating_mul(d))
 }
 
 impl StridedCopy {
     /// For an output of shape `extents`, whose axes step through the source by `strides`.
     pub(crate) fn new(extents: &[usize], strides: &[isize], offset: usize) -> Self {
-        let len = extents.iter().product();
+        let len = span(extents);
         let mut merged = Self { extents: SmallVec::new(), strides: SmallVec::new(), offset, len };
         for (&extent, &stride) in extents.iter().zip(strides).filter(|(e, _)| **e != 1) {
             match (merged.extents.last_mut(), merged.strides.last_mut()) {

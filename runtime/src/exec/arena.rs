@@ -1,7 +1,7 @@
 //! The arena: one buffer in which every intermediate tensor has a fixed place, and the way to borrow some of
 //! its places for reading and others for writing at once.
 
-use crate::memory::Buffer;
+use crate::memory::{Buffer, no_bytes};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -60,7 +60,7 @@ impl<'a> Shared<'a> {
     /// The bytes of `range`, or `None` when a part of it is being written.
     pub(super) fn get(&self, range: Range<usize>) -> Option<&'a [u8]> {
         if range.is_empty() {
-            return Some(&[]);
+            return Some(no_bytes());
         }
         let at = self.pieces.partition_point(|(start, _)| *start <= range.start).checked_sub(1)?;
         let (start, piece) = self.pieces[at];
@@ -81,7 +81,7 @@ pub(super) fn carve<'a>(
     let mut at = 0;
     for (range, index) in writes {
         if range.is_empty() {
-            place(index, &mut []);
+            place(index, no_bytes());
             continue;
         }
         let gap = range.start.checked_sub(at)?;
@@ -141,6 +141,7 @@ mod tests {
         assert!(shared.get(30..41).is_none());
         assert!(shared.get(0..1).is_none());
         assert_eq!(got, [(0, 10), (1, 20), (2, 0)]);
+        assert!(bytemuck::try_cast_slice::<u8, f64>(shared.get(5..5).expect("empty")).is_ok());
         drop(shared);
         assert!(carve(&mut arena, [(0..10, 0), (9..12, 1)].into_iter().collect(), |_, _| ()).is_none());
     }

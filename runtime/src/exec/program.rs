@@ -91,15 +91,15 @@ impl Program {
             packed.push(pack);
         }
         for (value, read) in graph.values.iter_mut().zip(read) {
-            if let (true, Some(tensor)) = (read, &value.constant) {
-                if !tensor.is_aligned() {
-                    let aligned = aligned_copy(tensor, context).map_err(|source| NodeError {
-                        node: value.name.to_string(),
-                        op: "constant".into(),
-                        source,
-                    })?;
-                    value.constant = Some(aligned);
-                }
+            if let (true, Some(tensor)) = (read, &value.constant)
+                && !tensor.is_aligned()
+            {
+                let aligned = aligned_copy(tensor, context).map_err(|source| NodeError {
+                    node: value.name.to_string(),
+                    op: "constant".into(),
+                    source,
+                })?;
+                value.constant = Some(aligned);
             }
         }
         Ok(Self {
@@ -172,7 +172,8 @@ pub(crate) fn fact_of(value: ValueRef<'_>) -> Fact {
         ValueRef::Tensor(t) => TensorFact::known(t.dtype(), t.shape()).into(),
         ValueRef::Sequence(s) => {
             let mut items = s.items().iter().map(|v| fact_of(v.as_ref()));
-            let first = items.next().unwrap_or_else(|| TensorFact::unranked(crate::dtype::DType::F32).into());
+            let empty = || TensorFact::unranked(s.dtype().unwrap_or(crate::dtype::DType::F32)).into();
+            let first = items.next().unwrap_or_else(empty);
             let merged = items.try_fold(first.clone(), |a, b| crate::graph::merge(&a, &b));
             Fact::Sequence(Box::new(merged.unwrap_or(first)))
         }

@@ -7,7 +7,7 @@ use crate::cpu::{CpuSite, Io, RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts};
-use crate::graph::{NodeError, ValueId};
+use crate::graph::{NodeError, ValueId, infer_node};
 use crate::memory::Buffer;
 use crate::ops::{Op, Packed};
 use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
@@ -162,7 +162,7 @@ impl Bound {
         for (index, id) in step.outputs.iter().enumerate() {
             match id.map(|id| &self.values[id.index()].place) {
                 Some(Place::Output(at)) => {
-                    taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)))
+                    taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)));
                 }
                 Some(Place::Made(at)) => taken_made.push((*at, None)),
                 Some(Place::Arena { offset, bytes }) => writes.push((*offset..offset + bytes, index)),
@@ -192,9 +192,11 @@ impl Bound {
                     }
                     (Some(l), None) => match l.place {
                         Place::Output(_) => match from_slots.next().map(|(_, s)| s) {
-                            Some(Slot::Fixed { dtype, shape, bytes }) => {
-                                Slot::Fixed { dtype: *dtype, shape, bytes }
-                            }
+                            Some(Slot::Fixed { dtype, shape, bytes }) => match &l.form {
+                                // The output may be a view of this value under another shape.
+                                Some((dtype, shape)) => Slot::Fixed { dtype: *dtype, shape, bytes },
+                                None => Slot::Fixed { dtype: *dtype, shape, bytes },
+                            },
                             Some(Slot::Made(place)) => Slot::Made(place),
                             _ => Slot::Absent,
                         },
@@ -331,7 +333,7 @@ pub(crate) fn evaluate(
         .map(|v| v.map(|v| fact_with_content(v, context)).transpose())
         .collect::<Result<_, _>>()?;
     let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let outputs = op.infer(Facts(&known))?;
+    let outputs = infer_node(op, Facts(&known))?;
     let site =
         CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads() };
     let kernel = op.cpu(&site)?;
@@ -384,10 +386,10 @@ pub(crate) fn evaluate(
 /// The fact of a value at hand, with the content of small tensors.
 fn fact_with_content(value: ValueRef<'_>, context: RunContext<'_>) -> Result<Fact, OpError> {
     let mut fact = fact_of(value);
-    if let (Fact::Tensor(f), ValueRef::Tensor(t)) = (&mut fact, value) {
-        if t.len() <= SHAPE_INPUT_LIMIT {
-            f.content = Content::Constant(Tensor::copy_of(t, context.budget)?);
-        }
+    if let (Fact::Tensor(f), ValueRef::Tensor(t)) = (&mut fact, value)
+        && t.len() <= SHAPE_INPUT_LIMIT
+    {
+        f.content = Content::Constant(Tensor::copy_of(t, context.budget)?);
     }
     Ok(fact)
 }

@@ -139,6 +139,7 @@ impl Team {
         let shared = &*self.shared;
         // SAFETY: only the lifetime is erased. Workers use the pointer between the raise of the epoch and
         // their decrement of `busy`, and this function waits for `busy == 0` before it returns or unwinds.
+        #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a trait object's lifetime")]
         let body_static: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
         let job = Job { body: body_static, parts, deal };
         *lock(&shared.job) = Some(job);

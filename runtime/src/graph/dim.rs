@@ -170,14 +170,6 @@ impl Dim {
             _ => None,
         }
     }
-
-    /// The names of the symbols in the expression.
-    pub(crate) fn symbols(&self) -> Vec<Arc<str>> {
-        match self {
-            Self::Expr(p) => p.0.iter().flat_map(|(atoms, _)| atoms.iter().cloned()).collect(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 impl From<usize> for Dim {

@@ -103,6 +103,7 @@ impl TensorFact {
     }
 
     /// A constant.
+    #[allow(clippy::needless_pass_by_value, reason = "a tensor is a handle; callers give theirs away")]
     pub fn constant(tensor: Tensor) -> Self {
         Self { content: Content::Constant(tensor.clone()), ..Self::known(tensor.dtype(), tensor.shape()) }
     }
@@ -201,22 +202,6 @@ impl TensorFact {
             ),
         };
         self.with_content(content)
-    }
-
-    /// The elements as extents, when they are known at least as expressions. Negative constants are not
-    /// extents and give `None`.
-    pub(crate) fn as_dims(&self) -> Option<Vec<Dim>> {
-        match &self.content {
-            Content::Dims(d) => Some(d.clone()),
-            Content::Constant(t) if self.dtype.is_int() && t.shape().len() <= 1 => t
-                .view()
-                .to_i64s()
-                .ok()?
-                .into_iter()
-                .map(|v| usize::try_from(v).ok().map(Dim::Known))
-                .collect(),
-            _ => None,
-        }
     }
 
     /// Number of elements, when it is known.
@@ -354,9 +339,13 @@ mod tests {
     #[test]
     fn broadcasts_symbols_and_refuses_conflicts() {
         let (b, one, four) = (Dim::symbol("batch"), Dim::Known(1), Dim::Known(4));
-        let got = broadcast_dims(&[&[b.clone(), one.clone()], &[four.clone()]]).expect("broadcasts");
+        let got =
+            broadcast_dims(&[&[b.clone(), one.clone()], std::slice::from_ref(&four)]).expect("broadcasts");
         assert_eq!(got, [b.clone(), four.clone()]);
-        assert_eq!(broadcast_dims(&[&[b], &[four.clone()]]).expect("broadcasts"), [four.clone()]);
+        assert_eq!(
+            broadcast_dims(&[&[b], std::slice::from_ref(&four)]).expect("broadcasts"),
+            std::slice::from_ref(&four)
+        );
         assert!(broadcast_dims(&[&[four], &[Dim::Known(3)]]).is_err());
         assert_eq!(broadcast_dims(&[&[Dim::Known(0)], &[one]]).expect("broadcasts"), [Dim::Known(0)]);
     }

@@ -118,8 +118,8 @@ impl Graph {
     }
 
     /// The id of the value at `index` of [`Graph::values`].
-    pub(crate) fn id(&self, index: usize) -> ValueId {
-        ValueId(index as u32)
+    pub(crate) fn id(&self, index: usize) -> Option<ValueId> {
+        u32::try_from(index).ok().filter(|_| index < self.values.len()).map(ValueId)
     }
 
     /// The value with `id`.

@@ -12,6 +12,11 @@ pub(crate) const ALIGN: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
+/// No bytes, aligned as a buffer is, so that they can be read as elements of any type.
+pub(crate) fn no_bytes<'a>() -> &'a mut [u8] {
+    bytemuck::cast_slice_mut::<Line, u8>(&mut [])
+}
+
 /// Zeroed bytes, aligned to 64.
 pub(crate) struct Buffer {
     lines: Vec<Line>,

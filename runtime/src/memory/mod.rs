@@ -5,5 +5,5 @@ mod buffer;
 mod mapped;
 
 pub(crate) use budget::{Budget, Charge};
-pub(crate) use buffer::Buffer;
+pub(crate) use buffer::{Buffer, no_bytes};
 pub(crate) use mapped::MappedFile;

@@ -18,6 +18,6 @@ impl FloatMap for Acosh {
     }
 
     fn formula(self, x: f64) -> f64 {
-        x.acosh()
+        if x < 1.0 { f64::NAN } else { libm::acosh(x) }
     }
 }

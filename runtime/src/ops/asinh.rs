@@ -16,6 +16,6 @@ impl FloatMap for Asinh {
     }
 
     fn formula(self, x: f64) -> f64 {
-        x.asinh()
+        libm::asinh(x)
     }
 }

@@ -18,6 +18,6 @@ impl FloatMap for Atanh {
     }
 
     fn formula(self, x: f64) -> f64 {
-        x.atanh()
+        libm::atanh(x)
     }
 }

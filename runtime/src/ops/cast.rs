@@ -3,38 +3,44 @@
 //!
 //! To a float: rounded to nearest even, once. From a float to an integer: truncated toward zero; what is out of
 //! range, which the specification leaves open, saturates, and NaN gives 0. Between integers: the high bits are
-//! discarded. To `bool`: whether it is not zero. Text, 8-bit and 4-bit types are refused; `saturate` and
-//! `round_mode` concern only those.
+//! discarded. To `bool`: whether it is not zero. To an 8-bit float: to the nearest, ties to even, and out of range
+//! the largest one or, with `saturate` 0, infinity or NaN; to powers of two (float8e8m0) as `round_mode` says. To a
+//! 4-bit float: saturated, NaN to −0. To 4- and 2-bit integers: the low bits, also of a truncated float. Text is
+//! refused.
 
 use super::attributes::NodeSpec;
 use super::elementwise::{Map, draw_numbers, draw_shape, map, with_entries};
 use super::{Accuracy, OpDef};
 use crate::cpu::Kernel;
 use crate::cpu::cast::cast;
-use crate::dtype::{DType, NUMBERS_AND_BOOL};
+use crate::cpu::narrow::{PowerRounding, Rounding};
+use crate::dtype::{CASTABLE, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
-use crate::reference::RefTensor;
+use crate::reference::{NarrowRounding, RefTensor};
+use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
+use std::cmp::Ordering;
 
 pub(super) const DEF: OpDef = map::<Cast>("Cast", &[6, 9, 13, 19, 21, 23, 24, 25, 28]);
 
 #[derive(Debug)]
 struct Cast {
     to: DType,
+    rounding: Rounding,
 }
 
 impl Map for Cast {
-    const DTYPES: &'static [DType] = NUMBERS_AND_BOOL;
+    const DTYPES: &'static [DType] = CASTABLE;
     const ACCURACY: Accuracy = Accuracy::Exact;
 
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
-        read_rounding(spec)?;
+        let rounding = read_rounding(spec)?;
         let to = spec.dtype("to")?.ok_or_else(|| OpError::attribute("to", "is missing"))?;
-        if !NUMBERS_AND_BOOL.contains(&to) {
+        if !CASTABLE.contains(&to) {
             return Err(OpError::unsupported(format!("a cast to {to}")));
         }
-        Ok(Self { to })
+        Ok(Self { to, rounding })
     }
 
     fn output(&self, _: DType) -> DType {
@@ -50,34 +56,63 @@ impl Map for Cast {
     }
 
     fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        cast(input, self.to)
+        cast(input, self.to, self.rounding)
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {
-        x.cast(self.to)
+        x.cast_rounding(self.to, reference_rounding(self.rounding))
     }
 
     fn case(g: &mut Gen) -> Case {
-        let (from, to, shape) = (*g.pick(NUMBERS_AND_BOOL), *g.pick(NUMBERS_AND_BOOL), draw_shape(g));
+        let (from, to, shape) = (draw_type(g), draw_type(g), draw_shape(g));
         let case = Case::new([draw_castable(g, from, &shape)]).dtype("to", to);
-        if g.chance(0.8) {
-            return case.opset(*g.pick(&[7, 9, 13, 28]));
-        }
-        case.int("saturate", g.int(0, 1)).string("round_mode", "nearest")
+        if g.chance(0.3) { case.opset(*g.pick(&[7, 9, 13, 28])) } else { draw_rounding(g, case) }
     }
 }
 
-/// Reads the attributes that say how 8-bit floats are rounded; none of the types that are taken is one.
-pub(super) fn read_rounding(spec: &NodeSpec) -> Result<(), OpError> {
-    spec.flag_or("saturate", true)?;
-    match spec.string("round_mode")?.as_deref() {
-        None | Some("up" | "down" | "nearest") => Ok(()),
-        Some(other) => Err(OpError::attribute("round_mode", format!("is `{other}`"))),
+/// Reads the attributes that say how 8-bit floats are rounded.
+pub(super) fn read_rounding(spec: &NodeSpec) -> Result<Rounding, OpError> {
+    let powers = match spec.string("round_mode")?.as_deref() {
+        None | Some("up") => PowerRounding::Up,
+        Some("down") => PowerRounding::Down,
+        Some("nearest") => PowerRounding::Nearest,
+        Some(other) => return Err(OpError::attribute("round_mode", format!("is `{other}`"))),
+    };
+    Ok(Rounding { saturate: spec.flag_or("saturate", true)?, powers })
+}
+
+/// The same for the reference.
+pub(super) fn reference_rounding(rounding: Rounding) -> NarrowRounding {
+    let toward = match rounding.powers {
+        PowerRounding::Up => Some(Ordering::Greater),
+        PowerRounding::Down => Some(Ordering::Less),
+        PowerRounding::Nearest => None,
+    };
+    NarrowRounding { saturate: rounding.saturate, toward }
+}
+
+/// An element type, half the time one that a Rust type holds.
+pub(super) fn draw_type(g: &mut Gen) -> DType {
+    let usual = g.chance(0.5);
+    *g.pick(if usual { NUMBERS_AND_BOOL } else { CASTABLE })
+}
+
+/// `case` with attributes that say how 8-bit floats are rounded.
+pub(super) fn draw_rounding(g: &mut Gen, case: Case) -> Case {
+    let case = if g.chance(0.7) { case.int("saturate", g.int(0, 1)) } else { case };
+    match *g.pick(&["", "up", "down", "nearest"]) {
+        "" => case,
+        mode => case.string("round_mode", mode),
     }
 }
 
 /// Numbers from all over the range of their type.
-pub(super) fn draw_castable(g: &mut Gen, dtype: DType, shape: &[usize]) -> crate::tensor::Tensor {
-    let reach = *g.pick(&[1.0, 10.0, 300.0, 70_000.0, 1e10, 1e20]);
+pub(super) fn draw_castable(g: &mut Gen, dtype: DType, shape: &[usize]) -> Tensor {
+    let reach = *g.pick(&[0.01, 1.0, 10.0, 300.0, 70_000.0, 1e10, 1e20]);
+    if !NUMBERS_AND_BOOL.contains(&dtype) {
+        let bytes = dtype.bytes(shape.iter().product()).unwrap_or_default();
+        let codes: Vec<u8> = (0..bytes).map(|_| g.bits() as u8).collect();
+        return Tensor::from_bytes(dtype, shape, codes.into()).unwrap_or_else(|_| Tensor::scalar(0u8));
+    }
     draw_numbers(g, dtype, shape, if dtype.is_float() { (-reach, reach) } else { (-10.0, 10.0) })
 }

@@ -2,12 +2,13 @@
 //! The first tensor in the element type of the second; see Cast. Opsets 15, 19, 21, 23, 24, 25.
 
 use super::attributes::NodeSpec;
-use super::cast::{draw_castable, read_rounding};
+use super::cast::{draw_castable, draw_rounding, draw_type, read_rounding, reference_rounding};
 use super::elementwise::{draw_shape, same_shape, with_entries};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::cast::cast;
+use crate::cpu::narrow::Rounding;
 use crate::cpu::{CpuSite, Kernel};
-use crate::dtype::NUMBERS_AND_BOOL;
+use crate::dtype::CASTABLE;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
 use crate::reference::{RefInputs, RefValue};
@@ -20,33 +21,35 @@ pub(super) const DEF: OpDef = OpDef {
     domain: "",
     since: &[15, 19, 21, 23, 24, 25],
     until: None,
-    dtypes: NUMBERS_AND_BOOL,
+    dtypes: CASTABLE,
     accuracy: Accuracy::Exact,
     parse,
     case,
 };
 
 #[derive(Debug)]
-struct CastLike;
+struct CastLike {
+    rounding: Rounding,
+}
 
 fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
-    read_rounding(spec)?;
-    Ok(Arc::new(CastLike))
+    Ok(Arc::new(CastLike { rounding: read_rounding(spec)? }))
 }
 
 impl Op for CastLike {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 2)?;
-        let (x, to) = (inputs.typed(0, NUMBERS_AND_BOOL)?, inputs.typed(1, NUMBERS_AND_BOOL)?.dtype);
+        let (x, to) = (inputs.typed(0, CASTABLE)?, inputs.typed(1, CASTABLE)?.dtype);
         Ok(vec![with_entries(same_shape(x, to), &[x], |e| e[0].clone()).into()])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        cast(site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype)
+        cast(site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype, self.rounding)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
-        Ok(vec![inputs.tensor(0)?.cast(inputs.tensor(1)?.dtype)?.into()])
+        let (to, rounding) = (inputs.tensor(1)?.dtype, reference_rounding(self.rounding));
+        Ok(vec![inputs.tensor(0)?.cast_rounding(to, rounding)?.into()])
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -55,7 +58,7 @@ impl Op for CastLike {
 }
 
 fn case(g: &mut Gen) -> Case {
-    let (from, to, shape) = (*g.pick(NUMBERS_AND_BOOL), *g.pick(NUMBERS_AND_BOOL), draw_shape(g));
-    let case = Case::new([draw_castable(g, from, &shape), g.tensor(to, &[2])]);
-    if g.chance(0.8) { case } else { case.int("saturate", 0) }
+    let (from, to, shape) = (draw_type(g), draw_type(g), draw_shape(g));
+    let case = Case::new([draw_castable(g, from, &shape), draw_castable(g, to, &[2])]);
+    draw_rounding(g, case)
 }

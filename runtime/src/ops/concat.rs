@@ -6,6 +6,7 @@ use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::concat_copy::ConcatCopy;
 use crate::cpu::movement::move_elements;
+use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
@@ -98,8 +99,8 @@ impl Op for Concat {
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let shape = site.output_shape(0)?;
         let along = normal_axis(self.axis, shape.len())?;
-        let inner: usize = shape[along + 1..].iter().product();
-        let runs = (0..site.inputs.len()).map(|i| Ok(site.input_shape(i)?[along] * inner));
+        let inner = span(&shape[along + 1..]);
+        let runs = (0..site.inputs.len()).map(|i| Ok(site.input_shape(i)?[along].saturating_mul(inner)));
         let copy = ConcatCopy::new(runs.collect::<Result<_, OpError>>()?);
         let inputs: Vec<usize> = (0..site.inputs.len()).collect();
         Ok(Kernel::new(move |io| move_elements(&copy, io, &inputs, 0, &shape)))

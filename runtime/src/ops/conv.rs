@@ -2,7 +2,7 @@
 //! `y[n, m, p] = b[m] + Σ_{c, t} w[m, c, t] · x[n, g(m)·C/G + c, p·stride + t·dilation − pad]` over one to three
 //! spatial axes, zero outside the input. Opsets 1, 11, 22 (bfloat16).
 
-use super::attributes::NodeSpec;
+use super::attributes::{Attribute, NodeSpec};
 use super::mat_mul::product_cost;
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
@@ -107,6 +107,41 @@ pub(super) fn check_bias(bias: Option<&TensorFact>, index: usize, filters: &Dim)
     }
 }
 
+/// The shape of the reference's output.
+pub(super) fn reference_shape(spans: &[Span], x: &[usize], w: &[usize]) -> Vec<usize> {
+    let mut shape = vec![x[0], w[0]];
+    shape.extend(spans.iter().map(|s| s.output));
+    shape
+}
+
+/// Calls `term` with the positions in the output, the input and the weights of every product of the reference.
+pub(super) fn reference_terms(
+    spans: &[Span],
+    groups: usize,
+    (x, w): (&[usize], &[usize]),
+    mut term: impl FnMut(usize, usize, usize),
+) {
+    let shape = reference_shape(spans, x, w);
+    let (per_group, per_filter) = (w[1], w[0] / groups);
+    for flat in 0..shape.iter().product() {
+        let place = RefTensor::unravel(&shape, flat);
+        let filter = place[1];
+        for tap in 0..w[1..].iter().product() {
+            let tap = RefTensor::unravel(&w[1..], tap);
+            let mut from = vec![place[0], filter / per_filter * per_group + tap[0]];
+            for (axis, span) in spans.iter().enumerate() {
+                let at = place[axis + 2] * span.stride + tap[axis + 1] * span.dilation;
+                from.extend(at.checked_sub(span.begin).filter(|&at| at < span.input));
+            }
+            if from.len() == x.len() {
+                let mut to = vec![filter];
+                to.extend(&tap);
+                term(flat, RefTensor::ravel(x, &from), RefTensor::ravel(w, &to));
+            }
+        }
+    }
+}
+
 impl Op for Conv {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 3)?;
@@ -154,32 +189,13 @@ impl Op for Conv {
         let bias = inputs.optional(2)?.map(RefTensor::as_floats).transpose()?;
         let spans = spans(&self.window, &x.shape, &w.shape)?;
         let (data, weights) = (x.as_floats()?, w.as_floats()?);
-        let (per_group, per_filter) = (w.shape[1], w.shape[0] / self.groups);
-        let mut shape = vec![x.shape[0], w.shape[0]];
-        shape.extend(spans.iter().map(|s| s.output));
-        let mut out = Vec::new();
-        for flat in 0..shape.iter().product() {
-            let place = RefTensor::unravel(&shape, flat);
-            let filter = place[1];
-            let mut sum = bias.map_or(0.0, |b| b[filter]);
-            for tap in 0..w.shape[1..].iter().product() {
-                let tap = RefTensor::unravel(&w.shape[1..], tap);
-                let mut from = vec![place[0], filter / per_filter * per_group + tap[0]];
-                let mut inside = true;
-                for (axis, span) in spans.iter().enumerate() {
-                    let at = (place[axis + 2] * span.stride + tap[axis + 1] * span.dilation) as i64
-                        - span.begin as i64;
-                    inside &= at >= 0 && at < span.input as i64;
-                    from.push(at.max(0) as usize);
-                }
-                if inside {
-                    let mut to = vec![filter];
-                    to.extend(&tap);
-                    sum += data[RefTensor::ravel(&x.shape, &from)] * weights[RefTensor::ravel(&w.shape, &to)];
-                }
-            }
-            out.push(sum);
-        }
+        let shape = reference_shape(&spans, &x.shape, &w.shape);
+        let place = |flat: usize| RefTensor::unravel(&shape, flat)[1];
+        let count = shape.iter().product();
+        let mut out: Vec<f64> = (0..count).map(|flat| bias.map_or(0.0, |b| b[place(flat)])).collect();
+        reference_terms(&spans, self.groups, (&x.shape, &w.shape), |flat, from, to| {
+            out[flat] += data[from] * weights[to];
+        });
         Ok(vec![RefTensor::floats(x.dtype, &shape, out).into()])
     }
 
@@ -192,12 +208,11 @@ impl Op for Conv {
 pub(super) struct Draw {
     pub(super) input: Vec<usize>,
     pub(super) kernel: Vec<usize>,
-    pub(super) attributes: Vec<(&'static str, super::attributes::Attribute)>,
+    pub(super) attributes: Vec<(&'static str, Attribute)>,
 }
 
 /// Draws a window over `rank` spatial axes that gives at least one position along each.
 pub(super) fn draw_window(g: &mut Gen, rank: usize, dilations: bool) -> Draw {
-    use super::attributes::Attribute;
     let most = [0, 40, 12, 6][rank];
     let kernel: Vec<usize> =
         (0..rank).map(|_| if g.chance(0.2) { 1 } else { g.size(1, 5 - rank / 2) }).collect();
@@ -234,33 +249,43 @@ pub(super) fn draw_window(g: &mut Gen, rank: usize, dilations: bool) -> Draw {
     Draw { input, kernel, attributes }
 }
 
-fn case(g: &mut Gen) -> Case {
-    let opset = *g.pick(&[7, 11, 22]);
-    let dtype = if opset < 22 { *g.pick(&FLOATS[..3]) } else { *g.pick(FLOATS) };
-    debug_assert!(opset >= 22 || dtype != DType::BF16);
+/// Shapes and attributes of a convolution.
+pub(super) struct DrawConv {
+    pub(super) x: Vec<usize>,
+    pub(super) w: Vec<usize>,
+    pub(super) attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// Draws a convolution.
+pub(super) fn draw_conv(g: &mut Gen) -> DrawConv {
     let rank = g.size(1, 3);
-    let draw = draw_window(g, rank, true);
+    let Draw { input, kernel, mut attributes } = draw_window(g, rank, true);
     let groups = *g.pick(&[1, 1, 1, 2, 3]);
     let (channels, filters) = match g.size(0, 3) {
         0 => (1, g.size(1, 2)),
         _ => (g.size(1, 9), g.size(1, 9)),
     };
     let images = if g.chance(0.05) { 0 } else { g.size(1, 2) };
-    let mut x = vec![images, groups * channels];
-    x.extend(&draw.input);
-    let mut w = vec![groups * filters, channels];
-    w.extend(&draw.kernel);
-    let mut case = Case::new([g.tensor(dtype, &x), g.tensor_in(dtype, &w, -1.0, 1.0)]).opset(opset);
-    if g.chance(0.5) {
-        case = case.input(g.tensor(dtype, &[groups * filters]));
-    }
-    case.attributes = draw.attributes;
     if groups > 1 || g.chance(0.3) {
-        case = case.int("group", groups as i64);
+        attributes.push(("group", Attribute::Int(groups as i64)));
     }
     if g.chance(0.5) {
-        let kernel: Vec<i64> = draw.kernel.iter().map(|&k| k as i64).collect();
-        case = case.ints("kernel_shape", &kernel);
+        attributes.push(("kernel_shape", Attribute::Ints(kernel.iter().map(|&k| k as i64).collect())));
+    }
+    let x = [&[images, groups * channels], &input[..]].concat();
+    let w = [&[groups * filters, channels], &kernel[..]].concat();
+    DrawConv { x, w, attributes }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let opset = *g.pick(&[7, 11, 22]);
+    let dtype = if opset < 22 { *g.pick(&FLOATS[..3]) } else { *g.pick(FLOATS) };
+    debug_assert!(opset >= 22 || dtype != DType::BF16);
+    let draw = draw_conv(g);
+    let mut case = Case::new([g.tensor(dtype, &draw.x), g.tensor_in(dtype, &draw.w, -1.0, 1.0)]).opset(opset);
+    case.attributes = draw.attributes;
+    if g.chance(0.5) {
+        case = case.input(g.tensor(dtype, &draw.w[..1]));
     }
     if g.chance(0.5) { case.constant(1) } else { case }
 }

@@ -137,7 +137,11 @@ fn training_ratio(io: &Io<'_, '_>) -> Result<f64, OpError> {
     check_ratio(ratio)
 }
 
-fn drop_out<T: Number + Element>(io: &mut Io<'_, '_>, ratio: f64, source: &RandomSource) -> Result<(), OpError> {
+fn drop_out<T: Number + Element>(
+    io: &mut Io<'_, '_>,
+    ratio: f64,
+    source: &RandomSource,
+) -> Result<(), OpError> {
     let (x, stream, context) = (io.input::<T>(0)?, source.next(), io.context);
     let kept = |i: usize| stream.uniform(i) >= ratio;
     let scale = 1.0 / (1.0 - ratio);

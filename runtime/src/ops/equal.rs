@@ -5,7 +5,7 @@
 
 use super::OpDef;
 use super::elementwise::{Comparison, Entry, broadcast_at, comparison, entries};
-use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
+use crate::dtype::{Bool, DType, MOVABLE};
 use crate::graph::fact::{Content, TensorFact};
 use crate::tensor::Tensor;
 use std::cmp::Ordering;
@@ -16,7 +16,7 @@ pub(super) const DEF: OpDef = comparison::<Equal>("Equal", &[7, 11, 13, 19]);
 struct Equal;
 
 impl Comparison for Equal {
-    const DTYPES: &'static [DType] = NUMBERS_AND_BOOL;
+    const DTYPES: &'static [DType] = MOVABLE;
 
     fn at<T: PartialOrd>(a: &T, b: &T) -> bool {
         a == b

@@ -8,6 +8,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
+use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
@@ -105,7 +106,7 @@ impl Op for Gather {
         let shape = site.output_shape(0)?;
         let axis = normal_axis(self.axis, from.len())?;
         let extent = from[axis];
-        let inner = from[axis + 1..].iter().product();
+        let inner = span(&from[axis + 1..]);
         Ok(Kernel::new(move |io| {
             let indices = Indices::new(io.tensor(1)?)?;
             move_elements(&Rows { indices, extent, inner }, io, &[0], 0, &shape)

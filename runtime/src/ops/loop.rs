@@ -12,7 +12,7 @@ use crate::cpu::stack::stack;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
-use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::fact::{Content, Fact, Facts, TensorFact};
 use crate::graph::{Dim, NodeError, merge};
 use crate::reference::{RefInputs, RefTensor, RefValue, run_graph, stack_slices};
 use crate::tensor::{Tensor, Value, ValueRef};
@@ -125,7 +125,7 @@ fn check_control(inputs: Facts<'_>) -> Result<(), OpError> {
 /// The fact of a value that changes from iteration to iteration: its content is not known.
 pub(super) fn without_content(fact: &Fact) -> Fact {
     match fact {
-        Fact::Tensor(t) => TensorFact { content: Default::default(), ..t.clone() }.into(),
+        Fact::Tensor(t) => TensorFact { content: Content::default(), ..t.clone() }.into(),
         other => other.clone(),
     }
 }

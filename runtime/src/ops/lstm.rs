@@ -47,7 +47,7 @@ impl Op for Lstm {
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
-        self.0.cost(inputs, outputs)
+        Recurrence::cost(inputs, outputs)
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

@@ -58,6 +58,18 @@ pub(super) fn product_dims(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OpError> {
 
 /// The product of row-major operands of known shapes. Batches that share the right operand become rows.
 pub(super) fn contraction(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
+    let mut out = batched(a, b)?;
+    out.batch.retain(|axis| axis.extent != 1);
+    // Trailing batch axes of the left operand lie directly above its rows.
+    while let Some(axis) = out.batch.last().copied().filter(|axis| axis.b == 0 && axis.a == out.m * out.k) {
+        out.m *= axis.extent;
+        out.batch.pop();
+    }
+    Ok(out)
+}
+
+/// The product of row-major operands of known shapes, with all their batch axes.
+pub(super) fn batched(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
     let scalar = || OpError::shape("a scalar has no matrix product");
     let (&k, &last_b) = (a.last().ok_or_else(scalar)?, b.last().ok_or_else(scalar)?);
     let m = if a.len() > 1 { a[a.len() - 2] } else { 1 };
@@ -86,14 +98,7 @@ pub(super) fn contraction(a: &[usize], b: &[usize]) -> Result<Contraction, OpErr
         stride_b = stride_b.saturating_mul(y);
     }
     axes.reverse();
-    axes.retain(|axis| axis.extent != 1);
-    let mut out = Contraction { batch: axes, m, n, k, a: (k, 1), b: (n, 1) };
-    // Trailing batch axes of the left operand lie directly above its rows.
-    while let Some(axis) = out.batch.last().copied().filter(|axis| axis.b == 0 && axis.a == out.m * k) {
-        out.m *= axis.extent;
-        out.batch.pop();
-    }
-    Ok(out)
+    Ok(Contraction { batch: axes, m, n, k, a: (k, 1), b: (n, 1) })
 }
 
 /// Work of a product whose left operand has shape `a`.

@@ -16,7 +16,7 @@ impl Fold for Min {
 
     fn at<T: Compute>(a: T, b: T) -> T {
         // A NaN replaces every number; once there it stays, since it compares as false.
-        if b < a || b != b { b } else { a }
+        if b < a || b.partial_cmp(&b).is_none() { b } else { a }
     }
 
     fn float(elements: &[f64]) -> f64 {

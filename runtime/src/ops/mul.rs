@@ -20,7 +20,7 @@ impl Arithmetic for Mul {
     }
 
     fn int(self, a: i128, b: i128) -> i128 {
-        a * b
+        a.wrapping_mul(b)
     }
 
     fn entry(self, a: &Entry, b: &Entry) -> Entry {

@@ -87,7 +87,7 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// Work of one execution; by default one operation per output element and each byte once.
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
-        let bytes = |f: &Fact| f.tensor().and_then(|t| t.bytes()).unwrap_or(0) as f64;
+        let bytes = |f: &Fact| f.tensor().and_then(crate::graph::TensorFact::bytes).unwrap_or(0) as f64;
         let read: f64 = inputs.0.iter().flatten().map(|f| bytes(f)).sum();
         let written: f64 = outputs.iter().map(bytes).sum();
         let flops = outputs.iter().filter_map(|f| f.tensor()?.element_count()).sum::<usize>() as f64;

@@ -30,10 +30,10 @@ impl Zip for PRelu {
 
     fn shape(&self, x: &TensorFact, slope: &TensorFact) -> Result<TensorFact, OpError> {
         let both = broadcast_fact(x.dtype, &[x, slope])?;
-        if let (Some(own), Some(both)) = (x.known_shape(), both.known_shape()) {
-            if own != both {
-                return Err(OpError::shape(format!("the slope would broadcast {own:?} to {both:?}")));
-            }
+        if let (Some(own), Some(both)) = (x.known_shape(), both.known_shape())
+            && own != both
+        {
+            return Err(OpError::shape(format!("the slope would broadcast {own:?} to {both:?}")));
         }
         Ok(same_shape(x, x.dtype))
     }

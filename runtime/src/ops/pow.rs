@@ -9,13 +9,16 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Zip, draw_pair, zip};
 use super::{Accuracy, OpDef};
-use crate::cpu::broadcast::zip as zip_kernel;
+use crate::cpu::broadcast::{Plan, zip as zip_kernel};
 use crate::cpu::number::{Compute, Float, Number, dispatch};
+use crate::cpu::split::for_each_piece;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::reference::{RefData, RefTensor};
+use crate::tensor::TensorView;
 use crate::testing::{Case, Gen};
+use bytemuck::Pod;
 
 pub(super) const DEF: OpDef = zip::<Pow>("Pow", &[7, 12, 13, 15]);
 
@@ -42,24 +45,16 @@ impl Zip for Pow {
     }
 
     fn kernel(&self, site: &CpuSite<'_>, x: DType, e: DType) -> Result<Kernel, OpError> {
-        if x.is_float() && (e == x || e == DType::F32 && x != DType::F64) {
-            return dispatch!(x, floats, T => dispatch!(e, floats, E => {
-                zip_kernel(site, |x: T, e: E| T::store(power(x.load(), Number::from_f64(e.to_f64()))))
-            }));
+        match (x, e.is_int()) {
+            _ if x == e && x.is_float() => dispatch!(x, floats, T => {
+                zip_kernel(site, |x: T, e: T| T::store(power(x.load(), e.load())))
+            }),
+            (DType::I32, true) => with_exponents(site, whole_exponents, integer_power::<i32>),
+            (DType::I64, true) => with_exponents(site, whole_exponents, integer_power::<i64>),
+            (DType::I32, false) => with_exponents(site, real_exponents, real_power::<i32>),
+            (DType::I64, false) => with_exponents(site, real_exponents, real_power::<i64>),
+            _ => dispatch!(x, floats, T => with_exponents(site, real_exponents, real_power::<T>)),
         }
-        if x.is_float() {
-            return dispatch!(x, floats, T => dispatch!(e, numbers, E => {
-                zip_kernel(site, |x: T, e: E| T::from_f64(power(x.to_f64(), e.to_f64())))
-            }));
-        }
-        if e.is_int() {
-            return dispatch!(x, ints, T => dispatch!(e, ints, E => {
-                zip_kernel(site, |x: T, e: E| integer_power(x, i128::from(e)))
-            }));
-        }
-        dispatch!(x, ints, T => dispatch!(e, floats, E => {
-            zip_kernel(site, |x: T, e: E| T::from_f64(power(x.to_f64(), e.to_f64())))
-        }))
     }
 
     fn reference(&self, x: &RefTensor, e: &RefTensor) -> Result<RefTensor, OpError> {
@@ -97,18 +92,72 @@ impl Zip for Pow {
     }
 }
 
+/// The kernel for exponents of another type than the base: they are converted to `E` in scratch memory first,
+/// so that there is one loop per type of base.
+fn with_exponents<T: Number, E: Pod + Sync>(
+    site: &CpuSite<'_>,
+    convert: fn(TensorView<'_>, &mut [E]) -> Result<(), OpError>,
+    f: fn(T, E) -> T,
+) -> Result<Kernel, OpError> {
+    let shape = site.input_shape(1)?;
+    let plan = Plan::new(&site.output_shape(0)?, [&site.input_shape(0)?, &shape])?;
+    let bytes = shape.iter().product::<usize>() * size_of::<E>();
+    let kernel = Kernel::new(move |io| {
+        let (x, given, context) = (io.input::<T>(0)?, io.tensor(1)?, io.context);
+        let (y, scratch) = io.output_and_scratch::<T>(0)?;
+        let exponents: &mut [E] = bytemuck::try_cast_slice_mut(&mut scratch[..bytes])
+            .map_err(|_| OpError::internal("scratch memory is not aligned"))?;
+        convert(given, exponents)?;
+        let exponents = &*exponents;
+        for_each_piece(context, y, |start, y| plan.zip(start, x, exponents, y, |&x, &e| f(x, e)))
+    });
+    Ok(kernel.with_scratch(bytes))
+}
+
+fn real_exponents(given: TensorView<'_>, to: &mut [f64]) -> Result<(), OpError> {
+    dispatch!(given.dtype(), numbers, E => {
+        to.iter_mut().zip(given.elements::<E>()?).for_each(|(to, e)| *to = e.to_f64());
+        Ok(())
+    })
+}
+
+/// Powers modulo 2^64 repeat: from 2^62 on, 2^62 less is the same for odd bases, and 0 for even ones still.
+fn whole_exponents(given: TensorView<'_>, to: &mut [i64]) -> Result<(), OpError> {
+    const PERIOD: u64 = 1 << 62;
+    if given.dtype() == DType::U64 {
+        for (to, &e) in to.iter_mut().zip(given.elements::<u64>()?) {
+            *to = if e < PERIOD { e as i64 } else { (e % PERIOD + PERIOD) as i64 };
+        }
+        return Ok(());
+    }
+    dispatch!(given.dtype(), ints, E => {
+        to.iter_mut().zip(given.elements::<E>()?).for_each(|(to, &e)| *to = i128::from(e) as i64);
+        Ok(())
+    })
+}
+
 /// Squares, the usual power, are one product.
 fn power<T: Float>(x: T, e: T) -> T {
     if e == T::from_f64(2.0) { x.mul(x) } else { x.powf(e) }
 }
 
+fn real_power<T: Number>(x: T, e: f64) -> T {
+    T::from_f64(power(x.to_f64(), e))
+}
+
 /// By repeated squaring, wrapping.
-fn integer_power<T: Compute>(x: T, exponent: i128) -> T {
+fn integer_power<T: Compute>(x: T, exponent: i64) -> T {
+    let minus_one = T::one().neg();
     if exponent < 0 {
-        let odd = exponent & 1 == 1;
-        return match x {
-            x if x == T::one() || (x == T::one().neg() && odd) => x,
-            x if x == T::one().neg() => T::one(),
+        return match exponent & 1 {
+            _ if x == T::one() => x,
+            odd if x == minus_one => {
+                if odd == 1 {
+                    x
+                } else {
+                    T::one()
+                }
+            }
             _ => T::zero(),
         };
     }

@@ -237,7 +237,7 @@ impl Recurrence {
     }
 
     /// Multiply–adds of both products for every direction, step and row, counted as two, and every byte once.
-    pub(crate) fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+    pub(crate) fn cost(inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let bytes = |f: &Fact| f.tensor().and_then(TensorFact::bytes).unwrap_or(0) as f64;
         let moved = inputs.0.iter().flatten().map(|f| bytes(f)).chain(outputs.iter().map(bytes)).sum();
         let extents = |index: usize| inputs.tensor(index).ok().and_then(TensorFact::known_shape);

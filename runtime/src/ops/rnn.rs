@@ -40,7 +40,7 @@ impl Op for Rnn {
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
-        self.0.cost(inputs, outputs)
+        Recurrence::cost(inputs, outputs)
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

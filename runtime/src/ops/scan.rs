@@ -270,7 +270,7 @@ impl Scan {
             let Some(one) = parts.first() else { continue };
             let mut shape = vec![batch, longest];
             shape.extend_from_slice(one.shape());
-            if one.dtype() == DType::String || one.dtype().bits() % 8 != 0 {
+            if one.dtype() == DType::String || !one.dtype().bits().is_multiple_of(8) {
                 return Err(OpError::unsupported(format!("collecting {} over iterations", one.dtype())));
             }
             if io.wants(count + i) {
@@ -303,7 +303,7 @@ fn common_length(scanned: &[TensorView<'_>], axes: &[i64]) -> Result<usize, OpEr
 /// Slice `at` of `view` along `axis`.
 fn slice_of(view: TensorView<'_>, axis: usize, at: usize, io: &Io<'_, '_>) -> Result<Tensor, OpError> {
     let dtype = view.dtype();
-    if dtype.bits() % 8 != 0 || dtype == DType::String {
+    if !dtype.bits().is_multiple_of(8) || dtype == DType::String {
         return Err(OpError::unsupported(format!("scanning {dtype}")));
     }
     let mut shape = view.shape().to_vec();
@@ -363,9 +363,8 @@ impl Op for Scan {
         let programs =
             site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (op, outputs) = (self.clone(), site.outputs.to_vec());
-        Ok(Kernel::new(move |io| match op.batched {
-            true => op.run_batched(&programs.0[0], io),
-            false => op.run(&programs.0[0], io, &outputs),
+        Ok(Kernel::new(move |io| {
+            if op.batched { op.run_batched(&programs.0[0], io) } else { op.run(&programs.0[0], io, &outputs) }
         }))
     }
 

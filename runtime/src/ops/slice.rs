@@ -186,12 +186,12 @@ impl Op for Slice {
         let axes = Self::axes(self.axes.prepared(site.inputs)?, starts.len(), from.len())?;
         let steps = self.steps.prepared(site.inputs)?.unwrap_or_else(|| vec![1; axes.len()]);
         let mut strides = dense_strides(&from);
-        let mut offset = 0;
+        let mut offset = 0usize;
         for (((&axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
             let (first, count) = walk(from[axis], start, end, step);
-            offset += first * strides[axis] as usize;
+            offset = first.saturating_mul(strides[axis] as usize).saturating_add(offset);
             // A step that is taken at least once is shorter than the axis.
-            strides[axis] = if count > 1 { strides[axis] * step as isize } else { 0 };
+            strides[axis] = if count > 1 { strides[axis].saturating_mul(step as isize) } else { 0 };
         }
         let copy = StridedCopy::new(&shape, &strides, offset);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))

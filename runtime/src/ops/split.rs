@@ -136,12 +136,15 @@ impl Op for Split {
         let from = site.input_shape(0)?;
         let axis = normal_axis(self.axis, from.len())?;
         let strides = dense_strides(&from);
-        let mut at = 0;
+        let mut at = 0usize;
         let mut copies: Vec<(StridedCopy, Shape)> = Vec::new();
         for part in 0..site.outputs.len() {
             let shape = site.output_shape(part)?;
-            copies.push((StridedCopy::new(&shape, &strides, at * strides[axis] as usize), shape.clone()));
-            at += shape[axis];
+            copies.push((
+                StridedCopy::new(&shape, &strides, at.saturating_mul(strides[axis] as usize)),
+                shape.clone(),
+            ));
+            at = at.saturating_add(shape[axis]);
         }
         Ok(Kernel::new(move |io| {
             for (i, (copy, shape)) in copies.iter().enumerate() {

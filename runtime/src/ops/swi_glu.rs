@@ -29,10 +29,10 @@ impl Zip for SwiGlu {
     }
 
     fn shape(&self, a: &TensorFact, b: &TensorFact) -> Result<TensorFact, OpError> {
-        if let (Some(a), Some(b)) = (a.known_shape(), b.known_shape()) {
-            if a != b {
-                return Err(OpError::shape(format!("{a:?} and {b:?} are not the same shape")));
-            }
+        if let (Some(a), Some(b)) = (a.known_shape(), b.known_shape())
+            && a != b
+        {
+            return Err(OpError::shape(format!("{a:?} and {b:?} are not the same shape")));
         }
         broadcast_fact(a.dtype, &[a, b])
     }
@@ -52,7 +52,9 @@ impl Zip for SwiGlu {
 
     fn case(g: &mut Gen) -> Case {
         let (dtype, shape) = (*g.pick(FLOATS), draw_shape(g));
-        let [a, b] = [(); 2].map(|()| draw_numbers(g, dtype, &shape, (-4.0, 4.0)));
+        let a = draw_numbers(g, dtype, &shape, (-4.0, 4.0));
+        // An infinity here would meet a gate that underflows in one precision and not in the other.
+        let b = g.tensor_in(dtype, &shape, -4.0, 4.0);
         let case = Case::new([a, b]);
         if g.chance(0.5) { case.float("alpha", g.float(0.25, 2.0) as f32) } else { case }
     }

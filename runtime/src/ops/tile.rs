@@ -8,6 +8,7 @@ use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
+use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
@@ -49,7 +50,7 @@ impl Op for Tile {
         }
         let out = shape.iter().zip(&repeats).map(|(d, r)| d * r).collect();
         let fact = TensorFact::new(x.dtype, out);
-        let values = match (shape.len(), x.as_integers(), repeats.first().map(|r| r.known())) {
+        let values = match (shape.len(), x.as_integers(), repeats.first().map(Dim::known)) {
             (0, values, _) => values,
             (1, Some(values), Some(Some(times))) if values.len().saturating_mul(times) <= 1024 => {
                 Some(values.iter().cycle().take(values.len() * times).cloned().collect())

@@ -78,12 +78,7 @@ fn strings(site: &CpuSite<'_>) -> Result<Kernel, OpError> {
     let inputs = [site.input_shape(0)?, site.input_shape(1)?, site.input_shape(2)?];
     let plan = Plan::<3>::new(&shape, [&inputs[0], &inputs[1], &inputs[2]])?;
     Ok(Kernel::new(move |io| {
-        let text = |index| {
-            io.tensor(index)?
-                .as_strings()
-                .ok_or_else(|| OpError::internal("text is not where it was inferred"))
-        };
-        let (condition, x, z) = (io.input::<Bool>(0)?, text(1)?, text(2)?);
+        let (condition, x, z) = (io.input::<Bool>(0)?, io.text(1)?, io.text(2)?);
         let mut y = vec![String::new(); shape.iter().product()];
         plan.zip(0, (condition, x, z), &mut y, |c, x, z| if c.get() { x.clone() } else { z.clone() });
         let made = Tensor::strings(&shape, y).map_err(|_| OpError::internal("text of another size"))?;

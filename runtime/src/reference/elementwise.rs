@@ -1,5 +1,6 @@
 //! Elementwise functions of tensors of one shape, and the broadcast to one shape.
 
+use super::narrow::{NarrowRounding, float_values, is_small_int, rounded};
 use super::tensor::{RefData, RefTensor, wrap};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -67,19 +68,30 @@ impl RefTensor {
     }
 
     /// The same numbers as another element type: floats to integers toward zero, saturated, NaN to 0;
-    /// integers to integers modulo the width; to `bool` whether they are not zero.
+    /// integers to integers modulo the width; to `bool` whether they are not zero. What is out of the range of
+    /// a narrow float saturates.
     pub(crate) fn cast(&self, to: DType) -> Result<Self, OpError> {
-        let (least, most) = range(to);
-        let truncated = |x: &f64| if x.is_nan() { 0 } else { (x.trunc() as i128).clamp(least, most) };
+        self.cast_rounding(to, NarrowRounding { saturate: true, toward: None })
+    }
+
+    /// The same with the rounding of narrow floats. Floats to integers narrower than a byte keep the low bits.
+    pub(crate) fn cast_rounding(&self, to: DType, rounding: NarrowRounding) -> Result<Self, OpError> {
+        let truncated = |x: f64| {
+            let (least, most) = if to.is_int() { range(to) } else { range(DType::I64) };
+            wrap(to, if x.is_nan() { 0 } else { (x.trunc() as i128).clamp(least, most) })
+        };
+        let narrow = float_values(to);
+        let float = |x: f64| narrow.as_ref().map_or(x, |values| rounded(to, values, x, rounding));
+        let (is_float, is_int) = (to.is_float() || narrow.is_some(), to.is_int() || is_small_int(to));
         let data = match &self.data {
-            RefData::Float(v) if to.is_float() => RefData::Float(v.clone()),
-            RefData::Float(v) if to.is_int() => RefData::Int(v.iter().map(truncated).collect()),
+            RefData::Float(v) if is_float => RefData::Float(v.iter().map(|&x| float(x)).collect()),
+            RefData::Float(v) if is_int => RefData::Int(v.iter().map(|&x| truncated(x)).collect()),
             RefData::Float(v) => RefData::Bool(v.iter().map(|&x| x != 0.0).collect()),
-            RefData::Int(v) if to.is_float() => RefData::Float(v.iter().map(|&x| x as f64).collect()),
-            RefData::Int(v) if to.is_int() => RefData::Int(v.iter().map(|&x| wrap(to, x)).collect()),
+            RefData::Int(v) if is_float => RefData::Float(v.iter().map(|&x| float(x as f64)).collect()),
+            RefData::Int(v) if is_int => RefData::Int(v.iter().map(|&x| wrap(to, x)).collect()),
             RefData::Int(v) => RefData::Bool(v.iter().map(|&x| x != 0).collect()),
-            RefData::Bool(v) if to.is_float() => RefData::Float(v.iter().map(|&x| f64::from(x)).collect()),
-            RefData::Bool(v) if to.is_int() => RefData::Int(v.iter().map(|&x| i128::from(x)).collect()),
+            RefData::Bool(v) if is_float => RefData::Float(v.iter().map(|&x| float(x.into())).collect()),
+            RefData::Bool(v) if is_int => RefData::Int(v.iter().map(|&x| wrap(to, x.into())).collect()),
             RefData::Bool(v) => RefData::Bool(v.clone()),
             RefData::Text(_) => return Err(OpError::unsupported("a cast of text")),
         };

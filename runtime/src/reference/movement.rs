@@ -1,6 +1,6 @@
 //! Data movement that several operators' references share.
 
-use super::tensor::{RefData, RefTensor};
+use super::tensor::{RefData, RefTensor, wrap};
 use crate::error::OpError;
 
 /// `parts` one behind the other along `axis`.
@@ -46,4 +46,45 @@ pub(crate) fn joined(parts: &[&RefTensor], axis: i64) -> Result<RefTensor, OpErr
     };
     let data = data.ok_or_else(|| OpError::internal("parts of different types"))?;
     Ok(RefTensor { dtype: first.dtype, shape, data })
+}
+
+/// `data` with update `i` written to, or combined with, element `places[i]`, one after the other; `how` is
+/// `none`, `add`, `mul`, `max` or `min`.
+pub(crate) fn scattered(
+    data: &RefTensor,
+    updates: &RefTensor,
+    places: &[usize],
+    how: &str,
+) -> Result<RefTensor, OpError> {
+    fn apply<T: Clone>(to: &mut [T], updates: &[T], places: &[usize], meet: impl Fn(&T, &T) -> T) {
+        for (&at, update) in places.iter().zip(updates) {
+            to[at] = meet(&to[at], update);
+        }
+    }
+    let mut out = data.clone();
+    match (&mut out.data, &updates.data) {
+        (RefData::Float(to), RefData::Float(u)) => apply(to, u, places, |&a, &b| match how {
+            "add" => a + b,
+            "mul" => a * b,
+            "max" | "min" if a.is_nan() || b.is_nan() => f64::NAN,
+            "max" => a.max(b),
+            "min" => a.min(b),
+            _ => b,
+        }),
+        (RefData::Int(to), RefData::Int(u)) => apply(to, u, places, |&a, &b| match how {
+            "add" => wrap(data.dtype, a + b),
+            "mul" => wrap(data.dtype, a.wrapping_mul(b)),
+            "max" => a.max(b),
+            "min" => a.min(b),
+            _ => b,
+        }),
+        (RefData::Bool(to), RefData::Bool(u)) => apply(to, u, places, |&a, &b| match how {
+            "add" | "max" => a || b,
+            "mul" | "min" => a && b,
+            _ => b,
+        }),
+        (RefData::Text(to), RefData::Text(u)) => apply(to, u, places, |_, b| b.clone()),
+        _ => return Err(OpError::internal("updates of another type")),
+    }
+    Ok(out)
 }

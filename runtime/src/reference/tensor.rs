@@ -1,10 +1,10 @@
 //! Tensors of the reference execution.
 
+use super::narrow::{packed, unpacked};
 use crate::dtype::{Bool, DType, Element};
 use crate::error::OpError;
-use crate::tensor::{Sequence, Tensor, Value};
+use crate::tensor::{Tensor, Value};
 use half::{bf16, f16};
-use std::sync::Arc;
 
 /// A tensor whose numbers are wider than any storage type: floats as f64, integers as i128.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,7 +174,7 @@ impl RefTensor {
                 tensor.to_vec::<Bool>().map(|v| RefData::Bool(v.iter().map(|b| b.get()).collect()))
             }
             DType::String => tensor.as_strings().map(|s| RefData::Text(s.to_vec())),
-            _ => None,
+            narrow => unpacked(narrow, tensor.bytes(), tensor.len()),
         };
         let data =
             data.ok_or_else(|| OpError::unsupported(format!("{} in the reference", tensor.dtype())))?;
@@ -203,7 +203,10 @@ impl RefTensor {
             (RefData::Int(v), DType::U64) => Tensor::new(shape, v.iter().map(|&x| x as u64).collect()),
             (RefData::Bool(v), _) => Tensor::new(shape, v.iter().map(|&x| Bool::new(x)).collect()),
             (RefData::Text(v), _) => Tensor::strings(shape, v.clone()),
-            (_, dtype) => return Err(OpError::internal(format!("{dtype} does not hold this data"))),
+            (data, dtype) => match packed(dtype, data) {
+                Some(bytes) => Tensor::from_bytes(dtype, shape, bytes.into()),
+                None => return Err(OpError::internal(format!("{dtype} does not hold this data"))),
+            },
         };
         made.map_err(|_| OpError::internal("reference tensor of another size than its shape"))
     }
@@ -220,6 +223,11 @@ pub(crate) fn wrap(dtype: DType, value: i128) -> i128 {
         DType::U16 => i128::from(value as u16),
         DType::U32 => i128::from(value as u32),
         DType::U64 => i128::from(value as u64),
+        DType::U4 | DType::U2 => value.rem_euclid(1 << dtype.bits()),
+        DType::I4 | DType::I2 => {
+            let half = 1 << (dtype.bits() - 1);
+            (value + half).rem_euclid(2 * half) - half
+        }
         _ => value,
     }
 }
@@ -241,17 +249,6 @@ impl RefValue {
             Value::Optional(o) => {
                 Self::Optional(o.as_deref().map(Self::from_value).transpose()?.map(Box::new))
             }
-        })
-    }
-
-    /// To a storage value.
-    pub(crate) fn to_value(&self) -> Result<Value, OpError> {
-        Ok(match self {
-            Self::Tensor(t) => Value::Tensor(t.to_tensor()?),
-            Self::Sequence(s) => {
-                Value::Sequence(Sequence::new(s.iter().map(Self::to_value).collect::<Result<_, _>>()?))
-            }
-            Self::Optional(o) => Value::Optional(o.as_deref().map(Self::to_value).transpose()?.map(Arc::new)),
         })
     }
 

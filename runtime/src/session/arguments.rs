@@ -97,14 +97,11 @@ pub(super) fn check_output(
     form: Option<(DType, &[usize])>,
 ) -> Result<(), Error> {
     let Slot::Fixed { dtype, shape, bytes } = slot else { return Ok(()) };
-    if let Some((d, s)) = form {
-        if d != *dtype || s != *shape {
-            return Err(refuse(
-                "output",
-                &spec.name,
-                format!("is {d} {s:?}; its place is {dtype} {shape:?}"),
-            ));
-        }
+    if let Some((d, s)) = form
+        && (d != *dtype || s != *shape)
+    {
+        let problem = format!("is {d} {s:?}; its place is {dtype} {shape:?}");
+        return Err(refuse("output", &spec.name, problem));
     }
     if bytes.as_ptr().align_offset((dtype.bits() / 8).clamp(1, 16)) != 0 {
         return Err(refuse("output", &spec.name, "has a place that is not aligned for its element type"));

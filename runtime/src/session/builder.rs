@@ -80,7 +80,7 @@ impl SessionBuilder {
                 .iter()
                 .map(|name| {
                     let at = graph.values.iter().position(|v| *v.name == **name);
-                    at.map(|i| graph.id(i))
+                    at.and_then(|i| graph.id(i))
                         .ok_or_else(|| refuse("output", name, "is not a value of the model"))
                 })
                 .collect::<Result<_, _>>()?;

@@ -83,10 +83,6 @@ impl Session {
         self.budget.used()
     }
 
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
-    }
-
     /// Runs the model on named inputs.
     pub fn run<'a, V: Into<ValueRef<'a>>>(
         &self,

@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::gen_case::Gen;
 use crate::dtype::DType;
-use crate::graph::{Fact, Graph, Node, TensorFact, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::attributes::{Attribute, Body, NodeSpec};
 use crate::ops::{NEWEST_OPSET, find};
 
@@ -100,9 +100,4 @@ impl Case {
             })
             .unwrap_or(0)
     }
-}
-
-/// A float tensor fact of unknown form.
-pub(crate) fn any_f32() -> Fact {
-    TensorFact::unranked(DType::F32).into()
 }

@@ -106,7 +106,7 @@ fn compare_tensors(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<
             check_form(got, want.dtype(), want.shape())?;
             let differing: Vec<usize> =
                 (0..got.bytes().len()).filter(|&i| got.bytes()[i] != want.bytes()[i]).collect();
-            elements(differing, |i| (got.bytes()[i].to_string(), want.bytes()[i].to_string()))
+            elements(&differing, |i| (got.bytes()[i].to_string(), want.bytes()[i].to_string()))
         }
     }
 }
@@ -121,7 +121,7 @@ fn check_form(got: &Tensor, dtype: DType, shape: &[usize]) -> Result<(), Mismatc
     Ok(())
 }
 
-fn elements(differing: Vec<usize>, show: impl Fn(usize) -> (String, String)) -> Result<(), Mismatch> {
+fn elements(differing: &[usize], show: impl Fn(usize) -> (String, String)) -> Result<(), Mismatch> {
     if differing.is_empty() {
         return Ok(());
     }
@@ -158,16 +158,22 @@ pub(crate) fn compare_with_reference(
                     || a[i] == r[i]
                     || (a[i] - b[i]).abs() <= tolerance.absolute + tolerance.relative * b[i].abs()
             };
-            elements((0..n).filter(|&i| !close(i)).collect(), |i| (a[i].to_string(), b[i].to_string()))
+            elements(&(0..n).filter(|&i| !close(i)).collect::<Vec<_>>(), |i| {
+                (a[i].to_string(), b[i].to_string())
+            })
         }
         (RefData::Int(a), RefData::Int(b)) => {
-            elements((0..n).filter(|&i| a[i] != b[i]).collect(), |i| (a[i].to_string(), b[i].to_string()))
+            elements(&(0..n).filter(|&i| a[i] != b[i]).collect::<Vec<_>>(), |i| {
+                (a[i].to_string(), b[i].to_string())
+            })
         }
         (RefData::Bool(a), RefData::Bool(b)) => {
-            elements((0..n).filter(|&i| a[i] != b[i]).collect(), |i| (a[i].to_string(), b[i].to_string()))
+            elements(&(0..n).filter(|&i| a[i] != b[i]).collect::<Vec<_>>(), |i| {
+                (a[i].to_string(), b[i].to_string())
+            })
         }
         (RefData::Text(a), RefData::Text(b)) => {
-            elements((0..n).filter(|&i| a[i] != b[i]).collect(), |i| (a[i].clone(), b[i].clone()))
+            elements(&(0..n).filter(|&i| a[i] != b[i]).collect::<Vec<_>>(), |i| (a[i].clone(), b[i].clone()))
         }
         _ => Err(Mismatch::Kind),
     }

@@ -10,7 +10,7 @@ use crate::exec::{BuildContext, Interrupt, Program, Team};
 use crate::graph::fact::{Content, Fact, Facts};
 use crate::graph::{Dim, Graph, Node};
 use crate::memory::Budget;
-use crate::ops::attributes::{Attribute, NodeSpec};
+use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OPS, Op, OpDef};
 use crate::reference::{RefInputs, RefValue};
 use crate::tensor::{Value, ValueRef};
@@ -231,11 +231,6 @@ fn check_weak_inference(op: &dyn Op, case: &Case, got: &[Value]) -> Result<(), F
         }
     }
     Ok(())
-}
-
-/// An attribute's kinds, for building cases outside this module.
-pub(crate) fn ints(values: &[i64]) -> Attribute {
-    Attribute::Ints(values.to_vec())
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ mod tests {
                 let layout = Layout::new(cell, 3, hidden).expect("small");
                 let mut at = 0;
                 for (index, group) in layout.groups().iter().enumerate() {
-                    assert!([48, 64].contains(&group.width()) && layout.padded % group.units == 0);
+                    assert!([48, 64].contains(&group.width()) && layout.padded.is_multiple_of(group.units));
                     let range = layout.panels_of(index, 3, 0..layout.padded);
                     assert_eq!(range.start, at);
                     at = range.end;

@@ -408,6 +408,7 @@ struct Member<'a, F> {
     result: Result<(), OpError>,
 }
 
+#[allow(clippy::mut_mut, reason = "the slice itself is moved on")]
 fn cut<'a, T>(from: &mut &'a mut [T], count: usize) -> Result<&'a mut [T], OpError> {
     let short = || OpError::internal("recurrent scratch memory is too small");
     let (part, rest) = std::mem::take(from).split_at_mut_checked(count).ok_or_else(short)?;

@@ -149,6 +149,7 @@ pub(super) fn vectors<S: Real>(layout: &Layout, source: Vectors<'_>, to: &mut [S
         let bias = |row: usize, unit: usize| read(source.bias, (direction * 2 * gates + row) * hidden + unit);
         for (index, group) in layout.groups().iter().enumerate() {
             let biases = &mut biases[layout.panels_of(index, 1, 0..padded)];
+            #[allow(clippy::needless_range_loop, reason = "extras are there for one form of the GRU only")]
             for unit in 0..hidden {
                 for gate in 0..group.gates {
                     let row = group.first + gate;
@@ -174,6 +175,7 @@ pub(super) fn vectors<S: Real>(layout: &Layout, source: Vectors<'_>, to: &mut [S
 }
 
 /// `count` elements of `T` from the front of `rest`, aligned like it when its length allows.
+#[allow(clippy::mut_mut, reason = "the slice itself is moved on")]
 pub(super) fn take<'a, T: bytemuck::Pod>(
     rest: &mut &'a mut [u8],
     count: usize,

@@ -18,7 +18,7 @@ const fn vectors(registers: usize, total: usize, rows: usize) -> usize {
     let sizes = [8, 6, 4, 3, 2];
     let mut i = 0;
     while i < sizes.len() {
-        if sizes[i] <= limit && total % sizes[i] == 0 {
+        if sizes[i] <= limit && total.is_multiple_of(sizes[i]) {
             return sizes[i];
         }
         i += 1;

@@ -72,7 +72,9 @@ fn fold(graph: &mut Graph, linear: usize, norm: usize) -> Option<()> {
     if inner > 0 {
         for (row, values) in scaled.chunks_mut(inner).enumerate() {
             let factor = affine[row % channels].0;
-            values.iter_mut().for_each(|v| *v *= factor);
+            for v in values {
+                *v *= factor;
+            }
         }
     }
     let shifted: Vec<f64> = bias.iter().zip(&affine).map(|(b, (a, t))| a * b + t).collect();

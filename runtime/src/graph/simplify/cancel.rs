@@ -39,13 +39,13 @@ pub(super) fn cancel(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
         let Some(before) = writer[from.index()].filter(|&w| !identity[w]) else { continue };
         let before = &graph.nodes[before];
         let first_only = before.outputs.first() == Some(&Some(from));
-        if let (true, Some(Some(source))) = (first_only, before.inputs.first()) {
-            if let Some(op) = node.op.after(&*before.op) {
-                let source = *source;
-                graph.nodes[index].op = op;
-                graph.nodes[index].inputs[0] = Some(source);
-                changed = true;
-            }
+        if let (true, Some(Some(source))) = (first_only, before.inputs.first())
+            && let Some(op) = node.op.after(&*before.op)
+        {
+            let source = *source;
+            graph.nodes[index].op = op;
+            graph.nodes[index].inputs[0] = Some(source);
+            changed = true;
         }
     }
     redirect(graph, &map);

@@ -20,7 +20,8 @@ pub(super) fn sink_constants(graph: &mut Graph) -> bool {
         for body in bodies {
             let mut body = body.clone();
             let mut kept = body.graph.inputs[..body.formal_inputs].to_vec();
-            for inner in body.graph.inputs[body.formal_inputs..].to_vec() {
+            let captured = body.graph.inputs.split_off(body.formal_inputs);
+            for inner in captured {
                 match node.inputs[at].and_then(|id| graph.constant(id)) {
                     Some(constant) => {
                         body.graph.values[inner.index()].constant = Some(constant.clone());

@@ -2,7 +2,7 @@
 
 use super::draw::draw_pair;
 use super::zip::{Zip, zip};
-use crate::cpu::broadcast::zip as zip_kernel;
+use crate::cpu::broadcast::{zip as zip_kernel, zip_text};
 use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, NUMBERS};
@@ -56,6 +56,9 @@ impl<F: Comparison> Zip for Of<F> {
     }
 
     fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {
+        if a == DType::String {
+            return zip_text(site, |a, b| Bool::new(F::at(a, b)));
+        }
         dispatch!(a, any, T => zip_kernel(site, |a: T, b: T| Bool::new(F::at(&a, &b))))
     }
 

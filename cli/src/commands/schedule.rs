@@ -1,0 +1,18 @@
+//! `recurve schedule`: schedules an instance document; the body is the scheduler's.
+
+use crate::exit::Exit;
+use crate::terminal::Terminal;
+use anyhow::Result;
+use recurve_scheduler::command::Options;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  recurve schedule instance.json --algorithm all")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    terminal.print(&recurve_scheduler::command::run(&arguments.options)?)?;
+    Ok(Exit::Success)
+}

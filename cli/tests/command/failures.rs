@@ -1,0 +1,128 @@
+//! Exit codes, and what an error looks like.
+
+use crate::{data, recurve, scratch, text};
+use recurve_cli::Exit;
+use std::time::{Duration, Instant};
+
+#[test]
+fn wrong_arguments_are_usage() {
+    let model = data("biased.onnx");
+    for arguments in [
+        &["run"][..],
+        &["frobnicate"],
+        &["run", &model, "--frobnicate"],
+        &["run", &model, "--runs", "0"],
+        &["run", &model, "--memory-limit", "1 apple"],
+        &["run", &model, "--color", "sometimes"],
+        &["run", &model, "-q", "-v"],
+    ] {
+        let ended = recurve(arguments).with(Exit::Usage);
+        assert_eq!(ended.out, "", "{arguments:?}");
+        assert!(ended.err.starts_with("error: "), "{}", ended.err);
+    }
+    recurve(&["run", &model, "--threads", "0"])
+        .with(Exit::Usage)
+        .says("hint: set the number of threads with --threads");
+    recurve(&["run", &data("")]).with(Exit::Usage).says("is a folder");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_usage() {
+    let x = data("odd_inputs.npz");
+    let ended = recurve(&["run", &data("biased.onnx"), "--inputs", &x]).with(Exit::Usage);
+    ended.says("which is no input of the model: x");
+    let ended = recurve(&["run", &data("dtypes.onnx"), "--inputs", &data("wrong_dtype.npz"), "--json"]);
+    let ended = ended.with(Exit::Usage);
+    ended.says("error: input `f4`: is float64; float32 is expected");
+    ended.says("hint: `recurve inspect MODEL` lists names and shapes");
+    assert_eq!(ended.out, "");
+    let ended = recurve(&["run", &data("biased.onnx"), "--inputs", &data("flat_x.npz")]).with(Exit::Usage);
+    ended.says("has shape [6]; [batch, time, 4] is expected");
+}
+
+#[test]
+fn files_that_are_not_there_are_unexpected() {
+    let model = data("biased.onnx");
+    let ended = recurve(&["run", &data("no_such.onnx")]).with(Exit::Unexpected);
+    ended.says("error: cannot read `");
+    ended.says("caused by: ");
+    recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Unexpected).says("cannot open");
+    let nowhere = data("no_such_folder/y.npz");
+    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Unexpected).says("cannot write");
+}
+
+#[test]
+fn models_that_cannot_run_are_told_node_by_node() {
+    for command in ["run", "inspect"] {
+        let ended = recurve(&[command, &data("unknown.onnx"), "--json"]).with(Exit::Model);
+        ended.says("error: 2 of the model's nodes cannot run");
+        ended.says("caused by: node `first` (Frobnicate, opset 17): ");
+        ended.says("caused by: node `second` (Twiddle, opset 17): ");
+        ended.says("hint: `recurve ops`");
+        assert_eq!(ended.out, "");
+    }
+}
+
+#[test]
+fn what_is_no_model_is_an_invalid_model() {
+    let (_folder, path) = scratch("cut.onnx");
+    let whole = std::fs::read(data("biased.onnx")).expect("a model");
+    std::fs::write(&path, &whole[..whole.len() - 9]).expect("a file");
+    recurve(&["run", &text(&path)]).with(Exit::Model).says("error: not a valid ONNX model");
+    recurve(&["inspect", &data("make.py")]).with(Exit::Model);
+}
+
+#[test]
+fn a_deadline_ends_an_endless_loop() {
+    let start = Instant::now();
+    let ended = recurve(&["run", &data("endless.onnx"), "--timeout", "100", "--json"]).with(Exit::Timeout);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    ended.says("error: the deadline passed");
+    ended.says("hint: allow more time with --timeout");
+    assert_eq!(ended.out, "");
+    recurve(&["run", &data("biased.onnx"), "--timeout", "60000"]).with(Exit::Success);
+}
+
+#[test]
+fn memory_limits_hold() {
+    let model = data("biased.onnx");
+    let large = ["run", &model, "--dim", "batch=1000,time=100", "-q"];
+    recurve(&large).with(Exit::Success);
+    let ended = recurve(&[&large[..], &["--memory-limit", "1MiB"]].concat()).with(Exit::Unexpected);
+    ended.says("memory limit of 1048576 bytes");
+    ended.says("--memory-limit");
+    // Inputs that no machine holds.
+    let ended = recurve(&["run", &model, "--dim", "batch=4294967295,time=4294967295"]).with(Exit::Usage);
+    ended.says("does not fit into memory");
+}
+
+#[test]
+fn codes_are_stable() {
+    let codes = [
+        (Exit::Success, 0),
+        (Exit::Unexpected, 1),
+        (Exit::Usage, 2),
+        (Exit::Model, 3),
+        (Exit::Device, 4),
+        (Exit::OutputsDiffer, 5),
+        (Exit::Slower, 6),
+        (Exit::Timeout, 124),
+    ];
+    for (exit, code) in codes {
+        assert_eq!(exit as i32, code);
+    }
+    use recurve::ErrorKind;
+    for (kind, exit) in [
+        (ErrorKind::Io, Exit::Unexpected),
+        (ErrorKind::InvalidModel, Exit::Model),
+        (ErrorKind::Unsupported, Exit::Model),
+        (ErrorKind::InvalidInput, Exit::Usage),
+        (ErrorKind::MemoryLimit, Exit::Unexpected),
+        (ErrorKind::Deadline, Exit::Timeout),
+        (ErrorKind::Cancelled, Exit::Unexpected),
+        (ErrorKind::Internal, Exit::Unexpected),
+    ] {
+        assert_eq!(Exit::of(kind), exit);
+    }
+}

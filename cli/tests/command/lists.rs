@@ -1,0 +1,52 @@
+//! `recurve ops`, `recurve env`, help and version.
+
+use crate::recurve;
+use recurve_cli::Exit;
+use std::process::{Command, Stdio};
+
+#[test]
+fn operators_are_listed() {
+    let document = recurve(&["ops", "--json"]).with(Exit::Success).document();
+    let operators = document["operators"].as_array().expect("operators");
+    assert_eq!(operators.len(), recurve::testing::operators().len());
+    let relu = operators.iter().find(|op| op["name"] == "Relu").expect("Relu");
+    assert_eq!(relu["domain"], "");
+    assert!(relu["dtypes"].as_array().is_some_and(|dtypes| dtypes.contains(&"float32".into())));
+    assert!(relu["since"].as_array().is_some_and(|since| since.contains(&14.into())));
+    recurve(&["ops"]).with(Exit::Success).prints("  Relu ");
+}
+
+#[test]
+fn the_machine_is_described() {
+    let document = recurve(&["env", "--json"]).with(Exit::Success).document();
+    assert_eq!(document["recurve"], env!("CARGO_PKG_VERSION"));
+    assert!(document["cores"].as_u64() >= Some(1));
+    assert!(document["cpu_features"].is_array());
+    let variables = document["variables"].as_array().expect("variables");
+    assert!(variables.iter().any(|v| v["name"] == "NO_COLOR" && v["value"].is_null()));
+    recurve(&["env"]).with(Exit::Success).prints("NO_COLOR");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let version = recurve(&["--version"]).with(Exit::Success);
+    assert_eq!(version.out.trim(), format!("recurve {}", env!("CARGO_PKG_VERSION")));
+    for command in ["run", "check", "inspect", "ops", "env"] {
+        let help = recurve(&[command, "--help"]).with(Exit::Success);
+        help.prints("Example:\n  recurve ");
+        assert_eq!(help.err, "");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .arg("ops")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("the command ends");
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}

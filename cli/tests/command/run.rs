@@ -1,0 +1,128 @@
+//! `recurve run`.
+
+use crate::{data, recurve, scratch, text};
+use recurve_cli::Exit;
+
+#[test]
+fn text_has_names_shapes_summary_and_times() {
+    let ended =
+        recurve(&["run", &data("biased.onnx"), "--inputs", &data("biased_x.npz")]).with(Exit::Success);
+    ended.prints("x  float32 [2, 2, 4]  from file");
+    ended.prints("y  float32 [2, 2, 4]  min 0  max 7  mean ");
+    ended.prints("p99");
+    ended.prints("load");
+    assert_eq!(ended.err, "", "nothing has to be narrated");
+}
+
+#[test]
+fn the_document_has_what_is_promised() {
+    let ended = recurve(&[
+        "run",
+        &data("biased.onnx"),
+        "--inputs",
+        &data("biased_x.npz"),
+        "--runs",
+        "7",
+        "--warmup",
+        "2",
+        "--profile-nodes",
+        "--threads",
+        "1",
+        "--json",
+    ])
+    .with(Exit::Success);
+    let document = ended.document();
+    assert!(document["load_ms"].as_f64().is_some_and(|ms| ms > 0.0));
+    let latency = |name: &str| document["latency_us"][name].as_f64().expect("a time");
+    assert!(0.0 < latency("min") && latency("min") <= latency("p50") && latency("p50") <= latency("p99"));
+    assert_eq!((&document["runs"], &document["threads"]), (&7.into(), &1.into()));
+    let output = &document["outputs"][0];
+    assert_eq!(output["name"], "y");
+    assert_eq!(output["dtype"], "float32");
+    assert_eq!(output["shape"], serde_json::json!([2, 2, 4]));
+    assert_eq!(output["summary"]["max"], 7.0);
+    assert_eq!(output["summary"]["not_finite"], 0);
+    assert_eq!(document["inputs"][0]["source"], "file");
+    let nodes = document["nodes"].as_array().expect("nodes");
+    let names: Vec<&str> = nodes.iter().filter_map(|node| node["name"].as_str()).collect();
+    assert_eq!(names, ["adds", "clamps"]);
+    assert!(nodes.iter().all(|node| node["runs"] == 7 && node["total_us"].as_f64() > Some(0.0)), "{nodes:?}");
+    if cfg!(target_os = "linux") {
+        assert!(document["peak_rss_bytes"].as_u64() > Some(1 << 20));
+    }
+    assert_eq!(ended.err, "");
+}
+
+#[test]
+fn nodes_are_timed_only_on_request() {
+    let document = recurve(&["run", &data("biased.onnx"), "--json", "-q"]).with(Exit::Success).document();
+    assert!(document.get("nodes").is_none());
+    let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes"]).with(Exit::Success);
+    ended.prints("clamps  Relu");
+    ended.prints("share");
+}
+
+#[test]
+fn missing_inputs_are_drawn_from_the_seed() {
+    let first = |seed: &str| {
+        let ended =
+            recurve(&["run", &data("biased.onnx"), "--dim", "batch=3,time=5", "--seed", seed, "--json"]);
+        let document = ended.with(Exit::Success).document();
+        assert_eq!(document["outputs"][0]["shape"], serde_json::json!([3, 5, 4]));
+        assert_eq!(document["inputs"][0]["source"], "seed");
+        document["inputs"][0]["summary"].clone()
+    };
+    assert_eq!(first("1"), first("1"));
+    assert_ne!(first("1"), first("2"));
+    let range = first("3");
+    assert!(range["min"].as_f64() >= Some(-1.0) && range["max"].as_f64() < Some(1.0), "{range}");
+}
+
+#[test]
+fn an_input_is_drawn_alike_whatever_else_is_given() {
+    let (_folder, path) = scratch("row.npz");
+    let all = recurve(&["run", &data("odd_inputs.onnx"), "--json", "-q"]).with(Exit::Success).document();
+    // An archive that holds the one input only.
+    let given = recurve(&["run", &data("biased.onnx"), "--outputs", &text(&path), "-q"]);
+    given.with(Exit::Success);
+    let stray = recurve(&["run", &data("odd_inputs.onnx"), "--inputs", &text(&path)]).with(Exit::Usage);
+    stray.says("holds `y`, which is no input of the model: row, scalar");
+    let partly = recurve(&["run", &data("odd_inputs.onnx"), "--inputs", &data("row.npz"), "--json"]);
+    let partly = partly.with(Exit::Success).document();
+    let scalar = |document: &serde_json::Value| {
+        let inputs = document["inputs"].as_array().expect("inputs").clone();
+        inputs.into_iter().find(|input| input["name"] == "scalar").expect("the scalar")
+    };
+    assert_eq!(scalar(&all), scalar(&partly));
+    assert_eq!(scalar(&all)["shape"], serde_json::json!([]));
+}
+
+#[test]
+fn unbound_dimensions_are_one_and_said_so() {
+    let ended = recurve(&["run", &data("biased.onnx"), "--dim", "time=5"]).with(Exit::Success);
+    ended.prints("float32 [1, 5, 4]");
+    ended.says("taken as 1, since --dim does not bind them: batch");
+    let quiet = recurve(&["run", &data("biased.onnx"), "-q"]).with(Exit::Success);
+    assert_eq!(quiet.err, "");
+    let given = recurve(&["run", &data("odd_inputs.onnx"), "--dim", "row.1=6"]).with(Exit::Success);
+    given.prints("row     float32 [1, 6]");
+}
+
+#[test]
+fn a_zero_extent_is_a_shape() {
+    let ended = recurve(&["run", &data("biased.onnx"), "--dim", "batch=0,time=5", "--json"]);
+    let document = ended.with(Exit::Success).document();
+    assert_eq!(document["outputs"][0]["shape"], serde_json::json!([0, 5, 4]));
+    assert!(document["outputs"][0]["summary"]["min"].is_null());
+}
+
+#[test]
+fn logs_and_colours_come_on_request() {
+    let ended = recurve(&["run", &data("biased.onnx"), "-v", "--json"]).with(Exit::Success);
+    ended.says("INFO");
+    ended.document();
+    let plain = recurve(&["run", &data("biased.onnx")]).with(Exit::Success);
+    assert!(!plain.out.contains('\x1b'), "stdout is no terminal");
+    let painted = recurve(&["run", &data("biased.onnx"), "--color", "always"]).with(Exit::Success);
+    painted.prints("\x1b[1moutputs\x1b[0m");
+}

@@ -1,0 +1,151 @@
+//! # ConvInteger
+//! Conv of `x − x_zero` with `w − w_zero`, of 8-bit integers, accumulated in i32; padding counts as the zero point.
+//! `x_zero` is a scalar, `w_zero` a scalar or one per filter. Opset 10.
+
+use super::attributes::NodeSpec;
+use super::conv::{draw_conv, output_dims, parse_groups, reference_shape, reference_terms, spans};
+use super::mat_mul::product_cost;
+use super::quantised_product::BYTES;
+use super::window::Window;
+use super::{Accuracy, Cost, Op, OpDef};
+use crate::cpu::convolution::Convolution;
+use crate::cpu::integer_product::{Byte, load_zeros};
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::DType;
+use crate::error::OpError;
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "ConvInteger",
+    domain: "",
+    since: &[10],
+    until: None,
+    dtypes: BYTES,
+    accuracy: Accuracy::Exact,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct ConvInteger {
+    window: Window,
+    groups: usize,
+}
+
+fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    Ok(Arc::new(ConvInteger { window: Window::parse(node, true, false)?, groups: parse_groups(node)? }))
+}
+
+/// Checks that input `index` is one number or, where `filters` are given, one per filter.
+pub(super) fn check_param(inputs: Facts<'_>, index: usize, filters: Option<&Dim>) -> Result<(), OpError> {
+    let Some(count) = inputs.optional(index)?.and_then(TensorFact::element_count) else { return Ok(()) };
+    if count == 1 || filters.is_some_and(|f| f.known().is_none_or(|f| f == count)) {
+        return Ok(());
+    }
+    Err(OpError::input(index, format!("has {count} elements")))
+}
+
+impl ConvInteger {
+    fn kernel<X: Byte, W: Byte>(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let form = (w[1], w[0] / self.groups);
+        let convolution = Convolution::new(x[0], self.groups, form, &spans(&self.window, &x, &w)?)?;
+        let head = (w[0] * size_of::<f32>()).next_multiple_of(64);
+        let scratch = head + convolution.integer_scratch(site.threads);
+        let kernel = Kernel::new(move |io| {
+            let operands = (io.input::<X>(0)?, io.input::<W>(1)?);
+            let zero = io.optional_input::<X>(2)?.and_then(|z| z.first()).map_or(0.0, |z| z.wide());
+            let (w_zero, context) = (io.optional(3), io.context);
+            let (out, scratch) = io.output_and_scratch::<i32>(0)?;
+            let (table, scratch) = scratch.split_at_mut(head);
+            let w_zeros = load_zeros(w_zero, bytemuck::cast_slice_mut(table))?;
+            convolution.run_integers(
+                context,
+                operands,
+                (zero, w_zeros),
+                (out, scratch),
+                &|_, _, _, sums, y| {
+                    y.copy_from_slice(sums);
+                },
+            )
+        });
+        Ok(kernel.with_scratch(scratch))
+    }
+}
+
+impl Op for ConvInteger {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 4)?;
+        let (x, w) = (inputs.typed(0, BYTES)?, inputs.typed(1, BYTES)?);
+        for (index, of) in [(2, x), (3, w)] {
+            if let Some(fact) = inputs.optional(index)?.filter(|f| f.dtype != of.dtype) {
+                return Err(OpError::DType { index, got: fact.dtype });
+            }
+        }
+        let shape = output_dims(&self.window, self.groups, x.shape.as_deref(), w.shape.as_deref())?;
+        check_param(inputs, 2, None)?;
+        check_param(inputs, 3, shape.as_ref().map(|s| &s[1]).or(Some(&Dim::Unknown)))?;
+        Ok(vec![TensorFact { shape, ..TensorFact::unranked(DType::I32) }.into()])
+    }
+
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
+        product_cost(inputs, outputs, weights.and_then(|w| crate::tensor::element_count(w.get(1..)?)))
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        match (site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype) {
+            (DType::U8, DType::U8) => self.kernel::<u8, u8>(site),
+            (DType::U8, _) => self.kernel::<u8, i8>(site),
+            (_, DType::U8) => self.kernel::<i8, u8>(site),
+            _ => self.kernel::<i8, i8>(site),
+        }
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, w) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        let sums =
+            reference_sums(&self.window, self.groups, (x, w), (inputs.optional(2)?, inputs.optional(3)?))?;
+        Ok(vec![RefTensor::wrapped(DType::I32, &sums.0, sums.1).into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Shape and elements of the reference's convolution of `x − x_zero` with `w − w_zero`.
+pub(super) fn reference_sums(
+    window: &Window,
+    groups: usize,
+    (x, w): (&RefTensor, &RefTensor),
+    (x_zero, w_zero): (Option<&RefTensor>, Option<&RefTensor>),
+) -> Result<(Vec<usize>, Vec<i128>), OpError> {
+    let spans = spans(window, &x.shape, &w.shape)?;
+    let shape = reference_shape(&spans, &x.shape, &w.shape);
+    let per_filter: usize = w.shape[1..].iter().product();
+    let zeros = |t: Option<&RefTensor>| t.map_or(Ok(vec![0]), |t| t.as_ints().map(<[i128]>::to_vec));
+    let (x_zero, w_zero, data, weights) = (zeros(x_zero)?, zeros(w_zero)?, x.as_ints()?, w.as_ints()?);
+    let mut out = vec![0; shape.iter().product()];
+    reference_terms(&spans, groups, (&x.shape, &w.shape), |flat, from, to| {
+        let zero = if w_zero.len() == 1 { w_zero[0] } else { w_zero[to / per_filter] };
+        out[flat] += (data[from] - x_zero[0]) * (weights[to] - zero);
+    });
+    Ok((shape, out))
+}
+
+fn case(g: &mut Gen) -> Case {
+    let (s, t) = (*g.pick(BYTES), *g.pick(BYTES));
+    let draw = draw_conv(g);
+    let mut case = Case::new([g.any_tensor(s, &draw.x), g.any_tensor(t, &draw.w)]).opset(10);
+    case.attributes = draw.attributes;
+    let zero = g.chance(0.7).then(|| g.any_tensor(s, &[]));
+    let per_filter = if g.chance(0.5) { vec![] } else { vec![draw.w[0]] };
+    let w_zero = g.chance(0.7).then(|| g.any_tensor(t, &per_filter));
+    case.optional(zero).optional(w_zero)
+}

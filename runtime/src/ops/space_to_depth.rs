@@ -1,0 +1,100 @@
+//! # SpaceToDepth
+//! Blocks of pixels become channels: `[N, C, H, W]` to `[N, C·b², H/b, W/b]`, the inverse of DepthToSpace: the position
+//! in the block is the slowest part of the new channel (`DCR`) or the quickest (`CRD`). Opsets 1, 13, 28 (`mode`).
+
+use super::attributes::NodeSpec;
+use super::depth_to_space::{block_size, is_column_first, shared_out};
+use super::{Accuracy, Op, OpDef};
+use crate::cpu::movement::move_elements;
+use crate::cpu::strided_copy::{StridedCopy, dense_strides};
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::MOVABLE;
+use crate::error::OpError;
+use crate::graph::dim::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "SpaceToDepth",
+    domain: "",
+    since: &[1, 13, 28],
+    until: None,
+    dtypes: MOVABLE,
+    accuracy: Accuracy::Exact,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct SpaceToDepth {
+    block: usize,
+    column_first: bool,
+}
+
+fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    let column_first = if spec.opset >= 28 { is_column_first(spec)? } else { false };
+    Ok(Arc::new(SpaceToDepth { block: block_size(spec)?, column_first }))
+}
+
+impl Op for SpaceToDepth {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(1, 1)?;
+        let x = inputs.typed(0, MOVABLE)?;
+        let Some(shape) = &x.shape else { return Ok(vec![TensorFact::ranked(x.dtype, 4).into()]) };
+        let [n, c, h, w] = shape.as_slice() else {
+            return Err(OpError::shape(format!("rank {} instead of 4", shape.len())));
+        };
+        let channels = c * &Dim::Known(self.block * self.block);
+        let (h, w) = (shared_out(h, self.block)?, shared_out(w, self.block)?);
+        Ok(vec![TensorFact::new(x.dtype, vec![n.clone(), channels, h, w]).into()])
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let from = site.input_shape(0)?;
+        let shape = site.output_shape(0)?;
+        let b = self.block;
+        let (n, c, h, w) = (from[0], from[1], shape[2], shape[3]);
+        let s = dense_strides(&[n, c, h, b, w, b]);
+        let copy = if self.column_first {
+            StridedCopy::new(&[n, c, b, b, h, w], &[s[0], s[1], s[3], s[5], s[2], s[4]], 0)
+        } else {
+            StridedCopy::new(&[n, b, b, c, h, w], &[s[0], s[3], s[5], s[1], s[2], s[4]], 0)
+        };
+        Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let x = inputs.tensor(0)?;
+        let (b, c) = (self.block, x.shape[1]);
+        let shape = [x.shape[0], c * b * b, x.shape[2] / b, x.shape[3] / b];
+        let y = x.gathered(&shape, |flat| {
+            let i = RefTensor::unravel(&shape, flat);
+            let (channel, place) =
+                if self.column_first { (i[1] / (b * b), i[1] % (b * b)) } else { (i[1] % c, i[1] / c) };
+            RefTensor::ravel(&x.shape, &[i[0], channel, i[2] * b + place / b, i[3] * b + place % b])
+        });
+        Ok(vec![y.into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let b = g.size(1, 3);
+    let mut shape = g.shape(4);
+    shape[2] *= b;
+    shape[3] *= b;
+    let dtype = *g.pick(MOVABLE);
+    let opset = *g.pick(&[7, 13, 28]);
+    let case = Case::new([g.any_tensor(dtype, &shape)]).opset(opset).int("blocksize", b as i64);
+    if opset < 28 || g.chance(0.3) {
+        case
+    } else {
+        case.string("mode", if g.chance(0.5) { "DCR" } else { "CRD" })
+    }
+}

@@ -1,0 +1,286 @@
+//! The body of the `schedule` command, for the binary here and for `recurve schedule`.
+//!
+//! Prints nothing itself: the text for standard output is returned, files are written where the options say.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::gantt::gantt;
+use crate::peak::{least_peak, overflow, peaks};
+use crate::trace::trace;
+use crate::{
+    Algorithm, Answer, Bounds, Budget, Error, ErrorKind, Instance, Kind, Point, Problem, Schedule, Search,
+};
+
+/// Options of the command.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The instance document
+    pub file: PathBuf,
+    /// How to schedule; `all` compares
+    #[arg(long, value_enum, default_value_t = Choice::Portfolio)]
+    pub algorithm: Choice,
+    /// Least makespan, or least peak bytes of a memory
+    #[arg(long, value_enum, default_value_t = ModeName::Latency)]
+    pub mode: ModeName,
+    /// The memory whose peak is minimised
+    #[arg(long, required_if_eq("mode", "memory"))]
+    pub memory: Option<String>,
+    /// Longest makespan allowed in memory mode, in microseconds
+    #[arg(long, required_if_eq("mode", "memory"))]
+    pub slo_us: Option<f64>,
+    /// Time for the portfolio, in milliseconds
+    #[arg(long, conflicts_with = "evaluations")]
+    pub budget_ms: Option<u64>,
+    /// Evaluations for the portfolio; the answer then depends on nothing but the seed
+    #[arg(long)]
+    pub evaluations: Option<u64>,
+    /// Seed of the search
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Write a Gantt chart
+    #[arg(long, value_name = "SVG")]
+    pub gantt: Option<PathBuf>,
+    /// Write a trace for chrome://tracing or Perfetto
+    #[arg(long, value_name = "JSON")]
+    pub trace: Option<PathBuf>,
+}
+
+/// The values of `--algorithm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// HEFT with insertion
+    Heft,
+    /// Critical path on a processor
+    Cpop,
+    /// Predict earliest finish time
+    Peft,
+    /// Lookahead HEFT
+    Lookahead,
+    /// HEFT that decides with the channels
+    HeftLinks,
+    /// Branch and bound, for small instances
+    Exact,
+    /// The best of the above, improved by local search
+    Portfolio,
+    /// A table of all
+    All,
+}
+
+/// The values of `--mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// Least makespan
+    Latency,
+    /// Least peak bytes within the objective
+    Memory,
+}
+
+/// The exit code for an error: 3 malformed, 4 files, 5 infeasible, 2 usage.
+pub fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Usage => 2,
+        ErrorKind::Document => 3,
+        ErrorKind::Io => 4,
+        ErrorKind::Infeasible => 5,
+    }
+}
+
+/// Time of the portfolio where neither time nor evaluations are given.
+const BUDGET: Duration = Duration::from_millis(200);
+/// Nodes of the exact search.
+const NODES: u64 = 50_000_000;
+
+/// Runs the command.
+///
+/// # Returns
+/// The text for standard output.
+///
+/// # Example
+/// ```
+/// use clap::Parser;
+/// use recurve_scheduler::command::{Options, run};
+/// #[derive(Parser)]
+/// struct Command {
+///     #[command(flatten)]
+///     options: Options,
+/// }
+/// let command = Command::parse_from(["schedule", "tests/data/i5.json", "--algorithm", "heft"]);
+/// assert!(run(&command.options)?.starts_with("heft: makespan 19.000 us"));
+/// # Ok::<(), recurve_scheduler::Error>(())
+/// ```
+pub fn run(options: &Options) -> Result<String, Error> {
+    let instance = Instance::read(&options.file)?;
+    let problem = Problem::new(&instance)?;
+    let bound = Bounds::new(&problem).best();
+    let plans = match options.mode {
+        ModeName::Memory => vec![memory_mode(options, &problem, bound)?],
+        ModeName::Latency if options.algorithm == Choice::All => all(options, &problem, bound),
+        ModeName::Latency => vec![latency(options, &problem, bound, options.algorithm)?],
+    };
+    let (_, shown) = plans.first().ok_or(Error::DeadEnd)?;
+    if let Some(path) = &options.gantt {
+        write(path, &gantt(&problem, shown))?;
+    }
+    if let Some(path) = &options.trace {
+        write(path, &serde_json::to_string(&trace(&problem, shown))?)?;
+    }
+    let answers: Vec<&Answer> = plans.iter().map(|p| &p.0).collect();
+    Ok(match (options.json, options.algorithm) {
+        (true, Choice::All) => serde_json::to_string_pretty(&answers)?,
+        (true, _) => serde_json::to_string_pretty(&answers[0])?,
+        (false, Choice::All) => table(&answers),
+        (false, _) => listing(answers[0], &problem, shown),
+    })
+}
+
+/// The plan of one algorithm.
+fn latency(
+    options: &Options,
+    problem: &Problem,
+    bound: f64,
+    choice: Choice,
+) -> Result<(Answer, Schedule), Error> {
+    let list = Algorithm::ALL.into_iter().find(|a| a.name() == choice.name());
+    let schedule = match (list, choice) {
+        (Some(list), _) => {
+            // What fits without looking is the classic answer; else the memory-aware variant.
+            let schedule = list.schedule(problem).ok_or(Error::DeadEnd)?;
+            match overflow(problem, &schedule) {
+                None => schedule,
+                Some((m, peak)) => {
+                    list.schedule_within(problem).ok_or_else(|| too_small(problem, m, peak))?
+                }
+            }
+        }
+        (None, Choice::Exact) => problem.optimum(NODES)?.ok_or(Error::DeadEnd)?,
+        _ => problem.least_makespan(search(options))?.schedule,
+    };
+    Ok((Answer::new(problem, choice.name(), &schedule, bound), schedule))
+}
+
+/// Every algorithm that has an answer, the shortest first.
+fn all(options: &Options, problem: &Problem, bound: f64) -> Vec<(Answer, Schedule)> {
+    let lists = [Choice::Heft, Choice::Cpop, Choice::Peft, Choice::Lookahead, Choice::HeftLinks];
+    let mut plans: Vec<(Answer, Schedule)> = lists
+        .into_iter()
+        .chain([Choice::Portfolio, Choice::Exact])
+        .filter_map(|choice| latency(options, problem, bound, choice).ok())
+        .collect();
+    plans.sort_by(|a, b| a.1.makespan.total_cmp(&b.1.makespan));
+    plans
+}
+
+fn memory_mode(options: &Options, problem: &Problem, bound: f64) -> Result<(Answer, Schedule), Error> {
+    if !matches!(options.algorithm, Choice::Portfolio | Choice::Exact) {
+        return Err(Error::Usage {
+            option: "--mode memory",
+            problem: "needs --algorithm portfolio or exact",
+        });
+    }
+    let unset = Error::Usage { option: "--mode memory", problem: "needs --memory and --slo-us" };
+    let (Some(name), Some(slo)) = (&options.memory, options.slo_us) else { return Err(unset) };
+    let user = "--memory".to_owned();
+    let unknown = || Error::Unknown { kind: Kind::Memory, name: name.clone(), user };
+    let memory = problem.memory(name).ok_or_else(unknown)?;
+    let frugal = problem.least_memory(memory, slo, search(options))?;
+    let (mut schedule, mut front) = (frugal.schedule, frugal.front);
+    let exact = (options.algorithm == Choice::Exact).then(|| problem.optimal_peak(memory, slo, NODES));
+    if let Some(optimum) = exact.transpose()?.flatten() {
+        let point = Point { peak_bytes: peaks(problem, &optimum)[memory], makespan_us: optimum.makespan };
+        front.retain(|p| p.peak_bytes < point.peak_bytes || p.makespan_us < point.makespan_us);
+        if !front.iter().any(|p| p.peak_bytes <= point.peak_bytes && p.makespan_us <= point.makespan_us) {
+            front.push(point);
+        }
+        front.sort_by_key(|p| p.peak_bytes);
+        schedule = optimum;
+    }
+    let mut answer = Answer::new(problem, options.algorithm.name(), &schedule, bound);
+    answer.front = Some(front);
+    Ok((answer, schedule))
+}
+
+fn search(options: &Options) -> Search {
+    let time = options.budget_ms.map_or(BUDGET, Duration::from_millis);
+    let budget = options.evaluations.map_or(Budget::Time(time), Budget::Evaluations);
+    Search { seed: options.seed, budget }
+}
+
+fn too_small(problem: &Problem, m: usize, peak: u64) -> Error {
+    let capacity = problem.capacity[m].unwrap_or(u64::MAX);
+    let bound = Some(least_peak(problem, m)).filter(|b| *b > capacity);
+    Error::Capacity { memory: problem.names.memories[m].clone(), capacity, reachable: Some(peak), bound }
+}
+
+impl Choice {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Heft => "heft",
+            Self::Cpop => "cpop",
+            Self::Peft => "peft",
+            Self::Lookahead => "lookahead",
+            Self::HeftLinks => "heft-links",
+            Self::Exact => "exact",
+            Self::Portfolio => "portfolio",
+            Self::All => "all",
+        }
+    }
+}
+
+/// One line per algorithm.
+fn table(answers: &[&Answer]) -> String {
+    let mut text = format!("{:<12} {:>14} {:>8}", "algorithm", "makespan us", "/ bound");
+    for answer in answers {
+        let ratio = answer.makespan_us / answer.lower_bound_us;
+        let _ = write!(text, "\n{:<12} {:>14.3} {:>8.3}", answer.algorithm, answer.makespan_us, ratio);
+        for (memory, bytes) in &answer.peak_bytes {
+            let _ = write!(text, "  {memory} {bytes} B");
+        }
+    }
+    text
+}
+
+/// Tasks and transfers in the order of their start.
+fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
+    let mut text = format!(
+        "{}: makespan {:.3} us, lower bound {:.3} us",
+        answer.algorithm, answer.makespan_us, answer.lower_bound_us
+    );
+    for (memory, bytes) in &answer.peak_bytes {
+        let _ = write!(text, "\npeak of {memory}: {bytes} bytes");
+    }
+    for spread in [0.1, 0.3] {
+        let s = schedule.perturbed(problem, spread, 200, 0);
+        let percent = spread * 100.0;
+        let _ = write!(
+            text,
+            "\nwith costs off by up to {percent:.0} %: p50 {:.3} us, p95 {:.3} us",
+            s.p50, s.p95
+        );
+    }
+    let tasks =
+        answer.tasks.iter().map(|t| (t.start_us, t.finish_us, format!("{} on {}", t.name, t.processor)));
+    let moves = answer.transfers.iter();
+    let moves = moves.map(|m| (m.start_us, m.finish_us, format!("{} from {} to {}", m.tensor, m.from, m.to)));
+    let mut lines: Vec<(f64, f64, String)> = tasks.chain(moves).collect();
+    lines.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    for (start, finish, what) in lines {
+        let _ = write!(text, "\n{start:>12.3} {finish:>12.3}  {what}");
+    }
+    for point in answer.front.iter().flatten() {
+        let _ = write!(text, "\nfront: {} bytes at {:.3} us", point.peak_bytes, point.makespan_us);
+    }
+    text
+}
+
+/// Writes a file of the options.
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    std::fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,97 @@
+//! The `schedule` command from outside: documents, files and exit codes.
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output};
+
+use recurve_scheduler::{Instance, Memory};
+
+fn schedule(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_schedule")).args(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> serde_json::Value {
+    let output = schedule(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn one_document_on_standard_output() {
+    let answer = json(&["tests/data/t02.json", "--algorithm", "heft", "--json"]);
+    assert_eq!(answer["version"], 1);
+    assert_eq!(answer["algorithm"], "heft");
+    assert_eq!(answer["makespan_us"], 80.0);
+    assert_eq!(answer["tasks"].as_array().unwrap().len(), 10);
+    assert!(answer.get("front").is_none());
+    let all = json(&["tests/data/t02.json", "--algorithm", "all", "--evaluations", "20000", "--json"]);
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), 7);
+    assert_eq!(all[0]["makespan_us"], 73.0);
+    let text = schedule(&["tests/data/t02.json", "--evaluations", "20000"]).stdout;
+    assert!(String::from_utf8(text).unwrap().contains("p95"));
+}
+
+#[test]
+fn memory_mode_prints_a_front() {
+    let args = [
+        "tests/data/i5.json",
+        "--mode",
+        "memory",
+        "--memory",
+        "p1",
+        "--slo-us",
+        "40",
+        "--evaluations",
+        "2000",
+    ];
+    let answer = json(&[&args[..], &["--json"]].concat());
+    assert_eq!(answer["peak_bytes"]["p1"], 0);
+    assert!(!answer["front"].as_array().unwrap().is_empty());
+    let answer = json(&[&args[..], &["--json", "--algorithm", "exact"]].concat());
+    assert_eq!(answer["algorithm"], "exact");
+}
+
+#[test]
+fn charts_and_traces_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (svg, trace) = (folder.path().join("out.svg"), folder.path().join("out.json"));
+    let paths = [svg.to_str().unwrap(), trace.to_str().unwrap()];
+    json(&["tests/data/t02.json", "--algorithm", "heft", "--json", "--gantt", paths[0], "--trace", paths[1]]);
+    let svg = std::fs::read_to_string(svg).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("time in us") && svg.contains("t10"));
+    let trace: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
+    let spans = trace["traceEvents"].as_array().unwrap().iter().filter(|e| e["ph"] == "X").count();
+    assert_eq!(spans, 10 + 9);
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let code = |args: &[&str]| schedule(args).status.code().unwrap();
+    assert_eq!(code(&["tests/data/t02.json", "--algorithm", "sorcery"]), 2);
+    assert_eq!(code(&["tests/data/t02.json", "--mode", "memory"]), 2);
+    assert_eq!(code(&["Cargo.toml"]), 3);
+    assert_eq!(code(&["tests/data/absent.json"]), 4);
+    let slo = ["--mode", "memory", "--memory", "p1", "--slo-us", "10", "--evaluations", "500"];
+    let output = schedule(&[&["tests/data/t02.json"], &slo[..]].concat());
+    assert_eq!(output.status.code(), Some(5));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "));
+}
+
+#[test]
+fn a_capacity_that_nothing_fits_is_infeasible() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut instance = Instance::read("tests/data/i5.json".as_ref()).unwrap();
+    instance.machine.memories =
+        ["p1", "p2"].map(|m| Memory { name: m.to_owned(), capacity: Some(100) }).to_vec();
+    instance.tasks[0].workspace_bytes = 101;
+    let path = folder.path().join("tight.json");
+    std::fs::write(&path, instance.to_json().unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    for algorithm in ["portfolio", "heft", "heft-links"] {
+        assert_eq!(
+            schedule(&[path, "--algorithm", algorithm, "--evaluations", "500"]).status.code(),
+            Some(5)
+        );
+    }
+}
