@@ -21,6 +21,11 @@ impl ConcatCopy {
         let row = runs.iter().fold(0usize, |n, &r| n.saturating_add(r));
         Self { runs, row }
     }
+
+    /// The same for elements that are each `width` of a smaller kind.
+    pub(crate) fn scaled(&self, width: usize) -> Self {
+        Self::new(self.runs.iter().map(|r| r.saturating_mul(width)).collect())
+    }
 }
 
 impl Movement for ConcatCopy {

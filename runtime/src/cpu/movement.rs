@@ -2,11 +2,13 @@
 //! text.
 
 use super::Io;
+use super::number::{Number, dispatch};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Team;
 use crate::tensor::{Tensor, element_count};
 use smallvec::SmallVec;
+use std::any::Any;
 
 /// What is moved: an unsigned integer of the element's width, or a string.
 pub(crate) trait Unit: Clone + Default + Send + Sync + 'static {}
@@ -85,6 +87,25 @@ fn move_text(
     movement.run(io.context.team, &from, &mut to)?;
     let made = Tensor::strings(shape, to).map_err(|_| OpError::internal("text of another size"))?;
     io.make(output, made.into())
+}
+
+/// The bits of `value` in a number of type `dtype`; none are set for other types.
+pub(crate) fn bits_of(dtype: DType, value: f64) -> u64 {
+    let mut bits = [0; 8];
+    let written: Result<(), OpError> = dispatch!(dtype, numbers, T => {
+        let value = T::from_f64(value);
+        let bytes = bytemuck::bytes_of(&value);
+        bits[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    });
+    if written.is_ok() { u64::from_le_bytes(bits) } else { 0 }
+}
+
+/// The unit whose bits are the low ones of `bits`; empty text.
+pub(crate) fn of_bits<T: Unit>(bits: u64) -> T {
+    let (narrow, half, word) = (bits as u8, bits as u16, bits as u32);
+    let widths: [&dyn Any; 4] = [&narrow, &half, &word, &bits];
+    widths.into_iter().find_map(|w| w.downcast_ref::<T>()).cloned().unwrap_or_default()
 }
 
 fn units<T: bytemuck::Pod>(bytes: &[u8]) -> Result<&[T], OpError> {

@@ -2,12 +2,11 @@
 //! Trailing axes that are not padded are one run; on the last padded axis, what is neither before nor after
 //! the input is copied at once.
 
-use super::movement::{Movement, Unit};
+use super::movement::{Movement, Unit, of_bits};
 use super::split::{for_each_chunk, rows_per_chunk};
 use crate::error::OpError;
 use crate::exec::Team;
 use smallvec::SmallVec;
-use std::any::Any;
 
 /// What lies outside the input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,11 +169,4 @@ impl Movement for PadCopy {
         });
         Ok(())
     }
-}
-
-/// The unit whose bits are the low ones of `bits`; empty text.
-fn of_bits<T: Unit>(bits: u64) -> T {
-    let (narrow, half, word) = (bits as u8, bits as u16, bits as u32);
-    let widths: [&dyn Any; 4] = [&narrow, &half, &word, &bits];
-    widths.into_iter().find_map(|w| w.downcast_ref::<T>()).cloned().unwrap_or_default()
 }

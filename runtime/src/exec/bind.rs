@@ -13,7 +13,7 @@ use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts, TensorFact};
-use crate::graph::{NodeError, ValueId};
+use crate::graph::{NodeError, ValueId, infer_node};
 use crate::memory::Budget;
 use crate::tensor::{Shape, Tensor, Value};
 use std::sync::Mutex;
@@ -121,12 +121,17 @@ impl Bound {
             let given: Vec<Option<&Fact>> = held.iter().map(Option::as_ref).collect();
             let late_input =
                 node.inputs.iter().flatten().any(|id| matches!(places[id.index()], Some(Place::Made(_))));
-            let outputs = node.op.infer(Facts(&given)).map_err(fail)?;
+            let outputs = infer_node(&*node.op, Facts(&given)).map_err(fail)?;
             if outputs.len() < node.outputs.len() {
                 return Err(fail(OpError::shape("more outputs are named than the operator makes")));
             }
             let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
             let named = || node.outputs.iter().zip(&outputs).filter_map(|(id, f)| id.map(|id| (id, f)));
+            // What alone exceeds the limit is refused here, where the node is known.
+            let largest = named().filter_map(|(_, f)| f.tensor()?.bytes()).max().unwrap_or(0);
+            if largest > budget.limit() {
+                return Err(fail(OpError::Memory { requested: largest, limit: budget.limit() }));
+            }
 
             // Outputs known in full, by inference or because everything they depend on is.
             if let Some(constants) =

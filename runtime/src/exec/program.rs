@@ -172,7 +172,8 @@ pub(crate) fn fact_of(value: ValueRef<'_>) -> Fact {
         ValueRef::Tensor(t) => TensorFact::known(t.dtype(), t.shape()).into(),
         ValueRef::Sequence(s) => {
             let mut items = s.items().iter().map(|v| fact_of(v.as_ref()));
-            let first = items.next().unwrap_or_else(|| TensorFact::unranked(crate::dtype::DType::F32).into());
+            let empty = || TensorFact::unranked(s.dtype().unwrap_or(crate::dtype::DType::F32)).into();
+            let first = items.next().unwrap_or_else(empty);
             let merged = items.try_fold(first.clone(), |a, b| crate::graph::merge(&a, &b));
             Fact::Sequence(Box::new(merged.unwrap_or(first)))
         }

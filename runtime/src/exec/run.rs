@@ -7,7 +7,7 @@ use crate::cpu::{CpuSite, Io, RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts};
-use crate::graph::{NodeError, ValueId};
+use crate::graph::{NodeError, ValueId, infer_node};
 use crate::memory::Buffer;
 use crate::ops::{Op, Packed};
 use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
@@ -333,7 +333,7 @@ pub(crate) fn evaluate(
         .map(|v| v.map(|v| fact_with_content(v, context)).transpose())
         .collect::<Result<_, _>>()?;
     let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let outputs = op.infer(Facts(&known))?;
+    let outputs = infer_node(op, Facts(&known))?;
     let site =
         CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads() };
     let kernel = op.cpu(&site)?;

@@ -2,6 +2,7 @@
 //! together.
 
 use super::fact::{Fact, Facts, TensorFact};
+use super::infer::infer_node;
 use super::model::{Graph, NodeError};
 use crate::error::{OpError, Refusal};
 
@@ -24,7 +25,7 @@ pub(crate) fn check(graph: &Graph, opset: i64) -> Result<Vec<Refusal>, NodeError
         }
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        match node.op.infer(Facts(&given)) {
+        match infer_node(&*node.op, Facts(&given)) {
             Ok(made) => {
                 for (id, fact) in node.outputs.iter().zip(made) {
                     if let Some(id) = id {

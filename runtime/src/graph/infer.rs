@@ -1,9 +1,37 @@
 //! Fact inference over a whole graph.
 
 use super::dim::Dim;
-use super::fact::{Fact, Facts, TensorFact};
+use super::fact::{Content, Fact, Facts, TensorFact};
 use super::model::{Graph, NodeError, ValueId};
 use crate::error::OpError;
+use crate::ops::Op;
+
+/// Contents of more elements than this are not kept: shapes and indices are short, and a hostile graph doubles
+/// what it knows at every node.
+const LONGEST_CONTENT: usize = 1 << 12;
+
+/// What `op` infers, with what no memory holds refused and what is too long to be kept dropped.
+pub(crate) fn infer_node(op: &dyn Op, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+    let mut made = op.infer(inputs)?;
+    for fact in &mut made {
+        let Fact::Tensor(fact) = fact else { continue };
+        let long = match &fact.content {
+            Content::Dims(dims) => dims.len() > LONGEST_CONTENT,
+            Content::Integers(integers) => integers.len() > LONGEST_CONTENT,
+            Content::Unknown | Content::Constant(_) => false,
+        };
+        if long {
+            fact.content = Content::Unknown;
+        }
+        if let Some(shape) = fact.known_shape() {
+            let bytes = crate::tensor::element_count(&shape).and_then(|n| fact.dtype.bytes(n));
+            if bytes.is_none() {
+                return Err(OpError::shape(format!("no memory holds {} {shape:?}", fact.dtype)));
+            }
+        }
+    }
+    Ok(made)
+}
 
 /// Facts of all values from facts of the inputs. A value that nothing writes has none.
 pub(crate) fn infer(graph: &Graph, inputs: &[Fact]) -> Result<Vec<Option<Fact>>, NodeError> {
@@ -15,7 +43,7 @@ pub(crate) fn infer(graph: &Graph, inputs: &[Fact]) -> Result<Vec<Option<Fact>>,
     for node in &graph.nodes {
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let made = node.op.infer(Facts(&given)).map_err(|e| NodeError::new(node, e))?;
+        let made = infer_node(&*node.op, Facts(&given)).map_err(|e| NodeError::new(node, e))?;
         if made.len() < node.outputs.len() {
             let problem = format!("{} outputs are named, {} are made", node.outputs.len(), made.len());
             return Err(NodeError::new(node, OpError::shape(problem)));

@@ -10,6 +10,6 @@ mod simplify;
 pub(crate) use check::check;
 pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
-pub(crate) use infer::{infer, merge};
+pub(crate) use infer::{infer, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
 pub(crate) use simplify::simplify;

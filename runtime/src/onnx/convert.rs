@@ -115,7 +115,8 @@ impl Converter<'_> {
         }
         for info in &proto.input {
             // An initializer under an input's name is its value: before IR version 4 all were listed so.
-            if depth == 0 && scope.names.contains_key(info.name.as_str()) {
+            let defined = scope.names.get(info.name.as_str());
+            if depth == 0 && defined.is_some_and(|&id| scope.graph.constant(id).is_some()) {
                 continue;
             }
             let id = scope.define(&info.name)?;
@@ -389,13 +390,23 @@ fn topological_order(calls: &[Call<'_>], known: &HashMap<Arc<str>, ValueId>) -> 
     Err(Error::model(format!("the graph has a cycle through `{stuck}`")))
 }
 
-/// Names that a node reads itself or in its bodies.
+/// Names that a node reads itself or in its bodies from outside them.
 fn names_read<'p>(node: &'p NodeProto, names: &mut HashSet<&'p str>) {
     names.extend(node.input.iter().map(String::as_str));
     for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
+        let mut inside = HashSet::new();
         for inner in &graph.node {
-            names_read(inner, names);
+            names_read(inner, &mut inside);
         }
-        names.extend(graph.output.iter().map(|o| o.name.as_str()));
+        inside.extend(graph.output.iter().map(|o| o.name.as_str()));
+        // A body's own values are not from outside, even where others have the same names there.
+        for inner in &graph.node {
+            inner.output.iter().for_each(|n| _ = inside.remove(n.as_str()));
+        }
+        graph.input.iter().for_each(|i| _ = inside.remove(i.name.as_str()));
+        graph.initializer.iter().for_each(|t| _ = inside.remove(t.name.as_str()));
+        let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
+        sparse.for_each(|t| _ = inside.remove(t.name.as_str()));
+        names.extend(inside);
     }
 }

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 /// Nodes and calls that inlining may produce in all: calls can multiply at every level.
 const MAX_NODES: usize = 200_000;
+/// Names longer than this do not become part of other names.
+const LONGEST_PREFIX: usize = 128;
 /// Functions that call functions, at most this deep.
 const MAX_DEPTH: usize = 64;
 
@@ -142,8 +144,10 @@ impl<'a> Inliner<'a> {
 
     fn frame<'f>(&mut self, node: &'f NodeProto, function: &'f FunctionProto) -> Frame<'f> {
         self.calls += 1;
-        let prefix =
-            format!("{}#{}/", if node.name.is_empty() { &function.name } else { &node.name }, self.calls);
+        // The number makes the prefix unique; a name too long to be repeated in every inner one is left out.
+        let caller = if node.name.is_empty() { &function.name } else { &node.name };
+        let caller = if caller.len() > LONGEST_PREFIX { "" } else { caller };
+        let prefix = format!("{caller}#{}/", self.calls);
         let mut names = HashMap::new();
         for (i, formal) in function.input.iter().enumerate() {
             names.insert(formal.clone(), node.input.get(i).cloned().unwrap_or_default());

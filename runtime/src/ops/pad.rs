@@ -7,8 +7,7 @@
 use super::attributes::{IntList, KnownInts, NodeSpec};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::index::INDEX_TYPES;
-use crate::cpu::movement::move_elements;
-use crate::cpu::number::{Number, dispatch};
+use crate::cpu::movement::{bits_of, move_elements};
 use crate::cpu::pad_copy::{PadAxis, PadCopy, PadMode};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
@@ -131,16 +130,7 @@ impl Op for Pad {
             .zip(sides)
             .map(|(&n, [before, after])| PadAxis::new(n, before, after, self.mode))
             .collect::<Result<_, _>>()?;
-        let mut bits = [0; 8];
-        if self.value != 0.0 && (dtype.is_float() || dtype.is_int()) {
-            dispatch!(dtype, numbers, T => {
-                let value = T::from_f64(self.value.into());
-                let bytes = bytemuck::bytes_of(&value);
-                bits[..bytes.len()].copy_from_slice(bytes);
-                Ok(())
-            })?;
-        }
-        let copy = PadCopy::new(&axes, u64::from_le_bytes(bits));
+        let copy = PadCopy::new(&axes, bits_of(dtype, self.value.into()));
         let takes_value = self.takes_value;
         Ok(Kernel::new(move |io| {
             let inputs: &[usize] = if takes_value { &[0, 2] } else { &[0] };

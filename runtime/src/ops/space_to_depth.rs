@@ -92,5 +92,9 @@ fn case(g: &mut Gen) -> Case {
     let dtype = *g.pick(MOVABLE);
     let opset = *g.pick(&[7, 13, 28]);
     let case = Case::new([g.any_tensor(dtype, &shape)]).opset(opset).int("blocksize", b as i64);
-    if opset < 28 || g.chance(0.3) { case } else { case.string("mode", g.pick::<&str>(&["DCR", "CRD"])) }
+    if opset < 28 || g.chance(0.3) {
+        case
+    } else {
+        case.string("mode", if g.chance(0.5) { "DCR" } else { "CRD" })
+    }
 }

@@ -4,7 +4,7 @@ use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use crate::error::Error;
 use crate::graph::fact::Facts;
-use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId};
+use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, infer_node};
 use crate::ops::Cost;
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ fn cost_of(node: &Node, inputs: &[Option<&Fact>]) -> Option<Cost> {
     if node.op.alias_of().is_some() {
         return Some(Cost::default());
     }
-    let outputs = node.op.infer(Facts(inputs)).ok()?;
+    let outputs = infer_node(&*node.op, Facts(inputs)).ok()?;
     let known = |fact: &Fact| fact.tensor().is_some_and(|t| t.known_shape().is_some());
     let named = outputs.iter().zip(&node.outputs).filter(|(_, id)| id.is_some()).map(|(fact, _)| fact);
     inputs.iter().flatten().copied().chain(named).all(known).then(|| node.op.cost(Facts(inputs), &outputs))

@@ -15,7 +15,25 @@ use smallvec::SmallVec;
 /// Extents of a tensor, outermost first.
 pub(crate) type Shape = SmallVec<[usize; 6]>;
 
-/// Number of elements, or `None` when it overflows.
+/// Number of elements, or `None` where the product of any extents overflows: then no stride and no count of a part
+/// does either, even when an extent is 0.
 pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    let most = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
+    if most > isize::MAX as usize {
+        return None;
+    }
+    Some(if shape.contains(&0) { 0 } else { most })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_overflow_anywhere_are_none() {
+        assert_eq!(element_count(&[]), Some(1));
+        assert_eq!(element_count(&[2, 0, 3]), Some(0));
+        assert_eq!(element_count(&[0, 1 << 40, 1 << 40]), None);
+        assert_eq!(element_count(&[1 << 32, 1 << 31]), None);
+    }
 }

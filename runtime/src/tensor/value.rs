@@ -2,6 +2,7 @@
 
 use super::Tensor;
 use super::view::ValueRef;
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::memory::Budget;
 use std::sync::Arc;
@@ -21,12 +22,30 @@ pub enum Value {
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
     items: Arc<Vec<Value>>,
+    /// Element type of the items, where it is known although there may be none.
+    dtype: Option<DType>,
 }
 
 impl Sequence {
     /// A sequence of `items`.
     pub fn new(items: Vec<Value>) -> Self {
-        Self { items: Arc::new(items) }
+        let dtype = items.first().and_then(Value::as_tensor).map(Tensor::dtype);
+        Self { items: Arc::new(items), dtype }
+    }
+
+    /// A sequence of tensors of `dtype` that has no items yet.
+    pub fn empty(dtype: DType) -> Self {
+        Self { items: Arc::default(), dtype: Some(dtype) }
+    }
+
+    /// A sequence of the same type with other items.
+    pub(crate) fn with_items(&self, items: Vec<Value>) -> Self {
+        Self { dtype: self.dtype, ..Self::new(items) }
+    }
+
+    /// Element type of the items, where it is known.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype
     }
 
     /// The items.

@@ -302,7 +302,7 @@ fn streams_keep_reset_and_replace_their_state() {
     assert_eq!(stream.pairs().collect::<Vec<_>>(), [("h_out", "h")]);
     assert!(stream.state("h").is_none());
     let x = Tensor::new(&[1, 2], vec![1f32, 10.0]).expect("a tensor");
-    let mut step = |stream: &mut recurve::Stream<'_>| {
+    let step = |stream: &mut recurve::Stream<'_>| {
         let y = stream.run([("x", &x)]).expect("runs");
         assert_eq!(y.len(), 1);
         y.tensor("y").expect("y").to_vec::<f32>().expect("floats")

@@ -48,6 +48,17 @@ pub(crate) fn refused(model: Message, kind: ErrorKind, parts: &[&str]) {
     }
 }
 
+/// The error of loading `model`, which takes more work or more memory than there is.
+#[track_caller]
+pub(crate) fn exceeds(model: Message) {
+    match load(model) {
+        Ok(_) => panic!("the model loads"),
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::InvalidModel | ErrorKind::MemoryLimit), "{error:?}")
+        }
+    }
+}
+
 /// The error of running `model` on `inputs`, or of loading it, which must be of `kind` and name `parts`.
 #[track_caller]
 pub(crate) fn fails(model: Message, inputs: &[(&str, &Tensor)], kind: ErrorKind, parts: &[&str]) {

@@ -9,6 +9,7 @@ mod fold;
 mod inline_branch;
 
 use super::fact::{Fact, Facts, TensorFact};
+use super::infer::infer_node;
 use super::model::{Graph, NodeError, ValueId};
 use crate::memory::Budget;
 use crate::ops::attributes::Body;
@@ -65,7 +66,7 @@ fn known_facts(graph: &Graph) -> Vec<Option<Fact>> {
         }
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let Ok(made) = node.op.infer(Facts(&given)) else { continue };
+        let Ok(made) = infer_node(&*node.op, Facts(&given)) else { continue };
         for (id, fact) in node.outputs.iter().zip(made) {
             if let Some(id) = id {
                 facts[id.index()] = Some(fact);

@@ -1,0 +1,145 @@
+//! The form that InstanceNormalization and GroupNormalization share: runs of neighbouring channels of an image are
+//! normalised to mean 0 and variance 1, then scaled and shifted by parameters per channel or per run.
+//!
+//! Moments in two passes, accumulated in f64.
+
+use super::Op;
+use crate::cpu::moments::moments;
+use crate::cpu::number::{Compute, Number, Real, dispatch};
+use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use crate::cpu::{CpuSite, Io, Kernel};
+use crate::dtype::FLOATS;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use std::any::Any;
+
+/// Which channels are normalised together, and what the parameters are of.
+#[derive(Debug)]
+pub(super) struct ChannelNorm {
+    pub(super) epsilon: f64,
+    /// Number of groups; every channel is its own where it is `None`.
+    pub(super) groups: Option<usize>,
+    /// Whether scale and bias are per group.
+    pub(super) group_parameters: bool,
+}
+
+/// The normalisation with its shapes known.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Elements normalised together.
+    line: usize,
+    /// Neighbouring elements of a line that share a parameter.
+    run: usize,
+    /// Number of parameters.
+    parameters: usize,
+    epsilon: f64,
+}
+
+impl Plan {
+    fn run<T: Real>(&self, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+        let (x, scale, bias) = (io.input::<T>(0)?, io.input::<T>(1)?, io.input::<T>(2)?);
+        let context = io.context;
+        let y = io.output::<T>(0)?;
+        if y.is_empty() {
+            return Ok(());
+        }
+        let &Self { line, run, parameters, epsilon } = self;
+        let many = (PARALLEL_WORK / 8 / line).max(1);
+        for_each_tile(context, 8 * x.len(), Lanes::none(), &Chunks::new(y, many * line), &|tile, y, _| {
+            for (i, y) in y.chunks_mut(line).enumerate() {
+                let at = tile * many + i;
+                let x = &x[at * line..][..line];
+                let (mean, variance) = moments(x);
+                let inverse = 1.0 / (variance + epsilon).sqrt();
+                let mean = T::Compute::from_f64(mean);
+                for (r, (y, x)) in y.chunks_mut(run).zip(x.chunks(run)).enumerate() {
+                    let p = (at * (line / run) + r) % parameters;
+                    let factor = T::Compute::from_f64(scale[p].to_f64() * inverse);
+                    let shift = bias[p].load();
+                    y.iter_mut()
+                        .zip(x)
+                        .for_each(|(y, x)| *y = T::store(x.load().sub(mean).mul(factor).add(shift)));
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl ChannelNorm {
+    fn groups(&self, channels: usize) -> usize {
+        self.groups.unwrap_or(channels)
+    }
+}
+
+impl Op for ChannelNorm {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(3, 3)?;
+        let x = inputs.typed(0, FLOATS)?;
+        let channels = match x.shape.as_deref() {
+            Some([] | [_]) => return Err(OpError::input(0, "has no channel axis")),
+            Some(shape) => shape[1].known(),
+            None => None,
+        };
+        if channels.is_some_and(|c| c > 0 && !c.is_multiple_of(self.groups(c).max(1))) {
+            return Err(OpError::attribute("num_groups", "does not divide the number of channels"));
+        }
+        let count = if self.group_parameters { self.groups } else { channels };
+        for index in 1..3 {
+            let fact = inputs.tensor(index)?;
+            if fact.dtype != x.dtype {
+                return Err(OpError::DType { index, got: fact.dtype });
+            }
+            let fits = match fact.shape.as_deref() {
+                None => true,
+                Some([own]) => own.known().zip(count).is_none_or(|(a, b)| a == b),
+                Some(_) => false,
+            };
+            if !fits {
+                return Err(OpError::input(index, format!("has shape {:?}", fact.shape)));
+            }
+        }
+        Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let x = site.input_shape(0)?;
+        let spatial: usize = x[2..].iter().product();
+        let groups = self.groups(x[1]).max(1);
+        let line = (x[1] / groups * spatial).max(1);
+        let (run, parameters) =
+            if self.group_parameters { (line, groups) } else { (spatial.max(1), x[1].max(1)) };
+        let plan = Plan { line, run, parameters, epsilon: self.epsilon };
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| plan.run::<T>(io))))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, scale, bias) = (inputs.tensor(0)?, inputs.tensor(1)?, inputs.tensor(2)?);
+        let (data, scale, bias) = (x.as_floats()?, scale.as_floats()?, bias.as_floats()?);
+        let (images, channels) = (x.shape[0], x.shape[1]);
+        let spatial: usize = x.shape[2..].iter().product();
+        let per_group = channels / self.groups(channels).max(1);
+        let mut out = vec![0.0; data.len()];
+        for image in 0..images {
+            for channel in 0..channels {
+                let group = channel / per_group;
+                let first = (image * channels + group * per_group) * spatial;
+                let own = &data[first..first + per_group * spatial];
+                let mean = own.iter().sum::<f64>() / own.len() as f64;
+                let variance = own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / own.len() as f64;
+                let parameter = if self.group_parameters { group } else { channel };
+                for i in 0..spatial {
+                    let at = (image * channels + channel) * spatial + i;
+                    let normal = (data[at] - mean) / (variance + self.epsilon).sqrt();
+                    out[at] = normal * scale[parameter] + bias[parameter];
+                }
+            }
+        }
+        Ok(vec![RefTensor::floats(x.dtype, &x.shape, out).into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

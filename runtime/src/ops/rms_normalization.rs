@@ -1,0 +1,126 @@
+//! # RMSNormalization
+//! `y = x / sqrt(mean(x²) + ε) · scale`, the mean over all axes from `axis` on; `scale` broadcasts to `x`, and its
+//! type is the result's. Opset 23. The mean is accumulated in f64.
+
+use super::attributes::NodeSpec;
+use super::layer_normalization::{Spread, check_spread, stash_type};
+use super::{Accuracy, Op, OpDef};
+use crate::cpu::moments::sum_of;
+use crate::cpu::number::{Compute, Number, Real, dispatch};
+use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use crate::cpu::{CpuSite, Io, Kernel};
+use crate::dtype::FLOATS;
+use crate::error::OpError;
+use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "RMSNormalization",
+    domain: "",
+    since: &[23],
+    until: None,
+    dtypes: FLOATS,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct RmsNormalization {
+    axis: i64,
+    epsilon: f64,
+}
+
+fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    // The first stage is computed in at least f32 whatever is asked for.
+    stash_type(node)?;
+    let epsilon = f64::from(node.float_or("epsilon", 1e-5)?);
+    Ok(Arc::new(RmsNormalization { axis: node.int_or("axis", -1)?, epsilon }))
+}
+
+fn run<T: Real, V: Real>(
+    io: &mut Io<'_, '_>,
+    cols: usize,
+    epsilon: f64,
+    spread: &Spread,
+) -> Result<(), OpError> {
+    let (x, scale) = (io.input::<T>(0)?, io.input::<V>(1)?);
+    let context = io.context;
+    let y = io.output::<V>(0)?;
+    let many = (PARALLEL_WORK / 4 / cols.max(1)).max(1);
+    for_each_tile(context, 4 * x.len(), Lanes::none(), &Chunks::new(y, many * cols), &|tile, y, _| {
+        for (i, y) in y.chunks_mut(cols.max(1)).enumerate() {
+            let row = tile * many + i;
+            let x = &x[row * cols..][..cols];
+            let mean = sum_of(x, |v| v * v) / cols as f64;
+            let inverse = T::Compute::from_f64(1.0 / (mean + epsilon).sqrt());
+            for (j, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                let normal = V::Compute::from_f64(x.load().mul(inverse).to_f64());
+                *y = V::store(normal.mul(scale[spread.at(row, j)].load()));
+            }
+        }
+        Ok(())
+    })
+}
+
+impl Op for RmsNormalization {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 2)?;
+        let (x, scale) = (inputs.typed(0, FLOATS)?, inputs.typed(1, FLOATS)?);
+        if let Some(rank) = x.rank() {
+            normal_axis(self.axis, rank)?;
+        }
+        check_spread(inputs, 1, x.shape.as_deref())?;
+        Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(scale.dtype) }.into()])
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let shape = site.input_shape(0)?;
+        let axis = normal_axis(self.axis, shape.len())?;
+        let cols: usize = shape[axis..].iter().product();
+        let spread = Spread::new(&site.input_shape(1)?, &shape, axis);
+        let (epsilon, scale) = (self.epsilon, site.inputs.tensor(1)?.dtype);
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => dispatch!(scale, floats, V => {
+            Ok(Kernel::new(move |io| run::<T, V>(io, cols, epsilon, &spread)))
+        }))
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, scale) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        let axis = normal_axis(self.axis, x.shape.len())?;
+        let cols: usize = x.shape[axis..].iter().product();
+        let data = x.as_floats()?;
+        let mut out = Vec::new();
+        for (flat, v) in data.iter().enumerate() {
+            let line = &data[flat / cols * cols..][..cols];
+            let mean = line.iter().map(|v| v * v).sum::<f64>() / cols as f64;
+            let index = RefTensor::unravel(&x.shape, flat);
+            let factor = scale.as_floats()?[RefTensor::broadcast_position(&scale.shape, &index)];
+            out.push(v / (mean + self.epsilon).sqrt() * factor);
+        }
+        Ok(vec![RefTensor::floats(scale.dtype, &x.shape, out).into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let dtype = *g.pick(FLOATS);
+    let scale_type = if g.chance(0.7) { dtype } else { *g.pick(FLOATS) };
+    let rank = g.size(1, 4);
+    let shape = g.shape(rank);
+    let axis = g.axis(rank);
+    let from = if axis < 0 { axis + rank as i64 } else { axis } as usize;
+    let part = if g.chance(0.7) { shape[from..].to_vec() } else { g.broadcastable(&shape) };
+    let mut case = Case::new([g.tensor(dtype, &shape), g.tensor(scale_type, &part)]).opset(23);
+    if axis != -1 || g.chance(0.5) {
+        case = case.int("axis", axis);
+    }
+    // Results of the wider type are only as exact as the narrower one's arithmetic.
+    if g.chance(0.5) { case.float("epsilon", 0.01) } else { case }
+}
