@@ -17,6 +17,8 @@ use crate::{process, venv};
 const SCRIPT: &str = "xtask/conformance/generate.py";
 const REQUIREMENTS: &str = "xtask/conformance/requirements.txt";
 const REFUSED: &str = "tests/conformance/refused.json";
+/// The committed list of cases known to be wrong.
+const WRONG: &str = "tests/conformance/wrong.json";
 
 /// The runner: this binary of the workspace.
 const RUNNER: &str = "conformance";
@@ -83,7 +85,7 @@ pub(crate) fn generate_and_run(
     println!("conformance: {}", index.summary());
     let mut runner = process::checked_cargo(&workspace.root);
     runner.args(["run", "--release", "--package", &package.name, "--bin", RUNNER, "--"]);
-    runner.args(["target/conformance/suite", "--refused", REFUSED]).args(runner_arguments);
+    runner.args(["target/conformance/suite", "--refused", REFUSED, "--wrong", WRONG]).args(runner_arguments);
     process::run(&mut runner)?;
     Ok(Verdict::Ran)
 }

@@ -60,6 +60,10 @@ enum Windows<'a, T: Panel> {
     Sampled(Sample<'a, T>),
 }
 
+#[allow(
+    clippy::expl_impl_clone_on_copy,
+    reason = "a derived one would ask `T: Clone` of the reference's type"
+)]
 impl<T: Panel> Clone for Windows<'_, T> {
     fn clone(&self) -> Self {
         *self

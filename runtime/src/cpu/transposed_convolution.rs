@@ -141,6 +141,7 @@ impl TransposedConvolution {
         })
     }
 
+    #[allow(clippy::type_complexity, reason = "three scratch parts of one type")]
     fn tiles<T: Panel>(
         &self,
         context: RunContext<'_>,

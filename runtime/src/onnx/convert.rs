@@ -208,6 +208,7 @@ impl Converter<'_> {
     }
 
     /// Decodes the attributes of a node.
+    #[allow(clippy::type_complexity, reason = "the form that `NodeSpec` takes")]
     fn attributes(
         &mut self,
         proto: &NodeProto,

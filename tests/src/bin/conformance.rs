@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use clap::Parser;
-use recurve_tests::conformance::{Case, Change, Index, Judge, RefusedList, Report, Verdict, remember_panics};
-use std::path::PathBuf;
+use recurve_tests::conformance::{
+    Case, Change, Index, Judge, Outcome, RefusedList, Report, Verdict, remember_panics,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +17,8 @@ const HANG: Duration = Duration::from_mins(5);
 /// Cases judged at once.
 const WORKERS: usize = 2;
 
-/// Runs every case of the suite; exits with 0 when none is wrong and those refused are the listed ones.
+/// Runs every case of the suite; exits with 0 when those refused are the listed ones and no case is wrong but
+/// the listed ones.
 #[derive(Debug, Parser)]
 struct Options {
     /// Folder that `cargo xtask conformance` wrote
@@ -22,6 +26,9 @@ struct Options {
     /// The committed list of refused cases
     #[arg(long)]
     refused: PathBuf,
+    /// The committed list of cases known to be wrong, each with the reason
+    #[arg(long)]
+    wrong: Option<PathBuf>,
     /// Write the list for what this run refuses; reasons are kept by operator
     #[arg(long, conflicts_with = "filter")]
     update: bool,
@@ -60,9 +67,10 @@ fn main() -> Result<ExitCode> {
         std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
     let list = RefusedList::read(&options.refused)?;
+    let unlisted = unlisted_wrong(options.wrong.as_deref(), &verdicts)?;
     if options.update {
         list.updated(&verdicts).write(&options.refused)?;
-        return Ok(ExitCode::from(u8::from(report.total.wrong > 0)));
+        return Ok(ExitCode::from(u8::from(unlisted)));
     }
     let changes = list.changes(&verdicts);
     for change in &changes {
@@ -74,7 +82,27 @@ fn main() -> Result<ExitCode> {
     if !changes.is_empty() {
         println!("{} differs; write it again with --update", options.refused.display());
     }
-    Ok(ExitCode::from(u8::from(report.total.wrong > 0 || !changes.is_empty())))
+    Ok(ExitCode::from(u8::from(unlisted || !changes.is_empty())))
+}
+
+/// Whether a case is wrong that the list does not have, or the list has one that is not wrong any more.
+fn unlisted_wrong(list: Option<&Path>, verdicts: &[Verdict]) -> Result<bool> {
+    let known: BTreeMap<String, String> = match list {
+        Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)?,
+        None => BTreeMap::new(),
+    };
+    let mut differs = false;
+    for verdict in verdicts {
+        let path = &verdict.case.path;
+        let wrong = matches!(verdict.outcome, Outcome::Wrong { .. });
+        match (wrong, known.get(path)) {
+            (true, None) => println!("wrong, but not listed so: {path}"),
+            (false, Some(_)) => println!("no longer wrong, but listed so: {path}"),
+            _ => continue,
+        }
+        differs = true;
+    }
+    Ok(differs)
 }
 
 fn judge_all(options: &Options, index: &Index, cases: &[&Case]) -> Result<Vec<Verdict>> {
