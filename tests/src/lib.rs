@@ -1,6 +1,7 @@
 //! Test suites of Recurve: what they share. Everything here sees the public API of `recurve` and nothing else.
 
 pub mod conformance;
+pub mod drawn_inputs;
 pub mod mutation;
 pub mod npz;
 pub mod wire;

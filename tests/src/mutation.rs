@@ -47,7 +47,7 @@ impl Mutator {
 
     /// A mutant of `model`.
     pub fn mutate(&mut self, model: &[u8]) -> Vec<u8> {
-        let parsed = if self.random.chance(0.7) { messages::parse(model, Kind::Model) } else { None };
+        let parsed = if self.random.chance(0.8) { messages::parse(model, Kind::Model) } else { None };
         let mut bytes = match parsed {
             Some(mut fields) => {
                 for _ in 0..self.count() {
@@ -71,7 +71,7 @@ impl Mutator {
 
     /// Mostly one, sometimes a few.
     fn count(&mut self) -> usize {
-        *self.random.pick(&[1, 1, 1, 2, 3, 6])
+        *self.random.pick(&[1, 1, 1, 1, 2, 3])
     }
 
     fn mutate_bytes(&mut self, bytes: &mut Vec<u8>) {
@@ -82,8 +82,9 @@ impl Mutator {
         }
         let at = random.size(0, bytes.len() - 1);
         let end = (at + random.size(1, 16)).min(bytes.len());
-        match random.size(0, 6) {
-            0 => bytes[at] ^= 1 << random.size(0, 7),
+        // Most changes keep the length, and with it the messages around.
+        match random.size(0, 9) {
+            7..=9 | 0 => bytes[at] ^= 1 << random.size(0, 7),
             1 => bytes[at] = *random.pick(&[0, 1, 0x7f, 0x80, 0xff]),
             2 => bytes[at] = random.bits() as u8,
             3 => {
@@ -110,7 +111,7 @@ impl Mutator {
         let donor = messages::nth(root, self.random.size(0, count - 1)).cloned();
         let Some((siblings, index)) = messages::nth_mut(root, at) else { return };
         let random = &mut self.random;
-        match random.size(0, 9) {
+        match random.size(0, 15) {
             0 => {
                 siblings.remove(index);
             }
@@ -151,10 +152,17 @@ impl Mutator {
                     }
                     Value::Fixed64(bytes) => *bytes = random.bits().to_le_bytes(),
                     Value::Text(text) => {
-                        *text = match random.size(0, 5) {
+                        // Fields of one number often mean the same: a name for a name, an operator for one.
+                        let same: Vec<&Vec<u8>> = texts
+                            .iter()
+                            .filter(|(number, _)| *number == field.number)
+                            .map(|(_, t)| t)
+                            .collect();
+                        *text = match random.size(0, 9) {
                             0 => Vec::new(),
                             1 | 2 => random.pick(&self.operators).as_bytes().to_vec(),
-                            _ if !texts.is_empty() => random.pick(&texts).clone(),
+                            3 if !texts.is_empty() => random.pick(&texts).1.clone(),
+                            _ if !same.is_empty() => (*random.pick(&same)).clone(),
                             _ => b"name".to_vec(),
                         };
                     }

@@ -81,6 +81,9 @@ impl PartialEq for TensorFact {
     }
 }
 
+/// Longer integer tensors are data, not shape arithmetic.
+const LONGEST: usize = 1024;
+
 impl TensorFact {
     /// A tensor of `dtype` and `shape` whose content is unknown.
     pub fn new(dtype: DType, shape: Vec<Dim>) -> Self {
@@ -161,7 +164,7 @@ impl TensorFact {
         match &self.content {
             Content::Dims(d) => Some(d.iter().cloned().map(Integer::Extent).collect()),
             Content::Integers(v) => Some(v.clone()),
-            Content::Constant(t) if self.dtype.is_int() && t.shape().len() <= 1 => {
+            Content::Constant(t) if self.dtype.is_int() && t.shape().len() <= 1 && t.len() <= LONGEST => {
                 Some(t.view().to_i64s().ok()?.into_iter().map(Integer::from).collect())
             }
             _ => None,
@@ -171,8 +174,6 @@ impl TensorFact {
     /// With the content `values`, as long as they are an integer tensor of at most one axis and of a length
     /// that shape arithmetic has.
     pub(crate) fn with_integers(self, values: Vec<Integer>) -> Self {
-        /// Longer tensors are data.
-        const LONGEST: usize = 1024;
         let fits = self.dtype.is_int()
             && self.rank().is_some_and(|r| r <= 1)
             && self.element_count() == Some(values.len())

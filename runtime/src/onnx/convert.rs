@@ -30,7 +30,7 @@ struct Scope<'s> {
     graph: Graph,
     names: HashMap<Arc<str>, ValueId>,
     /// Values of enclosing graphs that became inputs of this one.
-    captures: Vec<(Arc<str>, ValueId)>,
+    captures: Vec<ValueId>,
     outer: Option<&'s Outer<'s>>,
 }
 
@@ -76,7 +76,7 @@ impl Scope<'_> {
         let id = self.graph.add_value(name.clone());
         match found {
             Some(constant) => self.graph.values[id.index()].constant = Some(constant),
-            None => self.captures.push((name.clone(), id)),
+            None => self.captures.push(id),
         }
         self.names.insert(name, id);
         Some(id)
@@ -86,19 +86,17 @@ impl Scope<'_> {
 impl Converter<'_> {
     /// Converts the main graph.
     pub(super) fn main_graph(&mut self, proto: &GraphProto) -> Result<Graph, Error> {
-        let (graph, captures, _) = self.graph(proto, 0, None, 0)?;
-        debug_assert!(captures.is_empty());
-        Ok(graph)
+        Ok(self.graph(proto, 0, None, 0)?.0)
     }
 
-    /// Converts `proto`; returns the graph, its captures by name, and how many inputs are formal.
+    /// Converts `proto`; returns the graph and how many of its inputs are formal. The others are captures.
     fn graph(
         &mut self,
         proto: &GraphProto,
         imports: usize,
         outer: Option<&Outer<'_>>,
         depth: usize,
-    ) -> Result<(Graph, Vec<Arc<str>>, usize), Error> {
+    ) -> Result<(Graph, usize), Error> {
         if depth > MAX_BODY_DEPTH {
             return Err(Error::model(format!("bodies nest more than {MAX_BODY_DEPTH} deep")));
         }
@@ -147,8 +145,8 @@ impl Converter<'_> {
             scope.graph.outputs.push(id);
         }
         let Scope { mut graph, captures, .. } = scope;
-        graph.inputs.extend(captures.iter().map(|(_, id)| *id));
-        Ok((graph, captures.into_iter().map(|(name, _)| name).collect(), formal))
+        graph.inputs.extend(captures);
+        Ok((graph, formal))
     }
 
     fn node(&mut self, call: &Call<'_>, scope: &mut Scope<'_>, depth: usize) -> Result<(), Error> {
@@ -165,13 +163,7 @@ impl Converter<'_> {
                 Some(scope.resolve(input).ok_or_else(missing)?)
             });
         }
-        let formal = inputs.len();
-        let (attributes, captured) = self.attributes(proto, call.imports, scope, depth, &name)?;
-        for capture in captured {
-            let missing =
-                || Error::model(format!("a body of node `{name}` reads `{capture}`, which nothing writes"));
-            inputs.push(Some(scope.resolve(&capture).ok_or_else(missing)?));
-        }
+        let attributes = self.attributes(proto, call.imports, scope, depth, &name)?;
         let constant = is_standard(&proto.domain) && proto.op_type == "Constant";
         if constant {
             let tensor = self.constant(proto, &name)?;
@@ -179,15 +171,26 @@ impl Converter<'_> {
             scope.graph.values[id.index()].constant = Some(tensor);
             return Ok(());
         }
-        let mut outputs = Vec::with_capacity(proto.output.len());
-        for output in &proto.output {
-            outputs.push(if output.is_empty() { None } else { Some(scope.define(output)?) });
-        }
         let imported = self.inliner.imports[call.imports]
             .iter()
             .find(|i| i.domain == proto.domain || (is_standard(&i.domain) && is_standard(&proto.domain)))
             .map(|i| i.version);
-        let (opset, parsed) = parse(proto, imported, &inputs[..formal], &outputs, attributes);
+        let (opset, parsed) = parse(proto, imported, attributes);
+        // Captures follow the formal inputs in the order in which the operator has its bodies; the file may
+        // list them in another.
+        for body in parsed.iter().flat_map(|(_, op)| op.bodies()) {
+            for &id in &body.graph.inputs[body.formal_inputs..] {
+                let capture = &body.graph.value(id).name;
+                let missing = || {
+                    Error::model(format!("a body of node `{name}` reads `{capture}`, which nothing writes"))
+                };
+                inputs.push(Some(scope.resolve(capture).ok_or_else(missing)?));
+            }
+        }
+        let mut outputs = Vec::with_capacity(proto.output.len());
+        for output in &proto.output {
+            outputs.push(if output.is_empty() { None } else { Some(scope.define(output)?) });
+        }
         match parsed {
             Ok((def, op)) => {
                 scope.graph.nodes.push(Node { name: name.into(), def, op, inputs, outputs });
@@ -204,8 +207,7 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// Decodes the attributes of a node, and the names that its bodies capture, in the order of the bodies.
-    #[allow(clippy::type_complexity, reason = "the two lists are built in one pass")]
+    /// Decodes the attributes of a node.
     fn attributes(
         &mut self,
         proto: &NodeProto,
@@ -213,9 +215,8 @@ impl Converter<'_> {
         scope: &Scope<'_>,
         depth: usize,
         node: &str,
-    ) -> Result<(Vec<(Arc<str>, Attribute, Cell<bool>)>, Vec<Arc<str>>), Error> {
+    ) -> Result<Vec<(Arc<str>, Attribute, Cell<bool>)>, Error> {
         let mut attributes = Vec::with_capacity(proto.attribute.len());
-        let mut captured = Vec::new();
         let mut seen = HashSet::new();
         for a in &proto.attribute {
             let refuse = |what: &str| Error::model(format!("attribute `{}` of node `{node}` {what}", a.name));
@@ -247,15 +248,14 @@ impl Converter<'_> {
                 at::GRAPH => {
                     let g = a.g.as_deref().ok_or_else(|| refuse("has no graph"))?;
                     let outer = Outer { names: &scope.names, graph: &scope.graph, outer: scope.outer };
-                    let (graph, names, formal_inputs) = self.graph(g, imports, Some(&outer), depth + 1)?;
-                    captured.extend(names);
+                    let (graph, formal_inputs) = self.graph(g, imports, Some(&outer), depth + 1)?;
                     Attribute::Body(Body { graph, formal_inputs })
                 }
                 other => return Err(refuse(&format!("has type {other}, which is not known"))),
             };
             attributes.push((a.name.as_str().into(), value, Cell::new(false)));
         }
-        Ok((attributes, captured))
+        Ok(attributes)
     }
 
     /// The tensor of a `Constant` node.
@@ -319,8 +319,6 @@ type Parsed = (&'static crate::ops::OpDef, Arc<dyn crate::ops::Op>);
 fn parse(
     proto: &NodeProto,
     imported: Option<i64>,
-    inputs: &[Option<ValueId>],
-    outputs: &[Option<ValueId>],
     attributes: Vec<(Arc<str>, Attribute, Cell<bool>)>,
 ) -> (i64, Result<Parsed, OpError>) {
     let Some(opset) = imported else {
@@ -336,8 +334,8 @@ fn parse(
         let spec = NodeSpec {
             attributes,
             opset,
-            inputs: inputs.iter().map(Option::is_some).collect(),
-            outputs: outputs.iter().map(Option::is_some).collect(),
+            inputs: proto.input.iter().map(|name| !name.is_empty()).collect(),
+            outputs: proto.output.iter().map(|name| !name.is_empty()).collect(),
         };
         let op = (def.parse)(&spec)?;
         match spec.unread() {

@@ -212,12 +212,12 @@ pub(super) fn nth_mut(fields: &mut Vec<Field>, at: usize) -> Option<(&mut Vec<Fi
     }
 }
 
-/// Every text of the message: names of values, nodes, operators, attributes.
-pub(super) fn texts(fields: &[Field]) -> Vec<Vec<u8>> {
+/// Every text of the message, with its field's number: names of values, nodes, operators, attributes.
+pub(super) fn texts(fields: &[Field]) -> Vec<(u64, Vec<u8>)> {
     let mut found = Vec::new();
     for field in fields {
         match &field.value {
-            Value::Text(text) => found.push(text.clone()),
+            Value::Text(text) => found.push((field.number, text.clone())),
             Value::Message(_, inner) => found.extend(texts(inner)),
             _ => {}
         }
@@ -247,6 +247,6 @@ mod tests {
             assert_eq!(siblings[index], field);
         }
         assert!(nth(&fields, n).is_none() && nth_mut(&mut fields, n).is_none());
-        assert!(texts(&fields).contains(&b"then_branch".to_vec()));
+        assert!(texts(&fields).contains(&(1, b"then_branch".to_vec())));
     }
 }

@@ -6,8 +6,8 @@
 
 use crate::allocations::peak_of;
 use crate::outcome::{LIMIT, SLACK, chain, limited};
-use recurve::testing::Gen;
-use recurve::{DType, Error, ErrorKind, Fact, RunOptions, Session, Tensor};
+use recurve::{Error, ErrorKind, RunOptions, Tensor};
+use recurve_tests::drawn_inputs::small_inputs;
 use recurve_tests::mutation::Mutator;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,6 @@ const DEADLINE: Duration = Duration::from_millis(200);
 /// Time from the start of loading to the end of the run, of which the deadline bounds the second part. It
 /// leaves room for a machine with other work.
 const HANG: Duration = Duration::from_secs(5);
-/// A mutant that asks for more input than this is only loaded.
-const MOST_INPUT: usize = 1 << 16;
 /// Failures after which the rest is not tried.
 const ENOUGH: usize = 20;
 
@@ -80,7 +78,7 @@ fn end_of(bytes: Vec<u8>, seed: u64) -> Result<End, String> {
         Ok(session) => session,
         Err(error) => return acceptable(&error).map(|()| End::Refused),
     };
-    let Some(inputs) = inputs(&session, seed) else { return Ok(End::LoadedOnly) };
+    let Some(inputs) = small_inputs(&session, seed) else { return Ok(End::LoadedOnly) };
     let named: Vec<(&str, &Tensor)> = session.inputs().iter().map(|spec| &*spec.name).zip(&inputs).collect();
     // Twice: the second run finds what the first left behind.
     for _ in 0..2 {
@@ -93,49 +91,19 @@ fn end_of(bytes: Vec<u8>, seed: u64) -> Result<End, String> {
     Ok(End::Ran)
 }
 
-/// Random inputs of small extents, or `None` where they would be large or are no tensors of bytes.
-fn inputs(session: &Session, seed: u64) -> Option<Vec<Tensor>> {
-    let mut random = Gen::new(seed);
-    let extent_of = |symbol: &str| 1 + symbol.bytes().map(usize::from).sum::<usize>() % 3;
-    let mut tensors = Vec::new();
-    for spec in session.inputs() {
-        let Fact::Tensor(fact) = &spec.fact else { return None };
-        let shape: Vec<usize> = match &fact.shape {
-            Some(dims) => dims
-                .iter()
-                .map(|dim| dim.known().or_else(|| dim.as_symbol().map(extent_of)).unwrap_or(2))
-                .collect(),
-            None => vec![2, 2],
-        };
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_INPUT)?;
-        if fact.dtype == DType::String {
-            tensors.push(Tensor::strings(&shape, vec!["text".into(); count]).ok()?);
-            continue;
-        }
-        tensors.push(match random.size(0, 3) {
-            0 => random.any_tensor(fact.dtype, &shape),
-            _ => random.tensor(fact.dtype, &shape),
-        });
-        let made = tensors.last().is_some_and(|t| t.dtype() == fact.dtype && *t.shape() == *shape);
-        if !made {
-            return None;
-        }
-    }
-    Some(tensors)
-}
-
 #[test]
 fn the_models_themselves_run() {
     let models = data("models");
     assert_eq!(models.len(), 10);
     for (name, bytes) in models {
+        limited().load_bytes(bytes.clone()).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
         for seed in 0..10 {
             let end = load_and_run(&bytes, seed);
             assert!(matches!(end, Ok(End::Ran | End::Failed)), "{name}: {end:?}");
         }
         let session = limited().load_bytes(bytes).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
         let ran = (0..10).any(|seed| {
-            let inputs = inputs(&session, seed).expect("small inputs");
+            let inputs = small_inputs(&session, seed).expect("small inputs");
             session.run(session.inputs().iter().map(|spec| &*spec.name).zip(&inputs)).is_ok()
         });
         assert!(ran, "{name} fails on every input");

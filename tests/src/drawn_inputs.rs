@@ -1,0 +1,38 @@
+//! Inputs drawn for models of unknown intent.
+
+use recurve::testing::Gen;
+use recurve::{DType, Fact, Session, Tensor};
+
+/// A model that asks for more elements in one input than this gets none.
+const MOST_ELEMENTS: usize = 1 << 16;
+
+/// Random inputs of small extents, or `None` where they would be large or are no tensors of bytes.
+pub fn small_inputs(session: &Session, seed: u64) -> Option<Vec<Tensor>> {
+    let mut random = Gen::new(seed);
+    let extent_of = |symbol: &str| 1 + symbol.bytes().map(usize::from).sum::<usize>() % 3;
+    let mut tensors = Vec::new();
+    for spec in session.inputs() {
+        let Fact::Tensor(fact) = &spec.fact else { return None };
+        let shape: Vec<usize> = match &fact.shape {
+            Some(dims) => dims
+                .iter()
+                .map(|dim| dim.known().or_else(|| dim.as_symbol().map(extent_of)).unwrap_or(2))
+                .collect(),
+            None => vec![2, 2],
+        };
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
+        if fact.dtype == DType::String {
+            tensors.push(Tensor::strings(&shape, vec!["text".into(); count]).ok()?);
+            continue;
+        }
+        tensors.push(match random.size(0, 3) {
+            0 => random.any_tensor(fact.dtype, &shape),
+            _ => random.tensor(fact.dtype, &shape),
+        });
+        let made = tensors.last().is_some_and(|t| t.dtype() == fact.dtype && *t.shape() == *shape);
+        if !made {
+            return None;
+        }
+    }
+    Some(tensors)
+}
