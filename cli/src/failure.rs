@@ -44,7 +44,7 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
             Some(Error::Unsupported { refusals }) => {
                 lines.push(format!("{} of the model's nodes cannot run", refusals.len()));
                 for r in refusals {
-                    lines.push(format!("node `{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason));
+                    lines.push(format!("node {r}"));
                 }
             }
             _ => lines.push(cause.to_string()),

@@ -146,61 +146,8 @@ impl fmt::Display for DType {
     }
 }
 
-/// The four floating types that operators compute on.
-pub(crate) const FLOATS: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16];
-/// The eight integer types that operators compute on.
-pub(crate) const INTS: &[DType] =
-    &[DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::U16, DType::U32, DType::U64];
-/// Floats and signed integers.
-pub(crate) const SIGNED: &[DType] =
-    &[DType::F32, DType::F64, DType::F16, DType::BF16, DType::I8, DType::I16, DType::I32, DType::I64];
-/// Floats and integers.
-pub(crate) const NUMBERS: &[DType] = &[
-    DType::F32,
-    DType::F64,
-    DType::F16,
-    DType::BF16,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-];
-/// Numbers and `bool`: every type that data movement and control flow carry.
-pub(crate) const NUMBERS_AND_BOOL: &[DType] = &[
-    DType::F32,
-    DType::F64,
-    DType::F16,
-    DType::BF16,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::Bool,
-];
-
-/// Every type of numbers, packed ones included, and `bool`: what can be cast.
-pub(crate) const CASTABLE: &[DType] = &[
-    DType::F32,
-    DType::F64,
-    DType::F16,
-    DType::BF16,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::Bool,
+/// Every type that operators compute on or move, ordered so that each class of them is a range.
+const CLASSES: [DType; 24] = [
     DType::F8E4M3FN,
     DType::F8E4M3FNUZ,
     DType::F8E5M2,
@@ -211,10 +158,6 @@ pub(crate) const CASTABLE: &[DType] = &[
     DType::I4,
     DType::U2,
     DType::I2,
-];
-
-/// Numbers, `bool` and text: what operators take that only move elements.
-pub(crate) const MOVABLE: &[DType] = &[
     DType::F32,
     DType::F64,
     DType::F16,
@@ -230,6 +173,25 @@ pub(crate) const MOVABLE: &[DType] = &[
     DType::Bool,
     DType::String,
 ];
+
+const fn class(from: usize, to: usize) -> &'static [DType] {
+    CLASSES.split_at(to).0.split_at(from).1
+}
+
+/// The four floating types that operators compute on.
+pub(crate) const FLOATS: &[DType] = class(10, 14);
+/// Floats and signed integers.
+pub(crate) const SIGNED: &[DType] = class(10, 18);
+/// The eight integer types that operators compute on.
+pub(crate) const INTS: &[DType] = class(14, 22);
+/// Floats and integers.
+pub(crate) const NUMBERS: &[DType] = class(10, 22);
+/// Numbers and `bool`: every type that data movement and control flow carry.
+pub(crate) const NUMBERS_AND_BOOL: &[DType] = class(10, 23);
+/// Numbers, `bool` and text: what operators take that only move elements.
+pub(crate) const MOVABLE: &[DType] = class(10, 24);
+/// Every type of numbers, packed ones included, and `bool`: what can be cast.
+pub(crate) const CASTABLE: &[DType] = class(0, 23);
 
 /// Truth value as stored in a tensor: a byte, any non-zero value of which is true.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
@@ -284,3 +246,19 @@ macro_rules! element {
 
 element!(f32 => F32, f64 => F64, half::f16 => F16, half::bf16 => BF16, i8 => I8, i16 => I16, i32 => I32,
          i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64, Bool => Bool);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_what_they_are_called() {
+        assert!(FLOATS.iter().all(|d| d.is_float()) && FLOATS.len() == 4);
+        assert!(INTS.iter().all(|d| d.is_int()) && INTS.len() == 8);
+        assert!(SIGNED.iter().all(|d| d.is_float() || d.is_signed_int()) && SIGNED.len() == 8);
+        assert!(NUMBERS.iter().all(|d| d.is_float() || d.is_int()) && NUMBERS.len() == 12);
+        assert_eq!(NUMBERS_AND_BOOL.last(), Some(&DType::Bool));
+        assert_eq!(MOVABLE.last(), Some(&DType::String));
+        assert!(NUMBERS_AND_BOOL.iter().all(|d| CASTABLE.contains(d)) && !CASTABLE.contains(&DType::String));
+    }
+}

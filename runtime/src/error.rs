@@ -130,6 +130,19 @@ pub struct Refusal {
     pub reason: OpError,
 }
 
+impl std::fmt::Display for Refusal {
+    /// The node and the whole chain of reasons, which for a node inside bodies names the inner ones.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` ({}, opset {}): {}", self.node, self.op, self.opset, self.reason)?;
+        let mut cause = std::error::Error::source(&self.reason);
+        while let Some(inner) = cause {
+            write!(f, ": {inner}")?;
+            cause = inner.source();
+        }
+        Ok(())
+    }
+}
+
 /// Everything that can go wrong, with the thing named.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -296,7 +309,7 @@ fn refusal_list(refusals: &[Refusal]) -> String {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        let _ = write!(text, "`{}` ({}, opset {}): {}", r.node, r.op, r.opset, r.reason);
+        let _ = write!(text, "{r}");
     }
     if refusals.len() > SHOWN {
         let _ = write!(text, "; and {} more", refusals.len() - SHOWN);

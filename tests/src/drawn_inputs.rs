@@ -20,7 +20,8 @@ pub fn small_inputs(session: &Session, seed: u64) -> Option<Vec<Tensor>> {
                 .collect(),
             None => vec![2, 2],
         };
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
+        let count =
+            shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
         if fact.dtype == DType::String {
             tensors.push(Tensor::strings(&shape, vec!["text".into(); count]).ok()?);
             continue;

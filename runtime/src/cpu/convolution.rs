@@ -48,6 +48,26 @@ pub(crate) struct Convolution {
 
 type C<T> = <T as Number>::Compute;
 
+/// Writes row `k` of a matrix of windows at some positions: matrix, row, positions, values.
+pub(crate) type Sample<'a, T> =
+    &'a (dyn Fn(usize, usize, &Range<usize>, &mut [<T as Number>::Compute]) + Sync);
+
+/// Where windows come from.
+enum Windows<'a, T: Panel> {
+    /// The input is the matrix of windows.
+    Input(&'a (dyn Fn(usize) -> Result<Matrix<'a, T>, OpError> + Sync)),
+    /// They are written tile by tile.
+    Sampled(Sample<'a, T>),
+}
+
+impl<T: Panel> Clone for Windows<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Panel> Copy for Windows<'_, T> {}
+
 impl Convolution {
     /// `groups` groups of `channels` input and `filters` output channels, over at most three spatial axes.
     pub(crate) fn new(
@@ -70,12 +90,24 @@ impl Convolution {
         } else {
             Path::Gathered
         };
-        let mut made = Self { images, groups, channels, filters, spans, path, block: (1, 1) };
-        let positions = made.positions();
+        Ok(Self { images, groups, channels, filters, spans, path, block: (1, 1) }.over(path))
+    }
+
+    /// The same computed in another way.
+    fn over(mut self, path: Path) -> Self {
+        self.path = path;
+        let positions = self.positions();
         let cols = if path == Path::Gathered { PANEL_COLS } else { 2 * PANEL_COLS };
-        let most = (filters, positions.min(cols));
-        made.block = cut_blocks(images.saturating_mul(groups), most, (filters, positions, made.depth()));
-        Ok(made)
+        let most = (self.filters, positions.min(cols));
+        let batch = self.images.saturating_mul(self.groups);
+        self.block = cut_blocks(batch, most, (self.filters, positions, self.depth()));
+        self
+    }
+
+    /// The same for windows that are not read off the input as they are: see
+    /// [`Convolution::run_sampled`].
+    pub(crate) fn sampled(self) -> Self {
+        self.over(Path::Gathered)
     }
 
     /// Product over the spatial axes.
@@ -130,12 +162,49 @@ impl Convolution {
         if self.path == Path::Depthwise {
             return self.depthwise(context, (x, w, bias), out, lanes, work);
         }
+        let (image, positions) = (self.channels * self.product(|s| s.input), self.positions());
+        let group = |batch: usize| &x[batch * image..][..image];
+        if self.path == Path::Pointwise {
+            let input = |batch| Matrix::new(group(batch), (self.channels, positions), (positions, 1));
+            return self.blocks(context, Windows::Input(&input), (w, bias), out, lanes);
+        }
+        let gather = |batch: usize, k: usize, cols: &Range<usize>, to: &mut [C<T>]| {
+            self.gather(group(batch), k, cols, to, (T::widen, T::load));
+        };
+        self.blocks(context, Windows::Sampled(&gather), (w, bias), out, lanes)
+    }
+
+    /// `out = windows ∗ w + bias`, where `sample` writes row `k` (channel of the group, then tap) of the matrix
+    /// of windows of `image · groups + group` at some positions. For a convolution made by
+    /// [`Convolution::sampled`].
+    pub(crate) fn run_sampled<T: Panel>(
+        &self,
+        context: RunContext<'_>,
+        sample: Sample<'_, T>,
+        (w, bias): (&[T], Option<&[T]>),
+        (out, scratch): (&mut [T], &mut [u8]),
+    ) -> Result<(), OpError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let lanes = Lanes::new(scratch, self.scratch_each::<T>());
+        self.blocks(context, Windows::Sampled(sample), (w, bias), out, lanes)
+    }
+
+    fn blocks<T: Panel>(
+        &self,
+        context: RunContext<'_>,
+        windows: Windows<'_, T>,
+        (w, bias): (&[T], Option<&[T]>),
+        out: &mut [T],
+        lanes: Lanes<'_>,
+    ) -> Result<(), OpError> {
+        let depth = self.depth();
+        let work = out.len().saturating_mul(depth);
         let form = (self.images * self.groups, self.filters, self.positions());
         let blocks = Blocks::new(out, form, self.block)?;
-        let (image, depth) = (self.channels * self.product(|s| s.input), self.depth());
         for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
             let group = block.batch % self.groups;
-            let x = &x[block.batch * image..][..image];
             let w = Matrix::new(&w[group * self.filters * depth..], (self.filters, depth), (depth, 1))?
                 .block(block.rows.clone(), 0..depth);
             let bias = bias.map(|b| &b[group * self.filters + block.rows.start..]);
@@ -143,50 +212,20 @@ impl Convolution {
             let scratch = scratch_of::<C<T>>(scratch, parts.iter().sum())?;
             let (panel, rest) = scratch.split_at_mut(parts[0]);
             let (weights, sums) = rest.split_at_mut(parts[1]);
+            let place = (block.batch, &block.cols);
             if let Some(mut out) = block.out.of_type::<C<T>>() {
-                self.block_product(x, w, &block.cols, (panel, weights), &mut out)?;
+                block_product(windows, w, place, (panel, weights), &mut out)?;
                 add_bias(&mut out, bias);
                 return Ok(());
             }
             let mut sums = MatrixMut::new(sums, block.out.rows(), block.out.cols())?;
-            self.block_product(x, w, &block.cols, (panel, weights), &mut sums)?;
+            block_product(windows, w, place, (panel, weights), &mut sums)?;
             add_bias(&mut sums, bias);
             for i in 0..sums.rows() {
                 block.out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, s)| *y = T::store(*s));
             }
             Ok(())
         })
-    }
-
-    /// One block of output: the rows of `w` by the positions `cols`.
-    fn block_product<T: Panel>(
-        &self,
-        x: &[T],
-        w: Matrix<'_, T>,
-        cols: &Range<usize>,
-        (panel, weights): (&mut [C<T>], &mut [C<T>]),
-        out: &mut MatrixMut<'_, C<T>>,
-    ) -> Result<(), OpError> {
-        let depth = self.depth();
-        let mut at = 0;
-        while at < depth.max(1) {
-            let many = (depth - at).min(PANEL_DEPTH);
-            let w = convert_block(w.block(0..w.rows(), at..at + many), weights)?;
-            let windows = if self.path == Path::Pointwise {
-                let positions = self.positions();
-                let x = Matrix::new(x, (depth, positions), (positions, 1))?;
-                convert_block(x.block(at..at + many, cols.clone()), panel)?
-            } else {
-                let panel = &mut panel[..many * cols.len()];
-                for (k, row) in panel.chunks_exact_mut(cols.len()).enumerate() {
-                    self.gather(x, at + k, cols, row, (T::widen, T::load));
-                }
-                Matrix::new(panel, (many, cols.len()), (cols.len(), 1))?
-            };
-            add_product(out, w, windows, at > 0)?;
-            at += many.max(1);
-        }
-        Ok(())
     }
 
     /// Row `k` of the matrix of windows at the positions `cols`.
@@ -297,6 +336,35 @@ impl Convolution {
             }
         }
     }
+}
+
+/// One block of output: the rows of `w` by the positions `cols` of the matrix `batch`.
+fn block_product<T: Panel>(
+    windows: Windows<'_, T>,
+    w: Matrix<'_, T>,
+    (batch, cols): (usize, &Range<usize>),
+    (panel, weights): (&mut [C<T>], &mut [C<T>]),
+    out: &mut MatrixMut<'_, C<T>>,
+) -> Result<(), OpError> {
+    let depth = w.cols();
+    let mut at = 0;
+    while at < depth.max(1) {
+        let many = (depth - at).min(PANEL_DEPTH);
+        let w = convert_block(w.block(0..w.rows(), at..at + many), weights)?;
+        let windows = match windows {
+            Windows::Input(x) => convert_block(x(batch)?.block(at..at + many, cols.clone()), panel)?,
+            Windows::Sampled(sample) => {
+                let panel = &mut panel[..many * cols.len()];
+                for (k, row) in panel.chunks_exact_mut(cols.len()).enumerate() {
+                    sample(batch, at + k, cols, row);
+                }
+                Matrix::new(panel, (many, cols.len()), (cols.len(), 1))?
+            }
+        };
+        add_product(out, w, windows, at > 0)?;
+        at += many.max(1);
+    }
+    Ok(())
 }
 
 fn add_bias<T: Number>(out: &mut MatrixMut<'_, T::Compute>, bias: Option<&[T]>) {

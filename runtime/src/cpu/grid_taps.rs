@@ -86,7 +86,7 @@ impl Sampler {
     fn neighbours(&self, position: f64, extent: usize, stride: usize) -> Neighbours {
         let n = extent as f64;
         let mut v =
-            if self.align { (position + 1.0) / 2.0 * (n - 1.0) } else { ((position + 1.0) * n - 1.0) / 2.0 };
+            if self.align { (position + 1.0) * 0.5 * (n - 1.0) } else { ((position + 1.0) * n - 1.0) / 2.0 };
         if self.mode == Mode::Nearest {
             v = v.round_ties_even();
         }

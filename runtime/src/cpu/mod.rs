@@ -40,6 +40,7 @@ pub(crate) mod split;
 pub(crate) mod stack;
 pub(crate) mod strided_copy;
 pub(crate) mod tiles;
+pub(crate) mod transposed_convolution;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

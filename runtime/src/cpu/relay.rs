@@ -11,9 +11,9 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Polls before a waiting thread gives up its time slice: longer than any step of a balanced gang, so that it
-/// happens only when there are more threads than free cores.
-const SPINS: usize = 1 << 14;
+/// Polls before a waiting thread offers its core to others: longer than the members of a balanced gang differ,
+/// short beside a time slice, since the member that is waited for may need this very core.
+const SPINS: usize = 1 << 9;
 
 /// The state and its barrier.
 #[derive(Debug)]

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// short enough that an idle engine uses no CPU.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// Polls of a caller for the last worker before it offers its core to others; the worker may need this very one.
+const POLLS: usize = 1 << 10;
+
 type Body<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A fixed set of pinned worker threads, the calling thread being one more.
@@ -147,8 +150,14 @@ impl Team {
             shared.wake.notify_all();
         }
         shared.take_parts(body, job, 0);
+        let mut polls = 0;
         while shared.busy.load(Ordering::Acquire) > 0 {
-            std::hint::spin_loop();
+            polls += 1;
+            if polls < POLLS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
         *lock(&shared.job) = None;
         let panic = lock(&shared.panic).take();

@@ -97,7 +97,7 @@ impl Op for Det {
             let minor = |c: usize| -> Vec<Vec<f64>> {
                 rest.iter().map(|r| [&r[..c], &r[c + 1..]].concat()).collect()
             };
-            let signed = |c: usize| if c % 2 == 0 { top[c] } else { -top[c] };
+            let signed = |c: usize| if c.is_multiple_of(2) { top[c] } else { -top[c] };
             (0..top.len()).map(|c| signed(c) * expand(&minor(c))).sum()
         }
         let x = inputs.tensor(0)?;

@@ -146,7 +146,7 @@ impl Op for GridSample {
             at.push(r - 1 - a);
             let p = positions[RefTensor::ravel(&grid.shape, &at)];
             let n = extents[a] as f64;
-            let mut v = if self.align { (p + 1.0) / 2.0 * (n - 1.0) } else { ((p + 1.0) * n - 1.0) / 2.0 };
+            let mut v = if self.align { (p + 1.0) * 0.5 * (n - 1.0) } else { ((p + 1.0) * n - 1.0) / 2.0 };
             if self.mode == Mode::Nearest {
                 v = v.round_ties_even();
             }

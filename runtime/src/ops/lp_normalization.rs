@@ -5,7 +5,7 @@
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::lines::Lines;
-use crate::cpu::number::{Number, Real, dispatch};
+use crate::cpu::number::{Real, dispatch};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;

@@ -458,7 +458,7 @@ fn case(g: &mut Gen) -> Case {
     if mode == "nearest" {
         case = case.string(
             "nearest_mode",
-            *g.pick(&["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"][..]),
+            g.pick::<&str>(&["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"][..]),
         );
     }
     if mode == "cubic" && g.chance(0.5) {

@@ -33,7 +33,7 @@ fn parse(_: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 }
 
 /// The fact of a sequence's items.
-pub(super) fn item_fact<'a>(inputs: Facts<'a>, index: usize) -> Result<&'a Fact, OpError> {
+pub(super) fn item_fact(inputs: Facts<'_>, index: usize) -> Result<&Fact, OpError> {
     match inputs.value(index)? {
         Fact::Sequence(item) => Ok(item),
         _ => Err(OpError::input(index, "is not a sequence")),

@@ -56,7 +56,8 @@ impl Op for SequenceErase {
             return Err(OpError::internal("no sequence"));
         };
         let mut items = items.clone();
-        let at = inputs.optional(1)?.map(|p| p.to_i64s()).transpose()?.map_or(-1, |p| p[0]);
+        let at =
+            inputs.optional(1)?.map(crate::reference::RefTensor::to_i64s).transpose()?.map_or(-1, |p| p[0]);
         items.remove(if at < 0 { at + items.len() as i64 } else { at } as usize);
         Ok(vec![RefValue::Sequence(items)])
     }

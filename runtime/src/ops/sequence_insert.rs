@@ -55,7 +55,7 @@ impl Op for SequenceInsert {
         Ok(Kernel::new(|io| {
             let mut items = sequence(io, 0)?.items().to_vec();
             // A position may also be the one behind the last item, which no negative number names.
-            let at = match io.optional(2).map(|p| p.to_i64s()).transpose()?.as_deref() {
+            let at = match io.optional(2).map(crate::TensorView::to_i64s).transpose()?.as_deref() {
                 Some([at]) if *at == items.len() as i64 => items.len(),
                 _ => position(io, 2, items.len())?.unwrap_or(items.len()),
             };
@@ -70,7 +70,8 @@ impl Op for SequenceInsert {
         };
         let mut items = items.clone();
         let n = items.len() as i64;
-        let at = inputs.optional(2)?.map(|p| p.to_i64s()).transpose()?.map_or(n, |p| p[0]);
+        let at =
+            inputs.optional(2)?.map(crate::reference::RefTensor::to_i64s).transpose()?.map_or(n, |p| p[0]);
         items.insert(if at < 0 { at + n } else { at } as usize, inputs.value(1)?.clone());
         Ok(vec![RefValue::Sequence(items)])
     }

@@ -48,7 +48,7 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 /// Extents of the parts of an axis of `whole`.
 fn parts(whole: usize, sizes: Option<TensorView<'_>>) -> Result<Vec<usize>, OpError> {
     let scalar = sizes.is_none_or(|s| s.shape().is_empty());
-    let given = sizes.map_or_else(|| Ok(vec![1]), |s| s.to_i64s())?;
+    let given = sizes.map_or_else(|| Ok(vec![1]), crate::TensorView::to_i64s)?;
     let given: Option<Vec<usize>> = given.into_iter().map(|v| usize::try_from(v).ok()).collect();
     let misfit = || OpError::value(format!("an axis of {whole} does not split so"));
     let given = given.ok_or_else(misfit)?;

@@ -93,3 +93,67 @@ pub(in crate::ops) fn with_entries(
         None => fact,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::fact::{Fact, Facts};
+    use crate::ops::attributes::NodeSpec;
+    use crate::ops::find;
+    use crate::tensor::Tensor;
+
+    fn inferred(name: &str, inputs: &[TensorFact]) -> TensorFact {
+        let spec = NodeSpec {
+            attributes: Vec::new(),
+            opset: crate::ops::NEWEST_OPSET,
+            inputs: vec![true; inputs.len()],
+            outputs: vec![true],
+        };
+        let op = find("", name, spec.opset).and_then(|def| (def.parse)(&spec).ok()).expect("is there");
+        let facts: Vec<Fact> = inputs.iter().cloned().map(Fact::Tensor).collect();
+        let given: Vec<Option<&Fact>> = facts.iter().map(Some).collect();
+        op.infer(Facts(&given)).expect("infers")[0].tensor().cloned().expect("a tensor")
+    }
+
+    fn shape_of(dims: &[Dim]) -> TensorFact {
+        let values = dims.iter().cloned().map(Integer::Extent).collect();
+        TensorFact::known(DType::I64, &[dims.len()]).with_integers(values)
+    }
+
+    fn constant(values: &[i64]) -> TensorFact {
+        TensorFact::constant(Tensor::new(&[values.len()], values.to_vec()).expect("fits"))
+    }
+
+    #[test]
+    fn shapes_are_computed_before_they_are_known() {
+        let time = Dim::symbol("time");
+        let shape = shape_of(&[time.clone(), 6.into()]);
+        let dims = |fact: TensorFact| -> Vec<Dim> {
+            entries(&fact).expect("known").iter().map(Entry::dim).collect()
+        };
+        assert_eq!(dims(inferred("Add", &[shape.clone(), constant(&[2])])), [time.affine(1, 2), 8.into()]);
+        assert_eq!(
+            dims(inferred("Sub", &[shape.clone(), constant(&[2, 3])])),
+            [time.affine(1, -2), 3.into()]
+        );
+        assert_eq!(dims(inferred("Mul", &[shape.clone(), shape.clone()])), [&time * &time, 36.into()]);
+        assert_eq!(dims(inferred("Div", &[shape.clone(), constant(&[2])])), [time.floor_div(2), 3.into()]);
+        let most = inferred("Max", &[shape.clone(), constant(&[1, 9])]);
+        assert_eq!(dims(most)[1], Dim::Known(9));
+        let cast = TensorFact { dtype: DType::I64, ..shape.clone() };
+        assert_eq!(dims(inferred("Identity", &[cast])), [time, 6.into()]);
+    }
+
+    #[test]
+    fn an_extent_is_never_the_wildcard() {
+        let shape = shape_of(&[Dim::symbol("batch"), 4.into()]);
+        let wild = inferred("Equal", &[shape.clone(), constant(&[-1])]);
+        assert!(wild.as_constant().is_some());
+        let filled = inferred("Where", &[wild, constant(&[1]), shape.clone()]);
+        assert_eq!(entries(&filled), entries(&shape));
+        // An expression that may be negative is not decided, nor is one extent against another.
+        let less = shape_of(&[Dim::symbol("time").affine(1, -5)]);
+        assert!(inferred("Equal", &[less, constant(&[-1])]).as_constant().is_none());
+        assert!(inferred("Equal", &[shape, constant(&[4, 4])]).as_constant().is_none());
+    }
+}

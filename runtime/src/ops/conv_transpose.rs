@@ -1,0 +1,287 @@
+//! # ConvTranspose
+//! The adjoint of Conv over one to three spatial axes: each input element adds its multiple of the kernel to the
+//! output. The output's extent is `stride · (input − 1) + output_padding + (kernel − 1) · dilation + 1 − pads`, or
+//! `output_shape`, from which the pads then follow. Opsets 1, 11, 22 (bfloat16).
+
+use super::attributes::{Attribute, NodeSpec};
+use super::conv::{check_bias, parse_groups};
+use super::window::{AutoPad, Span, Window};
+use super::{Accuracy, Cost, Op, OpDef};
+use crate::cpu::number::dispatch;
+use crate::cpu::transposed_convolution::TransposedConvolution;
+use crate::cpu::{CpuSite, Kernel};
+use crate::dtype::FLOATS;
+use crate::error::OpError;
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::testing::{Case, Gen};
+use std::any::Any;
+use std::sync::Arc;
+
+pub(super) const DEF: OpDef = OpDef {
+    name: "ConvTranspose",
+    domain: "",
+    since: &[1, 11, 22],
+    until: None,
+    dtypes: FLOATS,
+    accuracy: Accuracy::Reduction,
+    parse,
+    case,
+};
+
+#[derive(Debug)]
+struct ConvTranspose {
+    window: Window,
+    groups: usize,
+    output_padding: Vec<usize>,
+    output_shape: Vec<usize>,
+}
+
+fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
+    Ok(Arc::new(ConvTranspose {
+        window: Window::parse(node, true, false)?,
+        groups: parse_groups(node)?,
+        output_padding: node.sizes("output_padding")?.unwrap_or_default(),
+        output_shape: node.sizes("output_shape")?.unwrap_or_default(),
+    }))
+}
+
+impl ConvTranspose {
+    /// The span along `axis` of `rank` of the convolution whose adjoint this is, for an input extent.
+    fn span(&self, axis: usize, rank: usize, input: usize, kernel: usize) -> Result<Span, OpError> {
+        let list = |v: &[usize], at: usize, default: usize| v.get(at).copied().unwrap_or(default) as i128;
+        let (stride, dilation) = (list(&self.window.strides, axis, 1), list(&self.window.dilations, axis, 1));
+        if kernel == 0 {
+            return Err(OpError::shape("a window has no extent"));
+        }
+        // Factors from a model have at most 63 bits, so that no product leaves 127.
+        let full = stride * (input as i128 - 1)
+            + list(&self.output_padding, axis, 0)
+            + dilation * (kernel as i128 - 1)
+            + 1;
+        let same = matches!(self.window.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
+        let told = match self.output_shape.as_slice() {
+            [] if same => Some(input as i128 * stride),
+            [] => None,
+            // Some exporters give the batch and channel extents too.
+            shape => Some(shape[shape.len() - rank + axis] as i128),
+        };
+        let (output, begin, end) = if let Some(output) = told {
+            // A surplus of output beyond what the kernel reaches stays at the bias.
+            let total = (full - output).max(0);
+            let less = total / 2;
+            let upper = self.window.auto_pad == AutoPad::SameUpper;
+            if upper { (output, less, total - less) } else { (output, total - less, less) }
+        } else if self.window.auto_pad == AutoPad::Valid {
+            (full, 0, 0)
+        } else {
+            let (begin, end) = (list(&self.window.pads, axis, 0), list(&self.window.pads, axis + rank, 0));
+            (full - begin - end, begin, end)
+        };
+        let number = |v: i128| {
+            let fits = usize::try_from(v).ok().filter(|&v| v < isize::MAX as usize / 4);
+            fits.ok_or_else(|| OpError::shape(format!("an output of extent {output} does not exist")))
+        };
+        number(full.max(0))?;
+        Ok(Span {
+            input: number(output)?,
+            output: input,
+            kernel,
+            stride: number(stride)?,
+            dilation: number(dilation)?,
+            begin: number(begin)?,
+            end: number(end)?,
+        })
+    }
+
+    fn spans(&self, x: &[usize], w: &[usize]) -> Result<Vec<Span>, OpError> {
+        let rank = x.len().saturating_sub(2);
+        (0..rank).map(|axis| self.span(axis, rank, x[axis + 2], w[axis + 2])).collect()
+    }
+
+    fn output(&self, axis: usize, rank: usize, input: &Dim, kernel: &Dim) -> Result<Dim, OpError> {
+        if let (Some(input), Some(kernel)) = (input.known(), kernel.known()) {
+            return self.span(axis, rank, input, kernel).map(|s| Dim::Known(s.input));
+        }
+        if let Some(skip) =
+            self.output_shape.len().checked_sub(rank).filter(|_| !self.output_shape.is_empty())
+        {
+            return Ok(Dim::Known(self.output_shape[skip + axis]));
+        }
+        let stride = self.window.strides.get(axis).copied().unwrap_or(1);
+        let Ok(factor) = i64::try_from(stride) else { return Ok(Dim::Unknown) };
+        if matches!(self.window.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
+            return Ok(input.affine(factor, 0));
+        }
+        let Some(kernel) = kernel.known() else { return Ok(Dim::Unknown) };
+        // The extent is linear in the input's: that of a long enough input tells the constant.
+        const LONG: usize = 1 << 20;
+        let long = self.span(axis, rank, LONG, kernel).ok().and_then(|s| i64::try_from(s.input).ok());
+        let offset = long.zip(factor.checked_mul(LONG as i64)).and_then(|(l, f)| l.checked_sub(f));
+        Ok(offset.map_or(Dim::Unknown, |offset| input.affine(factor, offset)))
+    }
+
+    fn check(&self, x: &[Dim], w: &[Dim]) -> Result<Vec<Dim>, OpError> {
+        if x.len() < 3 || x.len() != w.len() {
+            let (x, w) = (x.len(), w.len());
+            return Err(OpError::shape(format!("an input of rank {x} under weights of rank {w}")));
+        }
+        let rank = x.len() - 2;
+        self.window.check_rank(rank)?;
+        let lists = [
+            ("output_padding", self.output_padding.len(), rank),
+            ("output_shape", self.output_shape.len(), rank + 2),
+        ];
+        for (name, len, most) in lists {
+            if len != 0 && len != rank && len != most {
+                return Err(OpError::attribute(name, format!("has {len} numbers")));
+            }
+        }
+        if let (Some(a), Some(b)) = (x[1].known(), w[0].known())
+            && (a != b || !a.is_multiple_of(self.groups))
+        {
+            let groups = self.groups;
+            return Err(OpError::shape(format!("{a} channels under weights for {b} in {groups} groups")));
+        }
+        let filters = w[1].affine(i64::try_from(self.groups).unwrap_or(i64::MAX), 0);
+        let mut out = vec![x[0].clone(), filters];
+        for axis in 0..rank {
+            if let (Some(&told), Some(held)) = (self.window.kernel.get(axis), w[axis + 2].known())
+                && told != held
+            {
+                return Err(OpError::attribute("kernel_shape", format!("says {told}, the weights {held}")));
+            }
+            let kernel = self.window.kernel.get(axis).map_or(w[axis + 2].clone(), |&k| Dim::Known(k));
+            out.push(self.output(axis, rank, &x[axis + 2], &kernel)?);
+        }
+        Ok(out)
+    }
+}
+
+impl Op for ConvTranspose {
+    fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
+        inputs.expect_count(2, 3)?;
+        let (x, w, bias) = (inputs.typed(0, FLOATS)?, inputs.tensor(1)?, inputs.optional(2)?);
+        for (index, fact) in [(1, Some(w)), (2, bias)] {
+            if let Some(fact) = fact.filter(|f| f.dtype != x.dtype) {
+                return Err(OpError::DType { index, got: fact.dtype });
+            }
+        }
+        let shape = match (x.shape.as_deref(), w.shape.as_deref()) {
+            (Some(x), Some(w)) => Some(self.check(x, w)?),
+            (x, w) => x.or(w).map(|s| vec![Dim::Unknown; s.len()]),
+        };
+        if let Some(shape) = &shape {
+            check_bias(bias, 2, shape.get(1).unwrap_or(&Dim::Unknown))?;
+        }
+        Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
+        let bytes = |f: &Fact| f.tensor().and_then(TensorFact::bytes).unwrap_or(0) as f64;
+        let read: f64 = inputs.0.iter().flatten().map(|f| bytes(f)).sum();
+        let count = inputs.tensor(0).ok().and_then(TensorFact::element_count).unwrap_or(0) as f64;
+        let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
+        let each = weights.and_then(|w| crate::tensor::element_count(w.get(1..)?)).unwrap_or(0) as f64;
+        Cost { flops: 2.0 * count * each, bytes: read + outputs.iter().map(bytes).sum::<f64>() }
+    }
+
+    fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let form = (x[1] / self.groups, w[1]);
+        let convolution = TransposedConvolution::new(x[0], self.groups, form, &self.spans(&x, &w)?)?;
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
+            let scratch = convolution.scratch::<T>(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, io.optional_input::<T>(2)?);
+                let context = io.context;
+                convolution.run(context, operands, io.output_and_scratch(0)?)
+            });
+            Ok(kernel.with_scratch(scratch))
+        })
+    }
+
+    fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
+        let (x, w) = (inputs.tensor(0)?, inputs.tensor(1)?);
+        let spans = self.spans(&x.shape, &w.shape)?;
+        let (data, weights) = (x.as_floats()?, w.as_floats()?);
+        let mut shape = vec![x.shape[0], w.shape[1] * self.groups];
+        shape.extend(spans.iter().map(|s| s.input));
+        let mut out = vec![0.0; shape.iter().product()];
+        let per_group = x.shape[1] / self.groups;
+        for (from, value) in data.iter().enumerate() {
+            let place = RefTensor::unravel(&x.shape, from);
+            for tap in 0..w.shape[1..].iter().product() {
+                let tap = RefTensor::unravel(&w.shape[1..], tap);
+                let mut to = vec![place[0], place[1] / per_group * w.shape[1] + tap[0]];
+                for (axis, s) in spans.iter().enumerate() {
+                    let at = place[axis + 2] * s.stride + tap[axis + 1] * s.dilation;
+                    to.extend(at.checked_sub(s.begin).filter(|&at| at < s.input));
+                }
+                if to.len() == shape.len() {
+                    let mut held = vec![place[1]];
+                    held.extend(&tap);
+                    out[RefTensor::ravel(&shape, &to)] += value * weights[RefTensor::ravel(&w.shape, &held)];
+                }
+            }
+        }
+        if let Some(bias) = inputs.optional(2)? {
+            for (flat, y) in out.iter_mut().enumerate() {
+                *y += bias.as_floats()?[RefTensor::unravel(&shape, flat)[1]];
+            }
+        }
+        Ok(vec![RefTensor::floats(x.dtype, &shape, out).into()])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn case(g: &mut Gen) -> Case {
+    let opset = *g.pick(&[7, 11, 22]);
+    let dtype = if opset < 22 { *g.pick(&FLOATS[..3]) } else { *g.pick(FLOATS) };
+    let rank = g.size(1, 3);
+    let most = [0, 20, 7, 4][rank];
+    let mut draw = |low: usize, high: usize| (0..rank).map(|_| g.size(low, high)).collect::<Vec<usize>>();
+    let (input, kernel) = (draw(1, most), draw(1, 4));
+    let (strides, dilations) = (draw(1, 3), draw(1, 2));
+    let groups = *g.pick(&[1, 1, 2, 3]);
+    let (channels, filters) = (g.size(1, 5), g.size(1, 5));
+    let images = if g.chance(0.05) { 0 } else { g.size(1, 2) };
+    let x = [&[images, groups * channels], &input[..]].concat();
+    let w = [&[groups * channels, filters], &kernel[..]].concat();
+    let mut case = Case::new([g.tensor(dtype, &x), g.tensor_in(dtype, &w, -1.0, 1.0)]).opset(opset);
+    if g.chance(0.5) {
+        case = case.input(g.tensor(dtype, &[groups * filters]));
+    }
+    let list = |v: &[usize]| Attribute::Ints(v.iter().map(|&v| v as i64).collect());
+    case = case.with("strides", list(&strides)).with("dilations", list(&dilations));
+    if groups > 1 || g.chance(0.3) {
+        case = case.int("group", groups as i64);
+    }
+    if g.chance(0.4) {
+        case = case.with("kernel_shape", list(&kernel));
+    }
+    let padding: Vec<usize> = strides.iter().map(|&s| g.size(0, s - 1)).collect();
+    if g.chance(0.5) {
+        case = case.with("output_padding", list(&padding));
+    }
+    let reach = |i: usize| strides[i] * (input[i] - 1) + (kernel[i] - 1) * dilations[i] + 1;
+    match g.size(0, 5) {
+        0 => case.string("auto_pad", "SAME_UPPER"),
+        1 => case.string("auto_pad", "SAME_LOWER"),
+        2 => case.string("auto_pad", "VALID"),
+        3 => {
+            let shape: Vec<usize> = (0..rank).map(|i| g.size(reach(i).div_ceil(2), reach(i) + 2)).collect();
+            case.with("output_shape", list(&shape))
+        }
+        4 => {
+            // At most what leaves one element.
+            let pads: Vec<usize> = (0..2 * rank).map(|i| g.size(0, (reach(i % rank) - 1) / 2)).collect();
+            case.with("pads", list(&pads))
+        }
+        _ => case,
+    }
+}
