@@ -130,6 +130,14 @@ impl TensorFact {
         }
     }
 
+    /// Whether both shapes are known to be the same, whatever the symbols stand for.
+    pub(crate) fn has_shape_of(&self, other: &TensorFact) -> bool {
+        match (&self.shape, &other.shape) {
+            (Some(a), Some(b)) => a == b && !a.contains(&Dim::Unknown),
+            _ => false,
+        }
+    }
+
     /// Number of axes, when it is known.
     pub fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)
@@ -279,6 +287,12 @@ impl<'a> Facts<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether output 0 has the shape of input 0, both tensors.
+pub(crate) fn keeps_shape(inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+    let output = outputs.first().and_then(Fact::tensor);
+    inputs.tensor(0).ok().zip(output).is_some_and(|(x, y)| y.has_shape_of(x))
 }
 
 /// Axis `axis` of `rank`, counted from the end when negative.

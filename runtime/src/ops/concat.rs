@@ -11,7 +11,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
+use crate::graph::fact::{Fact, Facts, Integer, TensorFact, keeps_shape, normal_axis};
 use crate::reference::joined;
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
@@ -94,6 +94,10 @@ impl Op for Concat {
         let parts: Vec<&TensorFact> =
             (0..inputs.len()).map(|i| inputs.typed(i, &[dtype])).collect::<Result<_, _>>()?;
         Ok(vec![concatenated(dtype, &parts, self.axis)?.into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        inputs.len() == 1 && keeps_shape(inputs, outputs)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

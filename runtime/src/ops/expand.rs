@@ -69,13 +69,13 @@ impl Op for Expand {
         Ok(vec![values.map_or(fact.clone(), |v| fact.with_integers(v)).into()])
     }
 
-    fn prepared_from(&self) -> &[usize] {
-        &[1]
-    }
-
     fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
         let (Ok(x), Some(Fact::Tensor(y))) = (inputs.tensor(0), outputs.first()) else { return false };
         x.shape.as_ref().is_some_and(|s| !s.contains(&Dim::Unknown)) && x.shape == y.shape
+    }
+
+    fn prepared_from(&self) -> &[usize] {
+        &[1]
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -9,7 +9,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -52,6 +52,10 @@ impl Op for Flatten {
         };
         let fact = TensorFact::new(x.dtype, vec![count(&shape[..axis]), count(&shape[axis..])]);
         Ok(vec![fact.with_content_of(x).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn alias_of(&self) -> Option<usize> {

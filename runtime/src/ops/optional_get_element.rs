@@ -48,7 +48,10 @@ impl Op for OptionalGetElement {
 
     fn cpu(&self, _: &CpuSite<'_>) -> Result<Kernel, OpError> {
         Ok(Kernel::new(|io| match io.value(0)? {
-            ValueRef::Optional(Some(held)) => io.make(0, held.clone()),
+            ValueRef::Optional(Some(held)) => {
+                let held = held.aligned(io.context.budget)?;
+                io.make(0, held)
+            }
             ValueRef::Optional(None) => Err(OpError::value("the optional value is empty")),
             _ => io.hand_on(0, 0),
         }))

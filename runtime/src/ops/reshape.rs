@@ -9,7 +9,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, Integer, TensorFact};
+use crate::graph::fact::{Fact, Facts, Integer, TensorFact, keeps_shape};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -125,6 +125,10 @@ impl Op for Reshape {
         };
         let fact = TensorFact::new(data.dtype, self.target(data, wanted)?);
         Ok(vec![fact.with_content_of(data).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn alias_of(&self) -> Option<usize> {

@@ -76,7 +76,10 @@ impl Op for SequenceAt {
         Ok(Kernel::new(|io| {
             let items = sequence(io, 0)?.items();
             match position(io, 1, items.len())?.and_then(|at| items.get(at)) {
-                Some(item) => io.make(0, item.clone()),
+                Some(item) => {
+                    let item = item.aligned(io.context.budget)?;
+                    io.make(0, item)
+                }
                 None => Err(OpError::input(1, "is missing")),
             }
         }))

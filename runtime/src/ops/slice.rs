@@ -11,7 +11,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axes};
+use crate::graph::fact::{Fact, Facts, Integer, TensorFact, keeps_shape, normal_axes};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -171,6 +171,16 @@ impl Op for Slice {
             return Ok(vec![picked.map_or(fact.clone(), |v| fact.with_integers(v)).into()]);
         }
         Ok(vec![fact.into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        // A reversal keeps the shape, too.
+        let forwards = match self.steps.known(inputs) {
+            Ok(KnownInts::Absent) => true,
+            Ok(KnownInts::Known(steps)) => steps.iter().all(|&s| s > 0),
+            _ => false,
+        };
+        forwards && keeps_shape(inputs, outputs)
     }
 
     fn prepared_from(&self) -> &[usize] {

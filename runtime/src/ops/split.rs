@@ -10,7 +10,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape, normal_axis};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::{Shape, Tensor};
 use crate::testing::{Case, Gen};
@@ -126,6 +126,10 @@ impl Op for Split {
             }
         });
         Ok(facts.collect())
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn prepared_from(&self) -> &[usize] {

@@ -9,7 +9,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape, normal_axes};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -64,6 +64,10 @@ impl Op for Squeeze {
             }
         };
         Ok(vec![TensorFact::new(x.dtype, left).with_content_of(x).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn alias_of(&self) -> Option<usize> {

@@ -9,7 +9,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::Dim;
-use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -58,6 +58,10 @@ impl Op for Tile {
             _ => None,
         };
         Ok(vec![values.map_or(fact.clone(), |v| fact.with_integers(v)).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn prepared_from(&self) -> &[usize] {

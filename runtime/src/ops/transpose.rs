@@ -9,7 +9,8 @@ use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
-use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::graph::dim::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape, normal_axes};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -66,18 +67,20 @@ impl Op for Transpose {
         Ok(vec![if axes.len() <= 1 { fact.with_content_of(x) } else { fact }.into()])
     }
 
-    fn is_identity(&self, inputs: Facts<'_>, _: &[Fact]) -> bool {
-        let rank = self.perm.as_ref().map(Vec::len).or_else(|| inputs.tensor(0).ok()?.rank());
-        let axes = rank.and_then(|r| self.axes(r).ok());
-        axes.is_some_and(|a| a.iter().enumerate().all(|(i, &axis)| i == axis))
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        let Some(shape) = inputs.tensor(0).ok().and_then(|x| x.shape.as_ref()) else { return false };
+        let Ok(axes) = self.axes(shape.len()) else { return false };
+        // Axes of extent 1 may move freely among the others.
+        let moved: Vec<usize> = axes.iter().copied().filter(|&a| shape[a] != Dim::Known(1)).collect();
+        let in_place = axes.iter().enumerate().all(|(i, &a)| i == a);
+        in_place || (moved.is_sorted() && keeps_shape(inputs, outputs))
     }
 
     fn after(&self, before: &dyn Op) -> Option<Arc<dyn Op>> {
-        let before = before.as_any().downcast_ref::<Transpose>()?;
+        let before = before.as_any().downcast_ref::<Self>()?;
         let rank = self.perm.as_ref().or(before.perm.as_ref())?.len();
         let (first, second) = (before.axes(rank).ok()?, self.axes(rank).ok()?);
-        let perm = second.into_iter().map(|a| first[a] as i64).collect();
-        Some(Arc::new(Transpose { perm: Some(perm) }))
+        Some(Arc::new(Self { perm: Some(second.iter().map(|&a| first[a] as i64).collect()) }))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -123,4 +126,27 @@ fn case(g: &mut Gen) -> Case {
     }
     let perm: Vec<i64> = g.permutation(rank).into_iter().map(|a| a as i64).collect();
     case.ints("perm", &perm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_transposes_are_one() {
+        let mut g = Gen::new(5);
+        let x = g.any_tensor(crate::DType::I32, &[2, 3, 4, 5]);
+        let x = RefTensor::from_tensor(&x).map(RefValue::from).expect("integers");
+        let apply =
+            |op: &dyn Op, x: &RefValue| op.reference(&RefInputs(&[Some(x)])).expect("valid").remove(0);
+        for _ in 0..50 {
+            let mut draw = || Transpose {
+                perm: g.chance(0.8).then(|| g.permutation(4).into_iter().map(|a| a as i64 - 4).collect()),
+            };
+            let (first, second) = (draw(), draw());
+            if let Some(one) = second.after(&first) {
+                assert_eq!(apply(&*one, &x), apply(&second, &apply(&first, &x)), "{first:?} {second:?}");
+            }
+        }
+    }
 }

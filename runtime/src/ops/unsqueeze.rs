@@ -9,7 +9,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
-use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape, normal_axes};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -62,6 +62,10 @@ impl Op for Unsqueeze {
             if axes.contains(&a) { Dim::Known(1) } else { old.next().cloned().unwrap_or(Dim::Known(1)) }
         });
         Ok(vec![TensorFact::new(x.dtype, out.collect()).with_content_of(x).into()])
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        keeps_shape(inputs, outputs)
     }
 
     fn alias_of(&self) -> Option<usize> {

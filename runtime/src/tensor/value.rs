@@ -80,6 +80,15 @@ impl Value {
         }
     }
 
+    /// The same for a kernel: a tensor whose data is not aligned is copied. Items of a sequence from outside
+    /// need not be aligned before they are taken out of it.
+    pub(crate) fn aligned(&self, budget: &Budget) -> Result<Self, OpError> {
+        match self {
+            Self::Tensor(t) if !t.is_aligned() => Tensor::copy_of(t.view(), budget).map(Self::Tensor),
+            other => Ok(other.clone()),
+        }
+    }
+
     /// An owned copy of what `value` borrows; tensors are copied, sequences shared.
     pub(crate) fn copy_of(value: ValueRef<'_>, budget: &Budget) -> Result<Self, OpError> {
         Ok(match value {
