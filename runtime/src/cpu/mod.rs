@@ -8,6 +8,7 @@ pub(crate) mod contraction;
 pub(crate) mod convolution;
 pub(crate) mod cumulative;
 pub(crate) mod einsum;
+pub(crate) mod fourier;
 pub(crate) mod gemm;
 pub(crate) mod granularity;
 pub(crate) mod grid_taps;
