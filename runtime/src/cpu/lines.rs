@@ -7,9 +7,10 @@ use super::RunContext;
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::error::OpError;
 
-/// A tensor seen as `[…, length, inner]`.
+/// A tensor seen as `[outer, length, inner]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines {
+    pub(crate) outer: usize,
     pub(crate) length: usize,
     pub(crate) inner: usize,
 }
@@ -18,13 +19,13 @@ impl Lines {
     /// Along `axis` of `shape`.
     pub(crate) fn along(shape: &[usize], axis: usize) -> Self {
         let product = |s: &[usize]| s.iter().fold(1usize, |n, &d| n.saturating_mul(d));
-        Self { length: shape[axis], inner: product(&shape[axis + 1..]) }
+        Self { outer: product(&shape[..axis]), length: shape[axis], inner: product(&shape[axis + 1..]) }
     }
 
     /// Along all axes from `axis` on, which may be the rank.
     pub(crate) fn from(shape: &[usize], axis: usize) -> Self {
         let product = |s: &[usize]| s.iter().fold(1usize, |n, &d| n.saturating_mul(d));
-        Self { length: product(&shape[axis..]), inner: 1 }
+        Self { outer: product(&shape[..axis]), length: product(&shape[axis..]), inner: 1 }
     }
 
     /// Elements of one outer index.

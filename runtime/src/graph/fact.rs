@@ -213,6 +213,15 @@ impl TensorFact {
         self.with_content(content)
     }
 
+    /// The elements as extents, when they are known at least as expressions; `None` where one is negative.
+    pub(crate) fn as_dims(&self) -> Option<Vec<Dim>> {
+        let extent = |v: Integer| match v {
+            Integer::Extent(d) => Some(d),
+            Integer::Negative(_) => None,
+        };
+        self.as_integers()?.into_iter().map(extent).collect()
+    }
+
     /// Number of elements, when it is known.
     pub(crate) fn element_count(&self) -> Option<usize> {
         self.known_shape().and_then(|s| crate::tensor::element_count(&s))

@@ -7,7 +7,7 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
-use crate::cpu::number::{Number, Real, dispatch};
+use crate::cpu::number::{Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, FLOATS};

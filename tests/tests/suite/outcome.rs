@@ -54,7 +54,7 @@ pub(crate) fn exceeds(model: Message) {
     match load(model) {
         Ok(_) => panic!("the model loads"),
         Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::InvalidModel | ErrorKind::MemoryLimit), "{error:?}")
+            assert!(matches!(error.kind(), ErrorKind::InvalidModel | ErrorKind::MemoryLimit), "{error:?}");
         }
     }
 }
