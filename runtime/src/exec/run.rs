@@ -335,7 +335,7 @@ pub(crate) fn evaluate(
     let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let outputs = infer_node(op, Facts(&known))?;
     let site =
-        CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads() };
+        CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads(), epilogue: None };
     let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;
 

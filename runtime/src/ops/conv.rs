@@ -8,6 +8,7 @@ use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::number::dispatch;
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
@@ -168,17 +169,24 @@ impl Op for Conv {
         product_cost(inputs, outputs, depth)
     }
 
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w)?;
         let form = (w[1], w[0] / self.groups);
         let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
+        let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             let scratch = convolution.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
-                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, io.optional_input::<T>(2)?);
+                let bias = if biased { Some(io.input::<T>(2)?) } else { None };
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, bias);
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                convolution.run(context, operands, io.output_and_scratch(0)?)
+                convolution.run(context, operands, io.output_and_scratch(0)?, &finish)
             });
             Ok(kernel.with_scratch(scratch))
         })

@@ -7,6 +7,7 @@ use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::contraction::{Contraction, Term};
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
 use crate::error::OpError;
@@ -83,10 +84,12 @@ impl Gemm {
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
         let exact = self.alpha == 1.0 && self.beta == 1.0 || T::DTYPE.is_float();
         let scratch = product.scratch::<T>(site.threads);
+        let epilogue = site.epilogue.cloned();
         let kernel = Kernel::new(move |io| {
             let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
             let bias = if c.is_some() { io.input::<T>(2)? } else { &[] };
             let (down, across) = c.unwrap_or_default();
+            let finish = Finish::bind(epilogue.as_deref(), io)?;
             let context = io.context;
             let (scale, bias_scale) = (T::Compute::from_f64(alpha), T::Compute::from_f64(beta));
             product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
@@ -106,12 +109,13 @@ impl Gemm {
                             *y = y.add(term);
                         }
                     }
-                    return;
+                    return finish.apply(row, col, y);
                 }
                 for (j, y) in y.iter_mut().enumerate() {
                     let term = bias.get(j * across).map_or(0.0, |b| beta * b.to_f64());
                     *y = T::Compute::from_f64(alpha * y.to_f64() + term);
                 }
+                finish.apply(row, col, y)
             })
         });
         Ok(kernel.with_scratch(scratch))
@@ -158,6 +162,10 @@ impl Op for Gemm {
         let at = usize::from(!self.transpose_a);
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.get(at)?.known());
         product_cost(inputs, outputs, depth)
+    }
+
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(1)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -6,6 +6,7 @@
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::number::dispatch;
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -129,14 +130,23 @@ impl Op for MatMul {
         product_cost(inputs, outputs, depth)
     }
 
+    fn epilogue_rows(&self, inputs: Facts<'_>) -> Option<usize> {
+        let (a, b) = (inputs.tensor(0).ok()?.rank()?, inputs.tensor(1).ok()?.rank()?);
+        (a >= 2 && b >= 2).then(|| a.max(b) - 1)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let product = contraction(&site.input_shape(0)?, &site.input_shape(1)?)?;
+        let epilogue = site.epilogue.cloned();
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
             let scratch = product.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
                 let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|_, _, _| ())
+                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
+                    finish.apply(row, col, y)
+                })
             });
             Ok(kernel.with_scratch(scratch))
         })
