@@ -27,6 +27,7 @@ pub(crate) mod narrow;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
 pub(crate) mod pool;
+pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
@@ -43,6 +44,7 @@ pub(crate) mod stack;
 pub(crate) mod strided_copy;
 pub(crate) mod tiles;
 pub(crate) mod transposed_convolution;
+pub(crate) mod vector_math;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

@@ -14,6 +14,7 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Nest, Opaque, Outside, Read, extents, operand, sum_of_products};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -167,6 +168,48 @@ impl Op for Conv {
         let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
         let depth = weights.and_then(|w| crate::tensor::element_count(w.get(1..)?));
         product_cost(inputs, outputs, depth)
+    }
+
+    /// Axes: image, group, filter of the group, positions; then channel of the group and taps, which are summed.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
+        let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+        let (x_known, w_known) = (known(x).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
+        let spans = spans(&self.window, &x_known, &w_known).map_err(|_| Opaque::Extents)?;
+        let (rank, filters, channels) = (spans.len(), w_known[0] / self.groups, w_known[1]);
+        let (group, filter, depth) = (1, 2, 3 + rank);
+        let signed = |v: usize| i64::try_from(v).ok();
+        let index = || {
+            let of_filter = Affine::axis(filter).plus(group, signed(filters)?)?;
+            let mut at = vec![Affine::axis(0), Affine::axis(depth).plus(group, signed(channels)?)?];
+            let mut tap = vec![of_filter.clone(), Affine::axis(depth)];
+            let mut store = vec![Affine::axis(0), of_filter.clone()];
+            for (i, span) in spans.iter().enumerate() {
+                let moved = Affine::axis(3 + i).scaled(signed(span.stride)?)?;
+                let moved = moved.plus(depth + 1 + i, signed(span.dilation)?)?;
+                at.push(moved.shifted(-signed(span.begin)?)?);
+                tap.push(Affine::axis(depth + 1 + i));
+                store.push(Affine::axis(3 + i));
+            }
+            Some((at, tap, store, of_filter))
+        };
+        let (at, tap, store, of_filter) = index().ok_or(Opaque::Extents)?;
+        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters)];
+        axes.extend_from_slice(&y[2..]);
+        axes.push(Dim::Known(channels));
+        axes.extend_from_slice(&w[2..]);
+        let mut reads = vec![
+            Read { operand: 0, index: at, outside: Outside::Value(0.0) },
+            Read { operand: 1, index: tap, outside: Outside::Never },
+        ];
+        if inputs.has(2) {
+            operand(inputs, 2)?;
+            reads.push(Read { operand: 2, index: vec![of_filter], outside: Outside::Never });
+        }
+        sum_of_products((inputs, outputs), (axes, depth), reads, store, |b, sum, more| {
+            Some(more.first().map_or(sum, |&bias| b.add(sum, bias)))
+        })
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

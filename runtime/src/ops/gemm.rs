@@ -13,6 +13,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Nest, Opaque, Outside, Read, broadcast_index, extents, operand, sum_of_products};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -162,6 +163,35 @@ impl Op for Gemm {
         let at = usize::from(!self.transpose_a);
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.get(at)?.known());
         product_cost(inputs, outputs, depth)
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let a = extents(operand(inputs, 0)?)?;
+        let mut axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
+        let read = |operand, index| Read { operand, index, outside: Outside::Never };
+        let pair = |rows, cols, turned: bool| {
+            let (first, second) = if turned { (cols, rows) } else { (rows, cols) };
+            vec![Affine::axis(first), Affine::axis(second)]
+        };
+        let mut reads = vec![read(0, pair(0, 2, self.transpose_a)), read(1, pair(2, 1, self.transpose_b))];
+        if self.beta != 0.0 && inputs.has(2) {
+            reads.push(read(2, broadcast_index(extents(operand(inputs, 2)?)?, &axes)?));
+        }
+        axes.push(a[usize::from(!self.transpose_a)].clone());
+        let store = vec![Affine::axis(0), Affine::axis(1)];
+        sum_of_products((inputs, outputs), (axes, 2), reads, store, |b, sum, more| {
+            let kind = b.kind(sum);
+            // Fractions of integers are rounded in a way that programs do not have.
+            if !kind.is_float() && (self.alpha != 1.0 || self.beta != 1.0) {
+                return None;
+            }
+            let factor = b.constant(kind, self.alpha.into());
+            let scaled = if self.alpha == 1.0 { sum } else { b.mul(sum, factor) };
+            let Some(&c) = more.first() else { return Some(scaled) };
+            let factor = b.constant(kind, self.beta.into());
+            let c = if self.beta == 1.0 { c } else { b.mul(c, factor) };
+            Some(b.add(scaled, c))
+        })
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
+use crate::loops::{Affine, Nest, Opaque, Outside, Read, broadcast_index, extents, operand, sum_of_products};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -128,6 +129,26 @@ impl Op for MatMul {
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.last()?.known());
         product_cost(inputs, outputs, depth)
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (a, b) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let mut axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
+        let depth = axes.len();
+        let lead = depth - usize::from(a.len() > 1) - usize::from(b.len() > 1);
+        let index = |shape: &[Dim], own: &[usize]| -> Result<Vec<Affine>, Opaque> {
+            let mut index = broadcast_index(&shape[..shape.len() - own.len()], &axes[..lead])?;
+            index.extend(own.iter().map(|&axis| Affine::axis(axis)));
+            Ok(index)
+        };
+        let last = depth - usize::from(b.len() > 1);
+        let a_index = if a.len() > 1 { index(a, &[lead, depth])? } else { vec![Affine::axis(depth)] };
+        let b_index = if b.len() > 1 { index(b, &[depth, last])? } else { vec![Affine::axis(depth)] };
+        axes.push(a[a.len() - 1].clone());
+        let read = |operand, index| Read { operand, index, outside: Outside::Never };
+        let store = (0..depth).map(Affine::axis).collect();
+        let reads = vec![read(0, a_index), read(1, b_index)];
+        sum_of_products((inputs, outputs), (axes, depth), reads, store, |_, sum, _| Some(sum))
     }
 
     fn epilogue_rows(&self, inputs: Facts<'_>) -> Option<usize> {
