@@ -203,7 +203,11 @@ fn fused_entry(node: &NodeInfo) -> FusedEntry {
     FusedEntry {
         name: node.name.to_string(),
         op: node.op.clone(),
-        members: node.members.iter().map(|m| MemberEntry { name: m.name.to_string(), op: m.op.clone() }).collect(),
+        members: node
+            .members
+            .iter()
+            .map(|m| MemberEntry { name: m.name.to_string(), op: m.op.clone() })
+            .collect(),
         flops: node.cost.map(|cost| cost.flops),
         bytes_before: node.unfused_cost.map(|cost| cost.bytes),
         bytes_after: node.cost.map(|cost| cost.bytes),
@@ -250,7 +254,8 @@ fn text(session: &Session, nodes: &[NodeInfo], fused: bool, terminal: &Terminal)
     rows.push(vec!["all".to_owned(), String::new(), quantity::count(flops), quantity::bytes(bytes), note]);
     section("nodes", &rows, &[2, 3]);
     if fused {
-        let bytes = |cost: Option<Cost>| cost.map_or_else(|| "?".to_owned(), |cost| quantity::bytes(cost.bytes));
+        let bytes =
+            |cost: Option<Cost>| cost.map_or_else(|| "?".to_owned(), |cost| quantity::bytes(cost.bytes));
         let mut rows = vec![["node", "operator", "before", "after", "of"].map(str::to_owned).to_vec()];
         rows.extend(nodes.iter().filter(|node| !node.members.is_empty()).map(|node| {
             let members: Vec<&str> = node.members.iter().map(|m| m.op.as_str()).collect();

@@ -125,14 +125,17 @@ impl<'a> Finish<'a> {
     /// `epilogue`, if any, with the operands of one run.
     pub(crate) fn bind<'i: 'a>(epilogue: Option<&'a RowEpilogue>, io: &Io<'i, '_>) -> Result<Self, OpError> {
         let inputs = epilogue.map_or(&[][..], |e| &e.operands);
-        let operands = inputs.iter().map(|o| Ok(io.tensor(o.input)?.bytes())).collect::<Result<_, OpError>>()?;
+        let operands =
+            inputs.iter().map(|o| Ok(io.tensor(o.input)?.bytes())).collect::<Result<_, OpError>>()?;
         Ok(Self { epilogue, operands })
     }
 
     /// Applies the program to `values`, elements of row `row` from column `column` on, in the result's own type.
     #[inline]
     pub(crate) fn apply<T: Pod>(&self, row: usize, column: usize, values: &mut [T]) -> Result<(), OpError> {
-        let Some(RowEpilogue { program, result, operands, outer, width }) = self.epilogue else { return Ok(()) };
+        let Some(RowEpilogue { program, result, operands, outer, width }) = self.epilogue else {
+            return Ok(());
+        };
         if size_of::<T>() != *width {
             return Err(OpError::internal("an epilogue of elements of another size"));
         }

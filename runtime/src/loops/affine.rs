@@ -95,7 +95,13 @@ impl Affine {
 impl fmt::Display for Affine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, &(axis, k)) in self.terms.iter().enumerate() {
-            let sign = if k < 0 { "-" } else if i > 0 { "+" } else { "" };
+            let sign = if k < 0 {
+                "-"
+            } else if i > 0 {
+                "+"
+            } else {
+                ""
+            };
             match k.unsigned_abs() {
                 1 => write!(f, "{sign}a{axis}")?,
                 k => write!(f, "{sign}{k}·a{axis}")?,
@@ -115,7 +121,8 @@ mod tests {
 
     #[test]
     fn composes() {
-        let flat = Affine::axis(0).scaled(6).and_then(|a| a.plus(1, 1)).and_then(|a| a.shifted(-3)).expect("small");
+        let flat =
+            Affine::axis(0).scaled(6).and_then(|a| a.plus(1, 1)).and_then(|a| a.shifted(-3)).expect("small");
         assert_eq!(flat.to_string(), "6·a0+a1-3");
         let swapped = [Affine::axis(1), Affine::axis(0).shifted(2).expect("small")];
         let composed = flat.compose(&swapped).expect("small");

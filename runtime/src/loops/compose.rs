@@ -113,6 +113,9 @@ impl Composer<'_> {
             let register = self.builder.narrow(register, stage.program.outputs()[k].dtype);
             self.made.insert((value, index.to_vec()), register);
         }
-        self.made.get(&(outputs[output], index.to_vec())).copied().ok_or_else(|| OpError::internal("no such output"))
+        self.made
+            .get(&(outputs[output], index.to_vec()))
+            .copied()
+            .ok_or_else(|| OpError::internal("no such output"))
     }
 }

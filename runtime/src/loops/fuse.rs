@@ -117,7 +117,8 @@ fn fused_node(graph: &Graph, group: &Group) -> Option<Node> {
         group.members.iter().flat_map(|&m| graph.nodes[m].outputs.iter().flatten().copied()).collect();
     let anchor = group.anchor.and_then(|a| group.members.iter().position(|&m| m == a));
     // The contraction's operands come first, each for itself even where two are one value.
-    let order = group.anchor.into_iter().chain(group.members.iter().copied().filter(|m| Some(*m) != group.anchor));
+    let order =
+        group.anchor.into_iter().chain(group.members.iter().copied().filter(|m| Some(*m) != group.anchor));
     for member in order {
         for &id in graph.nodes[member].inputs.iter().flatten() {
             let of_anchor = Some(member) == group.anchor;

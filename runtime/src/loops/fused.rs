@@ -3,9 +3,9 @@
 //! shapes are bound the members are lowered once more, every extent known, and composed to the program that runs.
 
 use super::affine::Affine;
+use super::fuse::candidates;
 use super::group::{Candidate, Group, composed};
 use super::nest::Nest;
-use super::fuse::candidates;
 use crate::cpu::program::{Layout, MapKernel};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
 use crate::cpu::{CpuSite, Kernel};
@@ -42,12 +42,14 @@ impl Fused {
 
     /// Work of the members one by one.
     pub(crate) fn unfused_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
-        let given: Vec<Fact> = (0..inputs.len()).map(|i| inputs.value(i).cloned().ok()).collect::<Option<_>>()?;
+        let given: Vec<Fact> =
+            (0..inputs.len()).map(|i| inputs.value(i).cloned().ok()).collect::<Option<_>>()?;
         self.graph.cost(&given)
     }
 
     fn facts(&self, inputs: Facts<'_>) -> Result<Vec<Option<Fact>>, OpError> {
-        let given: Vec<Fact> = (0..inputs.len()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let given: Vec<Fact> =
+            (0..inputs.len()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
         infer(&self.graph, &given).map_err(NodeError::in_body)
     }
 
@@ -87,7 +89,10 @@ fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, O
         stride = stride.checked_mul(i64::try_from(extent).map_err(|_| misfit())?).ok_or_else(misfit)?;
     }
     let positive = |v: i64| usize::try_from(v).map_err(|_| misfit());
-    Ok(Layout { offset: positive(offset)?, strides: strides.into_iter().map(positive).collect::<Result<_, _>>()? })
+    Ok(Layout {
+        offset: positive(offset)?,
+        strides: strides.into_iter().map(positive).collect::<Result<_, _>>()?,
+    })
 }
 
 impl Op for Fused {
@@ -118,14 +123,22 @@ impl Op for Fused {
             let fact = facts[value].as_ref().and_then(Fact::tensor).and_then(TensorFact::known_shape);
             fact.ok_or_else(|| OpError::internal("an operand of unknown shape"))
         };
-        let layout = |at: usize| layout_of(&nest.reads[at].index, &shape_of(operands[nest.reads[at].operand])?, space.len());
+        let layout = |at: usize| {
+            layout_of(&nest.reads[at].index, &shape_of(operands[nest.reads[at].operand])?, space.len())
+        };
         let Some(anchor) = self.anchor else {
             let layouts = (0..nest.reads.len()).map(layout).collect::<Result<Vec<_>, _>>()?;
-            let inputs = nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<Vec<_>, _>>()?;
+            let inputs =
+                nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<Vec<_>, _>>()?;
             return Ok(MapKernel::new(&stage.program, &space, &layouts, site.threads)?.into_kernel_of(inputs));
         };
         let node = &self.graph.nodes[anchor];
-        let made = node.outputs.first().copied().flatten().ok_or_else(|| OpError::internal("an anchor without output"))?;
+        let made = node
+            .outputs
+            .first()
+            .copied()
+            .flatten()
+            .ok_or_else(|| OpError::internal("an anchor without output"))?;
         let mut inputs = Vec::with_capacity(nest.reads.len());
         for (at, read) in nest.reads.iter().enumerate() {
             let value = operands[read.operand];
@@ -136,10 +149,14 @@ impl Op for Fused {
             });
         }
         let anchor_inputs = Facts(&site.inputs.0[..self.anchor_inputs()]);
-        let rows = node.op.epilogue_rows(anchor_inputs).ok_or_else(|| OpError::internal("an anchor without rows"))?;
+        let rows = node
+            .op
+            .epilogue_rows(anchor_inputs)
+            .ok_or_else(|| OpError::internal("an anchor without rows"))?;
         let epilogue = RowEpilogue::new(&stage.program, inputs, &space, rows)?;
         let epilogue = epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?;
-        let output = facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
+        let output =
+            facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],

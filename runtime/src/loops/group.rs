@@ -112,12 +112,7 @@ pub(crate) struct Grouping {
 
 /// Groups `nodes`, which stand in topological order and number their values below `values`; `kept` are values that
 /// must exist, `facts` is what is known of each value.
-pub(crate) fn group(
-    nodes: &[Candidate],
-    values: usize,
-    kept: &[usize],
-    facts: &[Option<Fact>],
-) -> Grouping {
+pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &[Option<Fact>]) -> Grouping {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); values];
     for (index, node) in nodes.iter().enumerate() {
         for &value in node.inputs.iter().flatten() {

@@ -85,7 +85,9 @@ fn run_stage(
                             Value::Float(v).to(Kind::of(operand.dtype).expect("a type that programs hold"))
                         }
                         (None, Outside::Skipped) => return,
-                        (None, Outside::Never) => panic!("read {index} of {nest:?} leaves its operand at {point:?}"),
+                        (None, Outside::Never) => {
+                            panic!("read {index} of {nest:?} leaves its operand at {point:?}")
+                        }
                     }
                 }
             };
@@ -94,7 +96,10 @@ fn run_stage(
         let made = evaluate(&stage.program, &given);
         match &stage.effect {
             Effect::Fold(fold) => {
-                folded = Some(folded.map_or_else(|| combine(*fold, identity(*fold, made[0]), made[0]), |f| combine(*fold, f, made[0])));
+                folded = Some(folded.map_or_else(
+                    || combine(*fold, identity(*fold, made[0]), made[0]),
+                    |f| combine(*fold, f, made[0]),
+                ));
             }
             Effect::Store(index) => {
                 for (output, value) in outputs.iter_mut().zip(made) {

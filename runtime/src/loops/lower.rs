@@ -1,7 +1,7 @@
 //! Lowering: the pieces from which operators make their nests.
 
 use super::affine::Affine;
-use super::nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
+use super::nest::{Nest, Opaque, Outside, Read};
 use super::program::{Builder, Kind, Reg};
 use crate::dtype::DType;
 use crate::graph::Dim;
@@ -148,45 +148,4 @@ fn single(fact: &TensorFact) -> Option<Single> {
 /// A constant that was stored as `dtype`.
 fn constant_of(builder: &mut Builder, dtype: DType, value: f64) -> Reg {
     builder.constant(Kind::of(dtype).unwrap_or(Kind::F64), value)
-}
-
-/// The nest of a contraction: over `axes`, of which those from `depth` on are summed, the products of a read of
-/// input 0 and one of input 1, and what `finish` makes of the sum and of further reads, stored at `store`.
-pub(crate) fn sum_of_products(
-    (inputs, outputs): (Facts<'_>, &[Fact]),
-    (axes, depth): (Vec<Dim>, usize),
-    reads: Vec<Read>,
-    store: Vec<Affine>,
-    finish: impl FnOnce(&mut Builder, Reg, &[Reg]) -> Option<Reg>,
-) -> Result<Nest, Opaque> {
-    let result = result(outputs)?;
-    let kind = Kind::of(result.dtype).ok_or(Opaque::Type)?;
-    let types: Vec<DType> =
-        reads.iter().map(|r| Ok(operand(inputs, r.operand)?.dtype)).collect::<Result<_, Opaque>>()?;
-    let mut product = Builder::new(&types[..2]);
-    let (a, b) = (product.input(0), product.input(1));
-    let (a, b) = (product.convert(a, kind), product.convert(b, kind));
-    let term = product.mul(a, b);
-    let product = product.finish(&[(term, kind.dtype())]).map_err(|_| Opaque::Type)?;
-    let mut tail = Builder::new(&[kind.dtype()]);
-    let sum = tail.input(0);
-    let more: Vec<Reg> = types[2..].iter().map(|&dtype| tail.add_input(dtype)).collect();
-    let made = finish(&mut tail, sum, &more).ok_or(Opaque::Operator)?;
-    let tail = tail.finish(&[(made, result.dtype)]).map_err(|_| Opaque::Type)?;
-    let more = (2..reads.len()).map(Source::Read);
-    let stages = vec![
-        Stage {
-            over: (depth..axes.len()).collect(),
-            program: product,
-            inputs: vec![Source::Read(0), Source::Read(1)],
-            effect: Effect::Fold(Fold::Sum),
-        },
-        Stage {
-            over: Vec::new(),
-            program: tail,
-            inputs: std::iter::once(Source::Fold(0)).chain(more).collect(),
-            effect: Effect::Store(store),
-        },
-    ];
-    Ok(Nest { axes, reads, stages })
 }

@@ -22,13 +22,15 @@ mod group;
 mod interpret;
 mod lower;
 mod nest;
+pub(crate) mod program;
+mod stages;
 #[cfg(test)]
 mod tests;
-pub(crate) mod program;
 
 pub(crate) use affine::Affine;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::Fused;
 pub(crate) use group::Apart;
-pub(crate) use lower::{broadcast_index, extents, operand, elementwise, layout, reshaped_index, sum_of_products};
-pub(crate) use nest::{Nest, Opaque, Outside, Read};
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use stages::Stages;

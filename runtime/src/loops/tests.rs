@@ -35,7 +35,9 @@ fn nests_compute_what_their_operators_do() {
         }
     }
     println!("{} operators have nests: {}", lowered.len(), lowered.join(" "));
-    assert!(only.is_some() || ["Add", "Transpose", "Slice", "MatMul", "Conv"].iter().all(|n| lowered.contains(n)));
+    assert!(
+        only.is_some() || ["Add", "Transpose", "Slice", "MatMul", "Conv"].iter().all(|n| lowered.contains(n))
+    );
 }
 
 /// Whether the case of `seed` has a nest, which was then found to be right.
@@ -59,11 +61,14 @@ fn check_nest(def: &'static OpDef, seed: u64) -> bool {
     let operand = |value: &Option<Value>| {
         let tensor = value.as_ref().and_then(Value::as_tensor);
         let tensor = tensor.filter(|t| Kind::of(t.dtype()).is_some());
-        tensor.map_or_else(|| Operand::zeros(DType::F32, &[0]), |t| Operand {
-            dtype: t.dtype(),
-            shape: t.shape().to_vec(),
-            values: (0..t.len()).map(|i| read(t.dtype(), t.bytes(), i)).collect(),
-        })
+        tensor.map_or_else(
+            || Operand::zeros(DType::F32, &[0]),
+            |t| Operand {
+                dtype: t.dtype(),
+                shape: t.shape().to_vec(),
+                values: (0..t.len()).map(|i| read(t.dtype(), t.bytes(), i)).collect(),
+            },
+        )
     };
     let inputs: Vec<Operand> = case.inputs.iter().map(operand).collect();
     let fact = made[0].tensor().expect("a tensor");
@@ -258,13 +263,16 @@ fn fused_graphs_compute_what_their_operators_do() {
         let want = run_graph(&graph, &given).expect("a reference");
         let facts: Vec<Fact> = inputs.iter().map(|t| fact_of(ValueRef::Tensor(t.view()))).collect();
         nodes += graph.nodes.len();
-        let text = format!("{:?}", graph.nodes.iter().map(|n| (&n.name, &n.inputs, &n.outputs)).collect::<Vec<_>>());
+        let text =
+            format!("{:?}", graph.nodes.iter().map(|n| (&n.name, &n.inputs, &n.outputs)).collect::<Vec<_>>());
         let (fused, _) = fuse(graph, &facts);
         left += fused.nodes.len();
         contractions += fused.nodes.iter().filter(|n| n.def.name == "FusedContraction").count();
-        assert!(fused.nodes.iter().all(|n| {
-            n.op.as_any().downcast_ref::<Fused>().is_none_or(|f| f.members().nodes.len() > 1)
-        }));
+        assert!(
+            fused.nodes.iter().all(|n| {
+                n.op.as_any().downcast_ref::<Fused>().is_none_or(|f| f.members().nodes.len() > 1)
+            })
+        );
         for (output, (got, want)) in
             run(fused, &inputs, 1 + (seed % 2) as usize).iter().zip(&want).enumerate()
         {

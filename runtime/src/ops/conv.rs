@@ -14,7 +14,7 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::loops::{Affine, Nest, Opaque, Outside, Read, extents, operand, sum_of_products};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -199,17 +199,15 @@ impl Op for Conv {
         axes.extend_from_slice(&y[2..]);
         axes.push(Dim::Known(channels));
         axes.extend_from_slice(&w[2..]);
-        let mut reads = vec![
-            Read { operand: 0, index: at, outside: Outside::Value(0.0) },
-            Read { operand: 1, index: tap, outside: Outside::Never },
-        ];
+        let over: Vec<usize> = (depth..axes.len()).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let sources = [nest.read(0, at, Outside::Value(0.0))?, nest.read(1, tap, Outside::Never)?];
+        let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
         if inputs.has(2) {
-            operand(inputs, 2)?;
-            reads.push(Read { operand: 2, index: vec![of_filter], outside: Outside::Never });
+            sources.push(nest.read(2, vec![of_filter], Outside::Never)?);
         }
-        sum_of_products((inputs, outputs), (axes, depth), reads, store, |b, sum, more| {
-            Some(more.first().map_or(sum, |&bias| b.add(sum, bias)))
-        })
+        nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

@@ -7,13 +7,14 @@ use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::contraction::{Contraction, Term};
-use crate::cpu::row_epilogue::Finish;
 use crate::cpu::number::{Compute, Number, dispatch};
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::loops::{Affine, Nest, Opaque, Outside, Read, broadcast_index, extents, operand, sum_of_products};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -168,29 +169,36 @@ impl Op for Gemm {
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
         let a = extents(operand(inputs, 0)?)?;
         let mut axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
-        let read = |operand, index| Read { operand, index, outside: Outside::Never };
         let pair = |rows, cols, turned: bool| {
             let (first, second) = if turned { (cols, rows) } else { (rows, cols) };
             vec![Affine::axis(first), Affine::axis(second)]
         };
-        let mut reads = vec![read(0, pair(0, 2, self.transpose_a)), read(1, pair(2, 1, self.transpose_b))];
-        if self.beta != 0.0 && inputs.has(2) {
-            reads.push(read(2, broadcast_index(extents(operand(inputs, 2)?)?, &axes)?));
-        }
+        let bias = match inputs.has(2) && self.beta != 0.0 {
+            true => Some(broadcast_index(extents(operand(inputs, 2)?)?, &axes)?),
+            false => None,
+        };
         axes.push(a[usize::from(!self.transpose_a)].clone());
-        let store = vec![Affine::axis(0), Affine::axis(1)];
-        sum_of_products((inputs, outputs), (axes, 2), reads, store, |b, sum, more| {
-            let kind = b.kind(sum);
-            // Fractions of integers are rounded in a way that programs do not have.
-            if !kind.is_float() && (self.alpha != 1.0 || self.beta != 1.0) {
-                return None;
-            }
-            let factor = b.constant(kind, self.alpha.into());
-            let scaled = if self.alpha == 1.0 { sum } else { b.mul(sum, factor) };
-            let Some(&c) = more.first() else { return Some(scaled) };
-            let factor = b.constant(kind, self.beta.into());
-            let c = if self.beta == 1.0 { c } else { b.mul(c, factor) };
-            Some(b.add(scaled, c))
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        // Fractions of integers are rounded in a way that programs do not have.
+        if !nest.kind().is_float() && (self.alpha != 1.0 || self.beta != 1.0) {
+            return Err(Opaque::Operator);
+        }
+        let a = nest.read(0, pair(0, 2, self.transpose_a), Outside::Never)?;
+        let b = nest.read(1, pair(2, 1, self.transpose_b), Outside::Never)?;
+        let sum = nest.fold(Fold::Sum, &[2], &[a, b], |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
+        if let Some(index) = bias {
+            sources.push(nest.read(2, index, Outside::Never)?);
+        }
+        nest.store(vec![Affine::axis(0), Affine::axis(1)], &[], &sources, |p, v| {
+            let scaled = |p: &mut Builder, v: Reg, by: f32| {
+                let factor = p.constant(p.kind(v), by.into());
+                if by == 1.0 { v } else { p.mul(v, factor) }
+            };
+            let sum = scaled(p, v[0], self.alpha);
+            let Some(&c) = v.get(1) else { return sum };
+            let c = scaled(p, c, self.beta);
+            p.add(sum, c)
         })
     }
 

@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
-use crate::loops::{Affine, Nest, Opaque, Outside, Read, broadcast_index, extents, operand, sum_of_products};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -145,10 +145,10 @@ impl Op for MatMul {
         let a_index = if a.len() > 1 { index(a, &[lead, depth])? } else { vec![Affine::axis(depth)] };
         let b_index = if b.len() > 1 { index(b, &[depth, last])? } else { vec![Affine::axis(depth)] };
         axes.push(a[a.len() - 1].clone());
-        let read = |operand, index| Read { operand, index, outside: Outside::Never };
-        let store = (0..depth).map(Affine::axis).collect();
-        let reads = vec![read(0, a_index), read(1, b_index)];
-        sum_of_products((inputs, outputs), (axes, depth), reads, store, |_, sum, _| Some(sum))
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let (a, b) = (nest.read(0, a_index, Outside::Never)?, nest.read(1, b_index, Outside::Never)?);
+        let sum = nest.fold(Fold::Sum, &[depth], &[a, b], |p, v| p.mul(v[0], v[1]))?;
+        nest.store((0..depth).map(Affine::axis).collect(), &[], &[sum], |_, v| v[0])
     }
 
     fn epilogue_rows(&self, inputs: Facts<'_>) -> Option<usize> {

@@ -125,7 +125,11 @@ impl Scan {
         let states = (first..first + count).map(|i| fact(i).map(|f| without_content(&f)));
         let scanned = (first + count..self.first_capture()).map(fact);
         let captures = (self.first_capture()..inputs.len()).map(fact);
-        Some((states.collect::<Option<_>>()?, scanned.collect::<Option<_>>()?, captures.collect::<Option<_>>()?))
+        Some((
+            states.collect::<Option<_>>()?,
+            scanned.collect::<Option<_>>()?,
+            captures.collect::<Option<_>>()?,
+        ))
     }
 
     /// The number of slices, and the facts of one slice of each scan input.

@@ -172,8 +172,25 @@ impl Opcode {
         use Opcode as O;
         matches!(
             self,
-            O::Exp | O::ExpM1 | O::Log | O::Log1p | O::Sigmoid | O::Tanh | O::Erf | O::Softplus | O::Sin | O::Cos
-                | O::Tan | O::Asin | O::Acos | O::Atan | O::Sinh | O::Cosh | O::Asinh | O::Acosh | O::Atanh
+            O::Exp
+                | O::ExpM1
+                | O::Log
+                | O::Log1p
+                | O::Sigmoid
+                | O::Tanh
+                | O::Erf
+                | O::Softplus
+                | O::Sin
+                | O::Cos
+                | O::Tan
+                | O::Asin
+                | O::Acos
+                | O::Atan
+                | O::Sinh
+                | O::Cosh
+                | O::Asinh
+                | O::Acosh
+                | O::Atanh
         )
     }
 
