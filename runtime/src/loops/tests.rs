@@ -284,5 +284,5 @@ fn fused_graphs_compute_what_their_operators_do() {
         }
     }
     println!("{nodes} nodes became {left}, {contractions} of them contractions with an epilogue");
-    assert!(seeds < 100 || left * 4 < nodes * 3 && contractions > 0, "{nodes} nodes became {left}");
+    assert!(seeds < 100 || left * 10 < nodes * 9 && contractions > 0, "{nodes} nodes became {left}");
 }
