@@ -140,13 +140,13 @@ impl MapKernel {
         }
     }
 
-    /// The kernel of a node whose inputs and outputs are the program's.
-    pub(crate) fn into_kernel(self) -> Kernel {
+    /// The kernel of a node whose outputs are the program's, and whose inputs `read` are.
+    pub(crate) fn into_kernel(self, read: SmallVec<[usize; 8]>) -> Kernel {
         let scratch = self.scratch();
         Kernel::new(move |io| {
             let mut inputs: SmallVec<[&[u8]; 8]> = SmallVec::new();
-            for k in 0..self.widths.len() {
-                inputs.push(io.tensor(k)?.bytes());
+            for &index in &read {
+                inputs.push(io.tensor(index)?.bytes());
             }
             let context = io.context;
             let (outputs, scratch) = io.all_bytes_and_scratch(self.compiled.widths.len())?;
