@@ -20,7 +20,6 @@ pub(crate) mod interpolation;
 mod io;
 mod kernel;
 pub(crate) mod lines;
-pub(crate) mod map;
 pub(crate) mod moments;
 pub(crate) mod movement;
 pub(crate) mod narrow;

@@ -70,11 +70,6 @@ impl Affine {
         Some(out)
     }
 
-    /// The factor of `axis`.
-    pub(crate) fn coefficient(&self, axis: usize) -> i64 {
-        self.terms.iter().find(|t| t.0 == axis).map_or(0, |t| t.1)
-    }
-
     /// What remains where all axes are zero.
     pub(crate) fn offset(&self) -> i64 {
         self.offset
@@ -86,6 +81,7 @@ impl Affine {
     }
 
     /// The value at `point`.
+    #[cfg(test)]
     pub(crate) fn at(&self, point: &[usize]) -> i64 {
         self.terms.iter().fold(self.offset, |sum, &(axis, k)| sum + k * point[axis] as i64)
     }

@@ -129,8 +129,8 @@ impl Op for Fused {
         let Some(anchor) = self.anchor else {
             let layouts = (0..nest.reads.len()).map(layout).collect::<Result<Vec<_>, _>>()?;
             let inputs =
-                nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<Vec<_>, _>>()?;
-            return Ok(MapKernel::new(&stage.program, &space, &layouts, site.threads)?.into_kernel_of(inputs));
+                nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<_, _>>()?;
+            return Ok(MapKernel::new(&stage.program, &space, &layouts, site.threads)?.into_kernel(inputs));
         };
         let node = &self.graph.nodes[anchor];
         let made = node

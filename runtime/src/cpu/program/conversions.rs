@@ -92,6 +92,21 @@ impl Single for RoundF16 {
     }
 }
 
+/// `f64` to `f32`, where it is not exact to the neighbour whose last bit is set.
+pub(super) struct RoundToOdd;
+impl Single for RoundToOdd {
+    type A = f64;
+    type Y = f32;
+    #[inline(always)]
+    fn at<I: Isa>(_: I, x: f64) -> f32 {
+        let nearest = x as f32;
+        let wide = f64::from(nearest);
+        let cut = nearest.to_bits().wrapping_sub(u32::from(wide.abs() > x.abs()));
+        let odd = f32::from_bits(cut | 1);
+        if wide == x || x.is_nan() { nearest } else { odd }
+    }
+}
+
 /// The nearest value of `bf16` to an `f32`, halves to even.
 pub(super) struct RoundBf16;
 impl Single for RoundBf16 {

@@ -218,7 +218,7 @@ pair! {
     Rem(Compute) -> T, _isa a b => a.rem(b);
     Min(Signed) -> T, _isa a b => a.smaller(b);
     Max(Signed) -> T, _isa a b => a.larger(b);
-    Pow(Float) -> T, _isa a b => a.powf(b);
+    Pow(Float) -> T, _isa a b => if b == T::from_f64(2.0) { a.mul(a) } else { a.powf(b) };
     Raised(Powers) -> T, _isa a b => a.raised(b);
     And(Bits) -> T, _isa a b => a.and(b);
     Or(Bits) -> T, _isa a b => a.or(b);

@@ -140,19 +140,13 @@ impl MapKernel {
         }
     }
 
-    /// The kernel of a node whose inputs and outputs are the program's.
-    pub(crate) fn into_kernel(self) -> Kernel {
-        let inputs = (0..self.widths.len()).collect();
-        self.into_kernel_of(inputs)
-    }
-
-    /// The kernel of a node of whose inputs the program reads these, in this order.
-    pub(crate) fn into_kernel_of(self, read: Vec<usize>) -> Kernel {
+    /// The kernel of a node whose outputs are the program's, and whose inputs `read` are.
+    pub(crate) fn into_kernel(self, read: SmallVec<[usize; 8]>) -> Kernel {
         let scratch = self.scratch();
         Kernel::new(move |io| {
             let mut inputs: SmallVec<[&[u8]; 8]> = SmallVec::new();
-            for &k in &read {
-                inputs.push(io.tensor(k)?.bytes());
+            for &index in &read {
+                inputs.push(io.tensor(index)?.bytes());
             }
             let context = io.context;
             let (outputs, scratch) = io.all_bytes_and_scratch(self.compiled.widths.len())?;

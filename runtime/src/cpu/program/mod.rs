@@ -14,13 +14,16 @@ mod conversions;
 mod epilogue;
 mod functions;
 mod map_kernel;
+mod operator;
 mod routines;
 mod space;
 #[cfg(test)]
 mod tests;
 
+#[allow(unused_imports, reason = "the entry of products")]
 pub(crate) use compile::Reach;
 #[allow(unused_imports, reason = "the entry of products")]
 pub(crate) use epilogue::Epilogue;
 pub(crate) use map_kernel::MapKernel;
+pub(crate) use operator::operator_kernel;
 pub(crate) use space::Layout;

@@ -4,7 +4,9 @@
 //! Loops that call the standard library or divide integers gain nothing from wider vectors and are compiled for
 //! the portable set alone.
 
-use super::conversions::{As, LoadBf16, LoadF16, RoundBf16, RoundF16, StoreBf16, StoreF16, Truth, Wrapped};
+use super::conversions::{
+    As, LoadBf16, LoadF16, RoundBf16, RoundF16, RoundToOdd, StoreBf16, StoreF16, Truth, Wrapped,
+};
 use super::functions::{self as f, Pair, Single};
 use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
 use crate::dtype::DType;
@@ -153,6 +155,7 @@ pub(super) fn compute(level: Level, instruction: &Instruction, uniform: [bool; 3
         Opcode::Input | Opcode::Constant => None,
         Opcode::Narrow => narrow(level, kind, dtype),
         Opcode::Convert => convert(level, operands, kind),
+        Opcode::RoundToOdd => Some(one::<RoundToOdd>(level)),
         Opcode::Neg => numbers!(kind, T => one::<f::Neg<T>>(level)),
         Opcode::Abs => numbers!(kind, T => one::<f::Abs<T>>(level)),
         Opcode::Sign => numbers!(kind, T => one::<f::Sign<T>>(level)),

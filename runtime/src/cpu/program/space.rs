@@ -23,7 +23,13 @@ impl Layout {
     /// A contiguous tensor of shape `input` that broadcasts to `output`.
     pub(crate) fn broadcast(output: &[usize], input: &[usize]) -> Result<Self, OpError> {
         let misfit = || OpError::internal(format!("{input:?} does not broadcast to {output:?}"));
-        let lead = output.len().checked_sub(input.len()).ok_or_else(misfit)?;
+        // Axes of extent 1 that the output does not have add nothing.
+        let surplus = input.len().saturating_sub(output.len());
+        let (none, input) = input.split_at(surplus);
+        if none.iter().any(|&extent| extent != 1) {
+            return Err(misfit());
+        }
+        let lead = output.len() - input.len();
         let mut strides = SmallVec::from_elem(0, output.len());
         let mut reach = 1usize;
         for (i, &extent) in input.iter().enumerate().rev() {

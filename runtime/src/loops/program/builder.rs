@@ -3,7 +3,7 @@
 //! Methods never fail; what does not fit (operands of different kinds) is remembered and comes out of
 //! [`Builder::finish`].
 
-use super::interpret::{Value, evaluate};
+use super::interpret::{Value, evaluate, read};
 use super::{Instruction, Kind, Opcode, Output, Program};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -87,6 +87,21 @@ impl Builder {
         self.value(kind, Value::Float(value).to(kind))
     }
 
+    /// A constant of the kind of `other`.
+    pub(crate) fn constant_as(&mut self, other: Reg, value: f64) -> Reg {
+        self.constant(self.kind(other), value)
+    }
+
+    /// The first element of stored `bytes`.
+    pub(crate) fn stored(&mut self, kind: Kind, dtype: DType, bytes: &[u8]) -> Reg {
+        self.value(kind, read(dtype, bytes, 0))
+    }
+
+    /// Whether `register` is known, and not NaN.
+    pub(crate) fn is_number(&self, register: Reg) -> bool {
+        self.known(register).is_some_and(|value| value == value)
+    }
+
     /// An integer, wrapped to `kind`, or converted where that is a float.
     pub(crate) fn integer(&mut self, kind: Kind, value: i128) -> Reg {
         self.value(kind, Value::Int(value).to(kind))
@@ -130,6 +145,9 @@ impl Builder {
         let operands = self.kind(a);
         let fits = operands == self.kind(b) && opcode.is_binary() && opcode.takes(operands);
         self.check(fits, opcode, operands);
+        if opcode == Opcode::Pow && fits && self.known(b) == Some(Value::Float(2.0)) {
+            return self.mul(a, a);
+        }
         let kind = if opcode.is_comparison() { Kind::Bool } else { operands };
         let (a, b) = if opcode.is_commutative() && b.0 < a.0 { (b, a) } else { (a, b) };
         self.push(Instruction { opcode, kind, operands, dtype: kind.dtype(), arguments: [a.0, b.0, 0] })
@@ -243,6 +261,38 @@ impl Builder {
         program.outputs().iter().map(|o| made[o.register]).collect()
     }
 
+    /// `x`, of element type `from`, as the operator Cast makes it one of `to`: floats round once, to integers they
+    /// truncate and saturate, and integers wrap.
+    pub(crate) fn cast(&mut self, x: Reg, from: DType, to: DType) -> Reg {
+        let Some(kind) = Kind::of(to) else {
+            return self.fail(format!("a cast to {to}"), x);
+        };
+        let operands = self.kind(x);
+        if kind == Kind::F32 && to != DType::F32 && operands != Kind::F32 && operands != Kind::Bool {
+            let wide = self.convert(x, Kind::F64);
+            let odd = Instruction {
+                opcode: Opcode::RoundToOdd,
+                kind,
+                operands: Kind::F64,
+                dtype: DType::F32,
+                arguments: [wide.0, 0, 0],
+            };
+            return self.push(odd);
+        }
+        let converted = self.convert(x, kind);
+        if !from.is_float() || kind.dtype() == to || !kind.is_int() {
+            return converted;
+        }
+        // Saturated to the register's kind already, now to the narrower type.
+        let unsigned = !to.is_signed_int();
+        let bits = to.bits() as u32 - u32::from(!unsigned);
+        let high = (1i128 << bits) - 1;
+        let (low, high) =
+            (self.integer(kind, if unsigned { 0 } else { -high - 1 }), self.integer(kind, high));
+        let above = self.max(converted, low);
+        self.min(above, high)
+    }
+
     /// The program that stores these registers.
     pub(crate) fn finish(self, outputs: &[(Reg, DType)]) -> Result<Program, OpError> {
         if let Some(fault) = self.fault {
@@ -258,6 +308,23 @@ impl Builder {
             stored.push(Output { register: kept.place(register), dtype });
         }
         Program::new(self.inputs, kept.order, self.constants, stored)
+    }
+
+    /// The same without the inputs that it does not read, and the numbers of those that it does.
+    pub(crate) fn finish_read(self, outputs: &[(Reg, DType)]) -> Result<(Program, Vec<usize>), OpError> {
+        let whole = self.finish(outputs)?;
+        let reads = |k: &usize| {
+            let is_it = |i: &Instruction| i.opcode == Opcode::Input && i.arguments[0] as usize == *k;
+            whole.instructions().iter().any(is_it)
+        };
+        let read: Vec<usize> = (0..whole.inputs.len()).filter(reads).collect();
+        let Program { inputs, mut instructions, constants, outputs } = whole;
+        for instruction in instructions.iter_mut().filter(|i| i.opcode == Opcode::Input) {
+            let place = read.iter().position(|&k| k == instruction.arguments[0] as usize);
+            instruction.arguments[0] = place.unwrap_or(0) as u32;
+        }
+        let kept = read.iter().map(|&k| inputs[k]).collect();
+        Ok((Program::new(kept, instructions, constants, outputs)?, read))
     }
 
     fn check(&mut self, fits: bool, opcode: Opcode, kind: Kind) {

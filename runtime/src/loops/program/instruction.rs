@@ -152,6 +152,9 @@ pub(crate) enum Opcode {
     Le,
     /// Argument 1 where argument 0 is true, else argument 2.
     Select,
+    /// `f64` to `f32`, where it is not exact to the neighbour whose last bit is set, so that a second rounding to
+    /// fewer bits is as good as one.
+    RoundToOdd,
     /// `a · b + c`; rounded once or twice, as the instruction set has it.
     MulAdd,
 }
@@ -239,6 +242,7 @@ impl Opcode {
             Self::Neg | Self::Abs | Self::Sign => kind != Kind::Bool,
             Self::Lt | Self::Le => true,
             Self::Pow => kind != Kind::Bool,
+            Self::RoundToOdd => kind == Kind::F64,
             _ => kind.is_float(),
         }
     }

@@ -86,6 +86,7 @@ pub(super) fn evaluate(instruction: &Instruction, arguments: &[Value]) -> Option
     let raw = match (instruction.opcode, arguments) {
         (Opcode::Narrow, &[x]) => x.narrow(instruction.dtype),
         (Opcode::Convert, &[x]) => x,
+        (Opcode::RoundToOdd, &[Value::Float(x)]) => Value::Float(round_to_odd(x)),
         (Opcode::Select, &[Value::Bool(condition), a, b]) => {
             if condition {
                 a
@@ -117,6 +118,19 @@ pub(super) fn evaluate(instruction: &Instruction, arguments: &[Value]) -> Option
         _ => return None,
     };
     Some(raw.to(instruction.kind))
+}
+
+/// Truncated to the precision of f32, with the last bit set where anything was cut off.
+fn round_to_odd(x: f64) -> f64 {
+    let nearest = x as f32;
+    if f64::from(nearest) == x || x.is_nan() || x.is_infinite() {
+        return nearest.into();
+    }
+    let toward_zero = match f64::from(nearest).abs() > x.abs() {
+        true => f32::from_bits(nearest.to_bits() - 1),
+        false => nearest,
+    };
+    f32::from_bits(toward_zero.to_bits() | 1).into()
 }
 
 fn float(opcode: Opcode, x: f64) -> Option<f64> {
@@ -252,7 +266,6 @@ fn compare(opcode: Opcode, a: Value, b: Value) -> Option<bool> {
 }
 
 /// Element `index` of a tensor's bytes.
-#[cfg(test)]
 pub(crate) fn read(dtype: DType, bytes: &[u8], index: usize) -> Value {
     fn at<T: bytemuck::AnyBitPattern>(bytes: &[u8], index: usize) -> T {
         let size = size_of::<T>();

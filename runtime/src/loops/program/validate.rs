@@ -51,6 +51,7 @@ impl Program {
                 opcode.takes(kind) && operands == kind && Kind::of(dtype) == Some(kind) && all(kind)
             }
             Opcode::Convert => own && kind != operands && all(operands),
+            Opcode::RoundToOdd => own && kind == Kind::F32 && operands == Kind::F64 && all(operands),
             Opcode::Select => {
                 let [condition, a, b] = [made(0), made(1), made(2)];
                 own && operands == kind && condition == Some(Kind::Bool) && a == Some(kind) && b == Some(kind)
