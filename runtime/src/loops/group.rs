@@ -125,7 +125,7 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
     let mut of_node: Vec<Option<usize>> = vec![None; nodes.len()];
     let mut out = Grouping::default();
     for (index, node) in nodes.iter().enumerate().rev() {
-        let near = node.outputs.iter().flat_map(|&v| readers[v].first()).min().copied();
+        let near = node.outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
         if let Some(reader) = near {
             let joined = if node.outputs.iter().any(|&v| is_kept[v]) {
                 Err(Apart::Output)
@@ -166,7 +166,7 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
         if let Some(anchor) = group.anchor
             && !by_rows(nodes, group, anchor, facts)
         {
-            let reader = nodes[anchor].outputs.iter().flat_map(|&v| readers[v].first()).min().copied();
+            let reader = nodes[anchor].outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
             out.apart.extend(reader.map(|reader| (anchor, reader, Apart::Rearranged)));
             group.members.retain(|&m| m != anchor);
             group.anchor = None;

@@ -16,7 +16,7 @@ pub(crate) fn extents(fact: &TensorFact) -> Result<&[Dim], Opaque> {
 }
 
 /// Input `index` as a tensor of a type that programs hold.
-pub(crate) fn operand<'a>(inputs: Facts<'a>, index: usize) -> Result<&'a TensorFact, Opaque> {
+pub(crate) fn operand(inputs: Facts<'_>, index: usize) -> Result<&TensorFact, Opaque> {
     let fact = inputs.tensor(index).map_err(|_| Opaque::Operator)?;
     Kind::of(fact.dtype).ok_or(Opaque::Type)?;
     Ok(fact)

@@ -173,9 +173,10 @@ impl Op for Gemm {
             let (first, second) = if turned { (cols, rows) } else { (rows, cols) };
             vec![Affine::axis(first), Affine::axis(second)]
         };
-        let bias = match inputs.has(2) && self.beta != 0.0 {
-            true => Some(broadcast_index(extents(operand(inputs, 2)?)?, &axes)?),
-            false => None,
+        let bias = if inputs.has(2) && self.beta != 0.0 {
+            Some(broadcast_index(extents(operand(inputs, 2)?)?, &axes)?)
+        } else {
+            None
         };
         axes.push(a[usize::from(!self.transpose_a)].clone());
         let mut nest = Stages::over(inputs, outputs, axes)?;

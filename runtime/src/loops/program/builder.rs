@@ -99,7 +99,7 @@ impl Builder {
 
     /// Whether `register` is known, and not NaN.
     pub(crate) fn is_number(&self, register: Reg) -> bool {
-        self.known(register).is_some_and(|value| value == value)
+        self.known(register).is_some_and(|value| !matches!(value, Value::Float(v) if v.is_nan()))
     }
 
     /// An integer, wrapped to `kind`, or converted where that is a float.
