@@ -9,7 +9,7 @@ use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Apart, Cost, Metadata, NodeInfo, Session, ValueSpec};
+use recurve::{Apart, Cost, Fusion, Metadata, NodeInfo, Session, ValueSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ struct Document {
     /// Sums over the nodes whose shapes are known.
     flops: f64,
     bytes: f64,
-    /// After simplification and fusion, in the order in which they run.
+    /// After simplification, and with `--fused` after fusion, in the order in which they run.
     nodes: Vec<NodeEntry>,
     /// With `--fused`: the nodes that several nodes of the model became.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,10 @@ struct NodeEntry {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(terminal)?;
+    let session = {
+        let fusion = if arguments.fused { Fusion::On } else { Fusion::Off };
+        arguments.model.load(fusion, terminal)?
+    };
     let none = vec![None; session.inputs().len()];
     let resolved = resolve(session.inputs(), &arguments.dimensions.bindings, &none)?;
     if !resolved.assumed.is_empty() {
