@@ -143,7 +143,8 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Everything that can go wrong, with the thing named.
+/// Everything that can go wrong, with the thing named. `Display` is one clause; what caused it is in `source()`, which
+/// `{:#}` of `anyhow` and its like print behind it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

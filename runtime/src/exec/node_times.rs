@@ -8,15 +8,16 @@ use std::time::Duration;
 /// together.
 ///
 /// # Example
-/// ```no_run
+/// ```
+/// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
 /// use recurve::{NodeTimes, RunOptions, Session, Tensor};
-/// let session = Session::builder().load("model.onnx")?;
+/// let session = Session::builder().load_bytes(MODEL)?;
 /// let times = NodeTimes::new();
-/// let x = Tensor::new(&[1, 4], vec![0.1f32; 4])?;
-/// session.run_with([("x", &x)], &RunOptions::default().with_node_times(&times))?;
-/// for node in times.nodes() {
-///     println!("{} ({}): {:?}", node.name, node.op, node.total);
-/// }
+/// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;
+/// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+/// let options = RunOptions::default().with_node_times(&times);
+/// session.run_with([("question", &question), ("h", &state), ("c", &state)], &options)?;
+/// assert!(times.nodes().iter().all(|node| node.runs == 1));
 /// # Ok::<(), recurve::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ use std::cell::Cell;
 /// Every operator that has a nest: its nest, carried out from its definition, against its reference.
 #[test]
 fn nests_compute_what_their_operators_do() {
-    let seeds: u64 = std::env::var("RECURVE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("RECURVE_SEEDS").map_or(60, |s| s.parse().expect("a number of seeds"));
     let only = std::env::var("RECURVE_OPS").ok();
     let mut lowered = Vec::new();
     for def in OPS {
@@ -252,7 +252,7 @@ fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value> {
 /// `RECURVE_SEEDS` sets how many graphs are drawn.
 #[test]
 fn fused_graphs_compute_what_their_operators_do() {
-    let seeds: u64 = std::env::var("RECURVE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5000);
+    let seeds: u64 = std::env::var("RECURVE_SEEDS").map_or(5000, |s| s.parse().expect("a number of seeds"));
     let (mut nodes, mut left, mut contractions) = (0, 0, 0);
     for seed in 0..seeds {
         let Sketch { graph, inputs, .. } = sketch(seed);

@@ -96,6 +96,9 @@ fn decode<M: Message + Default>(
 }
 
 fn read(bytes: Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Model, Error> {
+    if bytes.is_empty() {
+        return Err(Error::model("the file is empty"));
+    }
     let (proto, _charge): (proto::ModelProto, _) = decode(bytes, Kind::Model, budget)?;
     if !(OLDEST_IR..=NEWEST_IR).contains(&proto.ir_version) {
         return Err(Error::model(format!(

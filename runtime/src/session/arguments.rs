@@ -100,7 +100,7 @@ pub(super) fn check_output(
     if let Some((d, s)) = form
         && (d != *dtype || s != *shape)
     {
-        let problem = format!("is {d} {s:?}; its place is {dtype} {shape:?}");
+        let problem = format!("is {d} {s:?}; the buffer given is {dtype} {shape:?}");
         return Err(refuse("output", &spec.name, problem));
     }
     if bytes.as_ptr().align_offset((dtype.bits() / 8).clamp(1, 16)) != 0 {

@@ -24,6 +24,17 @@ pub enum Fusion {
 }
 
 /// Settings of a [`Session`].
+///
+/// # Example
+/// ```
+/// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+/// use recurve::{ErrorKind, Session};
+/// let session = Session::builder().with_outputs(&["answer"]).with_memory_limit(64 << 20).load_bytes(MODEL)?;
+/// assert_eq!(session.outputs().len(), 1);
+/// let refused = Session::builder().with_memory_limit(1 << 10).load_bytes(MODEL);
+/// assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::MemoryLimit));
+/// # Ok::<(), recurve::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct SessionBuilder {
     engine: Option<Engine>,
@@ -72,7 +83,7 @@ impl SessionBuilder {
         self.prepare(start, |budget| onnx::read_path(path.as_ref(), budget))
     }
 
-    /// Loads an ONNX model from bytes.
+    /// Loads an ONNX model from bytes: a `Vec<u8>`, a `&'static [u8]`, or [`bytes::Bytes`].
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let start = Instant::now();
         self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))

@@ -72,12 +72,13 @@ impl Session {
     /// are not named have what the model declares.
     ///
     /// # Example
-    /// ```no_run
-    /// use recurve::Session;
-    /// let session = Session::builder().load("model.onnx")?;
-    /// for node in session.nodes([("x", [1, 50, 64])])? {
-    ///     println!("{} ({}): {:?}", node.name, node.op, node.cost);
-    /// }
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Fusion, Session};
+    /// let session = Session::builder().with_fusion(Fusion::Off).load_bytes(MODEL)?;
+    /// let nodes = session.nodes([("question", vec![6, 1]), ("h", vec![1, 1, 128]), ("c", vec![1, 1, 128])])?;
+    /// let flops: f64 = nodes.iter().filter_map(|node| Some(node.cost?.flops)).sum();
+    /// assert!(nodes.iter().any(|node| node.op == "LSTM") && flops > 1e6);
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn nodes<'a, S: AsRef<[usize]>>(

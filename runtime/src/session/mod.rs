@@ -28,12 +28,15 @@ use std::time::Duration;
 /// A model, loaded and prepared. It may be run from several threads at once.
 ///
 /// # Example
-/// ```no_run
+/// ```
+/// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
 /// use recurve::{Session, Tensor};
-/// let session = Session::builder().with_threads(2).load("model.onnx")?;
-/// let x = Tensor::new(&[1, 4], vec![0.1f32, 0.2, 0.3, 0.4])?;
-/// let outputs = session.run([("x", &x)])?;
-/// println!("{:?}", outputs.tensor("y")?.as_slice::<f32>());
+/// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
+/// assert_eq!(&*session.inputs()[0].name, "question");
+/// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+/// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+/// let outputs = session.run([("question", &question), ("h", &state), ("c", &state)])?;
+/// assert_eq!(outputs.tensor("answer")?.as_slice::<i64>(), Some(&[4, 11, 11, 11, 11][..]));
 /// # Ok::<(), recurve::Error>(())
 /// ```
 #[derive(Debug)]
@@ -112,14 +115,20 @@ impl Session {
     /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
     ///
     /// # Example
-    /// ```no_run
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
     /// use recurve::{Session, TensorMut, TensorView};
-    /// let session = Session::builder().load("model.onnx")?;
-    /// let (x, mut y) = ([0.5f32; 4], [0f32; 2]);
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let (question, state, mut answer) = ([2i64, 10, 2], [0f32; 128], [0i64; 5]);
     /// session.run_into(
-    ///     [("x", TensorView::new(&[1, 4], &x)?)],
-    ///     &mut [("y", TensorMut::new(&[1, 2], &mut y)?)],
+    ///     [
+    ///         ("question", TensorView::new(&[3, 1], &question)?),
+    ///         ("h", TensorView::new(&[1, 1, 128], &state)?),
+    ///         ("c", TensorView::new(&[1, 1, 128], &state)?),
+    ///     ],
+    ///     &mut [("answer", TensorMut::new(&[5, 1], &mut answer)?)],
     /// )?;
+    /// assert_eq!(answer, [4, 11, 11, 11, 11]);
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn run_into<'a, V: Into<ValueRef<'a>>>(
@@ -151,9 +160,11 @@ impl Session {
         self.execute(inputs, &mut slots, options)
     }
 
-    /// A stream that keeps the model's recurrent state between calls, with state pairs found by name: an
-    /// output `h_out`, `hN`, `h_n`, `h_next`, `new_h` or `next_h` feeds input `h`, and an output `…_out` feeds
-    /// input `…_in`.
+    /// A stream that keeps the model's recurrent state between calls, with state pairs found by name. Input `h` is
+    /// fed by `h_out`, `h_output`, `h.out`, `hN`, `hn`, `h_n`, `h_next`, `h_new`, `new_h`, `next_h`, `out_h` or `output_h`;
+    /// and an output feeds the input of the same name with `out` for `in`, `output` for `input`, `n` for `0`, `next` for
+    /// `prev`, `present` for `past`, `final` for `init` or `initial`, as exporters affix them. [`Stream::pairs`] tells what
+    /// was found.
     pub fn stream(&self) -> Result<Stream<'_>, Error> {
         Stream::by_name(self)
     }

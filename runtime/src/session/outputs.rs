@@ -26,7 +26,10 @@ impl Outputs {
         self.get(name).and_then(Value::as_tensor).ok_or_else(|| Error::Argument {
             role: "output",
             name: name.into(),
-            problem: "is not there or not a tensor".into(),
+            problem: match self.get(name) {
+                Some(_) => "is no tensor".into(),
+                None => format!("is not there; the outputs are {}", self.names.join(", ")),
+            },
         })
     }
 

@@ -7,11 +7,18 @@ use std::time::{Duration, Instant};
 ///
 /// # Example
 /// ```
-/// use recurve::{CancelToken, RunOptions};
+/// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+/// use recurve::{CancelToken, ErrorKind, RunOptions, Session, Tensor};
 /// use std::time::Duration;
+/// let session = Session::builder().load_bytes(MODEL)?;
+/// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;
+/// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
 /// let token = CancelToken::new();
-/// let options = RunOptions::default().with_timeout(Duration::from_millis(20)).with_cancel(&token);
-/// # let _ = options;
+/// let options = RunOptions::default().with_timeout(Duration::from_secs(5)).with_cancel(&token);
+/// token.cancel(); // from any thread
+/// let ended = session.run_with([("question", &question), ("h", &state), ("c", &state)], &options);
+/// assert_eq!(ended.err().map(|error| error.kind()), Some(ErrorKind::Cancelled));
+/// # Ok::<(), recurve::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {

@@ -10,15 +10,17 @@ use crate::tensor::{Tensor, Value, ValueRef};
 /// A session with recurrent state. The state starts as zeros and is replaced by the state outputs of each call.
 ///
 /// # Example
-/// ```no_run
+/// ```
+/// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
 /// use recurve::{Session, Tensor};
-/// let session = Session::builder().load("cell.onnx")?; // inputs x, h; outputs y, h_out
+/// let session = Session::builder().load_bytes(MODEL)?; // inputs question, h, c; outputs answer, h_out, c_out
 /// let mut stream = session.stream()?;
-/// for window in [[0.1f32; 8], [0.2; 8]] {
-///     let x = Tensor::new(&[1, 8], window.to_vec())?;
-///     let y = stream.run([("x", &x)])?;
-///     println!("{:?}", y.tensor("y")?.as_slice::<f32>());
+/// let mut answer = Vec::new();
+/// for token in [2i64, 10, 2] {
+///     let character = Tensor::new(&[1, 1], vec![token])?;
+///     answer = stream.run([("question", &character)])?.tensor("answer")?.to_vec::<i64>().unwrap_or_default();
 /// }
+/// assert_eq!(answer, [4, 11, 11, 11, 11]);
 /// # Ok::<(), recurve::Error>(())
 /// ```
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl<'s> Stream<'s> {
         self.states.iter().find(|s| &*self.session.inputs[s.input].name == name)?.value.as_ref()
     }
 
-    /// Replaces the state of input `name`.
+    /// Replaces the state of input `name`; the next call checks its dtype and shape.
     pub fn set_state(&mut self, name: &str, value: impl Into<Value>) -> Result<(), Error> {
         let inputs = &self.session.inputs;
         let state = self.states.iter_mut().find(|s| &*inputs[s.input].name == name);

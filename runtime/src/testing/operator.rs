@@ -241,7 +241,11 @@ mod tests {
     #[test]
     fn every_operator_agrees_with_its_reference() {
         let only = std::env::var("RECURVE_OPS").ok();
-        let seeds: u64 = std::env::var("RECURVE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+        let seeds = std::env::var("RECURVE_SEEDS").map_or(60, |s| s.parse().expect("a number of seeds"));
+        let listed = |name: &str| OPS.iter().any(|def| def.full_name() == name);
+        if let Some(unknown) = only.iter().flat_map(|o| o.split(',')).find(|name| !listed(name)) {
+            panic!("no operator is named `{unknown}`");
+        }
         let mut failures = Vec::new();
         for def in OPS {
             let name = def.full_name();
