@@ -7,8 +7,10 @@ mod compare;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 mod operator;
+mod single_node;
 
 pub use case::Case;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use single_node::{SingleNode, single_node, test_data};
