@@ -47,7 +47,7 @@ fn written(def: &'static OpDef, case: &Case) -> Result<SingleNode, OpError> {
     let facts: Vec<Option<Fact>> =
         case.inputs.iter().map(|v| v.as_ref().map(|v| fact_of(v.as_ref()))).collect();
     let given: Vec<Option<Fact>> =
-        facts.iter().zip(&case.inputs).map(|(f, v)| f.clone().map(|f| known(f, v))).collect();
+        facts.iter().zip(&case.inputs).map(|(f, v)| f.clone().map(|f| known(f, v.as_ref()))).collect();
     let outputs = op.infer(Facts(&given.iter().map(Option::as_ref).collect::<Vec<_>>()))?;
     let captures: usize = case.attributes.iter().map(|(name, _)| case.captures_of(name)).sum();
     let named = |i: usize| format!("in{i}");
@@ -80,7 +80,7 @@ fn written(def: &'static OpDef, case: &Case) -> Result<SingleNode, OpError> {
 }
 
 /// With the content, which the model or the run will tell.
-fn known(fact: Fact, value: &Option<Value>) -> Fact {
+fn known(fact: Fact, value: Option<&Value>) -> Fact {
     match (fact, value) {
         (Fact::Tensor(_), Some(Value::Tensor(t))) => crate::graph::TensorFact::constant(t.clone()).into(),
         (fact, _) => fact,

@@ -79,8 +79,9 @@ mod tests {
     fn the_committed_list_is_read() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/onnxruntime/deviations.json");
         let list = Deviations::read(path.as_ref()).unwrap();
-        let named: Vec<String> = recurve::testing::operators().iter().map(|o| o.full_name()).collect();
-        assert!(list.0.iter().flat_map(|d| &d.operators).all(|o| named.contains(o)));
+        let operators = recurve::testing::operators();
+        let is_named = |name: &String| operators.iter().any(|o| o.full_name() == *name);
+        assert!(list.0.iter().flat_map(|d| &d.operators).all(is_named));
         assert!(list.reasons().all(|reason| reason.len() > 20));
     }
 }
