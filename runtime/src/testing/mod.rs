@@ -10,7 +10,11 @@ mod operator;
 mod single_node;
 
 pub use case::Case;
+#[cfg(test)]
+pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
+#[cfg(test)]
+pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

@@ -178,7 +178,7 @@ pub(super) fn run(
     graph.outputs.clone_from(&outputs);
     graph.nodes.push(Node {
         name: def.name.into(),
-        def,
+        def: def.op_name(),
         op: op.clone(),
         inputs: ids,
         outputs: outputs.into_iter().map(Some).collect(),
