@@ -152,6 +152,9 @@ impl Plan {
                 y.iter_mut().zip(&*read).for_each(|(y, o)| *y = T::store(self.scale * o));
             }
         }
+        if present.is_empty() {
+            return Ok(());
+        }
         store_floats(state_type, present, state.iter().map(|s| f64::from(*s)))
     }
 

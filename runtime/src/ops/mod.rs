@@ -66,6 +66,7 @@ mod expand;
 mod exponential_norm;
 mod eye_like;
 mod flatten;
+mod flex_attention;
 mod floor;
 mod gather;
 mod gather_elements;

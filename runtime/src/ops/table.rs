@@ -9,6 +9,7 @@ pub(crate) static OPS: &[&OpDef] = &[
     &super::acosh::DEF,
     &super::add::DEF,
     &super::affine_grid::DEF,
+    &super::flex_attention::DEF,
     &super::and::DEF,
     &super::arg_max::DEF,
     &super::arg_min::DEF,

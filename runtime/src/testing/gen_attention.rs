@@ -1,8 +1,10 @@
-//! Random uses of Attention.
+//! Random uses of Attention and FlexAttention.
 
+use super::bodies::BodyBuilder;
 use super::case::Case;
 use super::gen_case::Gen;
 use crate::dtype::{DType, FLOATS};
+use crate::ops::attributes::Attribute;
 use crate::reference::{RefData, RefTensor};
 use crate::tensor::Tensor;
 
@@ -113,4 +115,64 @@ fn mask(g: &mut Gen, opset: i64, dtype: DType, scores: [usize; 4]) -> Tensor {
         });
     }
     made.to_tensor().unwrap_or(drawn)
+}
+
+/// Draws a use of FlexAttention, with and without modifiers.
+pub(crate) fn flex_case(g: &mut Gen) -> Case {
+    let dtype = *g.pick(FLOATS);
+    let (kv_heads, group) = (g.size(1, 3), g.size(1, 3));
+    let heads = kv_heads * group;
+    let batch = if g.chance(0.05) { 0 } else { g.size(1, 3) };
+    let (queries, keys) = (g.extent(), g.extent());
+    let (width, value_width) = (g.positive_extent(), g.extent());
+    let mut case = Case::new([
+        g.tensor_in(dtype, &[batch, heads, queries, width], -1.0, 1.0),
+        g.tensor_in(dtype, &[batch, kv_heads, keys, width], -1.0, 1.0),
+        g.tensor_in(dtype, &[batch, kv_heads, keys, value_width], -1.0, 1.0),
+    ])
+    .opset(1);
+    let mut precision = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    if g.chance(0.4) {
+        // A narrower type would round more than the result's does.
+        let narrow = dtype.bits() == 16;
+        precision = *g.pick(if narrow { FLOATS } else { &[DType::F64] });
+        case = case.dtype("softmax_precision", precision);
+    }
+    if g.chance(0.3) {
+        case = case.float("scale", *g.pick(&[0.25, 0.7, 1.0]));
+    }
+    let scores = [batch, heads, queries, keys];
+    for name in ["score_mod", "prob_mod"] {
+        if g.chance(0.5) {
+            let (body, captured) = modifier(g, precision, &scores);
+            case = case.with(name, body);
+            for tensor in captured {
+                case = case.input(tensor);
+            }
+        }
+    }
+    case
+}
+
+/// A modifier of scores with what it captures.
+fn modifier(g: &mut Gen, dtype: DType, scores: &[usize]) -> (Attribute, Vec<Tensor>) {
+    let mut b = BodyBuilder::new();
+    let x = b.input("scores");
+    match g.size(0, 2) {
+        0 => {
+            let y = b.node("Tanh", &[x]);
+            (b.finish(&[y]), Vec::new())
+        }
+        1 => {
+            let factor = b.constant(g.tensor_in(dtype, &[], 0.5, 1.5));
+            let y = b.node("Mul", &[x, factor]);
+            (b.finish(&[y]), Vec::new())
+        }
+        _ => {
+            let term = b.capture("term");
+            let y = b.node("Add", &[x, term]);
+            let shape = g.broadcastable(scores);
+            (b.finish(&[y]), vec![g.tensor_in(dtype, &shape, -1.0, 1.0)])
+        }
+    }
 }
