@@ -276,9 +276,10 @@ impl Attention {
         let e = self.extents(site.inputs)?;
         let sizes = e.sizes()?;
         let dtype = site.inputs.tensor(0)?.dtype;
-        let mask = match site.inputs.has(MASK) {
-            true => Some(MaskForm::new(&site.input_shape(MASK)?, sizes.total(), !self.short_masks)),
-            false => None,
+        let mask = if site.inputs.has(MASK) {
+            Some(MaskForm::new(&site.input_shape(MASK)?, sizes.total(), !self.short_masks))
+        } else {
+            None
         };
         Ok(Plan {
             sizes,

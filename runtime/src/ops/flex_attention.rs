@@ -24,7 +24,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Dim, NodeError};
 use crate::memory::{Budget, Buffer};
 use crate::reference::{RefInputs, RefTensor, RefValue, run_graph};
-use crate::tensor::{Tensor, TensorView, ValueRef, element_count};
+use crate::tensor::{Tensor, TensorView, Value, ValueRef, element_count};
 use crate::testing::gen_attention;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -125,6 +125,13 @@ fn score_type(precision: Option<DType>, dtype: DType) -> DType {
     precision.unwrap_or(if dtype == DType::F64 { DType::F64 } else { DType::F32 })
 }
 
+/// The scores, as the modifiers are given them.
+fn scores(inputs: Facts<'_>, precision: Option<DType>) -> Result<TensorFact, OpError> {
+    let Extents { query: [batch, heads, queries, _], keys, .. } = extents(inputs)?;
+    let dtype = score_type(precision, inputs.tensor(0)?.dtype);
+    Ok(TensorFact::new(dtype, vec![batch, heads, queries, keys]))
+}
+
 impl FlexAttention {
     /// The modifiers with the captures of each among the node's inputs.
     fn modifiers(&self) -> [Option<(&Body, std::ops::Range<usize>)>; 2] {
@@ -180,7 +187,7 @@ impl Prepared {
             given.push(io.value(index)?);
         }
         let program: &Program = &programs.0[*at];
-        let made = run_body(program, &given, io.context)?.pop().and_then(|value| value.into_tensor());
+        let made = run_body(program, &given, io.context)?.pop().and_then(Value::into_tensor);
         let fits = |t: &Tensor| t.dtype() == self.score_type && t.shape() == self.score_shape();
         made.filter(fits).ok_or_else(|| OpError::value("a modifier changes the shape or type of the scores"))
     }
@@ -189,7 +196,7 @@ impl Prepared {
     fn run<T: Panel, P: Panel>(&self, io: &mut Io<'_, '_>) -> Result<(), OpError> {
         let (context, shape) = (io.context, self.score_shape());
         let budget = context.budget;
-        let operands = self.operands::<T>(io)?;
+        let operands = operands::<T>(io)?;
         let place = || -> Result<Buffer, OpError> {
             let count = element_count(&shape).ok_or_else(|| budget.overflow())?;
             Buffer::zeroed_for::<P>(count, budget)
@@ -204,8 +211,8 @@ impl Prepared {
         softmax(context, lines, Form::Softmax, score_view.elements::<P>()?, weights.elements_mut::<P>())?;
         let weights = self.modified(io, 1, Tensor::from_buffer(P::DTYPE, &shape, weights)?)?;
         let values = converted::<P>(operands.value, budget)?;
-        let operands = (weights.view(), values.as_ref().map_or(operands.value, Tensor::view));
-        let operands = (operands.0.elements::<P>()?, operands.1.elements::<P>()?);
+        let (weights, values) = (weights.view(), values.as_ref().map_or(operands.value, Tensor::view));
+        let operands = (weights.elements::<P>()?, values.elements::<P>()?);
         let sums = self.sums();
         if T::DTYPE == P::DTYPE {
             return sums.run(context, operands, io.output_and_scratch::<P>(0)?, &|_, _, _| ());
@@ -216,18 +223,19 @@ impl Prepared {
         y.iter_mut().zip(made.elements::<P>()).for_each(|(y, made)| *y = T::from_f64(made.to_f64()));
         Ok(())
     }
+}
 
-    fn operands<'a, T: Panel>(&self, io: &Io<'a, '_>) -> Result<Operands<'a, T>, OpError> {
-        Ok(Operands {
-            query: io.input(0)?,
-            key: io.input(1)?,
-            past_key: &[],
-            value: io.tensor(2)?,
-            past_value: None,
-            mask: None,
-            lengths: None,
-        })
-    }
+/// What the attention reads.
+fn operands<'a, T: Panel>(io: &Io<'a, '_>) -> Result<Operands<'a, T>, OpError> {
+    Ok(Operands {
+        query: io.input(0)?,
+        key: io.input(1)?,
+        past_key: &[],
+        value: io.tensor(2)?,
+        past_value: None,
+        mask: None,
+        lengths: None,
+    })
 }
 
 /// `view` as a tensor of type `P`, when it is of another.
@@ -238,7 +246,7 @@ fn converted<P: Number>(view: TensorView<'_>, budget: &Budget) -> Result<Option<
     let mut buffer = Buffer::zeroed_for::<P>(view.len(), budget)?;
     dispatch!(view.dtype(), floats, V => {
         let from = view.elements::<V>()?.iter().map(|v| v.to_f64());
-        if view.len() > 0 {
+        if !view.is_empty() {
             store_floats(P::DTYPE, buffer.bytes_mut(), from)?;
         }
         Ok::<(), OpError>(())
@@ -253,11 +261,8 @@ impl Op for FlexAttention {
         let dtype = inputs.typed(0, FLOATS)?.dtype;
         inputs.typed(1, &[dtype])?;
         inputs.typed(2, &[dtype])?;
-        let Extents { query: [batch, heads, queries, _], keys, value_width, .. } = extents(inputs)?;
-        let scores = TensorFact::new(
-            score_type(self.precision, dtype),
-            vec![batch.clone(), heads.clone(), queries.clone(), keys],
-        );
+        let Extents { query: [batch, heads, queries, _], value_width, .. } = extents(inputs)?;
+        let scores = scores(inputs, self.precision)?;
         for (body, captured) in self.modifiers().into_iter().flatten() {
             let mut given: Vec<Fact> = vec![scores.clone().into()];
             for index in captured {
@@ -287,6 +292,17 @@ impl Op for FlexAttention {
             scores * (2.0 * (s.width as f64 + s.value_width as f64) + 4.0)
         });
         Cost { flops, bytes: moved }
+    }
+
+    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
+        let scores = scores(inputs, self.precision).ok()?;
+        self.modifiers().into_iter().flatten().try_fold(Cost::default(), |sum, (body, captured)| {
+            let mut given: Vec<Fact> = vec![scores.clone().into()];
+            for index in captured {
+                given.push(inputs.value(index).ok()?.clone());
+            }
+            Some(sum + body.graph.cost(&given)?)
+        })
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
@@ -322,7 +338,7 @@ impl Op for FlexAttention {
             let scratch = prepared.plan.scratch::<T>(threads);
             if next == 0 {
                 return Ok(Kernel::new(move |io| {
-                    let operands = prepared.operands::<T>(io)?;
+                    let operands = operands::<T>(io)?;
                     prepared.plan.attend(io.context, &operands, io.output_and_scratch::<T>(0)?)
                 })
                 .with_scratch(scratch));
