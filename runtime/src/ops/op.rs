@@ -5,6 +5,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -141,6 +142,13 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
     /// transposes are one.
     fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Output 0 at one place of a loop nest, when it is an expression of the elements that the inputs have there
+    /// (after broadcasting), which `operands` hold; absent inputs have none. The caller narrows the result to the
+    /// output's element type.
+    fn scalar(&self, _inputs: Facts<'_>, _builder: &mut Builder, _operands: &[Option<Reg>]) -> Option<Reg> {
         None
     }
 
