@@ -215,10 +215,10 @@ impl Prepared {
         let operands = (weights.elements::<P>()?, values.elements::<P>()?);
         let sums = self.sums();
         if T::DTYPE == P::DTYPE {
-            return sums.run(context, operands, io.output_and_scratch::<P>(0)?, &|_, _, _| ());
+            return sums.run(context, operands, io.output_and_scratch::<P>(0)?, &|_, _, _| Ok(()));
         }
         let mut made = Buffer::zeroed_for::<P>(io.output::<T>(0)?.len(), budget)?;
-        sums.run(context, operands, (made.elements_mut::<P>(), io.scratch()), &|_, _, _| ())?;
+        sums.run(context, operands, (made.elements_mut::<P>(), io.scratch()), &|_, _, _| Ok(()))?;
         let y = io.output::<T>(0)?;
         y.iter_mut().zip(made.elements::<P>()).for_each(|(y, made)| *y = T::from_f64(made.to_f64()));
         Ok(())
