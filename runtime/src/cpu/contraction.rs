@@ -377,7 +377,7 @@ pub(super) fn offsets(batch: &[BatchAxis], mut index: usize) -> (usize, usize) {
     (a, b)
 }
 
-pub(super) fn tail<T>(data: &[T], from: usize) -> &[T] {
+pub(crate) fn tail<T>(data: &[T], from: usize) -> &[T] {
     data.get(from..).unwrap_or(&[])
 }
 

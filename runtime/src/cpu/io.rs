@@ -136,6 +136,21 @@ impl<'a, 'b> Io<'a, 'b> {
         Ok((slot_elements(slots.next())?, slot_elements(slots.next())?))
     }
 
+    /// Elements of output 0, raw bytes of output 1, and the scratch memory; empty where not wanted.
+    #[allow(clippy::type_complexity, reason = "three slices")]
+    pub(crate) fn output_bytes_and_scratch<T: Element>(
+        &mut self,
+    ) -> Result<(&mut [T], &mut [u8], &mut [u8]), OpError> {
+        let mut slots = self.outputs.iter_mut();
+        let first = slot_elements(slots.next())?;
+        let second: &mut [u8] = match slots.next() {
+            Some(Slot::Fixed { bytes, .. }) => bytes,
+            Some(Slot::Made(_)) => return Err(OpError::internal("output 1 has no place")),
+            None | Some(Slot::Absent) => &mut [],
+        };
+        Ok((first, second, self.scratch))
+    }
+
     /// Elements of the first three outputs, each of its type; empty where not wanted.
     #[allow(clippy::type_complexity, reason = "three slices")]
     pub(crate) fn three_outputs<T: Element, U: Element, V: Element>(

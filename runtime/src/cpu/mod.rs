@@ -1,5 +1,6 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
+pub(crate) mod attention;
 pub(crate) mod body;
 pub(crate) mod broadcast;
 pub(crate) mod cast;
@@ -19,6 +20,7 @@ pub(crate) mod integer_product;
 pub(crate) mod interpolation;
 mod io;
 mod kernel;
+pub(crate) mod linear_attention;
 pub(crate) mod lines;
 pub(crate) mod moments;
 pub(crate) mod movement;

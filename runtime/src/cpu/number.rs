@@ -201,14 +201,17 @@ pub(crate) fn is_nan<T: PartialOrd + Copy>(x: T) -> bool {
     x.partial_cmp(&x).is_none()
 }
 
-/// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of the named class: `floats`, `ints`,
-/// `numbers`, or `any` (numbers and `bool`). Another dtype is an [`OpError::Internal`]: `infer` refuses it
+/// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of the named class: `floats`, `singles` (floats
+/// that are computed in f32), `ints`, `numbers`, or `any` (numbers and `bool`). Another dtype is an [`OpError::Internal`]: `infer` refuses it
 /// before a kernel is made.
 ///
 /// [`OpError::Internal`]: crate::error::OpError::Internal
 macro_rules! dispatch {
     ($dtype:expr, floats, $T:ident => $body:expr) => {
         $crate::cpu::number::dispatch!(@ $dtype, $T, $body, F32 f32, F64 f64, F16 half::f16, BF16 half::bf16)
+    };
+    ($dtype:expr, singles, $T:ident => $body:expr) => {
+        $crate::cpu::number::dispatch!(@ $dtype, $T, $body, F32 f32, F16 half::f16, BF16 half::bf16)
     };
     ($dtype:expr, ints, $T:ident => $body:expr) => {
         $crate::cpu::number::dispatch!(@ $dtype, $T, $body, I8 i8, I16 i16, I32 i32, I64 i64, U8 u8, U16 u16,

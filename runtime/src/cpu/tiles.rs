@@ -69,6 +69,22 @@ unsafe impl<'a, T: Send> Pieces for Chunks<'a, T> {
     }
 }
 
+// SAFETY: pieces are those of the partition within, or nothing.
+unsafe impl<P: Pieces> Pieces for Option<P> {
+    /// `None` beyond the last piece.
+    type Piece = Option<P::Piece>;
+
+    fn count(&self) -> usize {
+        self.as_ref().map_or(0, P::count)
+    }
+
+    unsafe fn take(&self, index: usize) -> Self::Piece {
+        let pieces = self.as_ref().filter(|pieces| index < pieces.count())?;
+        // SAFETY: the caller's promise is passed on.
+        Some(unsafe { pieces.take(index) })
+    }
+}
+
 // SAFETY: pieces of different indices are disjoint in each part of the tuple.
 unsafe impl<A: Pieces, B: Pieces> Pieces for (A, B) {
     type Piece = (A::Piece, B::Piece);

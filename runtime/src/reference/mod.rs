@@ -1,6 +1,7 @@
 //! The reference execution: every operator from its specification, floats in f64, integers exactly, serially.
 //! It shares nothing with the kernels that it judges.
 
+mod attention;
 mod elementwise;
 mod movement;
 mod narrow;
@@ -10,6 +11,7 @@ mod run;
 mod stack;
 mod tensor;
 
+pub(crate) use attention::RefAttention;
 pub(crate) use movement::{joined, scattered};
 pub(crate) use narrow::NarrowRounding;
 pub(crate) use resize::RefResize;

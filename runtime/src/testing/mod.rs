@@ -4,6 +4,7 @@
 pub(crate) mod bodies;
 mod case;
 mod compare;
+pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 mod operator;
