@@ -142,6 +142,7 @@ impl Scan {
             };
             slices.push(TensorFact { shape: slice, ..TensorFact::unranked(t.dtype) }.into());
         }
+        let count = states.len();
         let (held, made) = steady_state(states, |facts| {
             let mut given = facts.to_vec();
             given.extend_from_slice(&slices);
@@ -149,7 +150,7 @@ impl Scan {
             self.body.graph.infer_outputs(&given)
         })?;
         let mut out: Vec<Fact> = held.iter().map(without_content).collect();
-        for (slice, &axis) in made.iter().zip(&self.output_axes) {
+        for (slice, &axis) in made[count..].iter().zip(&self.output_axes) {
             let rank = slice.tensor().and_then(TensorFact::rank);
             out.push(match rank {
                 Some(rank) => stacked_fact(slice, length.clone(), normal_axis(axis, rank + 1)?)?,
