@@ -54,6 +54,7 @@ mod dft;
 mod div;
 mod dropout;
 mod dynamic_quantize_linear;
+mod dynamic_quantize_lstm;
 mod einsum;
 mod elementwise;
 mod elu;
@@ -102,6 +103,7 @@ mod lrn;
 mod lstm;
 mod mat_mul;
 mod mat_mul_integer;
+mod mat_mul_n_bits;
 mod max;
 mod max_pool;
 mod max_roi_pool;
@@ -170,6 +172,7 @@ mod sequence_empty;
 mod sequence_erase;
 mod sequence_insert;
 mod sequence_length;
+mod sequence_map;
 mod shape;
 mod shrink;
 mod sigmoid;
@@ -217,5 +220,5 @@ pub(crate) const MOST_AXES: usize = 256;
 
 /// Newest version of the standard operator set that is known.
 pub(crate) const NEWEST_OPSET: i64 = 28;
-/// Oldest version of the standard operator set that is read.
+/// Oldest version of the standard operator set that operators know; older ones are translated to it when read.
 pub(crate) const OLDEST_OPSET: i64 = 7;

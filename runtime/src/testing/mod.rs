@@ -11,4 +11,5 @@ mod operator;
 pub use case::Case;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
+pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
