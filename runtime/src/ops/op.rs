@@ -55,6 +55,21 @@ pub struct Cost {
     pub bytes: f64,
 }
 
+impl Cost {
+    /// The work of `count` executions.
+    pub(crate) fn times(self, count: usize) -> Self {
+        Self { flops: self.flops * count as f64, bytes: self.bytes * count as f64 }
+    }
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// What an operator prepared once from its constant inputs (packed weights, compiled bodies), shared by all
 /// bindings of a model.
 #[derive(Clone)]
@@ -92,6 +107,12 @@ pub(crate) trait Op: Debug + Send + Sync {
         let written: f64 = outputs.iter().map(bytes).sum();
         let flops = outputs.iter().filter_map(|f| f.tensor()?.element_count()).sum::<usize>() as f64;
         Cost { flops, bytes: read + written }
+    }
+
+    /// Work of the bodies of one execution: of `If` the branch that works more, of `Loop` and `Scan` every iteration.
+    /// `None` where shapes inside or the number of iterations are not known before it runs.
+    fn body_cost(&self, _inputs: Facts<'_>) -> Option<Cost> {
+        Some(Cost::default())
     }
 
     /// Input whose bytes, unchanged and in the same order, are output 0 under another shape. The executor
