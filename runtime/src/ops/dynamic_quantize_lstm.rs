@@ -292,3 +292,22 @@ fn margin(case: &Case) -> Option<f64> {
     let op = op.as_any().downcast_ref::<DynamicQuantizeLstm>()?;
     op.simulate(&RefInputs(&given)).ok().map(|(_, margin)| margin)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_cases_quantise_states() {
+        let steps = |seed| {
+            let case = case(&mut Gen::new(seed));
+            let shape = |index: usize| {
+                case.inputs[index].as_ref().and_then(|v| Some(v.as_tensor()?.shape().to_vec()))
+            };
+            let (x, r) = (shape(0).unwrap_or_default(), shape(2).unwrap_or_default());
+            x[0] > 1 && x[1] > 0 && r[1] > 0
+        };
+        let many = (0..40).filter(|&seed| steps(seed)).count();
+        assert!(many >= 10, "{many} of 40 cases have two steps or more");
+    }
+}
