@@ -168,7 +168,7 @@ impl Adding {
             input: inputs.iter().map(|name| (*name).clone()).collect(),
             output: vec![output.clone()],
             op_type: op_type.into(),
-            attribute: attribute.to_vec(),
+            attribute: Vec::from(attribute),
             ..NodeProto::default()
         });
         output

@@ -5,7 +5,7 @@
 
 use super::attributes::{Body, NodeSpec};
 use super::sequence_construct::without_content;
-use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, pack_bodies, run_body};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
@@ -82,6 +82,11 @@ impl Op for SequenceMap {
             _ => Err(OpError::shape("an output of the body is no tensor")),
         };
         made.into_iter().map(sequence).collect()
+    }
+
+    fn body_cost(&self, _: Facts<'_>) -> Option<Cost> {
+        // The number of items is never known before it runs.
+        None
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

@@ -27,7 +27,7 @@ pub(crate) fn simplify(mut graph: Graph, budget: &Budget) -> Result<Graph, NodeE
         changed |= inline_branch::inline_known_branches(&mut graph);
         let facts = known_facts(&graph);
         changed |= cancel::cancel(&mut graph, &facts);
-        changed |= batch_norm::fold_batch_norm(&mut graph);
+        changed |= batch_norm::fold_batch_norm(&mut graph, budget);
         changed |= dead_code::remove_dead_code(&mut graph);
         if !changed {
             break;
