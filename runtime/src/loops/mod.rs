@@ -13,4 +13,24 @@
 //! - `Epilogue::new(program, reaches, width)` for row segments that are in L1 already, as the epilogue of a
 //!   product: each input is one element for the whole segment (per row), or one per element (per column, full).
 
+mod affine;
+mod compose;
+mod fuse;
+mod fused;
+mod group;
+#[cfg(test)]
+mod interpret;
+mod lower;
+mod nest;
 pub(crate) mod program;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use affine::Affine;
+pub(crate) use fuse::{Report, fuse};
+pub(crate) use fused::Fused;
+pub(crate) use group::Apart;
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use stages::Stages;
