@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<HardSigmoid>("HardSigmoid", &[6, 22]);
@@ -21,10 +21,13 @@ impl FloatMap for HardSigmoid {
         Ok(Self { alpha: spec.float_or("alpha", 0.2)?, beta: spec.float_or("beta", 0.5)? })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        let beta = T::from_f64(self.beta.into());
-        alpha.mul(x).add(beta).minimum(T::one()).maximum(T::zero())
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, beta) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, self.beta.into()));
+        let (zero, one) = (b.constant_as(x, 0.0), b.constant_as(x, 1.0));
+        let scaled = b.mul(alpha, x);
+        let line = b.add(scaled, beta);
+        let below = b.min(line, one);
+        b.max(below, zero)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Tanh>("Tanh", &[6, 13]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Tanh>("Tanh", &[6, 13]);
 struct Tanh;
 
 impl FloatMap for Tanh {
-    fn at<T: Float>(self, x: T) -> T {
-        x.tanh()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.tanh(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,8 +4,8 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<ThresholdedRelu>("ThresholdedRelu", &[10, 22]);
@@ -22,9 +22,10 @@ impl FloatMap for ThresholdedRelu {
         Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        if x > alpha { x } else { T::zero() }
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, zero) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, 0.0));
+        let above = b.gt(x, alpha);
+        b.select(above, x, zero)
     }
 
     fn formula(self, x: f64) -> f64 {

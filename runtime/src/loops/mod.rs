@@ -1,0 +1,36 @@
+//! Loop nests: what a chain of elementwise operators, the epilogue of a product or a normalisation of rows
+//! becomes when it is computed in one pass over memory.
+//!
+//! The scalar body of a nest is a [`program::Program`]: typed expressions in static single assignment form, plain
+//! data. [`program::Builder`] makes one, folding constants and sharing equal expressions; operators give their
+//! expression to it (`Op::scalar`), and the composer of a fused nest calls [`program::Builder::narrow`] with the
+//! element type of each fused operator's output, so that a fused chain rounds and wraps where the separate
+//! operators would. [`program::interpret`] computes a program element by element and judges every executor.
+//!
+//! On the CPU, `cpu::program` runs programs:
+//! - `MapKernel::new(program, output_shape, layouts)` for a nest over an output space, where a `Layout` says how
+//!   each input is read (broadcast, transposed, contiguous); `MapKernel::run` on bytes, or `into_kernel`;
+//! - `Epilogue::new(program, reaches, width)` for row segments that are in L1 already, as the epilogue of a
+//!   product: each input is one element for the whole segment (per row), or one per element (per column, full).
+
+mod affine;
+mod compose;
+mod fuse;
+mod fused;
+mod group;
+#[cfg(test)]
+mod interpret;
+mod lower;
+mod nest;
+pub(crate) mod program;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use affine::Affine;
+pub(crate) use fuse::{Report, fuse};
+pub(crate) use fused::Fused;
+pub(crate) use group::Apart;
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use stages::Stages;
