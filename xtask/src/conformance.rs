@@ -20,6 +20,9 @@ const REFUSED: &str = "tests/conformance/refused.json";
 /// The committed list of cases known to be wrong.
 const WRONG: &str = "tests/conformance/wrong.json";
 
+/// The page of what is supported, which the runner writes and compares.
+const TABLE: &str = "docs/operators.md";
+
 /// The runner: this binary of the workspace.
 const RUNNER: &str = "conformance";
 
@@ -85,7 +88,9 @@ pub(crate) fn generate_and_run(
     println!("conformance: {}", index.summary());
     let mut runner = process::checked_cargo(&workspace.root);
     runner.args(["run", "--release", "--package", &package.name, "--bin", RUNNER, "--"]);
-    runner.args(["target/conformance/suite", "--refused", REFUSED, "--wrong", WRONG]).args(runner_arguments);
+    runner
+        .args(["target/conformance/suite", "--refused", REFUSED, "--wrong", WRONG, "--table", TABLE])
+        .args(runner_arguments);
     process::run(&mut runner)?;
     Ok(Verdict::Ran)
 }

@@ -126,7 +126,8 @@ impl Program {
         {
             let mut bindings = lock();
             let found = bindings.iter().position(|(facts, _)| {
-                facts.len() == inputs.len() && facts.iter().zip(inputs).all(|(f, v)| is_fact_of(f, *v))
+                let mut pairs = facts.iter().zip(inputs).enumerate();
+                facts.len() == inputs.len() && pairs.all(|(i, (f, v))| self.is_fact_of(i, f, *v))
             });
             if let Some(at) = found {
                 // Latest used first; the common case moves nothing.
@@ -134,12 +135,35 @@ impl Program {
                 return Ok(bindings[0].1.clone());
             }
         }
-        let facts: Vec<Fact> = inputs.iter().map(|v| fact_of(*v)).collect();
+        let facts: Vec<Fact> = inputs.iter().enumerate().map(|(i, v)| self.fact_of(i, *v)).collect();
         let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
         let mut bindings = lock();
         bindings.insert(0, (facts, bound.clone()));
         bindings.truncate(BINDINGS);
         Ok(bound)
+    }
+
+    /// What is known of `value` as input `index`: an empty optional value is of the kind that the graph declares.
+    fn fact_of(&self, index: usize, value: ValueRef<'_>) -> Fact {
+        let declared = self.graph.inputs.get(index).and_then(|id| self.graph.value(*id).declared.as_ref());
+        match (value, declared) {
+            (ValueRef::Optional(None), Some(declared @ Fact::Optional(_))) => declared.clone(),
+            _ => fact_of(value),
+        }
+    }
+
+    /// Whether `fact` is what [`Program::fact_of`] says of `value`, found without allocating for tensors.
+    fn is_fact_of(&self, index: usize, fact: &Fact, value: ValueRef<'_>) -> bool {
+        match (fact, value) {
+            (Fact::Tensor(f), ValueRef::Tensor(t)) => {
+                f.dtype == t.dtype()
+                    && f.shape.as_ref().is_some_and(|s| {
+                        let mut extents = s.iter().zip(t.shape());
+                        s.len() == t.shape().len() && extents.all(|(a, b)| a.known() == Some(*b))
+                    })
+            }
+            (f, v) => *f == self.fact_of(index, v),
+        }
     }
 
     /// Binds and runs: `outputs` has one slot per graph output.
@@ -181,18 +205,5 @@ pub(crate) fn fact_of(value: ValueRef<'_>) -> Fact {
             Some(v) => fact_of(v.as_ref()),
             None => TensorFact::unranked(crate::dtype::DType::F32).into(),
         })),
-    }
-}
-
-/// Whether `fact` is what [`fact_of`] says of `value`, found without allocating for tensors.
-fn is_fact_of(fact: &Fact, value: ValueRef<'_>) -> bool {
-    match (fact, value) {
-        (Fact::Tensor(f), ValueRef::Tensor(t)) => {
-            f.dtype == t.dtype()
-                && f.shape.as_ref().is_some_and(|s| {
-                    s.len() == t.shape().len() && s.iter().zip(t.shape()).all(|(a, b)| a.known() == Some(*b))
-                })
-        }
-        (f, v) => *f == fact_of(v),
     }
 }

@@ -1,7 +1,7 @@
 //! From protobuf graphs to typed graphs: names become values, nodes become parsed operators in topological
 //! order, and what a body takes from outside becomes an input of it.
 
-use super::functions::{Call, Inliner};
+use super::functions::{Call, Inliner, is_standard};
 use super::proto::{AttributeProto, GraphProto, NodeProto, attribute_type as at};
 use super::tensor::TensorSource;
 use super::types;
@@ -126,9 +126,9 @@ impl Converter<'_> {
         }
         let formal = scope.graph.inputs.len();
 
-        let inlined = self.inliner.inline(&proto.node, imports)?;
+        let mut inlined = self.inliner.inline(&proto.node, imports)?;
         for index in topological_order(&inlined.calls, &scope.names)? {
-            self.node(&inlined.calls[index], &mut scope, depth)?;
+            self.node(&mut inlined.calls[index], &mut scope, depth)?;
         }
         for info in &proto.output {
             let Some(id) = scope.resolve(&info.name) else {
@@ -149,7 +149,8 @@ impl Converter<'_> {
         Ok((graph, formal))
     }
 
-    fn node(&mut self, call: &Call<'_>, scope: &mut Scope<'_>, depth: usize) -> Result<(), Error> {
+    fn node(&mut self, call: &mut Call<'_>, scope: &mut Scope<'_>, depth: usize) -> Result<(), Error> {
+        let refusal = call.refusal.take();
         let proto: &NodeProto = &call.node;
         let first = proto.output.iter().find(|n| !n.is_empty()).map_or("", String::as_str);
         let name =
@@ -171,11 +172,10 @@ impl Converter<'_> {
             scope.graph.values[id.index()].constant = Some(tensor);
             return Ok(());
         }
-        let imported = self.inliner.imports[call.imports]
-            .iter()
-            .find(|i| i.domain == proto.domain || (is_standard(&i.domain) && is_standard(&proto.domain)))
-            .map(|i| i.version);
-        let (opset, parsed) = parse(proto, imported, attributes);
+        let (opset, parsed) = match refusal {
+            Some(reason) => (call.version.unwrap_or_default(), Err(reason)),
+            None => parse(proto, call.version, attributes),
+        };
         // Captures follow the formal inputs in the order in which the operator has its bodies; the file may
         // list them in another.
         for body in parsed.iter().flat_map(|(_, op)| op.bodies()) {
@@ -289,10 +289,6 @@ impl Converter<'_> {
             }
         }
     }
-}
-
-fn is_standard(domain: &str) -> bool {
-    domain.is_empty() || domain == "ai.onnx"
 }
 
 /// The attribute's type; writers before IR version 3 left it out.

@@ -1,7 +1,9 @@
-//! Model-local functions, inlined: every call is replaced by the function's nodes under fresh names.
+//! Model-local functions, inlined: every call is replaced by the function's nodes under fresh names. The nodes that
+//! are left are in the form of an operator set that is read: older ones are translated.
 
+use super::legacy;
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
-use crate::error::Error;
+use crate::error::{Error, OpError};
 use crate::memory::{Budget, Charge};
 use prost::Message;
 use std::borrow::Cow;
@@ -20,12 +22,16 @@ pub(super) struct Functions<'a> {
 }
 
 /// A node after inlining, with the operator sets that hold for it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Call<'n> {
-    /// Borrowed where no function is involved.
+    /// Borrowed where neither a function nor a translation is involved.
     pub(super) node: Cow<'n, NodeProto>,
-    /// Index into [`Inlined::imports`].
+    /// Index into [`Inliner::imports`], which hold for the node's bodies too.
     pub(super) imports: usize,
+    /// Version of the node's own operator set, when the model imports one.
+    pub(super) version: Option<i64>,
+    /// Why the node has no form in an operator set that is read.
+    pub(super) refusal: Option<OpError>,
 }
 
 /// The nodes of one graph after inlining.
@@ -103,8 +109,7 @@ impl<'a> Inliner<'a> {
             if depth > 0 {
                 self.count_node()?;
             }
-            out.calls.push(Call { node, imports });
-            return Ok(());
+            return self.keep(node, imports, out);
         };
         // A call counts too: functions without nodes can still call each other without end.
         self.count_node()?;
@@ -122,16 +127,50 @@ impl<'a> Inliner<'a> {
         for inner in &function.node {
             // Every name gets a prefix, in bodies too.
             let size = footprint(inner, frame.prefix.len());
-            let charge = self.budget.charge(size).map_err(|_| Error::Memory {
-                what: format!("function `{}`", function.name),
-                requested: size,
-                limit: self.budget.limit(),
-            })?;
-            out.charges.push(charge);
+            out.charges.push(self.charge(size, &function.name)?);
             let renamed = rename(inner, &frame)?;
             self.expand(Cow::Owned(renamed), frame.imports, depth + 1, out)?;
         }
         Ok(())
+    }
+
+    /// Keeps a node that calls no function, in a form that is read.
+    fn keep<'n>(
+        &mut self,
+        mut node: Cow<'n, NodeProto>,
+        imports: usize,
+        out: &mut Inlined<'n>,
+    ) -> Result<(), Error> {
+        let imported = &self.imports[imports];
+        let same = |i: &&OperatorSetIdProto| {
+            i.domain == node.domain || (is_standard(&i.domain) && is_standard(&node.domain))
+        };
+        let mut version = imported.iter().find(same).map(|i| i.version);
+        let mut refusal = None;
+        if let Some(old) = version.filter(|&v| is_standard(&node.domain) && legacy::covers(v)) {
+            let size = footprint(&node, 0) + legacy::most_added(&node);
+            out.charges.push(self.charge(size, &node.op_type)?);
+            version = Some(legacy::TRANSLATED_TO);
+            match legacy::translate(&mut node, old) {
+                Ok(before) => out.calls.extend(before.into_iter().map(|node| Call {
+                    node: Cow::Owned(node),
+                    imports,
+                    version: Some(legacy::OF_ADDED),
+                    refusal: None,
+                })),
+                Err(reason) => (version, refusal) = (Some(old), Some(reason)),
+            }
+        }
+        out.calls.push(Call { node, imports, version, refusal });
+        Ok(())
+    }
+
+    fn charge(&self, size: usize, what: &str) -> Result<Charge, Error> {
+        self.budget.charge(size).map_err(|_| Error::Memory {
+            what: format!("the nodes of `{what}`"),
+            requested: size,
+            limit: self.budget.limit(),
+        })
     }
 
     fn count_node(&mut self) -> Result<(), Error> {
@@ -169,6 +208,11 @@ impl<'a> Inliner<'a> {
         };
         Frame { prefix, names, attributes, imports }
     }
+}
+
+/// Whether `domain` is a name of the standard operator set.
+pub(super) fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
 }
 
 /// Bytes that a copy of `node` takes, at most, when each of its names becomes `prefix` longer. Tensor bytes are

@@ -8,6 +8,7 @@ mod convert;
 mod element_type;
 mod external;
 mod functions;
+mod legacy;
 mod proto;
 mod tensor;
 mod types;

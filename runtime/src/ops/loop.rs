@@ -4,6 +4,9 @@
 //!
 //! The number of iterations is known beforehand only when `M` is a constant and the body hands its condition
 //! through or makes it a true constant.
+//!
+//! A carried value may begin as an optional one and come out of the body as what an optional one holds. The body
+//! then gets it as an optional value in every iteration, and the node gives what it holds.
 
 use super::attributes::{Body, NodeSpec};
 use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
@@ -95,7 +98,8 @@ impl Loop {
         control.into_iter().chain(held.iter().cloned()).map(Ok).chain(captures).collect()
     }
 
-    /// Facts of the carried values that hold in every iteration, and those of the collected ones.
+    /// Facts of the carried values that hold in every iteration, and those of what the body then gives without its
+    /// condition.
     fn infer_steady(&self, inputs: Facts<'_>, initial: Vec<Fact>) -> Result<(Vec<Fact>, Vec<Fact>), OpError> {
         steady_state(initial, |facts| {
             let mut made = self.body.graph.infer_outputs(&self.body_facts(inputs, facts)?)?;
@@ -146,13 +150,22 @@ pub(super) fn without_content(fact: &Fact) -> Fact {
     }
 }
 
+/// What is known of a carried value that begins as `held` and comes out of the body as `made`.
+fn carried_fact(held: &Fact, made: &Fact) -> Option<Fact> {
+    match (held, made) {
+        (Fact::Optional(kind), Fact::Tensor(_) | Fact::Sequence(_)) => {
+            Some(Fact::Optional(Box::new(merge(kind, made)?)))
+        }
+        _ => merge(held, made),
+    }
+}
+
 /// Facts of values carried around `step` so that they hold in every iteration: extents that change are given
-/// up one after the other, then ranks. Returns them with what the last step gave.
+/// up one after the other, then ranks. Returns them with all that the last step gave.
 pub(super) fn steady_state(
     initial: Vec<Fact>,
     mut step: impl FnMut(&[Fact]) -> Result<Vec<Fact>, OpError>,
 ) -> Result<(Vec<Fact>, Vec<Fact>), OpError> {
-    let count = initial.len();
     let mut held = initial;
     // Each round gives up an extent or a rank of at least one value, or ends.
     for _ in 0..=64 {
@@ -161,12 +174,12 @@ pub(super) fn steady_state(
             .iter()
             .zip(&made)
             .map(|(h, m)| {
-                merge(h, m)
+                carried_fact(h, m)
                     .ok_or_else(|| OpError::shape("a carried value changes its type between iterations"))
             })
             .collect::<Result<_, _>>()?;
         if next == held {
-            return Ok((held, made[count..].to_vec()));
+            return Ok((held, made));
         }
         held = next;
     }
@@ -175,7 +188,7 @@ pub(super) fn steady_state(
         .map(|f| f.tensor().map_or_else(|| f.clone(), |t| TensorFact::unranked(t.dtype).into()))
         .collect();
     let made = step(&weakest)?;
-    Ok((weakest, made[count..].to_vec()))
+    Ok((weakest, made))
 }
 
 /// The fact of `count` slices along a new axis at `axis`.
@@ -202,9 +215,13 @@ impl Op for Loop {
         let initial: Vec<Fact> =
             (2..2 + carried).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
         let trips = self.known_trips(inputs)?;
-        let (held, slices) = self.infer_steady(inputs, initial)?;
-        let mut out: Vec<Fact> = held.iter().map(without_content).collect();
-        for slice in &slices {
+        let (held, made) = self.infer_steady(inputs, initial)?;
+        let carried_out = |(held, made): (&Fact, &Fact)| match (held, made) {
+            (Fact::Optional(kind), Fact::Tensor(_) | Fact::Sequence(_)) => without_content(kind),
+            _ => without_content(held),
+        };
+        let mut out: Vec<Fact> = held.iter().zip(&made).map(carried_out).collect();
+        for slice in &made[carried..] {
             out.push(stacked_fact(slice, trips.map_or(Dim::Unknown, Dim::Known), 0)?);
         }
         Ok(out)
@@ -230,6 +247,11 @@ impl Op for Loop {
         let programs =
             site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (carried, scans, first_capture) = (self.carried(), self.scans(), self.first_capture());
+        let optional = |fact: Option<&Fact>| matches!(fact, Some(Fact::Optional(_)));
+        // Carried values that the body gets as optional ones and gives as what they hold.
+        let opened: Vec<bool> = (0..carried)
+            .map(|i| optional(site.inputs.value(2 + i).ok()) && !optional(site.outputs.get(i)))
+            .collect();
         // What a scan output is when no iteration runs.
         let empty: Vec<(DType, Vec<usize>)> = site.outputs[carried..]
             .iter()
@@ -260,6 +282,7 @@ impl Op for Loop {
                 given.push(scalar(&cond)?);
                 for (i, value) in state.iter().enumerate() {
                     given.push(match value {
+                        Some(v) if opened[i] => ValueRef::Optional(Some(v)),
                         Some(v) => v.as_ref(),
                         None => io.value(2 + i)?,
                     });
@@ -279,9 +302,13 @@ impl Op for Loop {
                 trip += 1;
             }
             for (i, value) in state.into_iter().enumerate() {
-                match value {
-                    Some(value) => io.make(i, value)?,
-                    None => io.hand_on(i, 2 + i)?,
+                match (value, io.value(2 + i)?) {
+                    (Some(value), _) => io.make(i, value)?,
+                    (None, ValueRef::Optional(held)) if opened[i] => {
+                        let held = held.ok_or_else(|| OpError::value(EMPTY))?.aligned(io.context.budget)?;
+                        io.make(i, held)?;
+                    }
+                    (None, _) => io.hand_on(i, 2 + i)?,
                 }
             }
             for (i, (parts, (dtype, shape))) in slices.iter().zip(&empty).enumerate() {
@@ -305,6 +332,7 @@ impl Op for Loop {
         let carried = self.carried();
         let mut state: Vec<RefValue> =
             (2..2 + carried).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
+        let opened: Vec<bool> = state.iter().map(|v| matches!(v, RefValue::Optional(_))).collect();
         let captures: Vec<RefValue> = (self.first_capture()..inputs.len())
             .map(|i| inputs.value(i).cloned())
             .collect::<Result<_, _>>()?;
@@ -315,7 +343,12 @@ impl Op for Loop {
                 RefTensor::ints(DType::I64, &[], vec![trip]).into(),
                 RefTensor::bools(&[], vec![true]).into(),
             ];
-            given.extend(state);
+            given.extend(state.into_iter().zip(&opened).map(|(value, &opened)| match value {
+                RefValue::Tensor(_) | RefValue::Sequence(_) if opened => {
+                    RefValue::Optional(Some(Box::new(value)))
+                }
+                value => value,
+            }));
             given.extend(captures.iter().cloned());
             let mut made = run_graph(&self.body.graph, &given).map_err(NodeError::in_body)?;
             go = made[0].tensor()?.as_bools()?.first().copied().unwrap_or(false);
@@ -325,8 +358,18 @@ impl Op for Loop {
             state = made.split_off(1);
             trip += 1;
         }
+        // What begins as an optional value and stays without an iteration still is of the kind that the body gives.
+        let declared = |i: usize| self.body.graph.value(self.body.graph.outputs[1 + i]).declared.as_ref();
+        let mut out = Vec::with_capacity(carried + slices.len());
+        for (i, value) in state.into_iter().enumerate() {
+            out.push(match (value, declared(i)) {
+                (RefValue::Optional(held), Some(Fact::Tensor(_) | Fact::Sequence(_))) => {
+                    *held.ok_or_else(|| OpError::value(EMPTY))?
+                }
+                (value, _) => value,
+            });
+        }
         let slice_dtypes = self.body.graph.outputs[1 + carried..].iter();
-        let mut out = state;
         for (parts, id) in slices.iter().zip(slice_dtypes) {
             let dtype = self.body.graph.value(*id).declared.as_ref().and_then(|f| Some(f.tensor()?.dtype));
             out.push(stack_slices(parts, 0, dtype.unwrap_or(DType::F32))?.into());
@@ -347,6 +390,9 @@ impl Op for Loop {
         self
     }
 }
+
+/// A value begins as an empty optional one, and no iteration gives it another.
+const EMPTY: &str = "without an iteration, an empty optional value is all that there is to give";
 
 fn scalar<T: crate::dtype::Element>(value: &[T; 1]) -> Result<ValueRef<'_>, OpError> {
     crate::tensor::TensorView::new(&[], value)

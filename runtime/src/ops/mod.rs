@@ -56,6 +56,7 @@ mod dft;
 mod div;
 mod dropout;
 mod dynamic_quantize_linear;
+mod dynamic_quantize_lstm;
 mod einsum;
 mod elementwise;
 mod elu;
@@ -106,6 +107,7 @@ mod lrn;
 mod lstm;
 mod mat_mul;
 mod mat_mul_integer;
+mod mat_mul_n_bits;
 mod max;
 mod max_pool;
 mod max_roi_pool;
@@ -175,6 +177,7 @@ mod sequence_empty;
 mod sequence_erase;
 mod sequence_insert;
 mod sequence_length;
+mod sequence_map;
 mod shape;
 mod shrink;
 mod sigmoid;
@@ -222,5 +225,5 @@ pub(crate) const MOST_AXES: usize = 256;
 
 /// Newest version of the standard operator set that is known.
 pub(crate) const NEWEST_OPSET: i64 = 28;
-/// Oldest version of the standard operator set that is read.
+/// Oldest version of the standard operator set that operators know; older ones are translated to it when read.
 pub(crate) const OLDEST_OPSET: i64 = 7;

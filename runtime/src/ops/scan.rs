@@ -158,7 +158,7 @@ impl Scan {
         Ok((length, slices))
     }
 
-    /// Facts of the states that hold at every step, and those of the collected values.
+    /// Facts of the states that hold at every step, and those of all that the body then gives.
     fn infer_steady(
         &self,
         states: Vec<Fact>,
@@ -179,9 +179,10 @@ impl Scan {
         captures: &[Fact],
     ) -> Result<Vec<Fact>, OpError> {
         let (length, slices) = self.slice_facts(scanned)?;
+        let count = states.len();
         let (held, made) = self.infer_steady(states, &slices, captures)?;
         let mut out: Vec<Fact> = held.iter().map(without_content).collect();
-        for (slice, &axis) in made.iter().zip(&self.output_axes) {
+        for (slice, &axis) in made[count..].iter().zip(&self.output_axes) {
             let rank = slice.tensor().and_then(TensorFact::rank);
             out.push(match rank {
                 Some(rank) => stacked_fact(slice, length.clone(), normal_axis(axis, rank + 1)?)?,

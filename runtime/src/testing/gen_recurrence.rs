@@ -88,12 +88,19 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
     attributes(g, case, shape, [directions, hidden, usize::from(batch_first)])
 }
 
-fn lengths(g: &mut Gen, time: usize, batch: usize) -> Option<Tensor> {
+/// Lengths of the rows, or nothing.
+pub(crate) fn lengths(g: &mut Gen, time: usize, batch: usize) -> Option<Tensor> {
     let values = (0..batch).map(|_| g.int(0, time as i64) as i32).collect();
     g.chance(0.5).then(|| Tensor::new(&[batch], values).unwrap_or_else(|_| Tensor::scalar(0i32)))
 }
 
-fn attributes(g: &mut Gen, mut case: Case, shape: &Shape, [directions, hidden, layout]: [usize; 3]) -> Case {
+/// Random attributes of a use with `directions`, a hidden size and a `layout`.
+pub(crate) fn attributes(
+    g: &mut Gen,
+    mut case: Case,
+    shape: &Shape,
+    [directions, hidden, layout]: [usize; 3],
+) -> Case {
     let direction = if directions == 2 { "bidirectional" } else { *g.pick(&["forward", "reverse"]) };
     if direction != "forward" || g.chance(0.3) {
         case = case.string("direction", direction);

@@ -15,7 +15,6 @@ pub use case::Case;
 pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
-#[cfg(test)]
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

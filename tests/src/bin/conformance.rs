@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 use recurve_tests::conformance::{
-    Case, Change, Index, Judge, Outcome, RefusedList, Report, Verdict, remember_panics,
+    Case, Change, Index, Judge, Outcome, RefusedList, Report, Verdict, operator_table, remember_panics,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,10 @@ struct Options {
     /// The committed list of cases known to be wrong, each with the reason
     #[arg(long)]
     wrong: Option<PathBuf>,
-    /// Write the list for what this run refuses; reasons are kept by operator
+    /// The committed page of what is supported; it is compared when the whole suite runs
+    #[arg(long)]
+    table: Option<PathBuf>,
+    /// Write the list and the page for what this run refuses; reasons are kept by operator
     #[arg(long, conflicts_with = "filter")]
     update: bool,
     /// Only cases whose path or operator contains this
@@ -69,7 +72,11 @@ fn main() -> Result<ExitCode> {
     let list = RefusedList::read(&options.refused)?;
     let unlisted = unlisted_wrong(options.wrong.as_deref(), &verdicts)?;
     if options.update {
-        list.updated(&verdicts).write(&options.refused)?;
+        let list = list.updated(&verdicts);
+        list.write(&options.refused)?;
+        if let Some(path) = &options.table {
+            std::fs::write(path, operator_table(&report, &list))?;
+        }
         return Ok(ExitCode::from(u8::from(unlisted)));
     }
     let changes = list.changes(&verdicts);
@@ -82,7 +89,16 @@ fn main() -> Result<ExitCode> {
     if !changes.is_empty() {
         println!("{} differs; write it again with --update", options.refused.display());
     }
-    Ok(ExitCode::from(u8::from(unlisted || !changes.is_empty())))
+    let stale = match &options.table {
+        Some(path) if options.filter.is_none() => {
+            std::fs::read_to_string(path).ok() != Some(operator_table(&report, &list))
+        }
+        _ => false,
+    };
+    if let (true, Some(path)) = (stale, &options.table) {
+        println!("{} is not current; write it again with --update", path.display());
+    }
+    Ok(ExitCode::from(u8::from(unlisted || stale || !changes.is_empty())))
 }
 
 /// Whether a case is wrong that the list does not have, or the list has one that is not wrong any more.

@@ -2,8 +2,9 @@
 
 use super::case::Case;
 use super::random;
-use recurve::testing::{Tolerance, compare};
-use recurve::{DType, Engine, Error, ErrorKind, Outputs, Pinning, RunOptions, Session, Value};
+use super::tolerance::{self, Closeness};
+use recurve::testing::compare;
+use recurve::{Engine, Error, ErrorKind, Outputs, Pinning, RunOptions, Session, Value};
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +44,8 @@ pub struct Verdict {
     pub case: Case,
     /// What came of it.
     pub outcome: Outcome,
+    /// Which rule its outputs passed by, the widest of them.
+    pub closeness: Closeness,
     /// How long it took.
     pub time: Duration,
 }
@@ -79,16 +82,17 @@ impl Judge {
     pub fn judge(&self, case: &Case) -> Verdict {
         let start = Instant::now();
         PANIC.take();
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome(case)));
+        let mut closeness = Closeness::Suite;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome(case, &mut closeness)));
         let outcome = outcome.unwrap_or_else(|_| Outcome::Wrong { detail: "a panic".into() });
         let outcome = match (outcome, PANIC.take()) {
             (_, Some(panic)) => Outcome::Wrong { detail: panic },
             (outcome, None) => outcome,
         };
-        Verdict { case: case.clone(), outcome, time: start.elapsed() }
+        Verdict { case: case.clone(), outcome, closeness, time: start.elapsed() }
     }
 
-    fn outcome(&self, case: &Case) -> Outcome {
+    fn outcome(&self, case: &Case, closeness: &mut Closeness) -> Outcome {
         let builder = Session::builder().with_engine(&self.engine).with_memory_limit(MEMORY_LIMIT);
         let session = match builder.load(case.model(&self.suite)) {
             Ok(session) => session,
@@ -106,14 +110,17 @@ impl Judge {
         if case.data_sets == 0 {
             return Outcome::Wrong { detail: "the case has no data".into() };
         }
-        let result = (0..case.data_sets).try_for_each(|set| self.data_set(case, set, &session));
+        let result = (0..case.data_sets).try_for_each(|set| {
+            *closeness = self.data_set(case, set, &session)?.max(*closeness);
+            Ok(())
+        });
         match result {
             Ok(()) => Outcome::Pass,
             Err(detail) => Outcome::Wrong { detail },
         }
     }
 
-    fn data_set(&self, case: &Case, set: usize, session: &Session) -> Result<(), String> {
+    fn data_set(&self, case: &Case, set: usize, session: &Session) -> Result<Closeness, String> {
         let data = |role, specs| {
             case.values(&self.suite, set, role, specs).map_err(|error| format!("test data: {error:#}"))
         };
@@ -124,19 +131,22 @@ impl Judge {
         let named = session.inputs().iter().map(|spec| &*spec.name).zip(&inputs);
         let got = session.run_with(named, &options).map_err(|error| stage("run", &error))?;
         if case.random {
-            return random::judge(case, &inputs, &got, &wanted);
+            return random::judge(case, &inputs, &got, &wanted).map(|()| Closeness::Suite);
         }
         self.compare(case, &got, &wanted)
     }
 
-    fn compare(&self, case: &Case, got: &Outputs, wanted: &[Value]) -> Result<(), String> {
+    fn compare(&self, case: &Case, got: &Outputs, wanted: &[Value]) -> Result<Closeness, String> {
+        let mut closeness = Closeness::Suite;
         for ((name, got), want) in got.iter().zip(wanted) {
-            let bfloat16 = want.as_tensor().is_some_and(|tensor| tensor.dtype() == DType::BF16);
-            let relative = if bfloat16 { case.rtol.max(self.bfloat16_rtol) } else { case.rtol };
-            let tolerance = Tolerance { relative, absolute: case.atol };
-            compare(got, want, tolerance).map_err(|mismatch| format!("output `{name}`: {mismatch}"))?;
+            let strict = tolerance::of_suite(case, self.bfloat16_rtol, want);
+            let Err(mismatch) = compare(got, want, strict) else { continue };
+            match tolerance::of_expected_rounding(case, want) {
+                Some(wider) if compare(got, want, wider).is_ok() => closeness = Closeness::ExpectedRounding,
+                _ => return Err(format!("output `{name}`: {mismatch}")),
+            }
         }
-        Ok(())
+        Ok(closeness)
     }
 }
 

@@ -60,6 +60,11 @@ impl RefusedList {
         updated
     }
 
+    /// Each refused operator with the reason and the number of cases.
+    pub fn reasons(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.operators.iter().map(|(name, row)| (name.as_str(), row.reason.as_str(), row.cases.len()))
+    }
+
     /// How `verdicts` differ from the list. Cases that were not judged do not count.
     pub fn changes(&self, verdicts: &[Verdict]) -> Vec<Change> {
         let listed: BTreeSet<&String> = self.operators.values().flat_map(|row| &row.cases).collect();
@@ -78,6 +83,7 @@ impl RefusedList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::Closeness;
     use std::time::Duration;
 
     fn verdict(path: &str, outcome: Outcome) -> Verdict {
@@ -86,7 +92,7 @@ mod tests {
                 "dtypes": [], "rtol": 0.0, "atol": 0.0, "random": false, "data_sets": 1}}"#
         );
         let case = serde_json::from_str(&text).expect("a case");
-        Verdict { case, outcome, time: Duration::ZERO }
+        Verdict { case, outcome, closeness: Closeness::Suite, time: Duration::ZERO }
     }
 
     fn refused(operator: &str) -> Outcome {

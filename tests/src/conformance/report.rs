@@ -1,6 +1,7 @@
 //! The report: counts per operator and group, and every case that is wrong.
 
 use super::judge::{Outcome, Verdict};
+use super::tolerance::Closeness;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -12,11 +13,13 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: u32,
-    onnx: String,
+    /// Version of the package that wrote the suite.
+    pub onnx: String,
     /// Over all cases.
     pub total: Counts,
     groups: BTreeMap<String, Counts>,
-    operators: BTreeMap<String, Counts>,
+    /// By operator, or group where a case is about a whole model.
+    pub operators: BTreeMap<String, Counts>,
     cases: Vec<Row>,
     #[serde(skip)]
     verbose: bool,
@@ -40,6 +43,8 @@ struct Row {
     outcome: &'static str,
     detail: String,
     random: bool,
+    /// Passed only by the rounding of the expected values.
+    expected_rounding: bool,
     seconds: f64,
 }
 
@@ -55,7 +60,7 @@ impl Report {
             cases: Vec::new(),
             verbose,
         };
-        for Verdict { case, outcome, time } in verdicts {
+        for Verdict { case, outcome, closeness, time } in verdicts {
             report.total.add(outcome);
             report.groups.entry(case.group.clone()).or_default().add(outcome);
             report.operators.entry(case.row()).or_default().add(outcome);
@@ -70,6 +75,7 @@ impl Report {
                 outcome,
                 detail,
                 random: case.random,
+                expected_rounding: *closeness == Closeness::ExpectedRounding,
                 seconds: time.as_secs_f64(),
             });
         }
@@ -103,6 +109,13 @@ impl Display for Report {
                 writeln!(f, "  {}: {}", row.path, row.outcome)?;
             }
         }
+        let rounding: Vec<&str> = self.passed_by_rounding().collect();
+        if !rounding.is_empty() {
+            writeln!(f, "\nwithin the rounding of the expected values, not within the suite's tolerance:")?;
+            for path in rounding {
+                writeln!(f, "  {path}")?;
+            }
+        }
         for outcome in ["refused", "wrong"] {
             let rows: Vec<&Row> = self.cases.iter().filter(|row| row.outcome == outcome).collect();
             if rows.is_empty() || (outcome == "refused" && !self.verbose) {
@@ -122,6 +135,12 @@ impl Display for Report {
 }
 
 impl Report {
+    /// Paths of the cases that pass only by the rounding of the expected values.
+    pub fn passed_by_rounding(&self) -> impl Iterator<Item = &str> {
+        let passed = |row: &&Row| row.expected_rounding && row.outcome == "pass";
+        self.cases.iter().filter(passed).map(|row| row.path.as_str())
+    }
+
     fn shortened(&self, detail: &str) -> String {
         const SHOWN: usize = 160;
         let detail = detail.replace('\n', " ");

@@ -4,6 +4,8 @@ mod addition;
 mod allocations;
 mod api;
 mod concurrency;
+mod contrib;
+mod early_opsets;
 mod functions;
 mod hostile;
 mod limits;

@@ -52,7 +52,7 @@ pub(super) struct Lstm<'s, F> {
 }
 
 /// Units of an LSTM panel, and of one of a GRU with `linear_before_reset`.
-const UNITS: usize = 16;
+pub(super) const UNITS: usize = 16;
 
 impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
@@ -75,13 +75,14 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     }
 }
 
-struct LstmGates<'s, F> {
-    gates: Gates<'s, F>,
-    sums: &'s mut [F; 64],
-    cell: &'s mut [F],
-    h: &'s mut [F],
-    peepholes: Option<[&'s [F]; 3]>,
-    input_forget: bool,
+/// The gates of [`UNITS`] units of one row: `sums` and C become C and h.
+pub(super) struct LstmGates<'s, F> {
+    pub(super) gates: Gates<'s, F>,
+    pub(super) sums: &'s mut [F; 64],
+    pub(super) cell: &'s mut [F],
+    pub(super) h: &'s mut [F],
+    pub(super) peepholes: Option<[&'s [F]; 3]>,
+    pub(super) input_forget: bool,
 }
 
 impl<F: Gate> Work for LstmGates<'_, F> {

@@ -22,6 +22,7 @@ mod gate;
 mod layout;
 mod pack;
 mod panel;
+pub(crate) mod quantised;
 mod sequence;
 mod strand;
 
