@@ -6,9 +6,11 @@ mod case;
 mod compare;
 mod gen_case;
 pub(crate) mod gen_recurrence;
+mod nest;
 mod operator;
 
 pub use case::Case;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
+pub use nest::{Link, Nest};
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
