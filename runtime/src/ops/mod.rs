@@ -209,7 +209,7 @@ pub(crate) mod window;
 mod xor;
 
 pub use op::{Accuracy, Cost};
-pub(crate) use op::{Op, OpDef, PackSite, Packed};
+pub(crate) use op::{Op, OpDef, OpName, PackSite, Packed};
 pub(crate) use table::{OPS, find};
 
 /// Tensors of more axes than this are refused where a model asks for them by a number.

@@ -12,6 +12,17 @@ use bytes::Bytes;
 use std::path::Path;
 use std::time::Instant;
 
+/// Whether operators are fused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Fusion {
+    /// Where it saves time.
+    #[default]
+    On,
+    /// Every operator is a kernel of its own: to compare with, or to find where a difference comes from.
+    Off,
+}
+
 /// Settings of a [`Session`].
 #[derive(Clone, Debug, Default)]
 pub struct SessionBuilder {
@@ -19,6 +30,7 @@ pub struct SessionBuilder {
     threads: Option<usize>,
     memory_limit: Option<usize>,
     outputs: Option<Vec<String>>,
+    fusion: Fusion,
 }
 
 impl SessionBuilder {
@@ -44,6 +56,12 @@ impl SessionBuilder {
     /// Computes only these outputs, in this order. Other values of the main graph may be named too.
     pub fn with_outputs<S: AsRef<str>>(mut self, names: &[S]) -> Self {
         self.outputs = Some(names.iter().map(|n| n.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Whether operators are fused; by default they are. Results may differ in their last bits.
+    pub fn with_fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = fusion;
         self
     }
 
@@ -119,8 +137,12 @@ impl SessionBuilder {
                 Ok(ValueSpec { name, fact })
             })
             .collect::<Result<_, Error>>()?;
+        let (graph, fusion) = match self.fusion {
+            Fusion::On => crate::loops::fuse(graph, &declared),
+            Fusion::Off => (graph, crate::loops::Report::default()),
+        };
         let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
         let program = Program::build(graph, context).map_err(NodeError::at_load)?;
-        Ok(Session { engine, budget, program, inputs, outputs, metadata, load_time: start.elapsed() })
+        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, load_time: start.elapsed() })
     }
 }

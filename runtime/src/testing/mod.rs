@@ -10,7 +10,11 @@ mod nest;
 mod operator;
 
 pub use case::Case;
+#[cfg(test)]
+pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use nest::{Link, Nest};
+#[cfg(test)]
+pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
