@@ -8,6 +8,7 @@ mod gen_case;
 pub(crate) mod gen_recurrence;
 mod nest;
 mod operator;
+mod single_node;
 
 pub use case::Case;
 #[cfg(test)]
@@ -18,3 +19,4 @@ pub use nest::{Link, Nest};
 #[cfg(test)]
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use single_node::{SingleNode, single_node, test_data};
