@@ -70,7 +70,7 @@ impl Link {
 
 enum Body {
     Copy,
-    Map(MapKernel),
+    Map(Box<MapKernel>),
     Rows(RowKernel),
 }
 
@@ -126,7 +126,7 @@ impl Nest {
         let program = b.finish(&[(y, DType::F32)])?;
         let layout = Layout::broadcast(&[elements], &[elements])?;
         let kernel = MapKernel::new(&program, &[elements], &[layout], threads)?;
-        Self::new(Body::Map(kernel), threads, &[elements], elements)
+        Self::new(Body::Map(Box::new(kernel)), threads, &[elements], elements)
     }
 
     /// Softmax of `rows` rows.

@@ -258,7 +258,7 @@ impl RowKernel {
                     windows.push(&before[start + from * width..]);
                     start += (self.length * width).next_multiple_of(64);
                 }
-                windows.extend(known.chunks_exact(CELL).map(|cell| cell));
+                windows.extend(known.chunks_exact(CELL));
                 let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
                 let mut free = &mut *tiles;
                 for k in 0..stage.passing {

@@ -22,7 +22,7 @@ const RANGE: (f32, f32) = (-104.0, 88.8);
 /// Below, `e^x` may be subnormal or nearly so.
 const SMALL: f32 = -80.0;
 /// 2⁻⁶⁴.
-const LOWERED: f32 = 5.421_010_9e-20;
+const LOWERED: f32 = 5.421_011e-20;
 /// The last `x` whose exponential is finite.
 const LARGEST: f32 = 88.722_83;
 

@@ -74,7 +74,8 @@ fn worst<F: Function>(level: Level, step: usize) -> (f64, f32) {
     const BLOCK: usize = 4096;
     let routine = level.routine::<Each<F>>();
     let (mut worst, mut xs, mut ys) = ((0.0, 0.0), Vec::with_capacity(BLOCK), vec![0f32; BLOCK]);
-    let mut values = (0..=u32::MAX).step_by(step).map(f32::from_bits).filter(|x| !(x.abs() > F::LIMIT));
+    let mut values =
+        (0..=u32::MAX).step_by(step).map(f32::from_bits).filter(|x| x.is_nan() || x.abs() <= F::LIMIT);
     loop {
         xs.clear();
         xs.extend(values.by_ref().take(BLOCK));
