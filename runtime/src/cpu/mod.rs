@@ -26,6 +26,7 @@ pub(crate) mod lines;
 pub(crate) mod moments;
 pub(crate) mod movement;
 pub(crate) mod narrow;
+pub(crate) mod normalization;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
 pub(crate) mod pool;

@@ -42,17 +42,13 @@ pub(crate) trait Compute: Element + Number<Compute = Self> {
 /// A floating compute type.
 pub(crate) trait Float: Compute {
     fn exp(self) -> Self;
-    fn ln(self) -> Self;
     fn sqrt(self) -> Self;
-    fn tanh(self) -> Self;
     fn erf(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn floor(self) -> Self;
     fn ceil(self) -> Self;
     /// To the nearest integer, halves to the even one.
     fn round_even(self) -> Self;
-    /// `e^x - 1` without cancellation near zero.
-    fn exp_m1(self) -> Self;
     /// `ln(1 + x)` without cancellation near zero.
     fn ln_1p(self) -> Self;
     fn sin(self) -> Self;
@@ -107,7 +103,7 @@ macro_rules! float {
             fn highest() -> Self { <$t>::INFINITY }
         }
         impl Float for $t {
-            inherent!($t: exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh
+            inherent!($t: exp ln_1p sqrt sin cos tan asin acos atan sinh cosh asinh acosh
                 floor ceil);
             // Of the magnitude: the logarithm that it is taken by cancels near −1.
             fn atanh(self) -> Self { <$t>::atanh(self.abs()).copysign(self) }

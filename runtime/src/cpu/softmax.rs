@@ -6,7 +6,10 @@
 use super::RunContext;
 use super::lines::Lines;
 use super::number::{Compute, Float, Number, Real};
+use crate::dtype::DType;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Kind};
+use crate::loops::rows::{Combine, Extent, RowOutput, RowProgram, Source, Stage};
 
 /// What is made of the exponentials.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -17,6 +20,70 @@ pub(crate) enum Form {
     LogSoftmax,
     /// 1 at the first largest element, 0 elsewhere.
     Hardmax,
+}
+
+/// Rows up to this length keep their exponentials from the sum to the product; longer ones take them twice.
+const KEPT: usize = 1 << 14;
+
+/// Softmax or its logarithm of contiguous lines of `length` elements as a row program; Hardmax is none.
+pub(crate) fn row_program(form: Form, dtype: DType, length: usize) -> Result<Option<RowProgram>, OpError> {
+    let Some(wide) = Kind::of(dtype).map(Kind::dtype) else { return Ok(None) };
+    if form == Form::Hardmax {
+        return Ok(None);
+    }
+    let mut b = Builder::new(&[dtype]);
+    let x = b.input(0);
+    let direct = dtype == wide;
+    let most = Stage {
+        program: if direct { b.finish(&[])? } else { b.finish(&[(x, wide)])? },
+        extent: Extent::Row,
+        // Of a NaN the sum of the exponentials tells.
+        reduced: vec![(Combine::Largest, if direct { Source::Input(0) } else { Source::Output(0) })],
+        passing: usize::from(!direct),
+        kept: 0,
+        stored: Vec::new(),
+    };
+    let keeps = form == Form::Softmax && length <= KEPT;
+    let mut b = Builder::new(&[dtype, wide]);
+    let (x, m) = (b.input(0), b.input(1));
+    let centred = b.sub(x, m);
+    let e = b.exp(centred);
+    let sum = Stage {
+        program: b.finish(&[(e, wide)])?,
+        extent: Extent::Row,
+        reduced: vec![(Combine::Sum, Source::Output(0))],
+        passing: usize::from(!keeps),
+        kept: usize::from(keeps),
+        stored: Vec::new(),
+    };
+    let mut types = vec![dtype];
+    types.extend(keeps.then_some(wide));
+    types.extend([wide, wide]);
+    let mut b = Builder::new(&types);
+    let (x, m, s) = (b.input(0), b.input(types.len() - 2), b.input(types.len() - 1));
+    let y = if keeps {
+        let (e, scale) = (b.input(1), b.recip(s));
+        b.mul(e, scale)
+    } else {
+        let centred = b.sub(x, m);
+        if form == Form::LogSoftmax {
+            let log = b.log(s);
+            b.sub(centred, log)
+        } else {
+            let (e, scale) = (b.exp(centred), b.recip(s));
+            b.mul(e, scale)
+        }
+    };
+    let last = Stage {
+        program: b.finish(&[(y, dtype)])?,
+        extent: Extent::Row,
+        reduced: Vec::new(),
+        passing: 0,
+        kept: 0,
+        stored: vec![0],
+    };
+    let output = RowOutput { dtype, single: false };
+    RowProgram::new(vec![dtype], vec![output], vec![most, sum, last]).map(Some)
 }
 
 /// Lines handled together where they are not contiguous.

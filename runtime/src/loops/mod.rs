@@ -8,10 +8,14 @@
 //! operators would. [`program::interpret`] computes a program element by element and judges every executor.
 //!
 //! On the CPU, `cpu::program` runs programs:
-//! - `MapKernel::new(program, output_shape, layouts)` for a nest over an output space, where a `Layout` says how
-//!   each input is read (broadcast, transposed, contiguous); `MapKernel::run` on bytes, or `into_kernel`;
-//! - `Epilogue::new(program, reaches, width)` for row segments that are in L1 already, as the epilogue of a
-//!   product: each input is one element for the whole segment (per row), or one per element (per column, full).
+//! - `operator_kernel(op, site)` for one operator, and `MapKernel::new(program, output, layouts, threads)` for a nest
+//!   over an output space, where a `Layout` says how each input lies under it (broadcast, transposed, contiguous);
+//!   `MapKernel::run` takes bytes, `into_kernel(read)` makes the kernel of a node whose inputs `read` are the
+//!   program's ([`program::Builder::finish_read`] tells which inputs a program reads);
+//! - `Epilogue::new(program, reaches)` for row segments that are in L1 already, as the epilogue of a product: each
+//!   input is one element for the whole segment (per row), or one per element (per column, full); `prepare` once per
+//!   thread, then `apply_tile` per segment;
+//! - `RowKernel::new(program, [rows, length], layouts, threads)` for the stages of a [`rows::RowProgram`].
 
 mod affine;
 mod compose;
@@ -23,6 +27,7 @@ mod interpret;
 mod lower;
 mod nest;
 pub(crate) mod program;
+pub(crate) mod rows;
 mod stages;
 #[cfg(test)]
 mod tests;

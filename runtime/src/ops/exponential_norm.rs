@@ -5,7 +5,8 @@ use super::Op;
 use super::attributes::NodeSpec;
 use crate::cpu::lines::Lines;
 use crate::cpu::number::dispatch;
-use crate::cpu::softmax::{Form, softmax};
+use crate::cpu::program::{RowKernel, RowLayout};
+use crate::cpu::softmax::{Form, row_program, softmax};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
@@ -13,6 +14,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
+use smallvec::smallvec;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -89,7 +91,14 @@ impl Op for ExponentialNorm {
         let shape = site.input_shape(0)?;
         let axis = self.axis(shape.len())?;
         let lines = if self.flatten { Lines::from(&shape, axis) } else { Lines::along(&shape, axis) };
-        let form = self.form;
+        let (form, dtype) = (self.form, site.inputs.tensor(0)?.dtype);
+        if lines.inner == 1
+            && let Some(program) = row_program(form, dtype, lines.length)?
+        {
+            let layout = RowLayout { row: lines.length, column: 1 };
+            let kernel = RowKernel::new(&program, [lines.outer, lines.length], &[layout], site.threads)?;
+            return Ok(kernel.into_kernel(smallvec![0]));
+        }
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
             let x = io.input::<T>(0)?;
             let context = io.context;

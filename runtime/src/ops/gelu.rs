@@ -42,9 +42,10 @@ impl FloatMap for Gelu {
             let inner = b.mul(x, scale);
             b.erf(inner)
         };
-        let (half, one) = (b.constant_as(x, 0.5), b.constant_as(x, 1.0));
-        let (half, gate) = (b.mul(x, half), b.add(one, gate));
-        b.mul(half, gate)
+        // Half of one and the gate, exactly.
+        let half = b.constant_as(x, 0.5);
+        let weight = b.mul_add(gate, half, half);
+        b.mul(x, weight)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -6,6 +6,7 @@
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::moments::moments;
+use crate::cpu::normalization::Normalization;
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
@@ -262,6 +263,16 @@ impl Op for LayerNormalization {
             scale: spread(1)?,
             bias: if site.inputs.has(2) { Some(spread(2)?) } else { None },
         };
+        let statistics = site.wanted.iter().skip(1).any(|&wanted| wanted);
+        let columns = |spread: &Spread| matches!(spread, Spread::Columns);
+        if !statistics && columns(&plan.scale) && plan.bias.as_ref().is_none_or(columns) {
+            let dtype = site.inputs.tensor(0)?.dtype;
+            let (length, epsilon, bias) = (plan.cols, plan.epsilon, plan.bias.is_some());
+            let form = Normalization { dtype, output: dtype, length, epsilon, centred: true, bias };
+            if let Some(kernel) = form.kernel(shape[..axis].iter().product(), site.threads)? {
+                return Ok(kernel);
+            }
+        }
         let stash = self.stash;
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| match stash {
             DType::BF16 => plan.run::<T, bf16>(io),

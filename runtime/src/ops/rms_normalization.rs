@@ -6,6 +6,7 @@ use super::attributes::NodeSpec;
 use super::layer_normalization::{Spread, check_spread, stash_type};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::moments::sum_of;
+use crate::cpu::normalization::Normalization;
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
@@ -83,6 +84,14 @@ impl Op for RmsNormalization {
         let cols: usize = shape[axis..].iter().product();
         let spread = Spread::new(&site.input_shape(1)?, &shape, axis);
         let (epsilon, scale) = (self.epsilon, site.inputs.tensor(1)?.dtype);
+        if matches!(spread, Spread::Columns) {
+            let dtype = site.inputs.tensor(0)?.dtype;
+            let form =
+                Normalization { dtype, output: scale, length: cols, epsilon, centred: false, bias: false };
+            if let Some(kernel) = form.kernel(shape[..axis].iter().product(), site.threads)? {
+                return Ok(kernel);
+            }
+        }
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => dispatch!(scale, floats, V => {
             Ok(Kernel::new(move |io| run::<T, V>(io, cols, epsilon, &spread)))
         }))

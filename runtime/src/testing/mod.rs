@@ -7,6 +7,7 @@ mod compare;
 pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
+mod nest;
 mod operator;
 mod single_node;
 
@@ -15,6 +16,8 @@ pub use case::Case;
 pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
+pub use nest::{Link, Nest};
+#[cfg(test)]
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

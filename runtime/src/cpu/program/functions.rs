@@ -187,6 +187,8 @@ single! {
     Softplus(Math) isa x => Math::softplus(x, isa);
     Sin(Math) isa x => Math::sin(x, isa);
     Cos(Math) isa x => Math::cos(x, isa);
+    LibrarySin(Float) _isa x => Float::sin(x);
+    LibraryCos(Float) _isa x => Float::cos(x);
     Tan(Float) _isa x => x.tan();
     Asin(Float) _isa x => x.asin();
     Acos(Float) _isa x => x.acos();
@@ -218,6 +220,7 @@ pair! {
     Rem(Compute) -> T, _isa a b => a.rem(b);
     Min(Signed) -> T, _isa a b => a.smaller(b);
     Max(Signed) -> T, _isa a b => a.larger(b);
+    Larger(Signed) -> T, _isa a b => if a > b { a } else { b };
     Pow(Float) -> T, _isa a b => if b == T::from_f64(2.0) { a.mul(a) } else { a.powf(b) };
     Raised(Powers) -> T, _isa a b => a.raised(b);
     And(Bits) -> T, _isa a b => a.and(b);

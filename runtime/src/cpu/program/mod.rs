@@ -7,7 +7,8 @@
 //! instruction of an output writes to it.
 //!
 //! [`MapKernel`] runs a program over an output space ([`space`]) on the team; pieces depend on shapes alone, and no
-//! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments.
+//! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments,
+//! [`RowKernel`] a program of stages over rows.
 
 mod compile;
 mod conversions;
@@ -15,7 +16,11 @@ mod epilogue;
 mod functions;
 mod map_kernel;
 mod operator;
+mod reductions;
 mod routines;
+mod row_kernel;
+#[cfg(test)]
+mod row_tests;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -26,4 +31,5 @@ pub(crate) use compile::Reach;
 pub(crate) use epilogue::Epilogue;
 pub(crate) use map_kernel::MapKernel;
 pub(crate) use operator::operator_kernel;
+pub(crate) use row_kernel::{RowKernel, RowLayout};
 pub(crate) use space::Layout;

@@ -9,6 +9,7 @@ use super::conversions::{
 };
 use super::functions::{self as f, Pair, Single};
 use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
+use crate::cpu::vector_math::TURNS;
 use crate::dtype::DType;
 use crate::loops::program::{Instruction, Kind, Opcode};
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
@@ -22,6 +23,22 @@ impl<F: Single> TileLoop for One<F> {
         let (to, a): (&mut [F::Y], &[F::A]) = (cast_slice_mut(to), cast_slice(a));
         for (y, &a) in to.iter_mut().zip(a) {
             *y = F::at(isa, a);
+        }
+    }
+}
+
+/// Sine or cosine: what the vectors do not reduce is taken from the standard library.
+struct Turning<F, L>(PhantomData<(F, L)>);
+
+impl<F: Single<A = f32, Y = f32>, L: Single<A = f32, Y = f32>> TileLoop for Turning<F, L> {
+    #[inline(always)]
+    fn run<I: Isa>(isa: I, to: &mut [u8], from: [&[u8]; 3]) {
+        One::<F>::run(isa, to, from);
+        let (to, a): (&mut [f32], &[f32]) = (cast_slice_mut(to), cast_slice(from[0]));
+        if a.iter().fold(false, |any, x| any | (x.abs() > TURNS)) {
+            for (y, &a) in to.iter_mut().zip(a).filter(|(_, a)| a.abs() > TURNS) {
+                *y = L::at(isa, a);
+            }
         }
     }
 }
@@ -173,8 +190,10 @@ pub(super) fn compute(level: Level, instruction: &Instruction, uniform: [bool; 3
         Opcode::Tanh => vector_f32!(level, kind, Tanh),
         Opcode::Erf => vector_f32!(level, kind, Erf),
         Opcode::Softplus => vector_f32!(level, kind, Softplus),
-        Opcode::Sin => vector_f32!(level, kind, Sin),
-        Opcode::Cos => vector_f32!(level, kind, Cos),
+        Opcode::Sin if kind == Kind::F32 => Some(level.routine::<Turning<f::Sin<f32>, f::LibrarySin<f32>>>()),
+        Opcode::Cos if kind == Kind::F32 => Some(level.routine::<Turning<f::Cos<f32>, f::LibraryCos<f32>>>()),
+        Opcode::Sin => standard!(kind, LibrarySin),
+        Opcode::Cos => standard!(kind, LibraryCos),
         Opcode::Tan => standard!(kind, Tan),
         Opcode::Asin => standard!(kind, Asin),
         Opcode::Acos => standard!(kind, Acos),

@@ -1,8 +1,33 @@
 //! Elementary functions for loops that the compiler makes vectors of: without branches and tables, generic over
-//! the instruction set's multiply–add.
+//! the instruction set's multiply–add. Those of `f32` are our own; the files state formula, reduction and bound.
+//! `f64` takes the standard library's.
+//!
+//! The tests hold every 257th value, on every instruction set, to 2 units in the last place for `exp` and 4 for the
+//! others; the soak job `vector-math` holds every value. Largest errors with and without fused multiply–add, over all
+//! magnitudes from 2⁻³⁰ to where the result is constant for the upper five, over every 257th value for the lower:
+//!
+//! | function | fused | not fused |
+//! |---|---|---|
+//! | exp | 1.00 | 0.97 |
+//! | exp_m1 | 1.42 | 1.53 |
+//! | sigmoid | 2.40 | 2.40 |
+//! | tanh | 2.42 | 2.42 |
+//! | log1p | 1.44 | 1.44 |
+//! | log | 0.79 | 0.79 |
+//! | softplus | 1.99 | 1.99 |
+//! | erf | 1.04 | 1.23 |
+//! | sin, cos | 1.53 | 1.53 |
+
+mod error_function;
+mod exponential;
+mod logarithm;
+#[cfg(test)]
+mod tests;
+mod trigonometric;
 
 use super::number::Float;
 use super::simd::Isa;
+pub(crate) use trigonometric::LIMIT as TURNS;
 
 /// A float with functions for such loops.
 pub(crate) trait Math: Float {
@@ -24,30 +49,112 @@ pub(crate) trait Math: Float {
     fn erf<I: Isa>(self, isa: I) -> Self;
     /// `ln(1 + e^x)`.
     fn softplus<I: Isa>(self, isa: I) -> Self;
-    /// Sine.
+    /// Sine; of `f32` for magnitudes up to [`TURNS`].
     fn sin<I: Isa>(self, isa: I) -> Self;
-    /// Cosine.
+    /// Cosine; of `f32` for magnitudes up to [`TURNS`].
     fn cos<I: Isa>(self, isa: I) -> Self;
 }
 
-macro_rules! standard {
-    ($t:ty, $mul_add:ident: $($name:ident $method:ident),*) => {
-        impl Math for $t {
-            #[inline(always)]
-            fn mul_add<I: Isa>(self, isa: I, b: Self, c: Self) -> Self {
-                isa.$mul_add(self, b, c)
-            }
-            $(
-                #[inline(always)]
-                fn $name<I: Isa>(self, _: I) -> Self {
-                    Float::$method(self)
-                }
-            )*
-        }
-    };
+impl Math for f32 {
+    #[inline(always)]
+    fn mul_add<I: Isa>(self, isa: I, b: Self, c: Self) -> Self {
+        isa.mul_add_f32(self, b, c)
+    }
+
+    #[inline(always)]
+    fn exp<I: Isa>(self, isa: I) -> Self {
+        exponential::exp(isa, self)
+    }
+
+    #[inline(always)]
+    fn exp_m1<I: Isa>(self, isa: I) -> Self {
+        exponential::exp_m1(isa, self)
+    }
+
+    #[inline(always)]
+    fn log<I: Isa>(self, isa: I) -> Self {
+        logarithm::log(isa, self)
+    }
+
+    #[inline(always)]
+    fn log1p<I: Isa>(self, isa: I) -> Self {
+        logarithm::log1p(isa, self)
+    }
+
+    #[inline(always)]
+    fn sigmoid<I: Isa>(self, isa: I) -> Self {
+        exponential::sigmoid(isa, self)
+    }
+
+    #[inline(always)]
+    fn tanh<I: Isa>(self, isa: I) -> Self {
+        exponential::tanh(isa, self)
+    }
+
+    #[inline(always)]
+    fn erf<I: Isa>(self, isa: I) -> Self {
+        error_function::erf(isa, self)
+    }
+
+    #[inline(always)]
+    fn softplus<I: Isa>(self, isa: I) -> Self {
+        logarithm::softplus(isa, self)
+    }
+
+    #[inline(always)]
+    fn sin<I: Isa>(self, isa: I) -> Self {
+        trigonometric::sin(isa, self)
+    }
+
+    #[inline(always)]
+    fn cos<I: Isa>(self, isa: I) -> Self {
+        trigonometric::cos(isa, self)
+    }
 }
 
-standard!(f32, mul_add_f32: exp exp, exp_m1 exp_m1, log ln, log1p ln_1p, sigmoid sigmoid, tanh tanh, erf erf,
-    softplus softplus, sin sin, cos cos);
-standard!(f64, mul_add_f64: exp exp, exp_m1 exp_m1, log ln, log1p ln_1p, sigmoid sigmoid, tanh tanh, erf erf,
-    softplus softplus, sin sin, cos cos);
+impl Math for f64 {
+    #[inline(always)]
+    fn mul_add<I: Isa>(self, isa: I, b: Self, c: Self) -> Self {
+        isa.mul_add_f64(self, b, c)
+    }
+
+    fn exp<I: Isa>(self, _: I) -> Self {
+        Self::exp(self)
+    }
+
+    fn exp_m1<I: Isa>(self, _: I) -> Self {
+        Self::exp_m1(self)
+    }
+
+    fn log<I: Isa>(self, _: I) -> Self {
+        Self::ln(self)
+    }
+
+    fn log1p<I: Isa>(self, _: I) -> Self {
+        Self::ln_1p(self)
+    }
+
+    fn sigmoid<I: Isa>(self, _: I) -> Self {
+        Float::sigmoid(self)
+    }
+
+    fn tanh<I: Isa>(self, _: I) -> Self {
+        Self::tanh(self)
+    }
+
+    fn erf<I: Isa>(self, _: I) -> Self {
+        Float::erf(self)
+    }
+
+    fn softplus<I: Isa>(self, _: I) -> Self {
+        Float::softplus(self)
+    }
+
+    fn sin<I: Isa>(self, _: I) -> Self {
+        Self::sin(self)
+    }
+
+    fn cos<I: Isa>(self, _: I) -> Self {
+        Self::cos(self)
+    }
+}

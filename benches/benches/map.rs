@@ -1,0 +1,70 @@
+//! Elementwise chains, GELU, softmax and layer normalisation on two threads, beside a copy of the same memory.
+//!
+//! `cargo bench --package recurve-benches --bench map`
+
+use std::hint::black_box;
+
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
+use recurve::testing::{Link, Nest};
+
+const THREADS: usize = 2;
+
+/// Links of which chains of 4, 8 and 12 operators take the first.
+const LINKS: [Link; 12] = [
+    Link::Scale,
+    Link::Shift,
+    Link::Relu,
+    Link::Product,
+    Link::Tanh,
+    Link::Difference,
+    Link::Abs,
+    Link::Shift,
+    Link::Exp,
+    Link::Product,
+    Link::Sigmoid,
+    Link::Scale,
+];
+
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    bytes: usize,
+    nest: Result<Nest, recurve::OpError>,
+) {
+    let mut nest = match nest {
+        Ok(nest) => nest,
+        Err(error) => panic!("{name}: {error}"),
+    };
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.bench_function(name, |b| b.iter(|| black_box(&mut nest).run()));
+}
+
+fn map(c: &mut Criterion) {
+    let mut group = c.benchmark_group("map");
+    // L1-resident tiles tell the operators' own time, the others what memory leaves of it.
+    for elements in [1 << 10, 1 << 20, 1 << 24] {
+        let bytes = 8 * elements;
+        measure(&mut group, &format!("copy/{elements}"), bytes, Nest::copy(elements, THREADS));
+        for length in [4, 8, 12] {
+            let chain = Nest::chain(&LINKS[..length], elements, THREADS);
+            measure(&mut group, &format!("chain of {length}/{elements}"), bytes, chain);
+        }
+        for link in LINKS[..9].iter().chain(&[Link::Sigmoid, Link::Erf]) {
+            let one = Nest::chain(&[*link], elements, THREADS);
+            measure(&mut group, &format!("{link:?}/{elements}"), bytes, one);
+        }
+    }
+    for [rows, length] in [[128, 768], [1, 4096]] {
+        let (elements, shape) = (rows * length, format!("{rows}x{length}"));
+        let bytes = 8 * elements;
+        measure(&mut group, &format!("softmax/{shape}"), bytes, Nest::softmax(rows, length, THREADS));
+        measure(&mut group, &format!("layer norm/{shape}"), bytes, Nest::layer_norm(rows, length, THREADS));
+        measure(&mut group, &format!("gelu/{shape}"), bytes, Nest::chain(&[Link::Gelu], elements, THREADS));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, map);
+criterion_main!(benches);

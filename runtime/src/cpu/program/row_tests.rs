@@ -1,0 +1,180 @@
+//! Row programs against an evaluation element by element, on every instruction set.
+
+use super::row_kernel::{RowKernel, RowLayout};
+use crate::cpu::RunContext;
+use crate::cpu::normalization::Normalization;
+use crate::cpu::simd::Level;
+use crate::cpu::softmax::{Form, row_program};
+use crate::dtype::{DType, FLOATS};
+use crate::exec::{Interrupt, Team};
+use crate::loops::program::{Builder, Kind, Value, interpret, read, write};
+use crate::loops::rows::{Combine, Extent, RowOutput, RowProgram, Source, Stage};
+use crate::memory::{Budget, Buffer};
+use crate::testing::Gen;
+
+fn number(value: Value) -> f64 {
+    match value {
+        Value::Float(v) => v,
+        Value::Int(v) => v as f64,
+        Value::Bool(v) => v.into(),
+    }
+}
+
+/// What `program` makes of one row, in f64: the elements of each output.
+fn evaluate(program: &RowProgram, length: usize, input: &dyn Fn(usize, usize) -> Value) -> Vec<Vec<f64>> {
+    let mut outputs = vec![Vec::new(); program.outputs.len()];
+    let (mut kept, mut scalars): (Vec<Vec<Value>>, Vec<Value>) = (Vec::new(), Vec::new());
+    for stage in &program.stages {
+        let once = stage.extent != Extent::Row;
+        let made: Vec<Vec<Value>> = (0..if once { 1 } else { length })
+            .map(|i| {
+                let own = (0..program.inputs.len()).map(|k| input(k, i));
+                let given: Vec<Value> =
+                    own.chain(kept.iter().map(|row| row[i])).chain(scalars.iter().copied()).collect();
+                interpret(&stage.program, &given)
+            })
+            .collect();
+        let column = |k: usize| made.iter().map(|m| m[k]).collect::<Vec<_>>();
+        let lead = match stage.extent {
+            Extent::Row => stage.passing + stage.kept,
+            Extent::Once { scalars: count } => {
+                scalars.extend((0..count).map(|k| made[0][k]));
+                count
+            }
+        };
+        let mut reduced = Vec::new();
+        for (combine, source) in &stage.reduced {
+            let elements: Vec<f64> = match *source {
+                Source::Output(k) => column(k).into_iter().map(number).collect(),
+                Source::Input(k) => (0..length).map(|i| number(input(k, i))).collect(),
+            };
+            let nan = elements.iter().any(|v| v.is_nan());
+            reduced.push(Value::Float(match combine {
+                Combine::Sum => elements.iter().sum(),
+                Combine::Prod => elements.iter().product(),
+                _ if nan => f64::NAN,
+                Combine::Max | Combine::Largest => elements.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                Combine::Min => elements.iter().copied().fold(f64::INFINITY, f64::min),
+            }));
+        }
+        scalars.extend(reduced);
+        kept.extend((stage.passing..stage.passing + stage.kept).map(column));
+        for (k, &target) in stage.stored.iter().enumerate() {
+            outputs[target] = column(lead + k).into_iter().map(number).collect();
+        }
+    }
+    outputs
+}
+
+fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts: &[RowLayout]) {
+    let (team, interrupt, budget) = (Team::new(3, false), Interrupt::default(), Budget::unlimited());
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
+    let inputs: Vec<Buffer> = program
+        .inputs
+        .iter()
+        .zip(layouts)
+        .map(|(&dtype, layout)| {
+            let count = if layout.row == 0 { length } else { rows * length };
+            let mut buffer = Buffer::zeroed(count * dtype.bits() / 8, &budget).expect("memory");
+            (0..count).for_each(|i| write(dtype, buffer.bytes_mut(), i, Value::Float(g.float(-3.0, 3.0))));
+            buffer
+        })
+        .collect();
+    let bytes: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
+    for level in Level::all() {
+        let kernel = RowKernel::on(level, program, [rows, length], layouts, 2).expect("fits");
+        let per_row = |o: &RowOutput| if o.single { 1 } else { length };
+        let mut got: Vec<Buffer> = program
+            .outputs
+            .iter()
+            .map(|o| Buffer::zeroed(rows * per_row(o) * o.dtype.bits() / 8, &budget).expect("memory"))
+            .collect();
+        let mut scratch = Buffer::zeroed(kernel.scratch(), &budget).expect("memory");
+        let outputs = got.iter_mut().map(Buffer::bytes_mut).collect();
+        kernel.run(&bytes, outputs, scratch.bytes_mut(), context).expect("runs");
+        for row in 0..rows {
+            let input = |k: usize, i: usize| {
+                read(program.inputs[k], bytes[k], row * layouts[k].row + i * layouts[k].column)
+            };
+            for ((want, output), got) in
+                evaluate(program, length, &input).iter().zip(&program.outputs).zip(&got)
+            {
+                let most = want.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+                for (i, want) in want.iter().enumerate() {
+                    let got = number(read(output.dtype, got.bytes(), row * per_row(output) + i));
+                    let epsilon = match output.dtype {
+                        DType::F16 => 2e-3,
+                        DType::BF16 => 2e-2,
+                        _ => 1e-5,
+                    };
+                    assert!(
+                        (got - want).abs() <= epsilon * (want.abs() + 0.1 * most),
+                        "{level:?} {} row {row} of {rows}, element {i} of {length}: {got} instead of {want}",
+                        output.dtype
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn normalisations_are_what_their_stages_say() {
+    let mut g = Gen::new(7);
+    for &dtype in FLOATS {
+        for (rows, length) in [(1, 1), (3, 31), (40, 33), (5, 768), (2, 1025), (1, 4096), (1, 20_000)] {
+            let layout = RowLayout { row: length, column: 1 };
+            for form in [Form::Softmax, Form::LogSoftmax] {
+                let program = row_program(form, dtype, length).expect("fits").expect("is one");
+                check(&mut g, &program, [rows, length], &[layout]);
+            }
+            for (centred, bias) in [(true, true), (true, false), (false, false)] {
+                let form = Normalization { dtype, output: dtype, length, epsilon: 1e-3, centred, bias };
+                let program = form.row_program().expect("fits").expect("is one");
+                let column = RowLayout { row: 0, column: 1 };
+                let layouts = [layout, column, column];
+                check(&mut g, &program, [rows, length], &layouts[..program.inputs.len()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_scalars_are_stored_once() {
+    let mut b = Builder::new(&[DType::F32]);
+    let x = b.input(0);
+    let size = b.abs(x);
+    let extremes = Stage {
+        program: b.finish(&[(size, DType::F32)]).expect("valid"),
+        extent: Extent::Row,
+        reduced: vec![
+            (Combine::Min, Source::Input(0)),
+            (Combine::Max, Source::Output(0)),
+            (Combine::Prod, Source::Input(0)),
+        ],
+        passing: 1,
+        kept: 0,
+        stored: Vec::new(),
+    };
+    let mut b = Builder::new(&[DType::F32, DType::F32, DType::F32, DType::F32]);
+    let (least, most, product) = (b.input(1), b.input(2), b.input(3));
+    let (spread, wide) = (b.sub(most, least), b.convert(product, Kind::F64));
+    let last = Stage {
+        program: b.finish(&[(spread, DType::F16), (wide, DType::F64)]).expect("valid"),
+        extent: Extent::Once { scalars: 0 },
+        reduced: Vec::new(),
+        passing: 0,
+        kept: 0,
+        stored: vec![0, 1],
+    };
+    let outputs =
+        vec![RowOutput { dtype: DType::F16, single: true }, RowOutput { dtype: DType::F64, single: true }];
+    let stages = vec![extremes, last];
+    let program = RowProgram::new(vec![DType::F32], outputs.clone(), stages.clone()).expect("fits");
+    let mut g = Gen::new(3);
+    for (rows, length) in [(1, 1), (7, 5), (500, 9)] {
+        check(&mut g, &program, [rows, length], &[RowLayout { row: length, column: 1 }]);
+    }
+    let swapped = stages.into_iter().rev().collect();
+    assert!(RowProgram::new(vec![DType::F32], outputs, swapped).is_err());
+}

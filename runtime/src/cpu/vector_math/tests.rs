@@ -1,0 +1,166 @@
+//! The functions of `f32` against f64, in units in the last place, on every instruction set.
+
+use super::{Math, TURNS};
+use crate::cpu::simd::{Isa, Level, TileLoop};
+use std::marker::PhantomData;
+
+/// A function under test, its reference, the units it may be off, and the largest magnitude of its arguments.
+trait Function {
+    const NAME: &'static str;
+    const BOUND: f64;
+    const LIMIT: f32 = f32::INFINITY;
+    fn at<I: Isa>(isa: I, x: f32) -> f32;
+    fn want(x: f64) -> f64;
+}
+
+macro_rules! functions {
+    ($($name:ident $method:ident, $bound:literal, $limit:expr, $x:ident => $want:expr;)*) => { $(
+        struct $name;
+        impl Function for $name {
+            const NAME: &'static str = stringify!($method);
+            const BOUND: f64 = $bound;
+            const LIMIT: f32 = $limit;
+            #[inline(always)]
+            fn at<I: Isa>(isa: I, x: f32) -> f32 { Math::$method(x, isa) }
+            fn want($x: f64) -> f64 { $want }
+        }
+    )* };
+}
+
+functions! {
+    Exp exp, 2.0, f32::INFINITY, x => x.exp();
+    ExpM1 exp_m1, 4.0, f32::INFINITY, x => x.exp_m1();
+    Log log, 4.0, f32::INFINITY, x => x.ln();
+    Log1p log1p, 4.0, f32::INFINITY, x => x.ln_1p();
+    Sigmoid sigmoid, 4.0, f32::INFINITY, x => 1.0 / (1.0 + (-x).exp());
+    Tanh tanh, 4.0, f32::INFINITY, x => x.tanh();
+    Erf erf, 4.0, f32::INFINITY, x => libm::erf(x);
+    Softplus softplus, 4.0, f32::INFINITY, x => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() };
+    Sin sin, 4.0, TURNS, x => x.sin();
+    Cos cos, 4.0, TURNS, x => x.cos();
+}
+
+struct Each<F>(PhantomData<F>);
+
+impl<F: Function> TileLoop for Each<F> {
+    #[inline(always)]
+    fn run<I: Isa>(isa: I, to: &mut [u8], [from, ..]: [&[u8]; 3]) {
+        let (to, from): (&mut [f32], &[f32]) = (bytemuck::cast_slice_mut(to), bytemuck::cast_slice(from));
+        for (y, &x) in to.iter_mut().zip(from) {
+            *y = F::at(isa, x);
+        }
+    }
+}
+
+/// Distance of `got` from `want` in units in the last place of an f32 near `want`.
+fn ulps(got: f32, want: f64) -> f64 {
+    let same_sign = got.is_sign_negative() == want.is_sign_negative();
+    match want as f32 {
+        rounded if rounded.is_nan() || got.is_nan() => {
+            return if rounded.is_nan() && got.is_nan() { 0.0 } else { f64::INFINITY };
+        }
+        rounded if rounded.is_infinite() && got == rounded => return 0.0,
+        rounded if rounded == 0.0 && got == 0.0 => return if same_sign { 0.0 } else { f64::INFINITY },
+        _ => {}
+    }
+    let near = (want.abs() as f32).clamp(f32::MIN_POSITIVE, f32::MAX.next_down());
+    let unit = f64::from(near.next_up()) - f64::from(near);
+    let got = if got.is_infinite() { f64::from(f32::MAX).copysign(got.into()) } else { got.into() };
+    (got - want).abs() / unit
+}
+
+/// The largest error over every `step`th value on `level`, and where.
+fn worst<F: Function>(level: Level, step: usize) -> (f64, f32) {
+    const BLOCK: usize = 4096;
+    let routine = level.routine::<Each<F>>();
+    let (mut worst, mut xs, mut ys) = ((0.0, 0.0), Vec::with_capacity(BLOCK), vec![0f32; BLOCK]);
+    let mut values =
+        (0..=u32::MAX).step_by(step).map(f32::from_bits).filter(|x| x.is_nan() || x.abs() <= F::LIMIT);
+    loop {
+        xs.clear();
+        xs.extend(values.by_ref().take(BLOCK));
+        if xs.is_empty() {
+            return worst;
+        }
+        routine.call(bytemuck::cast_slice_mut(&mut ys[..xs.len()]), [bytemuck::cast_slice(&xs), &[], &[]]);
+        for (&x, &y) in xs.iter().zip(&ys) {
+            let off = ulps(y, F::want(x.into()));
+            if off > worst.0 {
+                worst = (off, x);
+            }
+        }
+    }
+}
+
+fn hold<F: Function>(step: usize) {
+    for level in Level::all() {
+        let (off, x) = worst::<F>(level, step);
+        eprintln!("{} on {level:?}: {off:.3} ULP at {x:e}", F::NAME);
+        assert!(off <= F::BOUND, "{} on {level:?}: {off} ULP at {x:e}", F::NAME);
+    }
+}
+
+/// Odd, so that all low bits occur.
+const STEP: usize = 257;
+
+#[test]
+fn exponentials_are_within_their_bounds() {
+    hold::<Exp>(STEP);
+    hold::<ExpM1>(STEP);
+}
+
+#[test]
+fn sigmoid_and_tanh_are_within_their_bounds() {
+    hold::<Sigmoid>(STEP);
+    hold::<Tanh>(STEP);
+}
+
+#[test]
+fn logarithms_are_within_their_bounds() {
+    hold::<Log>(STEP);
+    hold::<Log1p>(STEP);
+    hold::<Softplus>(STEP);
+}
+
+#[test]
+fn the_error_function_is_within_its_bound() {
+    hold::<Erf>(STEP);
+}
+
+#[test]
+fn sine_and_cosine_are_within_their_bounds() {
+    hold::<Sin>(STEP);
+    hold::<Cos>(STEP);
+}
+
+#[test]
+fn the_exponential_turns_infinite_where_it_should() {
+    for level in Level::all() {
+        let xs =
+            [88.722_83f32, 88.722_84, f32::MAX, f32::INFINITY, -103.97, -104.5, f32::NEG_INFINITY, f32::NAN];
+        let mut ys = [0f32; 8];
+        let routine = level.routine::<Each<Exp>>();
+        routine.call(bytemuck::cast_slice_mut(&mut ys), [bytemuck::cast_slice(&xs), &[], &[]]);
+        assert!(ys[0] > 3.402e38 && ys[0] < f32::INFINITY, "{level:?}: {}", ys[0]);
+        assert!(ys[1..4].iter().all(|&y| y == f32::INFINITY), "{level:?}: {ys:?}");
+        assert!(
+            ys[4] == f32::from_bits(1) && ys[5] == 0.0 && ys[6] == 0.0 && ys[7].is_nan(),
+            "{level:?}: {ys:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "half an hour: the soak job vector-math"]
+fn every_value_is_within_its_bound() {
+    hold::<Exp>(1);
+    hold::<ExpM1>(1);
+    hold::<Sigmoid>(1);
+    hold::<Tanh>(1);
+    hold::<Log>(1);
+    hold::<Log1p>(1);
+    hold::<Softplus>(1);
+    hold::<Erf>(1);
+    hold::<Sin>(1);
+    hold::<Cos>(1);
+}
