@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod exec;
 mod graph;
+mod loops;
 mod memory;
 mod onnx;
 mod ops;

@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
+use super::recurrence::{Activation, Function};
 use crate::cpu::number::Compute;
 use crate::dtype::{DType, SIGNED};
 
@@ -13,6 +14,10 @@ struct Relu;
 
 impl NumberMap for Relu {
     const DTYPES: &'static [DType] = SIGNED;
+
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Relu, alpha: 0.0, beta: 0.0 })
+    }
 
     fn at<T: Compute>(self, x: T) -> T {
         if x < T::zero() { T::zero() } else { x }

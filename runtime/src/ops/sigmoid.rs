@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use crate::cpu::number::Float;
 
 pub(super) const DEF: OpDef = float_map::<Sigmoid>("Sigmoid", &[6, 13]);
@@ -11,6 +12,10 @@ pub(super) const DEF: OpDef = float_map::<Sigmoid>("Sigmoid", &[6, 13]);
 struct Sigmoid;
 
 impl FloatMap for Sigmoid {
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Sigmoid, alpha: 0.0, beta: 0.0 })
+    }
+
     fn at<T: Float>(self, x: T) -> T {
         x.sigmoid()
     }

@@ -5,7 +5,7 @@ use super::arguments::{ValueSpec, refuse};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
-use crate::graph::{Fact, NodeError};
+use crate::graph::{Fact, NodeError, Rewrites};
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
 use bytes::Bytes;
@@ -19,6 +19,7 @@ pub struct SessionBuilder {
     threads: Option<usize>,
     memory_limit: Option<usize>,
     outputs: Option<Vec<String>>,
+    spelled_out: bool,
 }
 
 impl SessionBuilder {
@@ -44,6 +45,14 @@ impl SessionBuilder {
     /// Computes only these outputs, in this order. Other values of the main graph may be named too.
     pub fn with_outputs<S: AsRef<str>>(mut self, names: &[S]) -> Self {
         self.outputs = Some(names.iter().map(|n| n.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Whether recurrent cells that the model spells out, step by step or as a loop over primitive operators,
+    /// are put together and run as recurrences; they are by default. Without it the model runs as it is written,
+    /// to compare.
+    pub fn with_recovery(mut self, recover: bool) -> Self {
+        self.spelled_out = !recover;
         self
     }
 
@@ -98,7 +107,8 @@ impl SessionBuilder {
             return Err(Error::Unsupported { refusals });
         }
         let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
-        let graph = crate::graph::simplify(graph, &budget).map_err(NodeError::at_load)?;
+        let graph = crate::graph::simplify(graph, Rewrites { recurrences: !self.spelled_out }, &budget)
+            .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();

@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::ops::attributes::NodeSpec;
+use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
@@ -35,6 +36,11 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
     /// Whether the output is the input, bit for bit.
     fn keeps(&self, _input: DType) -> bool {
         false
+    }
+
+    /// The activation function of recurrent operators that it is.
+    fn activation(&self) -> Option<Activation> {
+        None
     }
 
     fn kernel(&self, input: DType) -> Result<Kernel, OpError>;
@@ -83,6 +89,10 @@ impl<M: Map> Op for Mapped<M> {
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         Ok(vec![self.0.reference(inputs.tensor(0)?)?.into()])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.0.activation()
     }
 
     fn as_any(&self) -> &dyn Any {

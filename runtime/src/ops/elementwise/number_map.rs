@@ -8,6 +8,7 @@ use crate::cpu::number::{Compute, Number, dispatch};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::ops::attributes::NodeSpec;
+use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
@@ -20,6 +21,11 @@ pub(in crate::ops) trait NumberMap: Copy + Debug + Default + Send + Sync + 'stat
     /// Reads the attributes; there are none unless an operator says otherwise.
     fn parse(_: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self::default())
+    }
+
+    /// The activation function of recurrent operators that it is.
+    fn activation(self) -> Option<Activation> {
+        None
     }
 
     /// The function, for kernels.
@@ -51,6 +57,10 @@ impl<F: NumberMap> Map for Numbers<F> {
 
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self(F::parse(spec)?))
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.0.activation()
     }
 
     fn kernel(&self, input: DType) -> Result<Kernel, OpError> {

@@ -1,0 +1,3 @@
+//! Loops over time: recovering them from graphs that spell every step.
+
+pub(crate) mod recovery;
