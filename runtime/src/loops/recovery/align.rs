@@ -36,6 +36,15 @@ enum Aligned {
     Open,
 }
 
+/// Whether a lane belongs to a class.
+enum Belongs {
+    /// It does, as this source.
+    Fits(Source),
+    /// One of its values does, and the others do not agree.
+    Not,
+    Nowhere,
+}
+
 pub(super) struct Aligner<'a> {
     graph: &'a Graph,
     index: &'a Index,
@@ -94,8 +103,10 @@ impl Aligner<'_> {
         if depth > DEEPEST {
             return None;
         }
-        if let Some(source) = self.known_class(lane) {
-            return source.map(Aligned::Source);
+        match self.known_class(lane) {
+            Belongs::Fits(source) => return Some(Aligned::Source(source)),
+            Belongs::Not => return None,
+            Belongs::Nowhere => {}
         }
         let full = lane.last().is_some_and(Option::is_some);
         if !full {
@@ -159,10 +170,10 @@ impl Aligner<'_> {
         self.state(class, output, lane[0])
     }
 
-    /// The source where the lane's values belong to a known class; `Some(None)` where they do and do not fit.
-    fn known_class(&mut self, lane: &Lane) -> Option<Option<Source>> {
+    /// Whether the lane's values belong to a known class.
+    fn known_class(&mut self, lane: &Lane) -> Belongs {
         let probe = usize::from(lane.get(1).is_some_and(Option::is_some));
-        let (class, output, step) = self.place(lane[probe])?;
+        let Some((class, output, step)) = self.place(lane[probe]) else { return Belongs::Nowhere };
         let last = self.steps - 1;
         if step == probe {
             for k in 0..self.steps {
@@ -179,18 +190,19 @@ impl Aligner<'_> {
                             && !self.place.contains_key(&n)
                             && like.is_some_and(|l| self.index.keys[l] == self.index.keys[n])
                     });
-                let (true, Some((node, _))) = (fits, node) else { return Some(None) };
+                let (true, Some((node, _))) = (fits, node) else { return Belongs::Not };
                 self.template.classes[class].nodes[last] = Some(node);
                 self.place.insert(node, (class, last));
                 self.named_last.push(class);
             }
-            return Some(Some(Source::Step { class, output }));
+            return Belongs::Fits(Source::Step { class, output });
         }
         let previous = step + 1 == probe
             && class != 0
             && (1..self.steps)
                 .all(|k| lane[k].is_none() || self.place(lane[k]) == Some((class, output, k - 1)));
-        Some(if previous { self.state(class, output, lane[0]) } else { None })
+        let state = if previous { self.state(class, output, lane[0]) } else { None };
+        state.map_or(Belongs::Not, Belongs::Fits)
     }
 
     fn state(&mut self, class: usize, output: usize, initial: Option<ValueId>) -> Option<Source> {

@@ -148,7 +148,11 @@ fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
         axes.push(element.axis as i64);
         backwards.push(i64::from(element.backwards));
     }
-    if counted || taken.is_empty() {
+    // Without a tensor whose extent bounds them, the iterations are not even a number that memory holds.
+    if taken.is_empty() {
+        return None;
+    }
+    if counted {
         inputs.push(Some(numbers(graph, facts, made, trips, &count)?));
         body_inputs.push(number);
         axes.push(0);

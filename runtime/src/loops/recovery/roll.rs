@@ -42,13 +42,7 @@ pub(super) fn roll(
     check(graph, facts, template, &place)?;
 
     let wanted = wanted_outside(graph, index, &place);
-    let reversed = {
-        let mut strides = template.sequences.iter().filter_map(|s| match s {
-            Sequence::Part { stride, .. } => Some(*stride < 0),
-            Sequence::Values(_) => None,
-        });
-        strides.next() == Some(true) && strides.all(|r| r)
-    };
+    let reversed = !template.sequences.is_empty() && template.sequences.iter().all(runs_backwards);
     let axis = collected_axis(template);
 
     // The outputs: final states, then what is collected.
@@ -90,7 +84,8 @@ pub(super) fn roll(
     let mut reversals = Vec::new();
     let mut input_axes = Vec::new();
     for sequence in &template.sequences {
-        let (id, axis, backwards) = sequence_value(graph, facts, &mut made, sequence, template.steps)?;
+        let (id, axis, backwards) =
+            sequence_value(graph, facts, &mut made, sequence, template.steps, reversed)?;
         inputs.push(Some(id));
         input_axes.push(axis);
         reversals.push(i64::from(backwards));
@@ -252,13 +247,23 @@ fn collected_axis(template: &Template) -> i64 {
     }
 }
 
-/// The sequence as a tensor with its axis, and whether it is read from the end.
+/// Whether the first step's value comes last in the model.
+fn runs_backwards(sequence: &Sequence) -> bool {
+    match sequence {
+        Sequence::Part { stride, .. } => *stride < 0,
+        Sequence::Values(values) => values.windows(2).all(|pair| pair[0] > pair[1]),
+    }
+}
+
+/// The sequence as a tensor with its axis, and whether it is read from the end: with `reversed`, all are, and
+/// otherwise none.
 fn sequence_value(
     graph: &mut Graph,
     facts: &[Option<Fact>],
     made: &mut Vec<Node>,
     sequence: &Sequence,
     steps: usize,
+    reversed: bool,
 ) -> Option<(ValueId, i64, bool)> {
     match sequence {
         Sequence::Part { source, axis, start, stride, .. } => {
@@ -270,26 +275,34 @@ fn sequence_value(
                 return None;
             }
             let whole = low == 0 && high + 1 == extent as i64 && stride.abs() == 1;
-            let value = if whole {
-                *source
+            let turned = stride < 0 && !reversed;
+            if whole && !turned {
+                return Some((*source, *axis as i64, reversed));
+            }
+            // From the last one on, an end beyond the front takes all of them.
+            let bounds = if turned {
+                [high, if low == 0 { i64::MIN + 1 } else { low - 1 }, *axis as i64, stride]
             } else {
-                let bounds = [low, high + 1, *axis as i64, stride.abs()];
-                let mut given = vec![*source];
-                for bound in bounds {
-                    given.push(integers(graph, &[bound])?);
-                }
-                one(graph, made, "Slice", Vec::new(), &given)?
+                [low, high + 1, *axis as i64, stride.abs()]
             };
-            Some((value, *axis as i64, stride < 0))
+            let mut given = vec![*source];
+            for bound in bounds {
+                given.push(integers(graph, &[bound])?);
+            }
+            let value = one(graph, made, "Slice", Vec::new(), &given)?;
+            Some((value, *axis as i64, reversed))
         }
         Sequence::Values(values) => {
             let zero = integers(graph, &[0])?;
-            let rows = values
+            let mut rows = values
                 .iter()
                 .map(|&id| one(graph, made, "Unsqueeze", Vec::new(), &[id, zero]))
                 .collect::<Option<Vec<_>>>()?;
+            if reversed {
+                rows.reverse();
+            }
             let joined = one(graph, made, "Concat", vec![("axis", Attribute::Int(0))], &rows)?;
-            Some((joined, 0, false))
+            Some((joined, 0, reversed))
         }
     }
 }

@@ -247,10 +247,7 @@ fn candidate(polys: &Polys, sum: &Poly, h: Id) -> Option<(Gate, Atom, bool)> {
     if let Some((atoms, factor)) = inner {
         // x·W + b + r ⊙ (h·R + b')
         let (&[x, y], true) = (atoms.as_slice(), factor.is(1.0)) else { return None };
-        let (reset, of) = match (x, y) {
-            (Atom::Sum(of), reset) | (reset, Atom::Sum(of)) => (reset, of),
-            _ => return None,
-        };
+        let ((Atom::Sum(of), reset) | (reset, Atom::Sum(of))) = (x, y) else { return None };
         plain.monomials.remove(atoms);
         let mut made = gate(polys, &plain, usize::MAX, None)?;
         let recurrent = gate(polys, polys.get(of), h, None)?;
@@ -268,9 +265,6 @@ fn candidate(polys: &Polys, sum: &Poly, h: Id) -> Option<(Gate, Atom, bool)> {
     })?;
     let (atoms, factor) = polys.get(of).as_monomial()?;
     let (&[x, y], true) = (atoms, factor.is(1.0)) else { return None };
-    let reset = match (x, y) {
-        (Atom::State(0), reset) | (reset, Atom::State(0)) => reset,
-        _ => return None,
-    };
+    let ((Atom::State(0), reset) | (reset, Atom::State(0))) = (x, y) else { return None };
     Some((gate(polys, sum, of, None)?, reset, false))
 }

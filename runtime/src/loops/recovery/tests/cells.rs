@@ -83,13 +83,13 @@ impl Weights {
     }
 
     /// One step of one row: `h` and `c` become the next.
-    pub(super) fn step(&self, x: &[f64], h: &mut Vec<f64>, c: &mut [f64]) {
+    pub(super) fn step(&self, x: &[f64], h: &mut [f64], c: &mut [f64]) {
         let (n, columns) = (self.hidden, self.columns());
         let product = |m: &[f64], v: &[f64], at: usize| -> f64 {
             v.iter().enumerate().map(|(k, v)| v * m[k * columns + at]).sum()
         };
         let s = |x| self.kind.logistic(x);
-        let before = h.clone();
+        let before = h.to_vec();
         let from_x = |g: usize, u: usize| product(&self.w, x, g * n + u) + self.b[g * n + u];
         let from_h = |g: usize, u: usize| product(&self.r, &before, g * n + u) + self.rb[g * n + u];
         let peep = |g: usize, u: usize, c: f64| {
@@ -141,6 +141,7 @@ impl Weights {
 }
 
 /// How one step is spelled.
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spelling {
     /// Gates in the columns of matrices.

@@ -130,7 +130,7 @@ pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     pub(super) fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
@@ -139,6 +139,6 @@ impl Numbers {
     }
 
     pub(super) fn below(&mut self, n: usize) -> usize {
-        ((self.next() + 1.0) / 2.0 * n as f64) as usize % n
+        ((self.next() + 1.0) * (n as f64 / 2.0)) as usize % n
     }
 }

@@ -342,3 +342,64 @@ fn inputs_and_outputs_in_any_form() {
         }
     }
 }
+
+#[test]
+fn any_order_of_gates_in_any_spelling() {
+    let mut numbers = Numbers(11);
+    let kinds = [
+        Kind::Lstm,
+        Kind::Peephole,
+        Kind::Coupled,
+        Kind::HardLstm,
+        Kind::Gru,
+        Kind::ResetAfter,
+        Kind::Rnn,
+        Kind::ReluRnn,
+    ];
+    let products = [Products::MatMul, Products::Gemm, Products::Joined, Products::Separate, Products::Ahead];
+    for seed in 0..150 {
+        let kind = kinds[numbers.below(kinds.len())];
+        let mut order = [0, 1, 2, 3];
+        for at in (1..4).rev() {
+            order.swap(at, numbers.below(at + 1));
+        }
+        let mut coin = || numbers.below(2) == 0;
+        let mut spelling = Spelling {
+            order,
+            merged_bias: coin(),
+            slices: coin(),
+            early: coin(),
+            spelled: coin(),
+            swapped: coin(),
+            copies: coin(),
+            ..Spelling::default()
+        };
+        let both = coin();
+        let given = coin();
+        spelling.form = numbers.below(3);
+        spelling.products = products[numbers.below(products.len())];
+        match (kind, spelling.products) {
+            // The reset gate multiplies the product with the state, which then has to be one of its own.
+            (Kind::ResetAfter, Products::Joined) => spelling.products = Products::MatMul,
+            (Kind::Coupled | Kind::Gru, Products::Ahead) => spelling.products = Products::Gemm,
+            // The product made ahead has the gates in the order of the spelling.
+            (_, Products::Ahead) => spelling.early = false,
+            _ => {}
+        }
+        let takes = [Taken::Gather, Taken::BatchFirst, Taken::Slice, Taken::Split, Taken::Apart];
+        let puts = [Put::TimeFirst, Put::BatchFirst, Put::Beside, Put::Last];
+        Network {
+            kind,
+            spelling,
+            layers: 1 + numbers.below(2),
+            both,
+            given,
+            batch: 1 + numbers.below(3),
+            time: 2 + numbers.below(5),
+            taken: takes[numbers.below(takes.len())],
+            put: puts[numbers.below(puts.len())],
+            seed,
+        }
+        .check();
+    }
+}
