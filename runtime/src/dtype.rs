@@ -1,12 +1,13 @@
 //! Element types of ONNX tensors, and the Rust types that hold them.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 use std::fmt;
 
 /// Element type of a tensor. Every type of the ONNX specification has a variant; which operators compute
 /// on which is listed by the operator table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, NoUninit, CheckedBitPattern)]
 #[non_exhaustive]
+#[repr(u8)]
 pub enum DType {
     /// IEEE 754 binary32.
     F32,

@@ -2,16 +2,15 @@
 //!
 //! A move gives tasks other processors and may take one item to another position. The transfers that it makes
 //! needless go, those that it makes necessary come, and only the part of the sequence behind the first change is
-//! computed again, in one pass without searches. The times are the same `max` and `+` of the same operands as in a
-//! full evaluation, so they are equal to the last bit. Overwritten values are journalled, so that a move that is
-//! not kept costs its pass once more at most.
+//! computed again, in one pass ([`crate::evaluation`]). What a move overwrites of the sequence is journalled, so that
+//! it can be undone.
 //!
 //! # Complexity
 //! O(items, reads and writes behind the first change).
 
 use crate::Problem;
 use crate::problem::NONE;
-use crate::sequence::{Item, Leg, Sequence};
+use crate::sequence::{Item, Sequence, Step};
 
 /// Where new transfers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,27 +41,30 @@ pub(crate) struct Move<'m> {
 /// Scratch memory and the journal of the move being tried.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trial {
-    stamp: u32,
+    pub(crate) stamp: u32,
     /// Items that leave their position, and tensors seen in this trial, by stamp.
-    gone: Vec<u32>,
+    pub(crate) gone: Vec<u32>,
     seen: Vec<u32>,
     touched: Vec<u32>,
     /// Items that come: position before which, rank there, item.
-    inserts: Vec<(u32, u8, Item)>,
+    pub(crate) inserts: Vec<(u32, u8, Item)>,
     removed: Vec<Item>,
-    low: usize,
-    /// The new order from `low` on.
-    order: Vec<Item>,
+    /// The present order holds before `low`, and again from `high` on.
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    /// The new order between them, as far as it was evaluated.
+    pub(crate) order: Vec<Item>,
+    /// Where the evaluation ended in the present order, from `high` on.
+    pub(crate) stop: usize,
     /// What the trial overwrote, latest last.
-    slots: Vec<(u32, f64)>,
-    finishes: Vec<(u32, f64)>,
     to: Vec<(u32, u32)>,
     home: Vec<(u32, u32)>,
     moved: Vec<(u32, u64)>,
-    legs: Vec<(u32, Leg)>,
+    steps: Vec<(u32, Step)>,
+    sources: Vec<(u32, Item)>,
     /// Finish of the latest item on every unit, then on every channel.
-    free: Vec<f64>,
-    makespan: f64,
+    pub(crate) free: Vec<f64>,
+    pub(crate) makespan: f64,
 }
 
 impl Trial {
@@ -75,24 +77,25 @@ impl Trial {
         }
     }
 
-    /// Where the order of the trial departs from the sequence's, and how it goes on.
-    pub(crate) fn tail_order(&self) -> (usize, &[Item]) {
-        (self.low, &self.order)
+    /// The order of the trial in three parts, of which it shares the first and the last with the present `order`.
+    pub(crate) fn order_in<'o>(&'o self, order: &'o [Item]) -> (&'o [Item], &'o [Item], &'o [Item]) {
+        (&order[..self.low], &self.order, &order[self.high..])
     }
 
     /// Forgets the trial before.
-    fn clear(&mut self, end: usize) {
+    pub(crate) fn clear(&mut self, end: usize) {
         self.stamp += 1;
+        self.order.clear();
+        self.stop = 0;
         self.touched.clear();
         self.inserts.clear();
         self.removed.clear();
-        self.slots.clear();
-        self.finishes.clear();
         self.to.clear();
         self.home.clear();
         self.moved.clear();
-        self.legs.clear();
-        self.low = end;
+        self.steps.clear();
+        self.sources.clear();
+        (self.low, self.high) = (end, 0);
     }
 
     fn touch(&mut self, x: u32) {
@@ -108,13 +111,24 @@ impl Trial {
             self.gone[item] = self.stamp;
             self.removed.push(item as u32);
             self.low = self.low.min(position as usize);
+            self.high = self.high.max(position as usize + 1);
         }
     }
 
     /// Puts an item before a position.
     fn come(&mut self, item: usize, (position, rank): (u32, u8)) {
         self.low = self.low.min(position as usize);
+        self.high = self.high.max(position as usize);
         self.inserts.push((position, rank, item as u32));
+    }
+
+    /// Sets one entry of the sources.
+    #[inline]
+    fn redirect(&mut self, sources: &mut [Item], place: u32, source: Item) {
+        let known = std::mem::replace(&mut sources[place as usize], source);
+        if known != source {
+            self.sources.push((place, known));
+        }
     }
 }
 
@@ -137,7 +151,7 @@ impl Sequence<'_> {
         for &(t, p) in change.reassign {
             let old = std::mem::replace(&mut self.to[t as usize], p);
             trial.to.push((t, old));
-            self.seats[t as usize] = self.seat(t as usize, p);
+            self.seat(t as usize, p);
             trial.low = trial.low.min(self.position[t as usize] as usize);
             let (a, b) = (problem.memory_of[old as usize], problem.memory_of[p as usize]);
             if a != b {
@@ -204,6 +218,7 @@ impl Sequence<'_> {
         }
         trial.moved.push((x as u32, old));
         self.moved[x] = required;
+        self.redirect_uses(trial, x);
         // Where a task will be: before a position, with a rank among all that is put there.
         let at = |task: u32| match change.shift {
             Some((item, to)) if item == task => (to, SHIFTED),
@@ -228,9 +243,10 @@ impl Sequence<'_> {
                 trial.leave(item, position);
                 continue;
             }
-            let leg = self.leg(x, b);
-            let known = std::mem::replace(&mut self.legs[item - self.tasks], leg);
-            trial.legs.push(((item - self.tasks) as u32, known));
+            let (step, source) = self.leg(x, b);
+            let known = std::mem::replace(&mut self.steps[item], step);
+            trial.steps.push((item as u32, known));
+            trial.redirect(&mut self.sources, step.first, source);
             if relayed {
                 if position != NONE {
                     trial.leave(item, position);
@@ -270,163 +286,46 @@ impl Sequence<'_> {
         true
     }
 
-    /// Computes all times of the present sequence.
-    pub(crate) fn recompute(&mut self) {
-        self.trial.clear(0);
-        self.pass(f64::INFINITY);
-        self.makespan = self.trial.makespan;
-    }
-
-    /// Passes over the sequence from the first change on.
-    fn pass(&mut self, cutoff: f64) -> Option<f64> {
-        let mut trial = std::mem::take(&mut self.trial);
-        let low = trial.low;
-        self.resources_before(&mut trial.free, low);
-        trial.order.clear();
-        let mut insert = 0;
-        let mut within = true;
-        'pass: for i in low..=self.order.len() {
-            while insert < trial.inserts.len() && trial.inserts[insert].0 as usize == i {
-                let item = trial.inserts[insert].2;
-                insert += 1;
-                trial.order.push(item);
-                within = self.step(&mut trial, item as usize, cutoff);
-                if !within {
-                    break 'pass;
-                }
-            }
-            let Some(&item) = self.order.get(i) else { break };
-            if trial.gone[item as usize] == trial.stamp {
-                continue;
-            }
-            trial.order.push(item);
-            within = self.step(&mut trial, item as usize, cutoff);
-            if !within {
-                break;
-            }
-        }
-        if within {
-            trial.makespan = self.end(&trial.free);
-        }
-        let makespan = trial.makespan;
-        self.trial = trial;
-        (within && makespan <= cutoff).then_some(makespan)
-    }
-
-    /// Finish of the last item before `low` on every unit and channel.
-    fn resources_before(&self, free: &mut [f64], low: usize) {
+    /// Sets the sources of all that uses tensor `x`.
+    fn redirect_uses(&mut self, trial: &mut Trial, x: usize) {
         let problem = self.problem;
-        free.fill(-1.0);
-        let mut open = free.len();
-        for &item in self.order[..low].iter().rev() {
-            if open == 0 {
-                break;
-            }
-            let item = item as usize;
-            let mut see = |r: usize, finish: f64| {
-                if free[r] < 0.0 {
-                    free[r] = finish;
-                    open -= 1;
-                }
-            };
-            if item >= self.tasks {
-                let slot = item - self.tasks;
-                let channel = self.legs[slot].channel;
-                if channel != NONE {
-                    see(problem.unit_count + channel as usize, self.there[slot]);
-                }
-                continue;
-            }
-            let p = self.to[item] as usize;
-            if !self.instant_tasks || problem.cost(item, p) > 0.0 {
-                problem.units.row(p).iter().for_each(|&u| see(u as usize, self.finish[item]));
-            }
+        for (i, &r) in problem.readers.row(x).iter().enumerate() {
+            let source = self.filler(x, self.memory(r as usize));
+            trial.redirect(&mut self.sources, self.uses.row(x)[i], source);
         }
-        for f in free {
-            *f = f.max(0.0);
+        for (i, &m) in problem.needed.row(x).iter().enumerate() {
+            let source = self.filler(x, m as usize);
+            trial.redirect(&mut self.sources, self.last_uses.row(x)[i], source);
         }
-    }
-
-    /// Computes an item. False once the end must exceed `cutoff`.
-    #[inline]
-    fn step(&mut self, trial: &mut Trial, item: usize, cutoff: f64) -> bool {
-        if item >= self.tasks {
-            let slot = item - self.tasks;
-            let leg = self.legs[slot];
-            let mut finish = self.there[leg.source as usize];
-            if leg.channel == NONE {
-                finish += leg.length;
-            } else {
-                let free = &mut trial.free[self.problem.unit_count + leg.channel as usize];
-                finish = finish.max(*free) + leg.length;
-                *free = finish;
-            }
-            trial.slots.push((slot as u32, self.there[slot]));
-            self.there[slot] = finish;
-            return finish <= cutoff;
-        }
-        let seat = self.seats[item];
-        let m = seat.memory as usize;
-        let mut start = 0.0f64;
-        for &x in self.reads.row(item) {
-            start = start.max(self.there[x as usize + m]);
-        }
-        let finish;
-        if seat.cost == 0.0 {
-            finish = start;
-        } else if seat.unit == NONE {
-            let units = self.problem.units.row(self.to[item] as usize);
-            finish = units.iter().fold(start, |s, &u| s.max(trial.free[u as usize])) + seat.cost;
-            for &u in units {
-                trial.free[u as usize] = finish;
-            }
-        } else {
-            let free = &mut trial.free[seat.unit as usize];
-            finish = start.max(*free) + seat.cost;
-            *free = finish;
-        }
-        trial.finishes.push((item as u32, self.finish[item]));
-        self.finish[item] = finish;
-        for &x in self.writes.row(item) {
-            let slot = x as usize + m;
-            trial.slots.push((slot as u32, self.there[slot]));
-            self.there[slot] = finish;
-        }
-        finish + self.tail[item] <= cutoff
-    }
-
-    /// End of the last task or needed transfer.
-    fn end(&self, free: &[f64]) -> f64 {
-        let ends = if self.instant_tasks { &self.finish[..] } else { &free[..self.problem.unit_count] };
-        let end = ends.iter().copied().fold(0.0, f64::max);
-        self.needed.iter().map(|&slot| self.there[slot as usize]).fold(end, f64::max)
     }
 
     /// Makes the move that was tried last the new sequence.
     pub(crate) fn keep(&mut self) {
-        let trial = &self.trial;
-        for &item in &trial.removed {
+        let Trial { low, high, order, removed, .. } = &mut self.trial;
+        for &item in &*removed {
             self.position[item as usize] = NONE;
         }
-        self.order.truncate(trial.low);
-        self.order.extend_from_slice(&trial.order);
-        for (i, &item) in self.order.iter().enumerate().skip(trial.low) {
+        order.extend_from_slice(&self.order[*high..]);
+        self.order.truncate(*low);
+        self.order.extend_from_slice(order);
+        for (i, &item) in self.order.iter().enumerate().skip(*low) {
             self.position[item as usize] = i as u32;
+            self.kept[item as usize] = self.finish[item as usize];
         }
-        self.makespan = trial.makespan;
+        self.makespan = self.trial.makespan;
     }
 
     /// Takes the move that was tried last back.
     pub(crate) fn undo(&mut self) {
         let trial = std::mem::take(&mut self.trial);
-        for &(slot, there) in trial.slots.iter().rev() {
-            self.there[slot as usize] = there;
+        for &item in trial.order.iter().chain(&self.order[trial.high..trial.stop.max(trial.high)]) {
+            self.finish[item as usize] = self.kept[item as usize];
         }
-        for &(t, finish) in trial.finishes.iter().rev() {
-            self.finish[t as usize] = finish;
+        for &(place, source) in trial.sources.iter().rev() {
+            self.sources[place as usize] = source;
         }
-        for &(slot, leg) in trial.legs.iter().rev() {
-            self.legs[slot as usize] = leg;
+        for &(item, step) in trial.steps.iter().rev() {
+            self.steps[item as usize] = step;
         }
         for &(x, moved) in trial.moved.iter().rev() {
             self.moved[x as usize] = moved;
@@ -436,7 +335,7 @@ impl Sequence<'_> {
         }
         for &(t, p) in trial.to.iter().rev() {
             self.to[t as usize] = p;
-            self.seats[t as usize] = self.seat(t as usize, p);
+            self.seat(t as usize, p);
         }
         self.trial = trial;
     }

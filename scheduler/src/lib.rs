@@ -15,6 +15,7 @@ mod cpop;
 mod csr;
 mod disjunctive;
 mod error;
+mod evaluation;
 mod exact;
 mod gantt;
 pub mod generate;

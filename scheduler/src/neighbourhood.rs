@@ -9,7 +9,7 @@
 use crate::incremental::{Eagerness, Move};
 use crate::problem::NONE;
 use crate::random::Random;
-use crate::sequence::{Item, Sequence};
+use crate::sequence::{GANG, Item, Sequence};
 
 /// Draws moves; keeps the critical path of the present sequence.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Neighbourhood {
             self.critical.push(item as u32);
             let (ready, by) = binding_input(s, item, random);
             let before = self.previous[item];
-            let free = if before == NONE { 0.0 } else { finish(s, before as usize) };
+            let free = if before == NONE { 0.0 } else { s.finish[before as usize] };
             at = if ready.max(free) == 0.0 {
                 None
             } else if free > ready || (free == ready && random.below(2) == 0) {
@@ -54,25 +54,22 @@ impl Neighbourhood {
         self.latest.resize(s.problem.unit_count + s.problem.channel_count, NONE);
         for &item in &s.order {
             let at = item as usize;
-            if at >= s.tasks {
-                let channel = s.legs[at - s.tasks].channel;
-                self.previous[at] = NONE;
-                if channel != NONE {
-                    let r = s.problem.unit_count + channel as usize;
-                    self.previous[at] = std::mem::replace(&mut self.latest[r], item);
+            let resource = s.steps[at].resource;
+            self.previous[at] = if let Some(latest) = self.latest.get_mut(resource as usize) {
+                std::mem::replace(latest, item)
+            } else if resource == GANG {
+                let mut before = NONE;
+                for &u in s.problem.units.row(s.to[at] as usize) {
+                    let other = std::mem::replace(&mut self.latest[u as usize], item);
+                    let later = || other != NONE && s.finish[other as usize] > s.finish[before as usize];
+                    if before == NONE || later() {
+                        before = other;
+                    }
                 }
-                continue;
-            }
-            let p = s.to[at] as usize;
-            let units = if s.problem.cost(at, p) > 0.0 { s.problem.units.row(p) } else { &[] };
-            let mut before = NONE;
-            for &u in units {
-                let other = std::mem::replace(&mut self.latest[u as usize], item);
-                if before == NONE || (other != NONE && s.finish[other as usize] > s.finish[before as usize]) {
-                    before = other;
-                }
-            }
-            self.previous[at] = before;
+                before
+            } else {
+                NONE
+            };
         }
     }
 
@@ -193,31 +190,22 @@ impl Neighbourhood {
     }
 }
 
-/// Finish of an item.
-fn finish(s: &Sequence<'_>, item: usize) -> f64 {
-    if item < s.tasks { s.finish[item] } else { s.there[item - s.tasks] }
-}
-
 /// The item that ends the schedule.
 fn last(s: &Sequence<'_>) -> Option<usize> {
-    let task = (0..s.tasks).find(|&t| s.finish[t] == s.makespan);
-    let slot = || s.needed.iter().find(|&&slot| s.there[slot as usize] == s.makespan);
-    task.or_else(|| slot().and_then(|&slot| s.filler(slot as usize)))
+    let ends = |item: &usize| s.finish[*item] == s.makespan;
+    let needed = || s.sources[s.needed..].iter().map(|&item| item as usize).find(ends);
+    (0..s.tasks).find(ends).or_else(needed).filter(|&item| item < s.position.len())
 }
 
 /// When the last input is there, and the item that brings it.
 fn binding_input(s: &Sequence<'_>, item: usize, random: &mut Random) -> (f64, Option<usize>) {
-    if item >= s.tasks {
-        let source = s.legs[item - s.tasks].source as usize;
-        return (s.there[source], s.filler(source));
-    }
-    let m = s.memory(item);
+    let sources = s.sources_of(item);
     let mut latest = (0.0, None);
-    for &x in s.reads.row(item) {
-        let slot = x as usize + m;
-        let there = s.there[slot];
-        if there > latest.0 || (there == latest.0 && random.below(2) == 0) {
-            latest = (there, s.filler(slot));
+    for &source in sources {
+        let there = s.finish[source as usize];
+        // A transfer has one source, and nothing is drawn for it.
+        if item >= s.tasks || there > latest.0 || (there == latest.0 && random.below(2) == 0) {
+            latest = (there, Some(source as usize).filter(|&source| source < s.position.len()));
         }
     }
     latest

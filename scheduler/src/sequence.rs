@@ -1,11 +1,13 @@
 //! A schedule as a sequence: every task and transfer once, in an order that respects all dependencies.
 //!
-//! Each item starts at the latest of the arrival of its inputs and the finish of the item before it on each of
-//! its units, or on its channel. Every schedule that idles nowhere by choice is such a sequence, in the order of
-//! its starts; so local search over sequences and processors loses no optimum of the makespan.
+//! Each item starts at the latest of the finish of the items that bring its inputs and the finish of the item
+//! before it on each of its units, or on its channel. Every schedule that idles nowhere by choice is such a
+//! sequence, in the order of its starts; so local search over sequences and processors loses no optimum of the
+//! makespan.
 //!
-//! The copy of tensor `x` in memory `m` has slot `x · 2^shift + m`, which holds its arrival. Items are numbered:
-//! task `t` is `t`, the transfer that fills a slot is `tasks + slot`.
+//! The copy of tensor `x` in memory `m` has slot `x · 2^shift + m`. Items are numbered: task `t` is `t`, the
+//! transfer that fills a slot is `tasks + slot`, and one last item that finishes at 0 brings all inputs that are at
+//! home.
 
 use crate::Problem;
 use crate::csr::Csr;
@@ -15,23 +17,20 @@ use crate::schedule::{Run, Schedule, Transfer};
 /// An item: task or transfer.
 pub(crate) type Item = u32;
 
-/// How a slot is filled by a transfer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Leg {
-    /// The slot of the copy that is read.
-    pub(crate) source: u32,
-    /// The channel, `NONE` where the transfer does not queue.
-    pub(crate) channel: u32,
-    pub(crate) length: f64,
-}
+/// The resource of a task on several units.
+pub(crate) const GANG: u32 = NONE - 1;
 
-/// What a task's processor means for it.
+/// What an item does with time, all that its evaluation needs beside its sources.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Seat {
-    pub(crate) cost: f64,
-    /// Its single unit, `NONE` for gangs.
-    pub(crate) unit: u32,
-    pub(crate) memory: u32,
+pub(crate) struct Step {
+    pub(crate) length: f64,
+    /// Least time from its finish to the end.
+    pub(crate) tail: f64,
+    /// Its single unit, or `units +` its channel; [`GANG`]; `NONE` for what occupies nothing.
+    pub(crate) resource: u32,
+    /// Its row of [`Sequence::sources`].
+    pub(crate) first: u32,
+    pub(crate) end: u32,
 }
 
 /// A sequence with its times. Moves are tried and kept or undone by [`crate::incremental`].
@@ -40,31 +39,28 @@ pub(crate) struct Sequence<'a> {
     pub(crate) problem: &'a Problem,
     pub(crate) tasks: usize,
     pub(crate) shift: u32,
-    /// Task → first slots of the tensors that it reads and writes.
-    pub(crate) reads: Csr,
-    pub(crate) writes: Csr,
-    /// Single unit of each processor, `NONE` for gangs.
-    pub(crate) unit: Vec<u32>,
-    /// Least time from the finish of each task to the end.
-    pub(crate) tail: Vec<f64>,
-    /// Slots in which a tensor is needed at the end.
-    pub(crate) needed: Vec<u32>,
+    /// Tensor → places in `sources` of its readers, in the order of `Problem::readers`.
+    pub(crate) uses: Csr,
+    /// Tensor → places in `sources` of the copies needed at the end, in the order of `Problem::needed`.
+    pub(crate) last_uses: Csr,
     /// Whether some task may take no time, so that the units do not tell the end of all tasks.
     pub(crate) instant_tasks: bool,
     /// Processor of each task.
     pub(crate) to: Vec<u32>,
-    /// The same, in what the evaluation needs.
-    pub(crate) seats: Vec<Seat>,
+    /// Step of each item.
+    pub(crate) steps: Vec<Step>,
+    /// The items that bring what items read: rows of the tasks in the order of `Problem::reads`, one entry
+    /// for each slot, and from `needed` on what the end waits for.
+    pub(crate) sources: Vec<Item>,
+    pub(crate) needed: usize,
     /// The items in order.
     pub(crate) order: Vec<Item>,
     /// Position of each item, `NONE` for transfers that do not happen.
     pub(crate) position: Vec<u32>,
-    /// Finish of each task.
+    /// Finish of each item, and 0 for inputs.
     pub(crate) finish: Vec<f64>,
-    /// Arrival in each slot that is filled.
-    pub(crate) there: Vec<f64>,
-    /// How each slot is filled, where it is by a transfer.
-    pub(crate) legs: Vec<Leg>,
+    /// The same before the move that is being tried.
+    pub(crate) kept: Vec<f64>,
     /// First memory of each tensor.
     pub(crate) home: Vec<u32>,
     /// Memories to which each tensor is moved.
@@ -79,35 +75,44 @@ impl<'a> Sequence<'a> {
         let (n, x) = (problem.task_count(), problem.tensor_count());
         let shift = problem.memory_count().max(1).next_power_of_two().trailing_zeros();
         let slots = x << shift;
-        let none = Leg { source: NONE, channel: NONE, length: 0.0 };
-        let single = |p: usize| match problem.units.row(p) {
-            &[u] => u,
-            _ => NONE,
-        };
-        let scaled = |csr: &Csr| {
-            let pairs: Vec<(u32, u32)> =
-                (0..n).flat_map(|t| csr.row(t).iter().map(move |&x| (t as u32, x << shift))).collect();
-            Csr::from_pairs(n, &pairs)
-        };
-        let needed =
-            (0..x).flat_map(|i| problem.needed.row(i).iter().map(move |&b| ((i as u32) << shift) + b));
+        let (mut steps, mut uses, mut last_uses) = (Vec::with_capacity(n + slots), Vec::new(), Vec::new());
+        let mut entries = 0;
+        for (t, tail) in tails(problem).into_iter().enumerate() {
+            let first = entries;
+            for &x in problem.reads.row(t) {
+                uses.push((x, entries));
+                entries += 1;
+            }
+            steps.push(Step { length: 0.0, tail, resource: NONE, first, end: entries });
+        }
+        for _ in 0..slots {
+            let first = entries;
+            entries += 1;
+            steps.push(Step { length: 0.0, tail: 0.0, resource: NONE, first, end: entries });
+        }
+        let needed = entries as usize;
+        for i in 0..x {
+            for _ in problem.needed.row(i) {
+                last_uses.push((i as u32, entries));
+                entries += 1;
+            }
+        }
+        let input = n + slots;
         let mut sequence = Self {
             problem,
             tasks: n,
             shift,
-            reads: scaled(&problem.reads),
-            writes: scaled(&problem.writes),
-            unit: (0..problem.processor_count()).map(single).collect(),
-            tail: tails(problem),
-            needed: needed.collect(),
+            uses: Csr::from_pairs(x, &uses),
+            last_uses: Csr::from_pairs(x, &last_uses),
             instant_tasks: problem.cost.contains(&0.0),
             to: Vec::new(),
-            seats: Vec::new(),
+            steps,
+            sources: vec![input as u32; entries as usize],
+            needed,
             order: Vec::new(),
             position: vec![NONE; n + slots],
-            finish: vec![0.0; n],
-            there: vec![0.0; slots],
-            legs: vec![none; slots],
+            finish: vec![0.0; input + 1],
+            kept: vec![0.0; input + 1],
             home: vec![0; x],
             moved: vec![0; x],
             makespan: 0.0,
@@ -152,17 +157,15 @@ impl<'a> Sequence<'a> {
     pub(crate) fn restore(&mut self, to: &[u32], order: &[Item]) {
         self.to.clear();
         self.to.extend_from_slice(to);
-        let seats = to.iter().enumerate().map(|(t, &p)| self.seat(t, p)).collect();
-        self.seats = seats;
         self.order.clear();
         self.order.extend_from_slice(order);
         self.position.fill(NONE);
         self.moved.fill(0);
         for x in 0..self.home.len() {
             self.home[x] = self.problem.first_memory(x, |w| to[w] as usize) as u32;
-            if self.problem.writer[x] == NONE {
-                self.there[(x << self.shift) + self.home[x] as usize] = 0.0;
-            }
+        }
+        for (t, &p) in to.iter().enumerate() {
+            self.seat(t, p);
         }
         for i in 0..self.order.len() {
             let item = self.order[i] as usize;
@@ -170,17 +173,33 @@ impl<'a> Sequence<'a> {
             if item >= self.tasks {
                 let (x, m) = self.moves(item);
                 self.moved[x] |= 1 << m;
-                self.legs[item - self.tasks] = self.leg(x, m);
+                let (step, source) = self.leg(x, m);
+                self.sources[step.first as usize] = source;
+                self.steps[item] = step;
+            }
+        }
+        for x in 0..self.home.len() {
+            for (&place, &r) in self.uses.row(x).iter().zip(self.problem.readers.row(x)) {
+                self.sources[place as usize] = self.filler(x, self.memory(r as usize));
+            }
+            for (&place, &m) in self.last_uses.row(x).iter().zip(self.problem.needed.row(x)) {
+                self.sources[place as usize] = self.filler(x, m as usize);
             }
         }
         self.recompute();
     }
 
-    /// What a processor means for a task.
+    /// Sets what a processor means for a task.
     #[inline]
-    pub(crate) fn seat(&self, task: usize, p: u32) -> Seat {
+    pub(crate) fn seat(&mut self, task: usize, p: u32) {
         let p = p as usize;
-        Seat { cost: self.problem.cost(task, p), unit: self.unit[p], memory: self.problem.memory_of[p] }
+        let step = &mut self.steps[task];
+        step.length = self.problem.cost(task, p);
+        step.resource = match self.problem.units.row(p) {
+            _ if step.length == 0.0 => NONE,
+            &[unit] => unit,
+            _ => GANG,
+        };
     }
 
     /// The item number of a transfer.
@@ -209,21 +228,30 @@ impl<'a> Sequence<'a> {
         self.problem.routes.before(self.home[x] as usize, m).unwrap_or(m)
     }
 
-    /// How tensor `x` gets to `m` from its present home.
-    pub(crate) fn leg(&self, x: usize, m: usize) -> Leg {
+    /// How tensor `x` gets to `m` from its present home, and the item that brings what is read.
+    pub(crate) fn leg(&self, x: usize, m: usize) -> (Step, Item) {
         let from = self.source(x, m);
         let length = self.problem.hop(x, from, m);
         let channel = if length > 0.0 { self.problem.routes.channel(from, m) } else { NONE };
-        Leg { source: ((x << self.shift) + from) as u32, channel, length }
+        let resource = if channel == NONE { NONE } else { self.problem.unit_count as u32 + channel };
+        (Step { length, resource, ..self.steps[self.transfer(x, m)] }, self.filler(x, from))
     }
 
-    /// The item that fills a slot: a transfer, the writer, or none for an input at home.
-    pub(crate) fn filler(&self, slot: usize) -> Option<usize> {
-        let (x, m) = (slot >> self.shift, slot & ((1 << self.shift) - 1));
-        if self.home[x] as usize != m {
-            return Some(self.tasks + slot);
+    /// The item that brings tensor `x` into `m`: a transfer, the writer, or the one for inputs at home.
+    #[inline]
+    pub(crate) fn filler(&self, x: usize, m: usize) -> Item {
+        match self.problem.writer[x] {
+            _ if self.home[x] as usize != m => self.transfer(x, m) as u32,
+            NONE => self.position.len() as u32,
+            writer => writer,
         }
-        (self.problem.writer[x] != NONE).then(|| self.problem.writer[x] as usize)
+    }
+
+    /// The items that bring what an item reads.
+    #[inline]
+    pub(crate) fn sources_of(&self, item: usize) -> &[Item] {
+        let Step { first, end, .. } = self.steps[item];
+        &self.sources[first as usize..end as usize]
     }
 
     /// The schedule of the sequence, with all times computed afresh.
@@ -233,15 +261,15 @@ impl<'a> Sequence<'a> {
 
     /// The schedule of the move that was tried last.
     pub(crate) fn tried(&self) -> Schedule {
-        let (low, rest) = self.trial.tail_order();
-        self.schedule_of(self.order[..low].iter().chain(rest))
+        let (before, changed, behind) = self.trial.order_in(&self.order);
+        self.schedule_of(before.iter().chain(changed).chain(behind))
     }
 
     fn schedule_of<'o>(&self, order: impl Iterator<Item = &'o Item>) -> Schedule {
         let problem = self.problem;
         let mut free = vec![0.0f64; problem.unit_count];
         let mut queue = vec![0.0f64; problem.channel_count];
-        let mut there = vec![0.0f64; self.there.len()];
+        let mut there = vec![0.0f64; self.position.len() - self.tasks];
         let mut runs = vec![crate::partial::UNPLACED; self.tasks];
         let mut transfers = Vec::new();
         for &item in order {
@@ -249,28 +277,30 @@ impl<'a> Sequence<'a> {
             if item < self.tasks {
                 let p = self.to[item] as usize;
                 let (cost, m) = (problem.cost(item, p), problem.memory_of(p));
-                let mut start =
-                    self.reads.row(item).iter().map(|&x| there[x as usize + m]).fold(0.0, f64::max);
+                let slot = |&x: &u32| ((x as usize) << self.shift) + m;
+                let reads = problem.reads.row(item).iter().map(slot);
+                let mut start = reads.map(|slot| there[slot]).fold(0.0, f64::max);
                 let units = if cost > 0.0 { problem.units.row(p) } else { &[] };
                 start = units.iter().map(|&u| free[u as usize]).fold(start, f64::max);
                 let finish = start + cost;
                 for &u in units {
                     free[u as usize] = finish;
                 }
-                self.writes.row(item).iter().for_each(|&x| there[x as usize + m] = finish);
+                problem.writes.row(item).iter().map(slot).for_each(|slot| there[slot] = finish);
                 runs[item] = Run { processor: p as u32, start, finish };
             } else {
                 let (x, m) = self.moves(item);
-                let leg = self.leg(x, m);
-                let mut start = there[leg.source as usize];
-                if leg.channel != NONE {
-                    start = start.max(queue[leg.channel as usize]);
-                    queue[leg.channel as usize] = start + leg.length;
+                let from = self.source(x, m);
+                let length = problem.hop(x, from, m);
+                let channel = problem.routes.channel(from, m);
+                let mut start = there[(x << self.shift) + from];
+                if length > 0.0 && channel != NONE {
+                    start = start.max(queue[channel as usize]);
+                    queue[channel as usize] = start + length;
                 }
-                let finish = start + leg.length;
+                let finish = start + length;
                 there[item - self.tasks] = finish;
-                let from = self.source(x, m) as u32;
-                transfers.push(Transfer { tensor: x as u32, from, to: m as u32, start, finish });
+                transfers.push(Transfer { tensor: x as u32, from: from as u32, to: m as u32, start, finish });
             }
         }
         Schedule::new(problem, runs, transfers)

@@ -6,7 +6,6 @@
 //! position, and each piece walks the outer axes from wherever it starts.
 
 use super::kernel::{CpuSite, Kernel};
-use super::number::Number;
 use super::split::for_each_piece;
 use crate::dtype::Element;
 use crate::error::OpError;
@@ -95,23 +94,6 @@ impl<const N: usize> Plan<N> {
     }
 }
 
-impl Plan<1> {
-    /// Combines `out[i]` with the element of `x` that broadcasts to output position `start + i`.
-    pub(crate) fn apply<X, Y>(&self, start: usize, x: &[X], out: &mut [Y], f: impl Fn(&mut Y, &X) + Copy) {
-        self.runs(start, out.len(), |from, to, &[at]| {
-            let y = &mut out[from..to];
-            if self.steps[0] == 0 {
-                let x = &x[at];
-                for y in y {
-                    f(y, x);
-                }
-            } else {
-                y.iter_mut().zip(&x[at..]).for_each(|(y, x)| f(y, x));
-            }
-        });
-    }
-}
-
 impl Plan<2> {
     /// `out[i] = f(a, b)` for output positions from `start` on.
     pub(crate) fn zip<A, B, Y>(
@@ -169,18 +151,6 @@ impl Plan<3> {
     }
 }
 
-/// Output 0 is `f` of each pair of elements of inputs 0 and 1.
-pub(crate) fn zip<A: Element, B: Element, Y: Element>(
-    site: &CpuSite<'_>,
-    f: impl Fn(A, B) -> Y + Copy + Send + Sync + 'static,
-) -> Result<Kernel, OpError> {
-    let plan = Plan::new(&site.output_shape(0)?, [&site.input_shape(0)?, &site.input_shape(1)?])?;
-    Ok(Kernel::new(move |io| {
-        let (a, b, context) = (io.input::<A>(0)?, io.input::<B>(1)?, io.context);
-        for_each_piece(context, io.output::<Y>(0)?, |start, y| plan.zip(start, a, b, y, |&a, &b| f(a, b)))
-    }))
-}
-
 /// Output 0 is `f` of each pair of texts of inputs 0 and 1.
 pub(crate) fn zip_text<Y: Element>(
     site: &CpuSite<'_>,
@@ -190,57 +160,6 @@ pub(crate) fn zip_text<Y: Element>(
     Ok(Kernel::new(move |io| {
         let (a, b, context) = (io.text(0)?, io.text(1)?, io.context);
         for_each_piece(context, io.output::<Y>(0)?, |start, y| plan.zip(start, a, b, y, f))
-    }))
-}
-
-/// Output 0 is `f` of each triple of elements of inputs 0, 1 and 2.
-pub(crate) fn zip3<A: Element, B: Element, C: Element, Y: Element>(
-    site: &CpuSite<'_>,
-    f: impl Fn(&A, &B, &C) -> Y + Copy + Send + Sync + 'static,
-) -> Result<Kernel, OpError> {
-    let [a, b, c] = [site.input_shape(0)?, site.input_shape(1)?, site.input_shape(2)?];
-    let plan = Plan::new(&site.output_shape(0)?, [&a, &b, &c])?;
-    Ok(Kernel::new(move |io| {
-        let inputs = (io.input::<A>(0)?, io.input::<B>(1)?, io.input::<C>(2)?);
-        let context = io.context;
-        for_each_piece(context, io.output::<Y>(0)?, |start, y| plan.zip(start, inputs, y, f))
-    }))
-}
-
-/// Elements of the accumulator of [`fold`].
-const TILE: usize = 256;
-
-/// Output 0 is `finish` of `f` folded over the broadcast inputs from the first to the last, in the compute
-/// type of `T`.
-pub(crate) fn fold<T: Number>(
-    site: &CpuSite<'_>,
-    f: impl Fn(T::Compute, T::Compute) -> T::Compute + Copy + Send + Sync + 'static,
-    finish: impl Fn(T::Compute) -> T::Compute + Copy + Send + Sync + 'static,
-) -> Result<Kernel, OpError> {
-    let output = site.output_shape(0)?;
-    let plans: Vec<Plan<1>> = (0..site.inputs.len())
-        .map(|i| Plan::new(&output, [&site.input_shape(i)?]))
-        .collect::<Result<_, _>>()?;
-    Ok(Kernel::new(move |io| {
-        let mut inputs: SmallVec<[&[T]; 8]> = SmallVec::new();
-        for i in 0..plans.len() {
-            inputs.push(io.input::<T>(i)?);
-        }
-        let context = io.context;
-        for_each_piece(context, io.output::<T>(0)?, |start, piece| {
-            let mut tile = [T::Compute::default(); TILE];
-            for (t, y) in piece.chunks_mut(TILE).enumerate() {
-                let (at, acc) = (start + t * TILE, &mut tile[..y.len()]);
-                for (i, (plan, x)) in plans.iter().zip(&inputs).enumerate() {
-                    if i == 0 {
-                        plan.apply(at, x, acc, |acc, x| *acc = x.load());
-                    } else {
-                        plan.apply(at, x, acc, |acc, x| *acc = f(*acc, x.load()));
-                    }
-                }
-                y.iter_mut().zip(acc).for_each(|(y, acc)| *y = T::store(finish(*acc)));
-            }
-        })
     }))
 }
 

@@ -4,7 +4,6 @@
 
 use super::io::Io;
 use super::kernel::Kernel;
-use super::map::map;
 use super::narrow::{Rounding, decode, encode, holds_integers, is_narrow, unpack};
 use super::number::dispatch;
 use super::split::for_each_piece;
@@ -12,8 +11,8 @@ use crate::dtype::{Bool, DType, Element};
 use crate::error::OpError;
 use half::{bf16, f16};
 
-/// Output 0 is input 0, of element type `from`, converted to element type `to`; `rounding` is for narrow types.
-pub(crate) fn cast(from: DType, to: DType, rounding: Rounding) -> Result<Kernel, OpError> {
+/// Output 0 is input 0, of element type `from`, converted to element type `to`, one of which is narrow.
+pub(crate) fn narrow_cast(from: DType, to: DType, rounding: Rounding) -> Result<Kernel, OpError> {
     if from == to {
         return Ok(Kernel::new(|io| {
             let x = io.tensor(0)?;
@@ -21,9 +20,7 @@ pub(crate) fn cast(from: DType, to: DType, rounding: Rounding) -> Result<Kernel,
         }));
     }
     match (is_narrow(from), is_narrow(to)) {
-        (false, false) => {
-            dispatch!(from, any, X => dispatch!(to, any, Y => Ok(map(|x: X| x.convert::<Y>()))))
-        }
+        (false, false) => Err(OpError::internal(format!("neither {from} nor {to} is narrow"))),
         (true, false) => dispatch!(to, any, Y => Ok(Kernel::new(move |io| {
             let (x, context) = (io.tensor(0)?.bytes(), io.context);
             for_each_piece(context, io.output::<Y>(0)?, |start, piece| {
@@ -71,7 +68,6 @@ pub(crate) fn truth_as<Y: Target>(truth: bool) -> Y {
 
 /// A type that converts to every other.
 trait Source: Element {
-    fn convert<Y: Target>(self) -> Y;
     /// As a real number and as an integer: truncated toward zero, or modulo 2⁶⁴.
     fn wide(self) -> (f64, i64);
 }
@@ -84,9 +80,8 @@ pub(crate) trait Target: Element {
 }
 
 macro_rules! source {
-    ($($t:ty: $via:ident $wide:ty),*) => { $(
+    ($($t:ty: $wide:ty),*) => { $(
         impl Source for $t {
-            fn convert<Y: Target>(self) -> Y { Y::$via(<$wide>::from(self)) }
             fn wide(self) -> (f64, i64) { (<$wide>::from(self) as f64, <$wide>::from(self) as i64) }
         }
     )* };
@@ -113,17 +108,13 @@ macro_rules! half_target {
     )* };
 }
 
-source!(f32: from_real f64, f64: from_real f64, f16: from_real f64, bf16: from_real f64,
-        i8: from_signed i64, i16: from_signed i64, i32: from_signed i64, i64: from_signed i64,
-        u8: from_unsigned u64, u16: from_unsigned u64, u32: from_unsigned u64, u64: from_unsigned u64);
+source!(f32: f64, f64: f64, f16: f64, bf16: f64,
+        i8: i64, i16: i64, i32: i64, i64: i64,
+        u8: u64, u16: u64, u32: u64, u64: u64);
 target!(f32, f64, i8, i16, i32, i64, u8, u16, u32, u64);
 half_target!(f16, bf16);
 
 impl Source for Bool {
-    fn convert<Y: Target>(self) -> Y {
-        Y::from_unsigned(self.get().into())
-    }
-
     fn wide(self) -> (f64, i64) {
         (self.get().into(), self.get().into())
     }

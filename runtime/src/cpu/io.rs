@@ -154,6 +154,24 @@ impl<'a, 'b> Io<'a, 'b> {
         }
     }
 
+    /// Raw bytes of the first `count` outputs, all of shapes known beforehand, together with the scratch memory;
+    /// empty where not wanted or not there.
+    pub(crate) fn all_bytes_and_scratch(
+        &mut self,
+        count: usize,
+    ) -> Result<(SmallVec<[&mut [u8]; 4]>, &mut [u8]), OpError> {
+        let mut all: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+        let mut slots = self.outputs.iter_mut();
+        for index in 0..count {
+            all.push(match slots.next() {
+                Some(Slot::Fixed { bytes, .. }) => &mut **bytes,
+                Some(Slot::Made(_)) => return Err(OpError::internal(format!("output {index} has no place"))),
+                None | Some(Slot::Absent) => &mut [],
+            });
+        }
+        Ok((all, self.scratch))
+    }
+
     /// Raw bytes of output `index`, whose shape was known beforehand.
     pub(crate) fn output_bytes(&mut self, index: usize) -> Result<&mut [u8], OpError> {
         match self.outputs.get_mut(index) {

@@ -77,16 +77,6 @@ pub(crate) trait Float: Compute {
             other
         }
     }
-    /// `self` or `other`, the smaller; NaN if either is.
-    fn minimum(self, other: Self) -> Self {
-        if self.is_nan() || other.is_nan() {
-            self.add(other)
-        } else if self < other {
-            self
-        } else {
-            other
-        }
-    }
     /// `ln(1 + e^x)`, without overflow.
     fn softplus(self) -> Self {
         self.maximum(Self::zero()).add(self.abs().neg().exp().ln_1p())

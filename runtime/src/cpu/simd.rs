@@ -6,6 +6,34 @@
 
 use super::number::Float;
 
+/// What the loops of [`TileLoop`] may use beyond plain arithmetic.
+pub(crate) trait Isa: Copy {
+    /// `a · b + c`, rounded once where the instruction set can.
+    fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32;
+    /// `a · b + c`, rounded once where the instruction set can.
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
+}
+
+/// A loop over bytes of tiles, compiled once for each instruction set, of which the compiler makes vectors.
+pub(crate) trait TileLoop {
+    /// Computes `to` from up to three operands; implementations are `#[inline(always)]`.
+    fn run<I: Isa>(isa: I, to: &mut [u8], from: [&[u8]; 3]);
+}
+
+/// A [`TileLoop`] compiled for an instruction set that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routine(unsafe fn(&mut [u8], [&[u8]; 3]));
+
+impl Routine {
+    /// Runs the loop.
+    #[inline]
+    pub(crate) fn call(self, to: &mut [u8], from: [&[u8]; 3]) {
+        // SAFETY: only `Level::routine` makes a `Routine`, for the instruction set of a token, which exists only
+        // where the processor was asked for the features; the function has no other condition.
+        unsafe { (self.0)(to, from) }
+    }
+}
+
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
 /// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
 pub(crate) trait Simd<F>: Copy {
@@ -63,7 +91,7 @@ impl Level {
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512f") && has_avx2() {
+            if has_avx512() && has_avx2() {
                 return Self(Kind::Avx512(Avx512(())));
             }
             if has_avx2() {
@@ -71,6 +99,20 @@ impl Level {
             }
         }
         Self(Kind::Portable)
+    }
+
+    /// What every processor has.
+    pub(crate) const PORTABLE: Self = Self(Kind::Portable);
+
+    /// `L` compiled for this instruction set.
+    pub(crate) fn routine<L: TileLoop>(self) -> Routine {
+        match self.0 {
+            Kind::Portable => Routine(portable_loop::<L>),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => Routine(avx2_loop::<L>),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(_) => Routine(avx512_loop::<L>),
+        }
     }
 
     /// All instruction sets of this processor.
@@ -89,6 +131,14 @@ impl Level {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
@@ -102,7 +152,7 @@ pub(crate) struct Portable;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Avx2(());
 
-/// AVX-512F: 32 registers of 64 bytes.
+/// AVX-512 F, BW, DQ and VL: 32 registers of 64 bytes.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Avx512(());
@@ -258,10 +308,64 @@ where
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn avx512<W: Work>(token: Avx512, work: W) -> W::Output
 where
     Avx512: Simd<W::Element>,
 {
     work.run(token)
+}
+
+impl Isa for Portable {
+    #[inline(always)]
+    fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a * b + c
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx2 {
+    #[inline(always)]
+    fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx512 {
+    #[inline(always)]
+    fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+}
+
+fn portable_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
+    L::run(Portable, to, from);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
+    L::run(Avx2(()), to, from);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn avx512_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
+    L::run(Avx512(()), to, from);
 }

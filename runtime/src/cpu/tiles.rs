@@ -5,6 +5,7 @@
 
 use super::RunContext;
 use crate::error::OpError;
+use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -99,6 +100,24 @@ unsafe impl<A: Pieces, B: Pieces, C: Pieces> Pieces for (A, B, C) {
         let second = unsafe { self.1.take(index) };
         // SAFETY: as above.
         (first, second, unsafe { self.2.take(index) })
+    }
+}
+
+/// Several slices cut alike; each piece is one chunk of each.
+#[derive(Debug)]
+pub(crate) struct Many<'a, T>(pub(crate) SmallVec<[Chunks<'a, T>; 4]>);
+
+// SAFETY: pieces of different indices are disjoint in each slice, and the slices are borrowed mutably.
+unsafe impl<'a, T: Send> Pieces for Many<'a, T> {
+    type Piece = SmallVec<[&'a mut [T]; 4]>;
+
+    fn count(&self) -> usize {
+        self.0.iter().map(Pieces::count).max().unwrap_or(0)
+    }
+
+    unsafe fn take(&self, index: usize) -> Self::Piece {
+        // SAFETY: the caller's promise is passed on.
+        self.0.iter().map(|chunks| unsafe { chunks.take(index) }).collect()
     }
 }
 

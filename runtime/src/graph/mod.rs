@@ -1,6 +1,7 @@
 //! The graph: operators in topological order over values, with what is known about each value.
 
 mod check;
+mod cost;
 pub(crate) mod dim;
 pub(crate) mod fact;
 mod infer;
@@ -8,6 +9,7 @@ mod model;
 mod simplify;
 
 pub(crate) use check::check;
+pub(crate) use cost::node_cost;
 pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, infer_node, merge};

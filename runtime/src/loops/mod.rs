@@ -1,3 +1,19 @@
-//! Loops over time: recovering them from graphs that spell every step.
+//! Loop nests: what a chain of elementwise operators, the epilogue of a product or a normalisation of rows
+//! becomes when it is computed in one pass over memory.
+//!
+//! The scalar body of a nest is a [`program::Program`]: typed expressions in static single assignment form, plain
+//! data. [`program::Builder`] makes one, folding constants and sharing equal expressions; operators give their
+//! expression to it (`Op::scalar`), and the composer of a fused nest calls [`program::Builder::narrow`] with the
+//! element type of each fused operator's output, so that a fused chain rounds and wraps where the separate
+//! operators would. [`program::interpret`] computes a program element by element and judges every executor.
+//!
+//! On the CPU, `cpu::program` runs programs:
+//! - `MapKernel::new(program, output_shape, layouts)` for a nest over an output space, where a `Layout` says how
+//!   each input is read (broadcast, transposed, contiguous); `MapKernel::run` on bytes, or `into_kernel`;
+//! - `Epilogue::new(program, reaches, width)` for row segments that are in L1 already, as the epilogue of a
+//!   product: each input is one element for the whole segment (per row), or one per element (per column, full).
+//!
+//! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
+pub(crate) mod program;
 pub(crate) mod recovery;

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
-use crate::cpu::number::Compute;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = number_map::<Abs>("Abs", &[6, 13]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = number_map::<Abs>("Abs", &[6, 13]);
 struct Abs;
 
 impl NumberMap for Abs {
-    fn at<T: Compute>(self, x: T) -> T {
-        x.abs()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.abs(x)
     }
 
     fn float(self, x: f64) -> f64 {

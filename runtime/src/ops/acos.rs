@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Acos>("Acos", &[7, 22]);
 
@@ -13,8 +13,8 @@ struct Acos;
 impl FloatMap for Acos {
     const DRAWN: (f64, f64) = (-1.1, 1.1);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.acos()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Acos, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Acosh>("Acosh", &[9, 22]);
 
@@ -13,8 +13,8 @@ struct Acosh;
 impl FloatMap for Acosh {
     const DRAWN: (f64, f64) = (0.9, 10.0);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.acosh()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Acosh, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Arithmetic, Entry, arithmetic};
-use crate::cpu::number::Compute;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = arithmetic::<Add>("Add", &[7, 13, 14]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = arithmetic::<Add>("Add", &[7, 13, 14]);
 struct Add;
 
 impl Arithmetic for Add {
-    fn at<T: Compute>(self, a: T, b: T) -> T {
-        a.add(b)
+    fn scalar(self, b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.add(p, q)
     }
 
     fn float(self, a: f64, b: f64) -> f64 {

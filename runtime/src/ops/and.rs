@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Logic, logic};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = logic::<And>("And", &[7]);
 
@@ -12,7 +13,7 @@ struct And;
 impl Logic for And {
     const TRUE_OF: [bool; 3] = [false, false, true];
 
-    fn at(a: bool, b: bool) -> bool {
-        a & b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.and(p, q)
     }
 }

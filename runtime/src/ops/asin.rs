@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Asin>("Asin", &[7, 22]);
 
@@ -13,8 +13,8 @@ struct Asin;
 impl FloatMap for Asin {
     const DRAWN: (f64, f64) = (-1.1, 1.1);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.asin()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Asin, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Atan>("Atan", &[7, 22]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Atan>("Atan", &[7, 22]);
 struct Atan;
 
 impl FloatMap for Atan {
-    fn at<T: Float>(self, x: T) -> T {
-        x.atan()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Atan, x)
     }
 
     fn formula(self, x: f64) -> f64 {

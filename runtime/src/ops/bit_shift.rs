@@ -6,11 +6,9 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Zip, draw_numbers, draw_shape, zip};
 use super::{Accuracy, OpDef};
-use crate::cpu::broadcast::zip as zip_kernel;
-use crate::cpu::number::dispatch;
-use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, INTS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Kind, Reg};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -46,21 +44,22 @@ impl Zip for BitShift {
         }
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, x: DType, _: DType) -> Result<Kernel, OpError> {
-        // Counts that `u32` cannot hold shift everything out as well.
+    fn scalar(&self, b: &mut Builder, x: Reg, n: Reg, _: [DType; 2]) -> Option<Reg> {
         if self.left {
-            dispatch!(x, ints, T => zip_kernel(site, |x: T, n: T| {
-                x.checked_shl(u32::try_from(i128::from(n)).unwrap_or(u32::MAX)).unwrap_or(0)
-            }))
-        } else {
-            dispatch!(x, ints, T => zip_kernel(site, |x: T, n: T| {
-                // One shift less than the width leaves the sign alone; another one shifts out the top bit of
-                // an unsigned number.
-                let most = T::BITS - 1;
-                let n = u32::try_from(i128::from(n)).unwrap_or(u32::MAX);
-                x.checked_shr(n).unwrap_or((x >> most) >> 1)
-            }))
+            return Some(b.shl(x, n));
         }
+        // Registers of unsigned numbers narrower than they are have a zero sign.
+        let kind = b.kind(x);
+        let most = match kind {
+            Kind::U64 => return Some(b.shr(x, n)),
+            Kind::I32 => 31,
+            _ => 63,
+        };
+        let (zero, most) = (b.integer(kind, 0), b.integer(kind, most));
+        let (negative, beyond) = (b.lt(n, zero), b.gt(n, most));
+        let out = b.or(negative, beyond);
+        let count = b.select(out, most, n);
+        Some(b.shr(x, count))
     }
 
     fn reference(&self, x: &RefTensor, n: &RefTensor) -> Result<RefTensor, OpError> {

@@ -4,11 +4,9 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Map, draw_numbers, draw_shape, map};
 use super::{Accuracy, OpDef};
-use crate::cpu::Kernel;
-use crate::cpu::map::map as map_kernel;
-use crate::cpu::number::dispatch;
 use crate::dtype::{DType, INTS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -25,8 +23,8 @@ impl Map for BitwiseNot {
         Ok(Self)
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        dispatch!(input, ints, T => Ok(map_kernel(|x: T| !x)))
+    fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {
+        Some(b.not(x))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

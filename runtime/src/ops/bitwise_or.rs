@@ -2,7 +2,8 @@
 //! `y = a ∨ b`, bit by bit, on integers of one type, with broadcasting. Opset 18.
 
 use super::OpDef;
-use super::elementwise::{Bits, Bitwise, bitwise};
+use super::elementwise::{Bitwise, bitwise};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = bitwise::<BitwiseOr>("BitwiseOr", &[18]);
 
@@ -12,7 +13,7 @@ struct BitwiseOr;
 impl Bitwise for BitwiseOr {
     const SET_OF: [bool; 3] = [false, true, true];
 
-    fn at<T: Bits>(a: T, b: T) -> T {
-        a | b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.or(p, q)
     }
 }

@@ -12,11 +12,12 @@ use super::attributes::NodeSpec;
 use super::elementwise::{Map, draw_numbers, draw_shape, map, with_entries};
 use super::{Accuracy, OpDef};
 use crate::cpu::Kernel;
-use crate::cpu::cast::cast;
-use crate::cpu::narrow::{PowerRounding, Rounding};
+use crate::cpu::cast::narrow_cast;
+use crate::cpu::narrow::{PowerRounding, Rounding, is_narrow};
 use crate::dtype::{CASTABLE, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{NarrowRounding, RefTensor};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -55,8 +56,12 @@ impl Map for Cast {
         input == self.to
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        cast(input, self.to, self.rounding)
+    fn scalar(&self, b: &mut Builder, x: Reg, input: DType) -> Option<Reg> {
+        Some(b.cast(x, input, self.to))
+    }
+
+    fn kernel(&self, input: DType) -> Option<Result<Kernel, OpError>> {
+        (is_narrow(input) || is_narrow(self.to)).then(|| narrow_cast(input, self.to, self.rounding))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

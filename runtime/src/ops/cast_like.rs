@@ -5,12 +5,14 @@ use super::attributes::NodeSpec;
 use super::cast::{draw_castable, draw_rounding, draw_type, read_rounding, reference_rounding};
 use super::elementwise::{draw_shape, same_shape, with_entries};
 use super::{Accuracy, Op, OpDef};
-use crate::cpu::cast::cast;
-use crate::cpu::narrow::Rounding;
+use crate::cpu::cast::narrow_cast;
+use crate::cpu::narrow::{Rounding, is_narrow};
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::CASTABLE;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -44,7 +46,16 @@ impl Op for CastLike {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        cast(site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype, self.rounding)
+        let (from, to) = (site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype);
+        if is_narrow(from) || is_narrow(to) {
+            return narrow_cast(from, to, self.rounding);
+        }
+        operator_kernel(self, site)
+    }
+
+    fn scalar(&self, inputs: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let (from, to) = (inputs.tensor(0).ok()?.dtype, inputs.tensor(1).ok()?.dtype);
+        Some(b.cast(operands.first().copied().flatten()?, from, to))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -3,7 +3,7 @@
 
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Ceil>("Ceil", &[6, 13]);
 
@@ -13,8 +13,8 @@ struct Ceil;
 impl FloatMap for Ceil {
     const ACCURACY: Accuracy = Accuracy::Exact;
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.ceil()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.ceil(x)
     }
 
     fn formula(self, x: f64) -> f64 {

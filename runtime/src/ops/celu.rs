@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<Celu>("Celu", &[12, 28]);
@@ -20,9 +20,13 @@ impl FloatMap for Celu {
         Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        x.maximum(T::zero()).add(alpha.mul(x.div(alpha).exp_m1()).minimum(T::zero()))
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, zero) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, 0.0));
+        let scaled = b.div(x, alpha);
+        let grown = b.exp_m1(scaled);
+        let tail = b.mul(alpha, grown);
+        let (above, below) = (b.max(x, zero), b.min(tail, zero));
+        b.add(above, below)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -5,12 +5,12 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{draw_numbers, draw_shape, same_shape};
 use super::{Accuracy, Op, OpDef};
-use crate::cpu::map::map_with;
-use crate::cpu::number::{Number, dispatch};
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::NUMBERS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -59,21 +59,26 @@ impl Op for Clip {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let (min, max) = (self.min.map(f64::from), self.max.map(f64::from));
-        dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(map_with(
-            move |io| {
-                let bound = |index, attribute: Option<f64>, absent: T| match io.optional_input::<T>(index)? {
-                    Some(&[bound]) => Ok(bound),
-                    Some(_) => Err(OpError::input(index, "is not a scalar")),
-                    None => Ok(attribute.map_or(absent, T::from_f64)),
-                };
-                Ok((bound(1, min, T::lowest())?, bound(2, max, T::highest())?))
-            },
-            |x: T, &(min, max)| {
-                let y = if x < min { min } else { x };
-                if y > max { max } else { y }
-            },
-        )))
+        operator_kernel(self, site)
+    }
+
+    fn scalar(&self, _: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let mut y = operands.first().copied().flatten()?;
+        let bound = |b: &mut Builder, index: usize, attribute: Option<f32>| {
+            let input = operands.get(index).copied().flatten();
+            input.or_else(|| attribute.map(|v| b.constant_as(y, v.into())))
+        };
+        let (min, max) = (bound(b, 1, self.min), bound(b, 2, self.max));
+        // A bound that is NaN bounds nothing.
+        if let Some(min) = min {
+            let below = b.lt(y, min);
+            y = if b.is_number(min) { b.max(y, min) } else { b.select(below, min, y) };
+        }
+        if let Some(max) = max {
+            let above = b.gt(y, max);
+            y = if b.is_number(max) { b.min(y, max) } else { b.select(above, max, y) };
+        }
+        Some(y)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

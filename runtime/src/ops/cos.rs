@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Cos>("Cos", &[7, 22]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Cos>("Cos", &[7, 22]);
 struct Cos;
 
 impl FloatMap for Cos {
-    fn at<T: Float>(self, x: T) -> T {
-        x.cos()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.cos(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Cosh>("Cosh", &[9, 22]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Cosh>("Cosh", &[9, 22]);
 struct Cosh;
 
 impl FloatMap for Cosh {
-    fn at<T: Float>(self, x: T) -> T {
-        x.cosh()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Cosh, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,8 +4,8 @@
 
 use super::OpDef;
 use super::elementwise::{Arithmetic, Entry, arithmetic};
-use crate::cpu::number::Compute;
 use crate::graph::Dim;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = arithmetic::<Div>("Div", &[7, 13, 14]);
 
@@ -13,8 +13,8 @@ pub(super) const DEF: OpDef = arithmetic::<Div>("Div", &[7, 13, 14]);
 struct Div;
 
 impl Arithmetic for Div {
-    fn at<T: Compute>(self, a: T, b: T) -> T {
-        a.div(b)
+    fn scalar(self, b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.div(p, q)
     }
 
     fn float(self, a: f64, b: f64) -> f64 {

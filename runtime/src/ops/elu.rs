@@ -5,8 +5,8 @@ use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<Elu>("Elu", &[6, 22]);
@@ -25,9 +25,12 @@ impl FloatMap for Elu {
         Some(Activation { function: Function::Elu, alpha: self.alpha, beta: 0.0 })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        if x < T::zero() { alpha.mul(x.exp_m1()) } else { x }
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, zero) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, 0.0));
+        let grown = b.exp_m1(x);
+        let tail = b.mul(alpha, grown);
+        let negative = b.lt(x, zero);
+        b.select(negative, tail, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -7,6 +7,7 @@ use super::OpDef;
 use super::elementwise::{Comparison, Entry, broadcast_at, comparison, entries};
 use crate::dtype::{Bool, DType, MOVABLE};
 use crate::graph::fact::{Content, TensorFact};
+use crate::loops::program::{Builder, Reg};
 use crate::tensor::Tensor;
 use std::cmp::Ordering;
 
@@ -18,8 +19,8 @@ struct Equal;
 impl Comparison for Equal {
     const DTYPES: &'static [DType] = MOVABLE;
 
-    fn at<T: PartialOrd>(a: &T, b: &T) -> bool {
-        a == b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.eq(p, q)
     }
 
     fn holds(order: Option<Ordering>) -> bool {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Erf>("Erf", &[9, 13]);
 
@@ -13,8 +13,8 @@ struct Erf;
 impl FloatMap for Erf {
     const DRAWN: (f64, f64) = (-4.0, 4.0);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.erf()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.erf(x)
     }
 
     fn formula(self, x: f64) -> f64 {

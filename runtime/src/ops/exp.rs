@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Exp>("Exp", &[6, 13]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Exp>("Exp", &[6, 13]);
 struct Exp;
 
 impl FloatMap for Exp {
-    fn at<T: Float>(self, x: T) -> T {
-        x.exp()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.exp(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Floor>("Floor", &[6, 13]);
 
@@ -13,8 +13,8 @@ struct Floor;
 impl FloatMap for Floor {
     const ACCURACY: Accuracy = Accuracy::Exact;
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.floor()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.floor(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -7,8 +7,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
@@ -28,14 +28,23 @@ impl FloatMap for Gelu {
         }
     }
 
-    fn at<T: Float>(self, x: T) -> T {
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
         let gate = if self.tanh {
-            let cubic = x.mul(x).mul(x).mul(T::from_f64(0.044_715));
-            x.add(cubic).mul(T::from_f64(FRAC_2_PI.sqrt())).tanh()
+            let (weight, scale) = (b.constant_as(x, 0.044_715), b.constant_as(x, FRAC_2_PI.sqrt()));
+            let square = b.mul(x, x);
+            let cube = b.mul(square, x);
+            let cubic = b.mul(cube, weight);
+            let inner = b.add(x, cubic);
+            let inner = b.mul(inner, scale);
+            b.tanh(inner)
         } else {
-            x.mul(T::from_f64(FRAC_1_SQRT_2)).erf()
+            let scale = b.constant_as(x, FRAC_1_SQRT_2);
+            let inner = b.mul(x, scale);
+            b.erf(inner)
         };
-        x.mul(T::from_f64(0.5)).mul(T::one().add(gate))
+        let (half, one) = (b.constant_as(x, 0.5), b.constant_as(x, 1.0));
+        let (half, gate) = (b.mul(x, half), b.add(one, gate));
+        b.mul(half, gate)
     }
 
     fn formula(self, x: f64) -> f64 {

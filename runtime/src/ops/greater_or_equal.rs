@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Comparison, comparison};
+use crate::loops::program::{Builder, Reg};
 use std::cmp::Ordering;
 
 pub(super) const DEF: OpDef = comparison::<GreaterOrEqual>("GreaterOrEqual", &[12, 16]);
@@ -11,8 +12,8 @@ pub(super) const DEF: OpDef = comparison::<GreaterOrEqual>("GreaterOrEqual", &[1
 struct GreaterOrEqual;
 
 impl Comparison for GreaterOrEqual {
-    fn at<T: PartialOrd>(a: &T, b: &T) -> bool {
-        a >= b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.ge(p, q)
     }
 
     fn holds(order: Option<Ordering>) -> bool {

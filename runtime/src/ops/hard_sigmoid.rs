@@ -5,8 +5,8 @@ use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<HardSigmoid>("HardSigmoid", &[6, 22]);
@@ -26,10 +26,13 @@ impl FloatMap for HardSigmoid {
         Some(Activation { function: Function::HardSigmoid, alpha: self.alpha, beta: self.beta })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        let beta = T::from_f64(self.beta.into());
-        alpha.mul(x).add(beta).minimum(T::one()).maximum(T::zero())
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, beta) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, self.beta.into()));
+        let (zero, one) = (b.constant_as(x, 0.0), b.constant_as(x, 1.0));
+        let scaled = b.mul(alpha, x);
+        let line = b.add(scaled, beta);
+        let below = b.min(line, one);
+        b.max(below, zero)
     }
 
     fn formula(self, x: f64) -> f64 {

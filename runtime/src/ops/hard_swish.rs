@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<HardSwish>("HardSwish", &[14, 22]);
 
@@ -11,9 +11,14 @@ pub(super) const DEF: OpDef = float_map::<HardSwish>("HardSwish", &[14, 22]);
 struct HardSwish;
 
 impl FloatMap for HardSwish {
-    fn at<T: Float>(self, x: T) -> T {
-        let gate = x.div(T::from_f64(6.0)).add(T::from_f64(0.5));
-        x.mul(gate.minimum(T::one()).maximum(T::zero()))
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (six, half) = (b.constant_as(x, 6.0), b.constant_as(x, 0.5));
+        let (zero, one) = (b.constant_as(x, 0.0), b.constant_as(x, 1.0));
+        let scaled = b.div(x, six);
+        let line = b.add(scaled, half);
+        let below = b.min(line, one);
+        let gate = b.max(below, zero);
+        b.mul(x, gate)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -5,7 +5,7 @@
 //! agree are known and the others depend on data.
 
 use super::attributes::{Body, NodeSpec};
-use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, pack_bodies, truth_of};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
@@ -104,6 +104,21 @@ impl Op for If {
                 })
                 .collect()),
             (Err(e), _) | (_, Err(e)) => Err(e),
+        }
+    }
+
+    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
+        let branch = |then| {
+            let given: Vec<Fact> =
+                self.captures(then).map(|i| inputs.value(i).cloned().ok()).collect::<Option<_>>()?;
+            self.branch(then).graph.cost(&given)
+        };
+        match known_condition(inputs).ok()? {
+            Some(then) => branch(then),
+            None => {
+                let (a, b) = (branch(true)?, branch(false)?);
+                Some(if a.flops + a.bytes >= b.flops + b.bytes { a } else { b })
+            }
         }
     }
 

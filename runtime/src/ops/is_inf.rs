@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatTest, float_test};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Kind, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_test::<IsInf>("IsInf", &[10, 20]);
@@ -22,8 +22,12 @@ impl FloatTest for IsInf {
         Ok(Self { negative: spec.flag_or(negative, true)?, positive: spec.flag_or(positive, true)? })
     }
 
-    fn at<T: Float>(self, x: T) -> bool {
-        (self.positive && x == T::highest()) || (self.negative && x == T::lowest())
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (positive, negative) = (b.constant_as(x, f64::INFINITY), b.constant_as(x, f64::NEG_INFINITY));
+        let never = b.constant(Kind::Bool, 0.0);
+        let above = if self.positive { b.eq(x, positive) } else { never };
+        let below = if self.negative { b.eq(x, negative) } else { never };
+        b.or(above, below)
     }
 
     fn formula(self, x: f64) -> bool {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatTest, float_test};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_test::<IsNan>("IsNaN", &[9, 13, 20]);
 
@@ -11,8 +11,9 @@ pub(super) const DEF: OpDef = float_test::<IsNan>("IsNaN", &[9, 13, 20]);
 struct IsNan;
 
 impl FloatTest for IsNan {
-    fn at<T: Float>(self, x: T) -> bool {
-        x.is_nan()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let number = b.eq(x, x);
+        b.not(number)
     }
 
     fn formula(self, x: f64) -> bool {

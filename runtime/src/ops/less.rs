@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Comparison, comparison};
+use crate::loops::program::{Builder, Reg};
 use std::cmp::Ordering;
 
 pub(super) const DEF: OpDef = comparison::<Less>("Less", &[7, 9, 13]);
@@ -11,8 +12,8 @@ pub(super) const DEF: OpDef = comparison::<Less>("Less", &[7, 9, 13]);
 struct Less;
 
 impl Comparison for Less {
-    fn at<T: PartialOrd>(a: &T, b: &T) -> bool {
-        a < b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.lt(p, q)
     }
 
     fn holds(order: Option<Ordering>) -> bool {

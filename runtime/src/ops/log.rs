@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Log>("Log", &[6, 13]);
 
@@ -13,8 +13,8 @@ struct Log;
 impl FloatMap for Log {
     const DRAWN: (f64, f64) = (-0.5, 10.0);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.ln()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.log(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -6,7 +6,7 @@
 //! through or makes it a true constant.
 
 use super::attributes::{Body, NodeSpec};
-use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of};
 use crate::cpu::stack::stack;
 use crate::cpu::{CpuSite, Kernel};
@@ -87,6 +87,22 @@ impl Loop {
                 _ => return false,
             }
         }
+    }
+
+    /// What the body is given when it carries `held`.
+    fn body_facts(&self, inputs: Facts<'_>, held: &[Fact]) -> Result<Vec<Fact>, OpError> {
+        let control = [TensorFact::known(DType::I64, &[]).into(), TensorFact::known(DType::Bool, &[]).into()];
+        let captures = (self.first_capture()..inputs.len()).map(|i| inputs.value(i).cloned());
+        control.into_iter().chain(held.iter().cloned()).map(Ok).chain(captures).collect()
+    }
+
+    /// Facts of the carried values that hold in every iteration, and those of the collected ones.
+    fn infer_steady(&self, inputs: Facts<'_>, initial: Vec<Fact>) -> Result<(Vec<Fact>, Vec<Fact>), OpError> {
+        steady_state(initial, |facts| {
+            let mut made = self.body.graph.infer_outputs(&self.body_facts(inputs, facts)?)?;
+            made.remove(0);
+            Ok(made)
+        })
     }
 
     fn known_trips(&self, inputs: Facts<'_>) -> Result<Option<usize>, OpError> {
@@ -186,24 +202,22 @@ impl Op for Loop {
         let carried = self.carried();
         let initial: Vec<Fact> =
             (2..2 + carried).map(|i| inputs.value(i).map(without_content)).collect::<Result<_, _>>()?;
-        let captures: Vec<Fact> = (self.first_capture()..inputs.len())
-            .map(|i| inputs.value(i).cloned())
-            .collect::<Result<_, _>>()?;
         let trips = self.known_trips(inputs)?;
-        let (held, slices) = steady_state(initial, |facts| {
-            let mut given: Vec<Fact> =
-                vec![TensorFact::known(DType::I64, &[]).into(), TensorFact::known(DType::Bool, &[]).into()];
-            given.extend_from_slice(facts);
-            given.extend_from_slice(&captures);
-            let mut made = self.body.graph.infer_outputs(&given)?;
-            made.remove(0);
-            Ok(made)
-        })?;
+        let (held, slices) = self.infer_steady(inputs, initial)?;
         let mut out: Vec<Fact> = held.iter().map(without_content).collect();
         for slice in &slices {
             out.push(stacked_fact(slice, trips.map_or(Dim::Unknown, Dim::Known), 0)?);
         }
         Ok(out)
+    }
+
+    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
+        let trips = self.known_trips(inputs).ok()??;
+        let initial: Vec<Fact> = (2..2 + self.carried())
+            .map(|i| inputs.value(i).map(without_content).ok())
+            .collect::<Option<_>>()?;
+        let held = self.infer_steady(inputs, initial).ok()?.0;
+        Some(self.body.graph.cost(&self.body_facts(inputs, &held).ok()?)?.times(trips))
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

@@ -3,8 +3,8 @@
 
 use super::elementwise::{Fold, fold};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Compute;
 use crate::dtype::{DType, FLOATS};
+use crate::loops::program::{Builder, Reg};
 pub(super) const DEF: OpDef = fold::<Mean>("Mean", &[6, 8, 13]);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,12 +14,13 @@ impl Fold for Mean {
     const DTYPES: &'static [DType] = FLOATS;
     const ACCURACY: Accuracy = Accuracy::Reduction;
 
-    fn at<T: Compute>(a: T, b: T) -> T {
-        a.add(b)
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.add(p, q)
     }
 
-    fn finish<T: Compute>(folded: T, count: usize) -> T {
-        folded.div(T::from_f64(count as f64))
+    fn finish(b: &mut Builder, folded: Reg, count: usize) -> Reg {
+        let count = b.constant_as(folded, count as f64);
+        b.div(folded, count)
     }
 
     fn float(elements: &[f64]) -> f64 {

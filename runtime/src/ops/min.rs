@@ -3,8 +3,8 @@
 
 use super::elementwise::{Entry, Fold, fold};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Compute;
 use crate::dtype::{DType, NUMBERS};
+use crate::loops::program::{Builder, Reg};
 pub(super) const DEF: OpDef = fold::<Min>("Min", &[6, 8, 12, 13]);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,9 +14,8 @@ impl Fold for Min {
     const DTYPES: &'static [DType] = NUMBERS;
     const ACCURACY: Accuracy = Accuracy::Exact;
 
-    fn at<T: Compute>(a: T, b: T) -> T {
-        // A NaN replaces every number; once there it stays, since it compares as false.
-        if b < a || b.partial_cmp(&b).is_none() { b } else { a }
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.min(p, q)
     }
 
     fn float(elements: &[f64]) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Mish>("Mish", &[18, 22]);
 
@@ -11,8 +11,10 @@ pub(super) const DEF: OpDef = float_map::<Mish>("Mish", &[18, 22]);
 struct Mish;
 
 impl FloatMap for Mish {
-    fn at<T: Float>(self, x: T) -> T {
-        x.mul(x.softplus().tanh())
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let grown = b.softplus(x);
+        let gate = b.tanh(grown);
+        b.mul(x, gate)
     }
 
     fn formula(self, x: f64) -> f64 {

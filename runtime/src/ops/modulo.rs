@@ -6,9 +6,9 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{Arithmetic, arithmetic};
-use crate::cpu::number::Compute;
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = arithmetic::<Mod>("Mod", &[10, 13, 28]);
@@ -32,17 +32,19 @@ impl Arithmetic for Mod {
         self.floats || !dtype.is_float()
     }
 
-    fn at<T: Compute>(self, a: T, b: T) -> T {
-        let rest = a.rem(b);
+    fn scalar(self, b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        let rest = b.rem(p, q);
         if self.truncated {
-            rest
-        } else if rest == T::zero() {
-            if b < T::zero() { T::zero().neg() } else { T::zero() }
-        } else if (rest < T::zero()) != (b < T::zero()) {
-            rest.add(b)
-        } else {
-            rest
+            return rest;
         }
+        // The sign of the divisor, for zeros as well.
+        let zero = b.constant_as(p, 0.0);
+        let minus = b.neg(zero);
+        let (exact, below, under) = (b.eq(rest, zero), b.lt(q, zero), b.lt(rest, zero));
+        let signed_zero = b.select(below, minus, zero);
+        let (apart, moved) = (b.xor(under, below), b.add(rest, q));
+        let kept = b.select(apart, moved, rest);
+        b.select(exact, signed_zero, kept)
     }
 
     fn float(self, a: f64, b: f64) -> f64 {

@@ -3,8 +3,8 @@
 
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
-use crate::cpu::number::Compute;
 use crate::dtype::{DType, SIGNED};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = number_map::<Neg>("Neg", &[6, 13]);
 
@@ -14,8 +14,8 @@ struct Neg;
 impl NumberMap for Neg {
     const DTYPES: &'static [DType] = SIGNED;
 
-    fn at<T: Compute>(self, x: T) -> T {
-        x.neg()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.neg(x)
     }
 
     fn float(self, x: f64) -> f64 {

@@ -4,10 +4,9 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Map, draw_shape, map};
 use super::{Accuracy, OpDef};
-use crate::cpu::Kernel;
-use crate::cpu::map::map as map_kernel;
-use crate::dtype::{Bool, DType};
+use crate::dtype::DType;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -24,8 +23,8 @@ impl Map for Not {
         Ok(Self)
     }
 
-    fn kernel(&self, _: DType) -> Result<Kernel, OpError> {
-        Ok(map_kernel(|x: Bool| Bool::new(!x.get())))
+    fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {
+        Some(b.not(x))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

@@ -6,6 +6,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -54,6 +55,21 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes read and written at least once.
     pub bytes: f64,
+}
+
+impl Cost {
+    /// The work of `count` executions.
+    pub(crate) fn times(self, count: usize) -> Self {
+        Self { flops: self.flops * count as f64, bytes: self.bytes * count as f64 }
+    }
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// What an operator prepared once from its constant inputs (packed weights, compiled bodies), shared by all
@@ -116,6 +132,12 @@ pub(crate) trait Op: Debug + Send + Sync {
         Cost { flops, bytes: read + written }
     }
 
+    /// Work of the bodies of one execution: of `If` the branch that works more, of `Loop` and `Scan` every iteration.
+    /// `None` where shapes inside or the number of iterations are not known before it runs.
+    fn body_cost(&self, _inputs: Facts<'_>) -> Option<Cost> {
+        Some(Cost::default())
+    }
+
     /// Input whose bytes, unchanged and in the same order, are output 0 under another shape. The executor
     /// then gives both one place in memory and never runs a kernel.
     fn alias_of(&self) -> Option<usize> {
@@ -167,6 +189,13 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The activation function of recurrent operators that this one applies to each element of input 0.
     fn activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// Output 0 at one place of a loop nest, when it is an expression of the elements that the inputs have there
+    /// (after broadcasting), which `operands` hold; absent inputs have none. The caller narrows the result to the
+    /// output's element type.
+    fn scalar(&self, _inputs: Facts<'_>, _builder: &mut Builder, _operands: &[Option<Reg>]) -> Option<Reg> {
         None
     }
 

@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Logic, logic};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = logic::<Or>("Or", &[7]);
 
@@ -12,7 +13,7 @@ struct Or;
 impl Logic for Or {
     const TRUE_OF: [bool; 3] = [false, true, true];
 
-    fn at(a: bool, b: bool) -> bool {
-        a | b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.or(p, q)
     }
 }

@@ -5,12 +5,10 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Zip, broadcast_fact, draw_numbers, draw_shape, same_shape, zip};
 use super::{Accuracy, OpDef};
-use crate::cpu::broadcast::zip as zip_kernel;
-use crate::cpu::number::{Compute, Number, dispatch};
-use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
+use crate::loops::program::{Builder, Reg};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -38,11 +36,10 @@ impl Zip for PRelu {
         Ok(same_shape(x, x.dtype))
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, x: DType, _: DType) -> Result<Kernel, OpError> {
-        dispatch!(x, numbers, T => zip_kernel(site, |x: T, slope: T| {
-            let v = x.load();
-            if v < Compute::zero() { T::store(v.mul(slope.load())) } else { x }
-        }))
+    fn scalar(&self, b: &mut Builder, x: Reg, slope: Reg, _: [DType; 2]) -> Option<Reg> {
+        let zero = b.constant_as(x, 0.0);
+        let (negative, scaled) = (b.lt(x, zero), b.mul(x, slope));
+        Some(b.select(negative, scaled, x))
     }
 
     fn reference(&self, x: &RefTensor, slope: &RefTensor) -> Result<RefTensor, OpError> {

@@ -9,16 +9,11 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Zip, draw_pair, zip};
 use super::{Accuracy, OpDef};
-use crate::cpu::broadcast::{Plan, zip as zip_kernel};
-use crate::cpu::number::{Compute, Float, Number, dispatch};
-use crate::cpu::split::for_each_piece;
-use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Kind, Reg};
 use crate::reference::{RefData, RefTensor};
-use crate::tensor::TensorView;
 use crate::testing::{Case, Gen};
-use bytemuck::Pod;
 
 pub(super) const DEF: OpDef = zip::<Pow>("Pow", &[7, 12, 13, 15]);
 
@@ -44,17 +39,19 @@ impl Zip for Pow {
         if fits { Ok(a) } else { Err(OpError::DType { index: 1, got: b }) }
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, x: DType, e: DType) -> Result<Kernel, OpError> {
-        match (x, e.is_int()) {
-            _ if x == e && x.is_float() => dispatch!(x, floats, T => {
-                zip_kernel(site, |x: T, e: T| T::store(power(x.load(), e.load())))
-            }),
-            (DType::I32, true) => with_exponents(site, whole_exponents, integer_power::<i32>),
-            (DType::I64, true) => with_exponents(site, whole_exponents, integer_power::<i64>),
-            (DType::I32, false) => with_exponents(site, real_exponents, real_power::<i32>),
-            (DType::I64, false) => with_exponents(site, real_exponents, real_power::<i64>),
-            _ => dispatch!(x, floats, T => with_exponents(site, real_exponents, real_power::<T>)),
+    fn scalar(&self, b: &mut Builder, x: Reg, e: Reg, [base, exponent]: [DType; 2]) -> Option<Reg> {
+        let kind = b.kind(x);
+        if base == exponent && kind.is_float() {
+            return Some(b.pow(x, e));
         }
+        if base.is_int() && exponent.is_int() {
+            let (x, e) = (b.convert(x, Kind::I64), whole_exponent(b, e));
+            let power = b.pow(x, e);
+            return Some(b.convert(power, kind));
+        }
+        let (x, e) = (b.convert(x, Kind::F64), b.convert(e, Kind::F64));
+        let power = b.pow(x, e);
+        Some(b.cast(power, DType::F64, base))
     }
 
     fn reference(&self, x: &RefTensor, e: &RefTensor) -> Result<RefTensor, OpError> {
@@ -92,87 +89,20 @@ impl Zip for Pow {
     }
 }
 
-/// The kernel for exponents of another type than the base: they are converted to `E` in scratch memory first,
-/// so that there is one loop per type of base.
-fn with_exponents<T: Number, E: Pod + Sync>(
-    site: &CpuSite<'_>,
-    convert: fn(TensorView<'_>, &mut [E]) -> Result<(), OpError>,
-    f: fn(T, E) -> T,
-) -> Result<Kernel, OpError> {
-    let shape = site.input_shape(1)?;
-    let plan = Plan::new(&site.output_shape(0)?, [&site.input_shape(0)?, &shape])?;
-    let bytes = shape.iter().product::<usize>() * size_of::<E>();
-    let kernel = Kernel::new(move |io| {
-        let (x, given, context) = (io.input::<T>(0)?, io.tensor(1)?, io.context);
-        let (y, scratch) = io.output_and_scratch::<T>(0)?;
-        let exponents: &mut [E] = bytemuck::try_cast_slice_mut(&mut scratch[..bytes])
-            .map_err(|_| OpError::internal("scratch memory is not aligned"))?;
-        convert(given, exponents)?;
-        let exponents = &*exponents;
-        for_each_piece(context, y, |start, y| plan.zip(start, x, exponents, y, |&x, &e| f(x, e)))
-    });
-    Ok(kernel.with_scratch(bytes))
-}
-
-fn real_exponents(given: TensorView<'_>, to: &mut [f64]) -> Result<(), OpError> {
-    dispatch!(given.dtype(), numbers, E => {
-        to.iter_mut().zip(given.elements::<E>()?).for_each(|(to, e)| *to = e.to_f64());
-        Ok(())
-    })
-}
-
-/// Powers modulo 2^64 repeat: from 2^62 on, 2^62 less is the same for odd bases, and 0 for even ones still.
-fn whole_exponents(given: TensorView<'_>, to: &mut [i64]) -> Result<(), OpError> {
-    const PERIOD: u64 = 1 << 62;
-    if given.dtype() == DType::U64 {
-        for (to, &e) in to.iter_mut().zip(given.elements::<u64>()?) {
-            *to = if e < PERIOD { e as i64 } else { (e % PERIOD + PERIOD) as i64 };
-        }
-        return Ok(());
+/// An exponent of a power modulo 2^64. Those repeat: from 2^62 on, 2^62 less is the same for odd bases, and 0 for even
+/// ones still.
+fn whole_exponent(b: &mut Builder, e: Reg) -> Reg {
+    if b.kind(e) != Kind::U64 {
+        return b.convert(e, Kind::I64);
     }
-    dispatch!(given.dtype(), ints, E => {
-        to.iter_mut().zip(given.elements::<E>()?).for_each(|(to, &e)| *to = i128::from(e) as i64);
-        Ok(())
-    })
+    let (period, low) = (b.integer(Kind::U64, 1 << 62), b.integer(Kind::U64, (1 << 62) - 1));
+    let rest = b.and(e, low);
+    let (repeated, small) = (b.or(rest, period), b.lt(e, period));
+    let reduced = b.select(small, e, repeated);
+    b.convert(reduced, Kind::I64)
 }
 
-/// Squares, the usual power, are one product.
-fn power<T: Float>(x: T, e: T) -> T {
-    if e == T::from_f64(2.0) { x.mul(x) } else { x.powf(e) }
-}
-
-fn real_power<T: Number>(x: T, e: f64) -> T {
-    T::from_f64(power(x.to_f64(), e))
-}
-
-/// By repeated squaring, wrapping.
-fn integer_power<T: Compute>(x: T, exponent: i64) -> T {
-    let minus_one = T::one().neg();
-    if exponent < 0 {
-        return match exponent & 1 {
-            _ if x == T::one() => x,
-            odd if x == minus_one => {
-                if odd == 1 {
-                    x
-                } else {
-                    T::one()
-                }
-            }
-            _ => T::zero(),
-        };
-    }
-    let (mut y, mut square, mut rest) = (T::one(), x, exponent);
-    while rest > 0 {
-        if rest & 1 == 1 {
-            y = y.mul(square);
-        }
-        square = square.mul(square);
-        rest >>= 1;
-    }
-    y
-}
-
-/// The same modulo 2^64, bit by bit of the exponent from the highest.
+/// Powers modulo 2^64, bit by bit of the exponent from the highest.
 fn whole_power(x: i128, e: i128) -> i128 {
     match (x, e) {
         (1, _) => 1,

@@ -3,7 +3,7 @@
 
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Reciprocal>("Reciprocal", &[6, 13]);
 
@@ -13,8 +13,8 @@ struct Reciprocal;
 impl FloatMap for Reciprocal {
     const ACCURACY: Accuracy = Accuracy::Exact;
 
-    fn at<T: Float>(self, x: T) -> T {
-        T::one().div(x)
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.recip(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Compute;
 use crate::dtype::{DType, SIGNED};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = number_map::<Relu>("Relu", &[6, 13, 14]);
 
@@ -19,8 +19,10 @@ impl NumberMap for Relu {
         Some(Activation { function: Function::Relu, alpha: 0.0, beta: 0.0 })
     }
 
-    fn at<T: Compute>(self, x: T) -> T {
-        if x < T::zero() { T::zero() } else { x }
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let zero = b.constant_as(x, 0.0);
+        let negative = b.lt(x, zero);
+        b.select(negative, zero, x)
     }
 
     fn float(self, x: f64) -> f64 {

@@ -3,7 +3,7 @@
 
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Round>("Round", &[11, 22]);
 
@@ -13,8 +13,8 @@ struct Round;
 impl FloatMap for Round {
     const ACCURACY: Accuracy = Accuracy::Exact;
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.round_even()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.round(x)
     }
 
     fn formula(self, x: f64) -> f64 {

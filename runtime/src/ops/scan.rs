@@ -5,7 +5,7 @@
 
 use super::attributes::{Body, NodeSpec};
 use super::r#loop::{stacked_fact, steady_state, without_content};
-use super::{Accuracy, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body};
 use crate::cpu::stack::stack;
 use crate::cpu::{CpuSite, Io, Kernel};
@@ -115,13 +115,8 @@ impl Scan {
         self.first_state() + self.body.formal_inputs
     }
 
-    /// The form without batch, and the facts of its inputs with the batch axis taken off.
-    fn infer_row(
-        &self,
-        states: Vec<Fact>,
-        scanned: &[Fact],
-        captures: &[Fact],
-    ) -> Result<Vec<Fact>, OpError> {
+    /// The number of slices, and the facts of one slice of each scan input.
+    fn slice_facts(&self, scanned: &[Fact]) -> Result<(Dim, Vec<Fact>), OpError> {
         let mut length = Dim::Unknown;
         let mut slices = Vec::with_capacity(scanned.len());
         for (fact, &axis) in scanned.iter().zip(&self.input_axes) {
@@ -143,12 +138,31 @@ impl Scan {
             };
             slices.push(TensorFact { shape: slice, ..TensorFact::unranked(t.dtype) }.into());
         }
-        let (held, made) = steady_state(states, |facts| {
-            let mut given = facts.to_vec();
-            given.extend_from_slice(&slices);
-            given.extend_from_slice(captures);
+        Ok((length, slices))
+    }
+
+    /// Facts of the states that hold at every step, and those of the collected values.
+    fn infer_steady(
+        &self,
+        states: Vec<Fact>,
+        slices: &[Fact],
+        captures: &[Fact],
+    ) -> Result<(Vec<Fact>, Vec<Fact>), OpError> {
+        steady_state(states, |facts| {
+            let given: Vec<Fact> = facts.iter().chain(slices).chain(captures).cloned().collect();
             self.body.graph.infer_outputs(&given)
-        })?;
+        })
+    }
+
+    /// The form without batch: facts of states, scan inputs and captures to facts of outputs.
+    fn infer_row(
+        &self,
+        states: Vec<Fact>,
+        scanned: &[Fact],
+        captures: &[Fact],
+    ) -> Result<Vec<Fact>, OpError> {
+        let (length, slices) = self.slice_facts(scanned)?;
+        let (held, made) = self.infer_steady(states, &slices, captures)?;
         let mut out: Vec<Fact> = held.iter().map(without_content).collect();
         for (slice, &axis) in made.iter().zip(&self.output_axes) {
             let rank = slice.tensor().and_then(TensorFact::rank);
@@ -354,6 +368,26 @@ impl Op for Scan {
         let rows = |facts: &[Fact]| facts.iter().map(row_fact).collect::<Result<Vec<_>, _>>();
         let made = self.infer_row(rows(&states)?, &rows(&scanned)?, &captures)?;
         made.iter().map(|f| stacked_fact(f, batch.clone(), 0)).collect()
+    }
+
+    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
+        let (first, count) = (self.first_state(), self.states());
+        let fact = |i: usize| inputs.value(i).ok().cloned();
+        let mut states = (first..first + count)
+            .map(|i| fact(i).map(|f| without_content(&f)))
+            .collect::<Option<Vec<_>>>()?;
+        let mut scanned = (first + count..self.first_capture()).map(fact).collect::<Option<Vec<_>>>()?;
+        let captures = (self.first_capture()..inputs.len()).map(fact).collect::<Option<Vec<_>>>()?;
+        let mut rows = 1;
+        if self.batched {
+            rows = scanned.first()?.tensor()?.known_shape()?.first().copied()?;
+            let row = |facts: Vec<Fact>| facts.iter().map(row_fact).collect::<Result<Vec<_>, _>>().ok();
+            (states, scanned) = (row(states)?, row(scanned)?);
+        }
+        let (length, slices) = self.slice_facts(&scanned).ok()?;
+        let held = self.infer_steady(states, &slices, &captures).ok()?.0;
+        let given: Vec<Fact> = held.into_iter().chain(slices).chain(captures).collect();
+        Some(self.body.graph.cost(&given)?.times(rows * length.known()?))
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

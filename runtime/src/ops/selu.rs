@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<Selu>("Selu", &[6, 22]);
@@ -21,10 +21,13 @@ impl FloatMap for Selu {
         Ok(Self { alpha: spec.float_or("alpha", 1.673_263_2)?, gamma: spec.float_or("gamma", 1.050_701)? })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        let gamma = T::from_f64(self.gamma.into());
-        gamma.mul(if x > T::zero() { x } else { alpha.mul(x.exp_m1()) })
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, gamma) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, self.gamma.into()));
+        let zero = b.constant_as(x, 0.0);
+        let grown = b.exp_m1(x);
+        let (tail, positive) = (b.mul(alpha, grown), b.gt(x, zero));
+        let chosen = b.select(positive, x, tail);
+        b.mul(gamma, chosen)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -6,33 +6,18 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Map, draw_numbers, draw_shape, map};
 use super::{Accuracy, OpDef};
-use crate::cpu::Kernel;
-use crate::cpu::map::map as map_kernel;
-use crate::cpu::number::{Number, dispatch};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Kind, Reg};
 use crate::reference::{RefData, RefTensor};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = map::<Shrink>("Shrink", &[9]);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Shrink {
     bias: f32,
     lambd: f32,
-}
-
-impl Shrink {
-    fn at(self, x: f64) -> f64 {
-        let (bias, lambd) = (f64::from(self.bias), f64::from(self.lambd));
-        if x < -lambd {
-            x + bias
-        } else if x > lambd {
-            x - bias
-        } else {
-            0.0
-        }
-    }
 }
 
 impl Map for Shrink {
@@ -43,9 +28,15 @@ impl Map for Shrink {
         Ok(Self { bias: spec.float_or("bias", 0.0)?, lambd: spec.float_or("lambd", 0.5)? })
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        let f = *self;
-        dispatch!(input, numbers, T => Ok(map_kernel(move |x: T| T::from_f64(f.at(x.to_f64())))))
+    fn scalar(&self, b: &mut Builder, x: Reg, input: DType) -> Option<Reg> {
+        let x = b.convert(x, Kind::F64);
+        let (bias, lambd) = (b.constant_as(x, self.bias.into()), b.constant_as(x, self.lambd.into()));
+        let (zero, minus) = (b.constant_as(x, 0.0), b.neg(lambd));
+        let (low, high) = (b.lt(x, minus), b.gt(x, lambd));
+        let (raised, lowered) = (b.add(x, bias), b.sub(x, bias));
+        let above = b.select(high, lowered, zero);
+        let y = b.select(low, raised, above);
+        Some(b.cast(y, DType::F64, input))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
-use crate::cpu::number::Compute;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = number_map::<Sign>("Sign", &[9, 13]);
 
@@ -11,14 +11,8 @@ pub(super) const DEF: OpDef = number_map::<Sign>("Sign", &[9, 13]);
 struct Sign;
 
 impl NumberMap for Sign {
-    fn at<T: Compute>(self, x: T) -> T {
-        if x > T::zero() {
-            T::one()
-        } else if x < T::zero() {
-            T::one().neg()
-        } else {
-            x
-        }
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.sign(x)
     }
 
     fn float(self, x: f64) -> f64 {

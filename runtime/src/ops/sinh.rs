@@ -3,7 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Opcode, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Sinh>("Sinh", &[9, 22]);
 
@@ -11,8 +11,8 @@ pub(super) const DEF: OpDef = float_map::<Sinh>("Sinh", &[9, 22]);
 struct Sinh;
 
 impl FloatMap for Sinh {
-    fn at<T: Float>(self, x: T) -> T {
-        x.sinh()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.unary(Opcode::Sinh, x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,7 +4,7 @@
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Softplus>("Softplus", &[1, 22]);
 
@@ -16,8 +16,8 @@ impl FloatMap for Softplus {
         Some(Activation { function: Function::Softplus, alpha: 0.0, beta: 0.0 })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.softplus()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.softplus(x)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,7 +4,7 @@
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Softsign>("Softsign", &[1, 22]);
 
@@ -16,8 +16,10 @@ impl FloatMap for Softsign {
         Some(Activation { function: Function::Softsign, alpha: 0.0, beta: 0.0 })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.div(T::one().add(x.abs()))
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (one, size) = (b.constant_as(x, 1.0), b.abs(x));
+        let divisor = b.add(one, size);
+        b.div(x, divisor)
     }
 
     fn formula(self, x: f64) -> f64 {

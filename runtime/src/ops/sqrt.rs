@@ -3,7 +3,7 @@
 
 use super::elementwise::{FloatMap, float_map};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Sqrt>("Sqrt", &[6, 13]);
 
@@ -14,8 +14,8 @@ impl FloatMap for Sqrt {
     const ACCURACY: Accuracy = Accuracy::Exact;
     const DRAWN: (f64, f64) = (-0.5, 100.0);
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.sqrt()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.sqrt(x)
     }
 
     fn formula(self, x: f64) -> f64 {

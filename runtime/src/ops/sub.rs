@@ -3,8 +3,8 @@
 
 use super::OpDef;
 use super::elementwise::{Arithmetic, Entry, arithmetic};
-use crate::cpu::number::Compute;
 use crate::graph::Dim;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = arithmetic::<Sub>("Sub", &[7, 13, 14]);
 
@@ -12,8 +12,8 @@ pub(super) const DEF: OpDef = arithmetic::<Sub>("Sub", &[7, 13, 14]);
 struct Sub;
 
 impl Arithmetic for Sub {
-    fn at<T: Compute>(self, a: T, b: T) -> T {
-        a.sub(b)
+    fn scalar(self, b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.sub(p, q)
     }
 
     fn float(self, a: f64, b: f64) -> f64 {

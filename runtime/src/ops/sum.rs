@@ -3,8 +3,8 @@
 
 use super::elementwise::{Fold, fold};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Compute;
 use crate::dtype::{DType, FLOATS};
+use crate::loops::program::{Builder, Reg};
 pub(super) const DEF: OpDef = fold::<Sum>("Sum", &[6, 8, 13]);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,8 +14,8 @@ impl Fold for Sum {
     const DTYPES: &'static [DType] = FLOATS;
     const ACCURACY: Accuracy = Accuracy::Reduction;
 
-    fn at<T: Compute>(a: T, b: T) -> T {
-        a.add(b)
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.add(p, q)
     }
 
     fn float(elements: &[f64]) -> f64 {

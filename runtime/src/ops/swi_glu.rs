@@ -4,12 +4,10 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{Zip, broadcast_fact, draw_numbers, draw_shape, zip};
 use super::{Accuracy, OpDef};
-use crate::cpu::broadcast::zip as zip_kernel;
-use crate::cpu::number::{Compute, Float, Number, dispatch};
-use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
+use crate::loops::program::{Builder, Reg};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 
@@ -37,12 +35,12 @@ impl Zip for SwiGlu {
         broadcast_fact(a.dtype, &[a, b])
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {
-        let alpha = f64::from(self.alpha);
-        dispatch!(a, floats, T => zip_kernel(site, move |a: T, b: T| {
-            let a = a.load();
-            T::store(a.mul(a.mul(Number::from_f64(alpha)).sigmoid()).mul(b.load()))
-        }))
+    fn scalar(&self, b: &mut Builder, x: Reg, y: Reg, _: [DType; 2]) -> Option<Reg> {
+        let alpha = b.constant_as(x, self.alpha.into());
+        let scaled = b.mul(x, alpha);
+        let gate = b.sigmoid(scaled);
+        let gated = b.mul(x, gate);
+        Some(b.mul(gated, y))
     }
 
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {

@@ -4,8 +4,8 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<Swish>("Swish", &[24]);
@@ -20,9 +20,11 @@ impl FloatMap for Swish {
         Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        x.mul(alpha.mul(x).sigmoid())
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let alpha = b.constant_as(x, self.alpha.into());
+        let scaled = b.mul(alpha, x);
+        let gate = b.sigmoid(scaled);
+        b.mul(x, gate)
     }
 
     fn formula(self, x: f64) -> f64 {

@@ -4,7 +4,7 @@
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
-use crate::cpu::number::Float;
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Tanh>("Tanh", &[6, 13]);
 
@@ -16,8 +16,8 @@ impl FloatMap for Tanh {
         Some(Activation { function: Function::Tanh, alpha: 0.0, beta: 0.0 })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        x.tanh()
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        b.tanh(x)
     }
 
     fn formula(self, x: f64) -> f64 {

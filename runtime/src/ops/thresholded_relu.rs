@@ -5,8 +5,8 @@ use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
 use super::recurrence::{Activation, Function};
 use super::{Accuracy, OpDef};
-use crate::cpu::number::Float;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
 
 pub(super) const DEF: OpDef = float_map::<ThresholdedRelu>("ThresholdedRelu", &[10, 22]);
@@ -27,9 +27,10 @@ impl FloatMap for ThresholdedRelu {
         Some(Activation { function: Function::ThresholdedRelu, alpha: self.alpha, beta: 0.0 })
     }
 
-    fn at<T: Float>(self, x: T) -> T {
-        let alpha = T::from_f64(self.alpha.into());
-        if x > alpha { x } else { T::zero() }
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
+        let (alpha, zero) = (b.constant_as(x, self.alpha.into()), b.constant_as(x, 0.0));
+        let above = b.gt(x, alpha);
+        b.select(above, x, zero)
     }
 
     fn formula(self, x: f64) -> f64 {

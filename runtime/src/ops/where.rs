@@ -4,12 +4,13 @@
 use super::attributes::NodeSpec;
 use super::elementwise::{broadcast_at, broadcast_fact, draw_numbers, draw_shape};
 use super::{Accuracy, Op, OpDef};
-use crate::cpu::broadcast::{Plan, zip3};
-use crate::cpu::number::dispatch;
+use crate::cpu::broadcast::Plan;
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -45,7 +46,12 @@ impl Op for Where {
         if dtype == DType::String {
             return strings(site);
         }
-        dispatch!(dtype, any, T => zip3(site, |c: &Bool, x: &T, z: &T| if c.get() { *x } else { *z }))
+        operator_kernel(self, site)
+    }
+
+    fn scalar(&self, _: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let [Some(condition), Some(x), Some(z)] = *operands else { return None };
+        Some(b.select(condition, x, z))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

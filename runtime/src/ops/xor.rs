@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{Logic, logic};
+use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = logic::<Xor>("Xor", &[7]);
 
@@ -12,7 +13,7 @@ struct Xor;
 impl Logic for Xor {
     const TRUE_OF: [bool; 3] = [false, true, false];
 
-    fn at(a: bool, b: bool) -> bool {
-        a ^ b
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg {
+        b.xor(p, q)
     }
 }

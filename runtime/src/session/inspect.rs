@@ -3,8 +3,7 @@
 use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use crate::error::Error;
-use crate::graph::fact::Facts;
-use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, infer_node};
+use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
 use crate::ops::Cost;
 use std::sync::Arc;
 
@@ -20,8 +19,9 @@ pub struct NodeInfo {
     pub inputs: Vec<Option<ValueSpec>>,
     /// Its outputs; `None` where nobody wants it.
     pub outputs: Vec<Option<ValueSpec>>,
-    /// Work of one execution, where the shapes of all inputs and outputs are known; none for a node whose output
-    /// is a view of its input.
+    /// Work of one execution, bodies included, where the shapes of all inputs and outputs and the number of
+    /// iterations are known; no work for a node whose output is a view of its input. Of two branches, that which
+    /// works more.
     pub cost: Option<Cost>,
     /// Operators of the nodes in its bodies, to any depth.
     pub body_operators: Vec<String>,
@@ -84,7 +84,7 @@ impl Session {
             let inputs: Vec<Option<ValueSpec>> = node.inputs.iter().map(spec).collect();
             let outputs: Vec<Option<ValueSpec>> = node.outputs.iter().map(spec).collect();
             let read: Vec<Option<&Fact>> = inputs.iter().map(|s| s.as_ref().map(|s| &s.fact)).collect();
-            let cost = cost_of(node, &read);
+            let cost = node_cost(node, &read);
             let mut body_operators = Vec::new();
             for body in node.op.bodies() {
                 add_operators(&body.graph, &mut body_operators);
@@ -107,16 +107,6 @@ impl Session {
         add_parameters(self.program.graph(), &mut sum);
         sum
     }
-}
-
-fn cost_of(node: &Node, inputs: &[Option<&Fact>]) -> Option<Cost> {
-    if node.op.alias_of().is_some() {
-        return Some(Cost::default());
-    }
-    let outputs = infer_node(&*node.op, Facts(inputs)).ok()?;
-    let known = |fact: &Fact| fact.tensor().is_some_and(|t| t.known_shape().is_some());
-    let named = outputs.iter().zip(&node.outputs).filter(|(_, id)| id.is_some()).map(|(fact, _)| fact);
-    inputs.iter().flatten().copied().chain(named).all(known).then(|| node.op.cost(Facts(inputs), &outputs))
 }
 
 fn add_operators(graph: &Graph, to: &mut Vec<String>) {

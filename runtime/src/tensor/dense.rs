@@ -151,14 +151,37 @@ impl Tensor {
         }
     }
 
-    /// A float tensor of `dtype` with `elements` rounded to it.
-    pub(crate) fn from_f64s(dtype: DType, shape: &[usize], elements: &[f64]) -> Option<Self> {
-        let each = elements.iter();
-        match dtype {
-            DType::F32 => Self::new(shape, each.map(|&v| v as f32).collect()).ok(),
-            DType::F64 => Self::new(shape, elements.to_vec()).ok(),
-            DType::F16 => Self::new(shape, each.map(|&v| half::f16::from_f64(v)).collect()).ok(),
-            DType::BF16 => Self::new(shape, each.map(|&v| half::bf16::from_f64(v)).collect()).ok(),
+    /// A float tensor of `dtype` with `elements` rounded to it, charged to `budget`. `None` where it does not fit,
+    /// or `dtype` is no float.
+    pub(crate) fn from_f64s(
+        dtype: DType,
+        shape: &[usize],
+        elements: impl Iterator<Item = f64>,
+        budget: &Budget,
+    ) -> Option<Self> {
+        let size = dtype.is_float().then_some(dtype.bits() / 8)?;
+        let mut buffer = Buffer::zeroed(dtype.bytes(element_count(shape)?)?, budget).ok()?;
+        for (to, v) in buffer.bytes_mut().chunks_exact_mut(size).zip(elements) {
+            match dtype {
+                DType::F32 => to.copy_from_slice(&(v as f32).to_le_bytes()),
+                DType::F64 => to.copy_from_slice(&v.to_le_bytes()),
+                DType::F16 => to.copy_from_slice(&half::f16::from_f64(v).to_le_bytes()),
+                DType::BF16 => to.copy_from_slice(&half::bf16::from_f64(v).to_le_bytes()),
+                _ => return None,
+            }
+        }
+        Self::from_buffer(dtype, shape, buffer).ok()
+    }
+
+    /// Element `at` of a float tensor, widened, whatever its alignment.
+    pub(crate) fn f64_at(&self, at: usize) -> Option<f64> {
+        let size = self.dtype.bits() / 8;
+        let bytes = self.bytes().get(at.checked_mul(size)?..)?.get(..size)?;
+        match self.dtype {
+            DType::F32 => Some(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+            DType::F64 => Some(f64::from_le_bytes(bytes.try_into().ok()?)),
+            DType::F16 => Some(half::f16::from_le_bytes(bytes.try_into().ok()?).to_f64()),
+            DType::BF16 => Some(half::bf16::from_le_bytes(bytes.try_into().ok()?).to_f64()),
             _ => None,
         }
     }

@@ -6,10 +6,11 @@
 
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::model::{Graph, ValueId};
+use crate::memory::Budget;
 use crate::tensor::Tensor;
 
 /// Folds every normalisation that can be.
-pub(super) fn fold_batch_norm(graph: &mut Graph) -> bool {
+pub(super) fn fold_batch_norm(graph: &mut Graph, budget: &Budget) -> bool {
     let mut writer: Vec<Option<usize>> = vec![None; graph.values.len()];
     let mut readers = vec![0usize; graph.values.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -29,7 +30,7 @@ pub(super) fn fold_batch_norm(graph: &mut Graph) -> bool {
         let Some(linear) = writer[from.index()].filter(|&w| readers[from.index()] == 1 && !folded[w]) else {
             continue;
         };
-        if fold(graph, linear, index).is_some() {
+        if fold(graph, linear, index, budget).is_some() {
             folded[index] = true;
             // A second normalisation behind this one waits for the next round.
             if let Some(Some(to)) = graph.nodes[linear].outputs.first() {
@@ -43,8 +44,9 @@ pub(super) fn fold_batch_norm(graph: &mut Graph) -> bool {
     changed
 }
 
-/// Lets node `linear` do what node `norm` did; the latter is then unused.
-fn fold(graph: &mut Graph, linear: usize, norm: usize) -> Option<()> {
+/// Lets node `linear` do what node `norm` did; the latter is then unused. Where the new weights do not fit the
+/// budget, both stay.
+fn fold(graph: &mut Graph, linear: usize, norm: usize, budget: &Budget) -> Option<()> {
     let (first, second) = (&graph.nodes[linear], &graph.nodes[norm]);
     if second.outputs.iter().skip(1).any(Option::is_some) || first.outputs.len() != 1 {
         return None;
@@ -60,6 +62,7 @@ fn fold(graph: &mut Graph, linear: usize, norm: usize) -> Option<()> {
 
     let weights = graph.constant(first.inputs.get(1).copied().flatten()?)?;
     let channels = *weights.shape().get(axis)?;
+    weights.dtype().is_float().then_some(())?;
     if affine.len() != channels || affine.iter().any(|(a, t)| !a.is_finite() || !t.is_finite()) {
         return None;
     }
@@ -68,23 +71,17 @@ fn fold(graph: &mut Graph, linear: usize, norm: usize) -> Option<()> {
         None => vec![0.0; channels],
     };
     let inner: usize = weights.shape()[axis + 1..].iter().product();
-    let mut scaled = weights.to_f64s()?;
-    if inner > 0 {
-        for (row, values) in scaled.chunks_mut(inner).enumerate() {
-            let factor = affine[row % channels].0;
-            for v in values {
-                *v *= factor;
-            }
-        }
-    }
-    let shifted: Vec<f64> = bias.iter().zip(&affine).map(|(b, (a, t))| a * b + t).collect();
-    let weights_made = Tensor::from_f64s(weights.dtype(), weights.shape(), &scaled)?;
-    let bias_made = Tensor::from_f64s(weights.dtype(), &[channels], &shifted)?;
+    let (dtype, shape) = (weights.dtype(), weights.shape());
+    let products = (0..weights.len())
+        .map(|at| weights.f64_at(at).unwrap_or(f64::NAN) * affine[at / inner.max(1) % channels].0);
+    let scaled = Tensor::from_f64s(dtype, shape, products, budget)?;
+    let terms = bias.iter().zip(&affine).map(|(b, (a, t))| a * b + t);
+    let shifted = Tensor::from_f64s(dtype, &[channels], terms, budget)?;
 
     let name = graph.nodes[linear].name.clone();
     let output = graph.nodes[norm].outputs.first().copied().flatten()?;
-    let new_weights: ValueId = graph.add_constant(format!("{name}/weights"), weights_made);
-    let new_bias: ValueId = graph.add_constant(format!("{name}/bias"), bias_made);
+    let new_weights: ValueId = graph.add_constant(format!("{name}/weights"), scaled);
+    let new_bias: ValueId = graph.add_constant(format!("{name}/bias"), shifted);
     let node = &mut graph.nodes[linear];
     node.inputs.resize(3, None);
     node.inputs[1] = Some(new_weights);

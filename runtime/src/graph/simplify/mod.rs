@@ -54,7 +54,7 @@ fn simplify_nested(
         changed |= inline_branch::inline_known_branches(&mut graph);
         let facts = known_facts(&graph);
         changed |= cancel::cancel(&mut graph, &facts);
-        changed |= batch_norm::fold_batch_norm(&mut graph);
+        changed |= batch_norm::fold_batch_norm(&mut graph, budget);
         changed |= dead_code::remove_dead_code(&mut graph);
         if rewrites.recurrences {
             if round == 0 && depth < EARLY_DEPTH {

@@ -3,12 +3,10 @@
 use super::draw::draw_pair;
 use super::shape_values::{Entry, with_entries};
 use super::zip::{Zip, zip};
-use crate::cpu::broadcast::zip as zip_kernel;
-use crate::cpu::number::{Compute, Number, dispatch};
-use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
@@ -29,8 +27,8 @@ pub(in crate::ops) trait Arithmetic: Copy + Debug + Default + Send + Sync + 'sta
         true
     }
 
-    /// The function, for kernels.
-    fn at<T: Compute>(self, a: T, b: T) -> T;
+    /// The function, for programs.
+    fn scalar(self, b: &mut Builder, p: Reg, q: Reg) -> Reg;
 
     /// The specification's formula.
     fn float(self, a: f64, b: f64) -> f64;
@@ -77,9 +75,8 @@ impl<F: Arithmetic> Zip for Of<F> {
         with_entries(fact, &[a, b], |e| self.0.entry(&e[0], &e[1]))
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {
-        let f = self.0;
-        dispatch!(a, numbers, T => zip_kernel(site, move |a: T, b: T| T::store(f.at(a.load(), b.load()))))
+    fn scalar(&self, b: &mut Builder, p: Reg, q: Reg, _: [DType; 2]) -> Option<Reg> {
+        Some(self.0.scalar(b, p, q))
     }
 
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {

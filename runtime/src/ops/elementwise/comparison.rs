@@ -2,12 +2,12 @@
 
 use super::draw::draw_pair;
 use super::zip::{Zip, zip};
-use crate::cpu::broadcast::{zip as zip_kernel, zip_text};
-use crate::cpu::number::dispatch;
+use crate::cpu::broadcast::zip_text;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::{RefData, RefTensor};
@@ -19,8 +19,8 @@ use std::fmt::Debug;
 pub(in crate::ops) trait Comparison: Copy + Debug + Default + Send + Sync + 'static {
     const DTYPES: &'static [DType] = NUMBERS;
 
-    /// The comparison, for kernels.
-    fn at<T: PartialOrd>(a: &T, b: &T) -> bool;
+    /// The comparison, for programs.
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg;
 
     /// The specification's: whether values in this order, none with NaN, compare as true.
     fn holds(order: Option<Ordering>) -> bool;
@@ -55,11 +55,12 @@ impl<F: Comparison> Zip for Of<F> {
         F::with_content(fact, a, b)
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {
-        if a == DType::String {
-            return zip_text(site, |a, b| Bool::new(F::at(a, b)));
-        }
-        dispatch!(a, any, T => zip_kernel(site, |a: T, b: T| Bool::new(F::at(&a, &b))))
+    fn scalar(&self, b: &mut Builder, p: Reg, q: Reg, _: [DType; 2]) -> Option<Reg> {
+        Some(F::scalar(b, p, q))
+    }
+
+    fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Option<Result<Kernel, OpError>> {
+        (a == DType::String).then(|| zip_text(site, |a, b| Bool::new(F::holds(a.partial_cmp(b)))))
     }
 
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {

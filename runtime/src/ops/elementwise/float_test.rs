@@ -2,11 +2,9 @@
 
 use super::draw::{draw_numbers, draw_shape};
 use super::map::{Map, map};
-use crate::cpu::Kernel;
-use crate::cpu::map::map as map_kernel;
-use crate::cpu::number::{Float, Number, dispatch};
-use crate::dtype::{Bool, DType, FLOATS};
+use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
@@ -20,8 +18,8 @@ pub(in crate::ops) trait FloatTest: Copy + Debug + Default + Send + Sync + 'stat
         Ok(Self::default())
     }
 
-    /// The answer, for kernels.
-    fn at<T: Float>(self, x: T) -> bool;
+    /// The answer, for programs.
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg;
 
     /// The specification's answer.
     fn formula(self, x: f64) -> bool;
@@ -52,9 +50,8 @@ impl<F: FloatTest> Map for Of<F> {
         DType::Bool
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        let f = self.0;
-        dispatch!(input, floats, T => Ok(map_kernel(move |x: T| Bool::new(f.at(x.load())))))
+    fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {
+        Some(self.0.scalar(b, x))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

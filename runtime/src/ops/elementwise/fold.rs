@@ -3,12 +3,12 @@
 use super::draw::{draw_numbers, draw_shape};
 use super::shape_values::{Entry, with_entries};
 use super::zip::broadcast_fact;
-use crate::cpu::broadcast::fold as fold_kernel;
-use crate::cpu::number::{Compute, dispatch};
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Builder, Reg};
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
@@ -21,11 +21,11 @@ pub(in crate::ops) trait Fold: Copy + Debug + Default + Send + Sync + 'static {
     const DTYPES: &'static [DType];
     const ACCURACY: Accuracy;
 
-    /// The function, for kernels.
-    fn at<T: Compute>(a: T, b: T) -> T;
+    /// The function, for programs.
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg;
 
-    /// What becomes of the folded value of `count` tensors, for kernels.
-    fn finish<T: Compute>(folded: T, _count: usize) -> T {
+    /// What becomes of the folded value of `count` tensors, for programs.
+    fn finish(_: &mut Builder, folded: Reg, _count: usize) -> Reg {
         folded
     }
 
@@ -71,10 +71,13 @@ impl<F: Fold> Op for Folded<F> {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let count = site.inputs.len();
-        dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
-            fold_kernel::<T>(site, F::at, move |v| F::finish(v, count))
-        })
+        operator_kernel(self, site)
+    }
+
+    fn scalar(&self, _: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let all: Vec<Reg> = operands.iter().copied().collect::<Option<_>>()?;
+        let folded = all.iter().copied().reduce(|p, q| F::scalar(b, p, q))?;
+        Some(F::finish(b, folded, all.len()))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -2,22 +2,19 @@
 
 use super::draw::draw_pair;
 use super::zip::{Zip, zip};
-use crate::cpu::broadcast::zip as zip_kernel;
-use crate::cpu::number::dispatch;
-use crate::cpu::{CpuSite, Kernel};
-use crate::dtype::{Bool, DType, INTS};
+use crate::dtype::{DType, INTS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
 use std::fmt::Debug;
-use std::ops::{BitAnd, BitOr, BitXor};
 
 /// A function of two truth values.
 pub(in crate::ops) trait Logic: Debug + Default + Send + Sync + 'static {
-    /// The function, for kernels.
-    fn at(a: bool, b: bool) -> bool;
+    /// The function, for programs.
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg;
 
     /// The specification's: what of no, one and two true values is true.
     const TRUE_OF: [bool; 3];
@@ -39,8 +36,8 @@ impl<F: Logic> Zip for OfTruth<F> {
         Ok(Self(F::default()))
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, _: DType, _: DType) -> Result<Kernel, OpError> {
-        zip_kernel(site, |a: Bool, b: Bool| Bool::new(F::at(a.get(), b.get())))
+    fn scalar(&self, b: &mut Builder, p: Reg, q: Reg, _: [DType; 2]) -> Option<Reg> {
+        Some(F::scalar(b, p, q))
     }
 
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {
@@ -55,18 +52,10 @@ impl<F: Logic> Zip for OfTruth<F> {
     }
 }
 
-/// An integer as its bits.
-pub(in crate::ops) trait Bits:
-    BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Sized
-{
-}
-
-impl<T: BitAnd<Output = T> + BitOr<Output = T> + BitXor<Output = T>> Bits for T {}
-
 /// A function of the bits of two integers.
 pub(in crate::ops) trait Bitwise: Debug + Default + Send + Sync + 'static {
-    /// The function, for kernels.
-    fn at<T: Bits>(a: T, b: T) -> T;
+    /// The function, for programs.
+    fn scalar(b: &mut Builder, p: Reg, q: Reg) -> Reg;
 
     /// The specification's: what of no, one and two set bits is set.
     const SET_OF: [bool; 3];
@@ -88,8 +77,8 @@ impl<F: Bitwise> Zip for OfBits<F> {
         Ok(Self(F::default()))
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, a: DType, _: DType) -> Result<Kernel, OpError> {
-        dispatch!(a, ints, T => zip_kernel(site, |a: T, b: T| F::at(a, b)))
+    fn scalar(&self, b: &mut Builder, p: Reg, q: Reg, _: [DType; 2]) -> Option<Reg> {
+        Some(F::scalar(b, p, q))
     }
 
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError> {

@@ -1,9 +1,11 @@
 //! Operators that take one tensor and give one of the same shape.
 
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, Op, OpDef};
@@ -43,7 +45,15 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
         None
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError>;
+    /// The function of an element of type `input`, for programs.
+    fn scalar(&self, _b: &mut Builder, _x: Reg, _input: DType) -> Option<Reg> {
+        None
+    }
+
+    /// A kernel of its own, for types that no program handles.
+    fn kernel(&self, _input: DType) -> Option<Result<Kernel, OpError>> {
+        None
+    }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError>;
 
@@ -84,7 +94,15 @@ impl<M: Map> Op for Mapped<M> {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        self.0.kernel(site.inputs.tensor(0)?.dtype)
+        match self.0.kernel(site.inputs.tensor(0)?.dtype) {
+            Some(kernel) => kernel,
+            None => operator_kernel(self, site),
+        }
+    }
+
+    fn scalar(&self, inputs: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let input = inputs.tensor(0).ok()?.dtype;
+        self.0.scalar(b, operands.first().copied().flatten()?, input)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -20,7 +20,7 @@ pub(super) use draw::{draw_numbers, draw_pair, draw_shape};
 pub(super) use float_map::{FloatMap, float_map};
 pub(super) use float_test::{FloatTest, float_test};
 pub(super) use fold::{Fold, fold};
-pub(super) use logic::{Bits, Bitwise, Logic, bitwise, logic};
+pub(super) use logic::{Bitwise, Logic, bitwise, logic};
 pub(super) use map::{Map, map, same_shape};
 pub(super) use number_map::{NumberMap, number_map};
 pub(super) use shape_values::{Entry, broadcast_at, entries, with_entries};

@@ -2,11 +2,9 @@
 
 use super::draw::{draw_numbers, draw_shape};
 use super::map::{Map, map};
-use crate::cpu::Kernel;
-use crate::cpu::map::map as map_kernel;
-use crate::cpu::number::{Compute, Number, dispatch};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, OpDef};
@@ -28,8 +26,8 @@ pub(in crate::ops) trait NumberMap: Copy + Debug + Default + Send + Sync + 'stat
         None
     }
 
-    /// The function, for kernels.
-    fn at<T: Compute>(self, x: T) -> T;
+    /// The function, for programs.
+    fn scalar(self, b: &mut Builder, x: Reg) -> Reg;
 
     /// The specification's formula.
     fn float(self, x: f64) -> f64;
@@ -63,9 +61,8 @@ impl<F: NumberMap> Map for Numbers<F> {
         self.0.activation()
     }
 
-    fn kernel(&self, input: DType) -> Result<Kernel, OpError> {
-        let f = self.0;
-        dispatch!(input, numbers, T => Ok(map_kernel(move |x: T| T::store(f.at(x.load())))))
+    fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {
+        Some(self.0.scalar(b, x))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

@@ -1,9 +1,11 @@
 //! Operators that take two tensors and broadcast them to one shape.
 
+use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
+use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
@@ -37,7 +39,15 @@ pub(in crate::ops) trait Zip: Debug + Send + Sync + 'static {
         fact
     }
 
-    fn kernel(&self, site: &CpuSite<'_>, a: DType, b: DType) -> Result<Kernel, OpError>;
+    /// The function of elements of these types, for programs.
+    fn scalar(&self, _b: &mut Builder, _p: Reg, _q: Reg, _inputs: [DType; 2]) -> Option<Reg> {
+        None
+    }
+
+    /// A kernel of its own, for what no program computes.
+    fn kernel(&self, _site: &CpuSite<'_>, _a: DType, _b: DType) -> Option<Result<Kernel, OpError>> {
+        None
+    }
 
     /// The output for tensors that were broadcast to one shape.
     fn reference(&self, a: &RefTensor, b: &RefTensor) -> Result<RefTensor, OpError>;
@@ -81,7 +91,16 @@ impl<Z: Zip> Op for Zipped<Z> {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        self.0.kernel(site, site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype)
+        match self.0.kernel(site, site.inputs.tensor(0)?.dtype, site.inputs.tensor(1)?.dtype) {
+            Some(kernel) => kernel,
+            None => operator_kernel(self, site),
+        }
+    }
+
+    fn scalar(&self, inputs: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
+        let types = [inputs.tensor(0).ok()?.dtype, inputs.tensor(1).ok()?.dtype];
+        let [Some(p), Some(q)] = *operands else { return None };
+        self.0.scalar(b, p, q, types)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -182,10 +182,8 @@ impl Weights {
                 bias[rows + g * hidden + unit] = gate.sign * at(&gate.recurrent_bias);
             }
         }
-        let make = |shape: &[usize], values: &[f64]| {
-            let tensor = Tensor::from_f64s(dtype, shape, values)?;
-            Tensor::copy_of(tensor.view(), budget).ok()
-        };
+        let make =
+            |shape: &[usize], values: &[f64]| Tensor::from_f64s(dtype, shape, values.iter().copied(), budget);
         let peepholes = match cell {
             Cell::Lstm { gates, .. } if gates.iter().any(|g| g.peephole.is_some()) => {
                 let values: Vec<f64> = gates[..3]

@@ -1,0 +1,29 @@
+//! Programs of scalar expressions on the processor.
+//!
+//! A program runs on tiles of some hundred elements that stay in L1: each instruction is one loop over the tile,
+//! compiled for the instruction set ([`routines`]). [`compile`] chooses the loops and gives registers their places
+//! in scratch memory; registers that are one element for the whole tile (constants, inputs that broadcast) are
+//! computed once per tile. Inputs that lie in memory as the loops read them are read in place, and the last
+//! instruction of an output writes to it.
+//!
+//! [`MapKernel`] runs a program over an output space ([`space`]) on the team; pieces depend on shapes alone, and no
+//! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments.
+
+mod compile;
+mod conversions;
+mod epilogue;
+mod functions;
+mod map_kernel;
+mod operator;
+mod routines;
+mod space;
+#[cfg(test)]
+mod tests;
+
+#[allow(unused_imports, reason = "the entry of products")]
+pub(crate) use compile::Reach;
+#[allow(unused_imports, reason = "the entry of products")]
+pub(crate) use epilogue::Epilogue;
+pub(crate) use map_kernel::MapKernel;
+pub(crate) use operator::operator_kernel;
+pub(crate) use space::Layout;

@@ -1,0 +1,251 @@
+//! Instructions and the kinds of registers.
+
+use crate::dtype::DType;
+use bytemuck::{CheckedBitPattern, NoUninit};
+use std::fmt;
+
+/// What a register holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Binary32; also what `f16` and `bf16` are computed in.
+    F32,
+    /// Binary64.
+    F64,
+    /// 32-bit integer; also what 8- and 16-bit integers are computed in.
+    I32,
+    /// Signed 64-bit integer; also what `u32` is computed in.
+    I64,
+    /// Unsigned 64-bit integer.
+    U64,
+    /// Truth value.
+    Bool,
+}
+
+impl Kind {
+    /// The kind in which elements of `dtype` are computed; `None` for types that no program handles.
+    pub(crate) fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 | DType::F16 | DType::BF16 => Some(Self::F32),
+            DType::F64 => Some(Self::F64),
+            DType::I8 | DType::I16 | DType::I32 | DType::U8 | DType::U16 => Some(Self::I32),
+            DType::I64 | DType::U32 => Some(Self::I64),
+            DType::U64 => Some(Self::U64),
+            DType::Bool => Some(Self::Bool),
+            _ => None,
+        }
+    }
+
+    /// The storage type of the same values.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+            Self::I32 => DType::I32,
+            Self::I64 => DType::I64,
+            Self::U64 => DType::U64,
+            Self::Bool => DType::Bool,
+        }
+    }
+
+    /// Whether it holds floats.
+    pub(crate) fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+
+    /// Whether it holds integers.
+    pub(crate) fn is_int(self) -> bool {
+        matches!(self, Self::I32 | Self::I64 | Self::U64)
+    }
+
+    /// A constant's bits as text.
+    pub(super) fn show(self, bits: u64) -> String {
+        match self {
+            Self::F32 => f32::from_bits(bits as u32).to_string(),
+            Self::F64 => f64::from_bits(bits).to_string(),
+            Self::I32 => (bits as i32).to_string(),
+            Self::I64 => (bits as i64).to_string(),
+            Self::U64 => bits.to_string(),
+            Self::Bool => (bits != 0).to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::U64 => "u64",
+            Self::Bool => "bool",
+        })
+    }
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[repr(u8)]
+pub(crate) enum Opcode {
+    /// The element of an input; argument 0 is its number, `dtype` its storage type.
+    Input,
+    /// A constant; argument 0 is its number.
+    Constant,
+    /// To the values of `dtype` in the same kind: rounds floats to 16 bits, wraps integers.
+    Narrow,
+    /// To another kind. Floats to integers truncate and saturate, NaN is 0; to `bool`, what is not zero is true.
+    Convert,
+    Neg,
+    Abs,
+    /// −1, 0 or 1; NaN of NaN, and zeros keep their sign.
+    Sign,
+    Not,
+    Sqrt,
+    Floor,
+    Ceil,
+    /// To the nearest integer, halves to the even one.
+    Round,
+    Exp,
+    /// `e^x − 1`.
+    ExpM1,
+    Log,
+    /// `ln(1 + x)`.
+    Log1p,
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    Tanh,
+    Erf,
+    /// `ln(1 + e^x)`.
+    Softplus,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// What truncating division leaves; it has the sign of the first operand.
+    Rem,
+    Min,
+    Max,
+    Pow,
+    And,
+    Or,
+    Xor,
+    Shl,
+    /// Arithmetic for signed kinds, logical for `u64`.
+    Shr,
+    /// Equal.
+    Eq,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Le,
+    /// Argument 1 where argument 0 is true, else argument 2.
+    Select,
+    /// `f64` to `f32`, where it is not exact to the neighbour whose last bit is set, so that a second rounding to
+    /// fewer bits is as good as one.
+    RoundToOdd,
+    /// `a · b + c`; rounded once or twice, as the instruction set has it.
+    MulAdd,
+}
+
+impl Opcode {
+    /// Number of register arguments.
+    pub(crate) fn arity(self) -> usize {
+        match self {
+            Self::Input | Self::Constant => 0,
+            Self::Select | Self::MulAdd => 3,
+            _ if self.is_binary() => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether it takes two registers of one kind.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(
+            self,
+            Self::Add
+                | Self::Sub
+                | Self::Mul
+                | Self::Div
+                | Self::Rem
+                | Self::Min
+                | Self::Max
+                | Self::Pow
+                | Self::And
+                | Self::Or
+                | Self::Xor
+                | Self::Shl
+                | Self::Shr
+        ) || self.is_comparison()
+    }
+
+    /// Whether it gives truth values.
+    pub(crate) fn is_comparison(self) -> bool {
+        matches!(self, Self::Eq | Self::Lt | Self::Le)
+    }
+
+    /// Whether its two arguments may change places without changing a bit.
+    pub(crate) fn is_commutative(self) -> bool {
+        matches!(self, Self::Add | Self::Mul | Self::And | Self::Or | Self::Xor | Self::Eq)
+    }
+
+    /// Whether it computes on `kind`.
+    pub(crate) fn takes(self, kind: Kind) -> bool {
+        match self {
+            Self::Input | Self::Constant | Self::Convert | Self::Select => true,
+            Self::Narrow => kind != Kind::Bool,
+            Self::Not | Self::And | Self::Or | Self::Xor => !kind.is_float(),
+            Self::Shl | Self::Shr | Self::Rem if kind.is_int() => true,
+            Self::Shl | Self::Shr => false,
+            Self::Eq => true,
+            Self::Add | Self::Sub | Self::Mul | Self::Div | Self::Rem | Self::Min | Self::Max => {
+                kind != Kind::Bool
+            }
+            Self::Neg | Self::Abs | Self::Sign => kind != Kind::Bool,
+            Self::Lt | Self::Le => true,
+            Self::Pow => kind != Kind::Bool,
+            Self::RoundToOdd => kind == Kind::F64,
+            _ => kind.is_float(),
+        }
+    }
+}
+
+impl fmt::Display for Opcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+/// One instruction; the register that it makes has the number of its place in the program.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    /// What it does.
+    pub(crate) opcode: Opcode,
+    /// The kind of the register that it makes.
+    pub(crate) kind: Kind,
+    /// The kind of its operands: of the last one for [`Opcode::Select`]; equal to `kind` where it has none.
+    pub(crate) operands: Kind,
+    /// Storage type of an input, target of [`Opcode::Narrow`]; the kind's own type otherwise.
+    pub(crate) dtype: DType,
+    /// Registers before this one, or the number of an input or constant; 0 where unused.
+    pub(crate) arguments: [u32; 3],
+}
+
+impl Instruction {
+    /// The registers that it reads.
+    pub(crate) fn registers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.arguments[..self.opcode.arity()].iter().map(|&r| r as usize)
+    }
+}
