@@ -7,7 +7,7 @@ use crate::quantity::parse_bytes;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::Session;
+use recurve::{Fusion, Session};
 use std::path::PathBuf;
 
 /// Runs, checks and inspects ONNX models.
@@ -98,6 +98,22 @@ pub(crate) struct InputArguments {
     pub(crate) seed: u64,
 }
 
+/// Whether operators are fused.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct FusionArguments {
+    /// Run every operator as a kernel of its own
+    #[arg(long)]
+    no_fusion: bool,
+}
+
+impl FusionArguments {
+    /// As the library has it.
+    pub(crate) fn fusion(&self) -> Fusion {
+        if self.no_fusion { Fusion::Off } else { Fusion::On }
+    }
+}
+
 /// Extents of symbolic dimensions.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Inputs")]
@@ -109,8 +125,8 @@ pub(crate) struct DimensionArguments {
 
 impl ModelArguments {
     /// Loads the model.
-    pub(crate) fn load(&self, terminal: &Terminal) -> Result<Session> {
-        let mut builder = Session::builder();
+    pub(crate) fn load(&self, fusion: Fusion, terminal: &Terminal) -> Result<Session> {
+        let mut builder = Session::builder().with_fusion(fusion);
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
         }

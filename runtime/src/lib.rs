@@ -23,5 +23,8 @@ pub use exec::{CancelToken, NodeTime, NodeTimes};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
-pub use session::{NodeInfo, Outputs, Parameters, RunOptions, Session, SessionBuilder, Stream, ValueSpec};
+pub use session::{
+    Apart, Fusion, Member, NodeInfo, Outputs, Parameters, RunOptions, Session, SessionBuilder, Stream,
+    ValueSpec,
+};
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -1,7 +1,7 @@
 //! `recurve check`: compares a model's outputs with expected ones.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{InputArguments, ModelArguments};
+use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::table::table;
@@ -18,6 +18,8 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    fusion: FusionArguments,
     #[command(flatten)]
     inputs: InputArguments,
     /// NPZ file with the expected outputs by name
@@ -93,7 +95,7 @@ struct Element {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(terminal)?;
+    let session = arguments.model.load(arguments.fusion.fusion(), terminal)?;
     let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
     let cases = match (&arguments.onnx_test, &arguments.expect) {
         (Some(folder), _) => {

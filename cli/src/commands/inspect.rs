@@ -9,7 +9,7 @@ use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Metadata, NodeInfo, Session, ValueSpec};
+use recurve::{Apart, Cost, Fusion, Metadata, NodeInfo, Session, ValueSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     dimensions: DimensionArguments,
+    /// Show what was fused, what it saves, and which neighbours stayed apart
+    #[arg(long)]
+    fused: bool,
 }
 
 /// The document of `recurve inspect --json`.
@@ -38,8 +41,38 @@ struct Document {
     /// Sums over the nodes whose shapes are known.
     flops: f64,
     bytes: f64,
-    /// After simplification, in the order in which they run.
+    /// After simplification, and with `--fused` after fusion, in the order in which they run.
     nodes: Vec<NodeEntry>,
+    /// With `--fused`: the nodes that several nodes of the model became.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fused: Option<Vec<FusedEntry>>,
+    /// With `--fused`: neighbours that were not fused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    apart: Option<Vec<ApartEntry>>,
+}
+
+#[derive(Debug, Serialize)]
+struct FusedEntry {
+    name: String,
+    op: String,
+    members: Vec<MemberEntry>,
+    /// `null` where a shape depends on data.
+    flops: Option<f64>,
+    bytes_before: Option<f64>,
+    bytes_after: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemberEntry {
+    name: String,
+    op: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ApartEntry {
+    producer: String,
+    reader: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +112,10 @@ struct NodeEntry {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(terminal)?;
+    let session = {
+        let fusion = if arguments.fused { Fusion::On } else { Fusion::Off };
+        arguments.model.load(fusion, terminal)?
+    };
     let none = vec![None; session.inputs().len()];
     let resolved = resolve(session.inputs(), &arguments.dimensions.bindings, &none)?;
     if !resolved.assumed.is_empty() {
@@ -90,9 +126,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let shapes = shapes.filter_map(|(spec, shape)| Some((&*spec.name, shape.as_ref()?)));
     let nodes = session.nodes(shapes)?;
     if terminal.json() {
-        terminal.document(&document(&session, &nodes))?;
+        terminal.document(&document(&session, &nodes, arguments.fused))?;
     } else {
-        terminal.print(&text(&session, &nodes, terminal))?;
+        terminal.print(&text(&session, &nodes, arguments.fused, terminal))?;
     }
     Ok(Exit::Success)
 }
@@ -110,7 +146,7 @@ fn totals(nodes: &[NodeInfo]) -> (f64, f64) {
     costs.fold((0.0, 0.0), |(flops, bytes), cost| (flops + cost.flops, bytes + cost.bytes))
 }
 
-fn document(session: &Session, nodes: &[NodeInfo]) -> Document {
+fn document(session: &Session, nodes: &[NodeInfo], fused: bool) -> Document {
     let Metadata {
         graph,
         producer,
@@ -161,10 +197,35 @@ fn document(session: &Session, nodes: &[NodeInfo]) -> Document {
         flops,
         bytes,
         nodes: nodes.iter().map(node).collect(),
+        fused: fused.then(|| nodes.iter().filter(|n| !n.members.is_empty()).map(fused_entry).collect()),
+        apart: fused.then(|| session.apart().iter().map(apart_entry).collect()),
     }
 }
 
-fn text(session: &Session, nodes: &[NodeInfo], terminal: &Terminal) -> String {
+fn fused_entry(node: &NodeInfo) -> FusedEntry {
+    FusedEntry {
+        name: node.name.to_string(),
+        op: node.op.clone(),
+        members: node
+            .members
+            .iter()
+            .map(|m| MemberEntry { name: m.name.to_string(), op: m.op.clone() })
+            .collect(),
+        flops: node.cost.map(|cost| cost.flops),
+        bytes_before: node.unfused_cost.map(|cost| cost.bytes),
+        bytes_after: node.cost.map(|cost| cost.bytes),
+    }
+}
+
+fn apart_entry(apart: &Apart) -> ApartEntry {
+    ApartEntry {
+        producer: apart.producer.to_string(),
+        reader: apart.reader.to_string(),
+        reason: apart.reason.clone(),
+    }
+}
+
+fn text(session: &Session, nodes: &[NodeInfo], fused: bool, terminal: &Terminal) -> String {
     let mut text = String::new();
     let mut section = |title: &str, rows: &[Vec<String>], right: &[usize]| {
         if !rows.is_empty() {
@@ -195,6 +256,23 @@ fn text(session: &Session, nodes: &[NodeInfo], terminal: &Terminal) -> String {
     let note = if unknown == 0 { String::new() } else { format!("without {unknown} that depend on data") };
     rows.push(vec!["all".to_owned(), String::new(), quantity::count(flops), quantity::bytes(bytes), note]);
     section("nodes", &rows, &[2, 3]);
+    if fused {
+        let bytes =
+            |cost: Option<Cost>| cost.map_or_else(|| "?".to_owned(), |cost| quantity::bytes(cost.bytes));
+        let mut rows = vec![["node", "operator", "before", "after", "of"].map(str::to_owned).to_vec()];
+        rows.extend(nodes.iter().filter(|node| !node.members.is_empty()).map(|node| {
+            let members: Vec<&str> = node.members.iter().map(|m| m.op.as_str()).collect();
+            let (before, after) = (bytes(node.unfused_cost), bytes(node.cost));
+            vec![node.name.to_string(), node.op.clone(), before, after, members.join(", ")]
+        }));
+        section("fused", &rows, &[2, 3]);
+        let rows: Vec<_> = session
+            .apart()
+            .iter()
+            .map(|a| vec![a.producer.to_string(), a.reader.to_string(), a.reason.clone()])
+            .collect();
+        section("not fused", &rows, &[]);
+    }
     text
 }
 

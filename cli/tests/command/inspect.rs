@@ -39,6 +39,19 @@ fn the_document_has_work_per_node() {
 }
 
 #[test]
+fn fused_nodes_are_explained() {
+    let arguments = ["inspect", &data("biased.onnx"), "--dim", "batch=8,time=16", "--fused"];
+    recurve(&arguments).with(Exit::Success).prints("Add, Relu");
+    let document = recurve(&[&arguments[..], &["--json"]].concat()).with(Exit::Success).document();
+    let fused = &document["fused"][0];
+    let members = json!([{"name": "adds", "op": "Add"}, {"name": "clamps", "op": "Relu"}]);
+    assert_eq!((&fused["name"], &fused["members"]), (&json!("clamps"), &members));
+    // 512 floats and the bias are read and 512 floats written; before, 512 more were written and read.
+    assert_eq!((&fused["bytes_before"], &fused["bytes_after"]), (&json!(8208.0), &json!(4112.0)));
+    assert_eq!(document["apart"], json!([]));
+}
+
+#[test]
 fn nodes_of_bodies_are_counted() {
     let document = recurve(&["inspect", &data("endless.onnx"), "--json"]).with(Exit::Success).document();
     assert_eq!(document["operators"]["Loop"], 1);

@@ -26,6 +26,7 @@ fn the_document_has_what_is_promised() {
         "--warmup",
         "2",
         "--profile-nodes",
+        "--no-fusion",
         "--threads",
         "1",
         "--json",
@@ -57,8 +58,10 @@ fn the_document_has_what_is_promised() {
 fn nodes_are_timed_only_on_request() {
     let document = recurve(&["run", &data("biased.onnx"), "--json", "-q"]).with(Exit::Success).document();
     assert!(document.get("nodes").is_none());
-    let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes"]).with(Exit::Success);
+    let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes", "--no-fusion"]).with(Exit::Success);
     ended.prints("clamps  Relu");
+    let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes"]).with(Exit::Success);
+    ended.prints("clamps  recurve:FusedMap");
     ended.prints("share");
 }
 

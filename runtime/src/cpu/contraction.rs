@@ -11,7 +11,6 @@ use super::tiles::{Lanes, for_each_tile};
 use crate::error::OpError;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use std::ops::Range;
 
 /// Up to this many rows a product is bound by reading the right matrix.
 pub(crate) const SKINNY: usize = 4;
@@ -26,8 +25,12 @@ const SMALL_BLOCK: usize = 1 << 19;
 /// Multiply–adds above which a block is cut in any case: deadlines are checked between blocks.
 const LARGE_BLOCK: usize = 1 << 27;
 
-/// What is done to each finished row of a block: global row and first column, and the values.
-pub(crate) type Epilogue<'a, T> = &'a (dyn Fn(usize, usize, &mut [<T as Number>::Compute]) + Sync);
+/// What is done to each finished row of a block: its row, counted over all matrices, first column, and values.
+pub(crate) type Epilogue<'a, T> =
+    &'a (dyn Fn(usize, usize, &mut [<T as Number>::Compute]) -> Result<(), OpError> + Sync);
+
+/// The same within a block: the row's index in it, and the values.
+pub(crate) type Finish<'a, C> = &'a dyn Fn(usize, &mut [C]) -> Result<(), OpError>;
 
 /// An element type of contractions.
 pub(crate) trait Term: Number {
@@ -39,7 +42,7 @@ pub(crate) trait Term: Number {
         a: Matrix<'_, Self>,
         b: Matrix<'_, Self>,
         scratch: &mut [u8],
-        finish: &dyn Fn(usize, &mut [Self::Compute]),
+        finish: Finish<'_, Self::Compute>,
     ) -> Result<(), OpError>;
     /// Largest block (rows, columns) that suits the type.
     fn largest_block() -> (usize, usize) {
@@ -56,11 +59,10 @@ macro_rules! scalar_term {
                 a: Matrix<'_, Self>,
                 b: Matrix<'_, Self>,
                 _: &mut [u8],
-                finish: &dyn Fn(usize, &mut [Self]),
+                finish: Finish<'_, Self>,
             ) -> Result<(), OpError> {
                 add_product(out, a, b, false)?;
-                (0..out.rows()).for_each(|i| finish(i, out.row(i)));
-                Ok(())
+                (0..out.rows()).try_for_each(|i| finish(i, out.row(i)))
             }
         }
     )* };
@@ -78,7 +80,7 @@ macro_rules! half_term {
                 a: Matrix<'_, Self>,
                 b: Matrix<'_, Self>,
                 scratch: &mut [u8],
-                finish: &dyn Fn(usize, &mut [f32]),
+                finish: Finish<'_, f32>,
             ) -> Result<(), OpError> {
                 half_product(out, a, b, scratch, finish)
             }
@@ -96,11 +98,10 @@ macro_rules! integer_term {
                 a: Matrix<'_, Self>,
                 b: Matrix<'_, Self>,
                 _: &mut [u8],
-                finish: &dyn Fn(usize, &mut [Self]),
+                finish: Finish<'_, Self>,
             ) -> Result<(), OpError> {
                 row_product(out, a, b, false);
-                (0..out.rows()).for_each(|i| finish(i, out.row(i)));
-                Ok(())
+                (0..out.rows()).try_for_each(|i| finish(i, out.row(i)))
             }
         }
     )* };
@@ -241,7 +242,7 @@ fn half_product<T: Panel<Compute = f32>>(
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     scratch: &mut [u8],
-    finish: &dyn Fn(usize, &mut [f32]),
+    finish: Finish<'_, f32>,
 ) -> Result<(), OpError> {
     let (m, n, k) = (out.rows(), out.cols(), a.cols());
     let depth = k.min(PANEL_DEPTH);
@@ -259,7 +260,7 @@ fn half_product<T: Panel<Compute = f32>>(
         at += many;
     }
     for i in 0..m {
-        finish(i, sums.row(i));
+        finish(i, sums.row(i))?;
         out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, sum)| *y = T::store(*sum));
     }
     Ok(())
@@ -359,7 +360,7 @@ impl Contraction {
             let (a, b) = offsets(&self.batch, block.batch);
             let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);
             let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
-            let Range { start: row, .. } = block.rows;
+            let row = block.batch * m + block.rows.start;
             T::product(&mut block.out, a, b, scratch, &|i, y| epilogue(row + i, block.cols.start, y))
         })
     }

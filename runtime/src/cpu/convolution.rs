@@ -10,6 +10,7 @@ use super::RunContext;
 use super::contraction::{Panel, add_product, convert_block, cut_blocks, scratch_of};
 use super::gemm::{Blocks, Matrix, MatrixMut};
 use super::number::{Compute, Number};
+use super::row_epilogue::Finish;
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::dtype::Element;
 use crate::error::OpError;
@@ -151,12 +152,13 @@ impl Convolution {
         Lanes::bytes(self.scratch_each::<T>(), threads)
     }
 
-    /// `out = x ∗ w + bias`.
+    /// `out = x ∗ w + bias`, passed through `finish`, whose rows are the channels of all images.
     pub(crate) fn run<T: Panel>(
         &self,
         context: RunContext<'_>,
         (x, w, bias): (&[T], &[T], Option<&[T]>),
         (out, scratch): (&mut [T], &mut [u8]),
+        finish: &Finish<'_>,
     ) -> Result<(), OpError> {
         if out.is_empty() {
             return Ok(());
@@ -164,18 +166,18 @@ impl Convolution {
         let work = out.len().saturating_mul(self.depth());
         let lanes = Lanes::new(scratch, self.scratch_each::<T>());
         if self.path == Path::Depthwise {
-            return self.depthwise(context, (x, w, bias), out, lanes, work);
+            return self.depthwise(context, (x, w, bias), (out, lanes), work, finish);
         }
         let (image, positions) = (self.channels * self.product(|s| s.input), self.positions());
         let group = |batch: usize| &x[batch * image..][..image];
         if self.path == Path::Pointwise {
             let input = |batch| Matrix::new(group(batch), (self.channels, positions), (positions, 1));
-            return self.blocks(context, Windows::Input(&input), (w, bias), out, lanes);
+            return self.blocks(context, Windows::Input(&input), (w, bias), (out, lanes), finish);
         }
         let gather = |batch: usize, k: usize, cols: &Range<usize>, to: &mut [C<T>]| {
             self.gather(group(batch), k, cols, to, (T::widen, T::load));
         };
-        self.blocks(context, Windows::Sampled(&gather), (w, bias), out, lanes)
+        self.blocks(context, Windows::Sampled(&gather), (w, bias), (out, lanes), finish)
     }
 
     /// `out = windows ∗ w + bias`, where `sample` writes row `k` (channel of the group, then tap) of the matrix
@@ -192,7 +194,7 @@ impl Convolution {
             return Ok(());
         }
         let lanes = Lanes::new(scratch, self.scratch_each::<T>());
-        self.blocks(context, Windows::Sampled(sample), (w, bias), out, lanes)
+        self.blocks(context, Windows::Sampled(sample), (w, bias), (out, lanes), &Finish::nothing())
     }
 
     fn blocks<T: Panel>(
@@ -200,8 +202,8 @@ impl Convolution {
         context: RunContext<'_>,
         windows: Windows<'_, T>,
         (w, bias): (&[T], Option<&[T]>),
-        out: &mut [T],
-        lanes: Lanes<'_>,
+        (out, lanes): (&mut [T], Lanes<'_>),
+        finish: &Finish<'_>,
     ) -> Result<(), OpError> {
         let depth = self.depth();
         let work = out.len().saturating_mul(depth);
@@ -220,7 +222,8 @@ impl Convolution {
             if let Some(mut out) = block.out.of_type::<C<T>>() {
                 block_product(windows, w, place, (panel, weights), &mut out)?;
                 add_bias(&mut out, bias);
-                return Ok(());
+                let row = block.batch * self.filters + block.rows.start;
+                return (0..out.rows()).try_for_each(|i| finish.apply(row + i, block.cols.start, out.row(i)));
             }
             let mut sums = MatrixMut::new(sums, block.out.rows(), block.out.cols())?;
             block_product(windows, w, place, (panel, weights), &mut sums)?;
@@ -281,9 +284,9 @@ impl Convolution {
         &self,
         context: RunContext<'_>,
         (x, w, bias): (&[T], &[T], Option<&[T]>),
-        out: &mut [T],
-        lanes: Lanes<'_>,
+        (out, lanes): (&mut [T], Lanes<'_>),
         work: usize,
+        finish: &Finish<'_>,
     ) -> Result<(), OpError> {
         let [depth, height, width] = self.spans;
         let (lines, taps) = (depth.output * height.output, self.depth());
@@ -305,6 +308,7 @@ impl Convolution {
                     let sums = sums.map_err(|_| OpError::internal("an output line is not aligned"))?;
                     sums.fill(bias);
                     self.depthwise_line::<T>(x, w, (z, y), sums);
+                    finish.apply(line / lines, line % lines * width.output, sums)?;
                 } else {
                     scratch.fill(bias);
                     self.depthwise_line::<T>(x, w, (z, y), scratch);

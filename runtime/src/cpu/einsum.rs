@@ -159,7 +159,7 @@ impl Einsum {
                     }
                 }
                 Action::Multiply(product, other) => {
-                    product.run(context, (source, read(other)?), (target, own), &|_, _, _| ())?;
+                    product.run(context, (source, read(other)?), (target, own), &|_, _, _| Ok(()))?;
                 }
             }
             context.interrupt.check()?;

@@ -54,6 +54,8 @@ pub(crate) struct CpuSite<'a> {
     pub(crate) packed: Option<&'a Packed>,
     /// Threads that the kernel may use.
     pub(crate) threads: usize,
+    /// What is done to finished rows of output 0, for an operator that says it does: [`crate::ops::Op::epilogue_rows`].
+    pub(crate) epilogue: Option<&'a std::sync::Arc<super::row_epilogue::RowEpilogue>>,
 }
 
 impl CpuSite<'_> {

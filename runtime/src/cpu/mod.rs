@@ -33,6 +33,7 @@ pub(crate) mod reduce;
 pub(crate) mod relay;
 pub(crate) mod resample;
 pub(crate) mod reshaped;
+pub(crate) mod row_epilogue;
 pub(crate) mod scatter;
 pub(crate) mod shards;
 pub(crate) mod simd;

@@ -183,6 +183,7 @@ impl Bound {
                     wanted: &wanted,
                     packed: program.packed[index].as_ref(),
                     threads: program.threads,
+                    epilogue: None,
                 };
                 let kernel = node.op.cpu(&site).map_err(fail)?;
                 scratch = scratch.max(kernel.scratch());

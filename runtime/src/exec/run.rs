@@ -334,8 +334,14 @@ pub(crate) fn evaluate(
         .collect::<Result<_, _>>()?;
     let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let outputs = infer_node(op, Facts(&known))?;
-    let site =
-        CpuSite { inputs: Facts(&known), outputs: &outputs, wanted, packed, threads: context.team.threads() };
+    let site = CpuSite {
+        inputs: Facts(&known),
+        outputs: &outputs,
+        wanted,
+        packed,
+        threads: context.team.threads(),
+        epilogue: None,
+    };
     let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;
 

@@ -2,7 +2,7 @@
 
 use super::fact::Fact;
 use crate::error::{Error, OpError};
-use crate::ops::{Op, OpDef};
+use crate::ops::{Op, OpName};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub(crate) struct ValueInfo {
 pub(crate) struct Node {
     /// Name in the model, or one made from its first output.
     pub(crate) name: Arc<str>,
-    /// Its row of the operator table.
-    pub(crate) def: &'static OpDef,
+    /// Its operator's name.
+    pub(crate) def: OpName,
     /// The parsed operator.
     pub(crate) op: Arc<dyn Op>,
     /// Inputs: the formal ones, then the captures of its bodies in their order.

@@ -15,5 +15,25 @@
 //!
 //! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
+mod affine;
+mod compose;
+mod fuse;
+mod fused;
+mod group;
+#[cfg(test)]
+mod interpret;
+mod lower;
+mod nest;
 pub(crate) mod program;
 pub(crate) mod recovery;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use affine::Affine;
+pub(crate) use fuse::{Report, fuse};
+pub(crate) use fused::Fused;
+pub(crate) use group::Apart;
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use stages::Stages;

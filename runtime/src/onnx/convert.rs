@@ -193,7 +193,7 @@ impl Converter<'_> {
         }
         match parsed {
             Ok((def, op)) => {
-                scope.graph.nodes.push(Node { name: name.into(), def, op, inputs, outputs });
+                scope.graph.nodes.push(Node { name: name.into(), def: def.op_name(), op, inputs, outputs });
             }
             Err(reason) => {
                 let op = if is_standard(&proto.domain) {

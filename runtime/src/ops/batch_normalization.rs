@@ -15,6 +15,7 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -209,6 +210,32 @@ impl Op for BatchNormalization {
                 })
                 .collect(),
         )
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        if self.training || self.per_activation {
+            return Err(Opaque::Operator);
+        }
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        if axes.len() < 2 {
+            return Err(Opaque::Operator);
+        }
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let mut sources = vec![nest.read(0, here.clone(), Outside::Never)?];
+        for statistic in 1..5 {
+            sources.push(nest.read(statistic, vec![Affine::axis(1)], Outside::Never)?);
+        }
+        nest.store(here, &[], &sources, |p, v| {
+            let [x, scale, bias, mean, variance] = v else { return v[0] };
+            let epsilon = p.constant(p.kind(*variance), self.epsilon);
+            let sum = p.add(*variance, epsilon);
+            let deviation = p.sqrt(sum);
+            let factor = p.div(*scale, deviation);
+            let centred = p.sub(*x, *mean);
+            let scaled = p.mul(centred, factor);
+            p.add(scaled, *bias)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

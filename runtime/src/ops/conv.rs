@@ -8,11 +8,13 @@ use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::number::dispatch;
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -168,17 +170,64 @@ impl Op for Conv {
         product_cost(inputs, outputs, depth)
     }
 
+    /// Axes: image, group, filter of the group, positions; then channel of the group and taps, which are summed.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
+        let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+        let (x_known, w_known) = (known(x).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
+        let spans = spans(&self.window, &x_known, &w_known).map_err(|_| Opaque::Extents)?;
+        let (rank, filters, channels) = (spans.len(), w_known[0] / self.groups, w_known[1]);
+        let (group, filter, depth) = (1, 2, 3 + rank);
+        let signed = |v: usize| i64::try_from(v).ok();
+        let index = || {
+            let of_filter = Affine::axis(filter).plus(group, signed(filters)?)?;
+            let mut at = vec![Affine::axis(0), Affine::axis(depth).plus(group, signed(channels)?)?];
+            let mut tap = vec![of_filter.clone(), Affine::axis(depth)];
+            let mut store = vec![Affine::axis(0), of_filter.clone()];
+            for (i, span) in spans.iter().enumerate() {
+                let moved = Affine::axis(3 + i).scaled(signed(span.stride)?)?;
+                let moved = moved.plus(depth + 1 + i, signed(span.dilation)?)?;
+                at.push(moved.shifted(-signed(span.begin)?)?);
+                tap.push(Affine::axis(depth + 1 + i));
+                store.push(Affine::axis(3 + i));
+            }
+            Some((at, tap, store, of_filter))
+        };
+        let (at, tap, store, of_filter) = index().ok_or(Opaque::Extents)?;
+        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters)];
+        axes.extend_from_slice(&y[2..]);
+        axes.push(Dim::Known(channels));
+        axes.extend_from_slice(&w[2..]);
+        let over: Vec<usize> = (depth..axes.len()).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let sources = [nest.read(0, at, Outside::Value(0.0))?, nest.read(1, tap, Outside::Never)?];
+        let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
+        if inputs.has(2) {
+            sources.push(nest.read(2, vec![of_filter], Outside::Never)?);
+        }
+        nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
+    }
+
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w)?;
         let form = (w[1], w[0] / self.groups);
         let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
+        let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             let scratch = convolution.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
-                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, io.optional_input::<T>(2)?);
+                let bias = if biased { Some(io.input::<T>(2)?) } else { None };
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, bias);
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                convolution.run(context, operands, io.output_and_scratch(0)?)
+                convolution.run(context, operands, io.output_and_scratch(0)?, &finish)
             });
             Ok(kernel.with_scratch(scratch))
         })

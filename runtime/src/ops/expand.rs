@@ -10,6 +10,7 @@ use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, broadcast_dims};
+use crate::loops::{Nest, Opaque, broadcast_index, layout};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -86,6 +87,10 @@ impl Op for Expand {
         strides.extend(from.iter().zip(dense).map(|(&d, s)| if d == 1 { 0 } else { s }));
         let copy = StridedCopy::new(&shape, &strides, 0);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        layout(inputs, outputs, |from, to| broadcast_index(from, to).ok())
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -53,6 +54,35 @@ impl Op for ExponentialNorm {
             self.axis(rank)?;
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        let axis = self.axis(axes.len()).map_err(|_| Opaque::Operator)?;
+        let over: Vec<usize> = if self.flatten { (axis..axes.len()).collect() } else { vec![axis] };
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let most = nest.fold(Fold::Max, &over, &[x], |_, v| v[0])?;
+        let sum = nest.fold(Fold::Sum, &over, &[x, most], |p, v| {
+            let relative = p.sub(v[0], v[1]);
+            p.exp(relative)
+        })?;
+        let form = self.form;
+        match form {
+            Form::Softmax => nest.store(here, &over, &[x, most, sum], |p, v| {
+                let relative = p.sub(v[0], v[1]);
+                let power = p.exp(relative);
+                p.div(power, v[2])
+            }),
+            Form::LogSoftmax => nest.store(here, &over, &[x, most, sum], |p, v| {
+                let relative = p.sub(v[0], v[1]);
+                let log = p.log(v[2]);
+                p.sub(relative, log)
+            }),
+            // Which of equal elements is the first is no scalar question.
+            Form::Hardmax => Err(Opaque::Operator),
+        }
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -14,6 +14,7 @@ use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
+use crate::loops::{Affine, Nest, Opaque, layout};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -111,6 +112,23 @@ impl Op for Gather {
             let indices = Indices::new(io.tensor(1)?)?;
             move_elements(&Rows { indices, extent, inner }, io, &[0], 0, &shape)
         }))
+    }
+
+    /// One constant index is a layout; others are read from memory.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let indices = inputs.tensor(1).map_err(|_| Opaque::Operator)?;
+        let Some(&[at]) = indices.as_i64s().as_deref() else { return Err(Opaque::Operator) };
+        let picked = indices.rank().ok_or(Opaque::Extents)?;
+        layout(inputs, outputs, |from, _| {
+            let axis = normal_axis(self.axis, from.len()).ok()?;
+            let extent = i64::try_from(from[axis].known()?).ok()?;
+            let at = if at < 0 { at + extent } else { at };
+            let behind = |i: usize| Affine::axis(i - 1 + picked);
+            let index = (0..from.len()).map(|i| if i < axis { Affine::axis(i) } else { behind(i.max(1)) });
+            let mut index: Vec<Affine> = index.collect();
+            index[axis] = Affine::constant(at);
+            (0..extent).contains(&at).then_some(index)
+        })
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

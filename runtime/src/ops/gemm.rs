@@ -8,10 +8,13 @@ use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Op, OpDef, Product};
 use crate::cpu::contraction::{Contraction, Term};
 use crate::cpu::number::{Compute, Number, dispatch};
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -83,10 +86,12 @@ impl Gemm {
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
         let exact = self.alpha == 1.0 && self.beta == 1.0 || T::DTYPE.is_float();
         let scratch = product.scratch::<T>(site.threads);
+        let epilogue = site.epilogue.cloned();
         let kernel = Kernel::new(move |io| {
             let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
             let bias = if c.is_some() { io.input::<T>(2)? } else { &[] };
             let (down, across) = c.unwrap_or_default();
+            let finish = Finish::bind(epilogue.as_deref(), io)?;
             let context = io.context;
             let (scale, bias_scale) = (T::Compute::from_f64(alpha), T::Compute::from_f64(beta));
             product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
@@ -106,12 +111,13 @@ impl Gemm {
                             *y = y.add(term);
                         }
                     }
-                    return;
+                    return finish.apply(row, col, y);
                 }
                 for (j, y) in y.iter_mut().enumerate() {
                     let term = bias.get(j * across).map_or(0.0, |b| beta * b.to_f64());
                     *y = T::Compute::from_f64(alpha * y.to_f64() + term);
                 }
+                finish.apply(row, col, y)
             })
         });
         Ok(kernel.with_scratch(scratch))
@@ -158,6 +164,47 @@ impl Op for Gemm {
         let at = usize::from(!self.transpose_a);
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.get(at)?.known());
         product_cost(inputs, outputs, depth)
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let a = extents(operand(inputs, 0)?)?;
+        let mut axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
+        let pair = |rows, cols, turned: bool| {
+            let (first, second) = if turned { (cols, rows) } else { (rows, cols) };
+            vec![Affine::axis(first), Affine::axis(second)]
+        };
+        let bias = if inputs.has(2) && self.beta != 0.0 {
+            Some(broadcast_index(extents(operand(inputs, 2)?)?, &axes)?)
+        } else {
+            None
+        };
+        axes.push(a[usize::from(!self.transpose_a)].clone());
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        // Fractions of integers are rounded in a way that programs do not have.
+        if !nest.kind().is_float() && (self.alpha != 1.0 || self.beta != 1.0) {
+            return Err(Opaque::Operator);
+        }
+        let a = nest.read(0, pair(0, 2, self.transpose_a), Outside::Never)?;
+        let b = nest.read(1, pair(2, 1, self.transpose_b), Outside::Never)?;
+        let sum = nest.fold(Fold::Sum, &[2], &[a, b], |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
+        if let Some(index) = bias {
+            sources.push(nest.read(2, index, Outside::Never)?);
+        }
+        nest.store(vec![Affine::axis(0), Affine::axis(1)], &[], &sources, |p, v| {
+            let scaled = |p: &mut Builder, v: Reg, by: f32| {
+                let factor = p.constant(p.kind(v), by.into());
+                if by == 1.0 { v } else { p.mul(v, factor) }
+            };
+            let sum = scaled(p, v[0], self.alpha);
+            let Some(&c) = v.get(1) else { return sum };
+            let c = scaled(p, c, self.beta);
+            p.add(sum, c)
+        })
+    }
+
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(1)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -107,12 +107,16 @@ impl Op for If {
         }
     }
 
+    fn body_inputs(&self, inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
+        [true, false]
+            .into_iter()
+            .map(|then| self.captures(then).map(|i| inputs.value(i).cloned().ok()).collect())
+            .collect()
+    }
+
     fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
-        let branch = |then| {
-            let given: Vec<Fact> =
-                self.captures(then).map(|i| inputs.value(i).cloned().ok()).collect::<Option<_>>()?;
-            self.branch(then).graph.cost(&given)
-        };
+        let given = self.body_inputs(inputs)?;
+        let branch = |then: bool| self.branch(then).graph.cost(&given[usize::from(!then)]);
         match known_condition(inputs).ok()? {
             Some(then) => branch(then),
             None => {

@@ -13,6 +13,8 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims, normal_axis};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use half::bf16;
@@ -209,6 +211,45 @@ impl Op for LayerNormalization {
             Fact::from(TensorFact { shape: shape.clone(), ..TensorFact::unranked(dtype) })
         };
         Ok(vec![fact(x.dtype, &x.shape), fact(self.stash, &stats), fact(self.stash, &stats)])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        let first = normal_axis(self.axis, axes.len()).map_err(|_| Opaque::Operator)?;
+        let over: Vec<usize> = (first..axes.len()).collect();
+        let count =
+            over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?)).ok_or(Opaque::Extents)?;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let spread = |index: usize| broadcast_index(extents(operand(inputs, index)?)?, &axes);
+        let scale = spread(1)?;
+        let bias = if inputs.has(2) { Some(spread(2)?) } else { None };
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let by_count = |p: &mut Builder, v: Reg| {
+            let count = p.constant(p.kind(v), count as f64);
+            p.div(v, count)
+        };
+        let sum = nest.fold(Fold::Sum, &over, &[x], |_, v| v[0])?;
+        let squares = nest.fold(Fold::Sum, &over, &[x, sum], |p, v| {
+            let mean = by_count(p, v[1]);
+            let centred = p.sub(v[0], mean);
+            p.mul(centred, centred)
+        })?;
+        let mut sources = vec![x, sum, squares, nest.read(1, scale, Outside::Never)?];
+        if let Some(bias) = bias {
+            sources.push(nest.read(2, bias, Outside::Never)?);
+        }
+        nest.store(here, &over, &sources, |p, v| {
+            let mean = by_count(p, v[1]);
+            let variance = by_count(p, v[2]);
+            let epsilon = p.constant(p.kind(variance), self.epsilon);
+            let sum = p.add(variance, epsilon);
+            let deviation = p.sqrt(sum);
+            let centred = p.sub(v[0], mean);
+            let normal = p.div(centred, deviation);
+            let scaled = p.mul(normal, v[3]);
+            v.get(4).map_or(scaled, |&bias| p.add(scaled, bias))
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -211,13 +211,16 @@ impl Op for Loop {
         Ok(out)
     }
 
+    fn body_inputs(&self, inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
+        let carried = (2..2 + self.carried()).map(|i| inputs.value(i).map(without_content).ok());
+        let held = self.infer_steady(inputs, carried.collect::<Option<_>>()?).ok()?.0;
+        Some(vec![self.body_facts(inputs, &held).ok()?])
+    }
+
     fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
         let trips = self.known_trips(inputs).ok()??;
-        let initial: Vec<Fact> = (2..2 + self.carried())
-            .map(|i| inputs.value(i).map(without_content).ok())
-            .collect::<Option<_>>()?;
-        let held = self.infer_steady(inputs, initial).ok()?.0;
-        Some(self.body.graph.cost(&self.body_facts(inputs, &held).ok()?)?.times(trips))
+        let given = self.body_inputs(inputs)?;
+        Some(self.body.graph.cost(&given[0])?.times(trips))
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

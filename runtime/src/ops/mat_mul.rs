@@ -6,11 +6,13 @@
 use super::{Accuracy, Cost, Op, OpDef, Product};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::number::dispatch;
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -129,14 +131,43 @@ impl Op for MatMul {
         product_cost(inputs, outputs, depth)
     }
 
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (a, b) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let mut axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
+        let depth = axes.len();
+        let lead = depth - usize::from(a.len() > 1) - usize::from(b.len() > 1);
+        let index = |shape: &[Dim], own: &[usize]| -> Result<Vec<Affine>, Opaque> {
+            let mut index = broadcast_index(&shape[..shape.len() - own.len()], &axes[..lead])?;
+            index.extend(own.iter().map(|&axis| Affine::axis(axis)));
+            Ok(index)
+        };
+        let last = depth - usize::from(b.len() > 1);
+        let a_index = if a.len() > 1 { index(a, &[lead, depth])? } else { vec![Affine::axis(depth)] };
+        let b_index = if b.len() > 1 { index(b, &[depth, last])? } else { vec![Affine::axis(depth)] };
+        axes.push(a[a.len() - 1].clone());
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let (a, b) = (nest.read(0, a_index, Outside::Never)?, nest.read(1, b_index, Outside::Never)?);
+        let sum = nest.fold(Fold::Sum, &[depth], &[a, b], |p, v| p.mul(v[0], v[1]))?;
+        nest.store((0..depth).map(Affine::axis).collect(), &[], &[sum], |_, v| v[0])
+    }
+
+    fn epilogue_rows(&self, inputs: Facts<'_>) -> Option<usize> {
+        let (a, b) = (inputs.tensor(0).ok()?.rank()?, inputs.tensor(1).ok()?.rank()?);
+        (a >= 2 && b >= 2).then(|| a.max(b) - 1)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let product = contraction(&site.input_shape(0)?, &site.input_shape(1)?)?;
+        let epilogue = site.epilogue.cloned();
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
             let scratch = product.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
                 let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|_, _, _| ())
+                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
+                    finish.apply(row, col, y)
+                })
             });
             Ok(kernel.with_scratch(scratch))
         })

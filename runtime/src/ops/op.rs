@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
 use crate::loops::program::{Builder, Reg};
+use crate::loops::{Nest, Opaque, elementwise, layout, reshaped_index};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -31,6 +32,13 @@ pub(crate) struct OpDef {
     pub(crate) parse: fn(&NodeSpec) -> Result<Arc<dyn Op>, OpError>,
     /// Draws a random valid use of the operator: tests and benches take their shapes from here.
     pub(crate) case: fn(&mut Gen) -> Case,
+}
+
+/// An operator's name and domain: of the table, or of what fusion makes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct OpName {
+    pub(crate) domain: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// How close two implementations of an operator must be.
@@ -132,6 +140,32 @@ pub(crate) trait Op: Debug + Send + Sync {
         Cost { flops, bytes: read + written }
     }
 
+    /// What its one output is, as loops around scalars; by default that of [`Op::alias_of`] and [`Op::scalar`].
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        if self.alias_of() == Some(0) {
+            return layout(inputs, outputs, reshaped_index);
+        }
+        elementwise(inputs, outputs, |builder, given| self.scalar(inputs, builder, given))
+    }
+
+    /// Output 0 at one place of a loop nest, when it is an expression of the elements that the inputs have there
+    /// (after broadcasting), which `operands` hold; absent inputs have none. The caller narrows the result to the
+    /// output's element type.
+    fn scalar(&self, _inputs: Facts<'_>, _builder: &mut Builder, _operands: &[Option<Reg>]) -> Option<Reg> {
+        None
+    }
+
+    /// How many leading axes of its output count rows, when its kernel passes finished segments of rows through
+    /// [`CpuSite::epilogue`]; the other axes are the columns.
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        None
+    }
+
+    /// Facts that hold for the inputs of each body in every iteration, as far as they are known beforehand.
+    fn body_inputs(&self, _inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
+        None
+    }
+
     /// Work of the bodies of one execution: of `If` the branch that works more, of `Loop` and `Scan` every iteration.
     /// `None` where shapes inside or the number of iterations are not known before it runs.
     fn body_cost(&self, _inputs: Facts<'_>) -> Option<Cost> {
@@ -189,13 +223,6 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The activation function of recurrent operators that this one applies to each element of input 0.
     fn activation(&self) -> Option<Activation> {
-        None
-    }
-
-    /// Output 0 at one place of a loop nest, when it is an expression of the elements that the inputs have there
-    /// (after broadcasting), which `operands` hold; absent inputs have none. The caller narrows the result to the
-    /// output's element type.
-    fn scalar(&self, _inputs: Facts<'_>, _builder: &mut Builder, _operands: &[Option<Reg>]) -> Option<Reg> {
         None
     }
 

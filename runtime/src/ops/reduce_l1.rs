@@ -3,9 +3,10 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
+use crate::loops::program::Builder;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceL1",
@@ -30,6 +31,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x.abs()).sum(),
     ints: |_, v| v.iter().map(|x| x.abs()).sum(),
     bools: reduction::no_bools,
+    form: Form::Sum(Builder::abs, |_, sum, _| sum),
 };
 
 struct Floats;

@@ -3,7 +3,7 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::Whole;
@@ -31,6 +31,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x * x).sum::<f64>().sqrt(),
     ints: |_, v| v.iter().fold(0i128, |s, x| s.saturating_add(x.saturating_mul(*x))).isqrt(),
     bools: reduction::no_bools,
+    form: Form::Sum(|p, x| p.mul(x, x), |p, sum, _| p.sqrt(sum)),
 };
 
 struct Floats;

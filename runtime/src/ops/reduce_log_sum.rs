@@ -4,7 +4,7 @@
 //! Opsets 1, 11, 13, 18, 28.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold, truncated};
+use super::reduction::{self, Form, Kind, fold, truncated};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::reduce::Fold;
 
@@ -26,6 +26,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum::<f64>().ln(),
     ints: |d, v| truncated(d, (v.iter().sum::<i128>() as f64).ln()),
     bools: reduction::no_bools,
+    form: Form::Sum(|_, x| x, |p, sum, _| p.log(sum)),
 };
 
 struct Floats;

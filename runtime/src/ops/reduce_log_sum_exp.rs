@@ -4,7 +4,7 @@
 //! Opsets 1, 11, 13, 18, 28.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold, truncated};
+use super::reduction::{self, Form, Kind, fold, truncated};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::reduce::Fold;
 
@@ -26,6 +26,7 @@ static KIND: Kind = Kind {
     floats: log_sum_exp,
     ints: |d, v| truncated(d, log_sum_exp(&v.iter().map(|&x| x as f64).collect::<Vec<_>>())),
     bools: reduction::no_bools,
+    form: Form::LogSumExp,
 };
 
 struct Floats;

@@ -3,10 +3,11 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::Whole;
+use crate::loops::program::Builder;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceMean",
@@ -31,6 +32,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum::<f64>() / v.len() as f64,
     ints: |_, v| v.iter().sum::<i128>() / (v.len() as i128).max(1),
     bools: reduction::no_bools,
+    form: Form::Sum(|_, x| x, Builder::div),
 };
 
 /// The fold of floats.

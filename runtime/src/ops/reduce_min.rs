@@ -4,13 +4,14 @@
 //! Opsets 1, 11, 12, 13, 18, 20.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold, truncated};
+use super::reduction::{self, Form, Kind, fold, truncated};
 use crate::cpu::Io;
 use crate::cpu::number::{Number, dispatch, is_nan};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::ReducePlan;
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::loops;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceMin",
@@ -35,6 +36,7 @@ static KIND: Kind = Kind {
     floats: extreme,
     ints: |d, v| v.iter().copied().min().unwrap_or_else(|| truncated(d, f64::INFINITY)),
     bools: |v| !v.contains(&false),
+    form: Form::Plain(loops::Fold::Min),
 };
 
 /// Element types.

@@ -3,9 +3,10 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
+use crate::loops;
 use crate::reference::wrap;
 
 pub(super) const DEF: OpDef = OpDef {
@@ -31,6 +32,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().product(),
     ints: |d, v| v.iter().fold(1, |p, x| wrap(d, p * x)),
     bools: reduction::no_bools,
+    form: Form::Plain(loops::Fold::Product),
 };
 
 struct Floats;

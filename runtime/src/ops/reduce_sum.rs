@@ -3,9 +3,10 @@
 //! Opsets 1, 11, 13.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
+use crate::loops;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceSum",
@@ -30,6 +31,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum(),
     ints: |_, v| v.iter().sum(),
     bools: reduction::no_bools,
+    form: Form::Plain(loops::Fold::Sum),
 };
 
 struct Floats;

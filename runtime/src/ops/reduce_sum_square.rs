@@ -3,7 +3,7 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
-use super::reduction::{self, Kind, fold};
+use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
 
@@ -30,6 +30,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x * x).sum(),
     ints: |_, v| v.iter().fold(0, |s, x| x.wrapping_mul(*x).wrapping_add(s)),
     bools: reduction::no_bools,
+    form: Form::Sum(|p, x| p.mul(x, x), |_, sum, _| sum),
 };
 
 struct Floats;

@@ -13,6 +13,8 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{self, Affine, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -32,6 +34,19 @@ pub(super) struct Kind {
     pub(super) floats: fn(&[f64]) -> f64,
     pub(super) ints: fn(DType, &[i128]) -> i128,
     pub(super) bools: fn(&[bool]) -> bool,
+    /// What its nest folds; that of floats, and of integers where nothing is done beside the fold.
+    pub(super) form: Form,
+}
+
+/// The form of a reduction's nest.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// The fold of the elements.
+    Plain(loops::Fold),
+    /// The sum of what the first function makes of an element; the second makes the result of it and the count.
+    Sum(fn(&mut Builder, Reg) -> Reg, fn(&mut Builder, Reg, Reg) -> Reg),
+    /// The logarithm of the sum of exponentials, relative to the largest element.
+    LogSumExp,
 }
 
 /// Reduces input 0 to output 0.
@@ -131,6 +146,67 @@ impl Op for Reduction {
             }
         }
         Ok(vec![TensorFact::new(x.dtype, out).into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let x = operand(inputs, 0)?;
+        let axes = extents(x)?.to_vec();
+        let given = match inputs.optional(1).map_err(|_| Opaque::Operator)? {
+            None => self.axes.clone(),
+            Some(axes) => axes.as_i64s().ok_or(Opaque::Extents)?,
+        };
+        let reduced = self.reduced(&given, axes.len()).map_err(|_| Opaque::Operator)?;
+        let over: Vec<usize> = (0..axes.len()).filter(|&a| reduced[a]).collect();
+        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+        let kept = |a: usize| {
+            if reduced[a] { self.keep.then(|| Affine::constant(0)) } else { Some(Affine::axis(a)) }
+        };
+        let store = (0..axes.len()).filter_map(kept).collect();
+        let everywhere = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        if !nest.kind().is_float() && !matches!(self.kind.form, Form::Plain(_)) || x.dtype == DType::Bool {
+            return Err(Opaque::Type);
+        }
+        // The extreme integer of nothing depends on the type.
+        if !nest.kind().is_float() && count.is_none_or(|n| n == 0) {
+            return Err(Opaque::Extents);
+        }
+        let x = nest.read(0, everywhere, Outside::Never)?;
+        match self.kind.form {
+            Form::Plain(fold) => {
+                let folded = nest.fold(fold, &over, &[x], |_, v| v[0])?;
+                nest.store(store, &[], &[folded], |_, v| v[0])
+            }
+            Form::Sum(term, finish) => {
+                let count = count.ok_or(Opaque::Extents)?;
+                let sum = nest.fold(loops::Fold::Sum, &over, &[x], |p, v| term(p, v[0]))?;
+                nest.store(store, &[], &[sum], |p, v| {
+                    let count = p.constant(p.kind(v[0]), count as f64);
+                    finish(p, v[0], count)
+                })
+            }
+            Form::LogSumExp => {
+                let most = nest.fold(loops::Fold::Max, &over, &[x], |_, v| v[0])?;
+                // Infinite extremes are not subtracted from.
+                let shift = |p: &mut Builder, most: Reg| {
+                    let kind = p.kind(most);
+                    let (zero, size, least) =
+                        (p.constant(kind, 0.0), p.abs(most), p.constant(kind, f64::INFINITY));
+                    let finite = p.lt(size, least);
+                    p.select(finite, most, zero)
+                };
+                let sum = nest.fold(loops::Fold::Sum, &over, &[x, most], |p, v| {
+                    let base = shift(p, v[1]);
+                    let relative = p.sub(v[0], base);
+                    p.exp(relative)
+                })?;
+                nest.store(store, &[], &[sum, most], |p, v| {
+                    let base = shift(p, v[1]);
+                    let log = p.log(v[0]);
+                    p.add(log, base)
+                })
+            }
+        }
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -115,6 +115,24 @@ impl Scan {
         self.first_state() + self.body.formal_inputs
     }
 
+    /// Facts of the states, the scan inputs and the captures, of one row in the form of opset 8.
+    fn parts(&self, inputs: Facts<'_>) -> Option<(Vec<Fact>, Vec<Fact>, Vec<Fact>)> {
+        let (first, count) = (self.first_state(), self.states());
+        let fact = |i: usize| {
+            let fact = inputs.value(i).ok()?;
+            let of_row = self.batched && i < self.first_capture();
+            if of_row { row_fact(fact).ok() } else { Some(fact.clone()) }
+        };
+        let states = (first..first + count).map(|i| fact(i).map(|f| without_content(&f)));
+        let scanned = (first + count..self.first_capture()).map(fact);
+        let captures = (self.first_capture()..inputs.len()).map(fact);
+        Some((
+            states.collect::<Option<_>>()?,
+            scanned.collect::<Option<_>>()?,
+            captures.collect::<Option<_>>()?,
+        ))
+    }
+
     /// The number of slices, and the facts of one slice of each scan input.
     fn slice_facts(&self, scanned: &[Fact]) -> Result<(Dim, Vec<Fact>), OpError> {
         let mut length = Dim::Unknown;
@@ -370,24 +388,21 @@ impl Op for Scan {
         made.iter().map(|f| stacked_fact(f, batch.clone(), 0)).collect()
     }
 
-    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
-        let (first, count) = (self.first_state(), self.states());
-        let fact = |i: usize| inputs.value(i).ok().cloned();
-        let mut states = (first..first + count)
-            .map(|i| fact(i).map(|f| without_content(&f)))
-            .collect::<Option<Vec<_>>>()?;
-        let mut scanned = (first + count..self.first_capture()).map(fact).collect::<Option<Vec<_>>>()?;
-        let captures = (self.first_capture()..inputs.len()).map(fact).collect::<Option<Vec<_>>>()?;
-        let mut rows = 1;
-        if self.batched {
-            rows = scanned.first()?.tensor()?.known_shape()?.first().copied()?;
-            let row = |facts: Vec<Fact>| facts.iter().map(row_fact).collect::<Result<Vec<_>, _>>().ok();
-            (states, scanned) = (row(states)?, row(scanned)?);
-        }
-        let (length, slices) = self.slice_facts(&scanned).ok()?;
+    fn body_inputs(&self, inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
+        let (states, scanned, captures) = self.parts(inputs)?;
+        let (_, slices) = self.slice_facts(&scanned).ok()?;
         let held = self.infer_steady(states, &slices, &captures).ok()?.0;
-        let given: Vec<Fact> = held.into_iter().chain(slices).chain(captures).collect();
-        Some(self.body.graph.cost(&given)?.times(rows * length.known()?))
+        Some(vec![held.into_iter().chain(slices).chain(captures).collect()])
+    }
+
+    fn body_cost(&self, inputs: Facts<'_>) -> Option<Cost> {
+        let scanned = self.parts(inputs)?.1;
+        let mut steps = self.slice_facts(&scanned).ok()?.0.known()?;
+        if self.batched {
+            steps *= inputs.tensor(self.first_capture() - 1).ok()?.known_shape()?.first().copied()?;
+        }
+        let given = self.body_inputs(inputs)?;
+        Some(self.body.graph.cost(&given[0])?.times(steps))
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

@@ -12,6 +12,7 @@ use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, keeps_shape, normal_axes};
+use crate::loops::{Affine, Nest, Opaque, layout};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -205,6 +206,21 @@ impl Op for Slice {
         }
         let copy = StridedCopy::new(&shape, &strides, offset);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        layout(inputs, outputs, |from, _| {
+            let prepared = |list: &IntList| list.prepared(inputs).ok();
+            let (starts, ends) = (prepared(&self.starts)??, prepared(&self.ends)??);
+            let axes = Self::axes(prepared(&self.axes)?, starts.len(), from.len()).ok()?;
+            let steps = prepared(&self.steps)?.unwrap_or_else(|| vec![1; axes.len()]);
+            let mut index: Vec<Affine> = (0..from.len()).map(Affine::axis).collect();
+            for (((&axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
+                let (first, _) = walk(from[axis].known()?, start, end, step);
+                index[axis] = Affine::axis(axis).scaled(step)?.shifted(i64::try_from(first).ok()?)?;
+            }
+            Some(index)
+        })
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -1,6 +1,6 @@
 //! The operator table: every operator in alphabetical order. An operator is its file and one line here.
 
-use super::OpDef;
+use super::{OpDef, OpName};
 
 /// Every operator.
 pub(crate) static OPS: &[&OpDef] = &[
@@ -210,7 +210,19 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpDe
 }
 
 impl OpDef {
+    /// Name and domain.
+    pub(crate) fn op_name(&self) -> OpName {
+        OpName { domain: self.domain, name: self.name }
+    }
+
     /// Name with domain, such as `com.microsoft:MatMulNBits`.
+    pub(crate) fn full_name(&self) -> String {
+        self.op_name().full_name()
+    }
+}
+
+impl OpName {
+    /// Name with domain where that is not the standard one.
     pub(crate) fn full_name(&self) -> String {
         if self.domain.is_empty() { self.name.into() } else { format!("{}:{}", self.domain, self.name) }
     }

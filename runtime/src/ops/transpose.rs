@@ -11,6 +11,7 @@ use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape, normal_axes};
+use crate::loops::{Affine, Nest, Opaque, layout};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -90,6 +91,16 @@ impl Op for Transpose {
         let steps: Vec<isize> = self.axes(from.len())?.into_iter().map(|a| strides[a]).collect();
         let copy = StridedCopy::new(&shape, &steps, 0);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        layout(inputs, outputs, |from, _| {
+            let mut index = vec![Affine::constant(0); from.len()];
+            for (to, axis) in self.axes(from.len()).ok()?.into_iter().enumerate() {
+                index[axis] = Affine::axis(to);
+            }
+            Some(index)
+        })
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -12,6 +12,17 @@ use bytes::Bytes;
 use std::path::Path;
 use std::time::Instant;
 
+/// Whether operators are fused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Fusion {
+    /// Where it saves time.
+    #[default]
+    On,
+    /// Every operator is a kernel of its own: to compare with, or to find where a difference comes from.
+    Off,
+}
+
 /// Settings of a [`Session`].
 #[derive(Clone, Debug, Default)]
 pub struct SessionBuilder {
@@ -19,7 +30,7 @@ pub struct SessionBuilder {
     threads: Option<usize>,
     memory_limit: Option<usize>,
     outputs: Option<Vec<String>>,
-    spelled_out: bool,
+    fusion: Fusion,
 }
 
 impl SessionBuilder {
@@ -48,11 +59,10 @@ impl SessionBuilder {
         self
     }
 
-    /// Whether recurrent cells that the model spells out, step by step or as a loop over primitive operators,
-    /// are put together and run as recurrences; they are by default. Without it the model runs as it is written,
-    /// to compare.
-    pub fn with_recovery(mut self, recover: bool) -> Self {
-        self.spelled_out = !recover;
+    /// Whether operators are fused, and recurrent cells that the model spells out put together; by default they
+    /// are. Results may differ in their last bits.
+    pub fn with_fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = fusion;
         self
     }
 
@@ -107,8 +117,9 @@ impl SessionBuilder {
             return Err(Error::Unsupported { refusals });
         }
         let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
-        let graph = crate::graph::simplify(graph, Rewrites { recurrences: !self.spelled_out }, &budget)
-            .map_err(NodeError::at_load)?;
+        let graph =
+            crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
+                .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
@@ -129,8 +140,12 @@ impl SessionBuilder {
                 Ok(ValueSpec { name, fact })
             })
             .collect::<Result<_, Error>>()?;
+        let (graph, fusion) = match self.fusion {
+            Fusion::On => crate::loops::fuse(graph, &declared),
+            Fusion::Off => (graph, crate::loops::Report::default()),
+        };
         let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
         let program = Program::build(graph, context).map_err(NodeError::at_load)?;
-        Ok(Session { engine, budget, program, inputs, outputs, metadata, load_time: start.elapsed() })
+        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, load_time: start.elapsed() })
     }
 }

@@ -3,7 +3,9 @@
 use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use crate::error::Error;
+use crate::graph::fact::Facts;
 use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
+use crate::loops::Fused;
 use crate::ops::Cost;
 use std::sync::Arc;
 
@@ -25,6 +27,32 @@ pub struct NodeInfo {
     pub cost: Option<Cost>,
     /// Operators of the nodes in its bodies, to any depth.
     pub body_operators: Vec<String>,
+    /// The nodes that were fused into it; empty for a node of the model itself.
+    pub members: Vec<Member>,
+    /// Work of the members one by one, with every value between them written and read; known where `cost` is.
+    pub unfused_cost: Option<Cost>,
+}
+
+/// A node of the model that was fused into another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Member {
+    /// Name in the model.
+    pub name: Arc<str>,
+    /// Its operator.
+    pub op: String,
+}
+
+/// Two neighbours that were not fused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Apart {
+    /// Name of the node that makes a value.
+    pub producer: Arc<str>,
+    /// Name of a node that reads it.
+    pub reader: Arc<str>,
+    /// Why they stayed apart.
+    pub reason: String,
 }
 
 /// How much a prepared model holds in constants.
@@ -89,7 +117,12 @@ impl Session {
             for body in node.op.bodies() {
                 add_operators(&body.graph, &mut body_operators);
             }
+            let fused = node.op.as_any().downcast_ref::<Fused>();
+            let members = fused.map_or(&[][..], |f| &f.members().nodes);
+            let member = |m: &Node| Member { name: m.name.clone(), op: m.def.full_name() };
             NodeInfo {
+                members: members.iter().map(member).collect(),
+                unfused_cost: fused.and_then(|f| f.unfused_cost(Facts(&read))),
                 name: node.name.clone(),
                 op: node.def.full_name(),
                 cost,
@@ -99,6 +132,16 @@ impl Session {
             }
         };
         Ok(graph.nodes.iter().map(info).collect())
+    }
+
+    /// Neighbours of the loaded model that were not fused, and why, by the order of the producers.
+    pub fn apart(&self) -> Vec<Apart> {
+        let of = |(producer, reader, why): &(Arc<str>, Arc<str>, crate::loops::Apart)| Apart {
+            producer: producer.clone(),
+            reader: reader.clone(),
+            reason: why.to_string(),
+        };
+        self.fusion.apart.iter().map(of).collect()
     }
 
     /// How much the model holds in constants.

@@ -8,8 +8,8 @@ mod run_options;
 mod stream;
 
 pub use arguments::ValueSpec;
-pub use builder::SessionBuilder;
-pub use inspect::{NodeInfo, Parameters};
+pub use builder::{Fusion, SessionBuilder};
+pub use inspect::{Apart, Member, NodeInfo, Parameters};
 pub use outputs::Outputs;
 pub use run_options::RunOptions;
 pub use stream::Stream;
@@ -41,6 +41,7 @@ pub struct Session {
     engine: Engine,
     budget: Budget,
     program: Program,
+    fusion: crate::loops::Report,
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
     metadata: Metadata,

@@ -52,7 +52,7 @@ impl BodyBuilder {
         let op = (def.parse)(&spec).expect("an operator without attributes");
         self.graph.nodes.push(Node {
             name: def.name.into(),
-            def,
+            def: def.op_name(),
             op,
             inputs: inputs.iter().copied().map(Some).collect(),
             outputs: vec![Some(out)],

@@ -9,6 +9,10 @@ pub(crate) mod gen_recurrence;
 mod operator;
 
 pub use case::Case;
+#[cfg(test)]
+pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
+#[cfg(test)]
+pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};

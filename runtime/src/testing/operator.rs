@@ -166,7 +166,7 @@ fn run(def: &'static OpDef, op: &Arc<dyn Op>, case: &Case, threads: usize) -> Re
     graph.outputs.clone_from(&outputs);
     graph.nodes.push(Node {
         name: def.name.into(),
-        def,
+        def: def.op_name(),
         op: op.clone(),
         inputs: ids,
         outputs: outputs.into_iter().map(Some).collect(),

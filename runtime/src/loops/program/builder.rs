@@ -99,7 +99,7 @@ impl Builder {
 
     /// Whether `register` is known, and not NaN.
     pub(crate) fn is_number(&self, register: Reg) -> bool {
-        self.known(register).is_some_and(|value| value == value)
+        self.known(register).is_some_and(|value| !matches!(value, Value::Float(v) if v.is_nan()))
     }
 
     /// An integer, wrapped to `kind`, or converted where that is a float.
@@ -225,6 +225,40 @@ impl Builder {
             return x;
         }
         self.push(Instruction { opcode: Opcode::Narrow, kind, operands: kind, dtype, arguments: [x.0, 0, 0] })
+    }
+
+    /// The registers that `program` would store, before they are narrowed, where its inputs are `given`.
+    pub(crate) fn inline(&mut self, program: &Program, given: &[Reg]) -> Vec<Reg> {
+        let mut made: Vec<Reg> = Vec::with_capacity(program.instructions().len());
+        for instruction in program.instructions() {
+            let first = instruction.arguments[0] as usize;
+            let register = match instruction.opcode {
+                Opcode::Input => match given.get(first) {
+                    Some(&register) if self.kind(register) == instruction.kind => register,
+                    _ => {
+                        let fault = format!("input {first} of an inlined program");
+                        let kind = instruction.kind;
+                        self.fail(fault, ());
+                        self.constant(kind, 0.0)
+                    }
+                },
+                Opcode::Constant => {
+                    self.value(instruction.kind, Value::from_bits(instruction.kind, program.constant(first)))
+                }
+                opcode => {
+                    let mut copy = *instruction;
+                    for argument in &mut copy.arguments[..opcode.arity()] {
+                        *argument = made[*argument as usize].0;
+                    }
+                    if opcode.is_commutative() {
+                        copy.arguments[..2].sort_unstable();
+                    }
+                    self.push(copy)
+                }
+            };
+            made.push(register);
+        }
+        program.outputs().iter().map(|o| made[o.register]).collect()
     }
 
     /// `x`, of element type `from`, as the operator Cast makes it one of `to`: floats round once, to integers they

@@ -170,6 +170,33 @@ impl Opcode {
         }
     }
 
+    /// Whether it is a transcendental function, some fifteen operations of a vector.
+    pub(crate) fn is_function(self) -> bool {
+        use Opcode as O;
+        matches!(
+            self,
+            O::Exp
+                | O::ExpM1
+                | O::Log
+                | O::Log1p
+                | O::Sigmoid
+                | O::Tanh
+                | O::Erf
+                | O::Softplus
+                | O::Sin
+                | O::Cos
+                | O::Tan
+                | O::Asin
+                | O::Acos
+                | O::Atan
+                | O::Sinh
+                | O::Cosh
+                | O::Asinh
+                | O::Acosh
+                | O::Atanh
+        )
+    }
+
     /// Whether it takes two registers of one kind.
     pub(crate) fn is_binary(self) -> bool {
         matches!(

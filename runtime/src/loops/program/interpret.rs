@@ -126,10 +126,8 @@ fn round_to_odd(x: f64) -> f64 {
     if f64::from(nearest) == x || x.is_nan() || x.is_infinite() {
         return nearest.into();
     }
-    let toward_zero = match f64::from(nearest).abs() > x.abs() {
-        true => f32::from_bits(nearest.to_bits() - 1),
-        false => nearest,
-    };
+    let toward_zero =
+        if f64::from(nearest).abs() > x.abs() { f32::from_bits(nearest.to_bits() - 1) } else { nearest };
     f32::from_bits(toward_zero.to_bits() | 1).into()
 }
 

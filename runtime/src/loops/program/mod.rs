@@ -52,6 +52,12 @@ impl Program {
         &self.instructions
     }
 
+    /// Whether its one output is its one input, of the same type.
+    pub(crate) fn is_copy(&self) -> bool {
+        let [output] = self.outputs.as_slice() else { return false };
+        matches!(self.instructions.as_slice(), [only] if only.opcode == Opcode::Input && only.dtype == output.dtype)
+    }
+
     /// What is stored.
     pub(crate) fn outputs(&self) -> &[Output] {
         &self.outputs

@@ -32,7 +32,7 @@ pub(super) fn node(
     let source = inputs.iter().flatten().next().map(|id| graph.value(*id).name.clone());
     let name: Arc<str> = format!("{}/{op}", source.as_deref().unwrap_or("recovered")).into();
     let outputs = (0..outputs).map(|_| Some(graph.add_value(name.clone()))).collect();
-    Some(Node { name, def, op: parsed, inputs, outputs })
+    Some(Node { name, def: def.op_name(), op: parsed, inputs, outputs })
 }
 
 /// A node of one output and without captures, appended to `made`; its output.
