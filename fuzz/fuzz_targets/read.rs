@@ -3,13 +3,19 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use recurve::{ErrorKind, Session};
+use recurve::{Engine, ErrorKind, Pinning, Session};
+use std::sync::LazyLock;
 
 const MEMORY_LIMIT: usize = 64 << 20;
 
+/// One for all inputs: starting threads takes longer than reading.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    Engine::builder().with_threads(1).with_pinning(Pinning::None).build().expect("an engine of one thread")
+});
+
 fuzz_target!(|bytes: &[u8]| {
-    let loaded = Session::builder().with_threads(1).with_memory_limit(MEMORY_LIMIT).load_bytes(bytes.to_vec());
-    if let Err(error) = loaded {
+    let builder = Session::builder().with_engine(&ENGINE).with_memory_limit(MEMORY_LIMIT);
+    if let Err(error) = builder.load_bytes(bytes.to_vec()) {
         assert_ne!(error.kind(), ErrorKind::Internal, "{error:?}");
     }
 });

@@ -1,5 +1,6 @@
 //! Test suites of Recurve: what they share. Everything here sees the public API of `recurve` and nothing else.
 
+pub mod against;
 pub mod conformance;
 pub mod drawn_inputs;
 pub mod mutation;

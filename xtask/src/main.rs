@@ -4,6 +4,7 @@
 mod ci;
 mod conformance;
 mod models;
+mod onnxruntime;
 mod process;
 mod soak;
 mod tidy;
@@ -37,6 +38,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Write the benchmark models and their expected outputs to target/peers/models
     Models(models::Options),
+    /// Compare every operator with ONNX Runtime on random models
+    Onnxruntime(onnxruntime::Options),
     /// Tests that take too long for `ci`
     Soak(soak::Options),
 }
@@ -58,6 +61,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Tidy(options) => tidy::run(&workspace, options),
         Task::Conformance(options) => conformance::run(&workspace, options, &arguments.python),
         Task::Models(options) => models::run(&workspace, options, &arguments.python),
+        Task::Onnxruntime(options) => onnxruntime::run(&workspace, options, &arguments.python),
         Task::Soak(options) => soak::run(&workspace, options),
     }
 }

@@ -34,3 +34,9 @@ pub(crate) fn dtype_of_code(code: i64) -> Option<DType> {
         _ => return None,
     })
 }
+
+/// The number of an element type, 0 (undefined) were there none.
+pub(super) fn code_of_dtype(dtype: DType) -> i32 {
+    const CODES: std::ops::RangeInclusive<i32> = 1..=26;
+    CODES.into_iter().find(|&code| dtype_of_code(code.into()) == Some(dtype)).unwrap_or_default()
+}

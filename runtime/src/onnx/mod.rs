@@ -1,4 +1,4 @@
-//! Reading ONNX files: from protobuf bytes to a typed graph.
+//! Reading ONNX files: from protobuf bytes to a typed graph; and writing the small ones that test suites make.
 //!
 //! Bytes of tensors stay where they are: in the mapped file or in the buffer that the caller gave. Nothing
 //! outside this module sees a protobuf type.
@@ -11,8 +11,10 @@ mod functions;
 mod proto;
 mod tensor;
 mod types;
+mod write;
 
 pub(crate) use element_type::dtype_of_code;
+pub(crate) use write::{NodeModel, node_model, test_data};
 
 use crate::error::{Error, Refusal};
 use crate::graph::{Fact, Graph};

@@ -7,6 +7,7 @@ mod compare;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 mod operator;
+mod single_node;
 
 pub use case::Case;
 #[cfg(test)]
@@ -16,3 +17,4 @@ pub use gen_case::Gen;
 #[cfg(test)]
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use single_node::{SingleNode, single_node, test_data};

@@ -35,6 +35,13 @@ pub struct OperatorInfo {
     pub accuracy: Accuracy,
 }
 
+impl OperatorInfo {
+    /// Name with the domain and a colon, where it has one.
+    pub fn full_name(&self) -> String {
+        if self.domain.is_empty() { self.name.into() } else { format!("{}:{}", self.domain, self.name) }
+    }
+}
+
 /// Why a check failed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -143,7 +150,12 @@ pub(crate) fn parse(def: &'static OpDef, case: &Case) -> Result<Arc<dyn Op>, OpE
     }
 }
 
-fn run(def: &'static OpDef, op: &Arc<dyn Op>, case: &Case, threads: usize) -> Result<Vec<Value>, OpError> {
+pub(super) fn run(
+    def: &'static OpDef,
+    op: &Arc<dyn Op>,
+    case: &Case,
+    threads: usize,
+) -> Result<Vec<Value>, OpError> {
     let mut graph = Graph::default();
     let mut inputs = Vec::new();
     let mut ids = Vec::new();
