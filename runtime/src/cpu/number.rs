@@ -58,6 +58,7 @@ pub(crate) trait Float: Compute {
     fn acos(self) -> Self;
     fn atan(self) -> Self;
     fn sinh(self) -> Self;
+    fn tanh(self) -> Self;
     fn cosh(self) -> Self;
     fn asinh(self) -> Self;
     fn acosh(self) -> Self;
@@ -103,7 +104,7 @@ macro_rules! float {
             fn highest() -> Self { <$t>::INFINITY }
         }
         impl Float for $t {
-            inherent!($t: exp ln_1p sqrt sin cos tan asin acos atan sinh cosh asinh acosh
+            inherent!($t: exp ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh
                 floor ceil);
             // Of the magnitude: the logarithm that it is taken by cancels near −1.
             fn atanh(self) -> Self { <$t>::atanh(self.abs()).copysign(self) }

@@ -16,6 +16,8 @@
 //!   input is one element for the whole segment (per row), or one per element (per column, full); `prepare` once per
 //!   thread, then `apply_tile` per segment;
 //! - `RowKernel::new(program, [rows, length], layouts, threads)` for the stages of a [`rows::RowProgram`].
+//!
+//! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
 mod affine;
 mod compose;
@@ -27,6 +29,7 @@ mod interpret;
 mod lower;
 mod nest;
 pub(crate) mod program;
+pub(crate) mod recovery;
 pub(crate) mod rows;
 mod stages;
 #[cfg(test)]

@@ -115,6 +115,10 @@ impl Op for Concat {
         Ok(vec![joined(&parts, self.axis)?.into()])
     }
 
+    fn joined_axis(&self) -> Option<i64> {
+        Some(self.axis)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -4,6 +4,7 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use crate::error::OpError;
 use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
@@ -18,6 +19,10 @@ struct Elu {
 impl FloatMap for Elu {
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
+    }
+
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Elu, alpha: self.alpha, beta: 0.0 })
     }
 
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {

@@ -4,7 +4,7 @@
 //! are met. Opsets 1, 11 (negative axes and indices), 13.
 
 use super::attributes::NodeSpec;
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, Op, OpDef, Selection};
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
@@ -144,6 +144,26 @@ impl Op for Gather {
             RefTensor::ravel(&x.shape, &[&index[..axis], &[i], &index[axis + depth..]].concat())
         });
         Ok(vec![y.into()])
+    }
+
+    fn gathered_axis(&self) -> Option<i64> {
+        Some(self.axis)
+    }
+
+    fn selection(&self, inputs: Facts<'_>, _: &[Fact], _: usize) -> Option<Selection> {
+        let shape = inputs.tensor(0).ok()?.shape.as_ref()?;
+        let axis = normal_axis(self.axis, shape.len()).ok()?;
+        let indices = inputs.tensor(1).ok()?;
+        let drops_axis = match indices.rank()? {
+            0 => true,
+            1 => false,
+            _ => return None,
+        };
+        let [at] = indices.as_i64s()?[..] else { return None };
+        let extent = shape[axis].known()?;
+        let at = if at < 0 { at.checked_add(i64::try_from(extent).ok()?)? } else { at };
+        let start = usize::try_from(at).ok().filter(|&s| s < extent)?;
+        Some(Selection { axis, start, step: 1, count: 1, drops_axis })
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,7 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Op, OpDef, Product};
 use crate::cpu::contraction::{Contraction, Term};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::row_epilogue::Finish;
@@ -247,6 +247,11 @@ impl Op for Gemm {
             });
         }
         Ok(vec![RefTensor::wrapped(a.dtype, &[m, n], out).into()])
+    }
+
+    fn product(&self) -> Option<Product> {
+        let Self { alpha, beta, transpose_a, transpose_b } = *self;
+        Some(Product { alpha, beta, transpose_a, transpose_b })
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -4,6 +4,7 @@
 use super::OpDef;
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use crate::error::OpError;
 use crate::loops::program::{Builder, Reg};
 use crate::testing::{Case, Gen};
@@ -19,6 +20,10 @@ struct HardSigmoid {
 impl FloatMap for HardSigmoid {
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self { alpha: spec.float_or("alpha", 0.2)?, beta: spec.float_or("beta", 0.5)? })
+    }
+
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::HardSigmoid, alpha: self.alpha, beta: self.beta })
     }
 
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {

@@ -37,8 +37,8 @@ pub(super) const DEF: OpDef = OpDef {
 };
 
 #[derive(Debug)]
-struct Loop {
-    body: Body,
+pub(crate) struct Loop {
+    pub(crate) body: Body,
 }
 
 fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
@@ -55,7 +55,8 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 }
 
 impl Loop {
-    fn carried(&self) -> usize {
+    /// Number of values carried from iteration to iteration.
+    pub(crate) fn carried(&self) -> usize {
         self.body.formal_inputs - 2
     }
 
@@ -69,7 +70,7 @@ impl Loop {
     }
 
     /// Whether the condition that the body gives is the one it was given, or a true constant.
-    fn condition_never_ends(&self) -> bool {
+    pub(crate) fn condition_never_ends(&self) -> bool {
         let graph = &self.body.graph;
         let mut condition = graph.outputs[0];
         loop {

@@ -3,7 +3,7 @@
 //! is a row and a 1-D right operand a column whose axis is dropped from the result. Opsets 1, 9 (integers),
 //! 13 (bfloat16). Integers wrap.
 
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Op, OpDef, Product};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::number::dispatch;
 use crate::cpu::row_epilogue::Finish;
@@ -176,6 +176,10 @@ impl Op for MatMul {
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
         Ok(vec![reference_product(a, b)?.into()])
+    }
+
+    fn product(&self) -> Option<Product> {
+        Some(Product { alpha: 1.0, beta: 0.0, transpose_a: false, transpose_b: false })
     }
 
     fn as_any(&self) -> &dyn Any {

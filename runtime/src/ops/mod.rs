@@ -216,8 +216,10 @@ mod r#where;
 pub(crate) mod window;
 mod xor;
 
+pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
-pub(crate) use op::{Op, OpDef, OpName, PackSite, Packed};
+pub(crate) use op::{Op, OpDef, OpName, PackSite, Packed, Product, Selection};
+pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};
 
 /// Tensors of more axes than this are refused where a model asks for them by a number.

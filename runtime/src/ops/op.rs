@@ -1,6 +1,7 @@
 //! The operator: one parsed node type with typed attributes, and everything the engine asks of it.
 
 use super::attributes::{Body, NodeSpec};
+use super::recurrence::Activation;
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -102,6 +103,27 @@ pub(crate) struct PackSite<'a> {
     pub(crate) threads: usize,
 }
 
+/// Elements that an output takes out of input 0: those at `start`, `start + step`, … of one axis, all of the
+/// others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Selection {
+    pub(crate) axis: usize,
+    pub(crate) start: usize,
+    pub(crate) step: i64,
+    pub(crate) count: usize,
+    /// Whether the axis, of extent 1 then, is left out of the output.
+    pub(crate) drops_axis: bool,
+}
+
+/// The matrix product `alpha · A·B + beta · C` that an operator is, its operands transposed where it says so.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Product {
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) transpose_a: bool,
+    pub(crate) transpose_b: bool,
+}
+
 /// One parsed operator: its attributes are typed fields of the implementor.
 pub(crate) trait Op: Debug + Send + Sync {
     /// Facts of all outputs from facts of the inputs. Refuses dtypes, ranks and shapes that do not fit. With
@@ -176,6 +198,31 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
     /// transposes are one.
     fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// What output `output` takes out of input 0, where it is nothing but a part of it.
+    fn selection(&self, _inputs: Facts<'_>, _outputs: &[Fact], _output: usize) -> Option<Selection> {
+        None
+    }
+
+    /// The matrix product that output 0 is.
+    fn product(&self) -> Option<Product> {
+        None
+    }
+
+    /// The axis of input 0 of which output 0 takes the slices that input 1 names.
+    fn gathered_axis(&self) -> Option<i64> {
+        None
+    }
+
+    /// The axis along which output 0 is the inputs one behind the other.
+    fn joined_axis(&self) -> Option<i64> {
+        None
+    }
+
+    /// The activation function of recurrent operators that this one applies to each element of input 0.
+    fn activation(&self) -> Option<Activation> {
         None
     }
 

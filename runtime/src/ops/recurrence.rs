@@ -86,6 +86,23 @@ impl Function {
         })
     }
 
+    /// The name in the specification.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "Relu",
+            Self::Tanh => "Tanh",
+            Self::Sigmoid => "Sigmoid",
+            Self::Affine => "Affine",
+            Self::LeakyRelu => "LeakyRelu",
+            Self::ThresholdedRelu => "ThresholdedRelu",
+            Self::ScaledTanh => "ScaledTanh",
+            Self::HardSigmoid => "HardSigmoid",
+            Self::Elu => "Elu",
+            Self::Softsign => "Softsign",
+            Self::Softplus => "Softplus",
+        }
+    }
+
     /// Default alpha and beta, each where the function takes it. The specification refers to the operators of
     /// the same names; Affine and ScaledTanh, which are none any more, are the identity scaling.
     fn defaults(self) -> (Option<f32>, Option<f32>) {
@@ -106,6 +123,18 @@ pub(crate) struct Activation {
     pub(crate) function: Function,
     pub(crate) alpha: f32,
     pub(crate) beta: f32,
+}
+
+impl Activation {
+    /// alpha, where the function takes one.
+    pub(crate) fn given_alpha(&self) -> Option<f32> {
+        self.function.defaults().0.map(|_| self.alpha)
+    }
+
+    /// beta, where the function takes one.
+    pub(crate) fn given_beta(&self) -> Option<f32> {
+        self.function.defaults().1.map(|_| self.beta)
+    }
 }
 
 /// One direction of a recurrence.

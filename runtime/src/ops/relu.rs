@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{NumberMap, number_map};
+use super::recurrence::{Activation, Function};
 use crate::dtype::{DType, SIGNED};
 use crate::loops::program::{Builder, Reg};
 
@@ -13,6 +14,10 @@ struct Relu;
 
 impl NumberMap for Relu {
     const DTYPES: &'static [DType] = SIGNED;
+
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Relu, alpha: 0.0, beta: 0.0 })
+    }
 
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
         let zero = b.constant_as(x, 0.0);

@@ -33,15 +33,15 @@ pub(super) const DEF: OpDef = OpDef {
 };
 
 #[derive(Clone, Debug)]
-struct Scan {
-    body: Body,
+pub(crate) struct Scan {
+    pub(crate) body: Body,
     scan_inputs: usize,
-    input_axes: Vec<i64>,
-    input_reversed: Vec<bool>,
-    output_axes: Vec<i64>,
-    output_reversed: Vec<bool>,
+    pub(crate) input_axes: Vec<i64>,
+    pub(crate) input_reversed: Vec<bool>,
+    pub(crate) output_axes: Vec<i64>,
+    pub(crate) output_reversed: Vec<bool>,
     /// The form of opset 8.
-    batched: bool,
+    pub(crate) batched: bool,
 }
 
 fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
@@ -101,7 +101,8 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 }
 
 impl Scan {
-    fn states(&self) -> usize {
+    /// Number of values carried from step to step.
+    pub(crate) fn states(&self) -> usize {
         self.body.formal_inputs - self.scan_inputs
     }
 

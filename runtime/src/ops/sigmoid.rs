@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Sigmoid>("Sigmoid", &[6, 13]);
@@ -11,6 +12,10 @@ pub(super) const DEF: OpDef = float_map::<Sigmoid>("Sigmoid", &[6, 13]);
 struct Sigmoid;
 
 impl FloatMap for Sigmoid {
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Sigmoid, alpha: 0.0, beta: 0.0 })
+    }
+
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
         b.sigmoid(x)
     }

@@ -4,7 +4,7 @@
 //! (negative axes), 13.
 
 use super::attributes::{IntList, KnownInts, NodeSpec};
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, Op, OpDef, Selection};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
@@ -258,6 +258,40 @@ impl Op for Slice {
             });
         }
         Ok(vec![x.into()])
+    }
+
+    fn selection(&self, inputs: Facts<'_>, _: &[Fact], _: usize) -> Option<Selection> {
+        let shape = inputs.tensor(0).ok()?.shape.as_ref()?;
+        let KnownInts::Known(starts) = self.starts.known(inputs).ok()? else { return None };
+        let KnownInts::Known(ends) = self.ends.known(inputs).ok()? else { return None };
+        let axes = match self.axes.known(inputs).ok()? {
+            KnownInts::Absent => None,
+            KnownInts::Known(axes) => Some(axes),
+            KnownInts::Unknown(_) => return None,
+        };
+        let steps = match self.steps.known(inputs).ok()? {
+            KnownInts::Absent => vec![1; starts.len()],
+            KnownInts::Known(steps) => steps,
+            KnownInts::Unknown(_) => return None,
+        };
+        let axes = Self::axes(axes, starts.len(), shape.len()).ok()?;
+        let mut found = None;
+        for (((&axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
+            let whole = start == 0 && end >= END && step == 1;
+            if whole {
+                continue;
+            }
+            let extent = shape[axis].known().filter(|_| step != 0)?;
+            let (start, count) = walk(extent, start, end, step);
+            if start == 0 && count == extent && step == 1 {
+                continue;
+            }
+            let selection = Selection { axis, start, step, count, drops_axis: false };
+            if found.replace(selection).is_some() {
+                return None;
+            }
+        }
+        found
     }
 
     fn as_any(&self) -> &dyn Any {

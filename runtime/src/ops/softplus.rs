@@ -3,6 +3,7 @@
 
 use super::OpDef;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use crate::loops::program::{Builder, Reg};
 
 pub(super) const DEF: OpDef = float_map::<Softplus>("Softplus", &[1, 22]);
@@ -11,6 +12,10 @@ pub(super) const DEF: OpDef = float_map::<Softplus>("Softplus", &[1, 22]);
 struct Softplus;
 
 impl FloatMap for Softplus {
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::Softplus, alpha: 0.0, beta: 0.0 })
+    }
+
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {
         b.softplus(x)
     }

@@ -3,7 +3,7 @@
 //! where `num_outputs` does not divide the extent. Opsets 2, 11, 13 (sizes as input), 18 (`num_outputs`).
 
 use super::attributes::{IntList, KnownInts, NodeSpec};
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, Op, OpDef, Selection};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
@@ -184,6 +184,15 @@ impl Op for Split {
             start += size;
         }
         Ok(out)
+    }
+
+    fn selection(&self, inputs: Facts<'_>, outputs: &[Fact], output: usize) -> Option<Selection> {
+        let axis = normal_axis(self.axis, inputs.tensor(0).ok()?.rank()?).ok()?;
+        let extent = |f: &Fact| f.tensor()?.shape.as_ref()?.get(axis)?.known();
+        let before: Option<Vec<usize>> = outputs.get(..output)?.iter().map(extent).collect();
+        let start = before?.iter().try_fold(0usize, |a, &b| a.checked_add(b))?;
+        let count = extent(outputs.get(output)?)?;
+        Some(Selection { axis, start, step: 1, count, drops_axis: false })
     }
 
     fn as_any(&self) -> &dyn Any {

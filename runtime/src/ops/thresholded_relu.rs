@@ -3,6 +3,7 @@
 
 use super::attributes::NodeSpec;
 use super::elementwise::{FloatMap, float_map};
+use super::recurrence::{Activation, Function};
 use super::{Accuracy, OpDef};
 use crate::error::OpError;
 use crate::loops::program::{Builder, Reg};
@@ -20,6 +21,10 @@ impl FloatMap for ThresholdedRelu {
 
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self { alpha: spec.float_or("alpha", 1.0)? })
+    }
+
+    fn activation(self) -> Option<Activation> {
+        Some(Activation { function: Function::ThresholdedRelu, alpha: self.alpha, beta: 0.0 })
     }
 
     fn scalar(self, b: &mut Builder, x: Reg) -> Reg {

@@ -5,7 +5,7 @@ use super::arguments::{ValueSpec, refuse};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
-use crate::graph::{Fact, NodeError};
+use crate::graph::{Fact, NodeError, Rewrites};
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
 use bytes::Bytes;
@@ -70,7 +70,8 @@ impl SessionBuilder {
         self
     }
 
-    /// Whether operators are fused; by default they are. Results may differ in their last bits.
+    /// Whether operators are fused, and recurrent cells that the model spells out put together; by default they
+    /// are. Results may differ in their last bits.
     pub fn with_fusion(mut self, fusion: Fusion) -> Self {
         self.fusion = fusion;
         self
@@ -127,7 +128,9 @@ impl SessionBuilder {
             return Err(Error::Unsupported { refusals });
         }
         let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
-        let graph = crate::graph::simplify(graph, &budget).map_err(NodeError::at_load)?;
+        let graph =
+            crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
+                .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();

@@ -18,10 +18,11 @@ const ALWAYS: usize = 1 << 16;
 /// Larger ones when they have at most this many times the inputs' bytes: a cast to a wider type.
 const GROWTH: usize = 8;
 
-/// Replaces what is constant by constants.
+/// Replaces what is constant by constants; arithmetic on floats only with `arithmetic`.
 pub(super) fn fold_constants(
     graph: &mut Graph,
     facts: &[Option<Fact>],
+    arithmetic: bool,
     budget: &Budget,
 ) -> Result<bool, NodeError> {
     let (team, interrupt) = (Team::serial(), Interrupt::default());
@@ -49,7 +50,11 @@ pub(super) fn fold_constants(
                 })
                 .collect();
             match inputs {
-                Some(inputs) if node.op.is_deterministic() && node.op.bodies().is_empty() => {
+                Some(inputs)
+                    if node.op.is_deterministic()
+                        && node.op.bodies().is_empty()
+                        && (arithmetic || !computes_floats(graph, &node)) =>
+                {
                     match run(&*node.op, &inputs, &wanted, context) {
                         Ok(made) => made,
                         Err(e @ OpError::Memory { .. }) => return Err(NodeError::new(&node, e)),
@@ -75,6 +80,15 @@ pub(super) fn fold_constants(
     }
     graph.nodes = keep;
     Ok(changed)
+}
+
+/// Whether the node is one of those that cells are spelled with, on a float.
+fn computes_floats(graph: &Graph, node: &crate::graph::Node) -> bool {
+    let of_cells = node.op.product().is_some()
+        || node.op.activation().is_some()
+        || matches!(node.def.name, "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Neg");
+    let first = node.inputs.first().copied().flatten().and_then(|id| graph.constant(id));
+    of_cells && first.is_some_and(|t| t.dtype().is_float())
 }
 
 /// The content that inference found, as a tensor.

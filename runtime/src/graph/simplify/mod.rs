@@ -12,49 +12,99 @@ use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
 use super::model::{Graph, NodeError, ValueId};
 use crate::memory::Budget;
+use crate::ops::Op;
 use crate::ops::attributes::Body;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Rounds after which a graph that still changes is left as it is.
 const MAX_ROUNDS: usize = 8;
 
+/// Which rewrites are made beyond folding and cleaning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rewrites {
+    /// Cells that were written out step by step become loops and recurrent operators.
+    pub(crate) recurrences: bool,
+}
+
+/// Bodies nested deeper are simplified once, after the graph that they stand in, and not before its recurrences
+/// are looked for as well.
+const EARLY_DEPTH: usize = 3;
+
 /// Simplifies `graph` and the bodies in it.
-pub(crate) fn simplify(mut graph: Graph, budget: &Budget) -> Result<Graph, NodeError> {
-    for _ in 0..MAX_ROUNDS {
+pub(crate) fn simplify(graph: Graph, rewrites: Rewrites, budget: &Budget) -> Result<Graph, NodeError> {
+    simplify_nested(graph, rewrites, budget, 0)
+}
+
+fn simplify_nested(
+    mut graph: Graph,
+    rewrites: Rewrites,
+    budget: &Budget,
+    depth: usize,
+) -> Result<Graph, NodeError> {
+    // Operators whose bodies are simplified, by address; they are held so that the address stays theirs.
+    let mut simplified: HashMap<usize, Arc<dyn Op>> = HashMap::new();
+    for round in 0..MAX_ROUNDS {
         let mut changed = false;
         changed |= captures::sink_constants(&mut graph);
         let facts = known_facts(&graph);
-        changed |= fold::fold_constants(&mut graph, &facts, budget)?;
+        // A first step in which what follows from a constant state is folded no longer looks like the others.
+        let arithmetic = round > 0 || !rewrites.recurrences;
+        changed |= fold::fold_constants(&mut graph, &facts, arithmetic, budget)?;
         changed |= inline_branch::inline_known_branches(&mut graph);
         let facts = known_facts(&graph);
         changed |= cancel::cancel(&mut graph, &facts);
         changed |= batch_norm::fold_batch_norm(&mut graph, budget);
         changed |= dead_code::remove_dead_code(&mut graph);
-        if !changed {
+        if rewrites.recurrences {
+            if round == 0 && depth < EARLY_DEPTH {
+                captures::sink_constants(&mut graph);
+                simplify_bodies(&mut graph, rewrites, budget, depth, &mut simplified)?;
+            }
+            changed |= crate::loops::recovery::recover(&mut graph, budget);
+            changed |= dead_code::remove_dead_code(&mut graph);
+        }
+        if !changed && arithmetic {
             break;
         }
     }
-    for index in 0..graph.nodes.len() {
-        let bodies = graph.nodes[index].op.bodies();
-        if bodies.is_empty() {
+    simplify_bodies(&mut graph, rewrites, budget, depth, &mut simplified)?;
+    Ok(graph)
+}
+
+/// Simplifies the bodies of nodes that are not among `simplified`.
+fn simplify_bodies(
+    graph: &mut Graph,
+    rewrites: Rewrites,
+    budget: &Budget,
+    depth: usize,
+    simplified: &mut HashMap<usize, Arc<dyn Op>>,
+) -> Result<(), NodeError> {
+    let address = |op: &Arc<dyn Op>| Arc::as_ptr(op).cast::<()>() as usize;
+    for node in &mut graph.nodes {
+        let bodies = node.op.bodies();
+        if bodies.is_empty() || simplified.contains_key(&address(&node.op)) {
             continue;
         }
-        let simplified = bodies
+        let bodies = bodies
             .into_iter()
             .map(|b| {
                 let formal_inputs = b.formal_inputs;
-                simplify(b.graph.clone(), budget).map(|graph| Body { graph, formal_inputs })
+                simplify_nested(b.graph.clone(), rewrites, budget, depth + 1)
+                    .map(|graph| Body { graph, formal_inputs })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        if let Some(op) = graph.nodes[index].op.with_bodies(simplified) {
-            graph.nodes[index].op = op;
+        if let Some(op) = node.op.with_bodies(bodies) {
+            node.op = op;
         }
+        simplified.insert(address(&node.op), node.op.clone());
     }
-    Ok(graph)
+    Ok(())
 }
 
 /// Facts of values as far as they follow from constants and declared inputs. A body's inputs have none, and so
 /// what depends on them has none.
-fn known_facts(graph: &Graph) -> Vec<Option<Fact>> {
+pub(crate) fn known_facts(graph: &Graph) -> Vec<Option<Fact>> {
     let mut facts: Vec<Option<Fact>> =
         graph.values.iter().map(|v| v.constant.clone().map(|t| TensorFact::constant(t).into())).collect();
     for &id in &graph.inputs {
@@ -77,7 +127,7 @@ fn known_facts(graph: &Graph) -> Vec<Option<Fact>> {
 }
 
 /// Lets every reader of a value read `map[value]` instead, where that is something else.
-fn redirect(graph: &mut Graph, map: &[Option<ValueId>]) {
+pub(crate) fn redirect(graph: &mut Graph, map: &[Option<ValueId>]) {
     let target = |id: ValueId| {
         let mut id = id;
         // Chains are short and acyclic: a value is redirected to one that was made before it.

@@ -6,6 +6,7 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
+use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::{RefData, RefTensor};
 use crate::testing::{Case, Gen};
@@ -20,6 +21,11 @@ pub(in crate::ops) trait FloatMap: Copy + Debug + Default + Send + Sync + 'stati
     /// Reads the attributes; there are none unless an operator says otherwise.
     fn parse(_: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self::default())
+    }
+
+    /// The activation function of recurrent operators that it is.
+    fn activation(self) -> Option<Activation> {
+        None
     }
 
     /// The function, for programs.
@@ -48,6 +54,10 @@ impl<F: FloatMap> Map for Floats<F> {
 
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self(F::parse(spec)?))
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.0.activation()
     }
 
     fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {

@@ -7,6 +7,7 @@ use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
+use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, Op, OpDef};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
@@ -37,6 +38,11 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
     /// Whether the output is the input, bit for bit.
     fn keeps(&self, _input: DType) -> bool {
         false
+    }
+
+    /// The activation function of recurrent operators that it is.
+    fn activation(&self) -> Option<Activation> {
+        None
     }
 
     /// The function of an element of type `input`, for programs.
@@ -101,6 +107,10 @@ impl<M: Map> Op for Mapped<M> {
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         Ok(vec![self.0.reference(inputs.tensor(0)?)?.into()])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.0.activation()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -6,6 +6,7 @@ use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::loops::program::{Builder, Reg};
 use crate::ops::attributes::NodeSpec;
+use crate::ops::recurrence::Activation;
 use crate::ops::{Accuracy, OpDef};
 use crate::reference::RefTensor;
 use crate::testing::{Case, Gen};
@@ -18,6 +19,11 @@ pub(in crate::ops) trait NumberMap: Copy + Debug + Default + Send + Sync + 'stat
     /// Reads the attributes; there are none unless an operator says otherwise.
     fn parse(_: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self::default())
+    }
+
+    /// The activation function of recurrent operators that it is.
+    fn activation(self) -> Option<Activation> {
+        None
     }
 
     /// The function, for programs.
@@ -49,6 +55,10 @@ impl<F: NumberMap> Map for Numbers<F> {
 
     fn parse(spec: &NodeSpec) -> Result<Self, OpError> {
         Ok(Self(F::parse(spec)?))
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.0.activation()
     }
 
     fn scalar(&self, b: &mut Builder, x: Reg, _: DType) -> Option<Reg> {
