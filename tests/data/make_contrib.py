@@ -120,7 +120,8 @@ def main():
     mat_mul_n_bits(folder, f"{n_bits}_4_row", 4, 16, 33, 20, (1,), zeros="packed")
     mat_mul_n_bits(folder, f"{n_bits}_4_many", 4, 128, 300, 40, (2, 17), zeros="packed", bias=True)
     mat_mul_n_bits(folder, f"{n_bits}_4_plain", 4, 32, 64, 8, (2,), zeros="plain")
-    mat_mul_n_bits(folder, f"{n_bits}_4_groups", 4, 16, 64, 8, (2,), zeros="packed", groups=True)
+    # Without zero points: where there are groups, ONNX Runtime 1.31.1 takes 8 for every zero point that is given.
+    mat_mul_n_bits(folder, f"{n_bits}_4_groups", 4, 16, 64, 8, (2,), groups=True)
     mat_mul_n_bits(folder, f"{n_bits}_4_half", 4, 32, 64, 8, (2,), dtype=np.float16)
     mat_mul_n_bits(folder, f"{n_bits}_8", 8, 16, 40, 7, (4,))
     mat_mul_n_bits(folder, f"{n_bits}_8_packed", 8, 32, 64, 8, (2,), zeros="packed")

@@ -41,6 +41,7 @@ pub(crate) mod row_epilogue;
 pub(crate) mod scatter;
 pub(crate) mod shards;
 pub(crate) mod simd;
+pub(crate) mod slice_along;
 pub(crate) mod softmax;
 pub(crate) mod split;
 pub(crate) mod stack;

@@ -191,6 +191,14 @@ fn by_rows(nodes: &[Candidate], group: &Group, anchor: usize, facts: &[Option<Fa
     let (Some((nest, operands)), Some(rows)) = (composed(nodes, group, facts), nodes[anchor].rows) else {
         return false;
     };
+    // The kernel writes to the group's output as if it were its own.
+    let dtype = |node: usize| {
+        let value = *nodes[node].outputs.first()?;
+        Some(facts[value].as_ref()?.tensor()?.dtype)
+    };
+    if group.members.iter().max().and_then(|&sink| dtype(sink)) != dtype(anchor) {
+        return false;
+    }
     let columns = rows..nest.axes.len();
     let crosses = |a: &Affine| a.terms().iter().any(|t| columns.contains(&t.0));
     nest.reads.iter().all(|read| {

@@ -7,6 +7,7 @@ use super::attributes::{Body, NodeSpec};
 use super::r#loop::{stacked_fact, steady_state, without_content};
 use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body};
+use crate::cpu::slice_along::slice_of;
 use crate::cpu::stack::stack;
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
@@ -332,26 +333,6 @@ fn common_length(scanned: &[TensorView<'_>], axes: &[i64]) -> Result<usize, OpEr
         length = Some(extent);
     }
     Ok(length.unwrap_or(0))
-}
-
-/// Slice `at` of `view` along `axis`.
-fn slice_of(view: TensorView<'_>, axis: usize, at: usize, io: &Io<'_, '_>) -> Result<Tensor, OpError> {
-    let dtype = view.dtype();
-    if !dtype.bits().is_multiple_of(8) || dtype == DType::String {
-        return Err(OpError::unsupported(format!("scanning {dtype}")));
-    }
-    let mut shape = view.shape().to_vec();
-    let extent = shape.remove(axis);
-    let outer: usize = shape[..axis].iter().product();
-    let run = shape[axis..].iter().product::<usize>() * dtype.bits() / 8;
-    let mut buffer = crate::memory::Buffer::zeroed(outer * run, io.context.budget)?;
-    if run > 0 {
-        for (to, o) in buffer.bytes_mut().chunks_exact_mut(run).zip(0..outer) {
-            let start = (o * extent + at) * run;
-            to.copy_from_slice(&view.bytes()[start..start + run]);
-        }
-    }
-    Tensor::from_buffer(dtype, &shape, buffer)
 }
 
 /// A fact without its first axis.

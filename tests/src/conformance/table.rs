@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn whole_classes_are_named() {
-        assert_eq!(types(&[DType::F32, DType::I64]), "f32, i64");
+        assert_eq!(types(&[DType::F32, DType::I64]), "float32, int64");
         let [(_, floats), (_, integers)] = CLASSES;
         assert_eq!(types(floats), "floats");
         assert_eq!(types(&[floats, integers, &[DType::Bool]].concat()), "floats, integers, bool");
