@@ -7,7 +7,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
 use crate::exec::{BuildContext, Interrupt, Program, Team, fact_of};
 use crate::graph::fact::Facts;
-use crate::graph::{Fact, Graph, Node, TensorFact, ValueId, infer};
+use crate::graph::{Dim, Fact, Graph, Node, TensorFact, ValueId, infer};
 use crate::memory::{Budget, Buffer};
 use crate::ops::attributes::{Attribute, NodeSpec};
 use crate::ops::{Accuracy, NEWEST_OPSET, OPS, OpDef, find};
@@ -285,4 +285,27 @@ fn fused_graphs_compute_what_their_operators_do() {
     }
     println!("{nodes} nodes became {left}, {contractions} of them contractions with an epilogue");
     assert!(seeds < 100 || left * 10 < nodes * 9 && contractions > 0, "{nodes} nodes became {left}");
+}
+
+/// A free batch keeps nothing apart: a convolution and what follows it are one node for every batch.
+#[test]
+fn a_symbolic_batch_is_fused() {
+    let mut g = Gen::new(1);
+    let mut s = Sketch { graph: Graph::default(), inputs: Vec::new(), values: Vec::new() };
+    let x = g.tensor_in(DType::F32, &[2, 3, 4, 5], -1.0, 1.0);
+    let x = s.input(x);
+    let w = g.tensor_in(DType::F32, &[6, 3, 3, 3], -0.5, 0.5);
+    let w = s.constant(w);
+    let y = s.node("Conv", vec![("pads", Attribute::Ints(vec![1; 4]))], &[x, w]).expect("a node");
+    let y = s.node("Relu", vec![], &[y]).expect("a node");
+    s.graph.outputs = vec![y];
+    let Sketch { graph, inputs, .. } = s;
+    let given = [RefValue::from_value(&inputs[0].clone().into()).expect("a tensor")];
+    let want = run_graph(&graph, &given).expect("a reference");
+    let mut shape: Vec<Dim> = [2, 3, 4, 5].map(Dim::Known).to_vec();
+    shape[0] = Dim::symbol("batch");
+    let (fused, _) = fuse(graph, &[TensorFact::new(DType::F32, shape).into()]);
+    assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["FusedContraction"]);
+    let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
+    compare_value(&run(fused, &inputs, 2)[0], &want[0], tolerance).expect("equal");
 }

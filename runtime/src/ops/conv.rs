@@ -175,7 +175,9 @@ impl Op for Conv {
         let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
         let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
         let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
-        let (x_known, w_known) = (known(x).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
+        // The number of images is no part of a window.
+        let image = [&[Dim::Known(1)], x.get(1..).ok_or(Opaque::Operator)?].concat();
+        let (x_known, w_known) = (known(&image).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
         let spans = spans(&self.window, &x_known, &w_known).map_err(|_| Opaque::Extents)?;
         let (rank, filters, channels) = (spans.len(), w_known[0] / self.groups, w_known[1]);
         let (group, filter, depth) = (1, 2, 3 + rank);
