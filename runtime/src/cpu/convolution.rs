@@ -308,12 +308,19 @@ impl Convolution {
                     let sums = sums.map_err(|_| OpError::internal("an output line is not aligned"))?;
                     sums.fill(bias);
                     self.depthwise_line::<T>(x, w, (z, y), sums);
-                    finish.apply(line / lines, line % lines * width.output, sums)?;
                 } else {
                     scratch.fill(bias);
                     self.depthwise_line::<T>(x, w, (z, y), scratch);
                     out.iter_mut().zip(&*scratch).for_each(|(y, s)| *y = T::store(*s));
                 }
+            }
+            // Lines are short: each channel's lines of the tile are finished together.
+            let (mut line, mut rest) = (tile * many, out);
+            while !rest.is_empty() {
+                let count = (lines - line % lines).min(rest.len() / width.output);
+                let (plane, behind) = rest.split_at_mut(count * width.output);
+                finish.apply(line / lines, line % lines * width.output, plane)?;
+                (line, rest) = (line + count, behind);
             }
             Ok(())
         })
