@@ -7,6 +7,7 @@ mod node_times;
 mod program;
 mod run;
 mod team;
+mod views;
 
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;

@@ -15,23 +15,33 @@
 //! - `Epilogue::new(program, reaches)` for row segments that are in L1 already, as the epilogue of a product: each
 //!   input is one element for the whole segment (per row), or one per element (per column, full); `prepare` once per
 //!   thread, then `apply_tile` per segment;
-//! - `RowKernel::new(program, [rows, length], layouts, threads)` for the stages of a [`rows::RowProgram`].
+//! - `RowKernel::over(program, (rows, length), layouts, threads)` for the stages of a [`rows::RowProgram`], which
+//!   `row_form` makes of a nest that folds.
 //!
 //! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
 mod affine;
 mod compose;
+mod cost;
 mod fuse;
 mod fused;
 mod group;
+mod in_rows;
 #[cfg(test)]
 mod interpret;
 mod lower;
 mod nest;
+mod parts;
 pub(crate) mod program;
+pub(crate) mod quantised;
 pub(crate) mod recovery;
+mod row_form;
 pub(crate) mod rows;
+mod siblings;
+#[cfg(test)]
+mod sketch;
 mod stages;
+mod strided;
 #[cfg(test)]
 mod tests;
 
@@ -40,5 +50,5 @@ pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::Fused;
 pub(crate) use group::Apart;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
-pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside, Source};
 pub(crate) use stages::Stages;

@@ -95,7 +95,7 @@ impl Op for ExponentialNorm {
         if lines.inner == 1
             && let Some(program) = row_program(form, dtype, lines.length)?
         {
-            let layout = RowLayout { row: lines.length, column: 1 };
+            let layout = RowLayout::plain(lines.length);
             let kernel = RowKernel::new(&program, [lines.outer, lines.length], &[layout], site.threads)?;
             return Ok(kernel.into_kernel(smallvec![0]));
         }

@@ -218,7 +218,7 @@ mod xor;
 
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
-pub(crate) use op::{Op, OpDef, OpName, PackSite, Packed, Product, Selection};
+pub(crate) use op::{LinearQuantisation, Op, OpDef, OpName, PackSite, Packed, Product, Selection};
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};
 

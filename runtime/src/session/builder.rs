@@ -152,7 +152,7 @@ impl SessionBuilder {
             })
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
-            Fusion::On => crate::loops::fuse(graph, &declared),
+            Fusion::On => crate::loops::fuse(graph, &declared, &budget),
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };

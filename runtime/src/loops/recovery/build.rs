@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// A node of operator `op` with `outputs` new values, not yet among the graph's nodes. `None` when the operator
 /// refuses the attributes. The last `captures` inputs are captures of its body.
-pub(super) fn node(
+pub(in crate::loops) fn node(
     graph: &mut Graph,
     op: &str,
     attributes: Vec<(&str, Attribute)>,
@@ -50,7 +50,7 @@ pub(super) fn one(
 }
 
 /// A constant list of integers.
-pub(super) fn integers(graph: &mut Graph, values: &[i64]) -> Option<ValueId> {
+pub(in crate::loops) fn integers(graph: &mut Graph, values: &[i64]) -> Option<ValueId> {
     let tensor = Tensor::new(&[values.len()], values.to_vec()).ok()?;
     Some(graph.add_constant("integers", tensor))
 }

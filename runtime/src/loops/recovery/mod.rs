@@ -9,7 +9,7 @@
 //! 5. [`cell`]: a Scan's body that is one of the cells becomes the operator.
 
 mod align;
-mod build;
+pub(super) mod build;
 mod cell;
 mod chain;
 mod collect;
