@@ -1,5 +1,5 @@
-//! GPU kernels of Recurve.
-//!
-//! This room is empty: the device library, the kernel families and the emulator are not written yet.
+//! GPU kernels of Recurve: one source, compiled to PTX for the device and to host code for the emulator.
 #![no_std]
 #![deny(missing_docs)]
+
+pub mod kernel;
