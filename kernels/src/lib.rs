@@ -11,10 +11,8 @@
 pub mod device;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod kernel;
 pub mod launch;
-
-/// Every entry of the crate, in the order of its name: what the PTX modules must hold.
-pub static ENTRIES: &[&launch::EntryInfo] = &[];
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]

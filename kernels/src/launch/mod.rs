@@ -5,7 +5,7 @@ mod geometry;
 mod prepared;
 mod reject;
 
-pub use entry::{Entry, EntryInfo, LaunchBounds};
+pub use entry::Entry;
 pub use geometry::{DEFAULT_SHARED_BYTES, Device, Geometry};
 pub use prepared::{Launch, Prepared};
 pub use reject::{Buffer, Reject};
