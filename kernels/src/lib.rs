@@ -7,7 +7,6 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
 #![deny(missing_docs)]
 
-#[cfg(target_arch = "nvptx64")]
 pub mod device;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
