@@ -26,12 +26,15 @@ pub(super) const TARGETS: &[Target] = &[
 
 impl Target {
     /// The compiler's flags. The threshold keeps small arrays in registers: a loop over an array that is not
-    /// unrolled whole puts the array into local memory.
+    /// unrolled whole puts the array into local memory. Above level 1 the compiler's own jump threading copies a
+    /// barrier into both branches of a condition that stands before and behind it, though not all threads of a
+    /// block come to either copy; LLVM's knows barriers and does not.
     pub(super) fn flags(&self) -> Vec<String> {
         vec![
             format!("-Ctarget-cpu={}", self.name),
             format!("-Ctarget-feature=+{}", self.language),
             "-Cllvm-args=-unroll-threshold=20000".to_owned(),
+            "-Zmir-opt-level=1".to_owned(),
         ]
     }
 }
