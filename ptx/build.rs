@@ -23,10 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&std::fs::read(path)?)?;
         std::fs::write(folder.join(target), encoder.finish()?)?;
-        writeln!(
-            list,
-            "    (\"{target}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{target}\"))),"
-        )?;
+        writeln!(list, "    (\"{target}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{target}\"))),")?;
     }
     list.push_str("];\n");
     std::fs::write(folder.join("modules.rs"), list)?;

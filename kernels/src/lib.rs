@@ -4,7 +4,10 @@
 //! the `ptx` room, and for the host, where the `emulator` runs it with the same launch geometry and checks every
 //! access. `README.md` beside this crate explains the conventions of a kernel file.
 #![cfg_attr(target_arch = "nvptx64", no_std)]
-#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, abi_unadjusted, asm_experimental_arch, link_llvm_intrinsics, stdarch_nvptx))]
+#![cfg_attr(
+    target_arch = "nvptx64",
+    feature(abi_ptx, abi_unadjusted, asm_experimental_arch, link_llvm_intrinsics, stdarch_nvptx)
+)]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
 
@@ -12,10 +15,8 @@
 pub mod device;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod kernel;
 pub mod launch;
-
-/// Every entry of the crate, in the order of its name: what the PTX modules must hold.
-pub static ENTRIES: &[&launch::EntryInfo] = &[];
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]

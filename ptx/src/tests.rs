@@ -1,6 +1,6 @@
 //! The embedded modules against the table of kernels and against their own manifest.
 
-use recurve_kernels::ENTRIES;
+use recurve_kernels::kernel::KERNELS;
 
 use super::*;
 
@@ -30,10 +30,10 @@ fn every_module_of_the_manifest_is_embedded_with_its_entries() {
 fn every_kernel_has_an_entry_in_every_module_that_can_run_it() {
     for module in modules() {
         let record = module.record();
-        let wanted: Vec<&str> = ENTRIES
+        let wanted: Vec<&str> = KERNELS
             .iter()
-            .filter(|kernel| kernel.bounds.capability <= record.capability)
-            .map(|kernel| kernel.name)
+            .filter(|kernel| kernel.capability <= record.capability)
+            .map(|kernel| kernel.entry)
             .collect();
         let found: Vec<&str> = record.entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(found, wanted, "{}", record.target);
@@ -43,18 +43,17 @@ fn every_kernel_has_an_entry_in_every_module_that_can_run_it() {
 #[test]
 fn parameters_and_bounds_are_those_that_the_kernels_declare() {
     for module in modules() {
-        for kernel in ENTRIES {
-            let Some(entry) = module.entry(kernel.name) else { continue };
-            assert_eq!(entry.params, kernel.params_size, "{}", kernel.name);
-            assert_eq!(entry.max_threads, kernel.bounds.threads, "{}", kernel.name);
-            assert_eq!(entry.min_blocks, kernel.bounds.blocks_per_sm, "{}", kernel.name);
-            assert_eq!(entry.dynamic_shared, kernel.bounds.shared_bytes, "{}", kernel.name);
-            assert_eq!(entry.tensor_instructions > 0, kernel.bounds.tensor_cores, "{}", kernel.name);
-            assert_eq!(entry.usage.len(), manifest().assemblers.len(), "{}", kernel.name);
+        for kernel in KERNELS {
+            let Some(entry) = module.entry(kernel.entry) else { continue };
+            assert_eq!(entry.params, kernel.params, "{}", kernel.entry);
+            assert_eq!(entry.max_threads, kernel.max_threads, "{}", kernel.entry);
+            assert_eq!(entry.min_blocks, kernel.min_blocks, "{}", kernel.entry);
+            assert_eq!(entry.dynamic_shared, kernel.shared, "{}", kernel.entry);
+            assert_eq!(entry.tensor_instructions > 0, kernel.tensor_cores, "{}", kernel.entry);
+            assert_eq!(entry.usage.len(), manifest().assemblers.len(), "{}", kernel.entry);
             for usage in &entry.usage {
-                let in_registers = usage.outside_registers() == 0 || !kernel.bounds.registers_only;
-                assert!(in_registers, "{}: {usage:?}", kernel.name);
-                assert!(usage.registers * kernel.bounds.threads <= 64 * 1024, "{}: {usage:?}", kernel.name);
+                assert!(usage.outside_registers() <= kernel.spills, "{}: {usage:?}", kernel.entry);
+                assert!(usage.registers * kernel.max_threads <= 64 * 1024, "{}: {usage:?}", kernel.entry);
             }
         }
     }

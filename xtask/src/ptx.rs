@@ -15,9 +15,8 @@ mod targets;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use recurve_kernels::ENTRIES;
-use recurve_kernels::launch::EntryInfo;
-use recurve_ptx::{EntryRecord, Manifest, ModuleRecord, Sources, Usage};
+use recurve_kernels::kernel::{KERNELS, Kernel};
+use recurve_ptx::{EntryRecord, Manifest, ModuleRecord, Sources};
 
 use crate::workspace::Workspace;
 use assembler::{Assemblers, Disassembler};
@@ -170,9 +169,9 @@ fn assembled(
             name: entry.name.clone(),
             params: entry.params,
             params_align: entry.params_align,
-            max_threads: kernel.bounds.threads,
-            min_blocks: kernel.bounds.blocks_per_sm,
-            dynamic_shared: kernel.bounds.shared_bytes,
+            max_threads: kernel.max_threads,
+            min_blocks: kernel.min_blocks,
+            dynamic_shared: kernel.shared,
             tensor_instructions: tensor.get(&entry.name).copied().unwrap_or(0),
             usage: usage.collect(),
         };
@@ -196,31 +195,31 @@ fn assembled(
 }
 
 /// Where an entry is not what its kernel declares.
-fn departures(kernel: &EntryInfo, entry: &EntryRecord) -> Vec<String> {
+fn departures(kernel: &Kernel, entry: &EntryRecord) -> Vec<String> {
     let mut found = Vec::new();
-    if entry.params != kernel.params_size {
-        found.push(format!("{} takes {} bytes, not {}", kernel.name, entry.params, kernel.params_size));
+    if entry.params != kernel.params {
+        found.push(format!("{} takes {} bytes, not {}", kernel.entry, entry.params, kernel.params));
     }
-    let outside = entry.usage.iter().map(Usage::outside_registers).max().unwrap_or(0);
-    if kernel.bounds.registers_only && outside > 0 {
-        found.push(format!("{} has {outside} bytes outside registers and declares none", kernel.name));
+    for usage in entry.usage.iter().filter(|usage| usage.outside_registers() > kernel.spills) {
+        let bytes = usage.outside_registers();
+        found.push(format!("{} spills {bytes} bytes, {} are declared", kernel.entry, kernel.spills));
     }
-    if (entry.tensor_instructions > 0) != kernel.bounds.tensor_cores {
+    if (entry.tensor_instructions > 0) != kernel.tensor_cores {
         let count = entry.tensor_instructions;
-        found.push(format!("{} has {count} tensor-core instructions", kernel.name));
+        found.push(format!("{} has {count} tensor-core instructions", kernel.entry));
     }
     found
 }
 
 /// The kernels that a module for `target` has, by entry.
-fn declared(target: &Target) -> Vec<&'static EntryInfo> {
-    ENTRIES.iter().copied().filter(|kernel| kernel.bounds.capability <= target.capability).collect()
+fn declared(target: &Target) -> Vec<&'static Kernel> {
+    KERNELS.iter().copied().filter(|kernel| kernel.capability <= target.capability).collect()
 }
 
 /// The names of the other kernels; their entries are empty in the compiler's output.
 fn omitted(target: &Target) -> Vec<&'static str> {
-    let above = ENTRIES.iter().filter(|kernel| kernel.bounds.capability > target.capability);
-    above.map(|kernel| kernel.name).collect()
+    let above = KERNELS.iter().filter(|kernel| kernel.capability > target.capability);
+    above.map(|kernel| kernel.entry).collect()
 }
 
 fn tools(root: &Path) -> PathBuf {
@@ -233,14 +232,13 @@ fn module_path(root: &Path, target: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use recurve_kernels::launch::LaunchBounds;
+    use recurve_ptx::Usage;
 
     use super::*;
 
     #[test]
     fn an_entry_that_is_not_what_its_kernel_declares_is_a_fault() {
-        let bounds = LaunchBounds::threads(128).registers_only();
-        let kernel = EntryInfo { name: "copy", params_size: 32, params_align: 8, bounds };
+        let kernel = Kernel::new::<[u64; 4]>("copy", 128);
         let sound = EntryRecord {
             name: "copy".to_owned(),
             params: 32,
@@ -262,7 +260,8 @@ mod tests {
         ] {
             assert_eq!(departures(&kernel, &entry).len(), 1, "{entry:?}");
         }
-        let free = EntryInfo { bounds: LaunchBounds::threads(128), ..kernel };
-        assert!(departures(&free, &EntryRecord { usage: vec![stacked], ..sound }).is_empty());
+        assert!(
+            departures(&kernel.with_spills(16), &EntryRecord { usage: vec![stacked], ..sound }).is_empty()
+        );
     }
 }

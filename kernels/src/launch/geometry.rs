@@ -1,6 +1,7 @@
 //! Grid, block, cluster and shared memory of a launch, and what a device allows.
 
-use super::{EntryInfo, Reject};
+use super::Reject;
+use crate::kernel::Kernel;
 
 /// Shared memory that every launch may have; more must be asked for.
 pub const DEFAULT_SHARED_BYTES: u32 = 48 * 1024;
@@ -52,28 +53,55 @@ impl Geometry {
         self.block[0] * self.block[1] * self.block[2]
     }
 
-    /// Whether `entry` can be launched so on `device`.
-    pub fn check(&self, entry: &EntryInfo, device: &Device) -> Result<(), Reject> {
+    /// Whether `kernel` can be launched so on `device`.
+    pub fn check(&self, kernel: &Kernel, device: &Device) -> Result<(), Reject> {
         let threads = self.block.iter().try_fold(1u32, |n, &k| n.checked_mul(k)).unwrap_or(u32::MAX);
-        if threads == 0 || threads > entry.bounds.threads {
-            return Err(Reject::Threads { got: threads, limit: entry.bounds.threads });
+        if threads == 0 || threads > kernel.max_threads {
+            return Err(Reject::Threads { got: threads, limit: kernel.max_threads });
         }
         let [x, y, z] = self.grid;
         if x == 0 || y == 0 || z == 0 || x > i32::MAX as u32 || y > 65_535 || z > 65_535 {
             return Err(Reject::Grid { got: self.grid });
         }
-        if self.shared_bytes > device.shared_bytes {
-            return Err(Reject::SharedMemory { needed: self.shared_bytes, limit: device.shared_bytes });
+        let limit = kernel.shared.min(device.shared_bytes);
+        if self.shared_bytes > limit {
+            return Err(Reject::SharedMemory { needed: self.shared_bytes, limit });
         }
-        let needed = if self.cluster > 1 { entry.bounds.capability.max(90) } else { entry.bounds.capability };
+        let needed = if self.cluster > 1 { kernel.capability.max(90) } else { kernel.capability };
         if device.capability < needed {
             return Err(Reject::Capability { needed, got: device.capability });
         }
-        let fixed = entry.bounds.cluster;
-        let fits = self.cluster.is_power_of_two() && self.cluster <= 16 && x % self.cluster == 0;
-        if !fits || (fixed != 0 && fixed != self.cluster) {
+        if !self.cluster.is_power_of_two() || self.cluster > 16 || x % self.cluster != 0 {
             return Err(Reject::Cluster { got: self.cluster, blocks: x });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_or_device_does_not_allow_is_refused() {
+        let kernel = Kernel::new::<u64>("k", 256).with_shared(1 << 16).with_capability(80);
+        let device = Device { capability: 80, multiprocessors: 108, shared_bytes: 163 * 1024 };
+        let fits = Geometry::linear(8, 256).with_shared(1 << 16);
+        assert_eq!(fits.check(&kernel, &device), Ok(()));
+        let refused = |geometry: Geometry| geometry.check(&kernel, &device).err();
+        assert_eq!(refused(Geometry::linear(8, 257)), Some(Reject::Threads { got: 257, limit: 256 }));
+        assert_eq!(refused(Geometry::linear(0, 256)), Some(Reject::Grid { got: [0, 1, 1] }));
+        let needed = (1 << 16) + 1;
+        assert_eq!(refused(fits.with_shared(needed)), Some(Reject::SharedMemory { needed, limit: 1 << 16 }));
+        assert_eq!(
+            refused(Geometry { cluster: 8, ..fits }),
+            Some(Reject::Capability { needed: 90, got: 80 })
+        );
+        let hopper = Device { capability: 90, ..device };
+        assert_eq!(Geometry { cluster: 8, ..fits }.check(&kernel, &hopper), Ok(()));
+        let odd = Geometry { cluster: 3, ..fits };
+        assert_eq!(odd.check(&kernel, &hopper), Err(Reject::Cluster { got: 3, blocks: 8 }));
+        let old = Device { capability: 75, ..device };
+        assert_eq!(fits.check(&kernel, &old), Err(Reject::Capability { needed: 80, got: 75 }));
     }
 }

@@ -7,7 +7,7 @@ mod reject;
 
 #[cfg(target_arch = "nvptx64")]
 pub use entry::COMPILED_CAPABILITY;
-pub use entry::{Entry, EntryInfo, LaunchBounds};
+pub use entry::Entry;
 pub use geometry::{DEFAULT_SHARED_BYTES, Device, Geometry};
 pub use prepared::{Launch, Prepared};
 pub use reject::{Buffer, Reject};

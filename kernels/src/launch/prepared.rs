@@ -1,6 +1,7 @@
 //! Launches whose contract was checked.
 
-use super::{Device, Entry, EntryInfo, Geometry, Reject};
+use super::{Device, Entry, Geometry, Reject};
+use crate::kernel::Kernel;
 
 /// A launch of one entry with these parameters. The `prepare` of a kernel family makes it, which checks lengths,
 /// alignments and limits of what the parameters point to.
@@ -20,7 +21,7 @@ impl<P: Copy + Send + Sync + 'static> Prepared<P> {
         params: P,
         device: &Device,
     ) -> Result<Self, Reject> {
-        geometry.check(&entry.info, device)?;
+        geometry.check(&entry.kernel, device)?;
         Ok(Self { entry, geometry, params })
     }
 
@@ -32,19 +33,19 @@ impl<P: Copy + Send + Sync + 'static> Prepared<P> {
 
 /// A prepared launch of any kernel.
 pub trait Launch: Send + Sync {
-    /// The entry.
-    fn entry(&self) -> &'static EntryInfo;
+    /// The kernel.
+    fn kernel(&self) -> &'static Kernel;
     /// The geometry.
     fn geometry(&self) -> &Geometry;
-    /// The parameters in memory, as the driver takes them; they have the entry's size and alignment.
+    /// The parameters in memory, as the driver takes them; they have the kernel's size.
     fn params_pointer(&self) -> *const ();
     /// What one thread does; the emulator calls it once for each.
     fn run_thread(&self);
 }
 
 impl<P: Copy + Send + Sync + 'static> Launch for Prepared<P> {
-    fn entry(&self) -> &'static EntryInfo {
-        &self.entry.info
+    fn kernel(&self) -> &'static Kernel {
+        &self.entry.kernel
     }
 
     fn geometry(&self) -> &Geometry {

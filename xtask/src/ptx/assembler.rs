@@ -176,7 +176,7 @@ fn tensor_counts(listing: &str) -> BTreeMap<String, usize> {
     let mut entry = String::new();
     for line in listing.lines() {
         if let Some((_, tail)) = line.split_once(".section\t.text.") {
-            entry = tail.split(',').next().unwrap_or_default().trim_matches('"').to_owned();
+            tail.split(',').next().unwrap_or_default().trim_matches('"').clone_into(&mut entry);
         }
         if line.contains(" HMMA.") || line.contains(" HGMMA.") {
             *counts.entry(entry.clone()).or_insert(0) += 1;

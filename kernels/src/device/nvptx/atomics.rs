@@ -19,6 +19,7 @@ macro_rules! operate {
 }
 
 /// The operation with the instruction `prefix`; sums do not depend on the sign.
+#[rustfmt::skip]
 macro_rules! fetch_as {
     ($prefix:literal, $register:ident, $address:expr, $operation:expr, $operand:expr, $t:ty) => {
         match ($operation, <$t as Atomic>::SUFFIX) {

@@ -54,6 +54,7 @@ macro_rules! load_as {
 #[inline(always)]
 pub(crate) fn load_matrices<const N: usize>(row: SharedAddress, transposed: bool) -> [u32; N] {
     const { assert!(N == 1 || N == 2 || N == 4) };
-    let words = if transposed { load_as!(".trans.shared.b16", row, N) } else { load_as!(".shared.b16", row, N) };
+    let words =
+        if transposed { load_as!(".trans.shared.b16", row, N) } else { load_as!(".shared.b16", row, N) };
     core::array::from_fn(|i| words[i])
 }
