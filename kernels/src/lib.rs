@@ -1,5 +1,22 @@
-//! GPU kernels of Recurve: one source, compiled to PTX for the device and to host code for the emulator.
-#![no_std]
+//! GPU kernels of Recurve.
+//!
+//! A kernel is written once over the [`device`] library and compiled twice: for `nvptx64-nvidia-cuda` into the PTX of
+//! the `ptx` room, and for the host, where the `emulator` runs it with the same launch geometry and checks every
+//! access. `README.md` beside this crate explains the conventions of a kernel file.
+#![cfg_attr(target_arch = "nvptx64", no_std)]
+#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
 #![deny(missing_docs)]
 
+#[cfg(target_arch = "nvptx64")]
+pub mod device;
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod emulator;
 pub mod kernel;
+pub mod launch;
+
+/// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
+#[cfg(target_arch = "nvptx64")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    device::thread::trap()
+}

@@ -1,0 +1,1 @@
+//! The emulator: runs kernels on the host and checks what they do.
