@@ -12,10 +12,12 @@
 #![deny(missing_docs)]
 
 pub mod device;
+pub mod dtype;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
 pub mod kernel;
 pub mod launch;
+pub mod program;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]
