@@ -21,7 +21,7 @@ fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
 }
 
 /// ln 2 = LN_2_HIGH + LN_2_LOW; the high part has 9 bits, so that its product with an exponent is exact.
-const LN_2_HIGH: f32 = 0.693_359_375;
+const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// `2^n` for `-126 ≤ n ≤ 127`.
@@ -86,7 +86,7 @@ pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     if size < 0.625 {
         let square = x * x;
-        let c = [-0.333_332_82, 0.133_314_42, -5.373_971_6e-2, 2.063_908_9e-2, -5.704_988_7e-3];
+        let c = [-0.333_332_8, 0.133_314_42, -5.373_971_6e-2, 2.063_909e-2, -5.704_988_7e-3];
         return fma_f32(polynomial(square, c) * square, x, x);
     }
     let y = 1.0 - 2.0 / (exp(size + size) + 1.0);
@@ -112,7 +112,7 @@ pub fn erf(x: f32) -> f32 {
     let size = x.abs();
     if size < 1.0 {
         let c = [
-            1.128_379_2,
+            core::f32::consts::FRAC_2_SQRT_PI,
             -0.376_126_26,
             0.112_835_85,
             -2.685_381_2e-2,
