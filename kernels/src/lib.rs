@@ -11,8 +11,11 @@
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
 
+pub mod activation;
 pub mod device;
 pub mod dtype;
+pub mod element;
+pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
 pub mod kernel;
