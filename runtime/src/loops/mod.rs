@@ -32,6 +32,8 @@ mod interpret;
 mod lower;
 mod nest;
 mod parts;
+#[cfg(test)]
+mod pattern_tests;
 pub(crate) mod program;
 pub(crate) mod quantised;
 pub(crate) mod recovery;

@@ -28,7 +28,7 @@ impl Sketch {
     }
 
     /// A node of `count` outputs; none where it does not fit its inputs.
-    fn nodes(
+    pub(super) fn nodes(
         &mut self,
         op: &str,
         attributes: Vec<(&str, Attribute)>,

@@ -94,7 +94,7 @@ fn check_nest(def: &'static OpDef, seed: u64) -> bool {
     true
 }
 
-fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value> {
+pub(super) fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value> {
     let budget = Budget::unlimited();
     let build = BuildContext { budget: &budget, threads, release: &|_| () };
     let count = graph.outputs.len();

@@ -75,7 +75,8 @@ impl Op for ExponentialNorm {
             Form::Softmax => nest.store(here, &over, &[x, most, sum], |p, v| {
                 let relative = p.sub(v[0], v[1]);
                 let power = p.exp(relative);
-                p.div(power, v[2])
+                let scale = p.recip(v[2]);
+                p.mul(power, scale)
             }),
             Form::LogSoftmax => nest.store(here, &over, &[x, most, sum], |p, v| {
                 let relative = p.sub(v[0], v[1]);
