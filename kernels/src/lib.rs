@@ -17,8 +17,11 @@ pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gemm;
 pub mod kernel;
 pub mod launch;
+#[cfg(test)]
+mod testing;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]
