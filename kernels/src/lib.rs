@@ -13,6 +13,7 @@
 
 pub mod activation;
 pub mod device;
+pub mod dtype;
 pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
@@ -20,6 +21,7 @@ pub mod emulator;
 pub mod gemm;
 pub mod kernel;
 pub mod launch;
+pub mod program;
 #[cfg(test)]
 mod testing;
 
