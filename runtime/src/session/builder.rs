@@ -1,7 +1,7 @@
 //! Settings of a session, and loading.
 
-use super::Session;
 use super::arguments::{ValueSpec, refuse};
+use super::{Parameters, Session};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
@@ -155,8 +155,10 @@ impl SessionBuilder {
             Fusion::On => crate::loops::fuse(graph, &declared),
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
+        let parameters = Parameters::of(&graph);
         let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
         let program = Program::build(graph, context).map_err(NodeError::at_load)?;
-        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, load_time: start.elapsed() })
+        let load_time = start.elapsed();
+        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, parameters, load_time })
     }
 }
