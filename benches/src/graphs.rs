@@ -99,7 +99,7 @@ impl Writer {
         self.constant(I64, dims, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    fn nodes(&mut self, op: &str, inputs: &[&str], outputs: usize, attributes: Vec<Message>) -> Vec<String> {
+    fn nodes(&mut self, op: &str, inputs: &[&str], outputs: usize, attributes: &[Message]) -> Vec<String> {
         let outputs: Vec<String> = (0..outputs).map(|_| self.name()).collect();
         let named = |message: Message, (field, names): (u64, Vec<&str>)| {
             names.iter().fold(message, |message, name| message.text(field, name))
@@ -113,10 +113,10 @@ impl Writer {
     }
 
     fn node(&mut self, op: &str, inputs: &[&str]) -> String {
-        self.node_with(op, inputs, Vec::new())
+        self.node_with(op, inputs, &[])
     }
 
-    fn node_with(&mut self, op: &str, inputs: &[&str], attributes: Vec<Message>) -> String {
+    fn node_with(&mut self, op: &str, inputs: &[&str], attributes: &[Message]) -> String {
         self.nodes(op, inputs, 1, attributes).pop().unwrap_or_default()
     }
 
@@ -127,11 +127,11 @@ impl Writer {
         for _ in 0..nodes.div_ceil(22) {
             let (epsilon, two) = (self.floats(&[], 1e-5), self.floats(&[], 2.0));
             let (scale, shift) = (self.weight(&[WIDTH]), self.weight(&[WIDTH]));
-            let last = || vec![ints("axes", &[-1])];
-            let mean = self.node_with("ReduceMean", &[&x], last());
+            let last = [ints("axes", &[-1])];
+            let mean = self.node_with("ReduceMean", &[&x], &last);
             let centred = self.node("Sub", &[&x, &mean]);
             let squared = self.node("Pow", &[&centred, &two]);
-            let variance = self.node_with("ReduceMean", &[&squared], last());
+            let variance = self.node_with("ReduceMean", &[&squared], &last);
             let shifted = self.node("Add", &[&variance, &epsilon]);
             let deviation = self.node("Sqrt", &[&shifted]);
             let normal = self.node("Div", &[&centred, &deviation]);
@@ -139,7 +139,7 @@ impl Writer {
             let y = self.node("Add", &[&scaled, &shift]);
             let y = self.layer(&y, WIDTH);
             let (root, one, half) =
-                (self.floats(&[], 1.414_213_5), self.floats(&[], 1.0), self.floats(&[], 0.5));
+                (self.floats(&[], std::f32::consts::SQRT_2), self.floats(&[], 1.0), self.floats(&[], 0.5));
             let ratio = self.node("Div", &[&y, &root]);
             let erf = self.node("Erf", &[&ratio]);
             let raised = self.node("Add", &[&erf, &one]);
@@ -177,8 +177,8 @@ impl Writer {
 
     fn convolution(&mut self, x: &str, channels: i64) -> String {
         let weight = self.weight(&[channels, channels, 3, 3]);
-        let sides = vec![ints("pads", &[1, 1, 1, 1]), ints("kernel_shape", &[3, 3])];
-        let y = self.node_with("Conv", &[x, &weight], sides);
+        let sides = [ints("pads", &[1, 1, 1, 1]), ints("kernel_shape", &[3, 3])];
+        let y = self.node_with("Conv", &[x, &weight], &sides);
         let normal: Vec<String> = [1.0, 0.1, 0.2, 1.5].map(|v| self.floats(&[channels], v)).into();
         self.node("BatchNormalization", &[&y, &normal[0], &normal[1], &normal[2], &normal[3]])
     }
@@ -200,7 +200,7 @@ impl Writer {
         let mut values: Vec<String> = (0..steps)
             .map(|t| {
                 let at = self.integers(&[], &[t as i64]);
-                self.node_with("Gather", &[&x, &at], vec![int("axis", 0)])
+                self.node_with("Gather", &[&x, &at], &[int("axis", 0)])
             })
             .collect();
         let zero = self.floats(&[1, WIDTH], 0.0);
@@ -216,7 +216,7 @@ impl Writer {
         let axes = self.integers(&[1], &[0]);
         let rows: Vec<String> = values.iter().map(|v| self.node("Unsqueeze", &[v, &axes])).collect();
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let y = self.node_with("Concat", &rows, vec![int("axis", 0)]);
+        let y = self.node_with("Concat", &rows, &[int("axis", 0)]);
         self.output(&y, &[steps as i64, 1, WIDTH]);
     }
 
@@ -226,7 +226,7 @@ impl Writer {
         let from_h = self.node("MatMul", &[h, r]);
         let sum = self.node("Add", &[&from_x, &from_h]);
         let sum = self.node("Add", &[&sum, b]);
-        let gates = self.nodes("Split", &[&sum], 4, vec![int("axis", 1)]);
+        let gates = self.nodes("Split", &[&sum], 4, &[int("axis", 1)]);
         let i = self.node("Sigmoid", &[&gates[0]]);
         let f = self.node("Sigmoid", &[&gates[1]]);
         let g = self.node("Tanh", &[&gates[2]]);

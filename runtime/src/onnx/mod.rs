@@ -78,8 +78,8 @@ pub(crate) fn read_path(path: &Path, budget: &Budget) -> Result<Model, Error> {
 }
 
 /// Reads a model from bytes. It cannot refer to external data.
-pub(crate) fn read_bytes(bytes: Bytes, budget: &Budget) -> Result<Model, Error> {
-    read(&bytes, None, budget)
+pub(crate) fn read_bytes(bytes: &Bytes, budget: &Budget) -> Result<Model, Error> {
+    read(bytes, None, budget)
 }
 
 /// Decodes `bytes` as a message after its census, whose charge is returned beside it.

@@ -87,7 +87,7 @@ impl SessionBuilder {
     /// Loads an ONNX model from bytes: a `Vec<u8>`, a `&'static [u8]`, or [`bytes::Bytes`].
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let start = Instant::now();
-        self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))
+        self.prepare(start, |budget| onnx::read_bytes(&bytes.into(), budget))
     }
 
     fn prepare(
