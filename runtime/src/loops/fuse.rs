@@ -1,7 +1,8 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
+use super::apart::Apart;
 use super::fused::Fused;
-use super::group::{Apart, Candidate, Group, group};
+use super::group::{Candidate, Group, group};
 use super::nest::Opaque;
 use super::parts::{part, put_together, take_apart};
 use super::siblings::join_siblings;

@@ -21,6 +21,7 @@
 //! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
 mod affine;
+mod apart;
 mod compose;
 mod cost;
 mod fuse;
@@ -48,9 +49,9 @@ mod strided;
 mod tests;
 
 pub(crate) use affine::Affine;
+pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::Fused;
-pub(crate) use group::Apart;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
 pub(crate) use nest::{Fold, Nest, Opaque, Outside, Source};
 pub(crate) use stages::Stages;
