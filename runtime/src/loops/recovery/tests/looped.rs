@@ -1,7 +1,8 @@
 //! The same steps as bodies of `Scan` and `Loop`.
 
-use super::cells::{Kind, Products, Spelling, Weights};
+use super::cells::{Kind, Weights};
 use super::net::{Net, Numbers, assert_close, census};
+use super::spelling::{Products, Spelling};
 use super::unrolled::{DEPTH, HIDDEN, spellings};
 use crate::dtype::Bool;
 use crate::graph::{Dim, TensorFact, ValueId};

@@ -4,4 +4,6 @@ mod cells;
 mod looped;
 mod near_misses;
 mod net;
+mod spelling;
+mod step;
 mod unrolled;

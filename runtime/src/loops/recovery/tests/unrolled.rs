@@ -1,7 +1,8 @@
 //! Networks whose steps are written out.
 
-use super::cells::{Kind, Products, Spelling, Weights};
+use super::cells::{Kind, Weights};
 use super::net::{Net, Numbers, assert_close, census};
+use super::spelling::{Products, Spelling};
 use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
 use crate::tensor::Tensor;
