@@ -26,6 +26,7 @@ mod tests;
 
 use crate::graph::{Fact, Graph, ValueId, known_facts};
 use crate::memory::Budget;
+use align::Reading;
 use index::{Index, Keys};
 use std::collections::HashSet;
 
@@ -68,7 +69,10 @@ fn roll_one(
     let facts: Vec<Option<Fact>> = known_facts(graph);
     for chain in chains {
         let depends = dependents(graph, chain[0]);
-        if let Some(mut template) = align::align(graph, &index, &facts, &depends, &chain, fuel) {
+        // Where the end of the last step looks like the start of one more, the first reading may be the wrong one.
+        for reading in [Reading::CarriedFirst, Reading::SameStepFirst] {
+            let aligned = align::align(graph, &index, &facts, &depends, &chain, reading, fuel);
+            let Some(mut template) = aligned else { continue };
             while peel::prepend(graph, &index, &facts, &mut template, budget).is_some() {}
             let before = (graph.nodes.clone(), graph.outputs.clone());
             if roll::roll(graph, &index, &facts, &depends, &template, budget).is_some() {

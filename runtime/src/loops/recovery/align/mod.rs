@@ -12,7 +12,7 @@
 //! - none depends on the chain: a sequence of values.
 //!
 //! Where the fourth rule fails, everything that it found is forgotten and the next one is tried; for what the chain
-//! itself reads the fifth comes first. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
+//! itself reads the fifth comes first, unless the [`Reading`] says otherwise. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
 //! on the search.
 
 mod verify;
@@ -30,6 +30,15 @@ const MOST_CLASSES: usize = 2000;
 
 /// One value per step. Only that of the last step may be missing.
 type Lane = Vec<Option<ValueId>>;
+
+/// What is tried first for what the chain itself reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// That the step before made it.
+    CarriedFirst,
+    /// That the same step made it.
+    SameStepFirst,
+}
 
 /// What a lane turned out to be.
 enum Aligned {
@@ -59,6 +68,7 @@ pub(super) struct Aligner<'a> {
     place: HashMap<usize, (usize, usize)>,
     /// Classes whose last node was set when a lane named it.
     named_last: Vec<usize>,
+    reading: Reading,
     fuel: &'a mut usize,
 }
 
@@ -69,6 +79,7 @@ pub(super) fn align(
     facts: &[Option<Fact>],
     depends: &[bool],
     chain: &[usize],
+    reading: Reading,
     fuel: &mut usize,
 ) -> Option<Template> {
     let mut aligner = Aligner {
@@ -80,6 +91,7 @@ pub(super) fn align(
         template: Template { steps: chain.len(), ..Template::default() },
         place: HashMap::new(),
         named_last: Vec::new(),
+        reading,
         fuel,
     };
     let nodes: Vec<Option<usize>> = chain.iter().copied().map(Some).collect();
@@ -130,7 +142,7 @@ impl Aligner<'_> {
         // the last step would not make it.
         let carried = dependent && !self.depends(lane[0]) && lane[1..].iter().all(|&id| self.depends(id));
         let at_chain = depth == 1;
-        if carried && at_chain {
+        if carried && at_chain && self.reading == Reading::CarriedFirst {
             if let Some(source) = self.carried(lane, closed, depth, true) {
                 return Some(Aligned::Source(source));
             }

@@ -1,6 +1,7 @@
 //! How exporters spell the sums and functions of one step.
 
 use super::cells::{Kind, Weights};
+use super::lies::{Cuts, Lies};
 use super::net::Net;
 use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
@@ -14,8 +15,8 @@ pub(super) struct Spelling {
     pub(super) products: Products,
     /// One bias for both products.
     pub(super) merged_bias: bool,
-    /// Gates are cut by Slice instead of Split.
-    pub(super) slices: bool,
+    pub(super) cuts: Cuts,
+    pub(super) lies: Lies,
     /// The logistic function is applied before gates are cut, where all but one take it.
     pub(super) early: bool,
     /// `1 / (1 + e^−x)` and `2σ(2x) − 1`.
@@ -48,7 +49,8 @@ impl Default for Spelling {
             order: [0, 1, 2, 3],
             products: Products::MatMul,
             merged_bias: true,
-            slices: false,
+            cuts: Cuts::Split,
+            lies: Lies::Rows,
             early: false,
             spelled: false,
             form: 0,
@@ -138,25 +140,33 @@ impl Spelling {
         let (depth, hidden) = (constants.weights.depth, constants.weights.hidden);
         let width = gates.len() * hidden;
         let key = |tag: usize| [&[tag], gates].concat();
+        let lies = self.lies;
+        let shared = move |v: Vec<f64>| (lies.shared(v.len()), v);
         let bias = move |w: &Weights, both: bool| {
             let (b, rb) = (w.picked(&w.b, 1, gates), w.picked(&w.rb, 1, gates));
-            (vec![b.len()], if both { b.iter().zip(&rb).map(|(a, b)| a + b).collect() } else { b })
+            shared(if both { b.iter().zip(&rb).map(|(a, b)| a + b).collect() } else { b })
         };
         let both = self.merged_bias && x.is_some() && h.is_some();
         let transposed = |m: Vec<f64>, rows: usize| -> Vec<f64> {
             let columns = m.len() / rows;
             (0..m.len()).map(|i| m[(i % rows) * columns + i / rows]).collect()
         };
+        // A matrix of `rows` rows on the side where it stands.
+        let standing = move |m: Vec<f64>, rows: usize| match lies {
+            Lies::Columns => (vec![width, rows], transposed(m, rows)),
+            _ => (vec![rows, width], m),
+        };
+        let times = |net: &mut Net, v: ValueId, m: ValueId| {
+            net.op("MatMul", &if lies == Lies::Columns { [m, v] } else { [v, m] })
+        };
         if let (Products::Joined, Some(x), Some(h)) = (self.products, x, h) {
-            let v = net.with("Concat", vec![("axis", Attribute::Int(-1))], &[x, h], 1)[0];
+            let v = net.with("Concat", vec![("axis", Attribute::Int(self.lies.axis()))], &[x, h], 1)[0];
             let m = self.held(net, constants, key(0), |w| {
-                (
-                    vec![depth + hidden, width],
-                    [w.picked(&w.w, depth, gates), w.picked(&w.r, hidden, gates)].concat(),
-                )
+                let both = [w.picked(&w.w, depth, gates), w.picked(&w.r, hidden, gates)].concat();
+                standing(both, depth + hidden)
             });
             let b = self.held(net, constants, key(1), |w| bias(w, true));
-            let y = net.op("MatMul", &[v, m]);
+            let y = times(net, v, m);
             return self.add(net, y, b);
         }
         let mut terms = Vec::new();
@@ -171,17 +181,23 @@ impl Spelling {
             let tag = 2 + usize::from(recurrent) * 4;
             let b = (!both || !recurrent).then(|| {
                 self.held(net, constants, key(tag + usize::from(both) * 2), |w| {
-                    if recurrent { (vec![width], w.picked(&w.rb, 1, gates)) } else { bias(w, both) }
+                    if recurrent { shared(w.picked(&w.rb, 1, gates)) } else { bias(w, both) }
                 })
             });
             let y = if self.products == Products::Gemm {
-                let m = self
-                    .held(net, constants, key(tag + 1), |w| (vec![width, rows], transposed(matrix(w), rows)));
-                let inputs: Vec<ValueId> = [Some(v), Some(m), b].into_iter().flatten().collect();
-                net.with("Gemm", vec![("transB", Attribute::Int(1))], &inputs, 1)[0]
+                // Whatever side it stands on, transposed.
+                let flat = |w: &Weights| {
+                    let (shape, values) = standing(matrix(w), rows);
+                    (vec![shape[1], shape[0]], transposed(values, shape[0]))
+                };
+                let m = self.held(net, constants, key(tag + 1), flat);
+                let ([first, second], flag) =
+                    if lies == Lies::Columns { ([m, v], "transA") } else { ([v, m], "transB") };
+                let inputs: Vec<ValueId> = [Some(first), Some(second), b].into_iter().flatten().collect();
+                net.with("Gemm", vec![(flag, Attribute::Int(1))], &inputs, 1)[0]
             } else {
-                let m = self.held(net, constants, key(tag + 1), |w| (vec![rows, width], matrix(w)));
-                let y = net.op("MatMul", &[v, m]);
+                let m = self.held(net, constants, key(tag + 1), |w| standing(matrix(w), rows));
+                let y = times(net, v, m);
                 match b {
                     Some(b) => self.add(net, y, b),
                     None => y,
@@ -197,21 +213,7 @@ impl Spelling {
 
     /// `x` cut into `count` gates.
     pub(super) fn cut(&self, net: &mut Net, x: ValueId, count: usize, hidden: usize) -> Vec<ValueId> {
-        if count == 1 {
-            return vec![x];
-        }
-        if !self.slices {
-            let parts = vec![("axis", Attribute::Int(1)), ("num_outputs", Attribute::Int(count as i64))];
-            return net.with("Split", parts, &[x], count);
-        }
-        (0..count)
-            .map(|g| {
-                let bounds = [(g * hidden) as i64, ((g + 1) * hidden) as i64, 1];
-                let mut inputs = vec![x];
-                inputs.extend(bounds.map(|b| net.integers(&[b])));
-                net.op("Slice", &inputs)
-            })
-            .collect()
+        self.cuts.of(net, x, count, hidden, self.lies)
     }
 
     /// What a product made for all steps takes from the sequence `x`, `[time, batch, depth]`.

@@ -68,7 +68,10 @@ impl Spelling {
             let sums = self.sums(net, constants, &order, Some(x), Some(h));
             let mut cut = |from: usize, to: usize| {
                 let mut inputs = vec![sums];
-                inputs.extend([(from * hidden) as i64, (to * hidden) as i64, 1].map(|b| net.integers(&[b])));
+                inputs.extend(
+                    [(from * hidden) as i64, (to * hidden) as i64, self.lies.axis()]
+                        .map(|b| net.integers(&[b])),
+                );
                 net.op("Slice", &inputs)
             };
             let (three, last) = (cut(0, 3), cut(3, 4));
@@ -85,7 +88,7 @@ impl Spelling {
                 let mut sum = sum(g);
                 if kind == Kind::Peephole {
                     let p = self.held(net, constants, vec![99, peephole], |w| {
-                        (vec![hidden], w.p[peephole * hidden..(peephole + 1) * hidden].to_vec())
+                        (self.lies.shared(hidden), w.p[peephole * hidden..(peephole + 1) * hidden].to_vec())
                     });
                     let peeped = self.mul(net, p, c);
                     sum = self.add(net, sum, peeped);
@@ -143,7 +146,8 @@ impl Spelling {
                 let mut cut = |from: usize, to: usize| {
                     let mut inputs = vec![x];
                     inputs.extend(
-                        [(from * hidden) as i64, (to * hidden) as i64, 1].map(|b| net.integers(&[b])),
+                        [(from * hidden) as i64, (to * hidden) as i64, self.lies.axis()]
+                            .map(|b| net.integers(&[b])),
                     );
                     net.op("Slice", &inputs)
                 };
