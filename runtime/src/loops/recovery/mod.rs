@@ -7,6 +7,7 @@
 //! 3. [`collect`]: the outputs of all steps, put together, are the Scan's output.
 //! 4. [`counted`]: a `Loop` that takes its input apart by the number of the iteration is a Scan, too.
 //! 5. [`cell`]: a Scan's body that is one of the cells becomes the operator.
+//! 6. [`single`]: so does a cell that is written out for one step, unless it stands in a body.
 
 mod align;
 mod build;
@@ -20,6 +21,7 @@ mod part;
 mod peel;
 mod roll;
 mod shared;
+mod single;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,8 @@ use std::collections::HashSet;
 /// Nodes looked at for each node of the graph.
 const FUEL_PER_NODE: usize = 256;
 
-/// Recovers what can be.
-pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
+/// Recovers what can be. A graph that is `inside` another may be the step of a loop, whose cell is looked for there.
+pub(crate) fn recover(graph: &mut Graph, inside: bool, budget: &Budget) -> bool {
     let mut keys = Keys::default();
     shared::share_constants(graph);
     let mut changed = shared::share_nodes(graph, &mut keys);
@@ -47,6 +49,9 @@ pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
         cell::recognise(graph, &mut keys, budget);
     }
     changed |= cell::recognise(graph, &mut keys, budget);
+    if !inside {
+        changed |= single::operators(graph, &mut keys, budget);
+    }
     changed
 }
 

@@ -368,7 +368,9 @@ fn layers_and_directions_each_become_one() {
         for layers in 1..=3 {
             for both in [false, true] {
                 let given = (at + layers) % 2 == 0;
-                Network { layers, both, given, time: 4, ..Network::new(kind, spelling) }.check();
+                for time in [1, 4] {
+                    Network { layers, both, given, time, ..Network::new(kind, spelling) }.check();
+                }
             }
         }
     }
@@ -377,7 +379,7 @@ fn layers_and_directions_each_become_one() {
 #[test]
 fn any_length_and_batch() {
     for (_, kind, spelling) in spellings() {
-        for (batch, time) in [(1, 2), (8, 2), (1, 16), (8, 16), (1, 64), (8, 64)] {
+        for (batch, time) in [(1, 1), (8, 1), (1, 2), (8, 2), (1, 16), (8, 16), (1, 64), (8, 64)] {
             if batch > 1 && spelling.lies == Lies::Vector {
                 continue;
             }
