@@ -1,1 +1,3 @@
-//! Benchmarks of Recurve: criterion groups and the peers runner.
+//! Benchmarks of Recurve: criterion groups, the models that they run, and the peers runner.
+
+pub mod models;

@@ -9,6 +9,7 @@ use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body};
 use crate::cpu::slice_along::slice_of;
 use crate::cpu::stack::stack;
+use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
@@ -192,6 +193,31 @@ impl Scan {
             });
         }
         Ok(out)
+    }
+
+    /// The steps and their number, where all forms are known and stay.
+    fn steps(&self, site: &CpuSite<'_>) -> Option<(Steps, usize)> {
+        if self.batched {
+            return None;
+        }
+        let (states, scanned, captures) = self.parts(site.inputs)?;
+        let (length, slices) = self.slice_facts(&scanned).ok()?;
+        let length = length.known()?;
+        let (held, made) = self.infer_steady(states.clone(), &slices, &captures).ok()?;
+        let outputs_known =
+            site.outputs.iter().all(|f| f.tensor().is_some_and(|t| t.known_shape().is_some()));
+        if !keeps_forms(&states, &held, &made) || !outputs_known {
+            return None;
+        }
+        let rank = |f: &Fact| f.tensor().and_then(TensorFact::rank);
+        let slice = |fact: &Fact, axis: i64, reversed: bool| {
+            Slice::new(fact, normal_axis(axis, rank(fact)? + 1).ok()?, length, reversed)
+        };
+        let taken = slices.iter().zip(self.input_axes.iter().zip(&self.input_reversed));
+        let put = made[states.len()..].iter().zip(self.output_axes.iter().zip(&self.output_reversed));
+        let taken = taken.map(|(f, (axis, reversed))| slice(f, *axis, *reversed)).collect::<Option<_>>()?;
+        let put = put.map(|(f, (axis, reversed))| slice(f, *axis, *reversed)).collect::<Option<_>>()?;
+        Some((Steps::new(&states, 0, taken, put)?, length))
     }
 
     /// Runs one sequence: final states, then the slices of each scan output in order of time.
@@ -395,9 +421,17 @@ impl Op for Scan {
         let programs =
             site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (op, outputs) = (self.clone(), site.outputs.to_vec());
-        Ok(Kernel::new(move |io| {
+        let steps = self.steps(site);
+        let scratch = steps.as_ref().map_or(0, |(steps, _)| steps.scratch());
+        let kernel = Kernel::new(move |io| {
+            if let Some((steps, length)) = &steps
+                && steps.run(&programs, io, Turns::All(*length))?
+            {
+                return Ok(());
+            }
             if op.batched { op.run_batched(&programs.0[0], io) } else { op.run(&programs.0[0], io, &outputs) }
-        }))
+        });
+        Ok(kernel.with_scratch(scratch))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -7,7 +7,7 @@
 //! step becomes a [`Template`] of one step, the template a Scan, and that is kept where it is recognised as a cell.
 //!
 //! Which of two operands of products the state is changes nothing in an LSTM or a plain cell. But any layer on two
-//! inputs is a plain cell, so there the state must be a constant or an input of the model, the result
+//! inputs is a plain cell, so there the state must be a constant or, as a whole, an input of the model, the result
 //! one of its outputs, and what else is read made by no other layer that is written out.
 
 use super::cell;
@@ -322,10 +322,7 @@ impl Cone {
         let begins = |role: Role| {
             self.begins.iter().filter(move |(id, r)| *r == role && like_state(*id)).map(|(id, _)| *id)
         };
-        let from_outside = |id: ValueId| {
-            let root = part_of(graph, index, facts, id).map_or(id, |p| p.source);
-            graph.constant(id).is_some() || graph.inputs.contains(&root)
-        };
+        let from_outside = |id: ValueId| graph.constant(id).is_some() || graph.inputs.contains(&id);
         // Constants first, then the inputs of the model, the later ones before: states come behind what is new.
         let mut hidden: Vec<ValueId> = begins(Role::Operand).collect();
         hidden.sort_by_key(|&id| {

@@ -5,6 +5,7 @@ mod lies;
 mod looped;
 mod near_misses;
 mod net;
+mod others;
 mod spelling;
 mod step;
 mod unrolled;
