@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use recurve::{Session, Tensor};
-use recurve_benches::models::{Recurrence, operator, written_out};
+use recurve_benches::recurrences::{Recurrence, operator, written_out};
 
 const THREADS: usize = 2;
 

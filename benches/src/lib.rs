@@ -1,3 +1,5 @@
-//! Benchmarks of Recurve: criterion groups, the models that they run, and the peers runner.
+//! What the benchmarks of Recurve share: graphs of any size, written as exporters write them.
 
-pub mod models;
+pub mod graphs;
+pub mod recurrences;
+mod wire;

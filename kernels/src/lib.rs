@@ -1,5 +1,33 @@
 //! GPU kernels of Recurve.
 //!
-//! This room is empty: the device library, the kernel families and the emulator are not written yet.
-#![no_std]
+//! A kernel is written once over the [`device`] library and compiled twice: for `nvptx64-nvidia-cuda` into the PTX of
+//! the `ptx` room, and for the host, where the `emulator` runs it with the same launch geometry and checks every
+//! access. `README.md` beside this crate explains the conventions of a kernel file.
+#![cfg_attr(target_arch = "nvptx64", no_std)]
+#![cfg_attr(
+    target_arch = "nvptx64",
+    feature(abi_ptx, abi_unadjusted, asm_experimental_arch, link_llvm_intrinsics, stdarch_nvptx)
+)]
+#![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
+
+pub mod activation;
+pub mod device;
+pub mod dtype;
+pub mod element;
+pub mod elementary;
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod emulator;
+pub mod gemm;
+pub mod kernel;
+pub mod launch;
+pub mod program;
+#[cfg(test)]
+mod testing;
+
+/// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
+#[cfg(target_arch = "nvptx64")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    device::thread::trap()
+}

@@ -28,7 +28,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use crate::graph::{Fact, Graph, ValueId, known_facts};
+use crate::graph::{Graph, KnownFacts, ValueId};
 use crate::memory::Budget;
 use align::Reading;
 use index::{Index, Keys};
@@ -46,12 +46,13 @@ pub(crate) fn recover(graph: &mut Graph, inside: bool, budget: &Budget) -> bool 
     let mut fuel = graph.nodes.len().saturating_add(1000).saturating_mul(FUEL_PER_NODE);
     let mut failed: HashSet<ValueId> = HashSet::new();
     changed |= counted::scans(graph);
-    while roll_one(graph, &mut keys, &mut failed, &mut fuel, budget) {
+    let mut known = KnownFacts::default();
+    while roll_one(graph, &mut keys, &mut known, &mut failed, &mut fuel, budget) {
         changed = true;
-        collect::collect(graph, &mut keys);
-        cell::recognise(graph, &mut keys, budget);
+        collect::collect(graph, &mut keys, &mut known);
+        cell::recognise(graph, &mut keys, &mut known, budget);
     }
-    changed |= cell::recognise(graph, &mut keys, budget);
+    changed |= cell::recognise(graph, &mut keys, &mut known, budget);
     if !inside {
         changed |= single::operators(graph, &mut keys, budget);
     }
@@ -62,6 +63,7 @@ pub(crate) fn recover(graph: &mut Graph, inside: bool, budget: &Budget) -> bool 
 fn roll_one(
     graph: &mut Graph,
     keys: &mut Keys,
+    known: &mut KnownFacts,
     failed: &mut HashSet<ValueId>,
     fuel: &mut usize,
     budget: &Budget,
@@ -80,21 +82,21 @@ fn roll_one(
     if chains.is_empty() {
         return false;
     }
-    let facts: Vec<Option<Fact>> = known_facts(graph);
+    let facts = known.update(graph);
     for (at, chain) in chains.into_iter().enumerate() {
         let depends = dependents(graph, chain[0]);
         // Where the end of the last step looks like the start of one more, the first reading may be the wrong one.
         for reading in [Reading::CarriedFirst, Reading::SameStepFirst] {
-            let aligned = align::align(graph, &index, &facts, &depends, &chain, reading, fuel);
+            let aligned = align::align(graph, &index, facts, &depends, &chain, reading, fuel);
             let Some(mut template) = aligned else { continue };
             // Without weights of its own, a row of products is a recurrence only where it takes slices of a tensor.
             let slices = |s: &Sequence| matches!(s, Sequence::Part { .. });
             if at >= weighted && !template.sequences.iter().any(slices) {
                 continue;
             }
-            while peel::prepend(graph, &index, &facts, &mut template, budget).is_some() {}
+            while peel::prepend(graph, &index, facts, &mut template, budget).is_some() {}
             let before = (graph.nodes.clone(), graph.outputs.clone());
-            if roll::roll(graph, &index, &facts, &depends, &template, budget).is_some() {
+            if roll::roll(graph, &index, facts, &depends, &template, budget).is_some() {
                 if order::sort_nodes(graph) {
                     return true;
                 }

@@ -17,7 +17,7 @@ use super::part::{element_of, part_of};
 use super::roll;
 use super::shared::share_nodes;
 use super::template::{Class, Sequence, Source, State, Template};
-use crate::graph::{Fact, Graph, Node, TensorFact, ValueId, known_facts};
+use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, known_facts};
 use crate::memory::Budget;
 use crate::ops::Scan;
 use std::collections::{HashMap, HashSet};
@@ -136,7 +136,7 @@ fn replaced(
     if !sort_nodes(&mut made) {
         return None;
     }
-    cell::recognise(&mut made, keys, budget);
+    cell::recognise(&mut made, keys, &mut KnownFacts::default(), budget);
     (scans(&made) <= scans(graph)).then_some(made)
 }
 

@@ -1,39 +1,6 @@
-//! Models for benches, written as an exporter would: an LSTM step by step, and as the operator.
+//! Recurrent layers as an exporter writes them: step by step, and as the operator.
 
-/// A protobuf message under construction; field numbers are those of `onnx.proto`.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn int(mut self, field: u64, value: i64) -> Self {
-        self.varint(field << 3);
-        self.varint(value as u64);
-        self
-    }
-
-    fn bytes(mut self, field: u64, value: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-        self
-    }
-
-    fn text(self, field: u64, value: &str) -> Self {
-        self.bytes(field, value.as_bytes())
-    }
-
-    fn message(self, field: u64, value: &Self) -> Self {
-        self.bytes(field, &value.0)
-    }
-}
+use crate::wire::Message;
 
 /// A graph under construction.
 #[derive(Default)]
@@ -104,7 +71,7 @@ impl Model {
     fn finish(self) -> Vec<u8> {
         let opset = Message::default().text(1, "").int(2, 21);
         let graph = self.graph.text(2, "graph");
-        Message::default().int(1, 10).message(7, &graph).message(8, &opset).0
+        Message::default().int(1, 10).message(7, &graph).message(8, &opset).into_bytes()
     }
 }
 

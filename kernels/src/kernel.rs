@@ -1,0 +1,108 @@
+//! # What one kernel is compiled and launched with
+//!
+//! A family declares each of its entries as data beside the code. `cargo xtask ptx` inserts the bounds into the PTX,
+//! holds the assembler's report against the rest, and writes both to the manifest; a launch is checked against the
+//! same numbers.
+
+use crate::gemm;
+
+/// One entry of the modules: its name, its one parameter and what its code may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Name of the entry in every module.
+    pub entry: &'static str,
+    /// Bytes of the entry's one parameter, the family's `Params`.
+    pub params: usize,
+    /// Most threads of a block (`.maxntid`); the assembler gives each thread at most 64 Ki / this many registers.
+    pub max_threads: u32,
+    /// Blocks that must fit one SM at once (`.minnctapersm`); 0 leaves it to the assembler.
+    pub min_blocks: u32,
+    /// Most bytes of dynamic shared memory that a launch may ask for.
+    pub shared: u32,
+    /// Bytes of spilled registers (stores and loads) and of stack that the code may have. 0: all in registers.
+    pub spills: u32,
+    /// Least compute capability, as `10 · major + minor`; modules for lesser ones do not have the entry.
+    pub capability: u32,
+    /// Whether the code must hold tensor-core instructions.
+    pub tensor_cores: bool,
+}
+
+impl Kernel {
+    /// An entry that takes one `P`, has blocks of at most `max_threads`, runs everywhere and may not spill.
+    pub const fn new<P>(entry: &'static str, max_threads: u32) -> Self {
+        Self {
+            entry,
+            params: size_of::<P>(),
+            max_threads,
+            min_blocks: 0,
+            shared: 0,
+            spills: 0,
+            capability: 75,
+            tensor_cores: false,
+        }
+    }
+
+    /// With `blocks` on one SM at once.
+    pub const fn with_min_blocks(mut self, blocks: u32) -> Self {
+        self.min_blocks = blocks;
+        self
+    }
+
+    /// With up to `bytes` of dynamic shared memory.
+    pub const fn with_shared(mut self, bytes: u32) -> Self {
+        self.shared = bytes;
+        self
+    }
+
+    /// With up to `bytes` of spills and stack, for a kernel that is not bound by what it keeps in registers.
+    pub const fn with_spills(mut self, bytes: u32) -> Self {
+        self.spills = bytes;
+        self
+    }
+
+    /// For compute capability `10 · major + minor` and above.
+    pub const fn with_capability(mut self, capability: u32) -> Self {
+        self.capability = capability;
+        self
+    }
+
+    /// With tensor-core instructions.
+    pub const fn with_tensor_cores(mut self) -> Self {
+        self.tensor_cores = true;
+        self
+    }
+}
+
+/// Every entry of every family, in alphabetical order.
+pub static KERNELS: &[&Kernel] = &[
+    &gemm::simt::GEMM_SIMT_128_F32.kernel,
+    &gemm::simt::GEMM_SIMT_64_BF16.kernel,
+    &gemm::simt::GEMM_SIMT_64_F16.kernel,
+    &gemm::simt::GEMM_SIMT_64_F32.kernel,
+    &gemm::split_k::GEMM_SUM_BF16.kernel,
+    &gemm::split_k::GEMM_SUM_F16.kernel,
+    &gemm::split_k::GEMM_SUM_F32.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_NN.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_NT.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_TN.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_TT.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_NN.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_sorted_and_can_be_launched() {
+        assert!(KERNELS.windows(2).all(|pair| pair[0].entry < pair[1].entry), "sort the table by entry");
+        for kernel in KERNELS {
+            assert!((1..=1024).contains(&kernel.max_threads), "{}", kernel.entry);
+            assert!((1..=4096).contains(&kernel.params), "{}", kernel.entry);
+            assert!(kernel.shared <= 227 * 1024, "{}", kernel.entry);
+        }
+    }
+}
