@@ -17,6 +17,7 @@ mod attention;
 pub(crate) mod attributes;
 mod average_pool;
 mod batch_normalization;
+mod batched_scan;
 mod bernoulli;
 mod bit_cast;
 mod bit_shift;

@@ -66,7 +66,7 @@ fn simplify_nested(
                 captures::sink_constants(&mut graph);
                 simplify_bodies(&mut graph, rewrites, budget, depth, &mut simplified)?;
             }
-            changed |= crate::loops::recovery::recover(&mut graph, budget);
+            changed |= crate::loops::recovery::recover(&mut graph, depth > 0, budget);
             changed |= dead_code::remove_dead_code(&mut graph);
         }
         if !changed && arithmetic {

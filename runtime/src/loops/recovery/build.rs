@@ -17,11 +17,24 @@ pub(in crate::loops) fn node(
     captures: usize,
     outputs: usize,
 ) -> Option<Node> {
-    let def = find("", op, NEWEST_OPSET)?;
+    node_of(NEWEST_OPSET, graph, op, attributes, inputs, captures, outputs)
+}
+
+/// The same in the words of operator set `opset`.
+pub(super) fn node_of(
+    opset: i64,
+    graph: &mut Graph,
+    op: &str,
+    attributes: Vec<(&str, Attribute)>,
+    inputs: Vec<Option<ValueId>>,
+    captures: usize,
+    outputs: usize,
+) -> Option<Node> {
+    let def = find("", op, opset)?;
     let formal = inputs.len().checked_sub(captures)?;
     let spec = NodeSpec {
         attributes: attributes.into_iter().map(|(n, a)| (n.into(), a, Cell::new(false))).collect(),
-        opset: NEWEST_OPSET,
+        opset,
         inputs: inputs[..formal].iter().map(Option::is_some).collect(),
         outputs: vec![true; outputs],
     };
