@@ -72,7 +72,41 @@ impl Kernel {
 }
 
 /// Every entry of every family, in alphabetical order.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[
+    &crate::gemv::BF16_1.kernel,
+    &crate::gemv::BF16_16.kernel,
+    &crate::gemv::BF16_2.kernel,
+    &crate::gemv::BF16_4.kernel,
+    &crate::gemv::BF16_8.kernel,
+    &crate::gemv::F16_1.kernel,
+    &crate::gemv::F16_16.kernel,
+    &crate::gemv::F16_2.kernel,
+    &crate::gemv::F16_4.kernel,
+    &crate::gemv::F16_8.kernel,
+    &crate::gemv::F32_1.kernel,
+    &crate::gemv::F32_16.kernel,
+    &crate::gemv::F32_2.kernel,
+    &crate::gemv::F32_4.kernel,
+    &crate::gemv::F32_8.kernel,
+    &crate::reduce::BLOCK_BF16.kernel,
+    &crate::reduce::BLOCK_F16.kernel,
+    &crate::reduce::BLOCK_F32.kernel,
+    &crate::reduce::COLUMNS_BF16.kernel,
+    &crate::reduce::COLUMNS_F16.kernel,
+    &crate::reduce::COLUMNS_F32.kernel,
+    &crate::reduce::WARP_BF16.kernel,
+    &crate::reduce::WARP_F16.kernel,
+    &crate::reduce::WARP_F32.kernel,
+    &crate::softmax::BLOCK_BF16.kernel,
+    &crate::softmax::BLOCK_F16.kernel,
+    &crate::softmax::BLOCK_F32.kernel,
+    &crate::softmax::COLUMNS_BF16.kernel,
+    &crate::softmax::COLUMNS_F16.kernel,
+    &crate::softmax::COLUMNS_F32.kernel,
+    &crate::softmax::WARP_BF16.kernel,
+    &crate::softmax::WARP_F16.kernel,
+    &crate::softmax::WARP_F32.kernel,
+];
 
 #[cfg(test)]
 mod tests {

@@ -18,9 +18,15 @@ pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gemv;
 pub mod kernel;
 pub mod launch;
 pub mod program;
+pub mod reduce;
+pub mod softmax;
+#[cfg(test)]
+mod testing;
+mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]
