@@ -1,7 +1,7 @@
 //! Settings of a session, and loading.
 
-use super::Session;
 use super::arguments::{ValueSpec, refuse};
+use super::{Parameters, Session};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
@@ -87,7 +87,7 @@ impl SessionBuilder {
     /// Loads an ONNX model from bytes: a `Vec<u8>`, a `&'static [u8]`, or [`bytes::Bytes`].
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let start = Instant::now();
-        self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))
+        self.prepare(start, |budget| onnx::read_bytes(&bytes.into(), budget))
     }
 
     fn prepare(
@@ -155,8 +155,10 @@ impl SessionBuilder {
             Fusion::On => crate::loops::fuse(graph, &declared),
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
+        let parameters = Parameters::of(&graph);
         let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
         let program = Program::build(graph, context).map_err(NodeError::at_load)?;
-        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, load_time: start.elapsed() })
+        let load_time = start.elapsed();
+        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, parameters, load_time })
     }
 }
