@@ -84,43 +84,52 @@ fn dot<const N: usize>(sum: f32, a: [f32; N], b: [f32; N]) -> f32 {
     sum
 }
 
-/// Copies columns `base..base + length` of X to shared memory, rows `chunk` floats apart, zeros where X has none.
+/// Copies columns `base..base + length` of X to shared memory, rows `chunk` floats apart, zeros where X has none; warps
+/// take rows in turns, of a single one its quarters.
 #[inline(always)]
-fn stage<const M: usize>(p: &Params, tile: Shared<f32>, base: usize, length: usize) {
-    let mut m = 0;
-    while m < M {
-        let mut i = thread::thread_idx_x() as usize;
-        while i < length {
-            let inside = m < p.batch as usize && base + i < p.depth as usize;
-            let index = m * p.x_stride as usize + base + i;
+fn stage<const M: usize>(p: &Params, tile: Shared<f32>, base: u32, length: u32) {
+    let (first, start, step) =
+        if M == 1 { (0, thread::thread_idx_x(), THREADS) } else { (warp::warp_id(), warp::lane_id(), 32) };
+    let mut m = first;
+    while m < M as u32 {
+        let mut column = start;
+        while column < length {
+            let inside = m < p.batch && base + column < p.depth;
+            let index = m as usize * p.x_stride as usize + (base + column) as usize;
             let value = if inside { load_real(p.x, p.elements & 0xff, index) } else { 0.0 };
-            tile.store(m * p.chunk as usize + i, value);
-            i += THREADS as usize;
+            tile.store((m * p.chunk + column) as usize, value);
+            column += step;
         }
-        m += 1;
+        m += WARPS;
     }
 }
 
 /// Every thread of a block.
 #[inline(always)]
 fn run<W: Wide, const M: usize>(p: Params) {
-    let (lane, chunk, stride) = (warp::lane_id() as usize, p.chunk as usize, p.stride as usize);
+    let (lane, width) = (warp::lane_id(), W::WIDTH as u32);
     let first = (thread::block_idx_x() * WARPS + warp::warp_id()) as usize * ROWS;
     let last = p.rows as usize - 1;
     let tile = shared::array::<f32>(0, M as u32 * p.chunk);
+    let mut rows = [p.w; ROWS];
+    let mut r = 0;
+    while r < ROWS {
+        let row = if first + r < last { first + r } else { last };
+        rows[r] = p.w.cast::<W>().offset(row * p.stride as usize).cast();
+        r += 1;
+    }
     let mut sums = [[0.0f32; M]; ROWS];
     let mut base = 0;
-    while base < stride {
-        let length = if stride - base < chunk { stride - base } else { chunk };
+    while base < p.stride {
+        let length = if p.stride - base < p.chunk { p.stride - base } else { p.chunk };
         stage::<M>(&p, tile, base, length);
         thread::sync_threads();
-        let mut k = lane * W::WIDTH;
+        let mut k = lane * width;
         while k < length {
             let mut weights = [[0.0; 8]; ROWS];
             let mut r = 0;
             while r < ROWS {
-                let row = if first + r < last { first + r } else { last };
-                weights[r] = W::load_wide(p.w, (row * stride + base + k) / W::WIDTH);
+                weights[r] = W::load_wide(rows[r], ((base + k) / width) as usize);
                 r += 1;
             }
             let mut m = 0;
@@ -128,7 +137,7 @@ fn run<W: Wide, const M: usize>(p: Params) {
                 let quads = tile.cast::<Vector<f32, 4>>();
                 let mut half = 0;
                 while half < W::WIDTH / 4 {
-                    let x = quads.load((m * chunk + k) / 4 + half).0;
+                    let x = quads.load((m as u32 * p.chunk + k) as usize / 4 + half).0;
                     let mut r = 0;
                     while r < ROWS {
                         let w = weights[r];
@@ -140,14 +149,14 @@ fn run<W: Wide, const M: usize>(p: Params) {
                 }
                 m += 1;
             }
-            k += 32 * W::WIDTH;
+            k += 32 * width;
         }
-        base += chunk;
-        if base < stride {
+        base += p.chunk;
+        if base < p.stride {
             thread::sync_threads();
         }
     }
-    store::<M>(&p, &sums, first, lane);
+    store::<M>(&p, &sums, first, lane as usize);
 }
 
 /// Adds up over the lanes; lane `r · M + m` stores row `r` of batch `m`.

@@ -11,7 +11,7 @@
 //! Grid: `outer / 8` rows for warps, `outer` for blocks, `outer · ⌈inner / 32⌉` for columns, at most 2³¹ − 1; block 256,
 //! shared memory 1 KiB.
 
-use crate::device::math::{fma_f32, sqrt_f32};
+use crate::device::math::{divide, fma_f32, sqrt_f32};
 use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
 use crate::element::Element;
 use crate::entry;
@@ -199,9 +199,8 @@ fn rows_by_block<T: Wide>(p: Params) {
 fn columns<T: Wide>(p: Params) {
     let (lane, number) = (warp::lane_id() as usize, warp::warp_id() as usize);
     let (depth, inner) = (p.depth as usize, p.inner as usize);
-    let groups = inner.div_ceil(32);
-    let block = thread::block_idx_x() as usize;
-    let (a, b) = (block / groups, block % groups * 32 + lane);
+    let (a, group) = divide(thread::block_idx_x(), p.inner.div_ceil(32));
+    let (a, b) = (a as usize, group as usize * 32 + lane);
     let mut total = identity(p.fold);
     if b < inner {
         let mut r = number;

@@ -12,6 +12,7 @@
 //!
 //! Grid `⌈outer / 8⌉`, `outer` and `outer · ⌈inner / 256⌉`; block 256; shared memory 64 bytes.
 
+use crate::device::math::divide;
 use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::elementary::{exp, log};
@@ -196,8 +197,8 @@ fn by_block<T: Real>(p: Params) {
 #[inline(always)]
 fn by_column<T: Real>(p: Params) {
     let (depth, inner) = (p.depth as usize, p.inner as usize);
-    let (block, groups) = (thread::block_idx_x() as usize, inner.div_ceil(THREADS as usize));
-    let (a, b) = (block / groups, block % groups * THREADS as usize + thread::thread_idx_x() as usize);
+    let (a, group) = divide(thread::block_idx_x(), p.inner.div_ceil(THREADS));
+    let (a, b) = (a as usize, (group * THREADS + thread::thread_idx_x()) as usize);
     if b >= inner {
         return;
     }
@@ -219,15 +220,15 @@ fn by_column<T: Real>(p: Params) {
 
 entry!(
     /// A warp for each row, f32.
-    WARP_F32 = softmax_warp_f32(Params): by_warp::<f32>, THREADS
+    WARP_F32 = softmax_warp_f32(Params): by_warp::<f32>, THREADS, with_spills(64)
 );
 entry!(
     /// A warp for each row, f16.
-    WARP_F16 = softmax_warp_f16(Params): by_warp::<F16>, THREADS
+    WARP_F16 = softmax_warp_f16(Params): by_warp::<F16>, THREADS, with_spills(64)
 );
 entry!(
     /// A warp for each row, bf16.
-    WARP_BF16 = softmax_warp_bf16(Params): by_warp::<BF16>, THREADS
+    WARP_BF16 = softmax_warp_bf16(Params): by_warp::<BF16>, THREADS, with_spills(64)
 );
 entry!(
     /// A block for each row, f32.
