@@ -183,63 +183,63 @@ const SHARED: u32 = 4 * KEPT;
 
 entry!(
     /// One vector, f32.
-    F32_1 = gemv_f32_1(Params): run::<f32, 1>, THREADS, with_shared(SHARED)
+    F32_1 = gemv_f32_1(Params): run::<f32, 1>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Two vectors, f32.
-    F32_2 = gemv_f32_2(Params): run::<f32, 2>, THREADS, with_shared(SHARED)
+    F32_2 = gemv_f32_2(Params): run::<f32, 2>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to four vectors, f32.
-    F32_4 = gemv_f32_4(Params): run::<f32, 4>, THREADS, with_shared(SHARED)
+    F32_4 = gemv_f32_4(Params): run::<f32, 4>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to eight vectors, f32.
-    F32_8 = gemv_f32_8(Params): run::<f32, 8>, THREADS, with_shared(SHARED)
+    F32_8 = gemv_f32_8(Params): run::<f32, 8>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to 16 vectors, f32.
-    F32_16 = gemv_f32_16(Params): run::<f32, 16>, THREADS, with_shared(SHARED)
+    F32_16 = gemv_f32_16(Params): run::<f32, 16>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// One vector, f16.
-    F16_1 = gemv_f16_1(Params): run::<F16, 1>, THREADS, with_shared(SHARED)
+    F16_1 = gemv_f16_1(Params): run::<F16, 1>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Two vectors, f16.
-    F16_2 = gemv_f16_2(Params): run::<F16, 2>, THREADS, with_shared(SHARED)
+    F16_2 = gemv_f16_2(Params): run::<F16, 2>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to four vectors, f16.
-    F16_4 = gemv_f16_4(Params): run::<F16, 4>, THREADS, with_shared(SHARED)
+    F16_4 = gemv_f16_4(Params): run::<F16, 4>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to eight vectors, f16.
-    F16_8 = gemv_f16_8(Params): run::<F16, 8>, THREADS, with_shared(SHARED)
+    F16_8 = gemv_f16_8(Params): run::<F16, 8>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to 16 vectors, f16.
-    F16_16 = gemv_f16_16(Params): run::<F16, 16>, THREADS, with_shared(SHARED)
+    F16_16 = gemv_f16_16(Params): run::<F16, 16>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// One vector, bf16.
-    BF16_1 = gemv_bf16_1(Params): run::<BF16, 1>, THREADS, with_shared(SHARED)
+    BF16_1 = gemv_bf16_1(Params): run::<BF16, 1>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Two vectors, bf16.
-    BF16_2 = gemv_bf16_2(Params): run::<BF16, 2>, THREADS, with_shared(SHARED)
+    BF16_2 = gemv_bf16_2(Params): run::<BF16, 2>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to four vectors, bf16.
-    BF16_4 = gemv_bf16_4(Params): run::<BF16, 4>, THREADS, with_shared(SHARED)
+    BF16_4 = gemv_bf16_4(Params): run::<BF16, 4>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to eight vectors, bf16.
-    BF16_8 = gemv_bf16_8(Params): run::<BF16, 8>, THREADS, with_shared(SHARED)
+    BF16_8 = gemv_bf16_8(Params): run::<BF16, 8>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 entry!(
     /// Up to 16 vectors, bf16.
-    BF16_16 = gemv_bf16_16(Params): run::<BF16, 16>, THREADS, with_shared(SHARED)
+    BF16_16 = gemv_bf16_16(Params): run::<BF16, 16>, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 
 /// What is to be multiplied.

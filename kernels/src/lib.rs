@@ -21,6 +21,7 @@ pub mod emulator;
 pub mod gemv;
 pub mod kernel;
 pub mod launch;
+pub mod map;
 pub mod program;
 pub mod reduce;
 pub mod softmax;

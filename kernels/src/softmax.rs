@@ -220,15 +220,15 @@ fn by_column<T: Real>(p: Params) {
 
 entry!(
     /// A warp for each row, f32.
-    WARP_F32 = softmax_warp_f32(Params): by_warp::<f32>, THREADS, with_spills(64)
+    WARP_F32 = softmax_warp_f32(Params): by_warp::<f32>, THREADS, with_min_blocks(2)
 );
 entry!(
     /// A warp for each row, f16.
-    WARP_F16 = softmax_warp_f16(Params): by_warp::<F16>, THREADS, with_spills(64)
+    WARP_F16 = softmax_warp_f16(Params): by_warp::<F16>, THREADS, with_min_blocks(2)
 );
 entry!(
     /// A warp for each row, bf16.
-    WARP_BF16 = softmax_warp_bf16(Params): by_warp::<BF16>, THREADS, with_spills(64)
+    WARP_BF16 = softmax_warp_bf16(Params): by_warp::<BF16>, THREADS, with_min_blocks(2)
 );
 entry!(
     /// A block for each row, f32.

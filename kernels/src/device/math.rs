@@ -42,5 +42,6 @@ pub fn fma_f64(a: f64, b: f64, c: f64) -> f64 {
 /// Quotient and remainder; 0 and `a` where `b` is 0, so that no code for a panic is needed.
 #[inline(always)]
 pub fn divide(a: u32, b: u32) -> (u32, u32) {
-    if b == 0 { (0, a) } else { (a / b, a % b) }
+    let quotient = a.checked_div(b).unwrap_or(0);
+    (quotient, a - quotient * b)
 }
