@@ -401,7 +401,7 @@ pub fn pack(shape: &Shape, weights: &[u8], row_stride: usize, column_stride: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{DEVICE, Lab, Random, close};
+    use crate::lab::{DEVICE, Lab, Random, close};
 
     fn shape(r: &mut Random) -> Shape {
         let weights = r.pick([Element::F32, Element::F16, Element::BF16]);

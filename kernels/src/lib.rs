@@ -18,8 +18,11 @@ pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gemm;
 pub mod gemv;
 pub mod kernel;
+#[cfg(test)]
+mod lab;
 pub mod launch;
 pub mod map;
 pub mod program;

@@ -385,7 +385,7 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{DEVICE, Lab, Random, close};
+    use crate::lab::{DEVICE, Lab, Random, close};
 
     const FOLDS: [Fold; 8] = [
         Fold::Sum,

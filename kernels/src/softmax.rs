@@ -378,7 +378,7 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{DEVICE, Lab, Random, close};
+    use crate::lab::{DEVICE, Lab, Random, close};
 
     fn check(shape: &Shape, variant: &Variant, seed: u64) {
         let (mut r, mut lab) = (Random::new(seed), Lab::new());

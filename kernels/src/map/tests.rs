@@ -4,9 +4,9 @@
 use super::{Buffers, Code, Layout, Source, Variant, by_id, choose};
 use crate::device::{BF16, F16, Float16};
 use crate::dtype::DType;
+use crate::lab::{DEVICE, Lab, Random};
 use crate::launch::{Buffer, Reject};
 use crate::program::{Instruction, Kind, Opcode};
-use crate::testing::{DEVICE, Lab, Random};
 
 /// A register's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
