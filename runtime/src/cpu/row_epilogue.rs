@@ -134,7 +134,7 @@ impl<'a> Finish<'a> {
         {
             return self.apply_from(row * epilogue.columns, values);
         }
-        self.with_scratch::<T>(epilogue, |scratch| {
+        Self::with_scratch::<T>(epilogue, |scratch| {
             (0..block.rows()).try_for_each(|i| self.line(epilogue, row + i, column, block.row(i), scratch))
         })
     }
@@ -142,7 +142,7 @@ impl<'a> Finish<'a> {
     /// Applies the program to the elements from `start` of the whole result on.
     pub(crate) fn apply_from<T: Pod>(&self, start: usize, values: &mut [T]) -> Result<(), OpError> {
         let Some(epilogue) = self.epilogue else { return Ok(()) };
-        self.with_scratch::<T>(epilogue, |scratch| {
+        Self::with_scratch::<T>(epilogue, |scratch| {
             let (mut row, mut column) = (start / epilogue.columns, start % epilogue.columns);
             let mut rest = values;
             while !rest.is_empty() {
@@ -157,7 +157,6 @@ impl<'a> Finish<'a> {
 
     /// Calls `body` with memory in which constants are prepared.
     fn with_scratch<T: Pod>(
-        &self,
         epilogue: &RowEpilogue,
         body: impl FnOnce(&mut Scratch<'_>) -> Result<(), OpError>,
     ) -> Result<(), OpError> {

@@ -118,7 +118,7 @@ fn joined(graph: &mut Graph, family: &[usize], budget: &Budget) -> Option<Vec<No
 /// Matrices of `rows` rows beside each other.
 fn side_by_side(parts: &[Tensor], rows: usize, budget: &Budget) -> Option<Tensor> {
     let dtype = parts[0].dtype();
-    let fits = |p: &Tensor| p.dtype() == dtype && p.bytes().len() % rows.max(1) == 0;
+    let fits = |p: &Tensor| p.dtype() == dtype && p.bytes().len().is_multiple_of(rows.max(1));
     let bytes = parts.iter().try_fold(0usize, |sum, p| sum.checked_add(p.bytes().len()))?;
     if bytes > MOST_BYTES || bytes == 0 || !parts.iter().all(fits) {
         return None;

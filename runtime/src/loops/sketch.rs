@@ -247,7 +247,7 @@ fn heads(s: &mut Sketch, g: &mut Gen, x: ValueId, shape: &[usize]) {
     let rank = shape.len();
     let depth = shape[rank - 1];
     let heads = *g.pick(&[1, 2, 4]);
-    if depth % heads != 0 {
+    if !depth.is_multiple_of(heads) {
         return;
     }
     let mut parted: Vec<i64> = shape.iter().map(|&d| d as i64).collect();

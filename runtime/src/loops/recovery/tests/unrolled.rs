@@ -369,7 +369,7 @@ fn layers_and_directions_each_become_one() {
             for both in [false, true] {
                 let given = (at + layers) % 2 == 0;
                 for time in [1, 4] {
-                    Network { layers, both, given, time, ..Network::new(kind, spelling) }.check();
+                    Network { layers, both, time, given, ..Network::new(kind, spelling) }.check();
                 }
             }
         }
