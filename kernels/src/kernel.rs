@@ -5,6 +5,7 @@
 //! same numbers.
 
 use crate::gemm;
+use crate::recurrent::{gru, lstm, rnn};
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,36 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+    &gru::GRU_CANDIDATE_BF16.kernel,
+    &gru::GRU_CANDIDATE_F16.kernel,
+    &gru::GRU_CANDIDATE_F32.kernel,
+    &gru::GRU_GATES_BF16.kernel,
+    &gru::GRU_GATES_F16.kernel,
+    &gru::GRU_GATES_F32.kernel,
+    &gru::GRU_SEQUENCE_32_BF16.kernel,
+    &gru::GRU_SEQUENCE_32_F16.kernel,
+    &gru::GRU_SEQUENCE_32_F32.kernel,
+    &gru::GRU_SEQUENCE_64_BF16.kernel,
+    &gru::GRU_SEQUENCE_64_F16.kernel,
+    &gru::GRU_SEQUENCE_64_F32.kernel,
+    &gru::GRU_STEP_BF16.kernel,
+    &gru::GRU_STEP_F16.kernel,
+    &gru::GRU_STEP_F32.kernel,
+    &lstm::LSTM_SEQUENCE_32_BF16.kernel,
+    &lstm::LSTM_SEQUENCE_32_F16.kernel,
+    &lstm::LSTM_SEQUENCE_32_F32.kernel,
+    &lstm::LSTM_SEQUENCE_64_BF16.kernel,
+    &lstm::LSTM_SEQUENCE_64_F16.kernel,
+    &lstm::LSTM_SEQUENCE_64_F32.kernel,
+    &lstm::LSTM_STEP_BF16.kernel,
+    &lstm::LSTM_STEP_F16.kernel,
+    &lstm::LSTM_STEP_F32.kernel,
+    &rnn::RNN_SEQUENCE_BF16.kernel,
+    &rnn::RNN_SEQUENCE_F16.kernel,
+    &rnn::RNN_SEQUENCE_F32.kernel,
+    &rnn::RNN_STEP_BF16.kernel,
+    &rnn::RNN_STEP_F16.kernel,
+    &rnn::RNN_STEP_F32.kernel,
 ];
 
 #[cfg(test)]

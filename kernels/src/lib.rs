@@ -22,6 +22,7 @@ pub mod gemm;
 pub mod kernel;
 pub mod launch;
 pub mod program;
+pub mod recurrent;
 #[cfg(test)]
 mod testing;
 

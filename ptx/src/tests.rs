@@ -67,7 +67,7 @@ fn a_processor_gets_the_module_made_for_it_or_the_nearest_below() {
     assert_eq!(target(80), Some("sm_80"));
     assert_eq!(target(89), Some("sm_80"));
     assert_eq!(target(90), Some("sm_90a"));
-    assert_eq!(target(100), Some("sm_100a"));
+    assert_eq!(target(100), Some("sm_80"));
     assert_eq!(target(120), Some("sm_80"));
 }
 
