@@ -305,7 +305,7 @@ macro_rules! sequences {
         entry!(
             /// All steps, up to 32 hidden units.
             $small = $small_symbol(Params): sequence::<$t, 32>, GATES * 32,
-            with_shared(sequence_shared(GATES * 32, 32, 32))
+            with_shared(sequence_shared(GATES * 32, 32, 32)), with_min_blocks(2)
         );
         entry!(
             /// All steps, up to 128 hidden units.
