@@ -4,7 +4,6 @@
 //! holds the assembler's report against the rest, and writes both to the manifest; a launch is checked against the
 //! same numbers.
 
-use crate::gemm;
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{gemm, gemv, map, reduce, softmax};
 

@@ -168,7 +168,7 @@ impl Place {
 #[inline(always)]
 fn step<T: Real>(p: Params) {
     let s = &p.sequence;
-    let (unit, first) = s.place();
+    let (unit, first) = Sequence::place();
     if unit >= s.hidden {
         return;
     }
@@ -185,7 +185,7 @@ fn step<T: Real>(p: Params) {
 #[inline(always)]
 fn gates<T: Real>(p: Params) {
     let s = &p.sequence;
-    let (unit, first) = s.place();
+    let (unit, first) = Sequence::place();
     if unit >= s.hidden {
         return;
     }
@@ -208,7 +208,7 @@ fn gates<T: Real>(p: Params) {
 #[inline(always)]
 fn candidate<T: Real>(p: Params) {
     let s = &p.sequence;
-    let (unit, first) = s.place();
+    let (unit, first) = Sequence::place();
     if unit >= s.hidden {
         return;
     }

@@ -145,7 +145,7 @@ impl Params {
 #[inline(always)]
 fn step<T: Real>(p: Params) {
     let s = &p.sequence;
-    let (unit, first) = s.place();
+    let (unit, first) = Sequence::place();
     if unit >= s.hidden {
         return;
     }

@@ -132,7 +132,7 @@ impl Layout {
         if step >= time {
             return Err(Reject::Extent { name: "step", got: step.into(), limit: u64::from(time) - 1 });
         }
-        if self.clip.is_some_and(|clip| !(clip > 0.0)) {
+        if self.clip.is_some_and(|clip| clip.is_nan() || clip <= 0.0) {
             return Err(Reject::Unsupported { what: "a clip that is not positive" });
         }
         let rows = u64::from(gates) * u64::from(hidden);
@@ -182,7 +182,7 @@ impl Layout {
     fn kept(&self) -> Result<u32, Reject> {
         match self.hidden {
             ..=32 => Ok(32),
-            ..=SEQUENCE_HIDDEN => Ok(64),
+            33..=SEQUENCE_HIDDEN => Ok(64),
             got => {
                 let limit = SEQUENCE_HIDDEN.into();
                 Err(Reject::Extent { name: "hidden units", got: got.into(), limit })
@@ -241,7 +241,7 @@ impl Sequence {
 
     /// The unit of the calling warp in a step and its first sequence.
     #[inline(always)]
-    fn place(&self) -> (u32, u32) {
+    fn place() -> (u32, u32) {
         (thread::block_idx_x() * UNITS + warp::warp_id(), thread::block_idx_y() * BATCH)
     }
 

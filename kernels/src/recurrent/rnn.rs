@@ -68,7 +68,7 @@ impl Problem {
 #[inline(always)]
 fn step<T: Real>(p: Params) {
     let s = &p.sequence;
-    let (unit, first) = s.place();
+    let (unit, first) = Sequence::place();
     if unit >= s.hidden {
         return;
     }
