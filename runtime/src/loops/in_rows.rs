@@ -2,7 +2,7 @@
 
 use super::affine::Affine;
 use super::compose::Space;
-use super::nest::{Nest, Read};
+use super::nest::{Effect, Nest, Read, Source};
 use crate::graph::{Dim, Fact};
 use std::ops::Range;
 
@@ -31,9 +31,20 @@ pub(super) fn all_in_rows(
     columns: &Range<usize>,
     facts: &[Option<Fact>],
 ) -> bool {
-    nest.reads.iter().all(|read| {
-        let shape = facts[operands[read.operand]].as_ref().and_then(|f| f.tensor()?.shape.as_deref());
-        lies_in_rows(read, shape, &nest.axes, columns)
+    !folds_what_stands_still(nest, columns)
+        && nest.reads.iter().all(|read| {
+            let shape = facts[operands[read.operand]].as_ref().and_then(|f| f.tensor()?.shape.as_deref());
+            lies_in_rows(read, shape, &nest.axes, columns)
+        })
+}
+
+/// Whether a fold combines elements of an operand as they are which are one and the same along `columns`: the kernel
+/// folds what lies in memory.
+fn folds_what_stands_still(nest: &Nest, columns: &Range<usize>) -> bool {
+    let still = |read: &Read| !read.index.iter().any(|a| a.terms().iter().any(|t| columns.contains(&t.0)));
+    nest.stages.iter().any(|stage| {
+        let fold = matches!(stage.effect, Effect::Fold(_)) && stage.program.is_copy();
+        fold && matches!(stage.inputs.first(), Some(Source::Read(k)) if still(&nest.reads[*k]))
     })
 }
 

@@ -160,7 +160,8 @@ impl RowKernel {
             for &(combine, source) in &stage.reduced {
                 let width = match source {
                     Source::Output(k) => compiled.widths[k],
-                    Source::Input(k) if layouts[k].column == 1 => program.inputs[k].bits() / 8,
+                    // A row of one element is read alike, whether or not it moves.
+                    Source::Input(k) if layouts[k].column == 1 || length <= 1 => program.inputs[k].bits() / 8,
                     Source::Input(_) => return Err(OpError::internal("a reduced input is one element")),
                 };
                 reduced.push(Reduction { combine, source, width, routine: reduction(level, combine, width) });
