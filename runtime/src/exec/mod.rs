@@ -8,6 +8,8 @@ mod program;
 mod run;
 mod team;
 
+pub(crate) use arena::{Tenant, assign_offsets};
+pub(crate) use bind::known_outputs;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub use node_times::{NodeTime, NodeTimes};

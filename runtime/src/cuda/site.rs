@@ -1,0 +1,130 @@
+//! What an operator is given to run on a GPU, and what it gives back.
+
+use crate::graph::fact::{Fact, Facts};
+use crate::tensor::{Shape, Tensor};
+use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
+use std::sync::Arc;
+
+/// Why an operator has no launches.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GpuReject {
+    /// No kernel family computes it.
+    #[error("no GPU kernel computes it")]
+    NoKernel,
+    /// Its shapes or results depend on data.
+    #[error("what it makes depends on data that is on the GPU")]
+    DataDependent,
+    /// It runs bodies, which run on the CPU only.
+    #[error("control flow runs on the CPU only")]
+    ControlFlow,
+    /// A form of it that the kernels do not take.
+    #[error("{0} is not computed by a GPU kernel")]
+    Form(String),
+    /// Its kernel family refuses it.
+    #[error("its kernel refuses it: {0:?}")]
+    Kernel(Reject),
+}
+
+impl From<Reject> for GpuReject {
+    fn from(reject: Reject) -> Self {
+        Self::Kernel(reject)
+    }
+}
+
+/// What [`crate::ops::Op::gpu`] is given: as the CPU's site, and the device.
+pub(crate) struct GpuSite<'a> {
+    /// Facts of the inputs, shapes known.
+    pub(crate) inputs: Facts<'a>,
+    /// Facts of the outputs, shapes known.
+    pub(crate) outputs: &'a [Fact],
+    /// Which outputs are wanted; the others have no memory.
+    pub(crate) wanted: &'a [bool],
+    /// What the launches run on.
+    pub(crate) device: Device,
+}
+
+impl GpuSite<'_> {
+    /// Shape of input `index`.
+    pub(crate) fn input_shape(&self, index: usize) -> Result<Shape, GpuReject> {
+        let fact = self.inputs.0.get(index).copied().flatten();
+        fact.and_then(|f| f.tensor()?.known_shape()).ok_or(GpuReject::DataDependent)
+    }
+
+    /// Shape of output `index`.
+    pub(crate) fn output_shape(&self, index: usize) -> Result<Shape, GpuReject> {
+        let fact = self.outputs.get(index);
+        fact.and_then(|f| f.tensor()?.known_shape()).ok_or(GpuReject::DataDependent)
+    }
+
+    /// Input `index`, when it is a constant.
+    pub(crate) fn constant(&self, index: usize) -> Option<&Tensor> {
+        self.inputs.0.get(index).copied().flatten()?.tensor()?.as_constant()
+    }
+}
+
+/// Where the operands of a launch are.
+pub(crate) struct Operands<'a> {
+    /// The inputs; absent ones have address 0.
+    pub(crate) inputs: &'a [Buffer],
+    /// The outputs; those that are not wanted have address 0.
+    pub(crate) outputs: &'a [Buffer],
+    /// What [`GpuKernel::with_data`] gave.
+    pub(crate) data: &'a [Buffer],
+    /// As many bytes as [`GpuKernel::with_workspace`] asked for.
+    pub(crate) workspace: Buffer,
+}
+
+/// The launches of one operator, in order.
+pub(crate) type Launches = Vec<Arc<dyn Launch>>;
+
+type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
+
+/// An operator prepared for a GPU: its launches, once it is known where the operands are.
+pub(crate) struct GpuKernel {
+    prepare: Box<Prepare>,
+    workspace: usize,
+    data: Vec<Vec<u8>>,
+}
+
+impl GpuKernel {
+    /// A kernel without workspace and data.
+    pub(crate) fn new(
+        prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
+    ) -> Self {
+        Self { prepare: Box::new(prepare), workspace: 0, data: Vec::new() }
+    }
+
+    /// Asks for `bytes` of device memory while it runs; its content at the start is arbitrary.
+    pub(crate) fn with_workspace(mut self, bytes: usize) -> Self {
+        self.workspace = bytes;
+        self
+    }
+
+    /// Asks for `bytes` to be on the device: programs, tables, packed weights.
+    pub(crate) fn with_data(mut self, bytes: Vec<u8>) -> Self {
+        self.data.push(bytes);
+        self
+    }
+
+    /// Bytes of workspace.
+    pub(super) fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// What is to be on the device.
+    pub(super) fn data(&self) -> &[Vec<u8>] {
+        &self.data
+    }
+
+    /// The launches.
+    pub(super) fn prepare(&self, operands: &Operands<'_>) -> Result<Launches, Reject> {
+        (self.prepare)(operands)
+    }
+}
+
+impl std::fmt::Debug for GpuKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GpuKernel(workspace {}, data {})", self.workspace, self.data.len())
+    }
+}
