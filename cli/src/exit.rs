@@ -36,6 +36,7 @@ impl Exit {
         match kind {
             ErrorKind::InvalidInput => Self::Usage,
             ErrorKind::InvalidModel | ErrorKind::Unsupported => Self::Model,
+            ErrorKind::Device => Self::Device,
             ErrorKind::Deadline => Self::Timeout,
             // `Io`, `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.
             _ => Self::Unexpected,

@@ -83,7 +83,7 @@ pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
         .enumerate()
         .map(|(ordinal, p)| GpuInfo {
             device: Device::Cuda(ordinal),
-            module: None,
+            module: cuda::module(p.capability).map(|m| m.record().target.clone()),
             name: p.name,
             capability: p.capability,
             multiprocessors: p.multiprocessors,

@@ -9,7 +9,7 @@ use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Apart, Cost, Fusion, Metadata, NodeInfo, Session, ValueSpec};
+use recurve::{Apart, Cost, Device, Fusion, Metadata, NodeInfo, Session, ValueSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -114,7 +114,7 @@ struct NodeEntry {
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let session = {
         let fusion = if arguments.fused { Fusion::On } else { Fusion::Off };
-        arguments.model.load(fusion, terminal)?
+        arguments.model.load(fusion, Device::Cpu, terminal)?
     };
     let none = vec![None; session.inputs().len()];
     let resolved = resolve(session.inputs(), &arguments.dimensions.bindings, &none)?;

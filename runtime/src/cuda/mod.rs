@@ -6,22 +6,44 @@
 //! borrowed, so that no reference to memory exists that the device may change.
 
 mod driver;
+mod emulated;
 mod error;
 mod memory;
 mod program;
 mod site;
 
-pub(crate) use driver::{DriverGpu, gpus};
+pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub(crate) use program::{GpuFailure, GpuProgram};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Launches, Operands};
 
+use crate::device::Device;
 use crate::exec::Interrupt;
+use driver::DriverGpu;
+use emulated::EmulatedGpu;
+use recurve_kernels::emulator::Options;
 use recurve_kernels::launch::Launch;
 use std::fmt::Debug;
 use std::sync::Arc;
+
+/// Bytes of the emulated GPU's memory.
+const EMULATED_MEMORY: u64 = 4 << 30;
+
+/// Opens the GPU `device`.
+pub(crate) fn open(device: Device) -> Result<Box<dyn Gpu>, GpuError> {
+    match device {
+        Device::Cuda(ordinal) => Ok(Box::new(DriverGpu::open(ordinal, module)?)),
+        Device::Emulated => Ok(Box::new(EmulatedGpu::new(EMULATED_MEMORY, Options::CHECKED))),
+        Device::Cpu => Err(GpuError::Driver { call: "open", problem: "the CPU is no GPU".into() }),
+    }
+}
+
+/// The module for GPUs of a compute capability.
+pub(crate) fn module((major, minor): (u32, u32)) -> Option<recurve_ptx::Module> {
+    recurve_ptx::module_for(10 * major + minor)
+}
 
 /// What a GPU is and can do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,10 +97,10 @@ pub(crate) trait Pinned: Debug + Send + Sync {
     fn address(&self) -> u64;
 
     /// Copies `from` to `offset`. The device must not be reading there.
-    fn write(&self, offset: usize, from: &[u8]);
+    fn write(&self, offset: usize, from: &[u8]) -> Result<(), GpuError>;
 
     /// Copies what is at `offset` to `to`. The device must not be writing there.
-    fn read(&self, offset: usize, to: &mut [u8]);
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), GpuError>;
 }
 
 /// Work in order.

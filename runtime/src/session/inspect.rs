@@ -103,7 +103,7 @@ impl Session {
             }
             fact.shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect());
         }
-        let graph = self.program.graph();
+        let graph = self.runner.graph();
         let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
         let spec = |id: &Option<ValueId>| {
             let id = (*id)?;
@@ -148,7 +148,7 @@ impl Session {
     /// How much the model holds in constants.
     pub fn parameters(&self) -> Parameters {
         let mut sum = Parameters::default();
-        add_parameters(self.program.graph(), &mut sum);
+        add_parameters(self.runner.graph(), &mut sum);
         sum
     }
 }

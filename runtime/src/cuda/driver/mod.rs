@@ -35,12 +35,16 @@ impl DriverGpu {
     /// Opens GPU `ordinal` with the module that `module` gives for its compute capability.
     pub(crate) fn open(
         ordinal: usize,
-        module: impl FnOnce((u32, u32)) -> Option<String>,
+        module: impl FnOnce((u32, u32)) -> Option<recurve_ptx::Module>,
     ) -> Result<Self, GpuError> {
         let version = Context::driver()?;
         let properties = Context::properties(ordinal, version)?;
         let (major, minor) = properties.capability;
-        let text = module((major, minor)).ok_or(GpuError::NoModule { major, minor })?;
+        let module = module((major, minor)).ok_or(GpuError::NoModule { major, minor })?;
+        let text = module.text().map_err(|damaged| GpuError::Driver {
+            call: "cuModuleLoadData",
+            problem: damaged.to_string(),
+        })?;
         Ok(Self { properties, context: Arc::new(Context::open(ordinal, &text)?) })
     }
 }

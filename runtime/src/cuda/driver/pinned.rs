@@ -43,10 +43,12 @@ impl DriverPinned {
         Ok(made)
     }
 
-    fn checked(&self, offset: usize, bytes: usize) -> *mut u8 {
-        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes), "outside the pinned memory");
+    fn checked(&self, offset: usize, bytes: usize) -> Result<*mut u8, GpuError> {
+        if offset.checked_add(bytes).is_none_or(|end| end > self.bytes) {
+            return Err(GpuError::Driver { call: "pinned", problem: "outside the memory".into() });
+        }
         // SAFETY: the offset lies in the allocation, or at its end.
-        unsafe { self.host.as_ptr().add(offset) }
+        Ok(unsafe { self.host.as_ptr().add(offset) })
     }
 }
 
@@ -59,17 +61,19 @@ impl Pinned for DriverPinned {
         self.address
     }
 
-    fn write(&self, offset: usize, from: &[u8]) {
-        let to = self.checked(offset, from.len());
+    fn write(&self, offset: usize, from: &[u8]) -> Result<(), GpuError> {
+        let to = self.checked(offset, from.len())?;
         // SAFETY: the range lies in the allocation, and no reference to it exists that `from` could be.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        Ok(())
     }
 
-    fn read(&self, offset: usize, to: &mut [u8]) {
-        let from = self.checked(offset, to.len());
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), GpuError> {
+        let from = self.checked(offset, to.len())?;
         // SAFETY: the range lies in the allocation, all of which was written in `new`, and no reference to it exists
         // that `to` could be.
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        Ok(())
     }
 }
 

@@ -162,7 +162,7 @@ impl GpuBound {
             if from.len() != bytes {
                 return Err(graph_error(OpError::internal("an input has another size than it was bound for")));
             }
-            state.pinned.write(*offset, from);
+            state.pinned.write(*offset, from)?;
             state.stream.copy(address, state.pinned.address() + *offset as u64, bytes)?;
         }
         match &state.work {
@@ -182,7 +182,7 @@ impl GpuBound {
         state.stream.finish(context.interrupt)?;
         state.under_way = false;
         for (output, slot) in self.outputs.iter().zip(outputs) {
-            output.store(&*state.pinned, slot, context).map_err(graph_error)?;
+            output.store(program, &*state.pinned, slot, context)?;
         }
         Ok(())
     }
@@ -232,19 +232,30 @@ impl Place {
 }
 
 impl Output {
-    fn store(&self, pinned: &dyn Pinned, slot: &mut Slot<'_>, context: RunContext<'_>) -> Result<(), OpError> {
+    fn store(
+        &self,
+        program: &GpuProgram,
+        pinned: &dyn Pinned,
+        slot: &mut Slot<'_>,
+        context: RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
         let read = |bytes: &mut [u8]| match &self.place {
-            Place::Host(tensor) => bytes.copy_from_slice(tensor.view().bytes()),
+            Place::Host(tensor) => {
+                bytes.copy_from_slice(tensor.view().bytes());
+                Ok(())
+            }
             _ => pinned.read(self.offset, bytes),
         };
         match slot {
-            Slot::Fixed { bytes, .. } => read(bytes),
+            Slot::Fixed { bytes, .. } => read(bytes)?,
             Slot::Made(place) => {
                 let elements = crate::tensor::element_count(&self.shape).and_then(|n| self.dtype.bytes(n));
-                let bytes = elements.ok_or_else(|| context.budget.overflow())?;
-                let mut buffer = crate::memory::Buffer::zeroed(bytes, context.budget)?;
-                read(buffer.bytes_mut());
-                **place = Some(Tensor::from_buffer(self.dtype, &self.shape, buffer)?.into());
+                let bytes = elements.ok_or_else(|| graph_error(context.budget.overflow()))?;
+                let mut buffer = crate::memory::Buffer::zeroed(bytes, context.budget).map_err(graph_error)?;
+                read(buffer.bytes_mut())?;
+                let tensor = Tensor::from_buffer(self.dtype, &self.shape, buffer).map_err(graph_error)?;
+                **place = Some(tensor.into());
             }
             Slot::Absent => {}
         }

@@ -27,7 +27,7 @@ impl Uploader {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (stream, pinned) = &mut *held;
         for (index, piece) in bytes.chunks(PIECE).enumerate() {
-            pinned.write(0, piece);
+            pinned.write(0, piece)?;
             stream.copy(block.address() + (index * PIECE) as u64, pinned.address(), piece.len())?;
             // The piece is written again: the copy must have read it. An interrupted one has not.
             if let Err(error) = stream.finish(interrupt) {
