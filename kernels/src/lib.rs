@@ -4,7 +4,11 @@
 //! the `ptx` room, and for the host, where the `emulator` runs it with the same launch geometry and checks every
 //! access. `README.md` beside this crate explains the conventions of a kernel file.
 #![cfg_attr(target_arch = "nvptx64", no_std)]
-#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
+#![cfg_attr(
+    target_arch = "nvptx64",
+    feature(abi_ptx, abi_unadjusted, asm_experimental_arch, link_llvm_intrinsics, stdarch_nvptx)
+)]
+#![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
 
 #[cfg(target_arch = "nvptx64")]

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::workspace::Workspace;
-use crate::{conformance, process, tidy};
+use crate::{conformance, process, ptx, tidy};
 use report::{Outcome, Report};
 
 /// A run that takes longer than this fails; what needs longer belongs in `cargo xtask soak`.
@@ -41,6 +41,8 @@ enum Stage {
     Example,
     /// the rules of the house style that are not lints
     Tidy,
+    /// the PTX modules are those of the kernels
+    Ptx,
     /// the ONNX backend suite
     Conformance,
 }
@@ -104,6 +106,7 @@ impl Stage {
             }
             Self::Example => return example(workspace, cargo),
             Self::Tidy => tidy::run(workspace, &tidy::Options::default())?,
+            Self::Ptx => ptx::check(workspace)?,
             Self::Conformance => return conformance_stage(workspace, python),
         }
         Ok(Outcome::Passed)

@@ -6,6 +6,7 @@ mod conformance;
 mod models;
 mod onnxruntime;
 mod process;
+mod ptx;
 mod soak;
 mod tidy;
 mod venv;
@@ -40,6 +41,8 @@ enum Task {
     Models(models::Options),
     /// Compare every operator with ONNX Runtime on random models
     Onnxruntime(onnxruntime::Options),
+    /// Compile the GPU kernels to the modules of ptx/, or check that those are current
+    Ptx(ptx::Options),
     /// Tests that take too long for `ci`
     Soak(soak::Options),
 }
@@ -62,6 +65,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Conformance(options) => conformance::run(&workspace, options, &arguments.python),
         Task::Models(options) => models::run(&workspace, options, &arguments.python),
         Task::Onnxruntime(options) => onnxruntime::run(&workspace, options, &arguments.python),
+        Task::Ptx(options) => ptx::run(&workspace, options, &arguments.python),
         Task::Soak(options) => soak::run(&workspace, options),
     }
 }

@@ -15,7 +15,7 @@ mod operator_table;
 mod printing;
 mod protobuf_room;
 mod room_order;
-mod rust_text;
+pub(crate) mod rust_text;
 mod spdx;
 mod tree;
 mod unfinished;

@@ -2,6 +2,18 @@
 
 use crate::kernel::Kernel;
 
+/// The compute capability that the device code is compiled for.
+#[cfg(target_arch = "nvptx64")]
+pub const COMPILED_CAPABILITY: u32 = if cfg!(target_feature = "sm_100") {
+    100
+} else if cfg!(target_feature = "sm_90") {
+    90
+} else if cfg!(target_feature = "sm_80") {
+    80
+} else {
+    75
+};
+
 /// A kernel that takes a `P`.
 #[derive(Debug)]
 pub struct Entry<P: 'static> {
@@ -33,7 +45,10 @@ macro_rules! entry {
         #[cfg(target_arch = "nvptx64")]
         #[unsafe(no_mangle)]
         pub unsafe extern "ptx-kernel" fn $symbol(params: $params) {
-            ($body)(params);
+            // A module for a lesser capability has no such entry; its instructions would not assemble there.
+            if const { $constant.kernel.capability <= $crate::launch::COMPILED_CAPABILITY } {
+                ($body)(params);
+            }
         }
     };
 }

@@ -5,6 +5,8 @@ mod geometry;
 mod prepared;
 mod reject;
 
+#[cfg(target_arch = "nvptx64")]
+pub use entry::COMPILED_CAPABILITY;
 pub use entry::Entry;
 pub use geometry::{DEFAULT_SHARED_BYTES, Device, Geometry};
 pub use prepared::{Launch, Prepared};

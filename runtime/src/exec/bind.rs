@@ -14,10 +14,10 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts, TensorFact};
 use crate::graph::{Node, NodeError, ValueId, infer_node};
+use crate::memory::{Budget, Lent};
 use crate::ops::Packed;
-use crate::memory::Budget;
 use crate::tensor::{Shape, Tensor, Value};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Outputs of more bytes than this are not computed while binding, even from constants: they would be
 /// resident instead of transient.
@@ -79,6 +79,8 @@ pub(crate) struct Bound {
     pub(super) scratch: usize,
     pub(super) made: usize,
     pub(super) states: Mutex<Vec<RunState>>,
+    /// What the latest run's outputs were written to, to be written again when nobody else holds it.
+    pub(super) lent: Arc<Lent>,
     outputs: Vec<Option<(DType, Shape)>>,
 }
 
@@ -219,7 +221,9 @@ impl Bound {
             .iter()
             .map(|id| values[id.index()].form.clone().filter(|(d, _)| *d != DType::String))
             .collect();
-        Ok(Self { values, steps, arena, scratch, made, states: Mutex::new(Vec::new()), outputs })
+        let lent = Arc::new(Lent::new(graph.outputs.len()));
+        budget.register(&lent);
+        Ok(Self { values, steps, arena, scratch, made, states: Mutex::new(Vec::new()), lent, outputs })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ops::{Op, Packed};
 use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// Tensors of at most this many elements are shown to shape inference when a node is prepared late: shapes,
@@ -43,23 +43,19 @@ impl Bound {
         let place_error =
             |source| NodeError { node: program.graph.name.to_string(), op: "graph".into(), source };
         // Outputs of known form whose slot is to be made get a buffer first.
-        let mut buffers: SmallVec<[Option<Buffer>; 4]> = SmallVec::new();
+        let mut buffers: SmallVec<[Option<Arc<Buffer>>; 4]> = SmallVec::new();
         for (index, slot) in outputs.iter().enumerate() {
-            let form = match slot {
-                Slot::Made(_) => self.output_form(index),
-                _ => None,
-            };
-            let buffer = form
-                .map(|(dtype, shape)| {
-                    let bytes = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n));
-                    Buffer::zeroed(bytes.ok_or_else(|| context.budget.overflow())?, context.budget)
-                })
-                .transpose()
-                .map_err(place_error)?;
-            buffers.push(buffer);
+            let wanted = matches!(slot, Slot::Made(_));
+            buffers.push(if wanted {
+                self.output_buffer(index, context).map_err(place_error)?
+            } else {
+                None
+            });
         }
         let mut slots: Outputs<'_> = SmallVec::new();
         for (index, (slot, buffer)) in outputs.iter_mut().zip(&mut buffers).enumerate() {
+            // Nobody else holds these buffers, so that all of them can be written.
+            let buffer = buffer.as_mut().and_then(Arc::get_mut);
             slots.push(match (slot, buffer, self.output_form(index)) {
                 (Slot::Made(_), Some(buffer), Some((dtype, shape))) => {
                     Slot::Fixed { dtype, shape, bytes: buffer.bytes_mut() }
@@ -81,10 +77,23 @@ impl Bound {
             if let (Slot::Made(place), Some(buffer), Some((dtype, shape))) =
                 (slot, buffer, self.output_form(index))
             {
-                **place = Some(Tensor::from_buffer(dtype, shape, buffer).map_err(place_error)?.into());
+                self.lent.lend(index, &buffer);
+                **place = Some(Tensor::from_shared(dtype, shape, buffer).map_err(place_error)?.into());
             }
         }
         Ok(())
+    }
+
+    /// A buffer that nobody else holds for output `index`, when its form is known: that of the latest run, when the
+    /// tensor over it is gone.
+    fn output_buffer(&self, index: usize, context: RunContext<'_>) -> Result<Option<Arc<Buffer>>, OpError> {
+        let Some((dtype, shape)) = self.output_form(index) else { return Ok(None) };
+        let bytes = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n));
+        let bytes = bytes.ok_or_else(|| context.budget.overflow())?;
+        if let Some(buffer) = self.lent.take(index, bytes) {
+            return Ok(Some(buffer));
+        }
+        Buffer::zeroed(bytes, context.budget).map(|buffer| Some(Arc::new(buffer)))
     }
 
     fn take_state(&self, context: RunContext<'_>) -> Result<RunState, OpError> {

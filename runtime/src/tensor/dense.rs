@@ -23,6 +23,15 @@ enum Data {
     Strings(Arc<[String]>),
 }
 
+/// A buffer's bytes as an owner of [`Bytes`].
+struct SharedBuffer(Arc<Buffer>);
+
+impl AsRef<[u8]> for SharedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
 impl Tensor {
     /// A tensor of `elements` in row-major order.
     ///
@@ -79,6 +88,14 @@ impl Tensor {
             return Err(OpError::internal("buffer length differs from the tensor's"));
         }
         Ok(Self { dtype, shape: shape.into(), data: Data::Bytes(Bytes::from_owner(buffer)) })
+    }
+
+    /// A tensor over a buffer that whoever filled it keeps too, to fill it again when the tensor is gone.
+    pub(crate) fn from_shared(dtype: DType, shape: &[usize], buffer: Arc<Buffer>) -> Result<Self, OpError> {
+        if element_count(shape).and_then(|n| dtype.bytes(n)) != Some(buffer.bytes().len()) {
+            return Err(OpError::internal("buffer length differs from the tensor's"));
+        }
+        Ok(Self { dtype, shape: shape.into(), data: Data::Bytes(Bytes::from_owner(SharedBuffer(buffer))) })
     }
 
     /// A copy of `view`, charged to `budget`.

@@ -5,20 +5,20 @@
 
 /// Lines from `first` to `last`, both counted from 1 and included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LineRange {
+pub(crate) struct LineRange {
     pub(super) first: usize,
     pub(super) last: usize,
 }
 
 impl LineRange {
-    pub(super) fn contains(self, line: usize) -> bool {
+    pub(crate) fn contains(self, line: usize) -> bool {
         (self.first..=self.last).contains(&line)
     }
 }
 
 /// The text with every byte of comments and of the insides of string and character literals replaced by a
 /// space. Line breaks stay, so lines and offsets are those of the text.
-pub(super) fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
     let mut at = 0;
@@ -61,7 +61,7 @@ pub(super) fn code(text: &str) -> String {
 }
 
 /// The items under a `#[cfg(test)]`, from the attribute to the closing brace. `code` is blanked already.
-pub(super) fn test_items(code: &str) -> Vec<LineRange> {
+pub(crate) fn test_items(code: &str) -> Vec<LineRange> {
     let mut ranges: Vec<LineRange> = Vec::new();
     let mut from = 0;
     while let Some(start) = code[from..].find("#[cfg(").map(|offset| from + offset) {

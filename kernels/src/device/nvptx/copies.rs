@@ -5,7 +5,6 @@ use core::arch::asm;
 
 #[inline(always)]
 pub(crate) fn start(to: SharedAddress, from: GlobalAddress, bytes: u32, valid: u32) {
-    let from = from as u64;
     // SAFETY: the launch contract covers both ends.
     unsafe {
         match bytes {
@@ -37,7 +36,6 @@ pub(crate) fn wait<const PENDING: u32>() {
 
 #[inline(always)]
 pub(crate) fn bulk_load(to: SharedAddress, from: GlobalAddress, bytes: u32, arrivals: SharedAddress) {
-    let from = from as u64;
     // SAFETY: the launch contract covers both ends.
     unsafe {
         asm!("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [{}], [{}], {}, [{}];", in(reg32) to,
@@ -47,7 +45,6 @@ pub(crate) fn bulk_load(to: SharedAddress, from: GlobalAddress, bytes: u32, arri
 
 #[inline(always)]
 pub(crate) fn bulk_store(to: GlobalAddress, from: SharedAddress, bytes: u32) {
-    let to = to as u64;
     // SAFETY: the launch contract covers both ends.
     unsafe {
         asm!("cp.async.bulk.global.shared::cta.bulk_group [{}], [{}], {};", in(reg64) to, in(reg32) from,

@@ -1,5 +1,6 @@
 //! The device's implementation: each primitive is its instruction.
 
+mod atomics;
 pub(super) mod copies;
 pub(super) mod float;
 pub(super) mod index;
