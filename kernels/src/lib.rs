@@ -11,7 +11,6 @@
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
 
-#[cfg(target_arch = "nvptx64")]
 pub mod device;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;

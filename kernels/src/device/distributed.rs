@@ -39,7 +39,10 @@ impl<T: Plain> Distributed<T> {
     /// The array from element `index` on.
     #[inline(always)]
     pub fn offset(self, index: usize) -> Self {
-        Self { address: imp::memory::cluster_offset(self.address, (index * size_of::<T>()) as u32), ..self }
+        Self {
+            address: imp::memory::cluster_offset(self.address, index.wrapping_mul(size_of::<T>()) as u32),
+            ..self
+        }
     }
 
     /// Element `index`.

@@ -59,7 +59,7 @@ impl<T: Plain> Global<T> {
     /// The array from element `index` on.
     #[inline(always)]
     pub fn offset(self, index: usize) -> Self {
-        Self { address: imp::memory::global_offset(self.address, index * size_of::<T>()), ..self }
+        Self { address: imp::memory::global_offset(self.address, index.wrapping_mul(size_of::<T>())), ..self }
     }
 
     /// Element `index`.

@@ -21,6 +21,9 @@ pub mod shared;
 pub mod thread;
 pub mod warp;
 
+#[cfg(not(target_arch = "nvptx64"))]
+#[path = "host/mod.rs"]
+mod implementation;
 #[cfg(target_arch = "nvptx64")]
 #[path = "nvptx/mod.rs"]
 mod implementation;

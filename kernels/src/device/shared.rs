@@ -46,7 +46,10 @@ impl<T: Plain> Shared<T> {
     /// The array from element `index` on.
     #[inline(always)]
     pub fn offset(self, index: usize) -> Self {
-        Self { address: imp::memory::shared_offset(self.address, (index * size_of::<T>()) as u32), ..self }
+        Self {
+            address: imp::memory::shared_offset(self.address, index.wrapping_mul(size_of::<T>()) as u32),
+            ..self
+        }
     }
 
     /// Element `index`.

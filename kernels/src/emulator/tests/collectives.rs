@@ -1,0 +1,199 @@
+//! Shuffles, votes and matrix products, and the masks that they are called with.
+
+use super::{Bench, block};
+use crate::device::{BF16, F16, Float16, Global, Plain, barrier, mma, shared, thread, warp};
+use crate::emulator::{Fault, Instead, MaskProblem, Meeting};
+
+#[test]
+fn shuffles_and_votes_give_what_other_lanes_have() {
+    let bench = Bench::new(64 * 6, 0);
+    bench
+        .run(block(64), |y| {
+            let (i, lane) = (thread::thread_idx_x() as usize, warp::lane_id());
+            let value = 100 * warp::warp_id() + lane;
+            y.store(6 * i, warp::shuffle_xor(warp::ALL, value, 3));
+            y.store(6 * i + 1, warp::shuffle_up(warp::ALL, value, 2));
+            y.store(6 * i + 2, warp::shuffle(warp::ALL, warp::Source::Down, value, 1, 8));
+            y.store(6 * i + 3, warp::shuffle_idx(warp::ALL, value, 31));
+            y.store(6 * i + 4, warp::ballot(warp::ALL, lane % 3 == 0));
+            let odd_sum = warp::reduce(f32::from_bits(Plain::to_bits(lane as f32) as u32), |a, b| a + b);
+            let votes =
+                u32::from(warp::any(warp::ALL, lane == 7)) + 2 * u32::from(warp::all(warp::ALL, lane < 31));
+            y.store(6 * i + 5, odd_sum as u32 * 10 + votes);
+        })
+        .expect("no report");
+    let y = bench.content();
+    let thirds = (0..32u32).filter(|l| l % 3 == 0).fold(0, |b, l| b | 1 << l);
+    for i in 0..64u32 {
+        let (warp, lane) = (100 * (i / 32), i % 32);
+        let want = [
+            warp + (lane ^ 3),
+            warp + if lane < 2 { lane } else { lane - 2 },
+            warp + if lane % 8 == 7 { lane } else { lane + 1 },
+            warp + 31,
+            thirds,
+            4961,
+        ];
+        assert_eq!(y[6 * i as usize..][..6], want, "thread {i}");
+    }
+}
+
+#[test]
+fn shuffles_with_lanes_that_take_no_part_are_caught() {
+    let bench = Bench::new(32, 32);
+    let fault = bench.fault(block(32), |_| {
+        if warp::lane_id() < 16 {
+            warp::shuffle_xor(warp::ALL, 1u32, 1);
+        }
+    });
+    assert!(
+        matches!(fault, Fault::Divergence { kind: Meeting::Shuffle, instead: Instead::Left, .. }),
+        "{fault}"
+    );
+    let half = |mask: u32, distance: u32| {
+        move |x: Global<u32>| {
+            if warp::lane_id() < 16 {
+                x.store(warp::lane_id() as usize, warp::shuffle_xor(mask, 1u32, distance));
+            }
+        }
+    };
+    bench.run(block(32), half(0xffff, 8)).expect("no report");
+    let fault = bench.fault(block(32), half(0xffff, 16));
+    assert_eq!(fault, Fault::InactiveSource { lane: 16 });
+    let fault = bench.fault(block(32), half(0xff, 1));
+    assert!(matches!(fault, Fault::Mask { problem: MaskProblem::CallerMissing, .. }), "{fault}");
+    let fault = bench.fault(block(16), half(warp::ALL, 1));
+    assert!(matches!(fault, Fault::Mask { problem: MaskProblem::NoSuchLane, .. }), "{fault}");
+    let fault = bench.fault(block(32), |_| {
+        if warp::lane_id() == 9 {
+            warp::sync(warp::ALL);
+        } else {
+            warp::shuffle_xor(warp::ALL, 1u32, 1);
+        }
+    });
+    assert!(matches!(fault, Fault::Divergence { instead: Instead::Waits(_), .. }), "{fault}");
+}
+
+#[test]
+fn named_barriers_order_producers_and_consumers() {
+    let bench = Bench::new(32, 32);
+    let hand_over = |barriers: bool| {
+        move |x: Global<u32>| {
+            let (tile, lane) = (shared::array::<u32>(0, 32), warp::lane_id() as usize);
+            if warp::warp_id() == 0 {
+                tile.store(lane, 7);
+                if barriers {
+                    barrier::arrive(1, 64);
+                }
+            } else {
+                if barriers {
+                    barrier::sync(1, 64);
+                }
+                x.store(lane, tile.load(31 - lane));
+            }
+        }
+    };
+    bench.run(block(64), hand_over(true)).expect("no report");
+    assert_eq!(bench.content(), [7; 32]);
+    assert!(matches!(bench.fault(block(64), hand_over(false)), Fault::Race { .. }));
+}
+
+fn number(row: usize, column: usize) -> f32 {
+    ((row * 7 + column * 3) % 11) as f32 - 5.0
+}
+
+/// `A · B + C` of small whole numbers, which every format holds, from fragments laid out by hand.
+fn product<T: Float16>(multiply: fn([u32; 4], [u32; 2], [f32; 4]) -> [f32; 4]) {
+    let bench = Bench::new(128, 0);
+    bench
+        .run(block(32), |y| {
+            let (group, member) = (warp::lane_id() as usize / 4, warp::lane_id() as usize % 4);
+            let pair = |low: f32, high: f32| {
+                u32::from(T::from_f32(low).bits16()) | u32::from(T::from_f32(high).bits16()) << 16
+            };
+            let a = |i: usize| {
+                let (row, column) = (group + 8 * (i % 2), 2 * member + 8 * (i / 2));
+                pair(number(row, column), number(row, column + 1))
+            };
+            let b = |i: usize| {
+                let row = 2 * member + 8 * i;
+                pair(number(row, group + 1), number(row + 1, group + 1))
+            };
+            let d = multiply([a(0), a(1), a(2), a(3)], [b(0), b(1)], [1.0; 4]);
+            for (i, value) in d.into_iter().enumerate() {
+                let (row, column) = (group + 8 * (i / 2), 2 * member + i % 2);
+                y.cast::<f32>().store(8 * row + column, value);
+            }
+        })
+        .expect("no report");
+    check_product(&bench, 16);
+}
+
+fn check_product(bench: &Bench, depth: usize) {
+    let y = bench.content();
+    for row in 0..16 {
+        for column in 0..8 {
+            let sum: f32 = (0..depth).map(|k| number(row, k) * number(k, column + 1)).sum();
+            assert_eq!(f32::from_bits(y[8 * row + column]), 1.0 + sum, "row {row}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn products_of_a_warp_follow_the_fragments() {
+    product::<F16>(mma::m16n8k16_f16);
+    product::<BF16>(mma::m16n8k16_bf16);
+    let bench = Bench::new(128, 0);
+    bench
+        .run(block(32), |y| {
+            let (group, member) = (warp::lane_id() as usize / 4, warp::lane_id() as usize % 4);
+            let a = |i: usize| number(group + 8 * (i % 2), member + 4 * (i / 2)).to_bits();
+            let b = |i: usize| number(member + 4 * i, group + 1).to_bits();
+            let d = mma::m16n8k8_tf32([a(0), a(1), a(2), a(3)], [b(0), b(1)], [1.0; 4]);
+            for (i, value) in d.into_iter().enumerate() {
+                let (row, column) = (group + 8 * (i / 2), 2 * member + i % 2);
+                y.cast::<f32>().store(8 * row + column, value);
+            }
+        })
+        .expect("no report");
+    check_product(&bench, 8);
+    let fault = bench.fault(block(32), |_| {
+        if warp::lane_id() < 31 {
+            mma::m16n8k16_f16([0; 4], [0; 2], [0.0; 4]);
+        }
+    });
+    assert!(matches!(fault, Fault::Divergence { kind: Meeting::Matrix, .. }), "{fault}");
+}
+
+#[test]
+fn matrices_are_loaded_in_fragments() {
+    let bench = Bench::new(256, 0);
+    bench
+        .run(block(32), |y| {
+            let (lane, tile) = (warp::lane_id() as usize, shared::array::<u16>(0, 256));
+            // Element (row, column) of matrix m is 100·m + 8·row + column, each row 16 bytes.
+            for k in 0..8 {
+                tile.store(8 * lane + k, (100 * (lane / 8) + 8 * (lane % 8) + k) as u16);
+            }
+            warp::sync(warp::ALL);
+            let plain: [u32; 4] = mma::load_matrices(tile.offset(8 * lane));
+            let turned: [u32; 4] = mma::load_matrices_transposed(tile.offset(8 * lane));
+            for m in 0..4 {
+                y.store(8 * lane + m, plain[m]);
+                y.store(8 * lane + 4 + m, turned[m]);
+            }
+        })
+        .expect("no report");
+    let y = bench.content();
+    for lane in 0..32 {
+        let (row, column) = (lane as u32 / 4, 2 * (lane as u32 % 4));
+        for m in 0..4u32 {
+            let plain = y[8 * lane + m as usize];
+            assert_eq!(plain & 0xffff, 100 * m + 8 * row + column);
+            assert_eq!(plain >> 16, 100 * m + 8 * row + column + 1);
+            let turned = y[8 * lane + 4 + m as usize];
+            assert_eq!(turned & 0xffff, 100 * m + 8 * column + row);
+            assert_eq!(turned >> 16, 100 * m + 8 * (column + 1) + row);
+        }
+    }
+}
