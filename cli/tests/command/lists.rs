@@ -31,7 +31,10 @@ fn the_machine_is_described() {
 fn devices_are_listed_with_or_without_a_gpu() {
     let document = recurve(&["devices", "--json"]).with(Exit::Success).document();
     let devices = document["devices"].as_array().expect("devices");
-    assert_eq!((&devices[0]["device"], &devices[devices.len() - 1]["device"]), (&"cpu".into(), &"emulated".into()));
+    assert_eq!(
+        (&devices[0]["device"], &devices[devices.len() - 1]["device"]),
+        (&"cpu".into(), &"emulated".into())
+    );
     // Either there are GPUs, or there is a reason.
     assert_eq!(devices.len() == 2, document["no_gpu"].is_string(), "{document}");
     recurve(&["devices"]).with(Exit::Success).prints("emulated");

@@ -55,10 +55,9 @@ impl Gpu for EmulatedGpu {
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, GpuError> {
-        self.memory.allocate("device memory", bytes as u64).map_err(|full| GpuError::OutOfMemory {
-            requested: bytes,
-            free: full.available as usize,
-        })
+        self.memory
+            .allocate("device memory", bytes as u64)
+            .map_err(|full| GpuError::OutOfMemory { requested: bytes, free: full.available as usize })
     }
 
     fn release(&self, address: u64) {
@@ -67,9 +66,10 @@ impl Gpu for EmulatedGpu {
     }
 
     fn pinned(&self, bytes: usize) -> Result<Box<dyn Pinned>, GpuError> {
-        let address = self.memory.allocate("pinned memory", bytes as u64).map_err(|full| {
-            GpuError::OutOfMemory { requested: bytes, free: full.available as usize }
-        })?;
+        let address = self
+            .memory
+            .allocate("pinned memory", bytes as u64)
+            .map_err(|full| GpuError::OutOfMemory { requested: bytes, free: full.available as usize })?;
         Ok(Box::new(EmulatedPinned { memory: self.memory.clone(), address, bytes }))
     }
 
@@ -299,5 +299,97 @@ impl Event for Arc<EmulatedEvent> {
 impl Replay for EmulatedGraph {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::OpenGpu;
+
+    fn gpu() -> EmulatedGpu {
+        EmulatedGpu::new(1 << 20, Options::CHECKED)
+    }
+
+    #[test]
+    fn a_stream_copies_in_order_and_a_graph_copies_when_it_is_replayed() {
+        let gpu = gpu();
+        let mut stream = gpu.stream().expect("a stream");
+        let pinned = gpu.pinned(8).expect("pinned memory");
+        let device = gpu.allocate(8).expect("device memory");
+        pinned.write(0, &[1, 2, 3, 4, 5, 6, 7, 8]).expect("inside");
+        let before = stream.record().expect("an event");
+        stream.copy(device, pinned.address(), 8).expect("given");
+        let (to, from) = (pinned.address(), device + 4);
+        let graph = stream.capture(&mut |stream| stream.copy(to, from, 4)).expect("captured");
+        let after = stream.record().expect("an event");
+        stream.finish(&Interrupt::default()).expect("done");
+        assert!(after.milliseconds_since(&*before).expect("both done") >= 0.0);
+        let mut seen = [0; 8];
+        pinned.read(0, &mut seen).expect("written");
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8], "captured, not done");
+        stream.replay(&*graph).expect("given");
+        stream.finish(&Interrupt::default()).expect("done");
+        pinned.read(0, &mut seen).expect("written");
+        assert_eq!(seen, [5, 6, 7, 8, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_fault_loses_the_stream_and_is_reported_by_every_wait() {
+        let gpu = gpu();
+        let mut stream = gpu.stream().expect("a stream");
+        let device = gpu.allocate(8).expect("device memory");
+        let pinned = gpu.pinned(8).expect("pinned memory");
+        stream.copy(device + 4, pinned.address(), 8).expect("given");
+        let first = stream.finish(&Interrupt::default()).expect_err("out of bounds");
+        assert!(
+            matches!(&first, GpuError::Emulator { report } if report.contains("out of bounds")),
+            "{first}"
+        );
+        pinned.write(0, &[7; 8]).expect("inside");
+        stream.copy(device, pinned.address(), 8).expect("given");
+        assert_eq!(stream.finish(&Interrupt::default()), Err(first));
+        let mut other = gpu.stream().expect("another stream");
+        other.copy(pinned.address(), device, 8).expect("given");
+        other.finish(&Interrupt::default()).expect("another stream goes on");
+        let unwritten = pinned.read(0, &mut [0; 8]).expect_err("the second copy was not done");
+        assert!(unwritten.to_string().contains("never written"), "{unwritten}");
+    }
+
+    #[test]
+    fn waiting_ends_when_the_run_does() {
+        let gpu = gpu();
+        let (mut one, mut other) = (gpu.stream().expect("a stream"), gpu.stream().expect("a stream"));
+        let event = other.record().expect("an event");
+        other.wait(&*event).expect("given");
+        other.finish(&Interrupt::default()).expect("its own event");
+        // An event that is recorded only after the wait was given up.
+        let never = Arc::new(EmulatedEvent::default());
+        one.wait(&never as &dyn Event).expect("given");
+        let interrupt = Interrupt { deadline: Some(Instant::now()), cancel: None };
+        assert_eq!(one.finish(&interrupt), Err(GpuError::Interrupted));
+        never.reach();
+        one.finish(&Interrupt::default()).expect("done now");
+    }
+
+    #[test]
+    fn blocks_are_cached_counted_and_given_up_before_the_limit_is_an_error() {
+        let open = Arc::new(OpenGpu::new(Box::new(gpu()), 4096));
+        let block = open.allocate(1000).expect("fits");
+        let address = block.address();
+        assert_eq!((block.bytes(), open.held()), (1000, 1024));
+        drop(block);
+        assert_eq!(open.held(), 1024, "cached");
+        let again = open.allocate(900).expect("fits");
+        assert_eq!(again.address(), address);
+        let large = open.allocate(3000).expect("fits beside it");
+        assert_eq!(open.allocate(1).err(), Some(GpuError::Limit { requested: 512, limit: 4096 }));
+        drop((again, large));
+        let whole = open.allocate(4096).expect("the cache is given up");
+        assert_eq!((open.held(), open.peak()), (4096, 4096));
+        drop(whole);
+        let open = Arc::new(OpenGpu::new(Box::new(gpu()), usize::MAX));
+        let full = open.allocate(2 << 20).expect_err("more than the device has");
+        assert!(matches!(full, GpuError::OutOfMemory { requested: 2097152, .. }), "{full}");
     }
 }

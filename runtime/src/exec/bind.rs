@@ -138,7 +138,8 @@ impl Bound {
 
             // Outputs known in full, by inference or because everything they depend on is.
             if let Some(constants) =
-                known_outputs(node, program.packed[index].as_ref(), &given, &outputs, &wanted, context).map_err(fail)?
+                known_outputs(node, program.packed[index].as_ref(), &given, &outputs, &wanted, context)
+                    .map_err(fail)?
             {
                 for (id, constant) in node.outputs.iter().zip(constants) {
                     if let (Some(id), Some(t)) = (id, constant) {

@@ -204,9 +204,7 @@ impl Session {
             .collect();
         // A kernel that panics is a bug; it must not take the caller's process down, and leaves nothing behind
         // that a later run would see.
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            self.runner.run(&values, slots, &self.outputs, context)
-        }));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.runner.run(&values, slots, &self.outputs, context)));
         ran.unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

@@ -96,8 +96,10 @@ impl Context {
     /// Retains the primary context of GPU `ordinal` and loads `module`, PTX text, into it.
     pub(super) fn open(ordinal: usize, module: &str) -> Result<Self, GpuError> {
         let device = device(ordinal)?;
-        let text = CString::new(module)
-            .map_err(|_| GpuError::Driver { call: "cuModuleLoadData", problem: "a module with a NUL".into() })?;
+        let text = CString::new(module).map_err(|_| GpuError::Driver {
+            call: "cuModuleLoadData",
+            problem: "a module with a NUL".into(),
+        })?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the device is the driver's own, and `handle` is a place for a handle.
         check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&mut handle, device) })?;
@@ -151,7 +153,8 @@ impl Context {
         // More than every block gets is asked for.
         if geometry.shared_bytes > DEFAULT_SHARED_BYTES {
             self.enter()?;
-            let bytes = c_int::try_from(geometry.shared_bytes).map_err(|_| refused("shared memory overflows".into()))?;
+            let bytes = c_int::try_from(geometry.shared_bytes)
+                .map_err(|_| refused("shared memory overflows".into()))?;
             let which = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is of the loaded module.
             let code = unsafe { sys::cuFuncSetAttribute(function.0, which, bytes) };

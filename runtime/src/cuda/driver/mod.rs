@@ -41,10 +41,9 @@ impl DriverGpu {
         let properties = Context::properties(ordinal, version)?;
         let (major, minor) = properties.capability;
         let module = module((major, minor)).ok_or(GpuError::NoModule { major, minor })?;
-        let text = module.text().map_err(|damaged| GpuError::Driver {
-            call: "cuModuleLoadData",
-            problem: damaged.to_string(),
-        })?;
+        let text = module
+            .text()
+            .map_err(|damaged| GpuError::Driver { call: "cuModuleLoadData", problem: damaged.to_string() })?;
         Ok(Self { properties, context: Arc::new(Context::open(ordinal, &text)?) })
     }
 }

@@ -127,7 +127,10 @@ impl DriverEvent {
     }
 
     fn of(event: &dyn Event) -> Result<&Self, GpuError> {
-        event.as_any().downcast_ref().ok_or(GpuError::Driver { call: "event", problem: "of another GPU".into() })
+        event
+            .as_any()
+            .downcast_ref()
+            .ok_or(GpuError::Driver { call: "event", problem: "of another GPU".into() })
     }
 }
 
@@ -150,11 +153,12 @@ impl Stream for DriverStream {
         let mut parameter = launch.params_pointer().cast_mut().cast::<c_void>();
         // SAFETY: the function is of the loaded module; its one parameter is copied by the call and has the size that
         // the kernel declares, by the contract of `Launch`; what it points to stays allocated.
-        let code = unsafe {
-            sys::cuLaunchKernelEx(&filled, function.0, &mut parameter, std::ptr::null_mut())
-        };
+        let code =
+            unsafe { sys::cuLaunchKernelEx(&filled, function.0, &mut parameter, std::ptr::null_mut()) };
         check("cuLaunchKernelEx", code).map_err(|error| match error {
-            GpuError::Driver { problem, .. } => GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem },
+            GpuError::Driver { problem, .. } => {
+                GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem }
+            }
             other => other,
         })
     }

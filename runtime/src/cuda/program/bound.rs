@@ -155,12 +155,15 @@ impl GpuBound {
             state.stream.finish(context.interrupt)?;
         }
         for (value, (place, offset)) in inputs.iter().zip(&self.inputs) {
-            let (ValueRef::Tensor(tensor), Some((address, bytes))) = (value, place.address(&state.arena)) else {
+            let (ValueRef::Tensor(tensor), Some((address, bytes))) = (value, place.address(&state.arena))
+            else {
                 continue;
             };
             let from = tensor.bytes();
             if from.len() != bytes {
-                return Err(graph_error(OpError::internal("an input has another size than it was bound for")));
+                return Err(graph_error(OpError::internal(
+                    "an input has another size than it was bound for",
+                )));
             }
             state.pinned.write(*offset, from)?;
             state.stream.copy(address, state.pinned.address() + *offset as u64, bytes)?;
@@ -198,8 +201,7 @@ impl GpuBound {
             let (inputs, outputs): (Vec<_>, Vec<_>) =
                 (step.inputs.iter().map(at).collect(), step.outputs.iter().map(at).collect());
             let workspace = at(&step.workspace);
-            let operands =
-                Operands { inputs: &inputs, outputs: &outputs, data: &step.data, workspace };
+            let operands = Operands { inputs: &inputs, outputs: &outputs, data: &step.data, workspace };
             step.kernel.prepare(&operands).map_err(|reject| {
                 let node = &program.graph.nodes[step.node];
                 let why = GpuReject::Kernel(reject);
@@ -302,9 +304,8 @@ impl<'p> Binder<'p> {
         if known.is_some() {
             return Ok(Ok(()));
         }
-        let fixed = |f: &&Fact| {
-            f.tensor().is_some_and(|t| t.known_shape().is_some() && t.dtype != DType::String)
-        };
+        let fixed =
+            |f: &&Fact| f.tensor().is_some_and(|t| t.known_shape().is_some() && t.dtype != DType::String);
         let wanted_facts = outputs.iter().zip(&wanted).filter(|(_, w)| **w).map(|(f, _)| f);
         if !wanted_facts.clone().all(|f| fixed(&f)) || !given.iter().flatten().all(fixed) {
             return Ok(Err(GpuReject::DataDependent));
@@ -318,8 +319,12 @@ impl<'p> Binder<'p> {
         if !node.op.bodies().is_empty() {
             return Ok(Err(GpuReject::ControlFlow));
         }
-        let site =
-            GpuSite { inputs: Facts(&given), outputs: &outputs, wanted: &wanted, device: self.program.device };
+        let site = GpuSite {
+            inputs: Facts(&given),
+            outputs: &outputs,
+            wanted: &wanted,
+            device: self.program.device,
+        };
         Ok(node.op.gpu(&site).map(|kernel| self.kernels.push((index, kernel))))
     }
 
