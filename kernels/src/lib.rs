@@ -11,11 +11,16 @@
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![deny(missing_docs)]
 
+pub mod activation;
 pub mod device;
+pub mod dtype;
+pub mod element;
+pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
 pub mod kernel;
 pub mod launch;
+pub mod program;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]

@@ -70,7 +70,7 @@ impl Gpu for EmulatedGpu {
             .memory
             .allocate("pinned memory", bytes as u64)
             .map_err(|full| GpuError::OutOfMemory { requested: bytes, free: full.available as usize })?;
-        Ok(Box::new(EmulatedPinned { memory: self.memory.clone(), address, bytes }))
+        Ok(Box::new(EmulatedPinned { memory: self.memory.clone(), address }))
     }
 
     fn stream(&self) -> Result<Box<dyn Stream>, GpuError> {
@@ -89,14 +89,9 @@ impl Gpu for EmulatedGpu {
 struct EmulatedPinned {
     memory: Arc<Memory>,
     address: u64,
-    bytes: usize,
 }
 
 impl Pinned for EmulatedPinned {
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     fn address(&self) -> u64 {
         self.address
     }

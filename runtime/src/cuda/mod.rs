@@ -90,9 +90,6 @@ pub(crate) trait Gpu: Debug + Send + Sync {
 
 /// Host memory that the device reaches.
 pub(crate) trait Pinned: Debug + Send + Sync {
-    /// Its length.
-    fn bytes(&self) -> usize;
-
     /// Its address on the device.
     fn address(&self) -> u64;
 
@@ -114,6 +111,7 @@ pub(crate) trait Stream: Debug + Send {
     /// Marks this place in the stream.
     fn record(&mut self) -> Result<Box<dyn Event>, GpuError>;
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "a program has one stream"))]
     /// Lets what follows wait for `event` of a stream of the same GPU.
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError>;
 

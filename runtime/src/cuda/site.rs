@@ -69,6 +69,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) inputs: &'a [Buffer],
     /// The outputs; those that are not wanted have address 0.
     pub(crate) outputs: &'a [Buffer],
+    /// What [`GpuKernel::with_weights`] packed.
+    pub(crate) weights: &'a [Buffer],
     /// What [`GpuKernel::with_data`] gave.
     pub(crate) data: &'a [Buffer],
     /// As many bytes as [`GpuKernel::with_workspace`] asked for.
@@ -78,12 +80,21 @@ pub(crate) struct Operands<'a> {
 /// The launches of one operator, in order.
 pub(crate) type Launches = Vec<Arc<dyn Launch>>;
 
+/// Constants in the order in which a kernel reads them.
+pub(crate) struct Weights {
+    /// The form: a node's weights of one form are packed once, whatever shapes it is bound to.
+    pub(crate) form: String,
+    /// Packs them.
+    pub(crate) pack: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
+}
+
 type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
 
 /// An operator prepared for a GPU: its launches, once it is known where the operands are.
 pub(crate) struct GpuKernel {
     prepare: Box<Prepare>,
     workspace: usize,
+    weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
 }
 
@@ -92,7 +103,7 @@ impl GpuKernel {
     pub(crate) fn new(
         prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
     ) -> Self {
-        Self { prepare: Box::new(prepare), workspace: 0, data: Vec::new() }
+        Self { prepare: Box::new(prepare), workspace: 0, weights: Vec::new(), data: Vec::new() }
     }
 
     /// Asks for `bytes` of device memory while it runs; its content at the start is arbitrary.
@@ -101,7 +112,17 @@ impl GpuKernel {
         self
     }
 
-    /// Asks for `bytes` to be on the device: programs, tables, packed weights.
+    /// Asks for constants to be on the device as `pack` makes them.
+    pub(crate) fn with_weights(
+        mut self,
+        form: impl Into<String>,
+        pack: impl Fn() -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.weights.push(Weights { form: form.into(), pack: Box::new(pack) });
+        self
+    }
+
+    /// Asks for `bytes` to be on the device for this binding: programs and tables.
     pub(crate) fn with_data(mut self, bytes: Vec<u8>) -> Self {
         self.data.push(bytes);
         self
@@ -110,6 +131,11 @@ impl GpuKernel {
     /// Bytes of workspace.
     pub(super) fn workspace(&self) -> usize {
         self.workspace
+    }
+
+    /// The constants to be packed.
+    pub(super) fn weights(&self) -> &[Weights] {
+        &self.weights
     }
 
     /// What is to be on the device.

@@ -53,10 +53,6 @@ impl DriverPinned {
 }
 
 impl Pinned for DriverPinned {
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     fn address(&self) -> u64 {
         self.address
     }

@@ -7,15 +7,16 @@
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands};
-use crate::cuda::{Block, GpuError, GpuReject, Pinned, Replay, Stream};
+use crate::cuda::{Block, Gpu, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::exec::{Tenant, assign_offsets, known_outputs};
+use crate::exec::{NodeTimes, Tenant, assign_offsets, known_outputs};
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{NodeError, ValueId, infer_node};
 use crate::tensor::{Shape, Tensor, ValueRef};
-use recurve_kernels::launch::Buffer;
+use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Where a value's bytes are.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ struct Step {
     kernel: GpuKernel,
     inputs: Vec<Place>,
     outputs: Vec<Place>,
+    weights: Vec<Buffer>,
     data: Vec<Buffer>,
     workspace: Place,
 }
@@ -64,28 +66,21 @@ struct Output {
 }
 
 /// What one run needs.
-#[derive(Debug)]
 struct State {
     stream: Box<dyn Stream>,
     pinned: Box<dyn Pinned>,
     arena: Block,
-    work: Work,
+    /// Those of each step.
+    launches: Vec<Launches>,
+    /// All of them, once they have run.
+    graph: Option<Box<dyn Replay>>,
     /// Whether a run ended before its stream did.
     under_way: bool,
 }
 
-/// The launches of all steps: as they are until they have run once, and as a graph after that.
-enum Work {
-    Launches(Vec<Launches>),
-    Graph(Box<dyn Replay>),
-}
-
-impl std::fmt::Debug for Work {
+impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Launches(steps) => write!(f, "{} steps", steps.len()),
-            Self::Graph(graph) => graph.fmt(f),
-        }
+        write!(f, "State({:?}, {} steps)", self.arena, self.launches.len())
     }
 }
 
@@ -168,13 +163,14 @@ impl GpuBound {
             state.pinned.write(*offset, from)?;
             state.stream.copy(address, state.pinned.address() + *offset as u64, bytes)?;
         }
-        match &state.work {
-            Work::Graph(graph) => state.stream.replay(&**graph)?,
-            Work::Launches(steps) => {
-                launch_all(&mut *state.stream, steps)?;
+        let State { stream, launches, graph, .. } = state;
+        match (context.times, &*graph) {
+            (Some(times), _) => self.timed(program, &mut **stream, launches, times, context)?,
+            (None, Some(graph)) => stream.replay(&**graph)?,
+            (None, None) => {
+                launch_all(&mut **stream, launches)?;
                 // What has run once is captured: the driver has loaded every kernel by then.
-                let captured = state.stream.capture(&mut |stream| launch_all(stream, steps))?;
-                state.work = Work::Graph(captured);
+                *graph = Some(stream.capture(&mut |stream| launch_all(stream, launches))?);
             }
         }
         for output in &self.outputs {
@@ -196,21 +192,65 @@ impl GpuBound {
         }
         let gpu = program.gpu.gpu();
         let arena = program.gpu.allocate(self.arena)?;
-        let work = self.steps.iter().map(|step| {
+        let launches = self.steps.iter().map(|step| {
             let at = |place: &Place| place.buffer(&arena);
             let (inputs, outputs): (Vec<_>, Vec<_>) =
                 (step.inputs.iter().map(at).collect(), step.outputs.iter().map(at).collect());
-            let workspace = at(&step.workspace);
-            let operands = Operands { inputs: &inputs, outputs: &outputs, data: &step.data, workspace };
-            step.kernel.prepare(&operands).map_err(|reject| {
-                let node = &program.graph.nodes[step.node];
+            let operands = Operands {
+                inputs: &inputs,
+                outputs: &outputs,
+                weights: &step.weights,
+                data: &step.data,
+                workspace: at(&step.workspace),
+            };
+            let node = &program.graph.nodes[step.node];
+            let launches = step.kernel.prepare(&operands).map_err(|reject| {
                 let why = GpuReject::Kernel(reject);
                 GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
-            })
+            })?;
+            launches.iter().try_for_each(|launch| fits(gpu, &**launch))?;
+            Ok(launches)
         });
-        let work = Work::Launches(work.collect::<Result<_, _>>()?);
-        Ok(State { stream: gpu.stream()?, pinned: gpu.pinned(self.pinned)?, arena, work, under_way: false })
+        let launches = launches.collect::<Result<_, GpuFailure>>()?;
+        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
+        Ok(State { stream, pinned, arena, launches, graph: None, under_way: false })
     }
+
+    /// Launches step by step and adds the device's time of each to `times`.
+    fn timed(
+        &self,
+        program: &GpuProgram,
+        stream: &mut dyn Stream,
+        launches: &[Launches],
+        times: &NodeTimes,
+        context: RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let mut marks = vec![stream.record()?];
+        for launches in launches {
+            launch_all(stream, std::slice::from_ref(launches))?;
+            marks.push(stream.record()?);
+        }
+        stream.finish(context.interrupt)?;
+        for (step, pair) in self.steps.iter().zip(marks.windows(2)) {
+            let took = Duration::from_secs_f32(pair[1].milliseconds_since(&*pair[0])?.max(0.0) / 1e3);
+            times.add(step.node, &program.graph.nodes[step.node], took);
+        }
+        Ok(())
+    }
+}
+
+/// Whether all blocks of a launch that waits for all of them are resident at once; asked of the device.
+fn fits(gpu: &dyn Gpu, launch: &dyn Launch) -> Result<(), GpuError> {
+    let blocks = launch.geometry().blocks();
+    if !launch.geometry().cooperative {
+        return Ok(());
+    }
+    let resident = gpu.resident_blocks(launch)?;
+    if blocks <= u64::from(resident) {
+        return Ok(());
+    }
+    let problem = format!("its {blocks} blocks wait for each other, and {resident} are resident at once");
+    Err(GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem })
 }
 
 fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuError> {
@@ -411,11 +451,18 @@ impl<'p> Binder<'p> {
         let mut steps = Vec::with_capacity(self.kernels.len());
         for ((index, kernel), workspace) in self.kernels.into_iter().zip(workspaces) {
             let node = &graph.nodes[index];
+            let mut keep = |block: Arc<Block>| {
+                let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
+                resident.push(block);
+                buffer
+            };
+            let mut weights = Vec::new();
+            for packed in kernel.weights() {
+                weights.push(keep(program.weights(index, packed, context.interrupt)?));
+            }
             let mut data = Vec::new();
             for bytes in kernel.data() {
-                let block = Arc::new(program.uploader.upload(&program.gpu, bytes, context.interrupt)?);
-                data.push(Buffer { address: block.address(), bytes: block.bytes() as u64 });
-                resident.push(block);
+                data.push(keep(Arc::new(program.uploader.upload(&program.gpu, bytes, context.interrupt)?)));
             }
             steps.push(Step {
                 node: index,
@@ -423,6 +470,7 @@ impl<'p> Binder<'p> {
                 outputs: node.outputs.iter().map(place).collect(),
                 workspace: tenant_place(workspace),
                 kernel,
+                weights,
                 data,
             });
         }

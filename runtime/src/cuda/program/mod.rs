@@ -5,7 +5,8 @@
 mod bound;
 mod upload;
 
-use super::{GpuError, GpuReject, OpenGpu};
+use super::site::Weights;
+use super::{Block, GpuError, GpuReject, OpenGpu};
 use crate::error::OpError;
 use crate::exec::{Interrupt, fact_of};
 use crate::graph::{Fact, Graph, NodeError};
@@ -51,7 +52,9 @@ pub(crate) struct GpuProgram {
     graph: Graph,
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
-    constants: Mutex<HashMap<usize, Arc<super::Block>>>,
+    constants: Mutex<HashMap<usize, Arc<Block>>>,
+    /// What kernels packed, by node and form.
+    weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<GpuBound>)>>,
 }
@@ -67,8 +70,8 @@ impl GpuProgram {
             shared_bytes: properties.shared_per_block,
         };
         let uploader = Uploader::new(&gpu)?;
-        let (constants, bindings) = (Mutex::default(), Mutex::default());
-        Ok(Self { gpu, device, graph, budget, constants, uploader, bindings })
+        let (constants, weights, bindings) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { gpu, device, graph, budget, constants, weights, uploader, bindings })
     }
 
     /// The graph.
@@ -99,7 +102,7 @@ impl GpuProgram {
     }
 
     /// The device memory of constant `value`, uploaded when it is first asked for.
-    fn constant(&self, value: usize, interrupt: &Interrupt) -> Result<Arc<super::Block>, GpuError> {
+    fn constant(&self, value: usize, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
         let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = constants.get(&value) {
             return Ok(block.clone());
@@ -108,6 +111,18 @@ impl GpuProgram {
         let bytes = tensor.map_or(&[][..], |t| t.view().bytes());
         let block = Arc::new(self.uploader.upload(&self.gpu, bytes, interrupt)?);
         constants.insert(value, block.clone());
+        Ok(block)
+    }
+
+    /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
+    fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (node, packed.form.clone());
+        if let Some(block) = weights.get(&key) {
+            return Ok(block.clone());
+        }
+        let block = Arc::new(self.uploader.upload(&self.gpu, &(packed.pack)(), interrupt)?);
+        weights.insert(key, block.clone());
         Ok(block)
     }
 }

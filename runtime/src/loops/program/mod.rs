@@ -11,14 +11,13 @@
 //! the second operand where both are equal. Comparisons with NaN are false.
 
 mod builder;
-mod instruction;
 mod interpret;
 mod validate;
 
 pub(crate) use builder::{Builder, Reg};
-pub(crate) use instruction::{Instruction, Kind, Opcode};
 #[cfg(test)]
 pub(crate) use interpret::{Value, interpret, read, write};
+pub(crate) use recurve_kernels::program::{Instruction, Kind, Opcode};
 
 use crate::dtype::DType;
 use std::fmt;
@@ -69,6 +68,18 @@ impl Program {
     }
 }
 
+/// A constant's bits as text.
+fn show(kind: Kind, bits: u64) -> String {
+    match kind {
+        Kind::F32 => f32::from_bits(bits as u32).to_string(),
+        Kind::F64 => f64::from_bits(bits).to_string(),
+        Kind::I32 => (bits as i32).to_string(),
+        Kind::I64 => (bits as i64).to_string(),
+        Kind::U64 => bits.to_string(),
+        Kind::Bool => (bits != 0).to_string(),
+    }
+}
+
 /// One line for each instruction and output: `%2 = add %0 %1 : f32`.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +91,7 @@ impl fmt::Display for Program {
                 }
                 Opcode::Constant => {
                     let bits = self.constants[instruction.arguments[0] as usize];
-                    write!(f, " {}", instruction.kind.show(bits))?;
+                    write!(f, " {}", show(instruction.kind, bits))?;
                 }
                 _ => {
                     for register in instruction.registers() {

@@ -1,13 +1,20 @@
-//! Instructions and the kinds of registers.
+//! Programs of scalar expressions as data: what the runtime composes and the kernels interpret.
+//!
+//! A program is a list of instructions, each of which makes one register from registers before it. Registers hold one of
+//! a few [`Kind`]s; 16-bit floats are `f32` registers and narrow integers wider ones, and [`Opcode::Narrow`] gives a
+//! register the values of its narrower type where that matters.
+//!
+//! Arithmetic: integers wrap, division and remainder by zero are zero, shifts by the width or more give zero. Minimum and
+//! maximum of floats are NaN where either operand is, and the second operand where both are equal. Comparisons with NaN
+//! are false.
 
 use crate::dtype::DType;
-use bytemuck::{CheckedBitPattern, NoUninit};
-use std::fmt;
+use core::fmt::{self, Write};
 
 /// What a register holds.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Binary32; also what `f16` and `bf16` are computed in.
     F32,
     /// Binary64.
@@ -24,7 +31,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The kind in which elements of `dtype` are computed; `None` for types that no program handles.
-    pub(crate) fn of(dtype: DType) -> Option<Self> {
+    pub fn of(dtype: DType) -> Option<Self> {
         match dtype {
             DType::F32 | DType::F16 | DType::BF16 => Some(Self::F32),
             DType::F64 => Some(Self::F64),
@@ -37,7 +44,7 @@ impl Kind {
     }
 
     /// The storage type of the same values.
-    pub(crate) fn dtype(self) -> DType {
+    pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::F64 => DType::F64,
@@ -49,25 +56,13 @@ impl Kind {
     }
 
     /// Whether it holds floats.
-    pub(crate) fn is_float(self) -> bool {
+    pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F64)
     }
 
     /// Whether it holds integers.
-    pub(crate) fn is_int(self) -> bool {
+    pub fn is_int(self) -> bool {
         matches!(self, Self::I32 | Self::I64 | Self::U64)
-    }
-
-    /// A constant's bits as text.
-    pub(super) fn show(self, bits: u64) -> String {
-        match self {
-            Self::F32 => f32::from_bits(bits as u32).to_string(),
-            Self::F64 => f64::from_bits(bits).to_string(),
-            Self::I32 => (bits as i32).to_string(),
-            Self::I64 => (bits as i64).to_string(),
-            Self::U64 => bits.to_string(),
-            Self::Bool => (bits != 0).to_string(),
-        }
     }
 }
 
@@ -85,9 +80,9 @@ impl fmt::Display for Kind {
 }
 
 /// What an instruction does.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-pub(crate) enum Opcode {
+pub enum Opcode {
     /// The element of an input; argument 0 is its number, `dtype` its storage type.
     Input,
     /// A constant; argument 0 is its number.
@@ -96,51 +91,83 @@ pub(crate) enum Opcode {
     Narrow,
     /// To another kind. Floats to integers truncate and saturate, NaN is 0; to `bool`, what is not zero is true.
     Convert,
+    /// `−x`.
     Neg,
+    /// `|x|`.
     Abs,
     /// −1, 0 or 1; NaN of NaN, and zeros keep their sign.
     Sign,
+    /// Bitwise or logical complement.
     Not,
+    /// The square root.
     Sqrt,
+    /// The nearest integer not above.
     Floor,
+    /// The nearest integer not below.
     Ceil,
     /// To the nearest integer, halves to the even one.
     Round,
+    /// `e^x`.
     Exp,
     /// `e^x − 1`.
     ExpM1,
+    /// The natural logarithm.
     Log,
     /// `ln(1 + x)`.
     Log1p,
     /// `1 / (1 + e^−x)`.
     Sigmoid,
+    /// The hyperbolic tangent.
     Tanh,
+    /// The error function.
     Erf,
     /// `ln(1 + e^x)`.
     Softplus,
+    /// The sine.
     Sin,
+    /// The cosine.
     Cos,
+    /// The tangent.
     Tan,
+    /// The inverse sine.
     Asin,
+    /// The inverse cosine.
     Acos,
+    /// The inverse tangent.
     Atan,
+    /// The hyperbolic sine.
     Sinh,
+    /// The hyperbolic cosine.
     Cosh,
+    /// The inverse hyperbolic sine.
     Asinh,
+    /// The inverse hyperbolic cosine.
     Acosh,
+    /// The inverse hyperbolic tangent.
     Atanh,
+    /// `a + b`.
     Add,
+    /// `a − b`.
     Sub,
+    /// `a · b`.
     Mul,
+    /// `a / b`.
     Div,
     /// What truncating division leaves; it has the sign of the first operand.
     Rem,
+    /// The smaller one.
     Min,
+    /// The larger one.
     Max,
+    /// `a^b`.
     Pow,
+    /// Bitwise or logical and.
     And,
+    /// Bitwise or logical or.
     Or,
+    /// Bitwise or logical exclusive or.
     Xor,
+    /// `a · 2^b`.
     Shl,
     /// Arithmetic for signed kinds, logical for `u64`.
     Shr,
@@ -161,7 +188,7 @@ pub(crate) enum Opcode {
 
 impl Opcode {
     /// Number of register arguments.
-    pub(crate) fn arity(self) -> usize {
+    pub fn arity(self) -> usize {
         match self {
             Self::Input | Self::Constant => 0,
             Self::Select | Self::MulAdd => 3,
@@ -171,7 +198,7 @@ impl Opcode {
     }
 
     /// Whether it is a transcendental function, some fifteen operations of a vector.
-    pub(crate) fn is_function(self) -> bool {
+    pub fn is_function(self) -> bool {
         use Opcode as O;
         matches!(
             self,
@@ -198,7 +225,7 @@ impl Opcode {
     }
 
     /// Whether it takes two registers of one kind.
-    pub(crate) fn is_binary(self) -> bool {
+    pub fn is_binary(self) -> bool {
         matches!(
             self,
             Self::Add
@@ -218,17 +245,17 @@ impl Opcode {
     }
 
     /// Whether it gives truth values.
-    pub(crate) fn is_comparison(self) -> bool {
+    pub fn is_comparison(self) -> bool {
         matches!(self, Self::Eq | Self::Lt | Self::Le)
     }
 
     /// Whether its two arguments may change places without changing a bit.
-    pub(crate) fn is_commutative(self) -> bool {
+    pub fn is_commutative(self) -> bool {
         matches!(self, Self::Add | Self::Mul | Self::And | Self::Or | Self::Xor | Self::Eq)
     }
 
     /// Whether it computes on `kind`.
-    pub(crate) fn takes(self, kind: Kind) -> bool {
+    pub fn takes(self, kind: Kind) -> bool {
         match self {
             Self::Input | Self::Constant | Self::Convert | Self::Select => true,
             Self::Narrow => kind != Kind::Bool,
@@ -250,29 +277,38 @@ impl Opcode {
 
 impl fmt::Display for Opcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{self:?}").to_lowercase())
+        write!(Lowercase(f), "{self:?}")
+    }
+}
+
+/// Writes in lower case.
+struct Lowercase<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Lowercase<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| self.0.write_char(c.to_ascii_lowercase()))
     }
 }
 
 /// One instruction; the register that it makes has the number of its place in the program.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(C)]
-pub(crate) struct Instruction {
+pub struct Instruction {
     /// What it does.
-    pub(crate) opcode: Opcode,
+    pub opcode: Opcode,
     /// The kind of the register that it makes.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// The kind of its operands: of the last one for [`Opcode::Select`]; equal to `kind` where it has none.
-    pub(crate) operands: Kind,
+    pub operands: Kind,
     /// Storage type of an input, target of [`Opcode::Narrow`]; the kind's own type otherwise.
-    pub(crate) dtype: DType,
+    pub dtype: DType,
     /// Registers before this one, or the number of an input or constant; 0 where unused.
-    pub(crate) arguments: [u32; 3],
+    pub arguments: [u32; 3],
 }
 
 impl Instruction {
     /// The registers that it reads.
-    pub(crate) fn registers(&self) -> impl Iterator<Item = usize> + '_ {
+    pub fn registers(&self) -> impl Iterator<Item = usize> + '_ {
         self.arguments[..self.opcode.arity()].iter().map(|&r| r as usize)
     }
 }

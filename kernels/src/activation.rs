@@ -1,0 +1,170 @@
+//! # Activation functions
+//! Those that the recurrent operators of ONNX name, with their alpha and beta, as data: a kernel takes them as parameters,
+//! since every gate may have its own. The function is the same for all threads of a launch, so that choosing it costs one
+//! branch that no warp divides at.
+
+use crate::device::math::fma_f32;
+use crate::elementary::{exp, sigmoid, softplus, tanh};
+
+/// The function, by number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u32)]
+pub enum Function {
+    /// `x`
+    Identity = 0,
+    /// `max(x, 0)`
+    Relu,
+    /// `tanh x`
+    Tanh,
+    /// `1 / (1 + e^−x)`
+    Sigmoid,
+    /// `α·x + β`
+    Affine,
+    /// `x` from 0 on, `α·x` below
+    LeakyRelu,
+    /// `x` from α on, 0 below
+    ThresholdedRelu,
+    /// `α · tanh(β·x)`
+    ScaledTanh,
+    /// `min(max(α·x + β, 0), 1)`
+    HardSigmoid,
+    /// `x` from 0 on, `α·(e^x − 1)` below
+    Elu,
+    /// `x / (1 + |x|)`
+    Softsign,
+    /// `ln(1 + e^x)`
+    Softplus,
+}
+
+/// A function with its parameters, as a field of a kernel's parameters.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(C)]
+pub struct Activation {
+    function: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+const _: () = assert!(size_of::<Activation>() == 12);
+
+impl Activation {
+    /// `x`.
+    pub const IDENTITY: Self = Self::new(Function::Identity, 0.0, 0.0);
+
+    /// The function with these parameters; those that it does not take do not matter.
+    pub const fn new(function: Function, alpha: f32, beta: f32) -> Self {
+        Self { function: function as u32, alpha, beta }
+    }
+
+    /// The function's value.
+    #[inline(always)]
+    pub fn apply(self, x: f32) -> f32 {
+        const RELU: u32 = Function::Relu as u32;
+        const TANH: u32 = Function::Tanh as u32;
+        const SIGMOID: u32 = Function::Sigmoid as u32;
+        const AFFINE: u32 = Function::Affine as u32;
+        const LEAKY_RELU: u32 = Function::LeakyRelu as u32;
+        const THRESHOLDED_RELU: u32 = Function::ThresholdedRelu as u32;
+        const SCALED_TANH: u32 = Function::ScaledTanh as u32;
+        const HARD_SIGMOID: u32 = Function::HardSigmoid as u32;
+        const ELU: u32 = Function::Elu as u32;
+        const SOFTSIGN: u32 = Function::Softsign as u32;
+        const SOFTPLUS: u32 = Function::Softplus as u32;
+        match self.function {
+            RELU if x < 0.0 => 0.0,
+            TANH => tanh(x),
+            SIGMOID => sigmoid(x),
+            AFFINE => fma_f32(self.alpha, x, self.beta),
+            LEAKY_RELU if x < 0.0 => self.alpha * x,
+            THRESHOLDED_RELU if x < self.alpha => 0.0,
+            SCALED_TANH => self.alpha * tanh(self.beta * x),
+            HARD_SIGMOID => {
+                let y = fma_f32(self.alpha, x, self.beta);
+                if y < 0.0 {
+                    0.0
+                } else if y > 1.0 {
+                    1.0
+                } else {
+                    y
+                }
+            }
+            ELU if x < 0.0 => self.alpha * (exp(x) - 1.0),
+            SOFTSIGN => x / (1.0 + x.abs()),
+            SOFTPLUS => softplus(x),
+            _ => x,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Every function, for tests that draw one.
+    pub(crate) const ALL: [Function; 12] = [
+        Function::Identity,
+        Function::Relu,
+        Function::Tanh,
+        Function::Sigmoid,
+        Function::Affine,
+        Function::LeakyRelu,
+        Function::ThresholdedRelu,
+        Function::ScaledTanh,
+        Function::HardSigmoid,
+        Function::Elu,
+        Function::Softsign,
+        Function::Softplus,
+    ];
+
+    /// The formulas of the ONNX specification, in f64.
+    pub(crate) fn reference(function: Function, alpha: f64, beta: f64, x: f64) -> f64 {
+        match function {
+            Function::Identity => x,
+            Function::Relu => x.max(0.0),
+            Function::Tanh => x.tanh(),
+            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Affine => alpha * x + beta,
+            Function::LeakyRelu => {
+                if x >= 0.0 {
+                    x
+                } else {
+                    alpha * x
+                }
+            }
+            Function::ThresholdedRelu => {
+                if x >= alpha {
+                    x
+                } else {
+                    0.0
+                }
+            }
+            Function::ScaledTanh => alpha * (beta * x).tanh(),
+            Function::HardSigmoid => (alpha * x + beta).clamp(0.0, 1.0),
+            Function::Elu => {
+                if x >= 0.0 {
+                    x
+                } else {
+                    alpha * x.exp_m1()
+                }
+            }
+            Function::Softsign => x / (1.0 + x.abs()),
+            Function::Softplus => x.exp().ln_1p(),
+        }
+    }
+
+    #[test]
+    fn every_function_is_that_of_the_specification() {
+        for (number, function) in ALL.into_iter().enumerate() {
+            assert_eq!(function as usize, number);
+            for (alpha, beta) in [(0.5f32, 0.25f32), (-0.75, 1.5)] {
+                let activation = Activation::new(function, alpha, beta);
+                for i in -400..=400 {
+                    let x = i as f32 * 0.03;
+                    let expected = reference(function, alpha.into(), beta.into(), x.into());
+                    let error = (f64::from(activation.apply(x)) - expected).abs();
+                    assert!(error <= 5e-7 * expected.abs().max(1.0), "{function:?}({x}): {error}");
+                }
+            }
+        }
+    }
+}
