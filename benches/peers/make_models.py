@@ -7,8 +7,8 @@
     FOLDER/models.json   per model its group, inputs and outputs, and the arithmetic and weight bytes that
                          the floors are made of; written when no NAME is given
 
-Nineteen benchmark models, three more with explicit initial states, and `null_add`, whose latency is what a
-call costs.
+Nineteen benchmark models, three more with explicit initial states, a transformer encoder in primitive
+operators, and `null_add`, whose latency is what a call costs.
 """
 
 import json
@@ -330,6 +330,56 @@ def concat_along_axis(model, values, axes, axis):
     return model.node("Concat", [model.node("Unsqueeze", [value, axes]) for value in values], axis=axis)
 
 
+# Attention
+
+
+def transformer(layers, width, time, heads=4, batch=1):
+    """An encoder as exporters write one: layer normalisation, GELU and attention in primitive nodes."""
+    model = Model(f"transformer{layers}l_d{width}_t{time}_b{batch}", "transformer")
+    x = model.input("X", [batch, time, width])
+    split = model.indices([0, 0, heads, width // heads])
+    joined = model.indices([0, 0, width])
+    for _ in range(layers):
+        q, k, v = (dense(model, x, width, width) for _ in range(3))
+        q, k, v = (model.node("Reshape", [value, split]) for value in (q, k, v))
+        q, v = (model.node("Transpose", [value], perm=[0, 2, 1, 3]) for value in (q, v))
+        k = model.node("Transpose", [k], perm=[0, 2, 3, 1])
+        scale = model.constant(np.array(np.sqrt(width // heads), F32))
+        scores = model.node("Div", [model.node("MatMul", [q, k]), scale])
+        share = model.node("Softmax", [scores], axis=-1)
+        y = model.node("Transpose", [model.node("MatMul", [share, v])], perm=[0, 2, 1, 3])
+        y = dense(model, model.node("Reshape", [y, joined]), width, width)
+        x = layer_norm(model, model.node("Add", [x, y]), width)
+        y = gelu(model, dense(model, x, width, 4 * width))
+        x = layer_norm(model, model.node("Add", [x, dense(model, y, 4 * width, width)]), width)
+        model.phase("projections", 2.0 * batch * time * 12 * width * width, 48.0 * width * width)
+        model.phase("attention", 4.0 * batch * time * time * width, 0)
+    model.output(x, [batch, time, width], "Y")
+    return model
+
+
+def dense(model, x, inputs, outputs):
+    bound = 1 / np.sqrt(inputs)
+    product = model.node("MatMul", [x, model.weight([inputs, outputs], bound)])
+    return model.node("Add", [model.weight([outputs], bound), product])
+
+
+def layer_norm(model, x, width):
+    centred = model.node("Sub", [x, model.node("ReduceMean", [x], axes=[-1])])
+    square = model.node("Pow", [centred, model.constant(np.array(2.0, F32))])
+    variance = model.node("ReduceMean", [square], axes=[-1])
+    shifted = model.node("Add", [variance, model.constant(np.array(1e-5, F32))])
+    normal = model.node("Div", [centred, model.node("Sqrt", [shifted])])
+    scale = model.constant(model.random.uniform(0.8, 1.2, width).astype(F32))
+    return model.node("Add", [model.node("Mul", [normal, scale]), model.weight([width], 0.1)])
+
+
+def gelu(model, x):
+    root, one, half = (model.constant(np.array(value, F32)) for value in (np.sqrt(2.0), 1.0, 0.5))
+    raised = model.node("Add", [model.node("Erf", [model.node("Div", [x, root])]), one])
+    return model.node("Mul", [model.node("Mul", [x, raised]), half])
+
+
 # Convolutional models
 
 
@@ -451,6 +501,7 @@ def all_models():
             yield single("LSTM", 512, 25, batch, zero_states, group="batch")
     yield unrolled_lstm(2, 128, 16)
     yield attention_gru(256, 20)
+    yield transformer(6, 256, 64)
     yield crnn()
     yield resnet18()
     yield mobilenet()

@@ -1,1 +1,4 @@
-//! Benchmarks of Recurve: criterion groups and the peers runner.
+//! What the benchmarks of Recurve share: graphs of any size, written as exporters write them.
+
+pub mod graphs;
+mod wire;

@@ -17,8 +17,9 @@ use std::path::PathBuf;
     version,
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
-        Exit codes: 0 done, 1 unexpected, 2 usage, 3 model invalid or unsupported,\n\
-        5 outputs differ, 7 no schedule meets what is asked, 124 deadline passed."
+        Exit codes: 0 done, 1 unexpected, 2 usage or a file that cannot be opened,\n\
+        3 model invalid or unsupported, 5 outputs differ, 7 no schedule meets what is asked,\n\
+        124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use crate::failure::UsageError;
 use crate::npz::ArchiveError;
 use recurve::{Error, ErrorKind};
+use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
 use std::process::ExitCode;
 
 /// How the command ended. The numbers are stable.
@@ -12,9 +13,10 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// What no other code names: a file that cannot be read or written, a memory limit, a bug.
+    /// What no other code names: a memory limit, a full disk, a bug.
     Unexpected = 1,
-    /// The arguments, or the arrays that they name, do not fit the command or the model.
+    /// The arguments do not fit the command or the model: a file that they name cannot be opened, its arrays are not
+    /// those of the model.
     Usage = 2,
     /// The model is malformed, or holds something that the engine does not run.
     Model = 3,
@@ -34,21 +36,20 @@ impl Exit {
     /// The code for a class of error.
     pub fn of(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::InvalidInput => Self::Usage,
+            ErrorKind::InvalidInput | ErrorKind::Io => Self::Usage,
             ErrorKind::InvalidModel | ErrorKind::Unsupported => Self::Model,
             ErrorKind::Device => Self::Device,
             ErrorKind::Deadline => Self::Timeout,
-            // `Io`, `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.
+            // `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.
             _ => Self::Unexpected,
         }
     }
 
     fn of_schedule(kind: recurve_scheduler::ErrorKind) -> Self {
         match kind {
-            recurve_scheduler::ErrorKind::Io => Self::Unexpected,
             recurve_scheduler::ErrorKind::Document => Self::Model,
             recurve_scheduler::ErrorKind::Infeasible => Self::Infeasible,
-            recurve_scheduler::ErrorKind::Usage => Self::Usage,
+            recurve_scheduler::ErrorKind::Usage | recurve_scheduler::ErrorKind::Io => Self::Usage,
             _ => Self::Unexpected,
         }
     }
@@ -59,10 +60,14 @@ impl Exit {
                 return Self::of(error.kind());
             }
             if let Some(error) = cause.downcast_ref::<ArchiveError>() {
-                return if error.is_about_the_file() { Self::Unexpected } else { Self::Usage };
+                return if error.is_a_failed_write() { Self::Unexpected } else { Self::Usage };
             }
             if let Some(error) = cause.downcast_ref::<recurve_scheduler::Error>() {
                 return Self::of_schedule(error.kind());
+            }
+            let absent = [NotFound, PermissionDenied, NotADirectory, IsADirectory];
+            if cause.downcast_ref::<std::io::Error>().is_some_and(|e| absent.contains(&e.kind())) {
+                return Self::Usage;
             }
             if cause.is::<UsageError>() {
                 return Self::Usage;

@@ -47,6 +47,10 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
                     lines.push(format!("node {r}"));
                 }
             }
+            Some(Error::Arguments { misfits }) => {
+                lines.push(format!("{} arguments do not fit the model", misfits.len()));
+                lines.extend(misfits.iter().map(ToString::to_string));
+            }
             _ => lines.push(cause.to_string()),
         }
     }
@@ -64,7 +68,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let error = cause.downcast_ref::<Error>()?;
     match error {
         Error::Setting { name: "threads", .. } => return Some("set the number of threads with --threads"),
-        Error::Argument { .. } => {
+        Error::Argument { .. } | Error::Arguments { .. } => {
             return Some(
                 "`recurve inspect MODEL` lists names and shapes; give arrays with --inputs, bind symbols with --dim",
             );

@@ -19,6 +19,12 @@ pub(crate) enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot create `{}`", path.display())]
+    Create {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("`{}` is no readable NPZ archive", path.display())]
     Archive {
         path: PathBuf,
@@ -49,9 +55,9 @@ pub(crate) enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// Whether the file system failed, not what the file holds.
-    pub(crate) fn is_about_the_file(&self) -> bool {
-        matches!(self, Self::Open { .. } | Self::Write { .. })
+    /// Whether an archive that could be opened could not be written: no fault of the arguments.
+    pub(crate) fn is_a_failed_write(&self) -> bool {
+        matches!(self, Self::Write { .. })
     }
 }
 
@@ -86,7 +92,7 @@ pub(crate) fn write<'a>(
     /// Members from this size on need the archive's 64-bit form.
     const LARGE: usize = 1 << 31;
     let failed = |source| ArchiveError::Write { path: path.to_owned(), source };
-    let file = File::create(path).map_err(|e| failed(e.into()))?;
+    let file = File::create(path).map_err(|source| ArchiveError::Create { path: path.to_owned(), source })?;
     let mut archive = ZipWriter::new(BufWriter::new(file));
     for (name, tensor) in arrays {
         let options = SimpleFileOptions::default()

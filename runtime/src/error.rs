@@ -148,6 +148,39 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+/// An input or output of the caller that does not fit, in the report of [`Error::Arguments`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Misfit {
+    /// `input` or `output`.
+    pub role: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl From<Misfit> for Error {
+    fn from(Misfit { role, name, problem }: Misfit) -> Self {
+        Self::Argument { role, name, problem }
+    }
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} `{}`: {}", self.role, self.name, self.problem)
+    }
+}
+
+/// Where the decoding of a file stopped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}")]
+#[non_exhaustive]
+pub struct Undecoded {
+    /// What was found, in terms of the file format.
+    pub what: String,
+}
+
 /// Everything that can go wrong, with the thing named. `Display` is one clause; what caused it is in `source()`, which
 /// `{:#}` of `anyhow` and its like print behind it.
 #[derive(Debug, thiserror::Error)]
@@ -162,14 +195,21 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The bytes are no ONNX model, or one that contradicts itself.
+    /// The bytes are of some other format.
+    #[error("this is no ONNX model, but a file of another format")]
+    NotOnnx {
+        /// Where that was seen.
+        #[source]
+        source: Undecoded,
+    },
+    /// An ONNX model that is damaged or contradicts itself.
     #[error("not a valid ONNX model: {what}")]
     Model {
         /// What is wrong, with the name of the thing.
         what: String,
     },
     /// Nodes that this engine does not run, all of them.
-    #[error("{} of the model's nodes cannot run: {}", refusals.len(), refusal_list(refusals))]
+    #[error("{} of the model's nodes cannot run: {}", refusals.len(), listed(refusals))]
     Unsupported {
         /// The nodes and the reasons.
         refusals: Vec<Refusal>,
@@ -205,6 +245,12 @@ pub enum Error {
         name: String,
         /// What is wrong.
         problem: String,
+    },
+    /// Several inputs or outputs of the caller do not fit the model, all of them.
+    #[error("{} arguments do not fit: {}", misfits.len(), listed(misfits))]
+    Arguments {
+        /// Each with what is wrong.
+        misfits: Vec<Misfit>,
     },
     /// The memory limit does not suffice.
     #[error("{what} needs {requested} bytes more than the memory limit of {limit} bytes leaves")]
@@ -293,16 +339,25 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
-            Self::Model { .. } => ErrorKind::InvalidModel,
+            Self::NotOnnx { .. } | Self::Model { .. } => ErrorKind::InvalidModel,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Prepare { source, .. } => source.kind(true),
             Self::Run { source, .. } => source.kind(false),
-            Self::Argument { .. } | Self::Setting { .. } => ErrorKind::InvalidInput,
+            Self::Argument { .. } | Self::Arguments { .. } | Self::Setting { .. } => ErrorKind::InvalidInput,
             Self::Memory { .. } => ErrorKind::MemoryLimit,
             Self::Gpu { .. } => ErrorKind::Device,
             Self::Deadline => ErrorKind::Deadline,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// The error for what does not fit, if anything does not.
+    pub(crate) fn misfits(mut misfits: Vec<Misfit>) -> Result<(), Self> {
+        match misfits.len() {
+            0 => Ok(()),
+            1 => Err(misfits.swap_remove(0).into()),
+            _ => Err(Self::Arguments { misfits }),
         }
     }
 
@@ -321,17 +376,17 @@ impl Error {
     }
 }
 
-fn refusal_list(refusals: &[Refusal]) -> String {
+fn listed(items: &[impl std::fmt::Display]) -> String {
     const SHOWN: usize = 20;
     let mut text = String::new();
-    for r in refusals.iter().take(SHOWN) {
+    for item in items.iter().take(SHOWN) {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        let _ = write!(text, "{r}");
+        let _ = write!(text, "{item}");
     }
-    if refusals.len() > SHOWN {
-        let _ = write!(text, "; and {} more", refusals.len() - SHOWN);
+    if items.len() > SHOWN {
+        let _ = write!(text, "; and {} more", items.len() - SHOWN);
     }
     text
 }

@@ -46,13 +46,13 @@ pub use cuda::{CudaVersion, GpuError, GpuReject};
 pub use device::{Device, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
-pub use error::{Error, ErrorKind, OpError, Refusal};
+pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};
 pub use exec::{CancelToken, NodeTime, NodeTimes};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
 pub use session::{
-    Apart, Fusion, Member, NodeInfo, Outputs, Parameters, RunOptions, Session, SessionBuilder, Stream,
-    ValueSpec,
+    Apart, Fusion, GraphInfo, Member, NodeInfo, Outputs, Parameters, RunOptions, Session, SessionBuilder,
+    Source, Stream, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -10,11 +10,20 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::gantt::gantt;
+use crate::instance::VERSION;
 use crate::peak::{least_peak, overflow, peaks};
 use crate::trace::trace;
 use crate::{
-    Algorithm, Answer, Bounds, Budget, Error, ErrorKind, Instance, Kind, Point, Problem, Schedule, Search,
+    Algorithm, Answer, Bounds, Budget, Error, ErrorKind, Instance, Point, Problem, Schedule, Search,
 };
+
+/// The document of `--algorithm all --json`.
+#[derive(serde::Serialize)]
+struct Comparison<'a> {
+    version: u32,
+    /// The shortest schedule first.
+    answers: Vec<&'a Answer>,
+}
 
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
@@ -134,7 +143,7 @@ pub fn run(options: &Options) -> Result<String, Error> {
     }
     let answers: Vec<&Answer> = plans.iter().map(|p| &p.0).collect();
     Ok(match (options.json, options.algorithm) {
-        (true, Choice::All) => serde_json::to_string_pretty(&answers)?,
+        (true, Choice::All) => serde_json::to_string_pretty(&Comparison { version: VERSION, answers })?,
         (true, _) => serde_json::to_string_pretty(&answers[0])?,
         (false, Choice::All) => table(&answers),
         (false, _) => listing(answers[0], &problem, shown),
@@ -187,8 +196,7 @@ fn memory_mode(options: &Options, problem: &Problem, bound: f64) -> Result<(Answ
     }
     let unset = Error::Usage { option: "--mode memory", problem: "needs --memory and --slo-us" };
     let (Some(name), Some(slo)) = (&options.memory, options.slo_us) else { return Err(unset) };
-    let user = "--memory".to_owned();
-    let unknown = || Error::Unknown { kind: Kind::Memory, name: name.clone(), user };
+    let unknown = || Error::NoSuchMemory { name: name.clone(), known: problem.names.memories.clone() };
     let memory = problem.memory(name).ok_or_else(unknown)?;
     let frugal = problem.least_memory(memory, slo, search(options))?;
     let (mut schedule, mut front) = (frugal.schedule, frugal.front);

@@ -155,6 +155,14 @@ pub enum Error {
         /// Nodes visited.
         nodes: u64,
     },
+    /// The request names a memory that the instance does not have.
+    #[error("the instance has no memory {name:?}; it has {}", known.join(", "))]
+    NoSuchMemory {
+        /// The name given.
+        name: String,
+        /// The memories that there are.
+        known: Vec<String>,
+    },
     /// Options that do not go together.
     #[error("{option} {problem}")]
     Usage {
@@ -216,7 +224,10 @@ impl Error {
         match self {
             Self::Io { .. } => ErrorKind::Io,
             Self::Capacity { .. } | Self::Slo { .. } | Self::DeadEnd => ErrorKind::Infeasible,
-            Self::TooLarge { .. } | Self::Unproved { .. } | Self::Usage { .. } => ErrorKind::Usage,
+            Self::TooLarge { .. }
+            | Self::Unproved { .. }
+            | Self::NoSuchMemory { .. }
+            | Self::Usage { .. } => ErrorKind::Usage,
             _ => ErrorKind::Document,
         }
     }

@@ -24,7 +24,8 @@ fn one_document_on_standard_output() {
     assert_eq!(answer["tasks"].as_array().unwrap().len(), 10);
     assert!(answer.get("front").is_none());
     let all = json(&["tests/data/t02.json", "--algorithm", "all", "--evaluations", "20000", "--json"]);
-    let all = all.as_array().unwrap();
+    assert_eq!(all["version"], 1);
+    let all = all["answers"].as_array().unwrap();
     assert_eq!(all.len(), 7);
     assert_eq!(all[0]["makespan_us"], 73.0);
     let text = schedule(&["tests/data/t02.json", "--evaluations", "20000"]).stdout;
@@ -69,6 +70,9 @@ fn exit_codes_tell_what_went_wrong() {
     let code = |args: &[&str]| schedule(args).status.code().unwrap();
     assert_eq!(code(&["tests/data/t02.json", "--algorithm", "sorcery"]), 2);
     assert_eq!(code(&["tests/data/t02.json", "--mode", "memory"]), 2);
+    let elsewhere = ["tests/data/t02.json", "--mode", "memory", "--memory", "attic", "--slo-us", "99"];
+    assert_eq!(code(&elsewhere), 2);
+    assert!(String::from_utf8_lossy(&schedule(&elsewhere).stderr).contains("no memory \"attic\"; it has "));
     assert_eq!(code(&["Cargo.toml"]), 3);
     assert_eq!(code(&["tests/data/absent.json"]), 4);
     let slo = ["--mode", "memory", "--memory", "p1", "--slo-us", "10", "--evaluations", "500"];

@@ -3,6 +3,7 @@
 pub mod against;
 pub mod conformance;
 pub mod drawn_inputs;
+pub mod fusion_counts;
 pub mod mutation;
 pub mod npz;
 pub mod wire;

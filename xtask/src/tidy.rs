@@ -4,10 +4,13 @@
 //! with a planted one. To add a rule: write its file with a `RULE`, and add it to [`RULES`].
 
 mod algorithm_words;
+mod documented_commands;
+mod documented_diff;
 mod file_ceiling;
 mod file_names;
 mod ignored_tests;
 mod licences;
+mod line_width;
 mod machine_paths;
 mod macro_size;
 mod module_header;
@@ -56,10 +59,13 @@ struct Violation {
 /// Every rule, in the order of its file's name.
 const RULES: &[Rule] = &[
     algorithm_words::RULE,
+    documented_commands::RULE,
+    documented_diff::RULE,
     file_ceiling::RULE,
     file_names::RULE,
     ignored_tests::RULE,
     licences::RULE,
+    line_width::RULE,
     machine_paths::RULE,
     macro_size::RULE,
     module_header::RULE,

@@ -85,7 +85,7 @@ fn what_cannot_be_compared_is_usage() {
     let ended = check("biased_x.npz", &[]).with(Exit::Usage);
     ended.says("expects `x`, which is no output of the model: y");
     recurve(&["check", &model, "--onnx-test", &data("")]).with(Exit::Usage).says("test_data_set_");
-    recurve(&["check", &model, "--onnx-test", &data("no_such_folder")]).with(Exit::Unexpected);
+    recurve(&["check", &model, "--onnx-test", &data("no_such_folder")]).with(Exit::Usage);
     let both = ["check", &model, "--onnx-test", &data("biased_cases"), "--seed", "1"];
     recurve(&both).with(Exit::Usage);
 }

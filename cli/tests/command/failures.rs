@@ -38,17 +38,26 @@ fn inputs_that_do_not_fit_are_usage() {
     assert_eq!(ended.out, "");
     let ended = recurve(&["run", &data("biased.onnx"), "--inputs", &data("flat_x.npz")]).with(Exit::Usage);
     ended.says("has shape [6]; [batch, time, 4] is expected");
+    // All that is wrong is said at once.
+    let ended = recurve(&["run", &data("dtypes.onnx"), "--inputs", &data("two_wrong.npz")]).with(Exit::Usage);
+    ended.says("error: 2 arguments do not fit the model");
+    ended.says("caused by: input `f2`: is float64; float16 is expected");
+    ended.says("caused by: input `f4`: is float64; float32 is expected");
 }
 
 #[test]
-fn files_that_are_not_there_are_unexpected() {
+fn files_that_cannot_be_opened_are_usage() {
     let model = data("biased.onnx");
-    let ended = recurve(&["run", &data("no_such.onnx")]).with(Exit::Unexpected);
+    let ended = recurve(&["run", &data("no_such.onnx")]).with(Exit::Usage);
     ended.says("error: cannot read `");
     ended.says("caused by: ");
-    recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Unexpected).says("cannot open");
+    recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Usage).says("cannot open");
     let nowhere = data("no_such_folder/y.npz");
-    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Unexpected).says("cannot write");
+    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot create");
+    recurve(&["schedule", &data("no_such.json")]).with(Exit::Usage).says("cannot be accessed");
+    recurve(&["inspect", &model, "--svg", &data("no_such_folder/y.svg")])
+        .with(Exit::Usage)
+        .says("cannot write");
 }
 
 #[test]
@@ -69,7 +78,11 @@ fn what_is_no_model_is_an_invalid_model() {
     let whole = std::fs::read(data("biased.onnx")).expect("a model");
     std::fs::write(&path, &whole[..whole.len() - 9]).expect("a file");
     recurve(&["run", &text(&path)]).with(Exit::Model).says("error: not a valid ONNX model");
-    recurve(&["inspect", &data("make.py")]).with(Exit::Model);
+    for other in ["make.py", "plain.npz"] {
+        let ended = recurve(&["inspect", &data(other)]).with(Exit::Model);
+        ended.says("error: this is no ONNX model, but a file of another format");
+        ended.says("caused by: ");
+    }
 }
 
 #[test]
@@ -114,7 +127,7 @@ fn codes_are_stable() {
     }
     use recurve::ErrorKind;
     for (kind, exit) in [
-        (ErrorKind::Io, Exit::Unexpected),
+        (ErrorKind::Io, Exit::Usage),
         (ErrorKind::InvalidModel, Exit::Model),
         (ErrorKind::Unsupported, Exit::Model),
         (ErrorKind::InvalidInput, Exit::Usage),

@@ -1,8 +1,8 @@
 //! `recurve inspect`.
 
-use crate::{data, recurve};
+use crate::{data, recurve, scratch, text};
 use recurve_cli::Exit;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 #[test]
 fn text_names_everything() {
@@ -46,9 +46,95 @@ fn fused_nodes_are_explained() {
     let fused = &document["fused"][0];
     let members = json!([{"name": "adds", "op": "Add"}, {"name": "clamps", "op": "Relu"}]);
     assert_eq!((&fused["name"], &fused["members"]), (&json!("clamps"), &members));
+    // An addition and a maximum for each, before and after.
+    assert_eq!((&fused["flops_before"], &fused["flops_after"]), (&json!(1024.0), &json!(1024.0)));
     // 512 floats and the bias are read and 512 floats written; before, 512 more were written and read.
     assert_eq!((&fused["bytes_before"], &fused["bytes_after"]), (&json!(8208.0), &json!(4112.0)));
-    assert_eq!(document["apart"], json!([]));
+    assert_eq!((&document["apart"], &fused["left_out"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn fused_nodes_of_bodies_are_listed_with_their_path() {
+    let arguments = ["inspect", &data("looped.onnx"), "--fused"];
+    let ended = recurve(&arguments).with(Exit::Success);
+    ended.prints("fused in turns/body\n  node ");
+    ended.prints("  clamps  recurve:FusedMap ");
+    ended.prints("not fused\n  scales  turns  ");
+    let document = recurve(&[&arguments[..], &["--json"]].concat()).with(Exit::Success).document();
+    let fused = document["fused"].as_array().expect("a list");
+    assert_eq!(fused.len(), 1);
+    let members = json!([{"name": "adds", "op": "Add"}, {"name": "clamps", "op": "Relu"}]);
+    assert_eq!((&fused[0]["name"], &fused[0]["members"]), (&json!("turns/body/clamps"), &members));
+    // Four floats and the bias are read, four written; before, four more were written and read.
+    assert_eq!((&fused[0]["bytes_before"], &fused[0]["bytes_after"]), (&json!(80.0), &json!(48.0)));
+    let apart = json!({"producer": "scales", "reader": "turns", "reason": document["apart"][0]["reason"]});
+    assert_eq!(document["apart"], json!([apart]));
+    assert_eq!(document["operators"]["recurve:FusedMap"], 1);
+}
+
+#[test]
+fn a_fused_node_tells_which_neighbours_it_lacks() {
+    let document = recurve(&["inspect", &data("looped.onnx"), "--json", "--fused"]).document();
+    assert_eq!(document["fused"][0]["left_out"], json!([]));
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx");
+    let document = recurve(&["inspect", model, "--json", "--fused"]).with(Exit::Success).document();
+    let apart = document["apart"].as_array().expect("pairs");
+    for fused in document["fused"].as_array().expect("a list") {
+        let (name, members) = (fused["name"].as_str(), fused["members"].as_array().expect("members"));
+        let last = members.last().and_then(|m| m["name"].as_str()).expect("a member");
+        let body = name.and_then(|name| name.strip_suffix(last)).expect("the name of its last member");
+        let path = |m: &Json| json!(format!("{body}{}", m["name"].as_str().expect("a name")));
+        let members: Vec<Json> = members.iter().map(path).collect();
+        let is_member = |end: &Json| members.contains(end);
+        let across = apart.iter().filter(|pair| is_member(&pair["producer"]) != is_member(&pair["reader"]));
+        let other =
+            |pair: &Json| pair[if is_member(&pair["producer"]) { "reader" } else { "producer" }].clone();
+        let expected: Vec<Json> =
+            across.map(|pair| json!({"node": other(pair), "reason": pair["reason"]})).collect();
+        assert_eq!(fused["left_out"], json!(expected));
+        assert!(!expected.is_empty(), "{fused}");
+    }
+}
+
+#[test]
+fn that_nothing_was_fused_is_said() {
+    recurve(&["inspect", &data("odd_inputs.onnx"), "--fused"])
+        .with(Exit::Success)
+        .prints("  nothing was fused\n");
+    let ended = recurve(&["inspect", &data("odd_inputs.onnx")]).with(Exit::Success);
+    assert!(!ended.out.contains("fused"));
+}
+
+#[test]
+fn a_constant_that_is_read_inside_and_outside_counts_once() {
+    let document = recurve(&["inspect", &data("looped.onnx"), "--json"]).with(Exit::Success).document();
+    assert_eq!(document["parameters"], json!({"tensors": 1, "elements": 4, "bytes": 16}));
+}
+
+#[test]
+fn the_graph_is_drawn() {
+    let (_folder, dot) = scratch("model.dot");
+    let svg = dot.with_extension("svg");
+    let (dot, svg) = (text(&dot), text(&svg));
+    let draw = || {
+        recurve(&["inspect", &data("looped.onnx"), "--fused", "--dot", &dot, "--svg", &svg])
+            .with(Exit::Success);
+        let read = |path: &str| std::fs::read_to_string(path).expect("a drawing");
+        (read(&dot), read(&svg))
+    };
+    let (graph, picture) = draw();
+    // The model: x, go, scales, turns, y; the body: i, go, v, two nodes, two outputs.
+    assert_eq!(graph.matches("subgraph cluster_").count(), 2);
+    assert!(graph.contains("label=\"turns/body\""), "{graph}");
+    assert!(graph.contains("label=\"recurve:FusedMap\\nAdd, Relu\", tooltip=\"clamps\""), "{graph}");
+    assert!(graph.contains("label=\"16 B\""), "{graph}");
+    let vertices = |class: &str| picture.matches(&format!("<g class=\"{class}\">")).count();
+    assert_eq!(graph.matches(", tooltip=").count(), picture.matches("<g class=").count());
+    assert_eq!(graph.matches(" -> ").count(), picture.matches("<path class=\"edge\"").count());
+    assert_eq!((vertices("fused"), vertices("input"), vertices("output")), (1, 5, 3));
+    assert_eq!(picture.matches("<g ").count(), picture.matches("</g>").count());
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert_eq!((graph, picture), draw(), "equal graphs give equal files");
 }
 
 #[test]

@@ -66,3 +66,13 @@ fn a_reader_that_goes_away_is_no_error() {
     let ended = child.wait_with_output().expect("the command ends");
     assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
 }
+
+#[test]
+fn a_comparison_of_schedules_is_one_document() {
+    let instance = concat!(env!("CARGO_MANIFEST_DIR"), "/../scheduler/tests/data/t02.json");
+    let all = ["schedule", instance, "--algorithm", "all", "--evaluations", "2000", "--json"];
+    let document = recurve(&all).with(Exit::Success).document();
+    assert_eq!(document["answers"].as_array().map(Vec::len), Some(7));
+    let elsewhere = ["schedule", instance, "--mode", "memory", "--memory", "attic", "--slo-us", "99"];
+    recurve(&elsewhere).with(Exit::Usage).says("no memory \"attic\"; it has ");
+}

@@ -5,6 +5,7 @@ mod check;
 mod failures;
 mod inspect;
 mod lists;
+mod readme;
 mod run;
 
 use recurve_cli::Exit;
@@ -21,7 +22,13 @@ struct Ended {
 
 /// Runs the command.
 fn recurve(arguments: &[&str]) -> Ended {
+    recurve_in(Path::new("."), arguments)
+}
+
+/// Runs the command in a folder.
+fn recurve_in(folder: &Path, arguments: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .current_dir(folder)
         .args(arguments)
         .env_remove("NO_COLOR")
         .output()

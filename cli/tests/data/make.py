@@ -47,6 +47,24 @@ def models():
         [tensor("go_on", TensorProto.BOOL), tensor("w", f32)],
     )
     save("endless", [node("Loop", ["", "", "x"], ["y"], "turns", body=body)], [tensor("x", f32)], [tensor("y", f32)])
+    # A loop whose body takes a constant from outside, where it is read as well.
+    body = helper.make_graph(
+        [
+            node("Identity", ["go"], ["go_on"]),
+            node("Add", ["v", "bias"], ["raised"], "adds"),
+            node("Relu", ["raised"], ["w"], "clamps"),
+        ],
+        "body",
+        [tensor("i", i64), tensor("go", TensorProto.BOOL), tensor("v", f32, 4)],
+        [tensor("go_on", TensorProto.BOOL), tensor("w", f32, 4)],
+    )
+    save(
+        "looped",
+        [node("Mul", ["x", "bias"], ["scaled"], "scales"), node("Loop", ["", "go", "scaled"], ["y"], "turns", body=body)],
+        [tensor("x", f32, 4), tensor("go", TensorProto.BOOL)],
+        [tensor("y", f32, 4)],
+        [bias],
+    )
     # Two operators that no engine has.
     save(
         "unknown",
@@ -90,6 +108,7 @@ def arrays():
     np.savez_compressed(HERE / "swapped.npz", **{k: np.asfortranarray(a) for k, a in swapped.items()})
     np.savez_compressed(HERE / "expected.npz", **{f"y_{k}": a for k, a in plain.items()})
     np.savez(HERE / "wrong_dtype.npz", f4=plain["f8"])
+    np.savez(HERE / "two_wrong.npz", f2=plain["f8"], f4=plain["f8"])
     np.savez(HERE / "flat_x.npz", x=np.zeros(6, "f4"))
     np.savez(HERE / "row.npz", row=np.float32([[1, -1, 2]]))
     np.savez(HERE / "odd_inputs.npz", row=np.float32([[1, -1, 2]]), scalar=np.float32(-3))

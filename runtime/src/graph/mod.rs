@@ -14,4 +14,4 @@ pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
-pub(crate) use simplify::{Rewrites, known_facts, redirect, simplify};
+pub(crate) use simplify::{KnownFacts, Rewrites, known_facts, redirect, simplify};

@@ -58,8 +58,9 @@ fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report) {
     let mut made = Vec::new();
     for (body, inputs) in node.op.bodies().into_iter().zip(inputs) {
         let (graph, inner) = fuse(body.graph.clone(), &inputs);
+        let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
-        report.apart.extend(inner.apart);
+        report.apart.extend(inner.apart.into_iter().map(|(a, b, why)| (within(a), within(b), why)));
         made.push(crate::ops::attributes::Body { graph, formal_inputs: body.formal_inputs });
     }
     if let Some(op) = node.op.with_bodies(made) {

@@ -83,6 +83,25 @@ fn walk(mut rest: &[u8], kind: Kind, depth: usize) -> Result<usize, Error> {
     Ok(total)
 }
 
+/// Whether `buffer` begins like a model: its fields up to the first damage are those of `ModelProto`, and there is
+/// one.
+pub(super) fn begins_a_model(mut buffer: &[u8]) -> bool {
+    let mut whole = 0;
+    while let Ok(tag) = varint(&mut buffer) {
+        let length = match (tag >> 3, tag & 7) {
+            (1 | 5, 0) => varint(&mut buffer).map(|_| 0),
+            (2..=4 | 6..=8 | 14 | 20 | 25 | 26, 2) => varint(&mut buffer),
+            _ => return false,
+        };
+        let length = length.ok().and_then(|n| usize::try_from(n).ok());
+        if length.is_none_or(|n| skip(&mut buffer, n).is_err()) {
+            break;
+        }
+        whole += 1;
+    }
+    whole > 0
+}
+
 fn child(kind: Kind, field: u64) -> Kind {
     match (kind, field) {
         (Kind::Model, 7) | (Kind::Attribute, 6) => Kind::Graph,
@@ -156,6 +175,7 @@ fn skip(rest: &mut &[u8], count: usize) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::proto::ModelProto;
     use prost::Message;
 
     #[test]
@@ -177,6 +197,23 @@ mod tests {
         let dim = DimensionProto { dim_param: Some("[batch]".into()), ..DimensionProto::default() };
         let shape = super::super::proto::TensorShapeProto { dim: vec![dim] };
         assert!(census(&shape.encode_to_vec(), Kind::Shape).is_ok());
+    }
+
+    #[test]
+    fn other_formats_do_not_begin_like_a_model() {
+        let model = ModelProto { ir_version: 8, producer_name: "p".into(), ..ModelProto::default() };
+        let bytes = model.encode_to_vec();
+        assert!(begins_a_model(&bytes));
+        // Cut, it is a damaged model.
+        assert!(begins_a_model(&bytes[..bytes.len() - 1]));
+        let zip = b"PK\x03\x04\x14\0\0\0\x08\0";
+        let hdf5 = b"\x89HDF\r\n\x1a\n";
+        let safetensors = b"\x58\0\0\0\0\0\0\0{\"a\":{}}";
+        for other in
+            [&zip[..], hdf5, safetensors, b"#!/bin/sh", b"{\"version\": 1}", b"Read me", b"\n\n", b""]
+        {
+            assert!(!begins_a_model(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod write;
 pub(crate) use element_type::dtype_of_code;
 pub(crate) use write::{NodeModel, node_model, test_data};
 
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Undecoded};
 use crate::graph::{Fact, Graph};
 use crate::memory::{Budget, MappedFile};
 use crate::tensor::{Tensor, Value};
@@ -72,13 +72,13 @@ pub(crate) struct Model {
 pub(crate) fn read_path(path: &Path, budget: &Budget) -> Result<Model, Error> {
     let file = MappedFile::open(path)?;
     let directory = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    let mut model = read(file.bytes(), directory, budget)?;
+    let mut model = read(&file.bytes(), directory, budget)?;
     model.files.push(file);
     Ok(model)
 }
 
 /// Reads a model from bytes. It cannot refer to external data.
-pub(crate) fn read_bytes(bytes: Bytes, budget: &Budget) -> Result<Model, Error> {
+pub(crate) fn read_bytes(bytes: &Bytes, budget: &Budget) -> Result<Model, Error> {
     read(bytes, None, budget)
 }
 
@@ -98,11 +98,17 @@ fn decode<M: Message + Default>(
     Ok((message, charge))
 }
 
-fn read(bytes: Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Model, Error> {
+fn read(bytes: &Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Model, Error> {
     if bytes.is_empty() {
         return Err(Error::model("the file is empty"));
     }
-    let (proto, _charge): (proto::ModelProto, _) = decode(bytes, Kind::Model, budget)?;
+    let (proto, _charge): (proto::ModelProto, _) = match decode(bytes.clone(), Kind::Model, budget) {
+        // Of an ONNX model that is damaged, the damage is told.
+        Err(Error::Model { what }) if !census::begins_a_model(bytes) => {
+            return Err(Error::NotOnnx { source: Undecoded { what } });
+        }
+        decoded => decoded?,
+    };
     if !(OLDEST_IR..=NEWEST_IR).contains(&proto.ir_version) {
         return Err(Error::model(format!(
             "its IR version is {}; {OLDEST_IR} to {NEWEST_IR} are read",

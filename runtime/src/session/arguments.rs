@@ -2,7 +2,7 @@
 
 use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
-use crate::error::Error;
+use crate::error::{Error, Misfit};
 use crate::graph::{Dim, Fact};
 use crate::tensor::{Tensor, ValueRef};
 use smallvec::SmallVec;
@@ -18,65 +18,43 @@ pub struct ValueSpec {
     pub fact: Fact,
 }
 
+pub(super) fn misfit(role: &'static str, name: &str, problem: impl Into<String>) -> Misfit {
+    Misfit { role, name: name.into(), problem: problem.into() }
+}
+
 pub(super) fn refuse(role: &'static str, name: &str, problem: impl Into<String>) -> Error {
     Error::Argument { role, name: name.into(), problem: problem.into() }
 }
 
-pub(super) fn unknown(role: &'static str, name: &str, known: &[ValueSpec]) -> Error {
+/// What is wrong with a name that none of `known` has.
+pub(super) fn unknown(role: &'static str, name: &str, known: &[ValueSpec]) -> Misfit {
     let names: Vec<&str> = known.iter().map(|s| &*s.name).collect();
-    refuse(role, name, format!("is not one of the model's: {}", names.join(", ")))
+    misfit(role, name, format!("is not one of the model's: {}", names.join(", ")))
 }
 
-/// Checks inputs against the model and each other. Returns aligned copies of those that are not aligned.
+/// Values that the inputs so far give the symbols: symbol, extent, and the input that gave it.
+pub(super) type Symbols<'a> = SmallVec<[(&'a str, usize, &'a str); 8]>;
+
+/// Checks inputs against the model and each other; `misfits` is what is known to be wrong already. Returns aligned
+/// copies of those that are not aligned.
 pub(super) fn check(
     specs: &[ValueSpec],
     given: &[Option<ValueRef<'_>>],
+    mut misfits: Vec<Misfit>,
     context: RunContext<'_>,
 ) -> Result<SmallVec<[(usize, Tensor); 2]>, Error> {
-    let mut copies = SmallVec::new();
-    let mut symbols: SmallVec<[(&str, usize, &str); 8]> = SmallVec::new();
-    for (index, (spec, value)) in specs.iter().zip(given).enumerate() {
-        let value = value.ok_or_else(|| refuse("input", &spec.name, "is missing"))?;
-        let (fact, tensor) = match (&spec.fact, value) {
-            (Fact::Tensor(fact), ValueRef::Tensor(tensor)) => (fact, tensor),
-            (Fact::Sequence(_), ValueRef::Sequence(_)) | (Fact::Optional(_), ValueRef::Optional(_)) => {
-                continue;
-            }
-            _ => return Err(refuse("input", &spec.name, "is of another kind: tensor, sequence or optional")),
+    let mut symbols = Symbols::new();
+    for (spec, value) in specs.iter().zip(given) {
+        let problem = match value {
+            Some(value) => problem_of(spec, *value, &mut symbols),
+            None => Some("is missing".to_owned()),
         };
-        if tensor.dtype() != fact.dtype {
-            return Err(refuse(
-                "input",
-                &spec.name,
-                format!("is {}; {} is expected", tensor.dtype(), fact.dtype),
-            ));
-        }
-        if let Some(dims) = &fact.shape {
-            let wrong = || {
-                refuse("input", &spec.name, format!("has shape {:?}; {dims:?} is expected", tensor.shape()))
-            };
-            if dims.len() != tensor.shape().len() {
-                return Err(wrong());
-            }
-            for (dim, &extent) in dims.iter().zip(tensor.shape()) {
-                match dim {
-                    Dim::Known(n) if *n != extent => return Err(wrong()),
-                    Dim::Expr(_) => {
-                        let Some(symbol) = dim.as_symbol() else { continue };
-                        match symbols.iter().find(|(s, _, _)| *s == symbol) {
-                            Some((_, bound, by)) if *bound != extent => {
-                                let problem =
-                                    format!("makes `{symbol}` {extent}, but input `{by}` makes it {bound}");
-                                return Err(refuse("input", &spec.name, problem));
-                            }
-                            Some(_) => {}
-                            None => symbols.push((symbol, extent, &spec.name)),
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        misfits.extend(problem.map(|problem| misfit("input", &spec.name, problem)));
+    }
+    Error::misfits(misfits)?;
+    let mut copies = SmallVec::new();
+    for (index, (spec, value)) in specs.iter().zip(given).enumerate() {
+        let Some(ValueRef::Tensor(tensor)) = *value else { continue };
         let alignment = (tensor.dtype().bits() / 8).clamp(1, 16);
         if tensor.bytes().as_ptr().align_offset(alignment) != 0 {
             let copy = Tensor::copy_of(tensor, context.budget).map_err(|_| Error::Memory {
@@ -90,21 +68,54 @@ pub(super) fn check(
     Ok(copies)
 }
 
-/// Checks the caller's place for an output whose form is known.
-pub(super) fn check_output(
-    spec: &ValueSpec,
-    slot: &Slot<'_>,
-    form: Option<(DType, &[usize])>,
-) -> Result<(), Error> {
-    let Slot::Fixed { dtype, shape, bytes } = slot else { return Ok(()) };
+/// Why `value` cannot be the input `spec`, given what other inputs make of the symbols.
+pub(super) fn problem_of<'a>(
+    spec: &'a ValueSpec,
+    value: ValueRef<'_>,
+    symbols: &mut Symbols<'a>,
+) -> Option<String> {
+    let (fact, tensor) = match (&spec.fact, value) {
+        (Fact::Tensor(fact), ValueRef::Tensor(tensor)) => (fact, tensor),
+        (Fact::Sequence(_), ValueRef::Sequence(_)) | (Fact::Optional(_), ValueRef::Optional(_)) => {
+            return None;
+        }
+        _ => return Some("is of another kind: tensor, sequence or optional".to_owned()),
+    };
+    if tensor.dtype() != fact.dtype {
+        return Some(format!("is {}; {} is expected", tensor.dtype(), fact.dtype));
+    }
+    let dims = fact.shape.as_ref()?;
+    let wrong = || Some(format!("has shape {:?}; {dims:?} is expected", tensor.shape()));
+    if dims.len() != tensor.shape().len() {
+        return wrong();
+    }
+    for (dim, &extent) in dims.iter().zip(tensor.shape()) {
+        match dim {
+            Dim::Known(n) if *n != extent => return wrong(),
+            Dim::Expr(_) => {
+                let Some(symbol) = dim.as_symbol() else { continue };
+                match symbols.iter().find(|(s, _, _)| *s == symbol) {
+                    Some((_, bound, by)) if *bound != extent => {
+                        return Some(format!("makes `{symbol}` {extent}, but input `{by}` makes it {bound}"));
+                    }
+                    Some(_) => {}
+                    None => symbols.push((symbol, extent, &spec.name)),
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Why the caller's place cannot take an output whose form is known.
+pub(super) fn problem_of_place(slot: &Slot<'_>, form: Option<(DType, &[usize])>) -> Option<String> {
+    let Slot::Fixed { dtype, shape, bytes } = slot else { return None };
     if let Some((d, s)) = form
         && (d != *dtype || s != *shape)
     {
-        let problem = format!("is {d} {s:?}; the buffer given is {dtype} {shape:?}");
-        return Err(refuse("output", &spec.name, problem));
+        return Some(format!("is {d} {s:?}; the buffer given is {dtype} {shape:?}"));
     }
-    if bytes.as_ptr().align_offset((dtype.bits() / 8).clamp(1, 16)) != 0 {
-        return Err(refuse("output", &spec.name, "has a place that is not aligned for its element type"));
-    }
-    Ok(())
+    let aligned = bytes.as_ptr().align_offset((dtype.bits() / 8).clamp(1, 16)) == 0;
+    (!aligned).then(|| "has a place that is not aligned for its element type".to_owned())
 }

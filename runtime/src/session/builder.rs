@@ -1,8 +1,8 @@
 //! Settings of a session, and loading.
 
-use super::Session;
 use super::arguments::{ValueSpec, refuse};
 use super::runner::Runner;
+use super::{Parameters, Session};
 use crate::cuda::GpuProgram;
 use crate::device::Device;
 use crate::engine::Engine;
@@ -98,7 +98,7 @@ impl SessionBuilder {
     /// Loads an ONNX model from bytes: a `Vec<u8>`, a `&'static [u8]`, or [`bytes::Bytes`].
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let start = Instant::now();
-        self.prepare(start, |budget| onnx::read_bytes(bytes.into(), budget))
+        self.prepare(start, |budget| onnx::read_bytes(&bytes.into(), budget))
     }
 
     fn prepare(
@@ -166,6 +166,7 @@ impl SessionBuilder {
             Fusion::On => crate::loops::fuse(graph, &declared),
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
+        let parameters = Parameters::of(&graph);
         let runner = match self.device {
             Device::Cpu => {
                 let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
@@ -178,6 +179,7 @@ impl SessionBuilder {
                 Runner::Gpu { device, program, opset }
             }
         };
-        Ok(Session { engine, budget, runner, fusion, inputs, outputs, metadata, load_time: start.elapsed() })
+        let load_time = start.elapsed();
+        Ok(Session { engine, budget, runner, fusion, inputs, outputs, metadata, parameters, load_time })
     }
 }

@@ -7,7 +7,42 @@ use crate::graph::fact::Facts;
 use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
 use crate::loops::Fused;
 use crate::ops::Cost;
+use crate::ops::attributes::Body;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+/// A prepared graph: a model's, or that of a body.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GraphInfo {
+    /// Name in the model.
+    pub name: Arc<str>,
+    /// Inputs: of a body, the formal ones, then what it takes from outside. `None` where nothing is known of one.
+    pub inputs: Vec<Option<ValueSpec>>,
+    /// Nodes in the order in which they run.
+    pub nodes: Vec<NodeInfo>,
+    /// Where each output comes from.
+    pub outputs: Vec<Source>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// There is none.
+    Absent,
+    /// The input of the graph at this position.
+    Input(usize),
+    /// The model.
+    Constant,
+    /// An output of a node, by their positions.
+    Node {
+        /// The node.
+        node: usize,
+        /// Which of its outputs.
+        output: usize,
+    },
+}
 
 /// One node of a prepared model.
 #[derive(Clone, Debug)]
@@ -25,8 +60,10 @@ pub struct NodeInfo {
     /// iterations are known; no work for a node whose output is a view of its input. Of two branches, that which
     /// works more.
     pub cost: Option<Cost>,
-    /// Operators of the nodes in its bodies, to any depth.
-    pub body_operators: Vec<String>,
+    /// Where each of `inputs` comes from.
+    pub sources: Vec<Source>,
+    /// The graphs of its bodies, with the facts that its inputs give them.
+    pub bodies: Vec<GraphInfo>,
     /// The nodes that were fused into it; empty for a node of the model itself.
     pub members: Vec<Member>,
     /// Work of the members one by one, with every value between them written and read; known where `cost` is.
@@ -47,7 +84,7 @@ pub struct Member {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Apart {
-    /// Name of the node that makes a value.
+    /// Name of the node that makes a value; behind the names of node and body, with `/`, for one in a body.
     pub producer: Arc<str>,
     /// Name of a node that reads it.
     pub reader: Arc<str>,
@@ -85,10 +122,18 @@ impl Session {
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,
     ) -> Result<Vec<NodeInfo>, Error> {
+        Ok(self.graph(shapes)?.nodes)
+    }
+
+    /// The nodes with the edges between them, as [`Session::nodes`].
+    pub fn graph<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<GraphInfo, Error> {
         let mut given: Vec<Fact> = self.inputs.iter().map(|spec| spec.fact.clone()).collect();
         for (name, shape) in shapes {
             let at = self.inputs.iter().position(|spec| &*spec.name == name);
-            let at = at.ok_or_else(|| unknown("input", name, &self.inputs))?;
+            let at = at.ok_or_else(|| Error::from(unknown("input", name, &self.inputs)))?;
             let shape = shape.as_ref();
             let Fact::Tensor(fact) = &mut given[at] else {
                 return Err(refuse("input", name, "is no tensor and has no shape"));
@@ -105,34 +150,7 @@ impl Session {
         }
         let graph = self.runner.graph();
         let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
-        let spec = |id: &Option<ValueId>| {
-            let id = (*id)?;
-            Some(ValueSpec { name: graph.value(id).name.clone(), fact: facts[id.index()].clone()? })
-        };
-        let info = |node: &Node| {
-            let inputs: Vec<Option<ValueSpec>> = node.inputs.iter().map(spec).collect();
-            let outputs: Vec<Option<ValueSpec>> = node.outputs.iter().map(spec).collect();
-            let read: Vec<Option<&Fact>> = inputs.iter().map(|s| s.as_ref().map(|s| &s.fact)).collect();
-            let cost = node_cost(node, &read);
-            let mut body_operators = Vec::new();
-            for body in node.op.bodies() {
-                add_operators(&body.graph, &mut body_operators);
-            }
-            let fused = node.op.as_any().downcast_ref::<Fused>();
-            let members = fused.map_or(&[][..], |f| &f.members().nodes);
-            let member = |m: &Node| Member { name: m.name.clone(), op: m.def.full_name() };
-            NodeInfo {
-                members: members.iter().map(member).collect(),
-                unfused_cost: fused.and_then(|f| f.unfused_cost(Facts(&read))),
-                name: node.name.clone(),
-                op: node.def.full_name(),
-                cost,
-                inputs,
-                outputs,
-                body_operators,
-            }
-        };
-        Ok(graph.nodes.iter().map(info).collect())
+        Ok(graph_info(graph, &facts))
     }
 
     /// Neighbours of the loaded model that were not fused, and why, by the order of the producers.
@@ -145,39 +163,100 @@ impl Session {
         self.fusion.apart.iter().map(of).collect()
     }
 
-    /// How much the model holds in constants.
+    /// How much the model holds in constants: what was left of them when it was simplified.
     pub fn parameters(&self) -> Parameters {
-        let mut sum = Parameters::default();
-        add_parameters(self.runner.graph(), &mut sum);
+        self.parameters
+    }
+}
+
+fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
+    let mut sources = vec![Source::Absent; graph.values.len()];
+    for (at, id) in graph.inputs.iter().enumerate() {
+        sources[id.index()] = Source::Input(at);
+    }
+    for (at, node) in graph.nodes.iter().enumerate() {
+        for (output, id) in node.outputs.iter().enumerate() {
+            if let Some(id) = id {
+                sources[id.index()] = Source::Node { node: at, output };
+            }
+        }
+    }
+    let source =
+        |id: ValueId| if graph.constant(id).is_some() { Source::Constant } else { sources[id.index()] };
+    let spec = |id: ValueId| {
+        Some(ValueSpec { name: graph.value(id).name.clone(), fact: facts[id.index()].clone()? })
+    };
+    let info = |node: &Node| {
+        let specs = |ids: &[Option<ValueId>]| ids.iter().map(|id| spec((*id)?)).collect();
+        let read: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
+        let fused = node.op.as_any().downcast_ref::<Fused>();
+        let members = fused.map_or(&[][..], |f| &f.members().nodes);
+        let member = |m: &Node| Member { name: m.name.clone(), op: m.def.full_name() };
+        NodeInfo {
+            name: node.name.clone(),
+            op: node.def.full_name(),
+            inputs: specs(&node.inputs),
+            outputs: specs(&node.outputs),
+            sources: node.inputs.iter().map(|id| id.map_or(Source::Absent, source)).collect(),
+            cost: node_cost(node, &read),
+            bodies: body_infos(node, &read),
+            members: members.iter().map(member).collect(),
+            unfused_cost: fused.and_then(|f| f.unfused_cost(Facts(&read))),
+        }
+    };
+    GraphInfo {
+        name: graph.name.clone(),
+        inputs: graph.inputs.iter().map(|&id| spec(id)).collect(),
+        nodes: graph.nodes.iter().map(info).collect(),
+        outputs: graph.outputs.iter().map(|&id| source(id)).collect(),
+    }
+}
+
+fn body_infos(node: &Node, read: &[Option<&Fact>]) -> Vec<GraphInfo> {
+    let bodies = node.op.bodies();
+    if bodies.is_empty() {
+        return Vec::new();
+    }
+    let given = node.op.body_inputs(Facts(read)).unwrap_or_default();
+    let info = |(at, body): (usize, &Body)| {
+        let known = given.get(at).and_then(|inputs| crate::graph::infer(&body.graph, inputs).ok());
+        // What is known without its inputs: constants and what follows from them.
+        let facts = known.unwrap_or_else(|| crate::graph::known_facts(&body.graph));
+        graph_info(&body.graph, &facts)
+    };
+    bodies.into_iter().enumerate().map(info).collect()
+}
+
+impl Parameters {
+    /// Constants that `graph` and its bodies read, each counted once: a body that takes one from outside shares
+    /// its memory.
+    pub(super) fn of(graph: &Graph) -> Self {
+        let mut sum = Self::default();
+        sum.add(graph, &mut HashSet::new());
         sum
     }
-}
 
-fn add_operators(graph: &Graph, to: &mut Vec<String>) {
-    for node in &graph.nodes {
-        to.push(node.def.full_name());
-        for body in node.op.bodies() {
-            add_operators(&body.graph, to);
+    fn add(&mut self, graph: &Graph, counted: &mut HashSet<(*const u8, usize)>) {
+        let mut visited = vec![false; graph.values.len()];
+        let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
+        for id in read {
+            if std::mem::replace(&mut visited[id.index()], true) {
+                continue;
+            }
+            let Some(tensor) = graph.constant(*id) else { continue };
+            // Nothing tells tensors without bytes apart; each counts.
+            let bytes = tensor.bytes();
+            if bytes.is_empty() || counted.insert((bytes.as_ptr(), bytes.len())) {
+                self.tensors += 1;
+                self.elements += tensor.len();
+                self.bytes += bytes.len();
+            }
         }
-    }
-}
-
-fn add_parameters(graph: &Graph, sum: &mut Parameters) {
-    let mut counted = vec![false; graph.values.len()];
-    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
-    for id in read {
-        if std::mem::replace(&mut counted[id.index()], true) {
-            continue;
-        }
-        if let Some(tensor) = graph.constant(*id) {
-            sum.tensors += 1;
-            sum.elements += tensor.len();
-            sum.bytes += tensor.bytes().len();
-        }
-    }
-    for node in &graph.nodes {
-        for body in node.op.bodies() {
-            add_parameters(&body.graph, sum);
+        for node in &graph.nodes {
+            for body in node.op.bodies() {
+                self.add(&body.graph, counted);
+            }
         }
     }
 }

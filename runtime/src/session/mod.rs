@@ -10,14 +10,14 @@ mod stream;
 
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
-pub use inspect::{Apart, Member, NodeInfo, Parameters};
+pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use outputs::Outputs;
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
 use crate::engine::Engine;
-use crate::error::Error;
+use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::tensor::{TensorMut, Value, ValueRef};
@@ -49,6 +49,7 @@ pub struct Session {
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
     metadata: Metadata,
+    parameters: Parameters,
     load_time: Duration,
 }
 
@@ -88,7 +89,8 @@ impl Session {
         self.budget.used()
     }
 
-    /// Runs the model on named inputs.
+    /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
+    /// one, [`Error::Arguments`] for several.
     pub fn run<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -105,7 +107,7 @@ impl Session {
         let mut made: Vec<Option<Value>> = vec![None; self.outputs.len()];
         {
             let mut slots: SmallVec<[Slot<'_>; 4]> = made.iter_mut().map(Slot::Made).collect();
-            self.execute(inputs, &mut slots, options)?;
+            self.execute(inputs, &mut slots, Vec::new(), options)?;
         }
         let values =
             made.into_iter().map(|v| v.ok_or_else(|| missing_output("output"))).collect::<Result<_, _>>()?;
@@ -149,16 +151,19 @@ impl Session {
     ) -> Result<(), Error> {
         let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
         let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+        let mut misfits = Vec::new();
         for (name, tensor) in outputs {
-            let index = self.outputs.iter().position(|o| &*o.name == *name);
-            let index = index.ok_or_else(|| arguments::unknown("output", name, &self.outputs))?;
+            let Some(index) = self.outputs.iter().position(|o| &*o.name == *name) else {
+                misfits.push(arguments::unknown("output", name, &self.outputs));
+                continue;
+            };
             if matches!(slots[index], Slot::Fixed { .. }) {
-                return Err(arguments::refuse("output", name, "is given twice"));
+                misfits.push(arguments::misfit("output", name, "is given twice"));
             }
             let bytes = tensor.parts();
             slots[index] = Slot::Fixed { dtype: bytes.0, shape: bytes.1, bytes: bytes.2 };
         }
-        self.execute(inputs, &mut slots, options)
+        self.execute(inputs, &mut slots, misfits, options)
     }
 
     /// A stream that keeps the model's recurrent state between calls, with state pairs found by name. Input `h` is
@@ -179,6 +184,7 @@ impl Session {
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
         slots: &mut [Slot<'_>],
+        mut misfits: Vec<Misfit>,
         options: &RunOptions,
     ) -> Result<(), Error> {
         let interrupt = options.interrupt();
@@ -190,13 +196,15 @@ impl Session {
         };
         let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::from_elem(None, self.inputs.len());
         for (name, value) in inputs {
-            let index = self.inputs.iter().position(|i| &*i.name == name);
-            let index = index.ok_or_else(|| arguments::unknown("input", name, &self.inputs))?;
+            let Some(index) = self.inputs.iter().position(|i| &*i.name == name) else {
+                misfits.push(arguments::unknown("input", name, &self.inputs));
+                continue;
+            };
             if given[index].replace(value.into()).is_some() {
-                return Err(arguments::refuse("input", name, "is given twice"));
+                misfits.push(arguments::misfit("input", name, "is given twice"));
             }
         }
-        let copies = arguments::check(&self.inputs, &given, context)?;
+        let copies = arguments::check(&self.inputs, &given, misfits, context)?;
         let values: SmallVec<[ValueRef<'_>; 8]> = given
             .iter()
             .enumerate()

@@ -54,11 +54,12 @@ fn check<'f>(
     slots: &[Slot<'_>],
     form: impl Fn(usize) -> Option<(crate::DType, &'f [usize])>,
 ) -> Result<(), Error> {
-    slots
-        .iter()
-        .zip(outputs)
-        .enumerate()
-        .try_for_each(|(index, (slot, spec))| arguments::check_output(spec, slot, form(index)))
+    let mut misfits = Vec::new();
+    for ((slot, spec), index) in slots.iter().zip(outputs).zip(0..) {
+        let problem = arguments::problem_of_place(slot, form(index));
+        misfits.extend(problem.map(|problem| arguments::misfit("output", &spec.name, problem)));
+    }
+    Error::misfits(misfits)
 }
 
 /// What the caller is told of a failure on `device`.

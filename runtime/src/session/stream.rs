@@ -123,12 +123,35 @@ impl<'s> Stream<'s> {
         self.states.iter().find(|s| &*self.session.inputs[s.input].name == name)?.value.as_ref()
     }
 
-    /// Replaces the state of input `name`; the next call checks its dtype and shape.
+    /// Replaces the state of input `name`, if the value is of the kind, dtype and shape that the model declares;
+    /// otherwise it stays as it was. What symbols of the shape stand for is checked with all inputs by the next call.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{ErrorKind, Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let mut stream = session.stream()?;
+    /// stream.set_state("h", Tensor::new(&[1, 1, 128], vec![0.5f32; 128])?)?;
+    /// let narrow = Tensor::new(&[1, 1, 64], vec![0.5f32; 64])?;
+    /// let error = stream.set_state("h", narrow).expect_err("the model's state has 128 elements");
+    /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn set_state(&mut self, name: &str, value: impl Into<Value>) -> Result<(), Error> {
-        let inputs = &self.session.inputs;
-        let state = self.states.iter_mut().find(|s| &*inputs[s.input].name == name);
-        let state = state.ok_or_else(|| arguments::refuse("input", name, "is not a state of this stream"))?;
-        state.value = Some(value.into());
+        let session = self.session;
+        let named = |s: &State| &*session.inputs[s.input].name == name;
+        let Some(at) = self.states.iter().position(named) else {
+            let names: Vec<&str> = self.pairs().map(|(_, input)| input).collect();
+            let problem = format!("is no state of this stream; it has {}", names.join(", "));
+            return Err(arguments::refuse("input", name, problem));
+        };
+        let value = value.into();
+        let spec = &session.inputs[self.states[at].input];
+        if let Some(problem) = arguments::problem_of(spec, value.as_ref(), &mut arguments::Symbols::new()) {
+            return Err(arguments::refuse("input", name, problem));
+        }
+        self.states[at].value = Some(value);
         Ok(())
     }
 

@@ -235,7 +235,7 @@ impl Tensor {
 
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tensor({} {:?})", self.dtype, self.shape.as_slice())
+        super::debug::fmt("Tensor", self.view(), f)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tensors: dense, row-major, shared.
 
+mod debug;
 mod dense;
 mod foreign;
 mod value;

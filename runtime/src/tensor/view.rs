@@ -131,7 +131,7 @@ impl<'a> TensorView<'a> {
 
 impl std::fmt::Debug for TensorView<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TensorView({} {:?})", self.dtype, self.shape)
+        super::debug::fmt("TensorView", *self, f)
     }
 }
 
@@ -179,7 +179,7 @@ impl<'a> TensorMut<'a> {
 
 impl std::fmt::Debug for TensorMut<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TensorMut({} {:?})", self.dtype, self.shape)
+        super::debug::fmt("TensorMut", TensorView::over_bytes(self.dtype, self.shape, self.bytes), f)
     }
 }
 

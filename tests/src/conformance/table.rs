@@ -38,16 +38,22 @@ pub fn operator_table(report: &Report, refused: &RefusedList) -> String {
         The opsets are those in which the operator changed, from the oldest that its form is known of; nodes of the\n\
         operator sets 1 to 6 are translated to set 7. *floats* are f32, f64, f16 and bf16, *integers* those of 8 to 64\n\
         bits, signed and unsigned; they are the types of the main input. Cases are those of the suite that are about\n\
-        the operator; every operator is also held to its reference by random cases.\n\n\
+        the operator; every operator is also held to its reference by random cases. The last two lines are the cases\n\
+        about no operator above, whole models and operators that are not supported, and all of the suite.\n\n\
         | operator | opsets | types | cases passed | refused |\n|---|---|---|---:|---:|\n",
     );
+    let mut rest = report.total;
     for info in operators() {
         let name = name_of(&info);
-        let Counts { pass, refused, .. } = report.operators.get(&name).copied().unwrap_or_default();
+        let Counts { pass, refused, wrong } = report.operators.get(&name).copied().unwrap_or_default();
+        rest = Counts { pass: rest.pass - pass, refused: rest.refused - refused, wrong: rest.wrong - wrong };
         let until = info.until.map(|last| format!(" to {last}")).unwrap_or_default();
         let since: Vec<String> = info.since.iter().map(i64::to_string).collect();
         let types = types(info.dtypes);
         let _ = writeln!(page, "| {name} | {}{until} | {types} | {pass} | {refused} |", since.join(", "));
+    }
+    for (name, Counts { pass, refused, .. }) in [("*others*", rest), ("*all*", report.total)] {
+        let _ = writeln!(page, "| {name} | | | {pass} | {refused} |");
     }
     page.push_str("\n## Refused\n\n| operator | reason | cases |\n|---|---|---:|\n");
     for (name, reason, count) in refused.reasons() {
@@ -86,6 +92,18 @@ mod tests {
     fn every_operator_has_a_row() {
         let page = operator_table(&Report::new("1", &[], false), &RefusedList::default());
         let rows = page.lines().filter(|line| line.starts_with("| ") && line.ends_with("| 0 | 0 |")).count();
-        assert_eq!(rows, operators().len());
+        // The others and the sum.
+        assert_eq!(rows, operators().len() + 2);
+    }
+
+    #[test]
+    fn the_rows_add_up() {
+        let mut report = Report::new("1", &[], false);
+        let counts = |pass, refused| Counts { pass, refused, wrong: 0 };
+        report.total = counts(10, 7);
+        report.operators.insert("Abs".to_owned(), counts(3, 1));
+        report.operators.insert("a whole model".to_owned(), counts(7, 6));
+        let page = operator_table(&report, &RefusedList::default());
+        assert!(page.contains("\n| *others* | | | 7 | 6 |\n| *all* | | | 10 | 7 |\n"), "{page}");
     }
 }

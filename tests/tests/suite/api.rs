@@ -43,7 +43,6 @@ fn inputs_that_do_not_fit() {
     let session = pair();
     let (a, b) = (rows(2), rows(2));
     argument_error(&session, &[("a", &a)], &["`b`", "missing"]);
-    argument_error(&session, &[], &["`a`", "missing"]);
     argument_error(&session, &[("a", &a), ("b", &b), ("c", &b)], &["`c`", "a, b"]);
     argument_error(&session, &[("a", &a), ("a", &a), ("b", &b)], &["`a`", "twice"]);
     argument_error(&session, &[("a", &a), ("b", &rows(3))], &["`b`", "batch", "3", "2"]);
@@ -59,6 +58,49 @@ fn inputs_that_do_not_fit() {
     let error = session.run([("a", sequence.as_ref()), ("b", (&b).into())]).expect_err("a sequence");
     assert_error(&error, ErrorKind::InvalidInput, &["`a`", "sequence"]);
     session.run([("a", &a), ("b", &b)]).expect("nothing of that stays behind");
+}
+
+#[test]
+fn all_that_does_not_fit_is_told_at_once() {
+    let session = pair();
+    let wide = Tensor::new(&[2, 4], vec![0f32; 8]).expect("a tensor");
+    let told = |inputs: &[(&str, &Tensor)]| match session.run(inputs.iter().copied()) {
+        Err(Error::Arguments { misfits }) => {
+            misfits.iter().map(|m| format!("{} {}: {}", m.role, m.name, m.problem)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&[]), ["input a: is missing", "input b: is missing"]);
+    let double = Tensor::new(&[2, 3], vec![0f64; 6]).expect("a tensor");
+    assert_eq!(
+        told(&[("a", &double), ("b", &wide), ("c", &wide)]),
+        [
+            "input c: is not one of the model's: a, b",
+            "input a: is float64; float32 is expected",
+            "input b: has shape [2, 4]; [batch, 3] is expected",
+        ]
+    );
+    let mut place = [0f32; 6];
+    let error = session
+        .run_into([("a", &wide)], &mut [("ghost", TensorMut::new(&[2, 3], &mut place).expect("a place"))])
+        .expect_err("nothing fits");
+    assert_error(
+        &error,
+        ErrorKind::InvalidInput,
+        &["3 arguments", "output `ghost`", "input `a`", "input `b`"],
+    );
+    let (mut one, mut two) = ([0f32; 3], [0f64; 6]);
+    let (a, b) = (rows(2), rows(2));
+    let error = session
+        .run_into(
+            [("a", &a), ("b", &b)],
+            &mut [
+                ("sum", TensorMut::new(&[1, 3], &mut one).expect("a place")),
+                ("product", TensorMut::new(&[2, 3], &mut two).expect("a place")),
+            ],
+        )
+        .expect_err("no place fits");
+    assert_error(&error, ErrorKind::InvalidInput, &["2 arguments", "output `sum`", "output `product`"]);
 }
 
 #[test]
@@ -313,7 +355,18 @@ fn streams_keep_reset_and_replace_their_state() {
     assert_eq!(step(&mut stream), [2.0, 20.0]);
     stream.set_state("h", Tensor::new(&[1, 2], vec![100f32, 0.0]).expect("a tensor")).expect("a state");
     assert_eq!(step(&mut stream), [202.0, 20.0]);
-    assert!(stream.set_state("x", Tensor::scalar(1f32)).is_err());
+    let mut refused = |name, value: Value, parts: &[&str]| {
+        let error = stream.set_state(name, value).expect_err("no such state");
+        assert!(matches!(error, Error::Argument { role: "input", .. }), "{error:?}");
+        assert_error(&error, ErrorKind::InvalidInput, parts);
+    };
+    refused("x", Tensor::scalar(1f32).into(), &["`x`", "no state", "h"]);
+    let double = Tensor::new(&[1, 2], vec![0f64; 2]).expect("a tensor");
+    refused("h", double.into(), &["`h`", "float64", "float32"]);
+    let wide = Tensor::new(&[1, 3], vec![0f32; 3]).expect("a tensor");
+    refused("h", wide.into(), &["`h`", "[1, 3]"]);
+    refused("h", Tensor::scalar(0f32).into(), &["`h`", "[]"]);
+    refused("h", Value::Sequence(recurve::Sequence::new(Vec::new())), &["`h`", "kind"]);
     // An error leaves the state of the last call that succeeded.
     assert!(stream.run([("y", &x)]).is_err());
     assert_eq!(step(&mut stream), [204.0, 40.0]);

@@ -7,6 +7,7 @@ mod concurrency;
 mod contrib;
 mod early_opsets;
 mod functions;
+mod fusion_counts;
 mod hostile;
 mod limits;
 mod malformed;

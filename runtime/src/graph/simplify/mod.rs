@@ -105,25 +105,43 @@ fn simplify_bodies(
 /// Facts of values as far as they follow from constants and declared inputs. A body's inputs have none, and so
 /// what depends on them has none.
 pub(crate) fn known_facts(graph: &Graph) -> Vec<Option<Fact>> {
-    let mut facts: Vec<Option<Fact>> =
-        graph.values.iter().map(|v| v.constant.clone().map(|t| TensorFact::constant(t).into())).collect();
-    for &id in &graph.inputs {
-        facts[id.index()].clone_from(&graph.value(id).declared);
-    }
-    for node in &graph.nodes {
-        if node.inputs.iter().flatten().any(|id| facts[id.index()].is_none()) {
-            continue;
+    let mut known = KnownFacts::default();
+    known.update(graph);
+    known.0
+}
+
+/// The [`known_facts`] of a graph between rewrites. Rewrites keep what a value stands for, so that what was known of
+/// one stays true, and only values that are new are looked at.
+#[derive(Default)]
+pub(crate) struct KnownFacts(Vec<Option<Fact>>);
+
+impl KnownFacts {
+    /// The facts of `graph`, which must be the graph of the calls before, rewritten.
+    pub(crate) fn update(&mut self, graph: &Graph) -> &[Option<Fact>] {
+        let facts = &mut self.0;
+        let old = facts.len();
+        facts.extend(
+            graph.values[old..].iter().map(|v| v.constant.clone().map(|t| TensorFact::constant(t).into())),
+        );
+        for &id in graph.inputs.iter().filter(|id| id.index() >= old) {
+            facts[id.index()].clone_from(&graph.value(id).declared);
         }
-        let given: Vec<Option<&Fact>> =
-            node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let Ok(made) = infer_node(&*node.op, Facts(&given)) else { continue };
-        for (id, fact) in node.outputs.iter().zip(made) {
-            if let Some(id) = id {
-                facts[id.index()] = Some(fact);
+        for node in &graph.nodes {
+            let is_known = node.outputs.iter().flatten().all(|id| facts[id.index()].is_some());
+            if is_known || node.inputs.iter().flatten().any(|id| facts[id.index()].is_none()) {
+                continue;
+            }
+            let given: Vec<Option<&Fact>> =
+                node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
+            let Ok(made) = infer_node(&*node.op, Facts(&given)) else { continue };
+            for (id, fact) in node.outputs.iter().zip(made) {
+                if let Some(id) = id {
+                    facts[id.index()] = Some(fact);
+                }
             }
         }
+        facts
     }
-    facts
 }
 
 /// Lets every reader of a value read `map[value]` instead, where that is something else.

@@ -8,11 +8,11 @@ use super::index::{Index, Keys};
 use super::order::sort_nodes;
 use super::part::{Part, part_of};
 use crate::graph::fact::normal_axis;
-use crate::graph::{Dim, Fact, Graph, Node, ValueId, known_facts, redirect};
+use crate::graph::{Dim, Fact, Graph, KnownFacts, Node, ValueId, redirect};
 use crate::ops::attributes::Attribute;
 
 /// Replaces every such Concat.
-pub(super) fn collect(graph: &mut Graph, keys: &mut Keys) -> bool {
+pub(super) fn collect(graph: &mut Graph, keys: &mut Keys, known: &mut KnownFacts) -> bool {
     let joins: Vec<usize> = (0..graph.nodes.len())
         .filter(|&at| graph.nodes[at].inputs.len() > 1 && graph.nodes[at].op.joined_axis().is_some())
         .collect();
@@ -20,12 +20,12 @@ pub(super) fn collect(graph: &mut Graph, keys: &mut Keys) -> bool {
         return false;
     }
     let index = Index::new(graph, keys);
-    let facts = known_facts(graph);
+    let facts = known.update(graph);
     let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
     for at in joins {
         let mut made: Vec<Node> = Vec::new();
         let Some(Some(from)) = graph.nodes[at].outputs.first().copied() else { continue };
-        if let Some(to) = collected(graph, &index, &facts, at, &mut made) {
+        if let Some(to) = collected(graph, &index, facts, at, &mut made) {
             replaced.push((from, to));
             graph.nodes.append(&mut made);
         }

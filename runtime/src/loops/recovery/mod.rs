@@ -24,7 +24,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use crate::graph::{Fact, Graph, ValueId, known_facts};
+use crate::graph::{Graph, KnownFacts, ValueId};
 use crate::memory::Budget;
 use index::{Index, Keys};
 use std::collections::HashSet;
@@ -40,12 +40,13 @@ pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
     let mut fuel = graph.nodes.len().saturating_add(1000).saturating_mul(FUEL_PER_NODE);
     let mut failed: HashSet<ValueId> = HashSet::new();
     changed |= counted::scans(graph);
-    while roll_one(graph, &mut keys, &mut failed, &mut fuel, budget) {
+    let mut known = KnownFacts::default();
+    while roll_one(graph, &mut keys, &mut known, &mut failed, &mut fuel, budget) {
         changed = true;
-        collect::collect(graph, &mut keys);
-        cell::recognise(graph, &mut keys, budget);
+        collect::collect(graph, &mut keys, &mut known);
+        cell::recognise(graph, &mut keys, &mut known, budget);
     }
-    changed |= cell::recognise(graph, &mut keys, budget);
+    changed |= cell::recognise(graph, &mut keys, &mut known, budget);
     changed
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
 fn roll_one(
     graph: &mut Graph,
     keys: &mut Keys,
+    known: &mut KnownFacts,
     failed: &mut HashSet<ValueId>,
     fuel: &mut usize,
     budget: &Budget,
@@ -65,13 +67,13 @@ fn roll_one(
     if chains.is_empty() {
         return false;
     }
-    let facts: Vec<Option<Fact>> = known_facts(graph);
+    let facts = known.update(graph);
     for chain in chains {
         let depends = dependents(graph, chain[0]);
-        if let Some(mut template) = align::align(graph, &index, &facts, &depends, &chain, fuel) {
-            while peel::prepend(graph, &index, &facts, &mut template, budget).is_some() {}
+        if let Some(mut template) = align::align(graph, &index, facts, &depends, &chain, fuel) {
+            while peel::prepend(graph, &index, facts, &mut template, budget).is_some() {}
             let before = (graph.nodes.clone(), graph.outputs.clone());
-            if roll::roll(graph, &index, &facts, &depends, &template, budget).is_some() {
+            if roll::roll(graph, &index, facts, &depends, &template, budget).is_some() {
                 if order::sort_nodes(graph) {
                     return true;
                 }

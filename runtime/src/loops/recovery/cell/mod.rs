@@ -13,23 +13,23 @@ mod symbolic;
 
 use super::index::{Index, Keys};
 use super::order::sort_nodes;
-use crate::graph::{Fact, Graph, Node, TensorFact, ValueId, infer, known_facts, redirect};
+use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, infer, redirect};
 use crate::memory::Budget;
 use crate::ops::Scan;
 use symbolic::{Input, Piece, Symbolic};
 
 /// Replaces every such Scan.
-pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, budget: &Budget) -> bool {
+pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, known: &mut KnownFacts, budget: &Budget) -> bool {
     let scans: Vec<usize> = (0..graph.nodes.len()).filter(|&at| is_scan(&graph.nodes[at])).collect();
     if scans.is_empty() {
         return false;
     }
     let index = Index::new(graph, keys);
-    let facts = known_facts(graph);
+    let facts = known.update(graph);
     let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
     let mut gone = vec![false; graph.nodes.len()];
     for at in scans {
-        if let Some((map, mut made)) = replacement(graph, &index, &facts, at, budget) {
+        if let Some((map, mut made)) = replacement(graph, &index, facts, at, budget) {
             replaced.extend(map);
             gone[at] = true;
             graph.nodes.append(&mut made);

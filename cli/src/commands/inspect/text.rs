@@ -1,0 +1,114 @@
+//! What `recurve inspect` says in text.
+
+use super::Inspected;
+use crate::dimensions::symbols;
+use crate::facts::describe;
+use crate::quantity;
+use crate::table::table;
+use crate::terminal::Terminal;
+use recurve::{Cost, Metadata, NodeInfo, ValueSpec};
+use std::collections::BTreeMap;
+
+pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
+    let (session, nodes) = (inspected.session, &inspected.graph.nodes);
+    let mut text = String::new();
+    let mut section = |title: &str, rows: &[Vec<String>], right: &[usize]| {
+        if !rows.is_empty() {
+            text.push_str(&terminal.heading(title));
+            text.push('\n');
+            text.push_str(&table(rows, right));
+        }
+    };
+    section("model", &about(session.metadata()), &[]);
+    let value = |spec: &ValueSpec| vec![spec.name.to_string(), describe(&spec.fact)];
+    section("inputs", &session.inputs().iter().map(value).collect::<Vec<_>>(), &[]);
+    section("outputs", &session.outputs().iter().map(value).collect::<Vec<_>>(), &[]);
+    let dims: Vec<_> = symbols(session.inputs()).into_iter().map(|symbol| vec![symbol]).collect();
+    section("dims", &dims, &[]);
+    let parameters = session.parameters();
+    let rows = [vec![
+        quantity::count(parameters.elements as f64),
+        quantity::bytes(parameters.bytes as f64),
+        format!("{} tensors", parameters.tensors),
+    ]];
+    section("parameters", &rows, &[]);
+    let counts = inspected.operators().into_iter().map(|(op, count)| vec![op.to_owned(), count.to_string()]);
+    section("operators", &counts.collect::<Vec<_>>(), &[1]);
+    let mut rows = vec![["node", "operator", "flops", "bytes", "output"].map(str::to_owned).to_vec()];
+    rows.extend(nodes.iter().map(node_row));
+    let (flops, bytes) = inspected.totals();
+    let unknown = nodes.iter().filter(|node| node.cost.is_none()).count();
+    let note = if unknown == 0 { String::new() } else { format!("without {unknown} that depend on data") };
+    rows.push(vec!["all".to_owned(), String::new(), quantity::count(flops), quantity::bytes(bytes), note]);
+    section("nodes", &rows, &[2, 3]);
+    if let Some(apart) = &inspected.apart {
+        let mut fused: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
+        for placed in inspected.fused() {
+            fused.entry(&placed.body).or_default().push(fused_row(placed.node));
+        }
+        if fused.is_empty() {
+            section("fused", &[vec!["nothing was fused".to_owned()]], &[]);
+        }
+        for (body, mut rows) in fused {
+            rows.insert(0, ["node", "operator", "before", "after", "of"].map(str::to_owned).to_vec());
+            section(&titled("fused", body), &rows, &[2, 3]);
+        }
+        let mut left: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
+        let bodies = inspected.bodies();
+        for pair in apart {
+            let within = |body: &&&str| pair.producer.starts_with(**body) && pair.reader.starts_with(**body);
+            let body = bodies.iter().find(within).copied().unwrap_or_default();
+            let name = |path: &str| path.strip_prefix(body).unwrap_or(path).to_owned();
+            let row = vec![name(&pair.producer), name(&pair.reader), pair.reason.clone()];
+            left.entry(body).or_default().push(row);
+        }
+        for (body, rows) in left {
+            section(&titled("not fused", body), &rows, &[]);
+        }
+    }
+    text
+}
+
+fn titled(title: &str, body: &str) -> String {
+    let body = body.trim_end_matches('/');
+    if body.is_empty() { title.to_owned() } else { format!("{title} in {body}") }
+}
+
+fn fused_row(node: &NodeInfo) -> Vec<String> {
+    let bytes = |cost: Option<Cost>| cost.map_or_else(|| "?".to_owned(), |cost| quantity::bytes(cost.bytes));
+    let members: Vec<&str> = node.members.iter().map(|m| m.op.as_str()).collect();
+    let (before, after) = (bytes(node.unfused_cost), bytes(node.cost));
+    vec![node.name.to_string(), node.op.clone(), before, after, members.join(", ")]
+}
+
+fn about(metadata: &Metadata) -> Vec<Vec<String>> {
+    let opset = |(domain, version): &(String, i64)| {
+        if domain.is_empty() { format!("{version}") } else { format!("{domain} {version}") }
+    };
+    let opsets: Vec<String> = metadata.opsets.iter().map(opset).collect();
+    let producer = format!("{} {}", metadata.producer, metadata.producer_version);
+    let rows = [
+        ("graph", metadata.graph.clone()),
+        ("producer", producer.trim().to_owned()),
+        ("domain", metadata.domain.clone()),
+        ("version", metadata.version.to_string()),
+        ("ir version", metadata.ir_version.to_string()),
+        ("opsets", opsets.join(", ")),
+        ("description", metadata.description.clone()),
+    ];
+    let custom = metadata.custom.iter().map(|(key, value)| vec![key.clone(), value.clone()]);
+    let named = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    named.map(|(key, value)| vec![key.to_owned(), value]).chain(custom).collect()
+}
+
+fn node_row(node: &NodeInfo) -> Vec<String> {
+    let quantity = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| "?".to_owned(), show);
+    let outputs: Vec<String> = node.outputs.iter().flatten().map(|spec| describe(&spec.fact)).collect();
+    vec![
+        node.name.to_string(),
+        node.op.clone(),
+        quantity(node.cost.map(|cost| cost.flops), quantity::count),
+        quantity(node.cost.map(|cost| cost.bytes), quantity::bytes),
+        outputs.join(", "),
+    ]
+}

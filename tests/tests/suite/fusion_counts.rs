@@ -1,0 +1,84 @@
+//! What fusion makes of known models: the table of the documents, and the bytes that fused chains move.
+
+use crate::outcome::limited;
+use recurve::{Fact, Fusion, GraphInfo, NodeInfo, Source, ValueSpec};
+use recurve_tests::fusion_counts::{ROWS, engine, page};
+use recurve_tests::wire::{code, fixed, floats, graph, model, node, untyped};
+use std::path::Path;
+
+#[test]
+fn the_table_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let committed = std::fs::read_to_string(root.join("docs/fusion.md")).expect("docs/fusion.md");
+    let (page, absent) = page(&root, &committed).expect("the models load");
+    assert!(absent < ROWS.len(), "the example's row is always judged");
+    if absent > 0 {
+        println!("skipped: {absent} rows of docs/fusion.md, whose models are not there");
+    }
+    let command = "cargo run --release -p recurve-tests --bin fusion-counts -- --update";
+    assert!(page == committed, "docs/fusion.md is stale: `{command}` writes\n{page}");
+}
+
+fn bytes(spec: &ValueSpec) -> f64 {
+    let Fact::Tensor(tensor) = &spec.fact else { panic!("{} is no tensor", spec.name) };
+    let count = tensor.known_shape().expect("a known shape").iter().product();
+    tensor.dtype.bytes(count).expect("a size") as f64
+}
+
+/// Asserts that every fused chain of maps reads each of its inputs once and writes its output once; returns how many
+/// there are.
+fn chains_move_each_operand_once(graph: &GraphInfo) -> usize {
+    let check = |node: &NodeInfo| {
+        let mut count: usize = node.bodies.iter().map(chains_move_each_operand_once).sum();
+        if node.op == "recurve:FusedMap"
+            && let Some(cost) = node.cost
+        {
+            let made = |source: &&Source| matches!(source, Source::Input(_) | Source::Node { .. });
+            let sources: Vec<&Source> = node.sources.iter().filter(made).collect();
+            let twice = sources.iter().enumerate().any(|(at, source)| sources[..at].contains(source));
+            assert!(!twice, "{} reads an input twice", node.name);
+            let moved: f64 = node.inputs.iter().chain(&node.outputs).flatten().map(bytes).sum();
+            assert_eq!(cost.bytes, moved, "{}", node.name);
+            let unfused = node.unfused_cost.expect("known where the cost is");
+            assert!(unfused.bytes > cost.bytes, "{}: {unfused:?} {cost:?}", node.name);
+            count += 1;
+        }
+        count
+    };
+    graph.nodes.iter().map(check).sum()
+}
+
+#[test]
+fn a_chain_reads_each_input_once_and_writes_its_output_once() {
+    // Both inputs are read by two members each; between the members lie four values.
+    let nodes = [
+        node("Add", &["x", "bias"], &["a"]),
+        node("Mul", &["a", "x"], &["b"]),
+        node("Tanh", &["b"], &["c"]),
+        node("Sub", &["c", "bias"], &["d"]),
+        node("Sigmoid", &["d"], &["y"]),
+    ];
+    let bias = floats("bias", &[64], &[0.5; 64]);
+    let m = model(&graph(&[fixed("x", code::F32, &[32, 64])], &[untyped("y")], &nodes, &[bias]));
+    let session = limited().load_bytes(m.into_bytes()).expect("loads");
+    let graph = session.graph([("x", [32, 64])]).expect("fits");
+    assert_eq!(graph.nodes.len(), 1);
+    assert_eq!(chains_move_each_operand_once(&graph), 1);
+    let (x, bias) = (32.0 * 64.0 * 4.0, 64.0 * 4.0);
+    assert_eq!(graph.nodes[0].cost.expect("known").bytes, x + bias + x);
+    // Four values between, each written once and read once; and the two inputs once more.
+    let before = graph.nodes[0].unfused_cost.expect("known").bytes;
+    assert_eq!(before, (x + bias + x) + 8.0 * x + x + bias);
+}
+
+#[test]
+fn chains_of_known_models_move_each_operand_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let engine = engine().expect("an engine");
+    for row in &ROWS {
+        if let Some(graph) = row.graph(&root, &engine, Fusion::On).expect("the model loads") {
+            let count = chains_move_each_operand_once(&graph);
+            println!("{}: {count} fused chains", row.name);
+        }
+    }
+}
