@@ -78,16 +78,7 @@ impl Activation {
             LEAKY_RELU if x < 0.0 => self.alpha * x,
             THRESHOLDED_RELU if x < self.alpha => 0.0,
             SCALED_TANH => self.alpha * tanh(self.beta * x),
-            HARD_SIGMOID => {
-                let y = fma_f32(self.alpha, x, self.beta);
-                if y < 0.0 {
-                    0.0
-                } else if y > 1.0 {
-                    1.0
-                } else {
-                    y
-                }
-            }
+            HARD_SIGMOID => fma_f32(self.alpha, x, self.beta).clamp(0.0, 1.0),
             ELU if x < 0.0 => self.alpha * (exp(x) - 1.0),
             SOFTSIGN => x / (1.0 + x.abs()),
             SOFTPLUS => softplus(x),

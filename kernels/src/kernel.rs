@@ -4,6 +4,8 @@
 //! holds the assembler's report against the rest, and writes both to the manifest; a launch is checked against the
 //! same numbers.
 
+use crate::gemm;
+
 /// One entry of the modules: its name, its one parameter and what its code may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -72,7 +74,23 @@ impl Kernel {
 }
 
 /// Every entry of every family, in alphabetical order.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[
+    &gemm::simt::GEMM_SIMT_128_F32.kernel,
+    &gemm::simt::GEMM_SIMT_64_BF16.kernel,
+    &gemm::simt::GEMM_SIMT_64_F16.kernel,
+    &gemm::simt::GEMM_SIMT_64_F32.kernel,
+    &gemm::split_k::GEMM_SUM_BF16.kernel,
+    &gemm::split_k::GEMM_SUM_F16.kernel,
+    &gemm::split_k::GEMM_SUM_F32.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_NN.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_NT.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_TN.kernel,
+    &gemm::tensor::GEMM_TENSOR_BF16_TT.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_NN.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
+    &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+];
 
 #[cfg(test)]
 mod tests {

@@ -18,9 +18,12 @@ pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gemm;
 pub mod kernel;
 pub mod launch;
 pub mod program;
+#[cfg(test)]
+mod testing;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]

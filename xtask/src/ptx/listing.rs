@@ -51,6 +51,11 @@ pub(super) fn finish(compiled: &str, kernels: &[&Kernel], omitted: &[&str]) -> R
         if let Some(number) = line.strip_prefix(".version ") {
             version = Some(number.to_owned());
         }
+        // Functions have no mark that they synchronise threads, so that a call could be copied into both branches of a
+        // condition; and their arguments pass through memory.
+        if line.split_whitespace().any(|word| word == ".func") {
+            bail!("`{}` is not inlined: mark what entries call `#[inline(always)]`", line.trim());
+        }
         if let Some(head) = line.strip_prefix(".visible .entry ") {
             let name = head.trim_end_matches(['(', ')']);
             leaving_out = omitted.contains(&name);
@@ -156,6 +161,13 @@ mod tests {
         let copied = Entry { name: "copy".to_owned(), params: 24, params_align: 8 };
         let scalar = Entry { name: "axpy".to_owned(), params: 8, params_align: 8 };
         assert_eq!(listing.entries, [scalar, copied]);
+    }
+
+    #[test]
+    fn functions_that_are_not_inlined_are_refused() {
+        let [axpy, copy] = kernels();
+        let with_function = format!("{COMPILED}.func helper()\n{{\n\tret;\n}}\n");
+        assert!(finish(&with_function, &[&axpy, &copy], &[]).is_err());
     }
 
     #[test]

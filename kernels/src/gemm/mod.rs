@@ -1,0 +1,356 @@
+//! # General matrix products
+//! `C = activation(α · A·B + β · D)` over a batch, `A` of `m × k`, `B` of `k × n`; A and B may be stored transposed, rows
+//! may be apart, batches have two axes with a stride each (0 repeats an operand), and D has any strides (0 broadcasts).
+//!
+//! - [`simt`]: any element type, one fused multiply-add per product, f32 sums in the order of k.
+//! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
+//! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
+//!   a second launch, so that results do not depend on timing.
+//!
+//! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type.
+
+mod epilogue;
+pub mod simt;
+pub mod split_k;
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+
+use crate::activation::Activation;
+use crate::device::Global;
+use crate::element::Element;
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+
+/// What every kernel of the family takes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Params {
+    a: Global<u8>,
+    b: Global<u8>,
+    c: Global<u8>,
+    addend: Global<f32>,
+    partials: Global<f32>,
+    /// Elements between the outer and the inner axis' batches.
+    a_batch: [u64; 2],
+    b_batch: [u64; 2],
+    addend_batch: [u64; 2],
+    c_batch: u64,
+    /// Elements between the rows as they are stored.
+    a_row: u64,
+    b_row: u64,
+    c_row: u64,
+    /// Elements between D's rows and columns.
+    addend_step: [u64; 2],
+    m: u32,
+    n: u32,
+    k: u32,
+    batches: [u32; 2],
+    splits: u32,
+    /// Terms of one part.
+    split_terms: u32,
+    transposed: u32,
+    alpha: f32,
+    beta: f32,
+    activation: Activation,
+}
+
+const _: () = assert!(size_of::<Params>() == 192);
+
+/// Quotient and remainder; a divisor is never 0, but the compiler would leave a panic in the code.
+#[inline(always)]
+fn divided(number: u32, by: u32) -> (u32, u32) {
+    let quotient = number.checked_div(by).unwrap_or(0);
+    (quotient, number - quotient * by)
+}
+
+/// Bits of `Params::transposed`.
+const A_TRANSPOSED: u32 = 1;
+const B_TRANSPOSED: u32 = 2;
+
+impl Params {
+    /// Offsets of A, B and D of a batch, in elements.
+    #[inline(always)]
+    fn offsets(&self, batch: u32) -> [usize; 3] {
+        let (outer, inner) = divided(batch, self.batches[1]);
+        let (outer, inner) = (u64::from(outer), u64::from(inner));
+        let of = |strides: [u64; 2]| (outer * strides[0] + inner * strides[1]) as usize;
+        [of(self.a_batch), of(self.b_batch), of(self.addend_batch)]
+    }
+
+    /// Batches of both axes.
+    #[inline(always)]
+    fn batch_count(&self) -> u32 {
+        self.batches[0] * self.batches[1]
+    }
+
+    /// The terms of part `split`: from, to.
+    #[inline(always)]
+    fn terms(&self, split: u32) -> [u32; 2] {
+        let from = split * self.split_terms;
+        [from, self.k.min(from + self.split_terms)]
+    }
+}
+
+/// A product as the caller describes it: sizes, layouts and the arithmetic behind it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Problem {
+    /// Type of A, B and C.
+    pub element: Element,
+    /// Rows of C.
+    pub m: u32,
+    /// Columns of C.
+    pub n: u32,
+    /// Terms of a sum.
+    pub k: u32,
+    /// Batches along the outer and the inner axis.
+    pub batches: [u32; 2],
+    /// A.
+    pub a: Matrix,
+    /// B.
+    pub b: Matrix,
+    /// Elements between C's rows; its batches follow one another.
+    pub c_row: u64,
+    /// D, which is f32: elements between its batches (outer, inner), rows and columns.
+    pub addend: Option<[u64; 4]>,
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of D.
+    pub beta: f32,
+    /// What is applied last.
+    pub activation: Activation,
+}
+
+/// How an operand is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Matrix {
+    /// Whether what is stored is the transposed matrix.
+    pub transposed: bool,
+    /// Elements between the stored rows.
+    pub row: u64,
+    /// Elements between batches along the outer and the inner axis.
+    pub batch: [u64; 2],
+}
+
+/// The memory of a launch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operands {
+    /// A.
+    pub a: Buffer,
+    /// B.
+    pub b: Buffer,
+    /// C, which is written.
+    pub c: Buffer,
+    /// D, where the problem has one.
+    pub addend: Buffer,
+    /// [`Variant::workspace_bytes`] bytes of scratch memory.
+    pub workspace: Buffer,
+}
+
+/// One kernel of the family for one element type and layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// The stable name.
+    pub id: &'static str,
+    /// Type of the operands.
+    pub element: Element,
+    entry: &'static Entry<Params>,
+    sum: &'static Entry<Params>,
+    /// Rows and columns of a block's tile.
+    tile: u32,
+    /// Terms of a step.
+    step: u32,
+    threads: u32,
+    shared: u32,
+    /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
+    layout: Option<[bool; 2]>,
+}
+
+/// A product as launches: the product itself, and the sum of its parts where k is split.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Writes C, or the parts.
+    pub product: Prepared<Params>,
+    /// Writes C from the parts.
+    pub sum: Option<Prepared<Params>>,
+}
+
+/// Every variant.
+pub static VARIANTS: &[Variant] = &[
+    simt::variant("simt_128_f32", Element::F32, &simt::GEMM_SIMT_128_F32, &split_k::GEMM_SUM_F32, 128),
+    simt::variant("simt_64_f32", Element::F32, &simt::GEMM_SIMT_64_F32, &split_k::GEMM_SUM_F32, 64),
+    simt::variant("simt_64_f16", Element::F16, &simt::GEMM_SIMT_64_F16, &split_k::GEMM_SUM_F16, 64),
+    simt::variant("simt_64_bf16", Element::BF16, &simt::GEMM_SIMT_64_BF16, &split_k::GEMM_SUM_BF16, 64),
+    tensor::variant_f16("tensor_f16_nn", &tensor::GEMM_TENSOR_F16_NN, [false, false]),
+    tensor::variant_f16("tensor_f16_nt", &tensor::GEMM_TENSOR_F16_NT, [false, true]),
+    tensor::variant_f16("tensor_f16_tn", &tensor::GEMM_TENSOR_F16_TN, [true, false]),
+    tensor::variant_f16("tensor_f16_tt", &tensor::GEMM_TENSOR_F16_TT, [true, true]),
+    tensor::variant_bf16("tensor_bf16_nn", &tensor::GEMM_TENSOR_BF16_NN, [false, false]),
+    tensor::variant_bf16("tensor_bf16_nt", &tensor::GEMM_TENSOR_BF16_NT, [false, true]),
+    tensor::variant_bf16("tensor_bf16_tn", &tensor::GEMM_TENSOR_BF16_TN, [true, false]),
+    tensor::variant_bf16("tensor_bf16_tt", &tensor::GEMM_TENSOR_BF16_TT, [true, true]),
+];
+
+/// The variant of this id.
+pub fn named(id: &str) -> Result<&'static Variant, Reject> {
+    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
+}
+
+/// The variant and the parts of k that suit the problem on a device: tensor cores where they apply, large tiles where
+/// there are enough of them, and more parts while tiles leave multiprocessors idle.
+pub fn choose(problem: &Problem, device: &Device) -> Result<(&'static Variant, u32), Reject> {
+    let accepted = |variant: &&Variant| variant.accepts(problem, device).is_ok();
+    let tiles = |variant: &Variant| {
+        let tiles = u64::from(problem.m.div_ceil(variant.tile)) * u64::from(problem.n.div_ceil(variant.tile));
+        tiles * u64::from(problem.batches[0]) * u64::from(problem.batches[1])
+    };
+    let enough = |variant: &&Variant| tiles(variant) >= u64::from(device.multiprocessors);
+    let tensor = VARIANTS.iter().filter(|variant| variant.layout.is_some()).find(accepted);
+    let large = VARIANTS.iter().filter(accepted).find(enough);
+    let any = VARIANTS.iter().filter(accepted).min_by_key(|variant| variant.tile);
+    let variant = tensor.or(large).or(any).ok_or(Reject::ElementType { operand: "A" })?;
+    let idle = u64::from(device.multiprocessors) / tiles(variant).max(1);
+    let steps = u64::from(problem.k.div_ceil(variant.step));
+    // A part shorter than eight steps does not hide its start.
+    let splits = idle.min(steps / 8).clamp(1, 16) as u32;
+    Ok((variant, splits))
+}
+
+impl Variant {
+    /// Whether the variant computes `problem` on `device`.
+    pub fn accepts(&self, problem: &Problem, device: &Device) -> Result<(), Reject> {
+        if problem.element != self.element {
+            return Err(Reject::ElementType { operand: "A" });
+        }
+        if device.capability < self.entry.kernel.capability {
+            return Err(Reject::Capability { needed: self.entry.kernel.capability, got: device.capability });
+        }
+        let Some([a, b]) = self.layout else { return Ok(()) };
+        if [problem.a.transposed, problem.b.transposed] != [a, b] {
+            return Err(Reject::Unsupported { what: "this layout" });
+        }
+        // 16-byte pieces start at multiples of 8 elements in every row of every batch.
+        for (name, got) in [
+            ("A's rows", problem.a.row),
+            ("B's rows", problem.b.row),
+            ("A's outer batches", problem.a.batch[0]),
+            ("A's inner batches", problem.a.batch[1]),
+            ("B's outer batches", problem.b.batch[0]),
+            ("B's inner batches", problem.b.batch[1]),
+        ] {
+            if !got.is_multiple_of(8) {
+                return Err(Reject::Multiple { name, got, of: 8 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the workspace for a number of parts.
+    pub fn workspace_bytes(&self, problem: &Problem, splits: u32) -> u64 {
+        if splits < 2 {
+            return 0;
+        }
+        product(&[
+            4,
+            splits.into(),
+            problem.m.into(),
+            problem.n.into(),
+            problem.batches[0].into(),
+            problem.batches[1].into(),
+        ])
+    }
+
+    /// Checks everything and makes the launches; k in `splits` parts.
+    pub fn prepare(
+        &self,
+        problem: &Problem,
+        splits: u32,
+        operands: &Operands,
+        device: &Device,
+    ) -> Result<Plan, Reject> {
+        self.accepts(problem, device)?;
+        let Problem { m, n, k, batches, .. } = *problem;
+        let count = u64::from(batches[0]) * u64::from(batches[1]);
+        let blocks = count.saturating_mul(splits.into());
+        if splits == 0 || blocks > 65_535 {
+            return Err(Reject::Extent { name: "batches × parts of k", got: blocks, limit: 65_535 });
+        }
+        let bytes = self.element.bytes();
+        let alignment = if self.layout.is_some() { 16 } else { bytes };
+        let stored = |matrix: &Matrix, rows: u32, columns: u32| {
+            let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
+            let elements = reach(&[
+                (batches[0], matrix.batch[0]),
+                (batches[1], matrix.batch[1]),
+                (rows, matrix.row),
+                (columns, 1),
+            ]);
+            (u64::from(columns) <= matrix.row || rows < 2).then_some(elements.saturating_mul(bytes))
+        };
+        let overlap = |operand| Reject::Unsupported { what: operand };
+        let a = stored(&problem.a, m, k).ok_or(overlap("rows of A that overlap"))?;
+        let b = stored(&problem.b, k, n).ok_or(overlap("rows of B that overlap"))?;
+        operands.a.holds("A", a, alignment)?;
+        operands.b.holds("B", b, alignment)?;
+        if u64::from(n) > problem.c_row {
+            return Err(overlap("rows of C that overlap"));
+        }
+        let c_batch = product(&[m.into(), problem.c_row]);
+        let c = reach(&[(count as u32, c_batch), (m, problem.c_row), (n, 1)]);
+        operands.c.holds("C", c.saturating_mul(bytes), bytes)?;
+        let addend = problem.addend.unwrap_or_default();
+        if problem.addend.is_some() {
+            let [outer, inner, row, column] = addend;
+            let needed = reach(&[(batches[0], outer), (batches[1], inner), (m, row), (n, column)]);
+            operands.addend.holds("D", needed.saturating_mul(4), 4)?;
+        }
+        operands.workspace.holds("workspace", self.workspace_bytes(problem, splits), 4)?;
+        let split_terms = k.div_ceil(splits).next_multiple_of(self.step);
+        let flags = [(problem.a.transposed, A_TRANSPOSED), (problem.b.transposed, B_TRANSPOSED)];
+        let params = Params {
+            a: Global::from_address(operands.a.address),
+            b: Global::from_address(operands.b.address),
+            c: Global::from_address(operands.c.address),
+            addend: Global::from_address(if problem.addend.is_some() { operands.addend.address } else { 0 }),
+            partials: Global::from_address(operands.workspace.address),
+            a_batch: problem.a.batch,
+            b_batch: problem.b.batch,
+            addend_batch: [addend[0], addend[1]],
+            c_batch,
+            a_row: problem.a.row,
+            b_row: problem.b.row,
+            c_row: problem.c_row,
+            addend_step: [addend[2], addend[3]],
+            m,
+            n,
+            k,
+            batches,
+            splits,
+            split_terms,
+            transposed: flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
+            alpha: problem.alpha,
+            beta: problem.beta,
+            activation: problem.activation,
+        };
+        let geometry = Geometry {
+            grid: [m.div_ceil(self.tile), n.div_ceil(self.tile), blocks as u32],
+            ..Geometry::linear(1, self.threads).with_shared(self.shared)
+        };
+        let product = Prepared::new(self.entry, geometry, params, device)?;
+        let sum = split_k::geometry(m, n, count);
+        let sum = (splits > 1).then(|| Prepared::new(self.sum, sum?, params, device)).transpose()?;
+        Ok(Plan { product, sum })
+    }
+}
+
+fn product(factors: &[u64]) -> u64 {
+    factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor))
+}
+
+/// One more than the largest offset of an array with these extents and strides; 0 where an extent is 0.
+fn reach(axes: &[(u32, u64)]) -> u64 {
+    if axes.iter().any(|&(extent, _)| extent == 0) {
+        return 0;
+    }
+    let last = axes.iter().map(|&(extent, stride)| u64::from(extent - 1).saturating_mul(stride));
+    last.fold(1, u64::saturating_add)
+}
