@@ -8,6 +8,7 @@
 mod driver;
 mod emulated;
 mod error;
+pub(crate) mod families;
 mod memory;
 mod program;
 mod site;
