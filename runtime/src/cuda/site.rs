@@ -1,5 +1,6 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
+use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
@@ -55,6 +56,11 @@ impl GpuSite<'_> {
     pub(crate) fn output_shape(&self, index: usize) -> Result<Shape, GpuReject> {
         let fact = self.outputs.get(index);
         fact.and_then(|f| f.tensor()?.known_shape()).ok_or(GpuReject::DataDependent)
+    }
+
+    /// Element type of input `index`.
+    pub(crate) fn dtype(&self, index: usize) -> Result<DType, GpuReject> {
+        self.inputs.tensor(index).map(|fact| fact.dtype).map_err(|_| GpuReject::NoKernel)
     }
 
     /// Input `index`, when it is a constant.

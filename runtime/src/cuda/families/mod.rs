@@ -1,6 +1,7 @@
 //! From operators to the kernel families of `recurve-kernels`: which shapes and layouts they are in the families' terms,
 //! and how constants are packed.
 
+pub(crate) mod lines;
 pub(crate) mod product;
 
 use super::GpuReject;

@@ -23,7 +23,7 @@ pub(crate) struct Product {
 impl Product {
     /// The product's launches at `site`.
     pub(crate) fn kernel(self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let dtype = site.inputs.tensor(0).map_err(|_| GpuReject::NoKernel)?.dtype;
+        let dtype = site.dtype(0)?;
         let element = element(dtype)?;
         if self.addend.is_some() && element != Element::F32 {
             return Err(GpuReject::Form(format!("an addend of {dtype}")));
