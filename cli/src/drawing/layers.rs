@@ -12,7 +12,7 @@ const LONGEST: usize = 64;
 /// Passes over all layers, once down and once up each.
 const SWEEPS: usize = 4;
 /// Free room between neighbours.
-const GAP: f64 = 24.0;
+const GAP: f64 = 40.0;
 
 /// Where everything goes.
 #[derive(Debug, PartialEq)]

@@ -5,7 +5,7 @@ use super::{Drawing, Panel, Role, printable};
 use std::fmt::Write as _;
 
 /// Width of a character of 12 pixels, with some to spare.
-const LETTER: f64 = 7.2;
+const LETTER: f64 = 7.8;
 const LINE: f64 = 15.0;
 const MARGIN: f64 = 20.0;
 /// Between the layers; the labels of edges stand there.
@@ -76,7 +76,8 @@ fn draw(panel: &Panel, top: f64, to: &mut String) -> (f64, f64) {
         let _ = writeln!(
             to,
             "<path class=\"edge\" d=\"{path}\" fill=\"none\" stroke=\"#808080\"/>\n\
-             <text class=\"bytes\" x=\"{:.1}\" y=\"{y:.1}\" font-size=\"10\" fill=\"#404040\">{}</text>",
+             <text class=\"bytes\" x=\"{:.1}\" y=\"{y:.1}\" font-size=\"10\" fill=\"#404040\" \
+             stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
             x + 4.0,
             escaped(&edge.label)
         );
