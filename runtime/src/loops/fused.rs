@@ -75,7 +75,7 @@ impl Fused {
 }
 
 /// How the operand of shape `shape` that is read at `index` lies under a space of `rank` axes.
-fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, OpError> {
+pub(crate) fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, OpError> {
     let misfit = || OpError::internal("an operand that is read out of order");
     let mut strides = vec![0i64; rank];
     let mut offset = 0i64;

@@ -37,8 +37,8 @@ mod tests;
 
 pub(crate) use affine::Affine;
 pub(crate) use fuse::{Report, fuse};
-pub(crate) use fused::Fused;
+pub(crate) use fused::{Fused, layout_of};
 pub(crate) use group::Apart;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
-pub(crate) use nest::{Fold, Nest, Opaque, Outside};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside, Read};
 pub(crate) use stages::Stages;

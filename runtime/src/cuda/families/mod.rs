@@ -2,6 +2,7 @@
 //! and how constants are packed.
 
 pub(crate) mod lines;
+pub(crate) mod map;
 pub(crate) mod product;
 
 use super::GpuReject;
