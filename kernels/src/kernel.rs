@@ -4,7 +4,7 @@
 //! holds the assembler's report against the rest, and writes both to the manifest; a launch is checked against the
 //! same numbers.
 
-use crate::gemm;
+use crate::{gemm, gemv, map, reduce, softmax};
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,42 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+    &gemv::BF16_1.kernel,
+    &gemv::BF16_16.kernel,
+    &gemv::BF16_2.kernel,
+    &gemv::BF16_4.kernel,
+    &gemv::BF16_8.kernel,
+    &gemv::F16_1.kernel,
+    &gemv::F16_16.kernel,
+    &gemv::F16_2.kernel,
+    &gemv::F16_4.kernel,
+    &gemv::F16_8.kernel,
+    &gemv::F32_1.kernel,
+    &gemv::F32_16.kernel,
+    &gemv::F32_2.kernel,
+    &gemv::F32_4.kernel,
+    &gemv::F32_8.kernel,
+    &map::ELEMENTARY.kernel,
+    &map::NARROW.kernel,
+    &map::WIDE.kernel,
+    &reduce::BLOCK_BF16.kernel,
+    &reduce::BLOCK_F16.kernel,
+    &reduce::BLOCK_F32.kernel,
+    &reduce::COLUMNS_BF16.kernel,
+    &reduce::COLUMNS_F16.kernel,
+    &reduce::COLUMNS_F32.kernel,
+    &reduce::WARP_BF16.kernel,
+    &reduce::WARP_F16.kernel,
+    &reduce::WARP_F32.kernel,
+    &softmax::BLOCK_BF16.kernel,
+    &softmax::BLOCK_F16.kernel,
+    &softmax::BLOCK_F32.kernel,
+    &softmax::COLUMNS_BF16.kernel,
+    &softmax::COLUMNS_F16.kernel,
+    &softmax::COLUMNS_F32.kernel,
+    &softmax::WARP_BF16.kernel,
+    &softmax::WARP_F16.kernel,
+    &softmax::WARP_F32.kernel,
 ];
 
 #[cfg(test)]

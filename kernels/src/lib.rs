@@ -19,11 +19,18 @@ pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
 pub mod gemm;
+pub mod gemv;
 pub mod kernel;
+#[cfg(test)]
+mod lab;
 pub mod launch;
+pub mod map;
 pub mod program;
+pub mod reduce;
+pub mod softmax;
 #[cfg(test)]
 mod testing;
+mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.
 #[cfg(target_arch = "nvptx64")]

@@ -187,6 +187,60 @@ pub enum Opcode {
 }
 
 impl Opcode {
+    /// Every opcode, in the order of their codes.
+    pub const ALL: [Self; 50] = [
+        Self::Input,
+        Self::Constant,
+        Self::Narrow,
+        Self::Convert,
+        Self::Neg,
+        Self::Abs,
+        Self::Sign,
+        Self::Not,
+        Self::Sqrt,
+        Self::Floor,
+        Self::Ceil,
+        Self::Round,
+        Self::Exp,
+        Self::ExpM1,
+        Self::Log,
+        Self::Log1p,
+        Self::Sigmoid,
+        Self::Tanh,
+        Self::Erf,
+        Self::Softplus,
+        Self::Sin,
+        Self::Cos,
+        Self::Tan,
+        Self::Asin,
+        Self::Acos,
+        Self::Atan,
+        Self::Sinh,
+        Self::Cosh,
+        Self::Asinh,
+        Self::Acosh,
+        Self::Atanh,
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Rem,
+        Self::Min,
+        Self::Max,
+        Self::Pow,
+        Self::And,
+        Self::Or,
+        Self::Xor,
+        Self::Shl,
+        Self::Shr,
+        Self::Eq,
+        Self::Lt,
+        Self::Le,
+        Self::Select,
+        Self::RoundToOdd,
+        Self::MulAdd,
+    ];
+
     /// Number of register arguments.
     pub fn arity(self) -> usize {
         match self {
@@ -312,3 +366,21 @@ impl Instruction {
         self.arguments[..self.opcode.arity()].iter().map(|&r| r as usize)
     }
 }
+
+/// The variant of a code, its number as `u32`; the compiler makes nothing but a comparison of it.
+macro_rules! from_code {
+    ($t:ident: $($variant:ident)*; else $otherwise:ident) => {
+        impl $t {
+            /// The variant that `as u32` gives this number for; another one where there is none.
+            #[inline(always)]
+            pub fn from_code(code: u32) -> Self {
+                $( if code == Self::$variant as u32 { return Self::$variant; } )*
+                Self::$otherwise
+            }
+        }
+    };
+}
+
+from_code!(Kind: F32 F64 I32 I64 U64 Bool; else F32);
+from_code!(DType: F32 F64 F16 BF16 I8 I16 I32 I64 U8 U16 U32 U64 Bool; else F32);
+from_code!(Opcode: Input Constant Narrow Convert Neg Abs Sign Not Sqrt Floor Ceil Round Exp ExpM1 Log Log1p Sigmoid Tanh Erf Softplus Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Add Sub Mul Div Rem Min Max Pow And Or Xor Shl Shr Eq Lt Le Select RoundToOdd MulAdd; else Neg);

@@ -38,3 +38,10 @@ pub fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
 pub fn fma_f64(a: f64, b: f64, c: f64) -> f64 {
     imp::float::fma_f64(a, b, c)
 }
+
+/// Quotient and remainder; 0 and `a` where `b` is 0, so that no code for a panic is needed.
+#[inline(always)]
+pub fn divide(a: u32, b: u32) -> (u32, u32) {
+    let quotient = a.checked_div(b).unwrap_or(0);
+    (quotient, a - quotient * b)
+}

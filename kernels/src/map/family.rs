@@ -1,0 +1,125 @@
+//! The variants of maps, and launches of them.
+
+use super::code::Code;
+use super::{
+    Access, ELEMENTARY, MOST_INPUTS, MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT,
+    geometry,
+};
+use crate::device::Global;
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+
+/// One way to interpret programs.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its stable name.
+    pub id: &'static str,
+    wide: bool,
+    full: bool,
+    entry: &'static Entry<Params>,
+}
+
+/// The family; the first that accepts is chosen.
+pub static VARIANTS: [Variant; 3] = [
+    Variant { id: "map.elementary", wide: false, full: false, entry: &ELEMENTARY },
+    Variant { id: "map.narrow", wide: false, full: true, entry: &NARROW },
+    Variant { id: "map.wide", wide: true, full: true, entry: &WIDE },
+];
+
+/// The memory of a launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffers<'a> {
+    /// What [`Code::bytes`] gives.
+    pub code: Buffer,
+    /// The inputs.
+    pub inputs: &'a [Buffer],
+    /// The outputs, which lie over no input.
+    pub outputs: &'a [Buffer],
+}
+
+/// The variant of this id.
+pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
+    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
+}
+
+/// The first variant that accepts.
+pub fn choose(code: &Code) -> Result<&'static Variant, Reject> {
+    let mut why = Reject::UnknownVariant;
+    for variant in &VARIANTS {
+        match variant.accepts(code) {
+            Ok(()) => return Ok(variant),
+            Err(reject) => why = reject,
+        }
+    }
+    Err(why)
+}
+
+impl Variant {
+    /// Whether it computes the program.
+    pub fn accepts(&self, code: &Code) -> Result<(), Reject> {
+        if code.wide && !self.wide {
+            return Err(Reject::Unsupported { what: "a 64-bit register" });
+        }
+        if code.full && !self.full {
+            return Err(Reject::Unsupported { what: "a function that is not elementary" });
+        }
+        if code.count == 0 {
+            return Err(Reject::Unsupported { what: "a map without elements" });
+        }
+        let limit = SHARED / if self.wide { WIDE_SLOT } else { NARROW_SLOT };
+        if code.slots > limit {
+            return Err(Reject::Extent {
+                name: "live registers",
+                got: code.slots.into(),
+                limit: limit.into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// A launch that has been checked.
+    pub fn prepare(
+        &self,
+        code: &Code,
+        buffers: &Buffers<'_>,
+        device: &Device,
+    ) -> Result<Prepared<Params>, Reject> {
+        self.accepts(code)?;
+        buffers.code.holds("code", 16 * u64::from(code.instructions), 16)?;
+        if buffers.inputs.len() != code.inputs.len() || buffers.outputs.len() != code.outputs.len() {
+            return Err(Reject::Unsupported { what: "another number of operands than the program has" });
+        }
+        let mut inputs = [Global::from_address(0); MOST_INPUTS];
+        for ((slot, buffer), operand) in inputs.iter_mut().zip(buffers.inputs).zip(&code.inputs) {
+            let size = operand.dtype.bits() as u64 / 8;
+            let alignment = if operand.is_vector() { (4 * size).min(16) } else { size };
+            buffer.holds("input", operand.reach * size, alignment)?;
+            *slot = Global::from_address(buffer.address);
+        }
+        let mut outputs = [Global::from_address(0); MOST_OUTPUTS];
+        for ((slot, buffer), dtype) in outputs.iter_mut().zip(buffers.outputs).zip(&code.outputs) {
+            let size = dtype.bits() as u64 / 8;
+            buffer.holds("output", code.count * size, (4 * size).min(16))?;
+            let over = |other: &Buffer| {
+                buffer.address < other.address + other.bytes && other.address < buffer.address + buffer.bytes
+            };
+            if buffers.inputs.iter().any(over) {
+                return Err(Reject::Unsupported { what: "an output that lies over an input" });
+            }
+            *slot = Global::from_address(buffer.address);
+        }
+        let count = code.count as u32;
+        let geometry = geometry(count, code.slots, self.wide, device.multiprocessors);
+        let params = Params {
+            code: Global::from_address(buffers.code.address),
+            inputs,
+            outputs,
+            count,
+            words: code.instructions,
+            slots: code.slots,
+            blocks: geometry.grid[0],
+        };
+        Prepared::new(self.entry, geometry, params, device)
+    }
+}
+
+const _: () = assert!(Access::Gather as u32 == 3);

@@ -1,0 +1,490 @@
+//! # Reductions
+//! `y[a, b] = f(Σ_r g(x[a, r, b]))` over `[outer, depth, inner]`, or a product, maximum or minimum in place of the sum.
+//!
+//! `rows` variants are for `inner = 1`: a warp, or a block of 8 warps, folds a row, each lane every 32nd (256th) element
+//! or 16 bytes of them; lanes are folded by exchanges, warps through shared memory. `columns` is for `inner > 1`: lanes
+//! are neighbouring columns, the 8 warps of a block take every 8th row of them. Folds are in f32.
+//!
+//! Hazard: a maximum that forgets NaNs; every fold keeps them. A sum of `k` terms is rounded `k / 256 + 8` times in a row
+//! at most by a block, `k / 32 + 5` by a warp, `k / 8 + 8` by columns, ε of f32.
+//!
+//! Grid: `outer / 8` rows for warps, `outer` for blocks, `outer · ⌈inner / 32⌉` for columns, at most 2³¹ − 1; block 256,
+//! shared memory 1 KiB.
+
+use crate::device::math::{divide, fma_f32, sqrt_f32};
+use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
+use crate::element::Element;
+use crate::entry;
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::wide::Wide;
+
+/// What is folded, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u32)]
+pub enum Fold {
+    /// `Σ x`
+    Sum,
+    /// `Σ x / depth`
+    Mean,
+    /// `Σ |x|`
+    SumAbs,
+    /// `Σ x²`
+    SumSquare,
+    /// `√(Σ x²)`
+    Norm,
+    /// `Π x`
+    Product,
+    /// The largest, NaN where any is.
+    Max,
+    /// The smallest, NaN where any is.
+    Min,
+}
+
+/// What a launch takes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Params {
+    x: Global<u8>,
+    y: Global<u8>,
+    outer: u32,
+    depth: u32,
+    inner: u32,
+    fold: u32,
+    /// Whether rows are whole and aligned multiples of 16 bytes.
+    wide: u32,
+    scale: f32,
+}
+
+const _: () = assert!(size_of::<Params>() == 40);
+
+/// Threads of a block.
+pub const THREADS: u32 = 256;
+const WARPS: u32 = THREADS / 32;
+/// The longest row that a warp folds.
+const WARP_DEPTH: u32 = 1024;
+/// One f32 of each thread.
+const SHARED: u32 = 4 * THREADS;
+
+/// How the work is shared out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// A warp for each row.
+    RowsByWarp,
+    /// A block for each row.
+    RowsByBlock,
+    /// A block for 32 columns.
+    Columns,
+}
+
+/// The launch of a plan.
+pub const fn geometry(plan: Plan, outer: u32, inner: u32) -> Geometry {
+    let blocks = match plan {
+        Plan::RowsByWarp => outer.div_ceil(WARPS),
+        Plan::RowsByBlock => outer,
+        Plan::Columns => outer * inner.div_ceil(32),
+    };
+    Geometry::linear(blocks, THREADS).with_shared(SHARED)
+}
+
+/// The neutral element.
+#[inline(always)]
+fn identity(fold: u32) -> f32 {
+    if fold == Fold::Product as u32 {
+        return 1.0;
+    }
+    if fold == Fold::Max as u32 {
+        return f32::NEG_INFINITY;
+    }
+    if fold == Fold::Min as u32 { f32::INFINITY } else { 0.0 }
+}
+
+/// Two partial results as one.
+#[inline(always)]
+fn join(fold: u32, a: f32, b: f32) -> f32 {
+    if fold == Fold::Product as u32 {
+        return a * b;
+    }
+    if fold == Fold::Max as u32 {
+        return if b > a || b.is_nan() { b } else { a };
+    }
+    if fold == Fold::Min as u32 {
+        return if b < a || b.is_nan() { b } else { a };
+    }
+    a + b
+}
+
+/// A partial result and one element as one.
+#[inline(always)]
+fn take(fold: u32, total: f32, x: f32) -> f32 {
+    if fold == Fold::SumSquare as u32 || fold == Fold::Norm as u32 {
+        return fma_f32(x, x, total);
+    }
+    join(fold, total, if fold == Fold::SumAbs as u32 { x.abs() } else { x })
+}
+
+/// The result of all elements.
+#[inline(always)]
+fn finish(fold: u32, total: f32, scale: f32) -> f32 {
+    if fold == Fold::Norm as u32 {
+        return sqrt_f32(total);
+    }
+    if fold == Fold::Mean as u32 { total * scale } else { total }
+}
+
+/// What `lane` of `lanes` folds of a row.
+#[inline(always)]
+fn fold_row<T: Wide>(p: &Params, row: usize, lane: usize, lanes: usize) -> f32 {
+    let depth = p.depth as usize;
+    let mut total = identity(p.fold);
+    if p.wide != 0 {
+        let count = depth / T::WIDTH;
+        let mut i = lane;
+        while i < count {
+            let values = T::load_wide(p.x, row * count + i);
+            let mut k = 0;
+            while k < T::WIDTH {
+                total = take(p.fold, total, values[k]);
+                k += 1;
+            }
+            i += lanes;
+        }
+        return total;
+    }
+    let mut i = lane;
+    while i < depth {
+        total = take(p.fold, total, p.x.cast::<T>().load(row * depth + i).widen());
+        i += lanes;
+    }
+    total
+}
+
+/// A warp for each row.
+#[inline(always)]
+fn rows_by_warp<T: Wide>(p: Params) {
+    let row = thread::block_idx_x() * WARPS + warp::warp_id();
+    if row >= p.outer {
+        return;
+    }
+    let lane = warp::lane_id();
+    let total = fold_row::<T>(&p, row as usize, lane as usize, 32);
+    let total = warp::reduce(total, |a, b| join(p.fold, a, b));
+    if lane == 0 {
+        p.y.cast().store(row as usize, T::narrow(finish(p.fold, total, p.scale)));
+    }
+}
+
+/// A block for each row.
+#[inline(always)]
+fn rows_by_block<T: Wide>(p: Params) {
+    let row = thread::block_idx_x() as usize;
+    let (lane, number) = (warp::lane_id() as usize, warp::warp_id() as usize);
+    let total = fold_row::<T>(&p, row, thread::thread_idx_x() as usize, THREADS as usize);
+    let total = warp::reduce(total, |a, b| join(p.fold, a, b));
+    let partial: Shared<f32> = shared::array(0, WARPS);
+    if lane == 0 {
+        partial.store(number, total);
+    }
+    thread::sync_threads();
+    if number == 0 {
+        let total = if lane < WARPS as usize { partial.load(lane) } else { identity(p.fold) };
+        let total = warp::reduce(total, |a, b| join(p.fold, a, b));
+        if lane == 0 {
+            p.y.cast().store(row, T::narrow(finish(p.fold, total, p.scale)));
+        }
+    }
+}
+
+/// A block for 32 columns.
+#[inline(always)]
+fn columns<T: Wide>(p: Params) {
+    let (lane, number) = (warp::lane_id() as usize, warp::warp_id() as usize);
+    let (depth, inner) = (p.depth as usize, p.inner as usize);
+    let (a, group) = divide(thread::block_idx_x(), p.inner.div_ceil(32));
+    let (a, b) = (a as usize, group as usize * 32 + lane);
+    let mut total = identity(p.fold);
+    if b < inner {
+        let mut r = number;
+        while r < depth {
+            total = take(p.fold, total, p.x.cast::<T>().load((a * depth + r) * inner + b).widen());
+            r += WARPS as usize;
+        }
+    }
+    let partial: Shared<f32> = shared::array(0, THREADS);
+    partial.store(32 * number + lane, total);
+    thread::sync_threads();
+    if number == 0 && b < inner {
+        let mut w = 1;
+        while w < WARPS as usize {
+            total = join(p.fold, total, partial.load(32 * w + lane));
+            w += 1;
+        }
+        p.y.cast().store(a * inner + b, T::narrow(finish(p.fold, total, p.scale)));
+    }
+}
+
+entry!(
+    /// A warp for each row, f32.
+    WARP_F32 = reduce_warp_f32(Params): rows_by_warp::<f32>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// A warp for each row, f16.
+    WARP_F16 = reduce_warp_f16(Params): rows_by_warp::<F16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// A warp for each row, bf16.
+    WARP_BF16 = reduce_warp_bf16(Params): rows_by_warp::<BF16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// A block for each row, f32.
+    BLOCK_F32 = reduce_block_f32(Params): rows_by_block::<f32>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// A block for each row, f16.
+    BLOCK_F16 = reduce_block_f16(Params): rows_by_block::<F16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// A block for each row, bf16.
+    BLOCK_BF16 = reduce_block_bf16(Params): rows_by_block::<BF16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// Columns, f32.
+    COLUMNS_F32 = reduce_columns_f32(Params): columns::<f32>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// Columns, f16.
+    COLUMNS_F16 = reduce_columns_f16(Params): columns::<F16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// Columns, bf16.
+    COLUMNS_BF16 = reduce_columns_bf16(Params): columns::<BF16>, THREADS, with_shared(SHARED)
+);
+
+/// What is to be reduced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Extents in front of the reduced ones.
+    pub outer: u32,
+    /// Reduced extents.
+    pub depth: u32,
+    /// Extents behind them.
+    pub inner: u32,
+    /// Type of X and Y.
+    pub element: Element,
+    /// The fold.
+    pub fold: Fold,
+}
+
+/// The memory of a launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffers {
+    /// X, dense.
+    pub x: Buffer,
+    /// Y, dense.
+    pub y: Buffer,
+}
+
+/// One way to reduce.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its stable name.
+    pub id: &'static str,
+    plan: Plan,
+    element: Element,
+    entry: &'static Entry<Params>,
+}
+
+const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static Entry<Params>) -> Variant {
+    Variant { id, plan, element, entry }
+}
+
+/// The family; the first that accepts is chosen.
+pub static VARIANTS: [Variant; 9] = [
+    variant("reduce.warp.f32", Plan::RowsByWarp, Element::F32, &WARP_F32),
+    variant("reduce.warp.f16", Plan::RowsByWarp, Element::F16, &WARP_F16),
+    variant("reduce.warp.bf16", Plan::RowsByWarp, Element::BF16, &WARP_BF16),
+    variant("reduce.block.f32", Plan::RowsByBlock, Element::F32, &BLOCK_F32),
+    variant("reduce.block.f16", Plan::RowsByBlock, Element::F16, &BLOCK_F16),
+    variant("reduce.block.bf16", Plan::RowsByBlock, Element::BF16, &BLOCK_BF16),
+    variant("reduce.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
+    variant("reduce.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
+    variant("reduce.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
+];
+
+/// The variant of this id.
+pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
+    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
+}
+
+/// The first variant that accepts.
+pub fn choose(shape: &Shape) -> Result<&'static Variant, Reject> {
+    let mut why = Reject::UnknownVariant;
+    for variant in &VARIANTS {
+        match variant.accepts(shape) {
+            Ok(()) => return Ok(variant),
+            Err(Reject::ElementType { .. }) => {}
+            Err(reject) => why = reject,
+        }
+    }
+    Err(why)
+}
+
+impl Variant {
+    /// Whether it computes the reduction.
+    pub fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
+        if shape.element != self.element {
+            return Err(Reject::ElementType { operand: "x" });
+        }
+        if shape.outer == 0 || shape.inner == 0 {
+            return Err(Reject::Unsupported { what: "a reduction without results" });
+        }
+        let depth = u64::from(shape.depth);
+        if self.plan == Plan::RowsByWarp && shape.depth > WARP_DEPTH {
+            return Err(Reject::Extent { name: "depth", got: depth, limit: WARP_DEPTH.into() });
+        }
+        if self.plan != Plan::Columns && shape.inner > 1 {
+            return Err(Reject::Extent { name: "inner", got: shape.inner.into(), limit: 1 });
+        }
+        let results = u64::from(shape.outer) * u64::from(shape.inner);
+        let limit = u64::from(u32::MAX >> 1);
+        for (name, got) in [("results", results.next_multiple_of(32)), ("depth", depth)] {
+            if got > limit {
+                return Err(Reject::Extent { name, got, limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// A launch that has been checked.
+    pub fn prepare(
+        &self,
+        shape: &Shape,
+        buffers: &Buffers,
+        device: &Device,
+    ) -> Result<Prepared<Params>, Reject> {
+        self.accepts(shape)?;
+        let size = shape.element.bytes();
+        let results = u64::from(shape.outer) * u64::from(shape.inner);
+        buffers.x.holds("x", results * u64::from(shape.depth) * size, size)?;
+        buffers.y.holds("y", results * size, size)?;
+        let row = u64::from(shape.depth) * size;
+        let wide = buffers.x.address.is_multiple_of(16) && row.is_multiple_of(16);
+        let params = Params {
+            x: Global::from_address(buffers.x.address),
+            y: Global::from_address(buffers.y.address),
+            outer: shape.outer,
+            depth: shape.depth,
+            inner: shape.inner,
+            fold: shape.fold as u32,
+            wide: wide.into(),
+            scale: (1.0 / f64::from(shape.depth)) as f32,
+        };
+        Prepared::new(self.entry, geometry(self.plan, shape.outer, shape.inner), params, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{DEVICE, Lab, Random, close};
+
+    const FOLDS: [Fold; 8] = [
+        Fold::Sum,
+        Fold::Mean,
+        Fold::SumAbs,
+        Fold::SumSquare,
+        Fold::Norm,
+        Fold::Product,
+        Fold::Max,
+        Fold::Min,
+    ];
+
+    /// The definition, in f64.
+    fn reference(fold: Fold, terms: impl Iterator<Item = f64> + Clone, depth: u32) -> f64 {
+        let nan = terms.clone().any(f64::is_nan);
+        match fold {
+            Fold::Sum => terms.sum(),
+            Fold::Mean => terms.sum::<f64>() / f64::from(depth),
+            Fold::SumAbs => terms.map(f64::abs).sum(),
+            Fold::SumSquare => terms.map(|x| x * x).sum(),
+            Fold::Norm => terms.map(|x| x * x).sum::<f64>().sqrt(),
+            Fold::Product => terms.product(),
+            Fold::Max | Fold::Min if nan => f64::NAN,
+            Fold::Max => terms.fold(f64::NEG_INFINITY, f64::max),
+            Fold::Min => terms.fold(f64::INFINITY, f64::min),
+        }
+    }
+
+    fn check(shape: &Shape, variant: &Variant, seed: u64) {
+        let (mut r, mut lab) = (Random::new(seed), Lab::new());
+        let (outer, depth, inner) = (shape.outer as usize, shape.depth as usize, shape.inner as usize);
+        let scale = if shape.fold == Fold::Product { 1.2 } else { 1.0 };
+        let mut x = r.reals(shape.element, outer * depth * inner, scale);
+        if r.within(0..=3) == 0 && !x.values.is_empty() {
+            let at = r.next() as usize % x.values.len();
+            x.set(shape.element, at, f64::NAN);
+        }
+        let x_buffer = lab.upload("x", &x.bytes);
+        let y = lab.room("y", (outer * inner) as u64 * shape.element.bytes());
+        let prepared = variant.prepare(shape, &Buffers { x: x_buffer, y }, &DEVICE).expect("a launch");
+        lab.run(&prepared);
+        let got = lab.reals(y, shape.element);
+        for a in 0..outer {
+            for b in 0..inner {
+                let terms = (0..depth).map(|k| x.values[(a * depth + k) * inner + b]);
+                let want = reference(shape.fold, terms, shape.depth);
+                close(got[a * inner + b], want, shape.element, 64.0, || {
+                    format!("{} {shape:?} [{a}, {b}]", variant.id)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn reductions_are_those_of_the_definition() {
+        let mut r = Random::new(5);
+        for seed in 0..80 {
+            let rows = r.bool();
+            let shape = Shape {
+                outer: r.edge(&[1, 7, 8, 9], 1..=20),
+                depth: r.edge(&[0, 1, 31, 32, 33, 255, 256, 257, 1024, 1025], 1..=600),
+                inner: if rows { 1 } else { r.edge(&[2, 31, 32, 33], 2..=40) },
+                element: r.pick([Element::F32, Element::F16, Element::BF16]),
+                fold: r.pick(FOLDS),
+            };
+            let shape = Shape { depth: shape.depth.max(u32::from(shape.fold == Fold::Mean)), ..shape };
+            check(&shape, choose(&shape).expect("a variant"), seed);
+        }
+    }
+
+    #[test]
+    fn every_variant_can_be_forced() {
+        for (seed, variant) in VARIANTS.iter().enumerate() {
+            let inner = if variant.plan == Plan::Columns { 37 } else { 1 };
+            for fold in FOLDS {
+                let shape = Shape { outer: 3, depth: 72, inner, element: variant.element, fold };
+                check(&shape, by_id(variant.id).expect("itself"), seed as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let shape = Shape { outer: 4, depth: 2000, inner: 1, element: Element::F32, fold: Fold::Sum };
+        assert_eq!(choose(&shape).expect("a variant").id, "reduce.block.f32");
+        let warp = by_id("reduce.warp.f32").expect("a variant");
+        assert_eq!(warp.accepts(&shape), Err(Reject::Extent { name: "depth", got: 2000, limit: 1024 }));
+        let half = Shape { element: Element::F16, ..shape };
+        assert_eq!(warp.accepts(&half), Err(Reject::ElementType { operand: "x" }));
+        let none = Shape { outer: 0, ..shape };
+        assert!(matches!(choose(&none).err(), Some(Reject::Unsupported { .. })));
+        let many = Shape { outer: u32::MAX, ..shape };
+        assert!(matches!(choose(&many).err(), Some(Reject::Extent { name: "results", .. })));
+        let short = Buffers {
+            x: Buffer { address: 1 << 12, bytes: 4 * 2000 },
+            y: Buffer { address: 1 << 20, bytes: 16 },
+        };
+        let variant = choose(&shape).expect("a variant");
+        let refused = variant.prepare(&shape, &short, &DEVICE).err();
+        assert_eq!(refused, Some(Reject::Length { operand: "x", needed: 32_000, got: 8000 }));
+    }
+}
