@@ -105,7 +105,6 @@ pub static KERNELS: &[&Kernel] = &[
     &gemv::F32_2.kernel,
     &gemv::F32_4.kernel,
     &gemv::F32_8.kernel,
-    &map::ELEMENTARY.kernel,
     &map::NARROW.kernel,
     &map::WIDE.kernel,
     &reduce::BLOCK_BF16.kernel,

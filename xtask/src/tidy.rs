@@ -9,6 +9,7 @@ mod documented_diff;
 mod file_ceiling;
 mod file_names;
 mod ignored_tests;
+mod kernel_memory;
 mod licences;
 mod line_width;
 mod machine_paths;
@@ -64,6 +65,7 @@ const RULES: &[Rule] = &[
     file_ceiling::RULE,
     file_names::RULE,
     ignored_tests::RULE,
+    kernel_memory::RULE,
     licences::RULE,
     line_width::RULE,
     machine_paths::RULE,

@@ -24,32 +24,19 @@ pub(super) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
 }
 
-/// Whether `opcode` is computed by the variant for common functions.
-pub(super) const fn is_elementary(opcode: Opcode) -> bool {
-    !matches!(
+/// Whether `opcode` is computed for operands of this kind. Functions are those of `elementary`; none is there for f64.
+pub(super) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
+    let elementary = matches!(
         opcode,
-        Opcode::ExpM1
-            | Opcode::Log1p
-            | Opcode::Sin
-            | Opcode::Cos
-            | Opcode::Tan
-            | Opcode::Asin
-            | Opcode::Acos
-            | Opcode::Atan
-            | Opcode::Sinh
-            | Opcode::Cosh
-            | Opcode::Asinh
-            | Opcode::Acosh
-            | Opcode::Atanh
-            | Opcode::Rem
-            | Opcode::Pow
-    )
+        Opcode::Exp | Opcode::Log | Opcode::Sigmoid | Opcode::Tanh | Opcode::Erf | Opcode::Softplus
+    );
+    let function = opcode.is_function() || matches!(opcode, Opcode::Rem | Opcode::Pow);
+    !operands.is_float() || !function || (operands == Kind::F32 && elementary)
 }
 
-/// The result of an operation. `wide` and `full` are constants: kinds of 64
-/// bits may occur, and functions that are not elementary.
+/// The result of an operation. `wide`, a constant: kinds of 64 bits may occur.
 #[inline(always)]
-pub(super) fn apply(wide: bool, full: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
+pub(super) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
     match op.opcode {
         Opcode::Select => return if a != 0 { b } else { c },
         Opcode::Convert => return convert(wide, op.operands, op.kind, a),
@@ -63,7 +50,7 @@ pub(super) fn apply(wide: bool, full: bool, op: Operation, [a, b, c]: [u64; 3]) 
             if op.opcode.is_comparison() {
                 return compare(op.opcode, x < y, x == y);
             }
-            float32(full, op.opcode, x, y, z).to_bits().into()
+            float32(op.opcode, x, y, z).to_bits().into()
         }
         Kind::I32 => {
             let (x, y) = (a as i32, b as i32);
@@ -118,7 +105,7 @@ fn compare(opcode: Opcode, less: bool, equal: bool) -> u64 {
 }
 
 #[inline(always)]
-fn float32(full: bool, opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
+fn float32(opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
     match opcode {
         Opcode::Neg => -a,
         Opcode::Abs => a.abs(),
@@ -154,31 +141,6 @@ fn float32(full: bool, opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
             }
         }
         Opcode::MulAdd => fma_f32(a, b, c),
-        _ if full => rare32(opcode, a, b),
-        _ => a,
-    }
-}
-
-/// The functions that programs seldom have; one call each.
-fn rare32(opcode: Opcode, a: f32, b: f32) -> f32 {
-    match opcode {
-        Opcode::ExpM1 => libm::expm1f(a),
-        Opcode::Log1p => libm::log1pf(a),
-        Opcode::Sin => libm::sinf(a),
-        Opcode::Cos => libm::cosf(a),
-        Opcode::Tan => libm::tanf(a),
-        Opcode::Asin => libm::asinf(a),
-        Opcode::Acos => libm::acosf(a),
-        Opcode::Atan => libm::atanf(a),
-        Opcode::Sinh => libm::sinhf(a),
-        Opcode::Cosh => libm::coshf(a),
-        Opcode::Asinh => libm::asinhf(a),
-        // libm's gives numbers below −2.
-        Opcode::Acosh if a < 1.0 => f32::NAN,
-        Opcode::Acosh => libm::acoshf(a),
-        Opcode::Atanh => libm::atanhf(a),
-        Opcode::Rem => libm::fmodf(a, b),
-        Opcode::Pow => libm::powf(a, b),
         _ => a,
     }
 }
@@ -214,36 +176,6 @@ fn float64(opcode: Opcode, a: f64, b: f64, c: f64) -> f64 {
             }
         }
         Opcode::MulAdd => fma_f64(a, b, c),
-        _ => rare64(opcode, a, b),
-    }
-}
-
-/// The functions of f64; one call each.
-fn rare64(opcode: Opcode, a: f64, b: f64) -> f64 {
-    match opcode {
-        Opcode::Exp => libm::exp(a),
-        Opcode::ExpM1 => libm::expm1(a),
-        Opcode::Log => libm::log(a),
-        Opcode::Log1p => libm::log1p(a),
-        Opcode::Sigmoid => 1.0 / (1.0 + libm::exp(-a)),
-        Opcode::Tanh => libm::tanh(a),
-        Opcode::Erf => libm::erf(a),
-        Opcode::Softplus if a > 0.0 => a + libm::log1p(libm::exp(-a)),
-        Opcode::Softplus => libm::log1p(libm::exp(a)),
-        Opcode::Sin => libm::sin(a),
-        Opcode::Cos => libm::cos(a),
-        Opcode::Tan => libm::tan(a),
-        Opcode::Asin => libm::asin(a),
-        Opcode::Acos => libm::acos(a),
-        Opcode::Atan => libm::atan(a),
-        Opcode::Sinh => libm::sinh(a),
-        Opcode::Cosh => libm::cosh(a),
-        Opcode::Asinh => libm::asinh(a),
-        Opcode::Acosh if a < 1.0 => f64::NAN,
-        Opcode::Acosh => libm::acosh(a),
-        Opcode::Atanh => libm::atanh(a),
-        Opcode::Rem => libm::fmod(a, b),
-        Opcode::Pow => libm::pow(a, b),
         _ => a,
     }
 }
@@ -310,6 +242,7 @@ integer!(unsigned64 power_unsigned64 u64, |_: u64| false, |x: u64| u64::from(x !
 /// `base^exponent`, wrapped; what is not whole is truncated toward zero, and `0⁻ⁿ` is 0.
 macro_rules! power {
     ($name:ident $t:ty, $negative:expr) => {
+        #[inline(always)]
         fn $name(base: $t, exponent: $t) -> $t {
             if $negative(exponent) {
                 return match base {

@@ -3,7 +3,7 @@
 //! Each instruction is one word: opcode, kinds and type in the first quarter, then slots. A register's slot is free again
 //! behind its last reader. Operands carry how they are addressed, one word more for their strides.
 
-use super::arithmetic::{is_elementary, is_narrow};
+use super::arithmetic::{is_computed, is_narrow};
 use super::operands::{Layout, Operand};
 use super::{MOST_INPUTS, MOST_OUTPUTS, STORE};
 use crate::dtype::DType;
@@ -17,7 +17,6 @@ pub struct Code {
     pub(super) instructions: u32,
     pub(super) slots: u32,
     pub(super) wide: bool,
-    pub(super) full: bool,
     pub(super) count: u64,
     pub(super) inputs: Vec<Operand>,
     pub(super) outputs: Vec<DType>,
@@ -50,6 +49,9 @@ impl Code {
         limit("inputs", layout.inputs.len(), MOST_INPUTS)?;
         limit("outputs", source.outputs.len(), MOST_OUTPUTS)?;
         limit("instructions", source.instructions.len(), MOST_INSTRUCTIONS)?;
+        if !source.instructions.iter().all(|i| is_computed(i.opcode, i.operands)) {
+            return Err(Reject::Unsupported { what: "a function that is not elementary" });
+        }
         let slots = Slots::assign(source)?;
         let mut words = vec![layout.extents_word()];
         for (register, instruction) in source.instructions.iter().enumerate() {
@@ -110,7 +112,6 @@ impl Code {
             words,
             slots: slots.count,
             wide: !kinds().all(is_narrow),
-            full: !source.instructions.iter().all(|i| is_elementary(i.opcode) || !i.operands.is_float()),
             count: layout.count(),
             inputs: layout.inputs.clone(),
             outputs: source.outputs.iter().map(|&(_, dtype)| dtype).collect(),

@@ -2,8 +2,7 @@
 
 use super::code::Code;
 use super::{
-    Access, ELEMENTARY, MOST_INPUTS, MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT,
-    geometry,
+    Access, MOST_INPUTS, MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry,
 };
 use crate::device::Global;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
@@ -14,15 +13,13 @@ pub struct Variant {
     /// Its stable name.
     pub id: &'static str,
     wide: bool,
-    full: bool,
     entry: &'static Entry<Params>,
 }
 
 /// The family; the first that accepts is chosen.
-pub static VARIANTS: [Variant; 3] = [
-    Variant { id: "map.elementary", wide: false, full: false, entry: &ELEMENTARY },
-    Variant { id: "map.narrow", wide: false, full: true, entry: &NARROW },
-    Variant { id: "map.wide", wide: true, full: true, entry: &WIDE },
+pub static VARIANTS: [Variant; 2] = [
+    Variant { id: "map.narrow", wide: false, entry: &NARROW },
+    Variant { id: "map.wide", wide: true, entry: &WIDE },
 ];
 
 /// The memory of a launch.
@@ -58,9 +55,6 @@ impl Variant {
     pub fn accepts(&self, code: &Code) -> Result<(), Reject> {
         if code.wide && !self.wide {
             return Err(Reject::Unsupported { what: "a 64-bit register" });
-        }
-        if code.full && !self.full {
-            return Err(Reject::Unsupported { what: "a function that is not elementary" });
         }
         if code.count == 0 {
             return Err(Reject::Unsupported { what: "a map without elements" });

@@ -5,8 +5,8 @@
 //! A thread makes four consecutive elements at a time, with loads and stores of 16 bytes (f32) where the operands lie so,
 //! and interprets the program once for the four: each word of code is read by all threads alike. Registers lie in shared
 //! memory, a slot of four values for each thread, so that a program of any length needs no more than its live values;
-//! a thread touches nothing but its own slots. `map.elementary` holds 32-bit registers and the functions of `elementary`,
-//! `map.narrow` all functions, `map.wide` 64-bit registers, too.
+//! a thread touches nothing but its own slots. `map.narrow` has 32-bit registers, `map.wide` 64-bit ones for programs with
+//! f64 or 64-bit integers. Functions are those of `elementary`; programs with others are refused.
 //!
 //! Arithmetic is that of `program`, each instruction rounded to its kind; sums, products, quotients and square roots are
 //! exact in their last bit, functions within 3 ulp.
@@ -305,7 +305,7 @@ fn load(
 
 /// Every thread.
 #[inline(always)]
-fn run<R: Registers, const FULL: bool>(p: Params) {
+fn run<R: Registers>(p: Params) {
     let registers = R::new(p.slots);
     let Vector(extents) = p.code.load(0);
     let mut group = thread::index_1d();
@@ -350,7 +350,7 @@ fn run<R: Registers, const FULL: bool>(p: Params) {
                     let mut values = [0; 4];
                     let mut i = 0;
                     while i < GROUP as usize {
-                        values[i] = apply(R::WIDE, FULL, operation, [a[i], b[i], c[i]]);
+                        values[i] = apply(R::WIDE, operation, [a[i], b[i], c[i]]);
                         i += 1;
                     }
                     values
@@ -363,14 +363,10 @@ fn run<R: Registers, const FULL: bool>(p: Params) {
 }
 
 entry!(
-    /// 32-bit registers, common functions.
-    ELEMENTARY = map_elementary(Params): run::<Narrow, false>, THREADS, with_shared(SHARED)
+    /// 32-bit registers.
+    NARROW = map_narrow(Params): run::<Narrow>, THREADS, with_shared(SHARED)
 );
 entry!(
-    /// 32-bit registers, all functions.
-    NARROW = map_narrow(Params): run::<Narrow, true>, THREADS, with_shared(SHARED), with_spills(1024)
-);
-entry!(
-    /// 64-bit registers, all functions.
-    WIDE = map_wide(Params): run::<Wide, true>, THREADS, with_shared(SHARED), with_spills(2048)
+    /// 64-bit registers.
+    WIDE = map_wide(Params): run::<Wide>, THREADS, with_shared(SHARED)
 );

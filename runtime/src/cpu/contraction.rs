@@ -25,18 +25,18 @@ const SMALL_BLOCK: usize = 1 << 19;
 /// Multiply–adds above which a block is cut in any case: deadlines are checked between blocks.
 const LARGE_BLOCK: usize = 1 << 27;
 
-/// What is done to each finished row of a block: its row, counted over all matrices, first column, and values.
+/// What is done to each finished block: its first row, counted over all matrices, first column, and values.
 pub(crate) type Epilogue<'a, T> =
-    &'a (dyn Fn(usize, usize, &mut [<T as Number>::Compute]) -> Result<(), OpError> + Sync);
+    &'a (dyn Fn(usize, usize, &mut MatrixMut<'_, <T as Number>::Compute>) -> Result<(), OpError> + Sync);
 
-/// The same within a block: the row's index in it, and the values.
-pub(crate) type Finish<'a, C> = &'a dyn Fn(usize, &mut [C]) -> Result<(), OpError>;
+/// The same where the place of the block is known.
+pub(crate) type Finish<'a, C> = &'a dyn Fn(&mut MatrixMut<'_, C>) -> Result<(), OpError>;
 
 /// An element type of contractions.
 pub(crate) trait Term: Number {
     /// Scratch bytes that [`Term::product`] needs for a block.
     fn scratch(rows: usize, cols: usize, depth: usize) -> usize;
-    /// The block `out = a · b`, each row passed through `finish`, which gets its index in the block.
+    /// The block `out = a · b`, passed through `finish`.
     fn product(
         out: &mut MatrixMut<'_, Self>,
         a: Matrix<'_, Self>,
@@ -62,7 +62,7 @@ macro_rules! scalar_term {
                 finish: Finish<'_, Self>,
             ) -> Result<(), OpError> {
                 add_product(out, a, b, false)?;
-                (0..out.rows()).try_for_each(|i| finish(i, out.row(i)))
+                finish(out)
             }
         }
     )* };
@@ -101,7 +101,7 @@ macro_rules! integer_term {
                 finish: Finish<'_, Self>,
             ) -> Result<(), OpError> {
                 row_product(out, a, b, false);
-                (0..out.rows()).try_for_each(|i| finish(i, out.row(i)))
+                finish(out)
             }
         }
     )* };
@@ -259,8 +259,8 @@ fn half_product<T: Panel<Compute = f32>>(
         add_product(&mut sums, a, b, true)?;
         at += many;
     }
+    finish(&mut sums)?;
     for i in 0..m {
-        finish(i, sums.row(i))?;
         out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, sum)| *y = T::store(*sum));
     }
     Ok(())
@@ -340,7 +340,7 @@ impl Contraction {
         Lanes::bytes(T::scratch(rows, cols, self.k), threads)
     }
 
-    /// Multiplies, and passes each row of a block through `epilogue`.
+    /// Multiplies, and passes each block through `epilogue`.
     pub(crate) fn run<T: Term>(
         &self,
         context: RunContext<'_>,
@@ -361,7 +361,7 @@ impl Contraction {
             let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);
             let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
             let row = block.batch * m + block.rows.start;
-            T::product(&mut block.out, a, b, scratch, &|i, y| epilogue(row + i, block.cols.start, y))
+            T::product(&mut block.out, a, b, scratch, &|y| epilogue(row, block.cols.start, y))
         })
     }
 }

@@ -223,7 +223,7 @@ impl Convolution {
                 block_product(windows, w, place, (panel, weights), &mut out)?;
                 add_bias(&mut out, bias);
                 let row = block.batch * self.filters + block.rows.start;
-                return (0..out.rows()).try_for_each(|i| finish.apply(row + i, block.cols.start, out.row(i)));
+                return finish.apply_block(row, block.cols.start, &mut out);
             }
             let mut sums = MatrixMut::new(sums, block.out.rows(), block.out.cols())?;
             block_product(windows, w, place, (panel, weights), &mut sums)?;
@@ -314,15 +314,7 @@ impl Convolution {
                     out.iter_mut().zip(&*scratch).for_each(|(y, s)| *y = T::store(*s));
                 }
             }
-            // Lines are short: each channel's lines of the tile are finished together.
-            let (mut line, mut rest) = (tile * many, out);
-            while !rest.is_empty() {
-                let count = (lines - line % lines).min(rest.len() / width.output);
-                let (plane, behind) = rest.split_at_mut(count * width.output);
-                finish.apply(line / lines, line % lines * width.output, plane)?;
-                (line, rest) = (line + count, behind);
-            }
-            Ok(())
+            finish.apply_from(tile * many * width.output, out)
         })
     }
 

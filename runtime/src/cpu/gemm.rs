@@ -157,6 +157,15 @@ impl<'a, T> MatrixMut<'a, T> {
         same.then(|| MatrixMut { start: self.start.cast(), rows, cols, row_stride, data: PhantomData })
     }
 
+    /// All elements in order, where rows lie one behind the other.
+    pub(crate) fn whole(&mut self) -> Option<&mut [T]> {
+        if self.row_stride != self.cols && self.rows > 1 {
+            return None;
+        }
+        // SAFETY: the rows of this matrix were inside a borrowed slice when it was made, and have no gaps.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start, self.rows * self.cols) })
+    }
+
     /// Row `i`.
     pub(crate) fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows, "row {i} of {}", self.rows);

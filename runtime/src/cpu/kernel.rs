@@ -56,6 +56,9 @@ pub(crate) struct CpuSite<'a> {
     pub(crate) threads: usize,
     /// What is done to finished rows of output 0, for an operator that says it does: [`crate::ops::Op::epilogue_rows`].
     pub(crate) epilogue: Option<&'a std::sync::Arc<super::row_epilogue::RowEpilogue>>,
+    /// How inputs lie in memory whose shape the facts do not tell, for an operator that says it reads them so:
+    /// [`crate::ops::Op::strided_operands`].
+    pub(crate) strided: &'a [Option<super::program::Layout>],
 }
 
 impl CpuSite<'_> {
@@ -73,6 +76,14 @@ impl CpuSite<'_> {
             .get(index)
             .and_then(|f| f.tensor()?.known_shape())
             .ok_or_else(|| OpError::internal(format!("shape of output {index} is not known")))
+    }
+
+    /// Input `index` as it lies in memory: row-major where nothing else is said.
+    pub(crate) fn input_layout(&self, index: usize) -> Result<super::program::Layout, OpError> {
+        match self.strided.get(index) {
+            Some(Some(layout)) => Ok(layout.clone()),
+            _ => Ok(super::program::Layout::dense(&self.input_shape(index)?)),
+        }
     }
 
     /// What was packed, as the type that the operator packed it to.

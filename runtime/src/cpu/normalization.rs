@@ -36,8 +36,8 @@ impl Normalization {
     /// The kernel of a node whose inputs are `x`, scale and bias, of `rows` rows.
     pub(crate) fn kernel(&self, rows: usize, threads: usize) -> Result<Option<Kernel>, OpError> {
         let Some(program) = self.row_program()? else { return Ok(None) };
-        let parameter = RowLayout { row: 0, column: 1 };
-        let mut layouts = vec![RowLayout { row: self.length, column: 1 }, parameter];
+        let parameter = RowLayout::plain(0);
+        let mut layouts = vec![RowLayout::plain(self.length), parameter.clone()];
         layouts.extend(self.bias.then_some(parameter));
         let kernel = RowKernel::new(&program, [rows, self.length], &layouts, threads)?;
         Ok(Some(kernel.into_kernel((0..layouts.len()).collect())))

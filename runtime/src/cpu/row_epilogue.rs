@@ -1,10 +1,11 @@
-//! A map program as the epilogue of a contraction: applied to each finished segment of a row of the result while it
-//! is in the first cache.
+//! A map program as the epilogue of a contraction: applied to each finished block of the result while it is in a
+//! cache, in segments that stay in the first one.
 //!
 //! The result is seen as rows of `columns` elements: a matrix product's own rows, a convolution's channels of one image.
 //! Every other operand is one element for a row or one for each column, at an offset that follows from the row.
 
 use super::Io;
+use super::gemm::MatrixMut;
 use super::program::{Epilogue, Layout, Reach};
 use crate::error::OpError;
 use crate::loops::program::Program;
@@ -25,6 +26,11 @@ pub(crate) struct RowEpilogue {
     operands: Vec<Operand>,
     /// Extents of the axes that rows run over.
     outer: Vec<usize>,
+    /// Elements of a row.
+    columns: usize,
+    /// Whether every operand is one element for the whole result, or lies under it element for element, so that the
+    /// ends of rows do not matter.
+    seamless: bool,
     /// Bytes of an element of the result.
     width: usize,
 }
@@ -68,7 +74,7 @@ impl RowEpilogue {
                     (result, width) = (Some(k), element);
                 }
                 EpilogueInput::Operand(input, layout) => {
-                    let Some(along) = along_columns(inner, &layout.strides[rows..]) else { return Ok(None) };
+                    let Some(along) = layout.along(inner) else { return Ok(None) };
                     reaches.push(if along { Reach::Run } else { Reach::One });
                     operands.push(Operand { input, width: element, layout, along });
                 }
@@ -78,26 +84,11 @@ impl RowEpilogue {
         if stored != Some(width) {
             return Ok(None);
         }
+        let seamless = operands.iter().all(|o| o.layout.along(shape) == Some(o.along));
+        let columns = inner.iter().product::<usize>().max(1);
         let program = Epilogue::new(program, &reaches)?;
-        Ok(Some(Self { program, result, operands, outer: outer.to_vec(), width }))
+        Ok(Some(Self { program, result, operands, outer: outer.to_vec(), columns, seamless, width }))
     }
-}
-
-/// Whether an operand moves by one element from column to column (`Some(true)`), stands still (`Some(false)`), or
-/// neither.
-fn along_columns(extents: &[usize], strides: &[usize]) -> Option<bool> {
-    let moving = extents.iter().zip(strides).filter(|(extent, _)| **extent != 1);
-    if moving.clone().all(|(_, stride)| *stride == 0) {
-        return Some(false);
-    }
-    let mut reach = 1;
-    for (extent, stride) in moving.rev() {
-        if *stride != reach {
-            return None;
-        }
-        reach *= extent;
-    }
-    Some(true)
 }
 
 /// What is done to finished rows: a [`RowEpilogue`] with its operands, or nothing.
@@ -130,15 +121,75 @@ impl<'a> Finish<'a> {
         Ok(Self { epilogue, operands })
     }
 
-    /// Applies the program to `values`, elements of row `row` from column `column` on, in the result's own type.
-    #[inline]
-    pub(crate) fn apply<T: Pod>(&self, row: usize, column: usize, values: &mut [T]) -> Result<(), OpError> {
-        let Some(RowEpilogue { program, result, operands, outer, width }) = self.epilogue else {
-            return Ok(());
-        };
-        if size_of::<T>() != *width {
+    /// Applies the program to a block whose first element is element `column` of row `row`, in the result's own type.
+    pub(crate) fn apply_block<T: Pod>(
+        &self,
+        row: usize,
+        column: usize,
+        block: &mut MatrixMut<'_, T>,
+    ) -> Result<(), OpError> {
+        let Some(epilogue) = self.epilogue else { return Ok(()) };
+        if block.cols() == epilogue.columns
+            && let Some(values) = block.whole()
+        {
+            return self.apply_from(row * epilogue.columns, values);
+        }
+        Self::with_scratch::<T>(epilogue, |scratch| {
+            (0..block.rows()).try_for_each(|i| self.line(epilogue, row + i, column, block.row(i), scratch))
+        })
+    }
+
+    /// Applies the program to the elements from `start` of the whole result on.
+    pub(crate) fn apply_from<T: Pod>(&self, start: usize, values: &mut [T]) -> Result<(), OpError> {
+        let Some(epilogue) = self.epilogue else { return Ok(()) };
+        Self::with_scratch::<T>(epilogue, |scratch| {
+            let (mut row, mut column) = (start / epilogue.columns, start % epilogue.columns);
+            let mut rest = values;
+            while !rest.is_empty() {
+                let count = if epilogue.seamless { rest.len() } else { epilogue.columns - column };
+                let (line, behind) = rest.split_at_mut(count.min(rest.len()));
+                self.line(epilogue, row, column, line, scratch)?;
+                (row, column, rest) = (row + 1, 0, behind);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `body` with memory in which constants are prepared.
+    fn with_scratch<T: Pod>(
+        epilogue: &RowEpilogue,
+        body: impl FnOnce(&mut Scratch<'_>) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        if size_of::<T>() != epilogue.width {
             return Err(OpError::internal("an epilogue of elements of another size"));
         }
+        SCRATCH.with_borrow_mut(|lines| {
+            let own = epilogue.program.scratch().div_ceil(64);
+            let needed = own + (SEGMENT * epilogue.width).div_ceil(64);
+            if lines.len() < needed {
+                lines.resize(needed, Line::zeroed());
+            }
+            let (registers, copy) = lines.split_at_mut(own);
+            let mut scratch = Scratch {
+                registers: bytemuck::cast_slice_mut(registers),
+                copy: bytemuck::cast_slice_mut(copy),
+            };
+            epilogue.program.prepare(scratch.registers);
+            body(&mut scratch)
+        })
+    }
+
+    /// Applies the program to elements of row `row` from column `column` on, and of the rows behind where operands
+    /// are seamless.
+    fn line<T: Pod>(
+        &self,
+        epilogue: &RowEpilogue,
+        row: usize,
+        column: usize,
+        values: &mut [T],
+        scratch: &mut Scratch<'_>,
+    ) -> Result<(), OpError> {
+        let RowEpilogue { program, result, operands, outer, width, .. } = epilogue;
         let mut starts: SmallVec<[&[u8]; 8]> = SmallVec::new();
         for (operand, bytes) in operands.iter().zip(&self.operands) {
             let (mut at, mut rest) = (operand.layout.offset, row);
@@ -149,32 +200,28 @@ impl<'a> Finish<'a> {
             at += if operand.along { column } else { 0 };
             starts.push(bytes.get(at * operand.width..).unwrap_or(&[]));
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let own = program.scratch().div_ceil(64);
-            let needed = own + (SEGMENT * width).div_ceil(64);
-            if scratch.len() < needed {
-                scratch.resize(needed, Line::zeroed());
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        for (piece, segment) in bytes.chunks_mut(SEGMENT * width).enumerate() {
+            let copy = &mut scratch.copy[..segment.len()];
+            copy.copy_from_slice(segment);
+            let copy = &*copy;
+            let mut given: SmallVec<[&[u8]; 8]> = SmallVec::new();
+            for (operand, start) in operands.iter().zip(&starts) {
+                let skipped = if operand.along { piece * SEGMENT * operand.width } else { 0 };
+                given.push(start.get(skipped..).unwrap_or(&[]));
             }
-            let (scratch, copy) = scratch.split_at_mut(own);
-            let (scratch, copy): (&mut [u8], &mut [u8]) =
-                (bytemuck::cast_slice_mut(scratch), bytemuck::cast_slice_mut(copy));
-            program.prepare(scratch);
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
-            for (piece, segment) in bytes.chunks_mut(SEGMENT * width).enumerate() {
-                let copy = &mut copy[..segment.len()];
-                copy.copy_from_slice(segment);
-                let copy = &*copy;
-                let mut given: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                for (operand, start) in operands.iter().zip(&starts) {
-                    let skipped = if operand.along { piece * SEGMENT * operand.width } else { 0 };
-                    given.push(start.get(skipped..).unwrap_or(&[]));
-                }
-                if let Some(at) = result {
-                    given.insert(*at, copy);
-                }
-                program.apply_tile(segment.len() / width, &given, &mut [segment], scratch)?;
+            if let Some(at) = result {
+                given.insert(*at, copy);
             }
-            Ok(())
-        })
+            program.apply_tile(segment.len() / width, &given, &mut [segment], scratch.registers)?;
+        }
+        Ok(())
     }
+}
+
+/// Memory of a thread.
+struct Scratch<'s> {
+    registers: &'s mut [u8],
+    /// The elements as they were.
+    copy: &'s mut [u8],
 }

@@ -134,6 +134,18 @@ impl GpuKernel {
         self
     }
 
+    /// Asks for all of these to be on the device.
+    pub(super) fn with_resident(mut self, weights: Vec<Weights>, data: Vec<Vec<u8>>) -> Self {
+        self.weights.extend(weights);
+        self.data.extend(data);
+        self
+    }
+
+    /// Takes what is to be on the device out of it.
+    pub(super) fn take_resident(&mut self) -> (Vec<Weights>, Vec<Vec<u8>>) {
+        (std::mem::take(&mut self.weights), std::mem::take(&mut self.data))
+    }
+
     /// Bytes of workspace.
     pub(super) fn workspace(&self) -> usize {
         self.workspace

@@ -9,6 +9,7 @@
 use super::arena::{Tenant, assign_offsets};
 use super::program::Program;
 use super::run::{RunState, evaluate};
+use super::views::{Views, joints, parts};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -44,6 +45,8 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Located {
     pub(super) place: Place,
+    /// The byte of an input, output or constant at which it begins.
+    pub(super) offset: usize,
     pub(super) form: Option<(DType, Shape)>,
 }
 
@@ -100,8 +103,9 @@ impl Bound {
         let n = graph.values.len();
         let mut facts: Vec<Option<Fact>> = vec![None; n];
         let mut places: Vec<Option<Place>> = vec![None; n];
-        // The value whose bytes a value shares, itself by default.
-        let mut root: Vec<usize> = (0..n).collect();
+        let mut views = Views::new(n);
+        let mut is_output = vec![false; n];
+        graph.outputs.iter().for_each(|id| is_output[id.index()] = true);
         for (i, value) in graph.values.iter().enumerate() {
             if let Some(t) = &value.constant {
                 facts[i] = Some(TensorFact::constant(t.clone()).into());
@@ -155,8 +159,37 @@ impl Bound {
             if let (Some(source), true, false) = (node.op.alias_of(), fixed, late_input)
                 && let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first())
             {
-                root[to.index()] = root[from.index()];
+                views.put(to.index(), from.index(), 0);
                 facts[to.index()] = outputs.first().cloned();
+                continue;
+            }
+            if fixed
+                && !late_input
+                && let Some(Some(from)) = node.inputs.first()
+                && let Some(offsets) = parts(&*node.op, Facts(&given), &outputs)
+            {
+                for ((id, fact), offset) in node.outputs.iter().zip(&outputs).zip(offsets) {
+                    let Some(id) = id else { continue };
+                    views.put(id.index(), from.index(), offset);
+                    facts[id.index()] = Some(fact.clone());
+                }
+                continue;
+            }
+            let free = |id: &Option<ValueId>| {
+                let at = id.map(ValueId::index)?;
+                let again = node.inputs.iter().filter(|other| *other == id).count() > 1;
+                let made = places[at].is_none() && views.within_itself(at) && !is_output[at];
+                (made && !again).then_some(at)
+            };
+            if fixed
+                && !late_input
+                && let Some(whole) =
+                    node.outputs.first().copied().flatten().filter(|id| !is_output[id.index()])
+                && let Some(offsets) = joints(&*node.op, Facts(&given), &outputs[0])
+                && let Some(joined) = node.inputs.iter().map(free).collect::<Option<Vec<usize>>>()
+            {
+                views.join(whole.index(), joined.into_iter().zip(offsets));
+                facts[whole.index()] = outputs.first().cloned();
                 continue;
             }
             for (id, fact) in named() {
@@ -188,6 +221,7 @@ impl Bound {
                     packed: program.packed[index].as_ref(),
                     threads: program.threads,
                     epilogue: None,
+                    strided: &[],
                 };
                 let kernel = node.op.cpu(&site).map_err(fail)?;
                 scratch = scratch.max(kernel.scratch());
@@ -202,8 +236,8 @@ impl Bound {
             });
         }
 
-        place_outputs(program, &root, &mut places, &mut steps, &facts)?;
-        let arena = place_in_arena(program, &root, &mut places, &steps, &facts, budget)?;
+        place_outputs(program, &views, &mut places, &mut steps, &facts)?;
+        let arena = place_in_arena(program, &views, &mut places, &steps, &facts, budget)?;
         release_made(&mut steps, &places, graph.outputs.as_slice());
 
         let form = |i: usize| {
@@ -212,9 +246,16 @@ impl Bound {
         };
         let values: Vec<Located> = (0..n)
             .map(|i| {
-                let place = places[root[i]].clone().unwrap_or(Place::Nowhere);
+                let (root, ahead) = views.root(i);
+                let bytes = || facts[i].as_ref()?.tensor()?.bytes();
+                let (place, offset) = match places[root].clone() {
+                    Some(Place::Arena { offset, bytes: all }) => {
+                        (Place::Arena { offset: offset + ahead, bytes: bytes().unwrap_or(all) }, 0)
+                    }
+                    place => (place.unwrap_or(Place::Nowhere), ahead),
+                };
                 let form = if matches!(place, Place::Made(_)) { None } else { form(i) };
-                Located { place, form }
+                Located { place, offset, form }
             })
             .collect();
         let outputs = graph
@@ -278,7 +319,7 @@ pub(crate) fn known_outputs(
 /// lies elsewhere.
 fn place_outputs(
     program: &Program,
-    root: &[usize],
+    views: &Views,
     places: &mut [Option<Place>],
     steps: &mut Vec<Step>,
     facts: &[Option<Fact>],
@@ -289,8 +330,10 @@ fn place_outputs(
             let source = OpError::shape("nothing writes it");
             return Err(NodeError { node: graph.value(id).name.to_string(), op: "output".into(), source });
         }
-        let at = root[id.index()];
-        if places[at].is_none() {
+        let (at, offset) = views.root(id.index());
+        let bytes = |i: usize| facts[i].as_ref()?.tensor()?.bytes();
+        let same = offset == 0 && bytes(at) == bytes(id.index());
+        if places[at].is_none() && views.is_whole(at) && same {
             places[at] = Some(Place::Output(index));
             continue;
         }
@@ -309,7 +352,7 @@ fn place_outputs(
 /// Offsets for all values that have no place yet; the arena's bytes.
 fn place_in_arena(
     program: &Program,
-    root: &[usize],
+    views: &Views,
     places: &mut [Option<Place>],
     steps: &[Step],
     facts: &[Option<Fact>],
@@ -326,8 +369,10 @@ fn place_in_arena(
     };
     for (at, step) in steps.iter().enumerate() {
         for id in step.outputs.iter().flatten() {
-            let i = id.index();
-            if places[i].is_none() {
+            let (i, _) = views.root(id.index());
+            if let Some(tenant) = tenant_of[i] {
+                tenants[tenant].last = at;
+            } else if places[i].is_none() {
                 let bytes = facts[i].as_ref().and_then(|f| f.tensor()?.bytes()).ok_or_else(|| overflow(i))?;
                 tenant_of[i] = Some(tenants.len());
                 tenants.push(Tenant { bytes, first: at, last: at });
@@ -335,7 +380,7 @@ fn place_in_arena(
             }
         }
         for id in step.inputs.iter().flatten() {
-            if let Some(tenant) = tenant_of[root[id.index()]] {
+            if let Some(tenant) = tenant_of[views.root(id.index()).0] {
                 tenants[tenant].last = at;
             }
         }

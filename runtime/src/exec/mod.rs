@@ -7,6 +7,7 @@ mod node_times;
 mod program;
 mod run;
 mod team;
+mod views;
 
 pub(crate) use arena::{Tenant, assign_offsets};
 pub(crate) use bind::known_outputs;

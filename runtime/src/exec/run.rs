@@ -257,6 +257,8 @@ impl Bound {
             Place::Arena { offset, bytes } => shared.get(*offset..offset + bytes).ok_or_else(missing)?,
         };
         let (dtype, shape) = located.form.as_ref().ok_or_else(missing)?;
+        let own = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n)).ok_or_else(missing)?;
+        let bytes = bytes.get(located.offset..).and_then(|b| b.get(..own)).ok_or_else(missing)?;
         Ok(Some(ValueRef::Tensor(TensorView::over_bytes(*dtype, shape, bytes))))
     }
 
@@ -350,6 +352,7 @@ pub(crate) fn evaluate(
         packed,
         threads: context.team.threads(),
         epilogue: None,
+        strided: &[],
     };
     let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;

@@ -61,11 +61,11 @@ impl Affine {
         out.shifted(other.offset)
     }
 
-    /// The function of other axes that results when each axis `i` is `axes[i]`.
-    pub(crate) fn compose(&self, axes: &[Self]) -> Option<Self> {
+    /// The function of other axes that results when each axis `i` is `axes[i]`; `None` where one has no place.
+    pub(crate) fn compose(&self, axes: &[Option<Self>]) -> Option<Self> {
         let mut out = Self::constant(self.offset);
         for &(axis, k) in &self.terms {
-            out = out.sum(&axes.get(axis)?.scaled(k)?)?;
+            out = out.sum(&axes.get(axis)?.as_ref()?.scaled(k)?)?;
         }
         Some(out)
     }
@@ -120,7 +120,7 @@ mod tests {
         let flat =
             Affine::axis(0).scaled(6).and_then(|a| a.plus(1, 1)).and_then(|a| a.shifted(-3)).expect("small");
         assert_eq!(flat.to_string(), "6·a0+a1-3");
-        let swapped = [Affine::axis(1), Affine::axis(0).shifted(2).expect("small")];
+        let swapped = [Some(Affine::axis(1)), Affine::axis(0).shifted(2)];
         let composed = flat.compose(&swapped).expect("small");
         assert_eq!(composed.to_string(), "a0+6·a1-1");
         assert_eq!(composed.at(&[4, 5]), flat.at(&[5, 6]));

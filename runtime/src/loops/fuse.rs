@@ -1,10 +1,16 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
+use super::apart::Apart;
 use super::fused::Fused;
-use super::group::{Apart, Candidate, Group, group};
+use super::group::{Candidate, Group, group};
+use super::nest::Opaque;
+use super::parts::{part, put_together, take_apart};
+use super::siblings::join_siblings;
+use super::strided::source_of;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts};
 use crate::graph::{Graph, Node, ValueId, infer};
+use crate::memory::Budget;
 use crate::ops::OpName;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +26,17 @@ pub(crate) struct Report {
 
 /// Fuses what can and should be, in `graph` and in its bodies. A graph whose inputs have no declared facts is left
 /// as it is.
-pub(crate) fn fuse(mut graph: Graph, inputs: &[Fact]) -> (Graph, Report) {
-    let Ok(facts) = infer(&graph, inputs) else { return (graph, Report::default()) };
+pub(crate) fn fuse(mut graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph, Report) {
+    let Ok(mut facts) = infer(&graph, inputs) else { return (graph, Report::default()) };
     let mut report = Report::default();
-    for node in &mut graph.nodes {
-        fuse_bodies(node, &facts, &mut report);
+    if join_siblings(&mut graph, &facts, budget) {
+        let Ok(joined) = infer(&graph, inputs) else { return (graph, report) };
+        facts = joined;
     }
+    for node in &mut graph.nodes {
+        fuse_bodies(node, &facts, &mut report, budget);
+    }
+    take_apart(&mut graph, &facts);
     let nodes = candidates(&graph, &facts);
     let kept: Vec<usize> = graph.outputs.iter().map(|id| id.index()).collect();
     let grouping = group(&nodes, graph.values.len(), &kept, &facts);
@@ -34,21 +45,21 @@ pub(crate) fn fuse(mut graph: Graph, inputs: &[Fact]) -> (Graph, Report) {
     let mut replaced: HashMap<usize, Node> = HashMap::new();
     let mut gone = vec![false; graph.nodes.len()];
     for group in &grouping.groups {
-        let Some(node) = fused_node(&graph, group) else { continue };
+        let Some(node) = fused_node(&graph, &nodes, group) else { continue };
         report.fused.push((node.name.clone(), group.members.iter().map(|&m| name(m)).collect()));
         group.members.iter().for_each(|&m| gone[m] = true);
         replaced.extend(group.members.last().map(|&last| (last, node)));
     }
     let nodes = std::mem::take(&mut graph.nodes);
-    graph.nodes = nodes
+    let left = nodes
         .into_iter()
         .enumerate()
-        .filter_map(|(at, node)| replaced.remove(&at).or((!gone[at]).then_some(node)))
-        .collect();
+        .filter_map(|(at, node)| replaced.remove(&at).or((!gone[at]).then_some(node)));
+    graph.nodes = put_together(left.collect());
     (graph, report)
 }
 
-fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report) {
+fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, budget: &Budget) {
     if node.op.bodies().is_empty() {
         return;
     }
@@ -57,7 +68,7 @@ fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report) {
     let Some(inputs) = node.op.body_inputs(Facts(&given)) else { return };
     let mut made = Vec::new();
     for (body, inputs) in node.op.bodies().into_iter().zip(inputs) {
-        let (graph, inner) = fuse(body.graph.clone(), &inputs);
+        let (graph, inner) = fuse(body.graph.clone(), &inputs, budget);
         let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
         report.apart.extend(inner.apart.into_iter().map(|(a, b, why)| (within(a), within(b), why)));
@@ -76,12 +87,19 @@ pub(super) fn candidates(graph: &Graph, facts: &[Option<Fact>]) -> Vec<Candidate
 fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
     let given: Vec<Option<&Fact>> =
         node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-    let made: Option<Vec<Fact>> =
-        node.outputs.iter().map(|id| id.and_then(|id| facts[id.index()].clone())).collect();
-    // A nest makes the first output; a node with others is left as it is.
-    let nest = match &made {
-        Some(made) if made.len() == 1 && node.op.is_deterministic() => node.op.nest(Facts(&given), made),
-        _ => Err(super::nest::Opaque::Operator),
+    // A nest makes the one output that is wanted; a node with others is left as it is.
+    let mut wanted = node.outputs.iter().enumerate().filter_map(|(at, id)| Some((at, (*id)?)));
+    let only = wanted.next().filter(|_| wanted.next().is_none());
+    let made: Option<Vec<Fact>> = only.and_then(|(_, id)| Some(vec![facts[id.index()].clone()?]));
+    let nest = match (&made, only) {
+        (Some(made), Some(_)) if node.outputs.len() == 1 && node.op.is_deterministic() => {
+            node.op.nest(Facts(&given), made)
+        }
+        (Some(_), Some((at, _))) => match node.op.infer(Facts(&given)) {
+            Ok(outputs) => part(&*node.op, Facts(&given), &outputs, at),
+            Err(_) => Err(Opaque::Operator),
+        },
+        _ => Err(Opaque::Operator),
     };
     let space = made.as_ref().and_then(|made| {
         let fact = made.first()?.tensor()?;
@@ -94,6 +112,7 @@ fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
     Candidate {
         nest,
         rows,
+        strided: node.op.strided_operands(),
         inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),
         outputs: node.outputs.iter().flatten().map(|id| id.index()).collect(),
         space,
@@ -107,29 +126,35 @@ fn keeps_type(made: Option<&[Fact]>) -> bool {
 }
 
 /// The node that stands for `group`.
-fn fused_node(graph: &Graph, group: &Group) -> Option<Node> {
+fn fused_node(graph: &Graph, nests: &[Candidate], group: &Group) -> Option<Node> {
     let &last = group.members.last()?;
     let sink = &graph.nodes[last];
     let output = sink.outputs.first().copied().flatten()?;
+    let stored = || graph_outputs(graph, group, output);
     let mut inner = Graph { name: sink.name.clone(), ..Graph::default() };
     let mut local: HashMap<ValueId, ValueId> = HashMap::new();
     let mut inputs: Vec<ValueId> = Vec::new();
     let made: Vec<ValueId> =
         group.members.iter().flat_map(|&m| graph.nodes[m].outputs.iter().flatten().copied()).collect();
     let anchor = group.anchor.and_then(|a| group.members.iter().position(|&m| m == a));
-    // The contraction's operands come first, each for itself even where two are one value.
-    let order =
-        group.anchor.into_iter().chain(group.members.iter().copied().filter(|m| Some(*m) != group.anchor));
-    for member in order {
+    let mut take = |inner: &mut Graph, local: &mut HashMap<ValueId, ValueId>, id: ValueId| {
+        let value = inner.add_value(graph.value(id).name.clone());
+        inner.inputs.push(value);
+        inputs.push(id);
+        local.insert(id, value);
+    };
+    // The contraction's operands come first, each for itself even where two are one value, and each as it lies in
+    // memory where layouts are ahead of it.
+    let sources = match group.anchor {
+        Some(anchor) => sources(graph, nests, group, anchor)?,
+        None => Vec::new(),
+    };
+    sources.iter().for_each(|id| take(&mut inner, &mut local, *id));
+    for &member in group.members.iter().filter(|&&m| Some(m) != group.anchor) {
         for &id in graph.nodes[member].inputs.iter().flatten() {
-            let of_anchor = Some(member) == group.anchor;
-            if made.contains(&id) || (!of_anchor && local.contains_key(&id)) {
-                continue;
+            if !made.contains(&id) && !local.contains_key(&id) {
+                take(&mut inner, &mut local, id);
             }
-            let value = inner.add_value(graph.value(id).name.clone());
-            inner.inputs.push(value);
-            inputs.push(id);
-            local.insert(id, value);
         }
     }
     for &id in &made {
@@ -143,7 +168,7 @@ fn fused_node(graph: &Graph, group: &Group) -> Option<Node> {
         for id in copy.inputs.iter_mut().flatten() {
             *id = if Some(member) == group.anchor {
                 anchor_operand += 1;
-                inner.inputs[anchor_operand - 1]
+                if made.contains(id) { local[id] } else { inner.inputs[anchor_operand - 1] }
             } else {
                 local[id]
             };
@@ -151,13 +176,36 @@ fn fused_node(graph: &Graph, group: &Group) -> Option<Node> {
         copy.outputs.iter_mut().flatten().for_each(|id| *id = local[id]);
         inner.nodes.push(copy);
     }
-    inner.outputs.push(local[&output]);
-    let name = if anchor.is_some() { "FusedContraction" } else { "FusedMap" };
+    inner.outputs.extend(stored().map(|id| local[&id]));
+    let folds = |&m: &usize| nests[m].nest.as_ref().is_ok_and(|n| n.as_map().is_none());
+    let name = match anchor {
+        Some(_) => "FusedContraction",
+        None if group.members.iter().any(folds) => "FusedRows",
+        None => "FusedMap",
+    };
     Some(Node {
         name: sink.name.clone(),
         def: OpName { domain: "recurve", name },
         op: Arc::new(Fused { graph: inner, anchor }),
         inputs: inputs.into_iter().map(Some).collect(),
-        outputs: vec![Some(output)],
+        outputs: stored().map(Some).collect(),
     })
+}
+
+/// The values in memory that the operands of `anchor` are read from.
+fn sources(graph: &Graph, nests: &[Candidate], group: &Group, anchor: usize) -> Option<Vec<ValueId>> {
+    let ids = graph.nodes[anchor].inputs.iter().flatten();
+    ids.map(|id| graph.id(source_of(nests, &group.members, id.index()))).collect()
+}
+
+/// What `group` stores: `output`, then the values that others read, too.
+fn graph_outputs<'g>(
+    graph: &'g Graph,
+    group: &'g Group,
+    output: ValueId,
+) -> impl Iterator<Item = ValueId> + 'g {
+    let made = group.members.iter().flat_map(|&m| graph.nodes[m].outputs.iter().flatten().copied());
+    let made: Vec<ValueId> = made.collect();
+    let of = move |&value: &usize| made.iter().copied().find(|id| id.index() == value);
+    [output].into_iter().chain(group.stored.iter().filter_map(of).collect::<Vec<_>>())
 }

@@ -1,23 +1,28 @@
-//! The operators that groups become. Both keep the members as a graph: facts are inferred and the reference is
+//! The operators that groups become. All keep the members as a graph: facts are inferred and the reference is
 //! executed member by member, so that what the fused kernel computes is judged by the operators it replaces. When
 //! shapes are bound the members are lowered once more, every extent known, and composed to the program that runs.
 
 use super::affine::Affine;
+use super::compose::Space;
 use super::fuse::candidates;
 use super::group::{Candidate, Group, composed};
-use super::nest::Nest;
-use crate::cpu::program::{Layout, MapKernel};
+use super::nest::{Nest, Read};
+use super::row_form::row_program;
+use super::strided::strided_operand;
+use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::graph::{Graph, NodeError, infer};
+use crate::graph::{Dim, Graph, NodeError, infer};
 use crate::ops::{Cost, Op, PackSite, Packed};
 use crate::reference::{RefInputs, RefValue, run_graph};
+use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::Arc;
 
-/// Maps in one pass, after a contraction or by themselves.
+/// Maps in one pass over memory: by themselves, after a contraction, or with folds of rows.
 #[derive(Debug)]
 pub(crate) struct Fused {
     /// The members; its inputs are the node's: those of the contraction first, in its own order.
@@ -29,9 +34,25 @@ pub(crate) struct Fused {
 /// The members bound to facts.
 struct Bound {
     facts: Vec<Option<Fact>>,
+    nodes: Vec<Candidate>,
     nest: Nest,
     /// The value that each operand of the nest is.
     operands: Vec<usize>,
+    space: Space,
+}
+
+impl Bound {
+    /// How each read of the nest lies under its axes.
+    fn layouts(&self) -> Result<Vec<Layout>, OpError> {
+        let rank = self.nest.axes.len();
+        let layout = |read: &Read| {
+            let fact = self.facts[self.operands[read.operand]].as_ref().and_then(Fact::tensor);
+            let shape = fact.and_then(TensorFact::known_shape);
+            let shape = shape.ok_or_else(|| OpError::internal("an operand of unknown shape"))?;
+            layout_of(&read.index, &shape, rank)
+        };
+        self.nest.reads.iter().map(layout).collect()
+    }
 }
 
 impl Fused {
@@ -57,10 +78,12 @@ impl Fused {
         let facts = self.facts(inputs)?;
         let nodes: Vec<Candidate> = candidates(&self.graph, &facts);
         let members: Vec<usize> = (0..nodes.len()).collect();
-        let group = Group::of(members, self.anchor);
+        let stored = self.graph.outputs.iter().skip(1).map(|id| id.index()).collect();
+        let group = Group::of(members, self.anchor, stored);
         let made = composed(&nodes, &group, &facts);
-        let (nest, operands) = made.ok_or_else(|| OpError::internal("members that no longer compose"))?;
-        Ok(Bound { facts, nest, operands })
+        let (nest, operands, space) =
+            made.ok_or_else(|| OpError::internal("members that no longer compose"))?;
+        Ok(Bound { facts, nodes, nest, operands, space })
     }
 
     /// Position of value `value` among the node's inputs.
@@ -72,6 +95,30 @@ impl Fused {
     fn anchor_inputs(&self) -> usize {
         self.anchor.map_or(0, |at| self.graph.nodes[at].inputs.iter().flatten().count())
     }
+}
+
+fn unreadable() -> OpError {
+    OpError::internal("an operand that no strides read")
+}
+
+/// The folds and the store of a group, row by row.
+fn row_kernel(bound: &Bound, inputs: SmallVec<[usize; 8]>, threads: usize) -> Result<Kernel, OpError> {
+    let unknown = || OpError::internal("rows of unknown extents");
+    let axes: Vec<usize> =
+        bound.nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(unknown)?;
+    let (rows, columns) = axes.split_at(bound.space.first_of_row());
+    let length = columns.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(unknown)?;
+    let program = row_program(&bound.nest, rows.len(), length)?;
+    let mut layouts = Vec::with_capacity(bound.nest.reads.len());
+    for layout in bound.layouts()? {
+        let along = layout.along(columns).ok_or_else(|| OpError::internal("an operand out of rows"))?;
+        layouts.push(RowLayout {
+            offset: layout.offset,
+            rows: SmallVec::from_slice(&layout.strides[..rows.len()]),
+            column: along.into(),
+        });
+    }
+    Ok(RowKernel::over(&program, (rows, length), &layouts, threads)?.into_kernel(inputs))
 }
 
 /// How the operand of shape `shape` that is read at `index` lies under a space of `rank` axes.
@@ -111,28 +158,43 @@ impl Op for Fused {
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
         let Some(anchor) = self.anchor else { return Ok(None) };
+        let node = &self.graph.nodes[anchor];
+        if node.inputs.iter().flatten().any(|id| !self.graph.inputs.contains(id)) {
+            // What is packed as it lies in memory would be read through strides.
+            return Ok(None);
+        }
         let given = &site.inputs.0[..self.anchor_inputs().min(site.inputs.len())];
         self.graph.nodes[anchor].op.pack(&PackSite { inputs: Facts(given), ..*site })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let Bound { facts, nest, operands } = self.bind(site.inputs)?;
+        let bound = self.bind(site.inputs)?;
+        let Bound { facts, nodes, nest, operands, space } = &bound;
+        let reads = || nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<_, _>>();
+        if space.row > 0 {
+            return row_kernel(&bound, reads()?, site.threads);
+        }
         let stage = nest.as_map().ok_or_else(|| OpError::internal("a group that is no map"))?;
-        let space = site.output_shape(0)?;
-        let shape_of = |value: usize| {
-            let fact = facts[value].as_ref().and_then(Fact::tensor).and_then(TensorFact::known_shape);
-            fact.ok_or_else(|| OpError::internal("an operand of unknown shape"))
-        };
-        let layout = |at: usize| {
-            layout_of(&nest.reads[at].index, &shape_of(operands[nest.reads[at].operand])?, space.len())
-        };
+        let shape = site.output_shape(0)?;
+        let layouts = bound.layouts()?;
         let Some(anchor) = self.anchor else {
-            let layouts = (0..nest.reads.len()).map(layout).collect::<Result<Vec<_>, _>>()?;
-            let inputs =
-                nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<_, _>>()?;
-            return Ok(MapKernel::new(&stage.program, &space, &layouts, site.threads)?.into_kernel(inputs));
+            let kernel = MapKernel::new(&stage.program, &shape, &layouts, site.threads)?;
+            return Ok(kernel.into_kernel(reads()?));
         };
         let node = &self.graph.nodes[anchor];
+        let given: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
+        let members: Vec<usize> = (0..anchor).collect();
+        let mut strided = Vec::with_capacity(given.len());
+        for (id, fact) in node.inputs.iter().zip(&given) {
+            let Some((id, fact)) = id.zip(*fact) else { continue };
+            let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
+            let seen = strided_operand(nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
+            let shape = facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
+            let layout = layout_of(&seen.index, &shape.ok_or_else(unreadable)?, rank)?;
+            strided.push((seen.value != id.index()).then_some(layout));
+        }
+        let anchor_inputs = Facts(&given);
         let made = node
             .outputs
             .first()
@@ -140,29 +202,46 @@ impl Op for Fused {
             .flatten()
             .ok_or_else(|| OpError::internal("an anchor without output"))?;
         let mut inputs = Vec::with_capacity(nest.reads.len());
-        for (at, read) in nest.reads.iter().enumerate() {
+        for (read, layout) in nest.reads.iter().zip(layouts) {
             let value = operands[read.operand];
             inputs.push(if value == made.index() {
                 EpilogueInput::Result
             } else {
-                EpilogueInput::Operand(self.input(value)?, layout(at)?)
+                EpilogueInput::Operand(self.input(value)?, layout)
             });
         }
-        let anchor_inputs = Facts(&site.inputs.0[..self.anchor_inputs()]);
         let rows = node
             .op
             .epilogue_rows(anchor_inputs)
             .ok_or_else(|| OpError::internal("an anchor without rows"))?;
-        let epilogue = RowEpilogue::new(&stage.program, inputs, &space, rows)?;
-        let epilogue = epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?;
+        let epilogue = if node.outputs[0] == self.graph.outputs.first().copied() {
+            None
+        } else {
+            let epilogue = RowEpilogue::new(&stage.program, inputs, &shape, rows)?;
+            Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
+        };
         let output =
             facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],
-            epilogue: Some(&Arc::new(epilogue)),
+            epilogue: epilogue.as_ref(),
+            strided: &strided,
             ..*site
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
+        if self.anchor.is_some() || bound.space.row > 0 {
+            return families::members::kernel(site, &self.graph);
+        }
+        families::map::kernel(site, &bound.nest, |operand| {
+            let value = bound.operands[operand];
+            let shape = bound.facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
+            Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))
+        })
+        .or_else(|_| families::members::kernel(site, &self.graph))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -5,31 +5,27 @@
 //! comes back, so that the group can stand where its last node stood. Each visit looks at the node's own edges only:
 //! the work grows with the number of edges.
 //!
-//! Legal: a map joins maps ([`super::compose`]); a contraction whose result is read only at the point that is
-//! written joins as the *anchor*, with the group as its epilogue, once per group.
+//! A map that is read elsewhere, too, or is an output of the model, joins as a value that the group stores, when its
+//! other readers come after the group's last node, so that again no path comes back, and it has the result's extents.
+//! It stays outside where a contraction ahead of it would lose its epilogue.
 //!
-//! Pays: what is saved is writing the value and reading it again; what is lost is computing it more than once where
-//! the group has more points than the value has elements.
+//! Legal: a map joins maps ([`super::compose`]); a contraction whose result is read only at the point that is
+//! written joins as the *anchor*, with the group as its epilogue, once per group; a reduction or normalisation joins,
+//! or begins a group, where everything in it runs over the same rows and lies in their order ([`super::in_rows`]).
+//!
+//! Pays: [`super::cost`].
 
 use super::affine::Affine;
-use super::compose::{Member, compose};
-use super::nest::{Nest, Opaque, Read};
-use super::program::{Opcode, Program};
+use super::apart::Apart;
+use super::compose::{Member, Space, compose};
+use super::cost::{
+    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, short_segments,
+};
+use super::in_rows::{all_in_rows, is_seamless, row_spaces};
+use super::nest::{Effect, Nest, Opaque, Read};
+use super::strided::strided_operand;
 use crate::dtype::DType;
 use crate::graph::{Dim, Fact};
-use std::fmt;
-
-/// Most instructions of one fused program: beyond, the registers of a tile leave the first cache.
-const MOST_INSTRUCTIONS: usize = 96;
-/// Most members of one group.
-const MOST_MEMBERS: usize = 64;
-/// A value of so few elements may be read in any order.
-const SMALL: f64 = 256.0;
-/// Points that a symbolic extent counts for.
-const SYMBOL: f64 = 16.0;
-/// Operations that are worth a byte not moved: a core does some 32 in the time that a byte takes from memory, and
-/// some 4 where it comes from the second cache; between them, nearer to the latter.
-const OPERATIONS_PER_BYTE: f64 = 4.0;
 
 /// A node as grouping sees it.
 #[derive(Debug)]
@@ -38,6 +34,8 @@ pub(crate) struct Candidate {
     pub(crate) nest: Result<Nest, Opaque>,
     /// How many leading axes of its result count rows, when its kernel applies a program to finished rows.
     pub(crate) rows: Option<usize>,
+    /// How many of its first inputs its kernel reads through any strides.
+    pub(crate) strided: usize,
     /// Values that it reads.
     pub(crate) inputs: Vec<Option<usize>>,
     /// Values that it makes.
@@ -46,60 +44,46 @@ pub(crate) struct Candidate {
     pub(crate) space: Option<(Vec<Dim>, usize)>,
 }
 
-/// A set of nodes that become one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Group {
-    /// Their positions, ascending; the last one makes the group's output.
-    pub(crate) members: Vec<usize>,
-    /// The contraction among them.
-    pub(crate) anchor: Option<usize>,
-    instructions: usize,
+/// What a node can be in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Map,
+    /// A reduction or normalisation.
+    Fold,
+    /// Its kernel takes an epilogue.
+    Contraction,
+    Other,
 }
 
-/// Why a node did not join the group of a reader.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Apart {
-    /// It is not the only reader.
-    SeveralReaders,
-    /// The value is an output of the model.
-    Output,
-    /// The producer has no nest.
-    Producer(Opaque),
-    /// The reader has no nest.
-    Reader(Opaque),
-    /// Neither side is a map, or the kernel takes no epilogue.
-    NoRewrite,
-    /// The reader is itself a contraction, whose operand is packed as it is.
-    Prologue,
-    /// The group has a contraction already.
-    SecondContraction,
-    /// The contraction's result is not read point for point.
-    Rearranged,
-    /// It would be computed too often.
-    Recomputed,
-    /// It would be read against the order in memory.
-    AgainstTheGrain,
-    /// The fused program would be too long.
-    TooLong,
-}
-
-impl fmt::Display for Apart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SeveralReaders => f.write_str("its value has readers elsewhere"),
-            Self::Output => f.write_str("its value is an output"),
-            Self::Producer(why) => write!(f, "{why}"),
-            Self::Reader(why) => write!(f, "of its reader, {why}"),
-            Self::NoRewrite => f.write_str("no rewrite joins the two"),
-            Self::Prologue => f.write_str("its reader packs the operand as it is"),
-            Self::SecondContraction => f.write_str("the group has a contraction already"),
-            Self::Rearranged => f.write_str("its result is not read point for point"),
-            Self::Recomputed => f.write_str("computing it again would cost more than storing it"),
-            Self::AgainstTheGrain => f.write_str("it would be read against the order in memory"),
-            Self::TooLong => f.write_str("the fused program would be too long"),
+impl Candidate {
+    fn role(&self) -> Role {
+        match &self.nest {
+            Ok(nest) if nest.as_map().is_some() => Role::Map,
+            Ok(_) if self.outputs.len() != 1 => Role::Other,
+            Ok(_) if self.rows.is_some() => Role::Contraction,
+            Ok(nest) if nest.is_reduction() => Role::Fold,
+            _ => Role::Other,
         }
     }
 }
+
+/// A set of nodes that become one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Group {
+    /// Their positions, ascending; the last one makes the group's first output.
+    pub(crate) members: Vec<usize>,
+    /// The contraction among them.
+    pub(crate) anchor: Option<usize>,
+    /// Layouts ahead of the contraction that it reads its operands through ([`super::strided`]).
+    prologue: Vec<usize>,
+    /// Values that are stored besides the last node's.
+    pub(crate) stored: Vec<usize>,
+    folds: bool,
+    instructions: usize,
+}
+
+/// Most values that a group stores.
+const MOST_STORED: usize = 4;
 
 /// What was decided.
 #[derive(Debug, Default)]
@@ -110,70 +94,70 @@ pub(crate) struct Grouping {
     pub(crate) apart: Vec<(usize, usize, Apart)>,
 }
 
+/// The state of grouping.
+struct Grouper<'a> {
+    nodes: &'a [Candidate],
+    facts: &'a [Option<Fact>],
+    /// Nodes that read each value.
+    readers: Vec<Vec<usize>>,
+    /// The node that makes each value.
+    maker: Vec<Option<usize>>,
+    /// Values that must exist.
+    kept: Vec<bool>,
+    groups: Vec<Group>,
+    of_node: Vec<Option<usize>>,
+}
+
 /// Groups `nodes`, which stand in topological order and number their values below `values`; `kept` are values that
 /// must exist, `facts` is what is known of each value.
 pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &[Option<Fact>]) -> Grouping {
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); values];
+    let mut grouper = Grouper {
+        nodes,
+        facts,
+        readers: vec![Vec::new(); values],
+        maker: vec![None; values],
+        kept: vec![false; values],
+        groups: Vec::new(),
+        of_node: vec![None; nodes.len()],
+    };
     for (index, node) in nodes.iter().enumerate() {
-        for &value in node.inputs.iter().flatten() {
-            readers[value].push(index);
-        }
+        node.inputs.iter().flatten().for_each(|&value| grouper.readers[value].push(index));
+        node.outputs.iter().for_each(|&value| grouper.maker[value] = Some(index));
     }
-    let mut is_kept = vec![false; values];
-    kept.iter().for_each(|&value| is_kept[value] = true);
-    let mut groups: Vec<Group> = Vec::new();
-    let mut of_node: Vec<Option<usize>> = vec![None; nodes.len()];
+    kept.iter().for_each(|&value| grouper.kept[value] = true);
     let mut out = Grouping::default();
-    for (index, node) in nodes.iter().enumerate().rev() {
-        let near = node.outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
-        if let Some(reader) = near {
-            let joined = if node.outputs.iter().any(|&v| is_kept[v]) {
-                Err(Apart::Output)
-            } else {
-                common_group(node, &readers, &of_node, nodes)
-                    .and_then(|g| join(index, nodes, &groups[g], &readers, facts).map(|n| (g, n)))
-            };
-            match joined {
-                Ok((g, instructions)) => {
-                    let group = &mut groups[g];
-                    group.members.push(index);
-                    group.instructions = instructions;
-                    if node.nest.as_ref().is_ok_and(|n| n.as_map().is_none()) {
-                        group.anchor = Some(index);
-                    }
-                    of_node[index] = Some(g);
-                    continue;
-                }
+    for index in (0..nodes.len()).rev() {
+        if let Some(reader) = grouper.readers_of(index).min() {
+            match grouper.join(index) {
+                Ok(()) => continue,
                 Err(why) => out.apart.push((index, reader, why)),
             }
         }
-        // A layout at the end of a group would only turn around the order in which it writes.
-        if let Ok(nest) = &node.nest
-            && !nest.is_layout()
-            && let Some(stage) = nest.as_map()
-        {
-            of_node[index] = Some(groups.len());
-            groups.push(Group {
-                members: vec![index],
-                anchor: None,
-                instructions: stage.program.instructions().len(),
-            });
-        }
+        grouper.begin(index);
     }
+    let Grouper { readers, mut groups, .. } = grouper;
     groups.iter_mut().for_each(|g| g.members.reverse());
+    let mut alone = Vec::new();
     for group in &mut groups {
         // Members that joined later may read their operands otherwise than by rows.
         if let Some(anchor) = group.anchor
-            && !by_rows(nodes, group, anchor, facts)
+            && let Err(why) = as_epilogue(nodes, group, anchor, facts)
         {
             let reader = nodes[anchor].outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
-            out.apart.extend(reader.map(|reader| (anchor, reader, Apart::Rearranged)));
-            group.members.retain(|&m| m != anchor);
+            out.apart.extend(reader.map(|reader| (anchor, reader, why)));
+            // With its prologue it is a group of its own.
+            let Group { members, prologue, .. } = group;
+            members.retain(|m| *m != anchor && !prologue.contains(m));
+            let mut rest = std::mem::take(prologue);
+            rest.push(anchor);
             group.anchor = None;
+            alone.push(Group::of(rest, Some(anchor), Vec::new()));
         }
     }
+    groups.extend(alone);
+    groups.iter_mut().for_each(|g| g.members.sort_unstable());
     groups.retain(|g| g.members.len() > 1);
-    groups.reverse();
+    groups.sort_by_key(Group::sink);
     out.groups = groups;
     out.apart.sort_by_key(|a| (a.0, a.1));
     out
@@ -181,139 +165,279 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
 
 impl Group {
     /// A group of these members.
-    pub(crate) fn of(members: Vec<usize>, anchor: Option<usize>) -> Self {
-        Self { members, anchor, instructions: 0 }
+    pub(crate) fn of(members: Vec<usize>, anchor: Option<usize>, stored: Vec<usize>) -> Self {
+        Self { members, anchor, prologue: Vec::new(), stored, folds: false, instructions: 0 }
+    }
+
+    /// The node that makes the first output: the last one.
+    fn sink(&self) -> usize {
+        self.members.iter().copied().max().unwrap_or(0)
     }
 }
 
-/// Whether every operand of the maps of `group` is still or contiguous along the columns of the anchor's result.
-fn by_rows(nodes: &[Candidate], group: &Group, anchor: usize, facts: &[Option<Fact>]) -> bool {
-    let (Some((nest, operands)), Some(rows)) = (composed(nodes, group, facts), nodes[anchor].rows) else {
-        return false;
-    };
+impl Grouper<'_> {
+    fn readers_of(&self, index: usize) -> impl Iterator<Item = usize> {
+        self.nodes[index].outputs.iter().flat_map(|&v| &self.readers[v]).copied()
+    }
+
+    /// Begins a group with node `index` as the last one, if it can have members.
+    fn begin(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let Ok(nest) = &node.nest else { return };
+        let role = node.role();
+        let mut group = Group::of(vec![index], None, Vec::new());
+        group.instructions = instructions(nest);
+        group.folds = role == Role::Fold;
+        let able = match role {
+            // A layout at the end of a group would only turn around the order in which it writes.
+            Role::Map => !nest.is_layout(),
+            Role::Fold => self.in_rows(&group).is_ok(),
+            Role::Contraction => node.strided > 0,
+            Role::Other => false,
+        };
+        if role == Role::Contraction {
+            group.anchor = Some(index);
+        }
+        if able {
+            self.of_node[index] = Some(self.groups.len());
+            self.groups.push(group);
+        }
+    }
+
+    /// Puts node `index` into the group of its readers, if that is legal and pays.
+    fn join(&mut self, index: usize) -> Result<(), Apart> {
+        let (at, stored) = self.group_for(index)?;
+        let node = &self.nodes[index];
+        let nest = node.nest.as_ref().map_err(|why| Apart::Producer(why.clone()))?;
+        let mut joined = self.groups[at].clone();
+        let ahead = |r: usize| joined.anchor == Some(r) || joined.prologue.contains(&r);
+        let is_ahead = self.readers_of(index).any(ahead);
+        if is_ahead && !(nest.is_layout() && self.readers_of(index).all(ahead)) {
+            return Err(Apart::Prologue);
+        }
+        joined.members.push(index);
+        if is_ahead {
+            joined.prologue.push(index);
+            if joined.members.len() > MOST_MEMBERS || !self.reads_through(&joined) {
+                return Err(Apart::AgainstTheGrain);
+            }
+            self.groups[at] = joined;
+            self.of_node[index] = Some(at);
+            return Ok(());
+        }
+        joined.instructions += instructions(nest);
+        joined.stored.extend(stored.then_some(node.outputs[0]));
+        if joined.instructions > MOST_INSTRUCTIONS || joined.members.len() > MOST_MEMBERS {
+            return Err(Apart::TooLong);
+        }
+        match node.role() {
+            Role::Map => self.map_joins(index, &joined)?,
+            Role::Fold => {
+                if joined.anchor.is_some() {
+                    return Err(Apart::Rows);
+                }
+                joined.folds = true;
+                self.in_rows(&joined)?;
+            }
+            Role::Contraction => {
+                if joined.anchor.replace(index).is_some() {
+                    return Err(Apart::SecondContraction);
+                }
+                if joined.folds || !joined.stored.is_empty() {
+                    return Err(Apart::Rows);
+                }
+                let (sink, own) = (&self.nodes[joined.sink()].space, &node.space);
+                let same = sink.as_ref().zip(own.as_ref()).is_some_and(|(a, b)| a.0 == b.0);
+                if !same || !self.point_for_point(index, &joined)? {
+                    return Err(Apart::Rearranged);
+                }
+            }
+            Role::Other => return Err(Apart::NoRewrite),
+        }
+        self.groups[at] = joined;
+        self.of_node[index] = Some(at);
+        Ok(())
+    }
+
+    /// Whether the contraction of `group` can read its operands through the layouts ahead of it.
+    fn reads_through(&self, group: &Group) -> bool {
+        let Some(anchor) = group.anchor.map(|a| &self.nodes[a]) else { return false };
+        let rank = |value: usize| self.facts[value].as_ref()?.tensor()?.rank();
+        anchor.inputs.iter().enumerate().all(|(at, value)| {
+            let Some(value) = *value else { return true };
+            let Some(rank) = rank(value) else { return false };
+            let seen = strided_operand(self.nodes, &group.prologue, value, rank);
+            seen.is_some_and(|s| s.value == value || at < anchor.strided && s.is_readable(rank))
+        })
+    }
+
+    /// The group that node `index` may join, and whether its value must then be stored.
+    fn group_for(&self, index: usize) -> Result<(usize, bool), Apart> {
+        let node = &self.nodes[index];
+        let (mut found, mut refused): (Option<usize>, Option<Apart>) = (None, None);
+        let earliest =
+            |a: usize, b: usize| if self.groups[a].sink() <= self.groups[b].sink() { a } else { b };
+        for reader in self.readers_of(index) {
+            match self.of_node[reader] {
+                Some(group) => found = Some(found.map_or(group, |f| earliest(f, group))),
+                None => {
+                    refused.get_or_insert(match (&self.nodes[reader].nest, self.nodes[reader].role()) {
+                        (Err(why), _) => Apart::Reader(why.clone()),
+                        (_, Role::Contraction) => Apart::Prologue,
+                        (_, Role::Fold) => Apart::Rows,
+                        _ => Apart::NoRewrite,
+                    });
+                }
+            }
+        }
+        let Some(group) = found else { return Err(refused.unwrap_or(Apart::NoRewrite)) };
+        let mut outside = self.readers_of(index).filter(|&r| self.of_node[r] != Some(group)).peekable();
+        let kept = node.outputs.iter().any(|&v| self.kept[v]);
+        if !kept && outside.peek().is_none() {
+            return Ok((group, false));
+        }
+        let why = || if kept { Apart::Output } else { refused.clone().unwrap_or(Apart::SeveralReaders) };
+        let sink = self.groups[group].sink();
+        let same = node.space.is_some()
+            && node.space.as_ref().map(|s| &s.0) == self.nodes[sink].space.as_ref().map(|s| &s.0);
+        let able = same
+            && node.outputs.len() == 1
+            && node.role() == Role::Map
+            && node.nest.as_ref().is_ok_and(|n| !n.is_layout())
+            && self.groups[group].anchor.is_none()
+            && self.groups[group].stored.len() + 1 < MOST_STORED
+            && outside.all(|reader| reader > sink)
+            && !self.follows_contraction(index);
+        if able { Ok((group, true)) } else { Err(why()) }
+    }
+
+    /// Whether node `index` could be part of the epilogue of a contraction before it.
+    fn follows_contraction(&self, index: usize) -> bool {
+        const NEAR: usize = 8;
+        let mut pending = vec![index];
+        for _ in 0..NEAR {
+            let Some(next) = pending.pop() else { return false };
+            for &value in self.nodes[next].inputs.iter().flatten() {
+                let Some(maker) = self.maker[value].filter(|_| self.readers[value].len() == 1) else {
+                    continue;
+                };
+                match self.nodes[maker].role() {
+                    Role::Contraction => return true,
+                    Role::Map => pending.push(maker),
+                    Role::Fold | Role::Other => {}
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether the map `index` may be computed inside `joined`, where it has been put.
+    fn map_joins(&self, index: usize, joined: &Group) -> Result<(), Apart> {
+        let node = &self.nodes[index];
+        let nest = node.nest.as_ref().map_err(|why| Apart::Producer(why.clone()))?;
+        let stage = nest.as_map().ok_or(Apart::NoRewrite)?;
+        let (space, _) = self.nodes[joined.sink()].space.as_ref().ok_or(Apart::NoRewrite)?;
+        let (own, width) = node.space.as_ref().ok_or(Apart::NoRewrite)?;
+        if nest.reads.iter().flat_map(|r| &r.index).any(|a| a.terms().iter().any(|t| t.1 < 0)) {
+            return Err(Apart::AgainstTheGrain);
+        }
+        if joined.folds {
+            return self.in_rows(joined);
+        }
+        let in_order = || nest.reads.iter().all(|r| keeps_rows(r, nest.axes.len()));
+        if nest.is_layout() && points(own) > SMALL && !in_order() {
+            return Err(Apart::AgainstTheGrain);
+        }
+        if recomputes(&stage.program, own, *width, space) {
+            return Err(Apart::Recomputed);
+        }
+        Ok(())
+    }
+
+    /// Whether `group`, which folds, can be computed row by row, and that pays.
+    fn in_rows(&self, group: &Group) -> Result<(), Apart> {
+        let (nest, operands, space) = composed(self.nodes, group, self.facts).ok_or(Apart::Rows)?;
+        let row = space.first_of_row();
+        let wide =
+            |e: &Effect, d: DType| matches!(e, Effect::Store(_)) || matches!(d, DType::F32 | DType::F64);
+        let summed = nest.stages.iter().all(|s| s.program.outputs().iter().all(|o| wide(&s.effect, o.dtype)));
+        if space.row == 0 || !summed || !all_in_rows(&nest, &operands, &(row..nest.axes.len()), self.facts) {
+            return Err(Apart::Rows);
+        }
+        if rows_pay(&nest.axes, row) { Ok(()) } else { Err(Apart::RowLength) }
+    }
+
+    /// Whether what node `index` makes is read in `group` only at the point that is being computed.
+    fn point_for_point(&self, index: usize, group: &Group) -> Result<bool, Apart> {
+        let (nest, operands, _) = composed(self.nodes, group, self.facts).ok_or(Apart::NoRewrite)?;
+        let direct = |r: &Read| r.index.iter().enumerate().all(|(i, a)| *a == Affine::axis(i));
+        let made = self.nodes[index].outputs[0];
+        Ok(nest.reads.iter().all(|r| operands[r.operand] != made || direct(r)))
+    }
+}
+
+/// Whether the maps of `group` can be and should be the epilogue of `anchor`: every operand is still or contiguous
+/// along the columns of its result.
+fn as_epilogue(
+    nodes: &[Candidate],
+    group: &Group,
+    anchor: usize,
+    facts: &[Option<Fact>],
+) -> Result<(), Apart> {
+    if group.sink() == anchor {
+        return Ok(());
+    }
+    let (nest, operands, _) = composed(nodes, group, facts).ok_or(Apart::Rearranged)?;
+    let (rows, (_, width)) = nodes[anchor].rows.zip(nodes[anchor].space.as_ref()).ok_or(Apart::Rearranged)?;
     // The kernel writes to the group's output as if it were its own.
     let dtype = |node: usize| {
         let value = *nodes[node].outputs.first()?;
         Some(facts[value].as_ref()?.tensor()?.dtype)
     };
-    if group.members.iter().max().and_then(|&sink| dtype(sink)) != dtype(anchor) {
-        return false;
+    let in_rows = all_in_rows(&nest, &operands, &(rows..nest.axes.len()), facts);
+    if dtype(group.sink()) != dtype(anchor) || !in_rows {
+        return Err(Apart::Rearranged);
     }
-    let columns = rows..nest.axes.len();
-    let crosses = |a: &Affine| a.terms().iter().any(|t| columns.contains(&t.0));
-    nest.reads.iter().all(|read| {
-        if !read.index.iter().any(crosses) {
-            return true;
-        }
-        let Some(outer) = read.index.len().checked_sub(columns.len()) else { return false };
-        let shape = facts[operands[read.operand]].as_ref().and_then(|f| f.tensor()?.shape.as_deref());
-        let whole = shape.is_some_and(|s| s.get(outer..) == nest.axes.get(columns.clone()));
-        let in_order = columns.clone().zip(&read.index[outer..]).all(|(axis, a)| *a == Affine::axis(axis));
-        whole && in_order && !read.index[..outer].iter().any(crosses)
-    })
+    let seamless = is_seamless(&nest, &operands, facts);
+    if short_segments(&nest.axes, *width, rows, seamless) { Err(Apart::RowLength) } else { Ok(()) }
 }
 
-/// The group that all readers of `node` are in.
-fn common_group(
-    node: &Candidate,
-    readers: &[Vec<usize>],
-    of_node: &[Option<usize>],
-    nodes: &[Candidate],
-) -> Result<usize, Apart> {
-    let mut found = None;
-    for &reader in node.outputs.iter().flat_map(|&v| &readers[v]) {
-        let Some(group) = of_node[reader] else {
-            return Err(match &nodes[reader].nest {
-                Err(why) => Apart::Reader(why.clone()),
-                Ok(nest) if nest.as_map().is_none() => Apart::Prologue,
-                Ok(_) => Apart::NoRewrite,
-            });
-        };
-        if *found.get_or_insert(group) != group {
-            return Err(Apart::SeveralReaders);
-        }
-    }
-    found.ok_or(Apart::NoRewrite)
-}
-
-/// Instructions of `group` with node `index` in it, if it may join.
-fn join(
-    index: usize,
-    nodes: &[Candidate],
-    group: &Group,
-    readers: &[Vec<usize>],
-    facts: &[Option<Fact>],
-) -> Result<usize, Apart> {
-    let node = &nodes[index];
-    let nest = node.nest.as_ref().map_err(|why| Apart::Producer(why.clone()))?;
-    let reads_of_it = || node.outputs.iter().flat_map(|&v| &readers[v]);
-    if group.anchor.is_some_and(|anchor| reads_of_it().any(|&r| r == anchor)) {
-        return Err(Apart::Prologue);
-    }
-    let sink = group.members[0];
-    let (space, _) = nodes[sink].space.as_ref().ok_or(Apart::NoRewrite)?;
-    let (own, width) = node.space.as_ref().ok_or(Apart::NoRewrite)?;
-    let Some(stage) = nest.as_map() else {
-        if node.rows.is_none() || node.outputs.len() != 1 {
-            return Err(Apart::NoRewrite);
-        }
-        if group.anchor.is_some() {
-            return Err(Apart::SecondContraction);
-        }
-        let direct = own == space && point_for_point(index, nodes, group, facts)?;
-        return if direct { Ok(group.instructions) } else { Err(Apart::Rearranged) };
-    };
-    if nest.reads.iter().flat_map(|r| &r.index).any(|a| a.terms().iter().any(|t| t.1 < 0)) {
-        return Err(Apart::AgainstTheGrain);
-    }
-    let instructions = group.instructions + stage.program.instructions().len();
-    if instructions > MOST_INSTRUCTIONS || group.members.len() == MOST_MEMBERS {
-        return Err(Apart::TooLong);
-    }
-    if nest.is_layout() && points(own) > SMALL && !nest.reads.iter().all(|r| keeps_rows(r, nest.axes.len())) {
-        return Err(Apart::AgainstTheGrain);
-    }
-    let again = (points(space) - points(own)).max(0.0) * operations(&stage.program);
-    let saved = 2.0 * points(own) * *width as f64;
-    if again > saved * OPERATIONS_PER_BYTE {
-        return Err(Apart::Recomputed);
-    }
-    Ok(instructions)
-}
-
-/// Whether what node `index` makes is read in `group` only at the point that is being computed.
-fn point_for_point(
-    index: usize,
-    nodes: &[Candidate],
-    group: &Group,
-    facts: &[Option<Fact>],
-) -> Result<bool, Apart> {
-    let composed = composed(nodes, group, facts).ok_or(Apart::NoRewrite)?;
-    let (nest, operands) = composed;
-    let direct = |r: &Read| r.index.iter().enumerate().all(|(i, a)| *a == Affine::axis(i));
-    Ok(nest.reads.iter().all(|r| operands[r.operand] != nodes[index].outputs[0] || direct(r)))
-}
-
-/// The nest of the maps of `group`, and its operands.
+/// The nest of the maps and folds of `group`, its operands and its space.
 pub(crate) fn composed(
     nodes: &[Candidate],
     group: &Group,
     facts: &[Option<Fact>],
-) -> Option<(Nest, Vec<usize>)> {
-    let maps = group.members.iter().filter(|&&m| Some(m) != group.anchor);
+) -> Option<(Nest, Vec<usize>, Space)> {
+    let inner = group.members.iter().filter(|&&m| Some(m) != group.anchor);
     let member = |&m: &usize| {
         let node = &nodes[m];
         let inputs = node.inputs.iter().map(|v| v.unwrap_or(usize::MAX)).collect();
         Some(Member { nest: node.nest.as_ref().ok()?.clone(), inputs, outputs: node.outputs.clone() })
     };
-    let members: Vec<Member> = maps.map(member).collect::<Option<_>>()?;
-    let sink = &nodes[*group.members.iter().max()?];
-    let output = *sink.outputs.first()?;
+    let members: Vec<Member> = inner.map(member).collect::<Option<_>>()?;
+    let sink = &nodes[group.sink()];
     let dtype = |value: usize| {
         // What is no tensor is read by no nest.
         facts[value].as_ref().and_then(Fact::tensor).map_or(DType::String, |t| t.dtype)
     };
-    compose(&sink.space.as_ref()?.0, &[(output, dtype(output))], &members, dtype).ok()
+    let output = *sink.outputs.first()?;
+    let outputs: Vec<_> = [output].iter().chain(&group.stored).map(|&v| (v, dtype(v))).collect();
+    let (extents, _) = sink.space.as_ref()?;
+    let row = members.iter().find_map(|m| {
+        let fold = m.nest.stages.iter().find(|s| matches!(s.effect, Effect::Fold(_)))?;
+        let mut over = fold.over.clone();
+        over.sort_unstable();
+        Some(over.into_iter().map(|axis| m.nest.axes[axis].clone()).collect::<Vec<_>>())
+    });
+    let Some(row) = row else {
+        let space = Space::of_maps(extents);
+        let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
+        return Some((nest, operands, space));
+    };
+    row_spaces(extents, &row).find_map(|space| {
+        let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
+        Some((nest, operands, space))
+    })
 }
 
 /// Whether neighbours along the last of `rank` axes are neighbours in the operand, or one element.
@@ -323,21 +447,4 @@ fn keeps_rows(read: &Read, rank: usize) -> bool {
         [(axis, 1)] => axis + 1 == rank,
         _ => false,
     })
-}
-
-/// Points of a space.
-fn points(space: &[Dim]) -> f64 {
-    space.iter().map(|d| d.known().map_or(SYMBOL, |n| n as f64)).product()
-}
-
-/// Operations of a program for one point, in additions: as many as the vector functions take, about.
-fn operations(program: &Program) -> f64 {
-    let weight = |opcode| match opcode {
-        Opcode::Input | Opcode::Constant => 0.0,
-        Opcode::Div | Opcode::Sqrt => 5.0,
-        Opcode::Rem | Opcode::Pow => 30.0,
-        opcode if opcode.is_function() => 15.0,
-        _ => 1.0,
-    };
-    program.instructions().iter().map(|i| weight(i.opcode)).sum()
 }

@@ -15,30 +15,43 @@
 //! - `Epilogue::new(program, reaches)` for row segments that are in L1 already, as the epilogue of a product: each
 //!   input is one element for the whole segment (per row), or one per element (per column, full); `prepare` once per
 //!   thread, then `apply_tile` per segment;
-//! - `RowKernel::new(program, [rows, length], layouts, threads)` for the stages of a [`rows::RowProgram`].
+//! - `RowKernel::over(program, (rows, length), layouts, threads)` for the stages of a [`rows::RowProgram`], which
+//!   `row_form` makes of a nest that folds.
 //!
 //! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
 mod affine;
+mod apart;
 mod compose;
+mod cost;
 mod fuse;
 mod fused;
 mod group;
+mod in_rows;
 #[cfg(test)]
 mod interpret;
 mod lower;
 mod nest;
+mod parts;
+#[cfg(test)]
+mod pattern_tests;
 pub(crate) mod program;
+pub(crate) mod quantised;
 pub(crate) mod recovery;
+mod row_form;
 pub(crate) mod rows;
+mod siblings;
+#[cfg(test)]
+mod sketch;
 mod stages;
+mod strided;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use affine::Affine;
+pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
-pub(crate) use group::Apart;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
-pub(crate) use nest::{Fold, Nest, Opaque, Outside, Read};
+pub(crate) use nest::{Fold, Nest, Opaque, Outside, Read, Source};
 pub(crate) use stages::Stages;

@@ -45,7 +45,7 @@ pub(crate) enum Outside {
 }
 
 /// Where an input of a stage's program comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Source {
     /// Read `.0`.
     Read(usize),
@@ -96,17 +96,42 @@ impl Nest {
         Self { axes, reads, stages: vec![Stage { over: Vec::new(), program, inputs, effect }] }
     }
 
-    /// The program, when every element of the outputs is computed by itself and written where the axes point.
+    /// The same where reads outside their operands give `outside`.
+    pub(crate) fn outside(mut self, outside: Outside) -> Self {
+        self.reads.iter_mut().for_each(|read| read.outside = outside);
+        self
+    }
+
+    /// The program, when every element of the outputs is computed by itself, from elements inside the operands, and
+    /// written where the axes point.
     pub(crate) fn as_map(&self) -> Option<&Stage> {
         match self.stages.as_slice() {
             [stage @ Stage { effect: Effect::Store(index), .. }]
                 if index.len() == self.axes.len()
-                    && index.iter().enumerate().all(|(i, a)| *a == Affine::axis(i)) =>
+                    && index.iter().enumerate().all(|(i, a)| *a == Affine::axis(i))
+                    && self.reads.iter().all(|r| r.outside == Outside::Never) =>
             {
                 Some(stage)
             }
             _ => None,
         }
+    }
+
+    /// Whether it folds what it reads at every point, each element once, and stores one value: a reduction or a
+    /// normalisation. A contraction combines operands each of which it reads again and again.
+    pub(crate) fn is_reduction(&self) -> bool {
+        let whole = |read: &Read| {
+            let moving = (0..self.axes.len()).filter(|&a| self.axes[a] != Dim::Known(1));
+            moving.into_iter().all(|a| read.index.iter().any(|i| i.terms().iter().any(|t| t.0 == a)))
+        };
+        let Some((Stage { effect: Effect::Store(_), program, .. }, folds)) = self.stages.split_last() else {
+            return false;
+        };
+        !folds.is_empty()
+            && program.outputs().len() == 1
+            && folds.iter().all(|f| matches!(f.effect, Effect::Fold(_)) && !f.over.is_empty())
+            && self.reads.iter().all(|r| r.outside == Outside::Never)
+            && self.reads.iter().any(whole)
     }
 
     /// Whether it computes nothing: it only says where each element comes from.

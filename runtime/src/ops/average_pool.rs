@@ -3,8 +3,8 @@
 //! the input and its padding. Opsets 7, 10 (`ceil_mode`), 11, 19 (dilations), 22 (bfloat16).
 
 use super::attributes::NodeSpec;
-use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows};
-use super::window::Window;
+use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows, windows};
+use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::pool::{Pool, Sum};
@@ -12,6 +12,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Fold, Nest, Opaque, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -49,6 +50,31 @@ impl Op for AveragePool {
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         pool_cost(&self.window, inputs, outputs)
+    }
+
+    /// The sum over the count of taps inside; with padding the count must be that of the whole window everywhere.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (mut nest, x, taps) = windows(&self.window, inputs, outputs)?;
+        let store = (0..taps[0]).map(Affine::axis).collect();
+        let sum = nest.fold(Fold::Sum, &taps, &[x], |_, v| v[0])?;
+        if !self.with_padding {
+            let count = nest.fold(Fold::Sum, &taps, &[x], |p, v| p.constant_as(v[0], 1.0))?;
+            return nest.store(store, &[], &[sum, count], |p, v| p.div(v[0], v[1]));
+        }
+        let x = operand(inputs, 0)?.known_shape().ok_or(Opaque::Extents)?;
+        let spans = pool_spans(&self.window, &x).map_err(|_| Opaque::Extents)?;
+        let whole = |s: &Span| {
+            let last = s.output.saturating_sub(1) * s.stride + (s.kernel - 1) * s.dilation;
+            last < s.input + s.begin + s.end
+        };
+        if !spans.iter().all(whole) {
+            return Err(Opaque::Operator);
+        }
+        let count = spans.iter().map(|s| s.kernel as f64).product();
+        nest.store(store, &[], &[sum], |p, v| {
+            let count = p.constant_as(v[0], count);
+            p.div(v[0], count)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

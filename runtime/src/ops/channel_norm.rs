@@ -11,6 +11,8 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use std::any::Any;
 
@@ -101,6 +103,40 @@ impl Op for ChannelNorm {
             }
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    /// Of channels by themselves; runs of several channels are no axis of the input.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        if self.groups.is_some() || axes.len() < 3 {
+            return Err(Opaque::Operator);
+        }
+        let over: Vec<usize> = (2..axes.len()).collect();
+        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+        let count = count.ok_or(Opaque::Extents)? as f64;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let by_count = |p: &mut Builder, v: Reg| {
+            let count = p.constant_as(v, count);
+            p.div(v, count)
+        };
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let [scale, bias] = [1, 2].map(|index| nest.read(index, vec![Affine::axis(1)], Outside::Never));
+        let sum = nest.fold(Fold::Sum, &over, &[x], |_, v| v[0])?;
+        let squares = nest.fold(Fold::Sum, &over, &[x, sum], |p, v| {
+            let mean = by_count(p, v[1]);
+            let away = p.sub(v[0], mean);
+            p.mul(away, away)
+        })?;
+        nest.store(here, &over, &[x, sum, squares, scale?, bias?], |p, v| {
+            let (mean, variance) = (by_count(p, v[1]), by_count(p, v[2]));
+            let epsilon = p.constant_as(variance, self.epsilon);
+            let raised = p.add(variance, epsilon);
+            let root = p.sqrt(raised);
+            let (factor, away) = (p.div(v[3], root), p.sub(v[0], mean));
+            let scaled = p.mul(away, factor);
+            p.add(scaled, v[4])
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -12,6 +12,7 @@ use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, keeps_shape, normal_axis};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::joined;
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
@@ -98,6 +99,28 @@ impl Op for Concat {
 
     fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
         inputs.len() == 1 && keeps_shape(inputs, outputs)
+    }
+
+    /// Each element is the largest of those that the inputs have there: inputs that have none are left out.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?.to_vec();
+        let axis = normal_axis(self.axis, axes.len()).map_err(|_| Opaque::Operator)?;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        if !nest.kind().is_float() {
+            // The lowest integer depends on the type.
+            return Err(Opaque::Type);
+        }
+        let (mut start, mut parts) = (0i64, Vec::with_capacity(inputs.len()));
+        for index in 0..inputs.len() {
+            let extent = extents(operand(inputs, index)?)?[axis].known().and_then(|n| i64::try_from(n).ok());
+            let mut at = here.clone();
+            at[axis] = Affine::axis(axis).shifted(-start).ok_or(Opaque::Extents)?;
+            let read = nest.read(index, at, Outside::Skipped)?;
+            parts.push(nest.fold(Fold::Max, &[], &[read], |_, v| v[0])?);
+            start = extent.and_then(|n| start.checked_add(n)).ok_or(Opaque::Extents)?;
+        }
+        nest.store(here, &[], &parts, |p, v| v[1..].iter().fold(v[0], |most, &part| p.max(most, part)))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

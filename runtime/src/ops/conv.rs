@@ -4,6 +4,7 @@
 
 use super::attributes::{Attribute, NodeSpec};
 use super::mat_mul::product_cost;
+use super::q_linear_conv::QLinearConv;
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
@@ -210,6 +211,11 @@ impl Op for Conv {
             sources.push(nest.read(2, vec![of_filter], Outside::Never)?);
         }
         nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
+    }
+
+    fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
+        let op = QLinearConv { window: self.window.clone(), groups: self.groups };
+        Some((Arc::new(op), "QLinearConv"))
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

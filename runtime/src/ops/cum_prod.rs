@@ -3,6 +3,7 @@
 //! `bf16` accumulate in `f32`, integers wrap. Opset 26.
 
 use super::attributes::NodeSpec;
+use super::cum_sum::cumulative_nest;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::cumulative::Cumulative;
 use crate::cpu::number::{Compute, dispatch};
@@ -11,6 +12,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::{Fold, Nest, Opaque};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue, wrap};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -61,6 +63,12 @@ impl Op for CumProd {
 
     fn prepared_from(&self) -> &[usize] {
         &[1]
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axis =
+            inputs.tensor(1).ok().and_then(|a| a.as_i64s()?.first().copied()).ok_or(Opaque::Extents)?;
+        cumulative_nest(inputs, outputs, Fold::Product, axis, (self.reverse, self.exclusive))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

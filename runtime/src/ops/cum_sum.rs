@@ -11,6 +11,7 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue, wrap};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -61,6 +62,12 @@ impl Op for CumSum {
 
     fn prepared_from(&self) -> &[usize] {
         &[1]
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axis =
+            inputs.tensor(1).ok().and_then(|a| a.as_i64s()?.first().copied()).ok_or(Opaque::Extents)?;
+        cumulative_nest(inputs, outputs, Fold::Sum, axis, (self.reverse, self.exclusive))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -116,6 +123,28 @@ impl Op for CumSum {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// The fold of the elements up to each one along `axis`: those beyond its start are skipped.
+pub(super) fn cumulative_nest(
+    inputs: Facts<'_>,
+    outputs: &[Fact],
+    fold: Fold,
+    axis: i64,
+    (reverse, exclusive): (bool, bool),
+) -> Result<Nest, Opaque> {
+    let mut axes = extents(operand(inputs, 0)?)?.to_vec();
+    let (rank, axis) = (axes.len(), normal_axis(axis, axes.len()).map_err(|_| Opaque::Operator)?);
+    axes.push(axes[axis].clone());
+    let here: Vec<Affine> = (0..rank).map(Affine::axis).collect();
+    let mut at = here.clone();
+    let (step, skipped) = (if reverse { 1 } else { -1 }, i64::from(exclusive));
+    let moved = Affine::axis(axis).plus(rank, step).and_then(|a| a.shifted(step * skipped));
+    at[axis] = moved.ok_or(Opaque::Extents)?;
+    let mut nest = Stages::over(inputs, outputs, axes)?;
+    let x = nest.read(0, at, Outside::Skipped)?;
+    let folded = nest.fold(fold, &[rank], &[x], |_, v| v[0])?;
+    nest.store(here, &[], &[folded], |_, v| v[0])
 }
 
 fn case(g: &mut Gen) -> Case {

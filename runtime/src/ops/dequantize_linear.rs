@@ -7,7 +7,7 @@ use super::attributes::NodeSpec;
 use super::quantize_linear::{
     block_size, check_granularity, draw_granularity, dtype_code, optional_dtype, reference_places,
 };
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, LinearQuantisation, Op, OpDef};
 use crate::cpu::granularity::{Granularity, Parameters};
 use crate::cpu::integer_product::load_zeros;
 use crate::cpu::moments::load_floats;
@@ -116,6 +116,11 @@ impl Op for DequantizeLinear {
             out.push((value - zero) as f64 * scale.as_floats()?[at]);
         }
         Ok(vec![RefTensor::floats(self.result.unwrap_or(scale.dtype), &x.shape, out).into()])
+    }
+
+    fn linear_quantisation(&self) -> Option<LinearQuantisation> {
+        (self.block == 0 && self.result.is_none())
+            .then_some(LinearQuantisation::Dequantise { axis: self.axis })
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -82,7 +82,8 @@ impl Op for ExponentialNorm {
             Form::Softmax => nest.store(here, &over, &[x, most, sum], |p, v| {
                 let relative = p.sub(v[0], v[1]);
                 let power = p.exp(relative);
-                p.div(power, v[2])
+                let scale = p.recip(v[2]);
+                p.mul(power, scale)
             }),
             Form::LogSoftmax => nest.store(here, &over, &[x, most, sum], |p, v| {
                 let relative = p.sub(v[0], v[1]);
@@ -101,7 +102,7 @@ impl Op for ExponentialNorm {
         if lines.inner == 1
             && let Some(program) = row_program(form, dtype, lines.length)?
         {
-            let layout = RowLayout { row: lines.length, column: 1 };
+            let layout = RowLayout::plain(lines.length);
             let kernel = RowKernel::new(&program, [lines.outer, lines.length], &[layout], site.threads)?;
             return Ok(kernel.into_kernel(smallvec![0]));
         }

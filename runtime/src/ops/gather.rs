@@ -159,11 +159,16 @@ impl Op for Gather {
             1 => false,
             _ => return None,
         };
-        let [at] = indices.as_i64s()?[..] else { return None };
         let extent = shape[axis].known()?;
-        let at = if at < 0 { at.checked_add(i64::try_from(extent).ok()?)? } else { at };
-        let start = usize::try_from(at).ok().filter(|&s| s < extent)?;
-        Some(Selection { axis, start, step: 1, count: 1, drops_axis })
+        let all = indices.as_i64s()?;
+        let (&first, count) = (all.first()?, all.len());
+        let in_row = |(k, at): (usize, &i64)| first.checked_add(k as i64) == Some(*at);
+        let first = if first < 0 { first.checked_add(i64::try_from(extent).ok()?)? } else { first };
+        let start = usize::try_from(first).ok()?;
+        if start.checked_add(count)? > extent || !all.iter().enumerate().all(in_row) {
+            return None;
+        }
+        Some(Selection { axis, start, step: 1, count, drops_axis })
     }
 
     fn as_any(&self) -> &dyn Any {

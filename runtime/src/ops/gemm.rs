@@ -6,8 +6,9 @@
 use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Op, OpDef, Product};
-use crate::cpu::contraction::{Contraction, Term};
+use crate::cpu::contraction::{Contraction, Term, tail};
 use crate::cpu::number::{Compute, Number, dispatch};
+use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::product;
@@ -83,8 +84,23 @@ impl Gemm {
     }
 
     fn kernel<T: Term>(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let (a, b, y) = (site.input_shape(0)?, site.input_shape(1)?, site.output_shape(0)?);
-        let product = self.contraction(&a, &b, &y);
+        let (a, y) = (site.input_shape(0)?, site.output_shape(0)?);
+        let (m, n) = (y[0], y[1]);
+        let k = a[usize::from(!self.transpose_a)];
+        let (of_a, of_b) = (site.input_layout(0)?, site.input_layout(1)?);
+        let strides = |transposed: bool, layout: &Layout| match (transposed, layout.strides.as_slice()) {
+            (false, &[down, across]) => Ok((down, across)),
+            (true, &[down, across]) => Ok((across, down)),
+            _ => Err(OpError::internal("an operand that is no matrix")),
+        };
+        let product = Contraction {
+            batch: Vec::new(),
+            m,
+            n,
+            k,
+            a: strides(self.transpose_a, &of_a)?,
+            b: strides(self.transpose_b, &of_b)?,
+        };
         let c = match site.inputs.optional(2)? {
             Some(_) if self.beta != 0.0 => Some(Self::steps(&site.input_shape(2)?)),
             _ => None,
@@ -94,15 +110,23 @@ impl Gemm {
         let scratch = product.scratch::<T>(site.threads);
         let epilogue = site.epilogue.cloned();
         let kernel = Kernel::new(move |io| {
-            let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
+            let operands = (tail(io.input::<T>(0)?, of_a.offset), tail(io.input::<T>(1)?, of_b.offset));
             let bias = if c.is_some() { io.input::<T>(2)? } else { &[] };
             let (down, across) = c.unwrap_or_default();
             let finish = Finish::bind(epilogue.as_deref(), io)?;
             let context = io.context;
             let (scale, bias_scale) = (T::Compute::from_f64(alpha), T::Compute::from_f64(beta));
-            product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
-                let bias = bias.get(row * down + col * across..).unwrap_or(&[]);
-                if exact {
+            product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, block| {
+                for i in 0..block.rows() {
+                    let y = block.row(i);
+                    let bias = bias.get((row + i) * down + col * across..).unwrap_or(&[]);
+                    if !exact {
+                        for (j, y) in y.iter_mut().enumerate() {
+                            let term = bias.get(j * across).map_or(0.0, |b| beta * b.to_f64());
+                            *y = T::Compute::from_f64(alpha * y.to_f64() + term);
+                        }
+                        continue;
+                    }
                     if alpha != 1.0 {
                         for y in y.iter_mut() {
                             *y = y.mul(scale);
@@ -117,13 +141,8 @@ impl Gemm {
                             *y = y.add(term);
                         }
                     }
-                    return finish.apply(row, col, y);
                 }
-                for (j, y) in y.iter_mut().enumerate() {
-                    let term = bias.get(j * across).map_or(0.0, |b| beta * b.to_f64());
-                    *y = T::Compute::from_f64(alpha * y.to_f64() + term);
-                }
-                finish.apply(row, col, y)
+                finish.apply_block(row, col, block)
             })
         });
         Ok(kernel.with_scratch(scratch))
@@ -211,6 +230,10 @@ impl Op for Gemm {
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
         Some(1)
+    }
+
+    fn strided_operands(&self) -> usize {
+        2
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -7,6 +7,8 @@ use super::reduction::fold;
 use super::{Accuracy, OpDef};
 use crate::cpu::number::dispatch;
 use crate::dtype::FLOATS;
+use crate::loops;
+use crate::loops::program::Builder;
 use std::sync::Arc;
 
 pub(super) const DEF: OpDef = OpDef {
@@ -19,6 +21,13 @@ pub(super) const DEF: OpDef = OpDef {
     parse: |_| {
         Ok(Arc::new(GlobalPool {
             folder: |dtype| dispatch!(dtype, floats, T => Ok(fold::<T, Floats>)),
+            nest: |inputs, outputs| {
+                let mean = |b: &mut Builder, sum, count| {
+                    let count = b.constant_as(sum, count);
+                    b.div(sum, count)
+                };
+                global_pool::nest(inputs, outputs, loops::Fold::Sum, |_, x| x, mean)
+            },
             plane: |v| v.iter().sum::<f64>() / v.len() as f64,
         }))
     },

@@ -3,7 +3,7 @@
 
 use super::attributes::NodeSpec;
 use super::global_pool::{self, pooled_dims};
-use super::lp_pool::{order, power};
+use super::lp_pool::{order, power, scalar_power, scalar_root};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::moments::sum_of;
 use crate::cpu::number::{Number, dispatch};
@@ -12,6 +12,8 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::Builder;
+use crate::loops::{Fold, Nest, Opaque};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -43,6 +45,14 @@ impl Op for GlobalLpPool {
         let x = inputs.typed(0, FLOATS)?;
         let shape = pooled_dims(x.shape.as_deref())?;
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (power, root) = (
+            |b: &mut Builder, x| scalar_power(b, x, self.p),
+            |b: &mut Builder, sum, _| scalar_root(b, sum, self.p),
+        );
+        global_pool::nest(inputs, outputs, Fold::Sum, power, root)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

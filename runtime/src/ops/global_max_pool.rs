@@ -7,6 +7,7 @@ use super::reduction::fold;
 use super::{Accuracy, OpDef};
 use crate::cpu::number::dispatch;
 use crate::dtype::FLOATS;
+use crate::loops;
 use std::sync::Arc;
 
 pub(super) const DEF: OpDef = OpDef {
@@ -19,6 +20,9 @@ pub(super) const DEF: OpDef = OpDef {
     parse: |_| {
         Ok(Arc::new(GlobalPool {
             folder: |dtype| dispatch!(dtype, floats, T => Ok(fold::<T, Extreme>)),
+            nest: |inputs, outputs| {
+                global_pool::nest(inputs, outputs, loops::Fold::Max, |_, x| x, |_, most, _| most)
+            },
             plane: |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         }))
     },

@@ -7,6 +7,8 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -18,8 +20,32 @@ use super::reduction::Folder;
 pub(super) struct GlobalPool {
     /// The kernel for an element type.
     pub(super) folder: fn(DType) -> Result<Folder, OpError>,
+    /// Its nest.
+    pub(super) nest: fn(Facts<'_>, &[Fact]) -> Result<Nest, Opaque>,
     /// The reference of one plane, with the operator's parameter.
     pub(super) plane: fn(&[f64]) -> f64,
+}
+
+/// The nest of a fold over the spatial axes of what `term` makes of an element; `finish` makes the result of it and the
+/// number of elements.
+pub(super) fn nest(
+    inputs: Facts<'_>,
+    outputs: &[Fact],
+    fold: Fold,
+    term: impl FnOnce(&mut Builder, Reg) -> Reg,
+    finish: impl FnOnce(&mut Builder, Reg, f64) -> Reg,
+) -> Result<Nest, Opaque> {
+    let axes = extents(operand(inputs, 0)?)?.to_vec();
+    let over: Vec<usize> = (2..axes.len()).collect();
+    let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+    let count = count.ok_or(Opaque::Extents)? as f64;
+    let everywhere: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+    let mut store = everywhere[..2].to_vec();
+    store.resize(axes.len(), Affine::constant(0));
+    let mut nest = Stages::over(inputs, outputs, axes)?;
+    let x = nest.read(0, everywhere, Outside::Never)?;
+    let folded = nest.fold(fold, &over, &[x], |b, v| term(b, v[0]))?;
+    nest.store(store, &[], &[folded], |b, v| finish(b, v[0], count))
 }
 
 /// The shape of the output for an input of shape `x`.
@@ -55,6 +81,10 @@ impl Op for GlobalPool {
         let x = inputs.typed(0, FLOATS)?;
         let shape = pooled_dims(x.shape.as_deref())?;
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        (self.nest)(inputs, outputs)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -247,7 +247,8 @@ impl Op for LayerNormalization {
             let sum = p.add(variance, epsilon);
             let deviation = p.sqrt(sum);
             let centred = p.sub(v[0], mean);
-            let normal = p.div(centred, deviation);
+            let inverse = p.recip(deviation);
+            let normal = p.mul(centred, inverse);
             let scaled = p.mul(normal, v[3]);
             v.get(4).map_or(scaled, |&bias| p.add(scaled, bias))
         })

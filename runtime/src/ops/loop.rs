@@ -12,6 +12,7 @@ use super::attributes::{Body, NodeSpec};
 use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of};
 use crate::cpu::stack::stack;
+use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
@@ -107,6 +108,27 @@ impl Loop {
             made.remove(0);
             Ok(made)
         })
+    }
+
+    /// The steps, where all forms are known and stay, and with what is collected their number.
+    fn steps(&self, site: &CpuSite<'_>) -> Option<Steps> {
+        let states: Vec<Fact> = (2..2 + self.carried())
+            .map(|i| site.inputs.value(i).map(without_content).ok())
+            .collect::<Option<_>>()?;
+        let (held, made) = self.infer_steady(site.inputs, states.clone()).ok()?;
+        let outputs_known =
+            site.outputs.iter().all(|f| f.tensor().is_some_and(|t| t.known_shape().is_some()));
+        if !keeps_forms(&states, &held, &made) || !outputs_known {
+            return None;
+        }
+        let put = match self.known_trips(site.inputs).ok()? {
+            Some(trips) => {
+                made[states.len()..].iter().map(|f| Slice::new(f, 0, trips, false)).collect::<Option<_>>()?
+            }
+            None if made.len() == states.len() => Vec::new(),
+            None => return None,
+        };
+        Steps::new(&states, 2, Vec::new(), put)
     }
 
     fn known_trips(&self, inputs: Facts<'_>) -> Result<Option<usize>, OpError> {
@@ -264,13 +286,20 @@ impl Op for Loop {
                 (t.map_or(DType::F32, |t| t.dtype), shape.unwrap_or_default())
             })
             .collect();
-        Ok(Kernel::new(move |io| {
+        let steps = self.steps(site);
+        let scratch = steps.as_ref().map_or(0, Steps::scratch);
+        let kernel = Kernel::new(move |io| {
             let limit = match io.optional(0) {
                 Some(m) => m.to_i64s()?.first().copied().unwrap_or(0),
                 None => i64::MAX,
             };
             let mut go =
                 if io.values().get(1).is_some_and(Option::is_some) { truth_of(io.value(1)?)? } else { true };
+            if let Some(steps) = &steps
+                && steps.run(&programs, io, Turns::While { limit, go })?
+            {
+                return Ok(());
+            }
             let mut state: Vec<Option<Value>> = vec![None; carried];
             let mut slices: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
             let mut trip = 0i64;
@@ -318,7 +347,8 @@ impl Op for Loop {
                 }
             }
             Ok(())
-        }))
+        });
+        Ok(kernel.with_scratch(scratch))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,8 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -77,6 +79,22 @@ impl Op for LpNormalization {
             normal_axis(self.axis, rank)?;
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        let axis = normal_axis(self.axis, axes.len()).map_err(|_| Opaque::Operator)?;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let term = |p: &mut Builder, v: Reg| if self.squared { p.mul(v, v) } else { p.abs(v) };
+        let sum = nest.fold(Fold::Sum, &[axis], &[x], |p, v| term(p, v[0]))?;
+        nest.store(here, &[axis], &[x, sum], |p, v| {
+            let norm = if self.squared { p.sqrt(v[1]) } else { v[1] };
+            let (zero, quotient) = (p.constant_as(norm, 0.0), p.div(v[0], norm));
+            let nothing = p.eq(norm, zero);
+            p.select(nothing, zero, quotient)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

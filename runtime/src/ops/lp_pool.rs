@@ -3,7 +3,7 @@
 //! Accumulated in f64.
 
 use super::attributes::NodeSpec;
-use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows};
+use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows, windows};
 use super::window::Window;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
@@ -12,6 +12,8 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -59,6 +61,28 @@ pub(super) fn power(x: f64, p: f64) -> f64 {
     }
 }
 
+/// `|x|^p` as a program.
+pub(super) fn scalar_power(b: &mut Builder, x: Reg, p: f64) -> Reg {
+    let size = b.abs(x);
+    if p == 1.0 {
+        return size;
+    }
+    let power = b.constant_as(x, p);
+    b.pow(size, power)
+}
+
+/// `x^(1/p)` as a program.
+pub(super) fn scalar_root(b: &mut Builder, x: Reg, p: f64) -> Reg {
+    if p == 1.0 {
+        return x;
+    }
+    if p == 2.0 {
+        return b.sqrt(x);
+    }
+    let power = b.constant_as(x, 1.0 / p);
+    b.pow(x, power)
+}
+
 struct Powers(f64);
 
 impl<T: Number> Gather<T> for Powers {
@@ -80,6 +104,13 @@ impl Op for LpPool {
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         pool_cost(&self.window, inputs, outputs)
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (mut nest, x, taps) = windows(&self.window, inputs, outputs)?;
+        let sum = nest.fold(Fold::Sum, &taps, &[x], |b, v| scalar_power(b, v[0], self.p))?;
+        let store = (0..taps[0]).map(Affine::axis).collect();
+        nest.store(store, &[], &[sum], |b, v| scalar_root(b, v[0], self.p))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -3,9 +3,11 @@
 //! is a row and a 1-D right operand a column whose axis is dropped from the result. Opsets 1, 9 (integers),
 //! 13 (bfloat16). Integers wrap.
 
+use super::q_linear_mat_mul::QLinearMatMul;
 use super::{Accuracy, Cost, Op, OpDef, Product};
-use crate::cpu::contraction::{BatchAxis, Contraction};
+use crate::cpu::contraction::{BatchAxis, Contraction, tail};
 use crate::cpu::number::dispatch;
+use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::product;
@@ -60,12 +62,16 @@ pub(super) fn product_dims(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OpError> {
     Ok(out)
 }
 
-/// The product of row-major operands of known shapes. Batches that share the right operand become rows.
-pub(super) fn contraction(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
-    let mut out = batched(a, b)?;
+/// The same product with the batch axes that only the left side has as further rows, where they lie so in memory.
+fn merged(mut out: Contraction) -> Result<Contraction, OpError> {
     out.batch.retain(|axis| axis.extent != 1);
-    // Trailing batch axes of the left operand lie directly above its rows.
-    while let Some(axis) = out.batch.last().copied().filter(|axis| axis.b == 0 && axis.a == out.m * out.k) {
+    while let Some(axis) = out.batch.last().copied()
+        && axis.b == 0
+        && (out.m == 1 || axis.a == out.m.saturating_mul(out.a.0))
+    {
+        if out.m == 1 {
+            out.a.0 = axis.a;
+        }
         out.m *= axis.extent;
         out.batch.pop();
     }
@@ -74,6 +80,14 @@ pub(super) fn contraction(a: &[usize], b: &[usize]) -> Result<Contraction, OpErr
 
 /// The product of row-major operands of known shapes, with all their batch axes.
 pub(super) fn batched(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
+    strided((a, &Layout::dense(a).strides), (b, &Layout::dense(b).strides))
+}
+
+/// The same of operands with these strides.
+fn strided(
+    (a, a_strides): (&[usize], &[usize]),
+    (b, b_strides): (&[usize], &[usize]),
+) -> Result<Contraction, OpError> {
     let scalar = || OpError::shape("a scalar has no matrix product");
     let (&k, &last_b) = (a.last().ok_or_else(scalar)?, b.last().ok_or_else(scalar)?);
     let m = if a.len() > 1 { a[a.len() - 2] } else { 1 };
@@ -83,11 +97,14 @@ pub(super) fn batched(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> 
     }
     let (batch_a, batch_b) = (&a[..a.len().saturating_sub(2)], &b[..b.len().saturating_sub(2)]);
     let rank = batch_a.len().max(batch_b.len());
-    let extent =
-        |batch: &[usize], axis: usize| (axis + batch.len()).checked_sub(rank).map_or(1, |at| batch[at]);
+    let at = |batch: &[usize], axis: usize| (axis + batch.len()).checked_sub(rank);
+    let extent = |batch: &[usize], axis: usize| at(batch, axis).map_or(1, |at| batch[at]);
+    let stride = |batch: &[usize], strides: &[usize], axis: usize| match at(batch, axis) {
+        Some(at) if batch[at] != 1 => strides[at],
+        _ => 0,
+    };
     let mut axes = Vec::with_capacity(rank);
-    let (mut stride_a, mut stride_b) = (m.saturating_mul(k), k.saturating_mul(n));
-    for axis in (0..rank).rev() {
+    for axis in 0..rank {
         let (x, y) = (extent(batch_a, axis), extent(batch_b, axis));
         if x != y && x != 1 && y != 1 {
             return Err(OpError::shape(format!("batch extents {x} and {y} do not broadcast")));
@@ -95,14 +112,16 @@ pub(super) fn batched(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> 
         let extent = if x == 1 { y } else { x };
         axes.push(BatchAxis {
             extent,
-            a: if x == 1 { 0 } else { stride_a },
-            b: if y == 1 { 0 } else { stride_b },
+            a: stride(batch_a, a_strides, axis),
+            b: stride(batch_b, b_strides, axis),
         });
-        stride_a = stride_a.saturating_mul(x);
-        stride_b = stride_b.saturating_mul(y);
     }
-    axes.reverse();
-    Ok(Contraction { batch: axes, m, n, k, a: (k, 1), b: (n, 1) })
+    // A vector is a row on the left and a column on the right.
+    let along =
+        |strides: &[usize], from_end: usize| strides.len().checked_sub(from_end).map_or(0, |at| strides[at]);
+    let of_b =
+        if b.len() > 1 { (along(b_strides, 2), along(b_strides, 1)) } else { (along(b_strides, 1), 1) };
+    Ok(Contraction { batch: axes, m, n, k, a: (along(a_strides, 2), along(a_strides, 1)), b: of_b })
 }
 
 /// Work of a product whose left operand has shape `a`.
@@ -158,17 +177,23 @@ impl Op for MatMul {
         (a >= 2 && b >= 2).then(|| a.max(b) - 1)
     }
 
+    fn strided_operands(&self) -> usize {
+        2
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let product = contraction(&site.input_shape(0)?, &site.input_shape(1)?)?;
+        let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
+        let shapes = (site.input_shape(0)?, site.input_shape(1)?);
+        let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides))?)?;
         let epilogue = site.epilogue.cloned();
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
             let scratch = product.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
-                let operands = (io.input::<T>(0)?, io.input::<T>(1)?);
+                let operands = (tail(io.input::<T>(0)?, a.offset), tail(io.input::<T>(1)?, b.offset));
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
                 product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
-                    finish.apply(row, col, y)
+                    finish.apply_block(row, col, y)
                 })
             });
             Ok(kernel.with_scratch(scratch))
@@ -184,6 +209,10 @@ impl Op for MatMul {
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         let (a, b) = (inputs.tensor(0)?, inputs.tensor(1)?);
         Ok(vec![reference_product(a, b)?.into()])
+    }
+
+    fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
+        Some((Arc::new(QLinearMatMul), "QLinearMatMul"))
     }
 
     fn product(&self) -> Option<Product> {

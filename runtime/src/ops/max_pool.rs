@@ -14,7 +14,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Source, Stages, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -69,6 +69,39 @@ pub(super) fn pool_spans(window: &Window, x: &[usize]) -> Result<Vec<Span>, OpEr
     (0..rank).map(|axis| window.span(axis, rank, x[axis + 2], kernel[axis])).collect()
 }
 
+/// Loops over the outputs of a pool and, behind their axes, over the taps of windows, with the read of a tap; taps
+/// outside the input are skipped. The axes of taps are the last result.
+pub(super) fn windows<'a>(
+    window: &Window,
+    inputs: Facts<'a>,
+    outputs: &[Fact],
+) -> Result<(Stages<'a>, Source, Vec<usize>), Opaque> {
+    let x = extents(operand(inputs, 0)?)?;
+    let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
+    let shape = x.iter().map(Dim::known).collect::<Option<Vec<usize>>>().ok_or(Opaque::Extents)?;
+    let spans = pool_spans(window, &shape).map_err(|_| Opaque::Extents)?;
+    let depth = y.len();
+    let index = || {
+        let signed = |v: usize| i64::try_from(v).ok();
+        let mut at = vec![Affine::axis(0), Affine::axis(1)];
+        for (i, span) in spans.iter().enumerate() {
+            let moved = Affine::axis(2 + i).scaled(signed(span.stride)?)?;
+            at.push(moved.plus(depth + i, signed(span.dilation)?)?.shifted(-signed(span.begin)?)?);
+        }
+        Some(at)
+    };
+    let at = index().ok_or(Opaque::Extents)?;
+    let mut axes = y.to_vec();
+    axes.extend(spans.iter().map(|s| Dim::Known(s.kernel)));
+    let taps: Vec<usize> = (depth..axes.len()).collect();
+    if taps.is_empty() {
+        return Err(Opaque::Operator);
+    }
+    let mut nest = Stages::over(inputs, outputs, axes)?;
+    let x = nest.read(0, at, Outside::Skipped)?;
+    Ok((nest, x, taps))
+}
+
 /// Work of a pool: one operation per tap.
 pub(super) fn pool_cost(window: &Window, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
     let taps: f64 = window.kernel.iter().map(|&k| k as f64).product();
@@ -119,32 +152,13 @@ impl Op for MaxPool {
     }
 
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
-        let x = extents(operand(inputs, 0)?)?;
-        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
-        let shape = x.iter().map(Dim::known).collect::<Option<Vec<usize>>>().ok_or(Opaque::Extents)?;
-        let spans = pool_spans(&self.window, &shape).map_err(|_| Opaque::Extents)?;
-        let depth = y.len();
-        let index = || {
-            let signed = |v: usize| i64::try_from(v).ok();
-            let mut at = vec![Affine::axis(0), Affine::axis(1)];
-            for (i, span) in spans.iter().enumerate() {
-                let moved = Affine::axis(2 + i).scaled(signed(span.stride)?)?;
-                at.push(moved.plus(depth + i, signed(span.dilation)?)?.shifted(-signed(span.begin)?)?);
-            }
-            Some(at)
-        };
-        let at = index().ok_or(Opaque::Extents)?;
-        let mut axes = y.to_vec();
-        axes.extend(spans.iter().map(|s| Dim::Known(s.kernel)));
-        let over: Vec<usize> = (depth..axes.len()).collect();
-        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let (mut nest, x, taps) = windows(&self.window, inputs, outputs)?;
         if !nest.kind().is_float() {
             // The largest integer of no taps depends on the type.
             return Err(Opaque::Type);
         }
-        let x = nest.read(0, at, Outside::Skipped)?;
-        let most = nest.fold(Fold::Max, &over, &[x], |_, v| v[0])?;
-        nest.store((0..depth).map(Affine::axis).collect(), &[], &[most], |_, v| v[0])
+        let most = nest.fold(Fold::Max, &taps, &[x], |_, v| v[0])?;
+        nest.store((0..taps[0]).map(Affine::axis).collect(), &[], &[most], |_, v| v[0])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

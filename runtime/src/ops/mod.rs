@@ -17,6 +17,7 @@ mod attention;
 pub(crate) mod attributes;
 mod average_pool;
 mod batch_normalization;
+mod batched_scan;
 mod bernoulli;
 mod bit_cast;
 mod bit_shift;
@@ -218,7 +219,7 @@ mod xor;
 
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
-pub(crate) use op::{Op, OpDef, OpName, PackSite, Packed, Product, Selection};
+pub(crate) use op::{LinearQuantisation, Op, OpDef, OpName, PackSite, Packed, Product, Selection};
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};
 

@@ -126,6 +126,21 @@ pub(crate) struct Product {
     pub(crate) transpose_b: bool,
 }
 
+/// A change between real numbers and integers by a scale and a zero point, along an axis where there are several.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinearQuantisation {
+    /// To integers, the quotient in the type of input and scale.
+    Quantise {
+        /// Axis of the scales.
+        axis: i64,
+    },
+    /// To the type of the scale.
+    Dequantise {
+        /// Axis of the scales.
+        axis: i64,
+    },
+}
+
 /// One parsed operator: its attributes are typed fields of the implementor.
 pub(crate) trait Op: Debug + Send + Sync {
     /// Facts of all outputs from facts of the inputs. Refuses dtypes, ranks and shapes that do not fit. With
@@ -161,6 +176,11 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// [`CpuSite::epilogue`]; the other axes are the columns.
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
         None
+    }
+
+    /// How many of its first inputs its kernel reads through the strides of [`CpuSite::input_layout`].
+    fn strided_operands(&self) -> usize {
+        0
     }
 
     /// Facts that hold for the inputs of each body in every iteration, as far as they are known beforehand.
@@ -210,6 +230,17 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The matrix product that output 0 is.
     fn product(&self) -> Option<Product> {
+        None
+    }
+
+    /// How it quantises input 0 by the scale of input 1 and the zero point of input 2, or back.
+    fn linear_quantisation(&self) -> Option<LinearQuantisation> {
+        None
+    }
+
+    /// The operator, with its name, that does the same with 8-bit integers: of `x`, its scale and zero point, the
+    /// weights, theirs, those of the result, and a bias of 32-bit integers.
+    fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
         None
     }
 

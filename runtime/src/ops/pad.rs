@@ -14,6 +14,7 @@ use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::loops::{Affine, Nest, Opaque, Outside, layout, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -121,6 +122,29 @@ impl Op for Pad {
 
     fn prepared_from(&self) -> &[usize] {
         &[1, 3]
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let value = if self.takes_value {
+            let value = inputs.tensor(2).ok().and_then(|v| v.as_constant().filter(|t| t.len() == 1));
+            value.and_then(|t| t.f64_at(0)).ok_or(Opaque::Extents)?
+        } else {
+            self.value.into()
+        };
+        let prepared = |list: &IntList| list.prepared(inputs).map_err(|_| Opaque::Extents);
+        let (pads, axes) = (prepared(&self.pads)?.ok_or(Opaque::Extents)?, prepared(&self.axes)?);
+        if self.mode != PadMode::Constant || !operand(inputs, 0)?.dtype.is_float() {
+            return Err(Opaque::Operator);
+        }
+        let nest = layout(inputs, outputs, |from, _| {
+            let sides = Self::sides(&pads, axes, from.len()).ok()?;
+            let index = sides.iter().enumerate().map(|(axis, [before, after])| {
+                let put_on = *before >= 0 && *after >= 0;
+                Affine::axis(axis).shifted(before.checked_neg()?).filter(|_| put_on)
+            });
+            index.collect()
+        })?;
+        Ok(nest.outside(Outside::Value(value)))
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -34,9 +34,9 @@ pub(super) const DEF: OpDef = OpDef {
 };
 
 #[derive(Debug)]
-struct QLinearConv {
-    window: Window,
-    groups: usize,
+pub(super) struct QLinearConv {
+    pub(super) window: Window,
+    pub(super) groups: usize,
 }
 
 fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {

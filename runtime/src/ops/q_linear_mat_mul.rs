@@ -30,7 +30,7 @@ pub(super) const DEF: OpDef = OpDef {
 };
 
 #[derive(Debug)]
-struct QLinearMatMul;
+pub(super) struct QLinearMatMul;
 
 /// Element types of scales.
 const SCALES: &[DType] = &[DType::F32, DType::F16, DType::BF16];

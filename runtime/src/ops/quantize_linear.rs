@@ -5,7 +5,7 @@
 //! are refused.
 
 use super::attributes::NodeSpec;
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, LinearQuantisation, Op, OpDef};
 use crate::cpu::granularity::{Granularity, Parameters};
 use crate::cpu::integer_product::load_zeros;
 use crate::cpu::moments::load_floats;
@@ -200,6 +200,11 @@ impl Op for QuantizeLinear {
             out.push((quotient.round_ties_even() as i128 + zero).clamp(least, most));
         }
         Ok(vec![RefTensor::ints(result, &x.shape, out).into()])
+    }
+
+    fn linear_quantisation(&self) -> Option<LinearQuantisation> {
+        (self.block == 0 && self.precision.is_none())
+            .then_some(LinearQuantisation::Quantise { axis: self.axis })
     }
 
     fn as_any(&self) -> &dyn Any {

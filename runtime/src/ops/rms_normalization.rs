@@ -13,6 +13,8 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::program::Kind;
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -76,6 +78,34 @@ impl Op for RmsNormalization {
         }
         check_spread(inputs, 1, x.shape.as_deref())?;
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(scale.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let x = operand(inputs, 0)?;
+        let axes = extents(x)?.to_vec();
+        let first = normal_axis(self.axis, axes.len()).map_err(|_| Opaque::Operator)?;
+        let over: Vec<usize> = (first..axes.len()).collect();
+        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+        let count = count.ok_or(Opaque::Extents)?;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let scale = broadcast_index(extents(operand(inputs, 1)?)?, &axes)?;
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        if Kind::of(x.dtype) != Some(nest.kind()) {
+            // The moments would be of the scale's precision.
+            return Err(Opaque::Type);
+        }
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let squares = nest.fold(Fold::Sum, &over, &[x], |p, v| p.mul(v[0], v[0]))?;
+        let scale = nest.read(1, scale, Outside::Never)?;
+        nest.store(here, &over, &[x, squares, scale], |p, v| {
+            let (count, epsilon) = (p.constant_as(v[1], count as f64), p.constant_as(v[1], self.epsilon));
+            let mean = p.div(v[1], count);
+            let raised = p.add(mean, epsilon);
+            let root = p.sqrt(raised);
+            let inverse = p.recip(root);
+            let normal = p.mul(v[0], inverse);
+            p.mul(normal, v[2])
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -9,6 +9,7 @@ use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body};
 use crate::cpu::slice_along::slice_of;
 use crate::cpu::stack::stack;
+use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
@@ -108,11 +109,11 @@ impl Scan {
     }
 
     /// Position of the first state among the node's inputs.
-    fn first_state(&self) -> usize {
+    pub(super) fn first_state(&self) -> usize {
         usize::from(self.batched)
     }
 
-    fn first_capture(&self) -> usize {
+    pub(super) fn first_capture(&self) -> usize {
         self.first_state() + self.body.formal_inputs
     }
 
@@ -194,8 +195,33 @@ impl Scan {
         Ok(out)
     }
 
+    /// The steps and their number, where all forms are known and stay.
+    fn steps(&self, site: &CpuSite<'_>) -> Option<(Steps, usize)> {
+        if self.batched {
+            return None;
+        }
+        let (states, scanned, captures) = self.parts(site.inputs)?;
+        let (length, slices) = self.slice_facts(&scanned).ok()?;
+        let length = length.known()?;
+        let (held, made) = self.infer_steady(states.clone(), &slices, &captures).ok()?;
+        let outputs_known =
+            site.outputs.iter().all(|f| f.tensor().is_some_and(|t| t.known_shape().is_some()));
+        if !keeps_forms(&states, &held, &made) || !outputs_known {
+            return None;
+        }
+        let rank = |f: &Fact| f.tensor().and_then(TensorFact::rank);
+        let slice = |fact: &Fact, axis: i64, reversed: bool| {
+            Slice::new(fact, normal_axis(axis, rank(fact)? + 1).ok()?, length, reversed)
+        };
+        let taken = slices.iter().zip(self.input_axes.iter().zip(&self.input_reversed));
+        let put = made[states.len()..].iter().zip(self.output_axes.iter().zip(&self.output_reversed));
+        let taken = taken.map(|(f, (axis, reversed))| slice(f, *axis, *reversed)).collect::<Option<_>>()?;
+        let put = put.map(|(f, (axis, reversed))| slice(f, *axis, *reversed)).collect::<Option<_>>()?;
+        Some((Steps::new(&states, 0, taken, put)?, length))
+    }
+
     /// Runs one sequence: final states, then the slices of each scan output in order of time.
-    fn run_row(
+    pub(super) fn run_row(
         &self,
         program: &Program,
         io: &Io<'_, '_>,
@@ -260,70 +286,9 @@ impl Scan {
         }
         Ok(())
     }
-
-    /// The form of opset 8: every row on its own, outputs padded with zeros to the longest.
-    fn run_batched(&self, program: &Program, io: &mut Io<'_, '_>) -> Result<(), OpError> {
-        let (first, count) = (self.first_state(), self.states());
-        let scanned: Vec<TensorView<'_>> =
-            (first + count..self.first_capture()).map(|i| io.tensor(i)).collect::<Result<_, _>>()?;
-        let batch = scanned.first().and_then(|v| v.shape().first().copied()).unwrap_or(0);
-        let longest = common_length(&scanned, &vec![1; scanned.len()])?;
-        let lengths = match io.optional(0) {
-            Some(t) => t.to_i64s()?,
-            None => vec![longest as i64; batch],
-        };
-        let mut final_states: Vec<Vec<Tensor>> = vec![Vec::new(); count];
-        let mut outputs: Vec<Vec<Tensor>> = vec![Vec::new(); self.output_axes.len()];
-        for row in 0..batch {
-            let length = lengths.get(row).and_then(|&l| usize::try_from(l).ok()).filter(|&l| l <= longest);
-            let length =
-                length.ok_or_else(|| OpError::value("a sequence length is outside the sequences"))?;
-            let row_of = |view: TensorView<'_>| slice_of(view, 0, row, io);
-            let states = (0..count)
-                .map(|i| row_of(io.tensor(first + i)?).map(Value::from))
-                .collect::<Result<Vec<_>, _>>()?;
-            let rows = scanned.iter().map(|v| row_of(*v)).collect::<Result<Vec<_>, _>>()?;
-            let views: Vec<TensorView<'_>> = rows.iter().map(Tensor::view).collect();
-            let (states, slices) = self.run_row(program, io, states, &views, length)?;
-            for (list, value) in final_states.iter_mut().zip(states) {
-                list.push(collected(value)?);
-            }
-            for (list, mut parts) in outputs.iter_mut().zip(slices) {
-                let last = parts.last().cloned().ok_or_else(|| OpError::unsupported("an empty sequence"))?;
-                let zero = crate::memory::Buffer::zeroed(last.bytes().len(), io.context.budget)?;
-                let zero = Tensor::from_buffer(last.dtype(), last.shape(), zero)?;
-                parts.resize(longest, zero);
-                list.extend(parts);
-            }
-        }
-        for (i, parts) in final_states.iter().enumerate() {
-            if io.wants(i) {
-                stack(io, i, parts, 0, false, (DType::F32, &[]))?;
-            }
-        }
-        for (i, parts) in outputs.iter().enumerate() {
-            let Some(one) = parts.first() else { continue };
-            let mut shape = vec![batch, longest];
-            shape.extend_from_slice(one.shape());
-            if one.dtype() == DType::String || !one.dtype().bits().is_multiple_of(8) {
-                return Err(OpError::unsupported(format!("collecting {} over iterations", one.dtype())));
-            }
-            if io.wants(count + i) {
-                let size = one.bytes().len();
-                let out = io.shaped_bytes(count + i, one.dtype(), &shape)?;
-                for (to, part) in out.chunks_exact_mut(size.max(1)).zip(parts) {
-                    if part.bytes().len() != size {
-                        return Err(OpError::shape("the slices of an output differ in shape between rows"));
-                    }
-                    to.copy_from_slice(part.bytes());
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn common_length(scanned: &[TensorView<'_>], axes: &[i64]) -> Result<usize, OpError> {
+pub(super) fn common_length(scanned: &[TensorView<'_>], axes: &[i64]) -> Result<usize, OpError> {
     let mut length = None;
     for (view, &axis) in scanned.iter().zip(axes) {
         let extent = view.shape()[normal_axis(axis, view.shape().len())?];
@@ -395,9 +360,17 @@ impl Op for Scan {
         let programs =
             site.packed_as::<BodyPrograms>().ok_or_else(|| OpError::internal("bodies not packed"))?;
         let (op, outputs) = (self.clone(), site.outputs.to_vec());
-        Ok(Kernel::new(move |io| {
+        let steps = self.steps(site);
+        let scratch = steps.as_ref().map_or(0, |(steps, _)| steps.scratch());
+        let kernel = Kernel::new(move |io| {
+            if let Some((steps, length)) = &steps
+                && steps.run(&programs, io, Turns::All(*length))?
+            {
+                return Ok(());
+            }
             if op.batched { op.run_batched(&programs.0[0], io) } else { op.run(&programs.0[0], io, &outputs) }
-        }))
+        });
+        Ok(kernel.with_scratch(scratch))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

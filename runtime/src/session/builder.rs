@@ -163,7 +163,7 @@ impl SessionBuilder {
             })
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
-            Fusion::On => crate::loops::fuse(graph, &declared),
+            Fusion::On => crate::loops::fuse(graph, &declared, &budget),
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);

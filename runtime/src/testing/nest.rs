@@ -133,7 +133,7 @@ impl Nest {
     pub fn softmax(rows: usize, length: usize, threads: usize) -> Result<Self, OpError> {
         let program = row_program(Form::Softmax, DType::F32, length)?
             .ok_or_else(|| OpError::internal("softmax is a row program"))?;
-        let layout = RowLayout { row: length, column: 1 };
+        let layout = RowLayout::plain(length);
         let kernel = RowKernel::new(&program, [rows, length], &[layout], threads)?;
         Self::new(Body::Rows(kernel), threads, &[rows * length], rows * length)
     }
@@ -143,8 +143,8 @@ impl Nest {
         let dtype = DType::F32;
         let form = Normalization { dtype, output: dtype, length, epsilon: 1e-5, centred: true, bias: true };
         let program = form.row_program()?.ok_or_else(|| OpError::internal("layer norm is a row program"))?;
-        let column = RowLayout { row: 0, column: 1 };
-        let layouts = [RowLayout { row: length, column: 1 }, column, column];
+        let column = RowLayout::plain(0);
+        let layouts = [RowLayout::plain(length), column.clone(), column];
         let kernel = RowKernel::new(&program, [rows, length], &layouts, threads)?;
         Self::new(Body::Rows(kernel), threads, &[rows * length, length, length], rows * length)
     }

@@ -131,6 +131,49 @@ fn bound_runs_allocate_nothing() {
     assert_eq!(allocations_in_steady_state(normalised(Extent::Name("rows")), 5), 0);
 }
 
+/// Steps over the slices of `x` along `axis`, whose states are collected along it.
+fn scanned(axis: i64) -> Vec<u8> {
+    let width = if axis == 0 { 64 } else { 8 };
+    let element = |name: &str| fixed(name, code::F32, &[width]);
+    let nodes = [
+        node("Add", &["h", "e"], &["s"]),
+        node("Tanh", &["s"], &["next"]),
+        node("Mul", &["next", "s"], &["seen"]),
+    ];
+    let body = graph(&[element("h"), element("e")], &[untyped("next"), untyped("seen")], &nodes, &[]);
+    let scan = node("Scan", &["zeros", "x"], &["last", "y"])
+        .with_int("num_scan_inputs", 1)
+        .with_ints("scan_input_axes", &[axis])
+        .with_ints("scan_input_directions", &[1])
+        .with_ints("scan_output_axes", &[axis])
+        .with_graph("body", &body);
+    let zeros = floats("zeros", &[width], &vec![0.0; width as usize]);
+    let inputs = [fixed("x", code::F32, &[8, 64])];
+    model(&graph(&inputs, &[untyped("y")], &[scan], &[zeros])).into_bytes()
+}
+
+/// Up to ten iterations, of which the body's condition lets five run.
+fn looped() -> Vec<u8> {
+    let nodes = [
+        node("Add", &["h", "x"], &["s"]),
+        node("Tanh", &["s"], &["next"]),
+        node("Less", &["i", "four"], &["go"]),
+    ];
+    let given =
+        [fixed("i", code::I64, &[]), fixed("before", code::BOOL, &[]), fixed("h", code::F32, &[8, 64])];
+    let body = graph(&given, &[untyped("go"), untyped("next")], &nodes, &[ints("four", &[], &[4])]);
+    let nodes = [node("Loop", &["ten", "", "x"], &["y"]).with_graph("body", &body)];
+    let inputs = [fixed("x", code::F32, &[8, 64])];
+    model(&graph(&inputs, &[untyped("y")], &nodes, &[ints("ten", &[], &[10])])).into_bytes()
+}
+
+#[test]
+fn steps_of_loops_allocate_nothing() {
+    assert_eq!(allocations_in_steady_state(scanned(0), 8), 0);
+    assert_eq!(allocations_in_steady_state(scanned(1), 8), 0);
+    assert_eq!(allocations_in_steady_state(looped(), 8), 0);
+}
+
 #[test]
 fn a_matrix_product_allocates_its_workspace_at_most() {
     // The `gemm` crate takes the panels of a product from the heap, once per call.

@@ -13,19 +13,57 @@ use crate::error::OpError;
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
 
-/// How an input lies under `[rows, length]`: elements by which a row and a column move.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How an input lies under the rows: the element at the front of the first, and by how many elements a step along
+/// each axis of rows, and along a row, moves.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RowLayout {
-    /// From row to row.
-    pub(crate) row: usize,
+    /// First element.
+    pub(crate) offset: usize,
+    /// From row to row, along each of their axes.
+    pub(crate) rows: SmallVec<[usize; 4]>,
     /// From element to element: 0 or 1.
     pub(crate) column: usize,
+}
+
+impl RowLayout {
+    /// Rows along one axis, `row` elements from each other, or the same elements in all of them where it is 0.
+    pub(crate) fn plain(row: usize) -> Self {
+        Self { offset: 0, rows: SmallVec::from_slice(&[row]), column: 1 }
+    }
+
+    /// The layout under axes of extents `rows` without the axes of extent 1.
+    fn moving(mut self, rows: &[usize]) -> Self {
+        let kept = self.rows.iter().zip(rows).filter(|(_, extent)| **extent != 1).map(|(stride, _)| *stride);
+        self.rows = kept.collect();
+        self
+    }
+
+    /// The front of row `row`, whose axes have the extents `rows`.
+    fn start(&self, rows: &[usize], mut row: usize) -> usize {
+        let Some((first, rest)) = self.rows.split_first() else { return self.offset };
+        let mut at = self.offset;
+        for (extent, stride) in rows[1..].iter().zip(rest).rev() {
+            at += row % extent * stride;
+            row /= extent;
+        }
+        at + row * first
+    }
+
+    /// Elements that there must be for rows of `length`.
+    fn needed(&self, rows: &[usize], length: usize) -> Option<usize> {
+        let last = rows.iter().zip(&self.rows).try_fold(self.offset, |at, (extent, stride)| {
+            at.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
+        })?;
+        last.checked_add(length.checked_sub(1)?.checked_mul(self.column)?)?.checked_add(1)
+    }
 }
 
 /// A row program bound to shapes.
 #[derive(Debug)]
 pub(crate) struct RowKernel {
     rows: usize,
+    /// Extents of the axes of rows, without those of one.
+    axes: SmallVec<[usize; 4]>,
     length: usize,
     tile: usize,
     stages: Vec<BoundStage>,
@@ -83,18 +121,29 @@ impl RowKernel {
         layouts: &[RowLayout],
         threads: usize,
     ) -> Result<Self, OpError> {
-        Self::on(Level::detect(), program, [rows, length], layouts, threads)
+        Self::on(Level::detect(), program, (&[rows], length), layouts, threads)
+    }
+
+    /// `program` on rows of `length` elements along axes of extents `rows`.
+    pub(crate) fn over(
+        program: &RowProgram,
+        (rows, length): (&[usize], usize),
+        layouts: &[RowLayout],
+        threads: usize,
+    ) -> Result<Self, OpError> {
+        Self::on(Level::detect(), program, (rows, length), layouts, threads)
     }
 
     /// The same on a certain instruction set.
     pub(super) fn on(
         level: Level,
         program: &RowProgram,
-        [rows, length]: [usize; 2],
+        (rows, length): (&[usize], usize),
         layouts: &[RowLayout],
         threads: usize,
     ) -> Result<Self, OpError> {
-        if layouts.len() != program.inputs.len() || layouts.iter().any(|l| l.column > 1) {
+        let misfit = |l: &RowLayout| l.column > 1 || l.rows.len() != rows.len();
+        if layouts.len() != program.inputs.len() || layouts.iter().any(misfit) {
             return Err(OpError::internal("a row program has inputs of other layouts"));
         }
         let mut stages: Vec<BoundStage> = Vec::new();
@@ -152,12 +201,18 @@ impl RowKernel {
         let tile = stages.iter().map(|s| s.compiled.tile).min().unwrap_or(1);
         let parts = length.div_ceil(tile).max(1);
         let tile = length.div_ceil(parts).next_multiple_of(32).min(tile);
+        let count = rows.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         Ok(Self {
-            rows,
+            rows: count.ok_or_else(|| OpError::internal("rows beyond all memory"))?,
+            axes: rows.iter().copied().filter(|&d| d != 1).collect(),
             length,
             tile,
             stages,
-            inputs: layouts.iter().copied().zip(program.inputs.iter().map(|d| d.bits() / 8)).collect(),
+            inputs: layouts
+                .iter()
+                .map(|l| l.clone().moving(rows))
+                .zip(program.inputs.iter().map(|d| d.bits() / 8))
+                .collect(),
             outputs: program
                 .outputs
                 .iter()
@@ -190,11 +245,9 @@ impl RowKernel {
         scratch: &mut [u8],
         context: RunContext<'_>,
     ) -> Result<(), OpError> {
-        let elements = self.rows.saturating_mul(self.length);
         let holds = |(bytes, (layout, width)): (&&[u8], &(RowLayout, usize))| {
-            let last = (self.rows.saturating_sub(1)).saturating_mul(layout.row)
-                + self.length.saturating_sub(1) * layout.column;
-            let needed = if elements == 0 { 0 } else { last + 1 };
+            let length = if layout.column == 0 { 1 } else { self.length };
+            let needed = layout.needed(&self.axes, length).unwrap_or(0);
             bytes.len() / width >= needed && is_aligned(bytes, *width)
         };
         let stored = |(bytes, (per_row, width)): (&&mut [u8], &(usize, usize))| {
@@ -209,10 +262,10 @@ impl RowKernel {
         {
             return Err(OpError::internal("memory of a row program has another size or is not aligned"));
         }
-        if elements == 0 {
+        if self.rows == 0 {
             return Ok(());
         }
-        let many = (PIECE / self.length).max(1);
+        let many = (PIECE / self.length.max(1)).max(1);
         let pieces = outputs
             .into_iter()
             .zip(&self.outputs)
@@ -221,7 +274,7 @@ impl RowKernel {
         let lanes = Lanes::new(scratch, self.lane());
         for_each_tile(
             context,
-            elements.saturating_mul(self.work),
+            self.rows.saturating_mul(self.length).saturating_mul(self.work),
             lanes,
             &pieces,
             &|piece, mut outputs, scratch| {
@@ -241,6 +294,8 @@ impl RowKernel {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
         let (kept, scalars) = rest.split_at_mut(self.kept);
+        let starts: SmallVec<[usize; 8]> =
+            self.inputs.iter().map(|(layout, _)| layout.start(&self.axes, row)).collect();
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
             let (before, own) = kept.split_at_mut(stage.kept_at);
@@ -250,8 +305,8 @@ impl RowKernel {
             for from in (0..length).step_by(self.tile) {
                 let len = self.tile.min(length - from);
                 let mut windows: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                for (bytes, (layout, width)) in inputs.iter().zip(&self.inputs) {
-                    windows.push(&bytes[(row * layout.row + from * layout.column) * width..]);
+                for ((bytes, (layout, width)), start) in inputs.iter().zip(&self.inputs).zip(&starts) {
+                    windows.push(bytes.get((start + from * layout.column) * width..).unwrap_or(&[]));
                 }
                 let mut start = 0;
                 for width in &stage.kept_before {

@@ -74,7 +74,7 @@ fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts:
         .iter()
         .zip(layouts)
         .map(|(&dtype, layout)| {
-            let count = if layout.row == 0 { length } else { rows * length };
+            let count = if layout.rows[0] == 0 { length } else { rows * length };
             let mut buffer = Buffer::zeroed(count * dtype.bits() / 8, &budget).expect("memory");
             (0..count).for_each(|i| write(dtype, buffer.bytes_mut(), i, Value::Float(g.float(-3.0, 3.0))));
             buffer
@@ -82,7 +82,7 @@ fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts:
         .collect();
     let bytes: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
     for level in Level::all() {
-        let kernel = RowKernel::on(level, program, [rows, length], layouts, 2).expect("fits");
+        let kernel = RowKernel::on(level, program, (&[rows], length), layouts, 2).expect("fits");
         let per_row = |o: &RowOutput| if o.single { 1 } else { length };
         let mut got: Vec<Buffer> = program
             .outputs
@@ -94,7 +94,7 @@ fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts:
         kernel.run(&bytes, outputs, scratch.bytes_mut(), context).expect("runs");
         for row in 0..rows {
             let input = |k: usize, i: usize| {
-                read(program.inputs[k], bytes[k], row * layouts[k].row + i * layouts[k].column)
+                read(program.inputs[k], bytes[k], row * layouts[k].rows[0] + i * layouts[k].column)
             };
             for ((want, output), got) in
                 evaluate(program, length, &input).iter().zip(&program.outputs).zip(&got)
@@ -123,16 +123,16 @@ fn normalisations_are_what_their_stages_say() {
     let mut g = Gen::new(7);
     for &dtype in FLOATS {
         for (rows, length) in [(1, 1), (3, 31), (40, 33), (5, 768), (2, 1025), (1, 4096), (1, 20_000)] {
-            let layout = RowLayout { row: length, column: 1 };
+            let layout = RowLayout::plain(length);
             for form in [Form::Softmax, Form::LogSoftmax] {
                 let program = row_program(form, dtype, length).expect("fits").expect("is one");
-                check(&mut g, &program, [rows, length], &[layout]);
+                check(&mut g, &program, [rows, length], &[layout.clone()]);
             }
             for (centred, bias) in [(true, true), (true, false), (false, false)] {
                 let form = Normalization { dtype, output: dtype, length, epsilon: 1e-3, centred, bias };
                 let program = form.row_program().expect("fits").expect("is one");
-                let column = RowLayout { row: 0, column: 1 };
-                let layouts = [layout, column, column];
+                let column = RowLayout::plain(0);
+                let layouts = [layout.clone(), column.clone(), column];
                 check(&mut g, &program, [rows, length], &layouts[..program.inputs.len()]);
             }
         }
@@ -173,7 +173,7 @@ fn rows_of_scalars_are_stored_once() {
     let program = RowProgram::new(vec![DType::F32], outputs.clone(), stages.clone()).expect("fits");
     let mut g = Gen::new(3);
     for (rows, length) in [(1, 1), (7, 5), (500, 9)] {
-        check(&mut g, &program, [rows, length], &[RowLayout { row: length, column: 1 }]);
+        check(&mut g, &program, [rows, length], &[RowLayout::plain(length)]);
     }
     let swapped = stages.into_iter().rev().collect();
     assert!(RowProgram::new(vec![DType::F32], outputs, swapped).is_err());

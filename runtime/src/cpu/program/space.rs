@@ -43,6 +43,35 @@ impl Layout {
         }
         Ok(Self { offset: 0, strides })
     }
+
+    /// A row-major tensor of shape `shape`. Beside an extent of 0 strides saturate and are never walked.
+    pub(crate) fn dense(shape: &[usize]) -> Self {
+        let mut strides: SmallVec<[usize; 6]> = SmallVec::from_elem(0, shape.len());
+        let mut step = 1usize;
+        for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
+            *stride = step;
+            step = step.saturating_mul(extent);
+        }
+        Self { offset: 0, strides }
+    }
+
+    /// Whether, along the last axes, whose extents are given, the input moves by one element from position to position
+    /// (`Some(true)`), stands still (`Some(false)`), or neither.
+    pub(crate) fn along(&self, extents: &[usize]) -> Option<bool> {
+        let strides = &self.strides[self.strides.len().checked_sub(extents.len())?..];
+        let moving = extents.iter().zip(strides).filter(|(extent, _)| **extent != 1);
+        if moving.clone().all(|(_, stride)| *stride == 0) {
+            return Some(false);
+        }
+        let mut reach = 1;
+        for (extent, stride) in moving.rev() {
+            if *stride != reach {
+                return None;
+            }
+            reach *= extent;
+        }
+        Some(true)
+    }
 }
 
 /// The axes that are left, and what is known of the inputs.

@@ -3,6 +3,7 @@
 
 pub(crate) mod lines;
 pub(crate) mod map;
+pub(crate) mod members;
 pub(crate) mod product;
 
 use super::GpuReject;

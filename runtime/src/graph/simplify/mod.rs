@@ -57,11 +57,16 @@ fn simplify_nested(
         changed |= batch_norm::fold_batch_norm(&mut graph, budget);
         changed |= dead_code::remove_dead_code(&mut graph);
         if rewrites.recurrences {
+            if round == 0 {
+                // Before constant weights are dequantised once and for all.
+                let facts = known_facts(&graph);
+                changed |= crate::loops::quantised::to_integers(&mut graph, &facts);
+            }
             if round == 0 && depth < EARLY_DEPTH {
                 captures::sink_constants(&mut graph);
                 simplify_bodies(&mut graph, rewrites, budget, depth, &mut simplified)?;
             }
-            changed |= crate::loops::recovery::recover(&mut graph, budget);
+            changed |= crate::loops::recovery::recover(&mut graph, depth > 0, budget);
             changed |= dead_code::remove_dead_code(&mut graph);
         }
         if !changed && arithmetic {

@@ -229,8 +229,24 @@ impl Builder {
 
     /// The registers that `program` would store, before they are narrowed, where its inputs are `given`.
     pub(crate) fn inline(&mut self, program: &Program, given: &[Reg]) -> Vec<Reg> {
+        let made = self.inline_but(program, given, |_, _| None);
+        program.outputs().iter().map(|o| made[o.register]).collect()
+    }
+
+    /// The registers that stand for all of `program`'s where its inputs are `given`, those aside that `instead` has
+    /// another for.
+    pub(crate) fn inline_but(
+        &mut self,
+        program: &Program,
+        given: &[Reg],
+        mut instead: impl FnMut(&mut Self, usize) -> Option<Reg>,
+    ) -> Vec<Reg> {
         let mut made: Vec<Reg> = Vec::with_capacity(program.instructions().len());
-        for instruction in program.instructions() {
+        for (at, instruction) in program.instructions().iter().enumerate() {
+            if let Some(register) = instead(self, at) {
+                made.push(register);
+                continue;
+            }
             let first = instruction.arguments[0] as usize;
             let register = match instruction.opcode {
                 Opcode::Input => match given.get(first) {
@@ -258,7 +274,7 @@ impl Builder {
             };
             made.push(register);
         }
-        program.outputs().iter().map(|o| made[o.register]).collect()
+        made
     }
 
     /// `x`, of element type `from`, as the operator Cast makes it one of `to`: floats round once, to integers they

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// A node of operator `op` with `outputs` new values, not yet among the graph's nodes. `None` when the operator
 /// refuses the attributes. The last `captures` inputs are captures of its body.
-pub(super) fn node(
+pub(in crate::loops) fn node(
     graph: &mut Graph,
     op: &str,
     attributes: Vec<(&str, Attribute)>,
@@ -17,11 +17,24 @@ pub(super) fn node(
     captures: usize,
     outputs: usize,
 ) -> Option<Node> {
-    let def = find("", op, NEWEST_OPSET)?;
+    node_of(NEWEST_OPSET, graph, op, attributes, inputs, captures, outputs)
+}
+
+/// The same in the words of operator set `opset`.
+pub(super) fn node_of(
+    opset: i64,
+    graph: &mut Graph,
+    op: &str,
+    attributes: Vec<(&str, Attribute)>,
+    inputs: Vec<Option<ValueId>>,
+    captures: usize,
+    outputs: usize,
+) -> Option<Node> {
+    let def = find("", op, opset)?;
     let formal = inputs.len().checked_sub(captures)?;
     let spec = NodeSpec {
         attributes: attributes.into_iter().map(|(n, a)| (n.into(), a, Cell::new(false))).collect(),
-        opset: NEWEST_OPSET,
+        opset,
         inputs: inputs[..formal].iter().map(Option::is_some).collect(),
         outputs: vec![true; outputs],
     };
@@ -50,7 +63,7 @@ pub(super) fn one(
 }
 
 /// A constant list of integers.
-pub(super) fn integers(graph: &mut Graph, values: &[i64]) -> Option<ValueId> {
+pub(in crate::loops) fn integers(graph: &mut Graph, values: &[i64]) -> Option<ValueId> {
     let tensor = Tensor::new(&[values.len()], values.to_vec()).ok()?;
     Some(graph.add_constant("integers", tensor))
 }

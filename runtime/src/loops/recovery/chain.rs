@@ -3,6 +3,9 @@
 //! A recurrence shows itself by its recurrent weights. Nodes with the same operator, attributes and constant
 //! operands form a group; within it, a node follows the one that it depends on through the longest row of
 //! members. A chain is a row of members each of which is followed by one.
+//!
+//! Where states are only multiplied by gates (SRU, QRNN), there are no recurrent weights. Products of two values
+//! that vary, made of the same operators, then form the groups ([`gated`]).
 
 use super::index::Index;
 use crate::graph::{Graph, ValueId};
@@ -68,6 +71,34 @@ pub(super) fn chains(
         }
         *fuel -= range;
         chains.extend(scratch.chains_of(graph, &group));
+    }
+    chains.sort_unstable();
+    chains
+}
+
+/// Elementwise products that shorter rows of do not make a recurrence.
+const FEWEST_GATED: usize = 4;
+
+/// Chains of elementwise products of two values that vary.
+pub(super) fn gated(graph: &Graph, index: &Index, fuel: &mut usize) -> Vec<Vec<usize>> {
+    let mut groups: HashMap<(u32, u64), Vec<usize>> = HashMap::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let varies = |id: &Option<ValueId>| id.is_some_and(|id| graph.constant(id).is_none());
+        if node.def.name == "Mul" && node.inputs.iter().all(varies) {
+            groups.entry((index.keys[at], index.outlook[at])).or_default().push(at);
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = groups.into_values().filter(|g| g.len() >= FEWEST_GATED).collect();
+    groups.sort_unstable();
+    let mut chains: Vec<Vec<usize>> = Vec::new();
+    let mut scratch = Scratch { depth: vec![(0, 0); graph.values.len()], touched: Vec::new() };
+    for group in groups {
+        let range = group[group.len() - 1] - group[0] + 1;
+        if *fuel < range {
+            continue;
+        }
+        *fuel -= range;
+        chains.extend(scratch.chains_of(graph, &group).into_iter().filter(|c| c.len() >= FEWEST_GATED));
     }
     chains.sort_unstable();
     chains

@@ -7,33 +7,39 @@
 //! 3. [`collect`]: the outputs of all steps, put together, are the Scan's output.
 //! 4. [`counted`]: a `Loop` that takes its input apart by the number of the iteration is a Scan, too.
 //! 5. [`cell`]: a Scan's body that is one of the cells becomes the operator.
+//! 6. [`single`]: so does a cell that is written out for one step, unless it stands in a body.
+//! 7. [`hoist`]: from what stays a Scan, products of its inputs with weights are made before it.
 
 mod align;
-mod build;
+pub(super) mod build;
 mod cell;
 mod chain;
 mod collect;
 mod counted;
+mod hoist;
 mod index;
 mod order;
 mod part;
 mod peel;
 mod roll;
 mod shared;
+mod single;
 mod template;
 #[cfg(test)]
 mod tests;
 
 use crate::graph::{Graph, KnownFacts, ValueId};
 use crate::memory::Budget;
+use align::Reading;
 use index::{Index, Keys};
 use std::collections::HashSet;
+use template::Sequence;
 
 /// Nodes looked at for each node of the graph.
 const FUEL_PER_NODE: usize = 256;
 
-/// Recovers what can be.
-pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
+/// Recovers what can be. A graph that is `inside` another may be the step of a loop, whose cell is looked for there.
+pub(crate) fn recover(graph: &mut Graph, inside: bool, budget: &Budget) -> bool {
     let mut keys = Keys::default();
     shared::share_constants(graph);
     let mut changed = shared::share_nodes(graph, &mut keys);
@@ -47,7 +53,10 @@ pub(crate) fn recover(graph: &mut Graph, budget: &Budget) -> bool {
         cell::recognise(graph, &mut keys, &mut known, budget);
     }
     changed |= cell::recognise(graph, &mut keys, &mut known, budget);
-    changed
+    if !inside {
+        changed |= single::operators(graph, &mut keys, budget);
+    }
+    changed | hoist::hoist(graph)
 }
 
 /// Rolls up the first chain that can be.
@@ -64,13 +73,27 @@ fn roll_one(
     let chains = chain::chains(graph, &index, fuel, |first| {
         output(graph, first).is_some_and(|id| !failed.contains(&id))
     });
+    let weighted = chains.len();
+    let gated = chain::gated(graph, &index, fuel);
+    let chains: Vec<Vec<usize>> = chains
+        .into_iter()
+        .chain(gated.into_iter().filter(|c| output(graph, c[0]).is_some_and(|id| !failed.contains(&id))))
+        .collect();
     if chains.is_empty() {
         return false;
     }
     let facts = known.update(graph);
-    for chain in chains {
+    for (at, chain) in chains.into_iter().enumerate() {
         let depends = dependents(graph, chain[0]);
-        if let Some(mut template) = align::align(graph, &index, facts, &depends, &chain, fuel) {
+        // Where the end of the last step looks like the start of one more, the first reading may be the wrong one.
+        for reading in [Reading::CarriedFirst, Reading::SameStepFirst] {
+            let aligned = align::align(graph, &index, facts, &depends, &chain, reading, fuel);
+            let Some(mut template) = aligned else { continue };
+            // Without weights of its own, a row of products is a recurrence only where it takes slices of a tensor.
+            let slices = |s: &Sequence| matches!(s, Sequence::Part { .. });
+            if at >= weighted && !template.sequences.iter().any(slices) {
+                continue;
+            }
             while peel::prepend(graph, &index, facts, &mut template, budget).is_some() {}
             let before = (graph.nodes.clone(), graph.outputs.clone());
             if roll::roll(graph, &index, facts, &depends, &template, budget).is_some() {

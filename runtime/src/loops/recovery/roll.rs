@@ -251,7 +251,7 @@ fn collected_axis(template: &Template) -> i64 {
 fn runs_backwards(sequence: &Sequence) -> bool {
     match sequence {
         Sequence::Part { stride, .. } => *stride < 0,
-        Sequence::Values(values) => values.windows(2).all(|pair| pair[0] > pair[1]),
+        Sequence::Values(values) => values.len() > 1 && values.windows(2).all(|pair| pair[0] > pair[1]),
     }
 }
 

@@ -1,62 +1,81 @@
 //! The operator for a recognised cell: weights brought into its order of gates, sequences into its layout.
 
 use super::super::build::{integers, node as new_node, one};
+use super::layout::{Axis, arrange};
 use super::matching::{Cell, Gate};
 use super::poly::Factor;
 use super::symbolic::Symbolic;
 use crate::dtype::DType;
-use crate::graph::{Fact, Graph, Node, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::memory::Budget;
 use crate::ops::attributes::Attribute;
 use crate::ops::recurrence::Activation;
 use crate::tensor::Tensor;
 
+/// An output of the body that the Scan collects.
+pub(super) struct Collected {
+    /// The state that it is.
+    pub(super) state: usize,
+    /// Axes of what is collected.
+    pub(super) axes: Vec<Axis>,
+    pub(super) reversed: bool,
+}
+
 /// How the Scan reads its sequences and what it collects.
 pub(super) struct Form<'a> {
-    pub(super) sources: &'a [ValueId],
-    pub(super) batch_first: bool,
+    pub(super) sources: &'a [(ValueId, Vec<Axis>)],
+    /// The states before the first step.
+    pub(super) initial: Vec<ValueId>,
+    pub(super) state_axes: &'a [Vec<Axis>],
+    pub(super) dtype: DType,
     pub(super) reversed: bool,
-    /// The state that each collected output is.
-    pub(super) collected: &'a [usize],
-    pub(super) output_axes: &'a [i64],
-    pub(super) output_reversed: &'a [bool],
+    pub(super) collected: &'a [Collected],
 }
 
 /// The values that replace the Scan's outputs, and the nodes that make them.
 pub(super) fn emit(
     graph: &mut Graph,
-    facts: &[Option<Fact>],
     scan: &Node,
     cell: &Cell,
     symbolic: &Symbolic,
     form: &Form<'_>,
     budget: &Budget,
 ) -> Option<(Vec<(ValueId, ValueId)>, Vec<Node>)> {
+    use Axis::{Batch, Feature, One, Time};
     let (op, gates, hidden_state): (&str, &[Gate], usize) = match cell {
         Cell::Lstm { gates, hidden, .. } => ("LSTM", gates, *hidden),
         Cell::Gru { gates, .. } => ("GRU", gates, 0),
         Cell::Rnn { gate, .. } => ("RNN", std::slice::from_ref(gate), 0),
     };
     // The cell state is seen only after the last step.
-    if form.collected.iter().any(|s| *s != hidden_state) || form.sources.is_empty() {
+    if form.collected.iter().any(|c| c.state != hidden_state) || form.sources.is_empty() {
         return None;
     }
-    let dtype = facts.get(scan.inputs.first().copied().flatten()?.index())?.as_ref()?.tensor()?.dtype;
-    let weights = Weights::new(gates, cell, symbolic, dtype, budget)?;
+    let weights = Weights::new(gates, cell, symbolic, form.dtype, budget)?;
 
-    let mut made: Vec<Node> = Vec::new();
-    let x = match form.sources {
-        [x] => *x,
-        several => one(graph, &mut made, "Concat", vec![("axis", Attribute::Int(2))], several)?,
+    // The operator's axes: time first, or batch first where the sequences lie so.
+    let order = |a: &Axis| *a == Time || *a == Batch;
+    let batch_first = form.sources[0].1.iter().find(|a| order(a)) == Some(&Batch);
+    let (sequence, state, made_sequence) = if batch_first {
+        ([Batch, Time, Feature], [Batch, One, Feature], [Batch, Time, One, Feature])
+    } else {
+        ([Time, Batch, Feature], [One, Batch, Feature], [Time, One, Batch, Feature])
     };
-    let state_axis = i64::from(form.batch_first);
-    let initial = |graph: &mut Graph, made: &mut Vec<Node>, state: usize| -> Option<Option<ValueId>> {
-        let id = scan.inputs.get(state).copied().flatten()?;
+    let mut made: Vec<Node> = Vec::new();
+    let mut arranged = Vec::new();
+    for (id, axes) in form.sources {
+        arranged.push(arrange(graph, &mut made, *id, axes, &sequence)?);
+    }
+    let x = match arranged[..] {
+        [x] => x,
+        _ => one(graph, &mut made, "Concat", vec![("axis", Attribute::Int(2))], &arranged)?,
+    };
+    let initial = |graph: &mut Graph, made: &mut Vec<Node>, at: usize| -> Option<Option<ValueId>> {
+        let id = *form.initial.get(at)?;
         if graph.constant(id).is_some_and(is_zero) {
             return Some(None);
         }
-        let axis = integers(graph, &[state_axis])?;
-        Some(Some(one(graph, made, "Unsqueeze", Vec::new(), &[id, axis])?))
+        arrange(graph, made, id, &form.state_axes[at], &state).map(Some)
     };
     let mut inputs = vec![
         Some(x),
@@ -68,7 +87,7 @@ pub(super) fn emit(
     ];
     let mut attributes = vec![
         ("hidden_size", Attribute::Int(symbolic.hidden as i64)),
-        ("layout", Attribute::Int(i64::from(form.batch_first))),
+        ("layout", Attribute::Int(i64::from(batch_first))),
         ("direction", Attribute::String(if form.reversed { "reverse" } else { "forward" }.into())),
     ];
     let activations: &[Activation] = match cell {
@@ -101,34 +120,27 @@ pub(super) fn emit(
     made.push(recurrent);
 
     let mut map: Vec<(ValueId, ValueId)> = Vec::new();
-    let states = scan.outputs.len() - form.collected.len();
-    for (state, output) in scan.outputs[..states].iter().enumerate() {
+    let states = scan.outputs.len().min(form.initial.len());
+    for (at, output) in scan.outputs[..states].iter().enumerate() {
         let Some(output) = *output else { continue };
-        let last = if state == hidden_state { results[1] } else { *results.get(2)? };
-        let axis = integers(graph, &[state_axis])?;
-        map.push((output, one(graph, &mut made, "Squeeze", Vec::new(), &[last, axis])?));
+        let last = if at == hidden_state { results[1] } else { *results.get(2)? };
+        map.push((output, arrange(graph, &mut made, last, &state, &form.state_axes[at])?));
     }
-    for (i, output) in scan.outputs[states..].iter().enumerate() {
+    for (collected, output) in form.collected.iter().zip(&scan.outputs[states..]) {
         let Some(output) = *output else { continue };
-        // Y is [time, 1, batch, hidden], or [batch, time, 1, hidden].
-        let axis = integers(graph, &[1 + state_axis])?;
-        let mut y = one(graph, &mut made, "Squeeze", Vec::new(), &[results[0], axis])?;
-        let lies = state_axis;
-        let wanted = form.output_axes[i];
-        let wanted = if wanted < 0 { wanted + 3 } else { wanted };
-        if form.output_reversed[i] != form.reversed {
+        let mut y = results[0];
+        let mut axes = &made_sequence[..];
+        if collected.reversed != form.reversed {
+            y = arrange(graph, &mut made, y, axes, &sequence)?;
+            axes = &sequence;
+            let along = i64::from(batch_first);
             let mut given = vec![y];
-            for bound in [-1, i64::MIN + 1, lies, -1] {
+            for bound in [-1, i64::MIN + 1, along, -1] {
                 given.push(integers(graph, &[bound])?);
             }
             y = one(graph, &mut made, "Slice", Vec::new(), &given)?;
         }
-        if lies != wanted {
-            let mut perm: Vec<i64> = (0..3).filter(|a| *a != lies).collect();
-            perm.insert(usize::try_from(wanted).ok().filter(|w| *w < 3)?, lies);
-            y = one(graph, &mut made, "Transpose", vec![("perm", Attribute::Ints(perm))], &[y])?;
-        }
-        map.push((output, y));
+        map.push((output, arrange(graph, &mut made, y, axes, &collected.axes)?));
     }
     Some((map, made))
 }

@@ -1,22 +1,26 @@
 //! A `Scan` whose body is an LSTM, a GRU or a plain recurrent cell becomes that operator.
 //!
 //! It holds when every output of the body is the hidden or the cell state after the step, all sequences are read
-//! in one direction along one axis, states are of two axes, `[batch, hidden]`, and weights and biases are
-//! constants. What the body computes is compared as expressions ([`symbolic`], [`poly`]), not as nodes, so that
+//! in one direction, states have at most one axis of an extent other than 1 beside their features ([`layout`]), and
+//! weights and biases are constants. The form of opset 8 holds where no row has a length of its own. What the body computes is compared as expressions ([`symbolic`], [`poly`]), not as nodes, so that
 //! the spelling does not matter ([`matching`]). Sums are taken in another order than before: within the accuracy
 //! class of contractions.
 
 mod emit;
+mod layout;
 mod matching;
 mod poly;
+mod stacked;
 mod symbolic;
 
 use super::index::{Index, Keys};
 use super::order::sort_nodes;
+use crate::graph::fact::normal_axis;
 use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, infer, redirect};
 use crate::memory::Budget;
 use crate::ops::Scan;
-use symbolic::{Input, Piece, Symbolic};
+use layout::{Axis, axes_of};
+use symbolic::{Input, Piece, Symbolic, feature_axis};
 
 /// Replaces every such Scan.
 pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, known: &mut KnownFacts, budget: &Budget) -> bool {
@@ -55,10 +59,9 @@ fn is_scan(node: &Node) -> bool {
     node.op.as_any().is::<Scan>()
 }
 
-/// What the outer graph knows of the sequences of a Scan, read as the leaves of a cell.
+/// The sequences of a Scan, read as the leaves of a cell: the tensor that each leaf is a slice of, and its axes.
 struct Leaves {
-    /// The tensor that each leaf is a slice of.
-    sources: Vec<ValueId>,
+    sources: Vec<(ValueId, Vec<Axis>)>,
 }
 
 fn replacement(
@@ -68,51 +71,80 @@ fn replacement(
     at: usize,
     budget: &Budget,
 ) -> Option<(Vec<(ValueId, ValueId)>, Vec<Node>)> {
+    [false, true].into_iter().find_map(|columns| replaced_by(graph, index, facts, at, columns, budget))
+}
+
+/// The same where features lie along the last axis, or with `columns` along the one before.
+fn replaced_by(
+    graph: &mut Graph,
+    index: &Index,
+    facts: &[Option<Fact>],
+    at: usize,
+    columns: bool,
+    budget: &Budget,
+) -> Option<(Vec<(ValueId, ValueId)>, Vec<Node>)> {
     let node = graph.nodes[at].clone();
     let scan = node.op.as_any().downcast_ref::<Scan>()?;
-    let axis = *scan.input_axes.first()?;
     let reversed = *scan.input_reversed.first()?;
-    let states = scan.states();
-    let one_way = scan.input_axes.iter().all(|a| *a == axis)
-        && scan.input_reversed.iter().all(|r| *r == reversed)
-        && !scan.batched
-        && (axis == 0 || axis == 1)
-        && states > 0;
-    if !one_way {
+    let (states, sequences) = (scan.states(), scan.input_axes.len());
+    let first = usize::from(scan.batched);
+    let rows_end_alike = !scan.batched || node.inputs.first().copied().flatten().is_none();
+    if states == 0 || !rows_end_alike || scan.input_reversed.iter().any(|r| *r != reversed) {
         return None;
     }
     let given: Vec<Fact> =
-        node.inputs.iter().map(|id| facts.get((*id)?.index())?.clone()).collect::<Option<_>>()?;
-    let state = given.first()?.tensor()?;
-    let mut symbolic = Symbolic::new(state)?;
-    if !given[..states]
-        .iter()
-        .all(|f| f.tensor().is_some_and(|t| t.has_shape_of(state) && t.rank() == Some(2)))
-    {
-        return None;
-    }
-    // Facts of the body's inputs, and what they are.
-    let mut inner: Vec<Fact> = given.clone();
-    let mut inputs: Vec<Input> = Vec::new();
-    let mut leaves = Leaves { sources: Vec::new() };
-    for (i, fact) in inner.iter_mut().enumerate() {
+        node.inputs[first..].iter().map(|id| facts.get((*id)?.index())?.clone()).collect::<Option<_>>()?;
+    // Facts of the body's inputs, and the axes of the values outside.
+    let mut inner: Vec<Fact> = Vec::new();
+    let mut axes: Vec<Vec<Axis>> = Vec::new();
+    for (i, fact) in given.iter().enumerate() {
         let t = fact.tensor()?;
-        let bare = TensorFact { shape: t.shape.clone(), ..TensorFact::unranked(t.dtype) };
-        if i < states {
-            inputs.push(Input::State);
-            *fact = bare.into();
-        } else if i < states + scan.input_axes.len() {
-            let mut shape = bare.shape?;
-            if shape.len() != 3 {
+        let mut shape = t.shape.clone()?;
+        if i >= states + sequences {
+            inner.push(TensorFact::new(t.dtype, shape).into());
+            continue;
+        }
+        if scan.batched {
+            if shape.is_empty() {
                 return None;
             }
-            shape.remove(axis as usize);
-            *fact = TensorFact::new(bare.dtype, shape).into();
-            let row = leaf(graph, index, facts, &mut symbolic, &mut leaves, node.inputs[i]?)?;
-            inputs.push(Input::Row(row));
-        } else {
-            inputs.push(Input::Other);
+            shape.remove(0);
         }
+        let mut time = None;
+        if i >= states {
+            let along = normal_axis(scan.input_axes[i - states], shape.len()).ok()?;
+            shape.remove(along);
+            time = Some(along);
+        }
+        let mut of = axes_of(&shape, feature_axis(shape.len(), columns)?, !scan.batched)?;
+        if let Some(along) = time {
+            of.insert(along, Axis::Time);
+        }
+        if scan.batched {
+            of.insert(0, Axis::Batch);
+        }
+        axes.push(of);
+        inner.push(TensorFact::new(t.dtype, shape).into());
+    }
+    let state = inner.first()?.tensor()?.clone();
+    let mut symbolic = Symbolic::new(&state, columns)?;
+    let like_state = |f: &Fact| f.tensor().is_some_and(|t| t.dtype == state.dtype && symbolic.holds_state(t));
+    if !inner[..states].iter().all(like_state) {
+        return None;
+    }
+    let mut inputs: Vec<Input> = Vec::new();
+    let mut leaves = Leaves { sources: Vec::new() };
+    for (i, fact) in inner.iter().enumerate() {
+        inputs.push(if i < states {
+            Input::State
+        } else if i < states + sequences {
+            let shape = fact.tensor()?.shape.as_ref()?;
+            let width = shape.get(feature_axis(shape.len(), columns)?)?.known()?;
+            let source = (node.inputs[first + i]?, axes[i].clone());
+            Input::Row(leaf(graph, index, facts, &mut symbolic, &mut leaves, source, width)?)
+        } else {
+            Input::Other
+        });
     }
     let body = &scan.body.graph;
     let inner = infer(body, &inner).ok()?;
@@ -120,17 +152,26 @@ fn replacement(
     let next: Vec<poly::Id> = outputs[..states].iter().copied().collect::<Option<_>>()?;
     let cell = matching::recognise(&mut symbolic.polys, &next)?;
     // What is collected must be a state after the step.
-    let collected: Vec<usize> =
-        outputs[states..].iter().map(|o| next.iter().position(|n| Some(*n) == *o)).collect::<Option<_>>()?;
+    let mut collected: Vec<emit::Collected> = Vec::new();
+    for (i, output) in outputs[states..].iter().enumerate() {
+        let state = next.iter().position(|n| Some(*n) == *output)?;
+        let shape = inner[body.outputs[states + i].index()].as_ref()?.tensor()?.shape.clone()?;
+        let mut axes = axes_of(&shape, feature_axis(shape.len(), columns)?, !scan.batched)?;
+        axes.insert(normal_axis(scan.output_axes[i], shape.len() + 1).ok()?, Axis::Time);
+        if scan.batched {
+            axes.insert(0, Axis::Batch);
+        }
+        collected.push(emit::Collected { state, axes, reversed: scan.output_reversed[i] });
+    }
     let form = emit::Form {
         sources: &leaves.sources,
-        batch_first: axis == 1,
+        initial: node.inputs[first..first + states].iter().copied().collect::<Option<Vec<_>>>()?,
+        state_axes: &axes[..states],
+        dtype: state.dtype,
         reversed,
         collected: &collected,
-        output_axes: &scan.output_axes,
-        output_reversed: &scan.output_reversed,
     };
-    emit::emit(graph, facts, &node, &cell, &symbolic, &form, budget)
+    emit::emit(graph, &node, &cell, &symbolic, &form, budget)
 }
 
 /// The pieces of a sequence's element. A product with constant weights made for all steps at once is taken apart
@@ -141,12 +182,12 @@ fn leaf(
     facts: &[Option<Fact>],
     symbolic: &mut Symbolic,
     leaves: &mut Leaves,
-    source: ValueId,
+    source: (ValueId, Vec<Axis>),
+    width: usize,
 ) -> Option<Vec<Piece>> {
-    if let Some(row) = product_of_sequence(graph, index, facts, symbolic, leaves, source, 0) {
+    if let Some(row) = product_of_sequence(graph, index, facts, symbolic, leaves, &source, 0) {
         return Some(row);
     }
-    let width = facts.get(source.index())?.as_ref()?.tensor()?.shape.as_ref()?.last()?.known()?;
     let known = leaves.sources.iter().position(|s| *s == source);
     let leaf = known.unwrap_or_else(|| {
         leaves.sources.push(source);
@@ -161,35 +202,39 @@ fn product_of_sequence(
     facts: &[Option<Fact>],
     symbolic: &mut Symbolic,
     leaves: &mut Leaves,
-    source: ValueId,
+    source: &(ValueId, Vec<Axis>),
     depth: usize,
 ) -> Option<Vec<Piece>> {
-    if depth > 4 {
+    // Features along the last axis, as in the product.
+    if depth > 4 || source.1.last() != Some(&Axis::Feature) || source.1.len() < 2 {
         return None;
     }
-    let (at, _) = index.writer(source)?;
+    let (at, _) = index.writer(source.0)?;
     let node = &graph.nodes[at];
-    let rank = |id: ValueId| facts.get(id.index())?.as_ref()?.tensor()?.rank();
+    let shape = |id: ValueId| facts.get(id.index())?.as_ref()?.tensor()?.shape.clone();
+    let rank = shape(source.0)?.len();
     if node.def.name == "Add" {
         let [Some(a), Some(b)] = node.inputs[..] else { return None };
         let (from, bias) = if graph.constant(b).is_some() { (a, b) } else { (b, a) };
         let bias = graph.constant(bias)?.clone();
-        if rank(from)? != 3 || bias.shape().len() > 3 {
+        if shape(from)? != shape(source.0)? || bias.shape().len() > rank {
             return None;
         }
-        let row = product_of_sequence(graph, index, facts, symbolic, leaves, from, depth + 1)?;
+        let from = (from, source.1.clone());
+        let row = product_of_sequence(graph, index, facts, symbolic, leaves, &from, depth + 1)?;
         return symbolic.sum_of(&row, &bias);
     }
     let product = node.op.product()?;
     let [Some(a), Some(b)] = node.inputs[..] else { return None };
     let weights = graph.constant(b)?.clone();
-    if rank(a)? != 3 || weights.shape().len() != 2 || product.transpose_a {
+    if shape(a)?.len() != rank || weights.shape().len() != 2 || product.transpose_a {
         return None;
     }
     let columns = weights.shape()[usize::from(!product.transpose_b)];
     if !columns.is_multiple_of(symbolic.hidden) {
         return None;
     }
-    let row = leaf(graph, index, facts, symbolic, leaves, a)?;
+    let width = shape(a)?.last()?.known()?;
+    let row = leaf(graph, index, facts, symbolic, leaves, (a, source.1.clone()), width)?;
     symbolic.product_of(&row, &weights, product.transpose_b, product.alpha.into())
 }

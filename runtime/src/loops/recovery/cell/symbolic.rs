@@ -1,6 +1,7 @@
 //! A step's body as expressions: what each output is in terms of the step's inputs and states.
 //!
-//! A value of the body is a row of features for each element of the batch. Its columns are pieces: expressions
+//! A value of the body is a row of features for each element of the batch, along its last axis or, where matrices
+//! stand on the left, along the one before. Its columns are pieces: expressions
 //! of a gate's width, or leaves, which are what a sequence gives. Operators on constants of one row or one number,
 //! products with constant matrices, elementwise functions, and joins and cuts at the borders of gates are
 //! followed; a value made by anything else is unknown, and the cell with it where it matters.
@@ -20,8 +21,10 @@ pub(super) enum Piece {
 
 /// What is known of a value of the body.
 #[derive(Clone, Debug)]
-enum Known {
+pub(super) enum Known {
     Row(Vec<Piece>),
+    /// A row cut into gates along an axis in front of the features.
+    Stacked(Vec<Piece>),
     Constant(Tensor),
 }
 
@@ -34,8 +37,10 @@ pub(super) struct Symbolic {
     pub(super) widths: Vec<usize>,
     /// Width of a gate.
     pub(super) hidden: usize,
+    /// Whether features lie along the axis before the last.
+    pub(super) columns: bool,
     /// The batch, without extents of 1.
-    batch: Vec<Dim>,
+    pub(super) batch: Vec<Dim>,
 }
 
 /// A value of the outer graph for an input of the body: what a sequence's element is.
@@ -46,19 +51,28 @@ pub(super) enum Input {
     Other,
 }
 
-fn batch_of(fact: &TensorFact) -> Option<(Vec<Dim>, usize)> {
-    let (last, batch) = fact.shape.as_ref()?.split_last()?;
-    Some((batch.iter().filter(|d| **d != Dim::Known(1)).cloned().collect(), last.known()?))
+/// The axis of features of a value of rank `rank`.
+pub(super) fn feature_axis(rank: usize, columns: bool) -> Option<usize> {
+    rank.checked_sub(1 + usize::from(columns))
+}
+
+/// The extents other than 1 beside the features, and the number of features.
+pub(super) fn batch_of(fact: &TensorFact, columns: bool) -> Option<(Vec<Dim>, usize)> {
+    let mut batch = fact.shape.clone()?;
+    let width = batch.remove(feature_axis(batch.len(), columns)?).known()?;
+    batch.retain(|d| *d != Dim::Known(1));
+    Some((batch, width))
 }
 
 impl Symbolic {
     /// For states of the form of `state`.
-    pub(super) fn new(state: &TensorFact) -> Option<Self> {
-        let (batch, hidden) = batch_of(state)?;
+    pub(super) fn new(state: &TensorFact, columns: bool) -> Option<Self> {
+        let (batch, hidden) = batch_of(state, columns)?;
         if hidden == 0 || batch.contains(&Dim::Unknown) {
             return None;
         }
-        Some(Self { polys: Polys::default(), tensors: Vec::new(), widths: Vec::new(), hidden, batch })
+        let (polys, tensors, widths) = (Polys::default(), Vec::new(), Vec::new());
+        Some(Self { polys, tensors, widths, hidden, columns, batch })
     }
 
     pub(super) fn leaf(&mut self, width: usize) -> usize {
@@ -85,9 +99,11 @@ impl Symbolic {
         for node in &body.nodes {
             for (output, id) in node.outputs.iter().enumerate() {
                 let Some(id) = *id else { continue };
-                if self.fits(facts[id.index()].as_ref()) {
-                    known[id.index()] = self.node(body, facts, node, output, &known);
-                }
+                known[id.index()] = if self.fits(facts[id.index()].as_ref()) {
+                    self.node(facts, node, output, &known)
+                } else {
+                    self.stacked(facts, node, output, &known)
+                };
             }
         }
         body.outputs
@@ -97,19 +113,24 @@ impl Symbolic {
                     [Piece::Of(id)] => Some(id),
                     _ => None,
                 },
-                Known::Constant(_) => None,
+                Known::Constant(_) | Known::Stacked(_) => None,
             })
             .collect()
     }
 
+    /// Whether a value has the form of a state.
+    pub(super) fn holds_state(&self, fact: &TensorFact) -> bool {
+        batch_of(fact, self.columns).is_some_and(|(batch, width)| batch == self.batch && width == self.hidden)
+    }
+
     /// Whether a value has the states' batch.
     fn fits(&self, fact: Option<&Fact>) -> bool {
-        fact.and_then(Fact::tensor).and_then(batch_of).is_some_and(|(batch, _)| batch == self.batch)
+        let fact = fact.and_then(Fact::tensor);
+        fact.and_then(|f| batch_of(f, self.columns)).is_some_and(|(batch, _)| batch == self.batch)
     }
 
     fn node(
         &mut self,
-        body: &Graph,
         facts: &[Option<Fact>],
         node: &crate::graph::Node,
         output: usize,
@@ -122,11 +143,18 @@ impl Symbolic {
             return self.map(input(0)?, |polys, p| Some(polys.apply(activation, p)));
         }
         if let Some(product) = node.op.product() {
-            let Known::Constant(matrix) = input(1)? else { return None };
-            if product.transpose_a {
-                return None;
-            }
-            let row = self.product(input(0)?, matrix, product.transpose_b, product.alpha.into())?;
+            let rank = |i: usize| fact(node.inputs.get(i)?)?.tensor()?.rank();
+            let alpha = product.alpha.into();
+            let row = match (input(0)?, input(1)?) {
+                (row, Known::Constant(matrix)) if !self.columns && !product.transpose_a => {
+                    self.product(row, matrix, product.transpose_b, alpha)?
+                }
+                // The transposed product; a vector is a column on the right of a matrix.
+                (Known::Constant(matrix), row) if (self.columns || rank(1)? == 1) && !product.transpose_b => {
+                    self.product(row, matrix, !product.transpose_a, alpha)?
+                }
+                _ => return None,
+            };
             return match node.inputs.get(2).copied().flatten() {
                 Some(_) if product.beta != 0.0 => {
                     let scaled = if product.beta == 1.0 {
@@ -143,14 +171,14 @@ impl Symbolic {
         let given: Vec<Option<&Fact>> = node.inputs.iter().map(fact).collect();
         if let Some(axis) = node.op.joined_axis() {
             let rank = given.first().copied().flatten()?.tensor()?.rank()?;
-            if normal_axis(axis, rank).ok()? + 1 != rank {
+            if Some(normal_axis(axis, rank).ok()?) != feature_axis(rank, self.columns) {
                 return None;
             }
             let mut row = Vec::new();
             for i in 0..node.inputs.len() {
                 match input(i)? {
                     Known::Row(pieces) => row.extend_from_slice(pieces),
-                    Known::Constant(_) => return None,
+                    Known::Constant(_) | Known::Stacked(_) => return None,
                 }
             }
             return Some(Known::Row(row));
@@ -159,20 +187,37 @@ impl Symbolic {
             Some(made) => made,
             None => node.op.infer(Facts(&given)).ok()?,
         };
+        if let Some(Known::Stacked(_)) = input(0)
+            && node.op.alias_of().is_none()
+        {
+            return self.cut_stacked(facts, node, output, known);
+        }
         if let Some(selection) = node.op.selection(Facts(&given), &made, output) {
             let rank = given.first().copied().flatten()?.tensor()?.rank()?;
-            if selection.axis + 1 != rank || selection.step != 1 || selection.drops_axis {
+            let along = Some(selection.axis) == feature_axis(rank, self.columns);
+            if !along || selection.step != 1 || selection.drops_axis {
                 return None;
             }
             return self.cut(input(0)?, selection.start, selection.count);
         }
-        if node.op.alias_of() == Some(0) || node.def.name == "Identity" {
-            // The last axis stays, and the batch does but for extents of 1.
-            let width = |f: Option<&Fact>| batch_of(f?.tensor()?).map(|(_, w)| w);
-            let same = width(given.first().copied().flatten()) == width(made.first());
-            return if same { input(0).cloned() } else { None };
+        if node.op.alias_of() == Some(0) {
+            // The features stay, and the batch does but for extents of 1. Of columns, one alone keeps its order
+            // beside others.
+            let form = |f: Option<&Fact>| {
+                let t = f?.tensor()?;
+                Some((t.dtype, batch_of(t, self.columns)?.1, t.shape.as_ref()?.last()?.clone()))
+            };
+            let (from, to) = (form(given.first().copied().flatten())?, form(made.first())?);
+            let same = from.0 == to.0 && from.1 == to.1 && (!self.columns || from.2 == to.2);
+            return match input(0)? {
+                Known::Stacked(gates) if gates.len() == 1 && to.1 == self.hidden => {
+                    Some(Known::Row(gates.clone()))
+                }
+                Known::Stacked(_) => None,
+                known if same => Some(known.clone()),
+                _ => None,
+            };
         }
-        let _ = body;
         self.elementwise(node, &input)
     }
 
@@ -206,7 +251,7 @@ impl Symbolic {
             "Clip" => {
                 let bound = |i: usize| match input(i)? {
                     Known::Constant(t) => t.to_f64s().filter(|v| v.len() == 1).map(|v| v[0]),
-                    Known::Row(_) => None,
+                    Known::Row(_) | Known::Stacked(_) => None,
                 };
                 if node.inputs.len() == 3 && bound(1) == Some(0.0) && bound(2) == Some(1.0) {
                     let clip = Activation { function: Function::HardSigmoid, alpha: 1.0, beta: 0.0 };
@@ -219,7 +264,7 @@ impl Symbolic {
     }
 
     /// The pieces as expressions.
-    fn expressions(&mut self, row: &[Piece]) -> Option<Vec<Poly>> {
+    pub(super) fn expressions(&mut self, row: &[Piece]) -> Option<Vec<Poly>> {
         let mut out = Vec::new();
         for piece in row {
             match *piece {
@@ -255,13 +300,14 @@ impl Symbolic {
         let blocks = |s: &mut Self, value: &Known| match value {
             Known::Row(row) => s.expressions(row).map(Some),
             Known::Constant(_) => Some(None),
+            Known::Stacked(_) => None,
         };
         let (left, right) = (blocks(self, a)?, blocks(self, b)?);
         let count = left.as_ref().or(right.as_ref())?.len();
         let expand = |s: &Self, value: &Known, blocks: Option<Vec<Poly>>| match (value, blocks) {
             (_, Some(blocks)) => Some(blocks),
             (Known::Constant(t), None) => s.constant(t, count),
-            (Known::Row(_), None) => None,
+            _ => None,
         };
         let (left, right) = (expand(self, a, left)?, expand(self, b, right)?);
         if left.len() != right.len() {
@@ -277,10 +323,12 @@ impl Symbolic {
 
     /// A constant of one number, or of one row of `count` gates.
     fn constant(&self, tensor: &Tensor, count: usize) -> Option<Vec<Poly>> {
-        let (width, rows) = match tensor.shape().split_last() {
-            None => (1, 1),
-            Some((width, batch)) => (*width, batch.iter().product::<usize>()),
+        let mut batch = tensor.shape().to_vec();
+        let width = match feature_axis(batch.len(), self.columns) {
+            None => 1,
+            Some(at) => batch.remove(at),
         };
+        let rows = batch.iter().product::<usize>();
         if rows != 1 || !tensor.dtype().is_float() {
             return None;
         }
@@ -304,7 +352,7 @@ impl Symbolic {
     ) -> Option<Vec<Piece>> {
         match self.product(&Known::Row(row.to_vec()), matrix, transposed, alpha)? {
             Known::Row(row) => Some(row),
-            Known::Constant(_) => None,
+            Known::Constant(_) | Known::Stacked(_) => None,
         }
     }
 
@@ -312,7 +360,7 @@ impl Symbolic {
     pub(super) fn sum_of(&mut self, row: &[Piece], bias: &Tensor) -> Option<Vec<Piece>> {
         match self.zip(&Known::Row(row.to_vec()), &Known::Constant(bias.clone()), Polys::add)? {
             Known::Row(row) => Some(row),
-            Known::Constant(_) => None,
+            Known::Constant(_) | Known::Stacked(_) => None,
         }
     }
 
@@ -358,8 +406,7 @@ impl Symbolic {
 
     fn cut(&mut self, value: &Known, start: usize, count: usize) -> Option<Known> {
         let Known::Row(row) = value else { return None };
-        let all: Vec<Piece> =
-            self.expressions(row)?.into_iter().map(|p| Piece::Of(self.polys.id(p))).collect();
+        let all = self.blocks(row)?;
         if !start.is_multiple_of(self.hidden) || !count.is_multiple_of(self.hidden) {
             return None;
         }

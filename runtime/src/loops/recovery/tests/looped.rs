@@ -1,7 +1,10 @@
 //! The same steps as bodies of `Scan` and `Loop`.
 
-use super::cells::{Kind, Products, Spelling, Weights};
+use super::super::build;
+use super::cells::{Kind, Weights};
+use super::lies::Lies;
 use super::net::{Net, Numbers, assert_close, census};
+use super::spelling::{Products, Spelling};
 use super::unrolled::{DEPTH, HIDDEN, spellings};
 use crate::dtype::Bool;
 use crate::graph::{Dim, TensorFact, ValueId};
@@ -20,48 +23,71 @@ enum Form {
     LoopBackwards,
     /// With the extent of the sequence as number of iterations, which only the run tells.
     LoopDynamic,
+    /// Scan of opset 8, one row of the batch at a time.
+    Batched,
+    /// The same from the last step to the first.
+    BatchedBackwards,
 }
 
-const BATCH: usize = 2;
-const TIME: usize = 5;
-
 /// The graph, and what it computes.
-fn build(kind: Kind, spelling: Spelling, form: Form) -> (Net, Vec<Vec<f64>>) {
+fn build(kind: Kind, spelling: Spelling, form: Form, batch: usize, time: usize) -> (Net, Vec<Vec<f64>>) {
     let mut numbers = Numbers(7);
     let weights = Weights::new(kind, DEPTH, HIDDEN, &mut numbers);
     let mut rounded = |count: usize| -> Vec<f64> {
         numbers.many(count, 1.0).into_iter().map(|v| f64::from(v as f32)).collect()
     };
-    let (x, mut h, mut c) = (rounded(TIME * BATCH * DEPTH), rounded(BATCH * HIDDEN), rounded(BATCH * HIDDEN));
-    let tensor = |shape: &[usize], v: &[f64]| {
-        Tensor::new(shape, v.iter().map(|&v| v as f32).collect()).expect("as many values as the shape has")
-    };
+    let (x, mut h, mut c) = (rounded(time * batch * DEPTH), rounded(batch * HIDDEN), rounded(batch * HIDDEN));
+    let lies = spelling.lies;
     let cells = kind.gates() == 4;
+    let batched = matches!(form, Form::Batched | Form::BatchedBackwards);
     let batch_first = form == Form::ScanBackwards;
-    let backwards = form == Form::ScanBackwards || form == Form::LoopBackwards;
+    let backwards = matches!(form, Form::ScanBackwards | Form::LoopBackwards | Form::BatchedBackwards);
+    // Steps of rows of `width`, `[time, batch, width]`, as the form wants them.
+    let sequence = |width: usize, v: &[f64]| -> (Vec<usize>, Vec<f64>) {
+        let step = |t: usize| &v[t * batch * width..(t + 1) * batch * width];
+        let row = |b: usize, t: usize| &step(t)[b * width..(b + 1) * width];
+        if batched {
+            let values = (0..batch).flat_map(|b| (0..time).flat_map(move |t| row(b, t).to_vec()));
+            return ([&[batch, time], &lies.shape(1, width)[..]].concat(), values.collect());
+        }
+        if batch_first {
+            // Time lies behind the first axis.
+            let mut shape = lies.shape(batch, width);
+            let first = shape[0];
+            shape.insert(1, time);
+            let laid: Vec<Vec<f64>> = (0..time).map(|t| lies.laid(width, step(t))).collect();
+            let values = (0..first).flat_map(|f| {
+                laid.iter().flat_map(move |l| l.chunks(l.len() / first).nth(f).expect("a part").to_vec())
+            });
+            return (shape, values.collect());
+        }
+        let values = (0..time).flat_map(|t| lies.laid(width, step(t))).collect();
+        ([&[time], &lies.shape(batch, width)[..]].concat(), values)
+    };
+    let state = |v: &[f64]| -> (Vec<usize>, Vec<f64>) {
+        if batched {
+            return ([&[batch], &lies.shape(1, HIDDEN)[..]].concat(), v.to_vec());
+        }
+        (lies.shape(batch, HIDDEN), lies.laid(HIDDEN, v))
+    };
+    let tensor = |(shape, v): (Vec<usize>, Vec<f64>)| {
+        Tensor::new(&shape, v.iter().map(|&v| v as f32).collect()).expect("as many values as the shape has")
+    };
 
     let mut net = Net::default();
-    let x_id = if batch_first {
-        let moved: Vec<f64> = (0..BATCH)
-            .flat_map(|b| (0..TIME).flat_map(move |t| (0..DEPTH).map(move |d| (t * BATCH + b) * DEPTH + d)))
-            .map(|at| x[at])
-            .collect();
-        net.input(tensor(&[BATCH, TIME, DEPTH], &moved))
-    } else {
-        net.input(tensor(&[TIME, BATCH, DEPTH], &x))
-    };
+    let x_id = net.input(tensor(sequence(DEPTH, &x)));
     if form == Form::LoopDynamic {
-        let dims = [Dim::symbol("time"), Dim::Known(BATCH), Dim::Known(DEPTH)];
-        net.graph.values[x_id.index()].declared =
-            Some(TensorFact::new(crate::DType::F32, dims.to_vec()).into());
+        let mut dims: Vec<Dim> = lies.shape(batch, DEPTH).into_iter().map(Dim::Known).collect();
+        dims.insert(0, Dim::symbol("time"));
+        net.graph.values[x_id.index()].declared = Some(TensorFact::new(crate::DType::F32, dims).into());
     }
-    let mut states = vec![net.input(tensor(&[BATCH, HIDDEN], &h))];
+    let mut states = vec![net.input(tensor(state(&h)))];
     if cells {
-        states.push(net.input(tensor(&[BATCH, HIDDEN], &c)));
+        states.push(net.input(tensor(state(&c))));
     }
 
     let mut body = Net::default();
-    let looped = !matches!(form, Form::Scan | Form::ScanBackwards);
+    let looped = !matches!(form, Form::Scan | Form::ScanBackwards) && !batched;
     let add = |body: &mut Net, name: &str| {
         let id = body.graph.add_value(name);
         body.graph.inputs.push(id);
@@ -80,7 +106,7 @@ fn build(kind: Kind, spelling: Spelling, form: Form) -> (Net, Vec<Vec<f64>>) {
             body.op("Squeeze", &[part, zero])
         }
         (Form::LoopBackwards, Some((number, _))) => {
-            let last = body.constant(Tensor::scalar(TIME as i64 - 1));
+            let last = body.constant(Tensor::scalar(time as i64 - 1));
             let at = body.op("Sub", &[last, number]);
             body.with("Gather", vec![("axis", Attribute::Int(0))], &[given, at], 1)[0]
         }
@@ -111,11 +137,23 @@ fn build(kind: Kind, spelling: Spelling, form: Form) -> (Net, Vec<Vec<f64>>) {
             let zero = net.constant(Tensor::scalar(0i64));
             net.op("Gather", &[shape, zero])
         } else {
-            net.constant(Tensor::scalar(TIME as i64))
+            net.constant(Tensor::scalar(time as i64))
         };
         let started = net.constant(Tensor::scalar(Bool::new(true)));
         let inputs = [&[trips, started], &states[..], &[x_id]].concat();
         net.with_captures("Loop", vec![("body", body)], &inputs, 1, outputs)
+    } else if batched {
+        let attributes = vec![
+            ("body", body),
+            ("num_scan_inputs", Attribute::Int(1)),
+            ("directions", Attribute::Ints(vec![i64::from(backwards)])),
+        ];
+        let inputs = [None].into_iter().chain([&states[..], &[x_id]].concat().into_iter().map(Some));
+        let node = build::node_of(8, &mut net.graph, "Scan", attributes, inputs.collect(), 0, outputs);
+        let node = node.expect("a valid node");
+        let made = node.outputs.iter().copied().flatten().collect();
+        net.graph.nodes.push(node);
+        made
     } else {
         let axis = i64::from(batch_first);
         let attributes = vec![
@@ -129,46 +167,69 @@ fn build(kind: Kind, spelling: Spelling, form: Form) -> (Net, Vec<Vec<f64>>) {
     made.into_iter().for_each(|id| net.output(id));
 
     let mut seen = Vec::new();
-    for step in 0..TIME {
-        let at = if backwards { TIME - 1 - step } else { step };
-        for b in 0..BATCH {
-            let row = &x[(at * BATCH + b) * DEPTH..(at * BATCH + b + 1) * DEPTH];
+    for step in 0..time {
+        let at = if backwards { time - 1 - step } else { step };
+        for b in 0..batch {
+            let row = &x[(at * batch + b) * DEPTH..(at * batch + b + 1) * DEPTH];
             let mut state = h[b * HIDDEN..(b + 1) * HIDDEN].to_vec();
             weights.step(row, &mut state, &mut c[b * HIDDEN..(b + 1) * HIDDEN]);
             h[b * HIDDEN..(b + 1) * HIDDEN].copy_from_slice(&state);
         }
         seen.extend_from_slice(&h);
     }
-    let mut expected = vec![h];
+    let mut expected = vec![state(&h).1];
     if cells {
-        expected.push(c);
+        expected.push(state(&c).1);
     }
-    expected.push(seen);
+    // Outputs are collected along the first axis, batched ones along the second.
+    let collected = if batch_first {
+        (0..time)
+            .flat_map(|t| lies.laid(HIDDEN, &seen[t * batch * HIDDEN..(t + 1) * batch * HIDDEN]))
+            .collect()
+    } else {
+        sequence(HIDDEN, &seen).1
+    };
+    expected.push(collected);
     (net, expected)
 }
 
 #[test]
 fn bodies_become_operators() {
+    let forms = [
+        Form::Scan,
+        Form::ScanBackwards,
+        Form::Loop,
+        Form::LoopSlices,
+        Form::LoopBackwards,
+        Form::LoopDynamic,
+        Form::Batched,
+        Form::BatchedBackwards,
+    ];
     for (name, kind, spelling) in spellings() {
         if spelling.products == Products::Ahead {
             continue;
         }
-        for form in [
-            Form::Scan,
-            Form::ScanBackwards,
-            Form::Loop,
-            Form::LoopSlices,
-            Form::LoopBackwards,
-            Form::LoopDynamic,
-        ] {
-            let what = format!("{name}, {form:?}");
-            let (net, expected) = build(kind, spelling, form);
-            assert_close(&net.run(net.simplified(false)), &expected, 2e-5, &format!("as written: {what}"));
-            let graph = net.simplified(true);
-            let counts = census(&graph);
-            assert_close(&net.run(graph), &expected, 2e-5, &what);
-            assert_eq!(counts.get(kind.operator()), Some(&1), "{counts:?} for {what}");
-            assert_eq!(counts.get("Scan").or(counts.get("Loop")), None, "{counts:?} for {what}");
+        for form in forms {
+            for (batch, time) in [(2, 5), (1, 1), (8, 1), (1, 2), (8, 2), (1, 16), (8, 16), (1, 64), (8, 64)]
+            {
+                // The steps of one element of the batch at a time have no batch.
+                let batched = matches!(form, Form::Batched | Form::BatchedBackwards);
+                let alone = spelling.lies == Lies::Vector && !batched;
+                if alone && batch > 1 {
+                    continue;
+                }
+                let what = format!("{name}, {form:?}, batch {batch}, {time} steps");
+                let (net, expected) = build(kind, spelling, form, batch, time);
+                if time < 10 {
+                    let written = net.run(net.simplified(false));
+                    assert_close(&written, &expected, 2e-5, &format!("as written: {what}"));
+                }
+                let graph = net.simplified(true);
+                let counts = census(&graph);
+                assert_close(&net.run(graph), &expected, 2e-5, &what);
+                assert_eq!(counts.get(kind.operator()), Some(&1), "{counts:?} for {what}");
+                assert_eq!(counts.get("Scan").or(counts.get("Loop")), None, "{counts:?} for {what}");
+            }
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Cells that are written out become operators again, however they are spelled, and stay right.
 
 mod cells;
+mod lies;
 mod looped;
 mod near_misses;
 mod net;
+mod others;
+mod spelling;
+mod step;
 mod unrolled;

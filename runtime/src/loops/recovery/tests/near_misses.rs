@@ -5,18 +5,18 @@ use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
 use crate::tensor::Tensor;
 
-const BATCH: usize = 2;
-const SIZE: usize = 4;
+pub(super) const BATCH: usize = 2;
+pub(super) const SIZE: usize = 4;
 
-struct Steps {
-    net: Net,
-    numbers: Numbers,
-    x: Vec<ValueId>,
-    w: ValueId,
-    r: ValueId,
+pub(super) struct Steps {
+    pub(super) net: Net,
+    pub(super) numbers: Numbers,
+    pub(super) x: Vec<ValueId>,
+    pub(super) w: ValueId,
+    pub(super) r: ValueId,
 }
 
-fn steps(time: usize) -> Steps {
+pub(super) fn steps(time: usize) -> Steps {
     let (mut net, mut numbers) = (Net::default(), Numbers(3));
     let values = numbers.many(time * BATCH * SIZE, 1.0).into_iter().map(|v| v as f32).collect();
     let all = net.input(Tensor::new(&[time, BATCH, SIZE], values).expect("fits"));
@@ -35,12 +35,12 @@ fn steps(time: usize) -> Steps {
 }
 
 impl Steps {
-    fn matrix(&mut self) -> ValueId {
+    pub(super) fn matrix(&mut self) -> ValueId {
         let values = self.numbers.many(SIZE * SIZE, 0.7);
         self.net.floats(&[SIZE, SIZE], &values)
     }
 
-    fn zeros(&mut self) -> ValueId {
+    pub(super) fn zeros(&mut self) -> ValueId {
         self.net.floats(&[BATCH, SIZE], &[0.0; BATCH * SIZE])
     }
 
@@ -52,7 +52,7 @@ impl Steps {
     }
 
     /// Both ways give the same; the operators of the rewritten graph.
-    fn check(&self, what: &str) -> std::collections::BTreeMap<&'static str, usize> {
+    pub(super) fn check(&self, what: &str) -> std::collections::BTreeMap<&'static str, usize> {
         let expected = self.net.run(self.net.simplified(false));
         let graph = self.net.simplified(true);
         let counts = census(&graph);
@@ -195,4 +195,71 @@ fn other_cells_become_a_loop() {
     let counts = s.check("a layer-normalised cell");
     assert_eq!(counts.get("Scan"), Some(&1), "{counts:?}");
     assert_eq!(counts.get("Tanh"), None, "{counts:?}");
+}
+
+#[test]
+fn a_weight_transposed_in_one_step_ends_the_recurrence() {
+    let mut s = steps(8);
+    let mut h = s.zeros();
+    let turned = s.net.op("Transpose", &[s.r]);
+    for (t, x) in s.x.clone().into_iter().enumerate() {
+        let r = if t == 4 { turned } else { s.r };
+        h = s.step(x, h, s.w, r);
+        s.net.output(h);
+    }
+    let counts = s.check("a weight transposed in one step");
+    // Each piece of the legal part at most.
+    assert!(counts.get("RNN").is_none_or(|n| *n <= 2), "{counts:?}");
+    assert!(counts.contains_key("Tanh"), "{counts:?}");
+}
+
+#[test]
+fn a_step_that_skips_a_state_stays_right() {
+    let mut s = steps(8);
+    let mut all = vec![s.zeros()];
+    for (t, x) in s.x.clone().into_iter().enumerate() {
+        let h = if t == 5 { all[t - 1] } else { all[t] };
+        let next = s.step(x, h, s.w, s.r);
+        s.net.output(next);
+        all.push(next);
+    }
+    let counts = s.check("a step that skips a state");
+    // Not all steps are one recurrence.
+    assert!(counts.get("RNN") != Some(&1) || counts.contains_key("Tanh"), "{counts:?}");
+}
+
+#[test]
+fn a_gate_read_between_steps_is_no_operator() {
+    // What the update gate of each step is, is an output: a GRU does not give it.
+    let mut s = steps(6);
+    let mut h = s.zeros();
+    let (w, r) = (s.matrix(), s.matrix());
+    for x in s.x.clone() {
+        let (a, b) = (s.net.op("MatMul", &[x, w]), s.net.op("MatMul", &[h, r]));
+        let sum = s.net.op("Add", &[a, b]);
+        let z = s.net.op("Sigmoid", &[sum]);
+        s.net.output(z);
+        let n = s.step(x, h, s.w, s.r);
+        let difference = s.net.op("Sub", &[h, n]);
+        let kept = s.net.op("Mul", &[z, difference]);
+        h = s.net.op("Add", &[n, kept]);
+    }
+    s.net.output(h);
+    let counts = s.check("gates as outputs");
+    assert_eq!((counts.get("GRU"), counts.get("LSTM"), counts.get("RNN")), (None, None, None), "{counts:?}");
+}
+
+#[test]
+fn steps_whose_states_end_in_one_sum_stay_right() {
+    // The state of every step is added to a sum that the next step reads too: more is carried than a cell's.
+    let mut s = steps(7);
+    let (mut h, mut sum) = (s.zeros(), s.zeros());
+    for x in s.x.clone() {
+        let both = s.net.op("Add", &[h, sum]);
+        h = s.step(x, both, s.w, s.r);
+        sum = s.net.op("Add", &[sum, h]);
+    }
+    s.net.output(sum);
+    let counts = s.check("a sum of states");
+    assert_eq!(counts.get("RNN"), None, "{counts:?}");
 }

@@ -1,7 +1,9 @@
 //! Networks whose steps are written out.
 
-use super::cells::{Kind, Products, Spelling, Weights};
+use super::cells::{Kind, Weights};
+use super::lies::{Cuts, Lies};
 use super::net::{Net, Numbers, assert_close, census};
+use super::spelling::{Products, Spelling};
 use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
 use crate::tensor::Tensor;
@@ -57,7 +59,7 @@ impl Network {
             spelling,
             layers: 1,
             both: false,
-            batch: 2,
+            batch: if spelling.lies == Lies::Vector { 1 } else { 2 },
             time: 5,
             taken: Taken::Gather,
             put: Put::TimeFirst,
@@ -70,7 +72,7 @@ impl Network {
     pub(super) fn build(&self) -> (Net, Vec<Vec<f64>>) {
         let mut numbers = Numbers(self.seed);
         let mut net = Net::default();
-        let (batch, time) = (self.batch, self.time);
+        let (batch, time, lies) = (self.batch, self.time, self.spelling.lies);
         let x: Vec<f64> =
             numbers.many(time * batch * DEPTH, 1.0).into_iter().map(|v| f64::from(v as f32)).collect();
         let mut rows: Vec<Vec<f64>> = x.chunks(batch * DEPTH).map(<[f64]>::to_vec).collect();
@@ -87,8 +89,7 @@ impl Network {
                     } else {
                         vec![0.0; batch * HIDDEN]
                     };
-                    let tensor = Tensor::new(&[batch, HIDDEN], values.iter().map(|&v| v as f32).collect());
-                    let tensor = tensor.expect("a matrix");
+                    let tensor = lies.tensor(batch, HIDDEN, &values);
                     (if self.given { net.input(tensor) } else { net.constant(tensor) }, values)
                 };
                 let ((mut h, mut h_rows), (mut c, mut c_rows)) =
@@ -128,8 +129,10 @@ impl Network {
                     let mut joined = Vec::new();
                     let mut values = Vec::new();
                     for t in 0..time {
-                        joined
-                            .push(net.with("Concat", vec![("axis", Attribute::Int(1))], &[a[t], b[t]], 1)[0]);
+                        joined.push(
+                            net.with("Concat", vec![("axis", Attribute::Int(lies.axis()))], &[a[t], b[t]], 1)
+                                [0],
+                        );
                         let rows = x[t].chunks(HIDDEN).zip(y[t].chunks(HIDDEN));
                         values.push(rows.flat_map(|(a, b)| [a, b].concat()).collect());
                     }
@@ -154,15 +157,15 @@ impl Network {
             Put::Last => net.output(*steps.last().expect("a step")),
         }
         expected.push(match self.put {
-            Put::TimeFirst => rows.concat(),
-            Put::Last => rows.last().expect("a step").clone(),
+            Put::TimeFirst => rows.iter().flat_map(|r| lies.laid(depth, r)).collect(),
+            Put::Last => lies.laid(depth, rows.last().expect("a step")),
             _ => (0..batch)
                 .flat_map(|b| rows.iter().flat_map(move |r| r[b * depth..(b + 1) * depth].to_vec()))
                 .collect(),
         });
         for (id, values) in finals {
             net.output(id);
-            expected.push(values);
+            expected.push(lies.laid(HIDDEN, &values));
         }
         (net, expected)
     }
@@ -182,7 +185,9 @@ impl Network {
                 .flat_map(|b| rows.iter().flat_map(move |r| r[b * DEPTH..(b + 1) * DEPTH].to_vec()));
             net.input(tensor(&[batch, time, DEPTH], values.collect()))
         } else {
-            net.input(tensor(&[time, batch, DEPTH], rows.concat()))
+            let lies = self.spelling.lies;
+            let shape = [&[time], &lies.shape(batch, DEPTH)[..]].concat();
+            net.input(tensor(&shape, rows.iter().flat_map(|r| lies.laid(DEPTH, r)).collect()))
         };
         let cut = |net: &mut Net, x: ValueId| -> Vec<ValueId> {
             let zero = net.integers(&[0]);
@@ -268,10 +273,14 @@ pub(super) fn spellings() -> Vec<(&'static str, Kind, Spelling)> {
         (
             "logistic functions at once",
             Kind::Lstm,
-            Spelling { early: true, slices: true, order: [0, 1, 3, 2], ..base },
+            Spelling { early: true, cuts: Cuts::Slice, order: [0, 1, 3, 2], ..base },
         ),
         ("functions spelled out", Kind::Lstm, Spelling { spelled: true, form: 1, ..base }),
-        ("ONNX order by slices", Kind::Lstm, Spelling { order: [0, 3, 1, 2], slices: true, form: 2, ..base }),
+        (
+            "ONNX order by slices",
+            Kind::Lstm,
+            Spelling { order: [0, 3, 1, 2], cuts: Cuts::Slice, form: 2, ..base },
+        ),
         ("input product ahead", Kind::Lstm, Spelling { products: Products::Ahead, ..base }),
         ("constants in every step", Kind::Lstm, Spelling { copies: true, ..base }),
         ("peepholes", Kind::Peephole, base),
@@ -298,6 +307,49 @@ pub(super) fn spellings() -> Vec<(&'static str, Kind, Spelling)> {
             Kind::Gru,
             Spelling { products: Products::Gemm, form: 2, swapped: true, ..base },
         ),
+        ("gates by lists of columns", Kind::Lstm, Spelling { cuts: Cuts::Gather, ..base }),
+        (
+            "gates along an axis of their own",
+            Kind::ResetAfter,
+            Spelling { cuts: Cuts::Stacked, merged_bias: false, ..base },
+        ),
+        ("columns", Kind::Lstm, Spelling { lies: Lies::Columns, ..base }),
+        (
+            "columns by Gemm, stacked",
+            Kind::ResetAfter,
+            Spelling {
+                lies: Lies::Columns,
+                products: Products::Gemm,
+                merged_bias: false,
+                cuts: Cuts::Stacked,
+                ..base
+            },
+        ),
+        (
+            "columns of [x, h], in JAX's order",
+            Kind::Lstm,
+            Spelling { lies: Lies::Columns, products: Products::Joined, order: [0, 2, 1, 3], ..base },
+        ),
+        (
+            "states of three axes",
+            Kind::Gru,
+            Spelling { lies: Lies::Cube, products: Products::Separate, ..base },
+        ),
+        (
+            "LSTM of three axes, stacked",
+            Kind::Lstm,
+            Spelling { lies: Lies::Cube, cuts: Cuts::Stacked, ..base },
+        ),
+        (
+            "LSTM without a batch",
+            Kind::Lstm,
+            Spelling { lies: Lies::Vector, products: Products::Joined, ..base },
+        ),
+        (
+            "GRU without a batch",
+            Kind::ResetAfter,
+            Spelling { lies: Lies::Vector, cuts: Cuts::Stacked, ..base },
+        ),
         ("plain cell", Kind::Rnn, Spelling { products: Products::Gemm, merged_bias: false, ..base }),
         ("plain cell of [x, h]", Kind::ReluRnn, Spelling { products: Products::Joined, ..base }),
     ]
@@ -316,7 +368,9 @@ fn layers_and_directions_each_become_one() {
         for layers in 1..=3 {
             for both in [false, true] {
                 let given = (at + layers) % 2 == 0;
-                Network { layers, both, given, time: 4, ..Network::new(kind, spelling) }.check();
+                for time in [1, 4] {
+                    Network { layers, both, time, given, ..Network::new(kind, spelling) }.check();
+                }
             }
         }
     }
@@ -325,7 +379,10 @@ fn layers_and_directions_each_become_one() {
 #[test]
 fn any_length_and_batch() {
     for (_, kind, spelling) in spellings() {
-        for (batch, time) in [(1, 2), (8, 2), (1, 16), (8, 16), (1, 64), (8, 64)] {
+        for (batch, time) in [(1, 1), (8, 1), (1, 2), (8, 2), (1, 16), (8, 16), (1, 64), (8, 64)] {
+            if batch > 1 && spelling.lies == Lies::Vector {
+                continue;
+            }
             Network { batch, time, ..Network::new(kind, spelling) }.check();
         }
     }
@@ -367,7 +424,7 @@ fn any_order_of_gates_in_any_spelling() {
         let mut spelling = Spelling {
             order,
             merged_bias: coin(),
-            slices: coin(),
+            cuts: if coin() { Cuts::Slice } else { Cuts::Split },
             early: coin(),
             spelled: coin(),
             swapped: coin(),

@@ -12,8 +12,10 @@
 //! - none depends on the chain: a sequence of values.
 //!
 //! Where the fourth rule fails, everything that it found is forgotten and the next one is tried; for what the chain
-//! itself reads the fifth comes first. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
+//! itself reads the fifth comes first, unless the [`Reading`] says otherwise. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
 //! on the search.
+
+mod verify;
 
 use super::index::Index;
 use super::part::element_of;
@@ -28,6 +30,15 @@ const MOST_CLASSES: usize = 2000;
 
 /// One value per step. Only that of the last step may be missing.
 type Lane = Vec<Option<ValueId>>;
+
+/// What is tried first for what the chain itself reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// That the step before made it.
+    CarriedFirst,
+    /// That the same step made it.
+    SameStepFirst,
+}
 
 /// What a lane turned out to be.
 enum Aligned {
@@ -57,6 +68,7 @@ pub(super) struct Aligner<'a> {
     place: HashMap<usize, (usize, usize)>,
     /// Classes whose last node was set when a lane named it.
     named_last: Vec<usize>,
+    reading: Reading,
     fuel: &'a mut usize,
 }
 
@@ -67,6 +79,7 @@ pub(super) fn align(
     facts: &[Option<Fact>],
     depends: &[bool],
     chain: &[usize],
+    reading: Reading,
     fuel: &mut usize,
 ) -> Option<Template> {
     let mut aligner = Aligner {
@@ -78,6 +91,7 @@ pub(super) fn align(
         template: Template { steps: chain.len(), ..Template::default() },
         place: HashMap::new(),
         named_last: Vec::new(),
+        reading,
         fuel,
     };
     let nodes: Vec<Option<usize>> = chain.iter().copied().map(Some).collect();
@@ -128,7 +142,7 @@ impl Aligner<'_> {
         // the last step would not make it.
         let carried = dependent && !self.depends(lane[0]) && lane[1..].iter().all(|&id| self.depends(id));
         let at_chain = depth == 1;
-        if carried && at_chain {
+        if carried && at_chain && self.reading == Reading::CarriedFirst {
             if let Some(source) = self.carried(lane, closed, depth, true) {
                 return Some(Aligned::Source(source));
             }
@@ -356,113 +370,6 @@ impl Aligner<'_> {
             return lane[0].map(Source::Fixed);
         }
         self.element(lane)
-    }
-
-    /// The value that `source` is in the last step.
-    fn last_value(&self, source: Source) -> Option<ValueId> {
-        let last = self.steps - 1;
-        let value = |class: usize, output: usize, step: usize| {
-            let node = self.template.classes[class].nodes[step]?;
-            self.graph.nodes[node].outputs[output]
-        };
-        match source {
-            Source::Fixed(id) => Some(id),
-            Source::Step { class, output } => value(class, output, last),
-            Source::Previous(state) => {
-                let State { class, output, .. } = self.template.states[state];
-                value(class, output, last - 1)
-            }
-            Source::Element(_) => None,
-        }
-    }
-
-    /// The class's node of the last step, found among the readers of what it must read.
-    fn find_last(&mut self, class: usize, open: &[(usize, Lane)]) -> Option<usize> {
-        let Class { nodes, inputs } = &self.template.classes[class];
-        let like = nodes[self.steps - 2]?;
-        let (key, outlook) = (self.index.keys[like], self.index.outlook[like]);
-        let mut wanted: Vec<(usize, ValueId)> = Vec::new();
-        for (input, source) in inputs.iter().enumerate() {
-            let Some(source) = *source else { continue };
-            match self.last_value(source) {
-                Some(value) => wanted.push((input, value)),
-                None if matches!(source, Source::Element(_)) => {}
-                None => return None,
-            }
-        }
-        let rank = |&(input, _): &(usize, ValueId)| !matches!(inputs[input], Some(Source::Step { .. }));
-        let &(_, seed) = wanted.iter().min_by_key(|w| rank(w))?;
-        let mut found: Option<usize> = None;
-        for node in self.index.readers(seed) {
-            *self.fuel = self.fuel.checked_sub(1)?;
-            let given = &self.graph.nodes[node].inputs;
-            let fits = self.index.keys[node] == key
-                && given.len() == inputs.len()
-                && !self.place.contains_key(&node)
-                && wanted.iter().all(|&(input, value)| given[input] == Some(value))
-                && open.iter().all(|(input, _)| given[*input].is_some());
-            if !fits {
-                continue;
-            }
-            let better = |n: usize| self.index.outlook[n] == outlook;
-            if found.is_none_or(|f| !better(f) && better(node)) {
-                found = Some(node);
-            }
-        }
-        found
-    }
-
-    /// The class's node of step `step` reads what the sources say.
-    fn check(&self, class: usize, step: usize) -> Option<()> {
-        let Class { nodes, inputs } = &self.template.classes[class];
-        let Some(node) = nodes[step] else { return (step == self.steps - 1).then_some(()) };
-        let value = |class: usize, output: usize, step: usize| {
-            let node = self.template.classes[class].nodes[step]?;
-            self.graph.nodes[node].outputs[output]
-        };
-        for (input, source) in inputs.iter().enumerate() {
-            let given = self.graph.nodes[node].inputs[input];
-            let fits = match *source {
-                None => given.is_none(),
-                Some(Source::Fixed(id)) => given == Some(id) && !self.depends(given),
-                Some(Source::Step { class, output }) => {
-                    given.is_some() && value(class, output, step) == given
-                }
-                Some(Source::Previous(state)) => {
-                    let State { class, output, initial } = self.template.states[state];
-                    given.is_some()
-                        && match step.checked_sub(1) {
-                            Some(before) => value(class, output, before) == given,
-                            None => initial == given,
-                        }
-                }
-                Some(Source::Element(at)) => match &self.template.sequences[at] {
-                    Sequence::Values(values) => given == values.get(step).copied(),
-                    Sequence::Part { source, axis, start, stride, drops_axis } => given
-                        .and_then(|id| element_of(self.graph, self.index, self.facts, id))
-                        .is_some_and(|p| {
-                            p.source == *source
-                                && p.selection.axis == *axis
-                                && p.selection.drops_axis == *drops_axis
-                                && p.selection.start as i64 == start + stride * step as i64
-                        }),
-                },
-            };
-            if !fits {
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Every node of every step reads what the template says.
-    fn verify(&self) -> Option<()> {
-        for class in 0..self.template.classes.len() {
-            for step in 0..self.steps {
-                self.check(class, step)?;
-            }
-        }
-        Some(())
     }
 
     fn mark(&self) -> [usize; 4] {

@@ -1,0 +1,89 @@
+//! What fusion saves and costs, in operations of a core.
+//!
+//! Saved is writing a value and reading it again. Lost are computing it more than once, calls for short rows, and
+//! parallelism where rows are few and long. Symbolic extents count as a guess.
+
+use super::nest::Nest;
+use super::program::{Opcode, Program};
+use crate::graph::Dim;
+
+/// Most instructions of one fused program: beyond, the registers of a tile leave the first cache.
+pub(super) const MOST_INSTRUCTIONS: usize = 96;
+/// Most members of one group.
+pub(super) const MOST_MEMBERS: usize = 64;
+/// A value of so few elements may be read in any order.
+pub(super) const SMALL: f64 = 256.0;
+/// Points that a symbolic extent counts for.
+const SYMBOL: f64 = 16.0;
+/// Operations that are worth a byte not moved: a core does some 32 in the time that a byte takes from memory, and
+/// some 4 where it comes from the second cache; between them, nearer to the latter.
+const OPERATIONS_PER_BYTE: f64 = 4.0;
+/// Operations that an epilogue's call for one segment costs.
+const SEGMENT: f64 = 1000.0;
+/// Elements of a segment.
+const SEGMENT_LENGTH: f64 = 1024.0;
+/// Shorter rows cost more in calls than in work.
+const SHORT_ROW: f64 = 32.0;
+/// Rows longer than this are shared among threads by reductions of their own.
+const LONG_ROW: f64 = 65536.0;
+/// So many rows keep all threads busy.
+const MANY_ROWS: f64 = 16.0;
+/// Tiles stay inside an innermost axis of at least so many elements, and what is still along it is computed once.
+const TILED: usize = 64;
+
+/// Points of a space.
+pub(super) fn points(space: &[Dim]) -> f64 {
+    space.iter().map(|d| d.known().map_or(SYMBOL, |n| n as f64)).product()
+}
+
+/// Operations of a program for one point, in additions: as many as the vector functions take, about.
+fn operations(program: &Program) -> f64 {
+    let weight = |opcode| match opcode {
+        Opcode::Input | Opcode::Constant => 0.0,
+        Opcode::Div | Opcode::Sqrt => 5.0,
+        Opcode::Rem | Opcode::Pow => 30.0,
+        opcode if opcode.is_function() => 15.0,
+        _ => 1.0,
+    };
+    program.instructions().iter().map(|i| weight(i.opcode)).sum()
+}
+
+/// Instructions of all stages.
+pub(super) fn instructions(nest: &Nest) -> usize {
+    nest.stages.iter().map(|s| s.program.instructions().len()).sum()
+}
+
+/// Whether computing a value of extents `own` and `width` bytes per element at every point of `space` costs more than
+/// storing it.
+pub(super) fn recomputes(program: &Program, own: &[Dim], width: usize, space: &[Dim]) -> bool {
+    let still = own.len() == space.len() && own.last() == Some(&Dim::Known(1)) || points(own) == 1.0;
+    let times = match space.last() {
+        Some(Dim::Known(inner)) if still && *inner >= TILED => {
+            points(space) / (*inner as f64).min(SEGMENT_LENGTH)
+        }
+        _ => points(space),
+    };
+    let again = (times - points(own)).max(0.0) * operations(program);
+    again > saved(own, width)
+}
+
+/// What not storing a value saves.
+fn saved(space: &[Dim], width: usize) -> f64 {
+    2.0 * points(space) * width as f64 * OPERATIONS_PER_BYTE
+}
+
+/// Whether an epilogue on a result of extents `space` costs more in calls than it saves: one for each segment of a
+/// row of the axes from `rows` on, or of the whole where ends of rows do not matter.
+pub(super) fn short_segments(space: &[Dim], width: usize, rows: usize, seamless: bool) -> bool {
+    let (count, length) =
+        if seamless { (1.0, points(space)) } else { (points(&space[..rows]), points(&space[rows..])) };
+    count * (length / SEGMENT_LENGTH).ceil() * SEGMENT > saved(space, width) + SEGMENT
+}
+
+/// Whether rows of the axes from `row` on are worth a kernel of rows: long enough for its calls, and many enough for
+/// the threads, or short enough for one.
+pub(super) fn rows_pay(axes: &[Dim], row: usize) -> bool {
+    let (rows, length) = (points(&axes[..row]), points(&axes[row..]));
+    let known = axes[row..].iter().all(|d| d.known().is_some());
+    (!known || length >= SHORT_ROW) && (length <= LONG_ROW || rows >= MANY_ROWS)
+}

@@ -1,0 +1,239 @@
+//! Patterns that must become certain operators, whatever else changes, and compute what they did.
+
+use super::fuse;
+use super::quantised::to_integers;
+use super::sketch::Sketch;
+use super::tests::run;
+use crate::dtype::DType;
+use crate::exec::fact_of;
+use crate::graph::{Dim, Fact, TensorFact, ValueId, infer};
+use crate::memory::Budget;
+use crate::ops::Accuracy;
+use crate::ops::attributes::Attribute;
+use crate::reference::{RefValue, run_graph};
+use crate::tensor::{Tensor, ValueRef};
+use crate::testing::{Gen, Tolerance, compare_value};
+
+/// A graph that is being drawn up, and where its values come from.
+struct Pattern {
+    sketch: Sketch,
+    g: Gen,
+}
+
+impl Pattern {
+    fn new() -> Self {
+        Self { sketch: Sketch::default(), g: Gen::new(3) }
+    }
+
+    fn input(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = self.g.tensor_in(DType::F32, shape, -2.0, 2.0);
+        self.sketch.input(tensor)
+    }
+
+    fn weights(&mut self, shape: &[usize]) -> ValueId {
+        let tensor = self.g.tensor_in(DType::F32, shape, -0.5, 0.5);
+        self.sketch.constant(tensor)
+    }
+
+    fn number(&mut self, value: f32) -> ValueId {
+        self.sketch.constant(Tensor::scalar(value))
+    }
+
+    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
+        self.with(op, vec![], inputs)
+    }
+
+    fn with(&mut self, op: &str, attributes: Vec<(&str, Attribute)>, inputs: &[ValueId]) -> ValueId {
+        self.sketch.node(op, attributes, inputs).expect("a node that fits")
+    }
+
+    /// A reduction along the last axis.
+    fn reduce(&mut self, op: &str, x: ValueId) -> ValueId {
+        let axes = self.sketch.constant(Tensor::new(&[1], vec![-1i64]).expect("a list"));
+        self.op(op, &[x, axes])
+    }
+
+    /// The mean taken off, over the deviation, scaled.
+    fn normalised(&mut self, x: ValueId, length: usize) -> ValueId {
+        let mean = self.reduce("ReduceMean", x);
+        let away = self.op("Sub", &[x, mean]);
+        let two = self.number(2.0);
+        let square = self.op("Pow", &[away, two]);
+        let variance = self.reduce("ReduceMean", square);
+        let epsilon = self.number(1e-5);
+        let raised = self.op("Add", &[variance, epsilon]);
+        let root = self.op("Sqrt", &[raised]);
+        let normal = self.op("Div", &[away, root]);
+        let scale = self.weights(&[length]);
+        self.op("Mul", &[normal, scale])
+    }
+
+    /// Checks that the operators of the fused graph are `names`, also when the first extent of the first `free` inputs
+    /// is a symbol, and that it computes what the operators by themselves do.
+    fn becomes(self, outputs: &[ValueId], free: usize, names: &[&str]) {
+        let Sketch { mut graph, inputs, .. } = self.sketch;
+        graph.outputs = outputs.to_vec();
+        let references: Vec<RefValue> =
+            inputs.iter().map(|t| RefValue::from_value(&t.clone().into()).expect("a tensor")).collect();
+        let want = run_graph(&graph, &references).expect("a reference");
+        let known: Vec<Fact> = inputs.iter().map(|t| fact_of(ValueRef::Tensor(t.view()))).collect();
+        let symbolic = |(at, tensor): (usize, &Tensor)| {
+            let mut shape: Vec<Dim> = tensor.shape().iter().map(|&d| Dim::Known(d)).collect();
+            if at < free {
+                shape[0] = Dim::symbol("batch");
+            }
+            Fact::from(TensorFact::new(tensor.dtype(), shape))
+        };
+        let symbols: Vec<Fact> = inputs.iter().enumerate().map(symbolic).collect();
+        for facts in [known, symbols] {
+            let mut whole = graph.clone();
+            let all = infer(&whole, &facts).expect("facts");
+            to_integers(&mut whole, &all);
+            let read: Vec<ValueId> = whole.outputs.clone();
+            // What nobody reads any more is gone in a model that was simplified.
+            let mut live = read;
+            let mut kept = Vec::new();
+            for node in whole.nodes.drain(..).rev() {
+                if node.outputs.iter().flatten().any(|id| live.contains(id)) {
+                    live.extend(node.inputs.iter().flatten());
+                    kept.push(node);
+                }
+            }
+            kept.reverse();
+            whole.nodes = kept;
+            let (fused, _) = fuse(whole, &facts, &Budget::unlimited());
+            assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), names, "{fused:#?}");
+            for (got, want) in run(fused, &inputs, 2).iter().zip(&want) {
+                let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
+                compare_value(got, want, tolerance).expect("equal");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_norm_spelled_out_is_one_pass_over_rows() {
+    let mut p = Pattern::new();
+    let x = p.input(&[5, 64]);
+    let y = p.normalised(x, 64);
+    p.becomes(&[y], 1, &["FusedRows"]);
+}
+
+#[test]
+fn scores_are_scaled_and_masked_within_their_softmax() {
+    let mut p = Pattern::new();
+    let (x, mask) = (p.input(&[3, 2, 4, 48]), p.input(&[3, 1, 1, 48]));
+    let scale = p.number(0.125);
+    let scaled = p.op("Mul", &[x, scale]);
+    let masked = p.op("Add", &[scaled, mask]);
+    let y = p.with("Softmax", vec![("axis", Attribute::Int(-1))], &[masked]);
+    p.becomes(&[y], 2, &["FusedRows"]);
+}
+
+#[test]
+fn a_softmax_spelled_out_is_one_pass_over_rows() {
+    let mut p = Pattern::new();
+    let x = p.input(&[7, 40]);
+    let most = p.reduce("ReduceMax", x);
+    let away = p.op("Sub", &[x, most]);
+    let e = p.op("Exp", &[away]);
+    let sum = p.reduce("ReduceSum", e);
+    let y = p.op("Div", &[e, sum]);
+    p.becomes(&[y], 1, &["FusedRows"]);
+}
+
+#[test]
+fn maps_around_a_reduction_join_it() {
+    let mut p = Pattern::new();
+    let x = p.input(&[6, 96]);
+    let size = p.op("Abs", &[x]);
+    let sum = p.reduce("ReduceSum", size);
+    let y = p.op("Sqrt", &[sum]);
+    p.becomes(&[y], 1, &["FusedRows"]);
+}
+
+#[test]
+fn a_residual_sum_is_stored_beside_its_norm() {
+    let mut p = Pattern::new();
+    let (x, z) = (p.input(&[4, 32]), p.input(&[4, 32]));
+    let sum = p.op("Add", &[x, z]);
+    let normal = p.normalised(sum, 32);
+    let w = p.weights(&[32, 32]);
+    let product = p.op("MatMul", &[normal, w]);
+    let y = p.op("Add", &[sum, product]);
+    p.becomes(&[y], 2, &["FusedRows", "FusedContraction"]);
+}
+
+#[test]
+fn heads_are_read_where_they_lie() {
+    let mut p = Pattern::new();
+    let (q, k) = (p.input(&[2, 6, 3, 32]), p.input(&[2, 6, 3, 32]));
+    let perm = |v: &[i64]| vec![("perm", Attribute::Ints(v.to_vec()))];
+    let (q, k) =
+        (p.with("Transpose", perm(&[0, 2, 1, 3]), &[q]), p.with("Transpose", perm(&[0, 2, 3, 1]), &[k]));
+    let y = p.op("MatMul", &[q, k]);
+    p.becomes(&[y], 2, &["FusedContraction"]);
+}
+
+#[test]
+fn parts_of_a_split_are_read_where_they_lie() {
+    let mut p = Pattern::new();
+    let x = p.input(&[5, 64]);
+    let sizes = p.sketch.constant(Tensor::new(&[2], vec![32i64, 32]).expect("a list"));
+    let parts = p.sketch.nodes("Split", vec![("axis", Attribute::Int(1))], &[x, sizes], 2);
+    let [Some(a), Some(b)] = parts[..] else { panic!("a split of two parts") };
+    let gate = p.op("Sigmoid", &[b]);
+    let y = p.op("Mul", &[a, gate]);
+    p.becomes(&[y], 1, &["FusedMap"]);
+}
+
+#[test]
+fn products_of_one_row_become_one() {
+    let mut p = Pattern::new();
+    let x = p.input(&[1, 24]);
+    let made: Vec<ValueId> = [5, 8, 8]
+        .into_iter()
+        .map(|n| {
+            let w = p.weights(&[24, n]);
+            p.op("MatMul", &[x, w])
+        })
+        .collect();
+    p.becomes(&made, 0, &["MatMul", "Split"]);
+}
+
+#[test]
+fn rows_too_short_for_an_epilogue_have_none() {
+    let mut p = Pattern::new();
+    let (x, per_row) = (p.input(&[512, 16]), p.input(&[512, 1]));
+    let w = p.weights(&[16, 8]);
+    let product = p.op("MatMul", &[x, w]);
+    let y = p.op("Mul", &[product, per_row]);
+    p.becomes(&[y], 0, &["MatMul", "Mul"]);
+}
+
+#[test]
+fn quantised_products_are_products_of_integers() {
+    let mut p = Pattern::new();
+    let x = p.input(&[3, 16]);
+    let (scale, zero) = (p.number(0.017), p.sketch.constant(Tensor::scalar(128u8)));
+    let q = p.op("QuantizeLinear", &[x, scale, zero]);
+    let x = p.op("DequantizeLinear", &[q, scale, zero]);
+    let w = p.g.any_tensor(DType::I8, &[16, 9]);
+    let (w, w_scale) = (p.sketch.constant(w), p.number(0.0013));
+    let w = p.op("DequantizeLinear", &[w, w_scale]);
+    let y = p.op("MatMul", &[x, w]);
+    let (scale, zero) = (p.number(0.021), p.sketch.constant(Tensor::scalar(7i8)));
+    let y = p.op("QuantizeLinear", &[y, scale, zero]);
+    p.becomes(&[y], 1, &["QuantizeLinear", "QLinearMatMul"]);
+}
+
+/// A fold that differs within a row of its reader is none of that row's.
+#[test]
+fn a_norm_along_other_axes_stays_right() {
+    let mut p = Pattern::new();
+    let x = p.input(&[40, 33]);
+    let axes = p.sketch.constant(Tensor::new(&[1], vec![0i64]).expect("a list"));
+    let sum = p.op("ReduceSum", &[x, axes]);
+    let y = p.op("Sub", &[x, sum]);
+    p.becomes(&[y], 0, &["ReduceSum", "Sub"]);
+}

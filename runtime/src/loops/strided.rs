@@ -1,0 +1,59 @@
+//! Layouts absorbed into the reads of a contraction: a transpose, reshape or slice ahead of it moves no element.
+//!
+//! Legal where the operator's kernel reads the operand through any strides (`Op::strided_operands`), every reader of
+//! the layout is the contraction or another such layout, each index is an affine function with no negative factor, and
+//! elements stay neighbours along one of the matrix's two axes, so that packing reads whole cache lines.
+//! It pays always: the copy is saved, and the kernel packs its operands in any case.
+
+use super::affine::Affine;
+use super::group::Candidate;
+
+/// Where a contraction's operand comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct StridedOperand {
+    /// The value that lies in memory.
+    pub(super) value: usize,
+    /// Its element, for the axes that the contraction sees.
+    pub(super) index: Vec<Affine>,
+}
+
+/// The operand `value`, of `rank` axes, seen through the layouts among `members`; `None` where one of them is none.
+pub(super) fn strided_operand(
+    nodes: &[Candidate],
+    members: &[usize],
+    mut value: usize,
+    rank: usize,
+) -> Option<StridedOperand> {
+    let mut index: Vec<Affine> = (0..rank).map(Affine::axis).collect();
+    while let Some(&maker) = members.iter().find(|&&m| nodes[m].outputs.contains(&value)) {
+        let nest = nodes[maker].nest.as_ref().ok().filter(|n| n.is_layout())?;
+        let [read] = nest.reads.as_slice() else { return None };
+        let point: Vec<Option<Affine>> = index.into_iter().map(Some).collect();
+        index = read.index.iter().map(|a| a.compose(&point)).collect::<Option<_>>()?;
+        value = nodes[maker].inputs.get(read.operand).copied().flatten()?;
+    }
+    Some(StridedOperand { value, index })
+}
+
+/// The value that `value` lies in, behind the layouts among `members`.
+pub(super) fn source_of(nodes: &[Candidate], members: &[usize], mut value: usize) -> usize {
+    while let Some(&maker) = members.iter().find(|&&m| nodes[m].outputs.contains(&value)) {
+        match nodes[maker].inputs.first().copied().flatten() {
+            Some(before) => value = before,
+            None => break,
+        }
+    }
+    value
+}
+
+impl StridedOperand {
+    /// Whether a kernel may read it so, the last two of `rank` axes being those of the matrix.
+    pub(super) fn is_readable(&self, rank: usize) -> bool {
+        let forward = self.index.iter().all(|a| a.offset() >= 0 && a.terms().iter().all(|t| t.1 > 0));
+        let neighbours = self.index.last().is_some_and(|a| match a.terms() {
+            [(axis, 1)] => axis + 2 >= rank,
+            _ => false,
+        });
+        forward && neighbours
+    }
+}
