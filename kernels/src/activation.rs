@@ -4,7 +4,7 @@
 //! branch that no warp divides at.
 
 use crate::device::math::fma_f32;
-use crate::elementary::{exp, sigmoid, softplus, tanh};
+use crate::elementary::{exp, log, tanh_of_power};
 
 /// The function, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -36,6 +36,18 @@ pub enum Function {
     Softplus,
 }
 
+const RELU: u32 = Function::Relu as u32;
+const TANH: u32 = Function::Tanh as u32;
+const SIGMOID: u32 = Function::Sigmoid as u32;
+const AFFINE: u32 = Function::Affine as u32;
+const LEAKY_RELU: u32 = Function::LeakyRelu as u32;
+const THRESHOLDED_RELU: u32 = Function::ThresholdedRelu as u32;
+const SCALED_TANH: u32 = Function::ScaledTanh as u32;
+const HARD_SIGMOID: u32 = Function::HardSigmoid as u32;
+const ELU: u32 = Function::Elu as u32;
+const SOFTSIGN: u32 = Function::Softsign as u32;
+const SOFTPLUS: u32 = Function::Softplus as u32;
+
 /// A function with its parameters, as a field of a kernel's parameters.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[repr(C)]
@@ -56,33 +68,47 @@ impl Activation {
         Self { function: function as u32, alpha, beta }
     }
 
-    /// The function's value.
+    /// The function's value. All that need an exponential share the code of one: kernels apply several functions, and
+    /// each of them is here as a whole.
     #[inline(always)]
     pub fn apply(self, x: f32) -> f32 {
-        const RELU: u32 = Function::Relu as u32;
-        const TANH: u32 = Function::Tanh as u32;
-        const SIGMOID: u32 = Function::Sigmoid as u32;
-        const AFFINE: u32 = Function::Affine as u32;
-        const LEAKY_RELU: u32 = Function::LeakyRelu as u32;
-        const THRESHOLDED_RELU: u32 = Function::ThresholdedRelu as u32;
-        const SCALED_TANH: u32 = Function::ScaledTanh as u32;
-        const HARD_SIGMOID: u32 = Function::HardSigmoid as u32;
-        const ELU: u32 = Function::Elu as u32;
-        const SOFTSIGN: u32 = Function::Softsign as u32;
-        const SOFTPLUS: u32 = Function::Softplus as u32;
         match self.function {
             RELU if x < 0.0 => 0.0,
-            TANH => tanh(x),
-            SIGMOID => sigmoid(x),
             AFFINE => fma_f32(self.alpha, x, self.beta),
             LEAKY_RELU if x < 0.0 => self.alpha * x,
             THRESHOLDED_RELU if x < self.alpha => 0.0,
-            SCALED_TANH => self.alpha * tanh(self.beta * x),
             HARD_SIGMOID => fma_f32(self.alpha, x, self.beta).clamp(0.0, 1.0),
-            ELU if x < 0.0 => self.alpha * (exp(x) - 1.0),
             SOFTSIGN => x / (1.0 + x.abs()),
-            SOFTPLUS => softplus(x),
+            TANH | SIGMOID | SCALED_TANH | SOFTPLUS => self.by_exponential(x),
+            ELU if x < 0.0 => self.by_exponential(x),
             _ => x,
+        }
+    }
+
+    /// The functions of an exponential, as `elementary` has them.
+    #[inline(always)]
+    fn by_exponential(self, x: f32) -> f32 {
+        let x = if self.function == SCALED_TANH { self.beta * x } else { x };
+        let tanh = self.function == TANH || self.function == SCALED_TANH;
+        let power = exp(if tanh {
+            x.abs() + x.abs()
+        } else if self.function == SOFTPLUS {
+            -x.abs()
+        } else if self.function == SIGMOID {
+            -x
+        } else {
+            x
+        });
+        if tanh {
+            let y = tanh_of_power(x, power);
+            if self.function == TANH { y } else { self.alpha * y }
+        } else if self.function == SOFTPLUS {
+            let positive = if x < 0.0 { 0.0 } else { x };
+            positive + log(1.0 + power)
+        } else if self.function == SIGMOID {
+            1.0 / (1.0 + power)
+        } else {
+            self.alpha * (power - 1.0)
         }
     }
 }

@@ -83,13 +83,18 @@ pub fn log(x: f32) -> f32 {
 /// `tanh x`: a polynomial below 0.625, `1 − 2 / (e^2x + 1)` above.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
-    let size = x.abs();
-    if size < 0.625 {
+    tanh_of_power(x, exp(x.abs() + x.abs()))
+}
+
+/// `tanh x` where `power` is `e^2|x|`.
+#[inline(always)]
+pub(crate) fn tanh_of_power(x: f32, power: f32) -> f32 {
+    if x.abs() < 0.625 {
         let square = x * x;
         let c = [-0.333_332_8, 0.133_314_42, -5.373_971_6e-2, 2.063_909e-2, -5.704_988_7e-3];
         return fma_f32(polynomial(square, c) * square, x, x);
     }
-    let y = 1.0 - 2.0 / (exp(size + size) + 1.0);
+    let y = 1.0 - 2.0 / (power + 1.0);
     if x < 0.0 { -y } else { y }
 }
 

@@ -4,6 +4,7 @@
 //! holds the assembler's report against the rest, and writes both to the manifest; a launch is checked against the
 //! same numbers.
 
+use crate::recurrent::{gru, lstm, rnn};
 use crate::{gemm, gemv, map, reduce, softmax};
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -105,6 +106,30 @@ pub static KERNELS: &[&Kernel] = &[
     &gemv::F32_2.kernel,
     &gemv::F32_4.kernel,
     &gemv::F32_8.kernel,
+    &gru::GRU_CANDIDATE_BF16.kernel,
+    &gru::GRU_CANDIDATE_F16.kernel,
+    &gru::GRU_CANDIDATE_F32.kernel,
+    &gru::GRU_GATES_BF16.kernel,
+    &gru::GRU_GATES_F16.kernel,
+    &gru::GRU_GATES_F32.kernel,
+    &gru::GRU_SEQUENCE_32_BF16.kernel,
+    &gru::GRU_SEQUENCE_32_F16.kernel,
+    &gru::GRU_SEQUENCE_32_F32.kernel,
+    &gru::GRU_SEQUENCE_64_BF16.kernel,
+    &gru::GRU_SEQUENCE_64_F16.kernel,
+    &gru::GRU_SEQUENCE_64_F32.kernel,
+    &gru::GRU_STEP_BF16.kernel,
+    &gru::GRU_STEP_F16.kernel,
+    &gru::GRU_STEP_F32.kernel,
+    &lstm::LSTM_SEQUENCE_32_BF16.kernel,
+    &lstm::LSTM_SEQUENCE_32_F16.kernel,
+    &lstm::LSTM_SEQUENCE_32_F32.kernel,
+    &lstm::LSTM_SEQUENCE_64_BF16.kernel,
+    &lstm::LSTM_SEQUENCE_64_F16.kernel,
+    &lstm::LSTM_SEQUENCE_64_F32.kernel,
+    &lstm::LSTM_STEP_BF16.kernel,
+    &lstm::LSTM_STEP_F16.kernel,
+    &lstm::LSTM_STEP_F32.kernel,
     &map::NARROW.kernel,
     &map::WIDE.kernel,
     &reduce::BLOCK_BF16.kernel,
@@ -116,6 +141,12 @@ pub static KERNELS: &[&Kernel] = &[
     &reduce::WARP_BF16.kernel,
     &reduce::WARP_F16.kernel,
     &reduce::WARP_F32.kernel,
+    &rnn::RNN_SEQUENCE_BF16.kernel,
+    &rnn::RNN_SEQUENCE_F16.kernel,
+    &rnn::RNN_SEQUENCE_F32.kernel,
+    &rnn::RNN_STEP_BF16.kernel,
+    &rnn::RNN_STEP_F16.kernel,
+    &rnn::RNN_STEP_F32.kernel,
     &softmax::BLOCK_BF16.kernel,
     &softmax::BLOCK_F16.kernel,
     &softmax::BLOCK_F32.kernel,

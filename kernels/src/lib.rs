@@ -26,6 +26,7 @@ mod lab;
 pub mod launch;
 pub mod map;
 pub mod program;
+pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
 #[cfg(test)]

@@ -83,6 +83,13 @@ impl Room {
         buffer
     }
 
+    pub(crate) fn upload_integers(&self, label: &str, values: &[i32]) -> Buffer {
+        let buffer = self.empty(label, 4 * values.len() as u64);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.0.write(buffer.address, &bytes).expect("inside");
+        buffer
+    }
+
     /// `count` elements from `from` on; all must have been written.
     pub(crate) fn read(&self, buffer: Buffer, element: Element, from: u64, count: usize) -> Vec<f32> {
         let size = element.bytes() as usize;

@@ -30,7 +30,8 @@ static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
     record: &'static ModuleRecord,
-    compressed: &'static [u8],
+    /// From where to where its pieces lie in the unpacked stream.
+    pieces: &'static [(usize, usize)],
 }
 
 /// A module that does not unpack: the binary is damaged.
@@ -56,8 +57,8 @@ pub fn manifest() -> &'static Manifest {
 /// Every embedded module, by ascending compute capability.
 pub fn modules() -> impl Iterator<Item = Module> {
     manifest().modules.iter().filter_map(|record| {
-        let (_, compressed) = COMPRESSED.iter().find(|(target, _)| *target == record.target)?;
-        Some(Module { record, compressed })
+        let (_, pieces) = PIECES.iter().find(|(target, _)| *target == record.target)?;
+        Some(Module { record, pieces })
     })
 }
 
@@ -81,11 +82,13 @@ impl Module {
 
     /// The module's text, for the driver.
     pub fn text(&self) -> Result<String, Damaged> {
-        let mut text = String::new();
-        match ZlibDecoder::new(self.compressed).read_to_string(&mut text) {
-            Ok(_) => Ok(text),
-            Err(_) => Err(Damaged { target: &self.record.target }),
+        let damaged = Damaged { target: &self.record.target };
+        let mut stream = String::new();
+        if ZlibDecoder::new(STREAM).read_to_string(&mut stream).is_err() {
+            return Err(damaged);
         }
+        let pieces = self.pieces.iter().map(|&(from, to)| stream.get(from..to).ok_or(damaged.clone()));
+        pieces.collect()
     }
 }
 

@@ -20,11 +20,13 @@ pub(super) struct Operation {
 }
 
 /// The kinds of 32 bits and less, whose registers are 32 bits wide.
+#[cfg(not(target_arch = "nvptx64"))]
 pub(super) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
 }
 
 /// Whether `opcode` is computed for operands of this kind. Functions are those of `elementary`; none is there for f64.
+#[cfg(not(target_arch = "nvptx64"))]
 pub(super) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
     let elementary = matches!(
         opcode,
@@ -197,38 +199,15 @@ macro_rules! integer {
                 Opcode::Div | Opcode::Rem if b == 0 => 0,
                 Opcode::Div => a.wrapping_div(b),
                 Opcode::Rem => a.wrapping_rem(b),
-                Opcode::Min => {
-                    if a < b {
-                        a
-                    } else {
-                        b
-                    }
-                }
-                Opcode::Max => {
-                    if a > b {
-                        a
-                    } else {
-                        b
-                    }
-                }
+                Opcode::Min => a.min(b),
+                Opcode::Max => a.max(b),
                 Opcode::Pow => $power(a, b),
                 Opcode::And => a & b,
                 Opcode::Or => a | b,
                 Opcode::Xor => a ^ b,
-                Opcode::Shl => {
-                    if inside {
-                        a.wrapping_shl(b as u32)
-                    } else {
-                        0
-                    }
-                }
-                Opcode::Shr => {
-                    if inside {
-                        a.wrapping_shr(b as u32)
-                    } else {
-                        0
-                    }
-                }
+                Opcode::Shl if inside => a.wrapping_shl(b as u32),
+                Opcode::Shr if inside => a.wrapping_shr(b as u32),
+                Opcode::Shl | Opcode::Shr => 0,
                 _ => a,
             }
         }

@@ -153,7 +153,7 @@ fn maps_around_a_reduction_join_it() {
 }
 
 #[test]
-fn a_residual_sum_is_stored_beside_its_norm() {
+fn a_residual_sum_that_a_norm_and_a_later_sum_read_is_stored_once() {
     let mut p = Pattern::new();
     let (x, z) = (p.input(&[4, 32]), p.input(&[4, 32]));
     let sum = p.op("Add", &[x, z]);
@@ -161,7 +161,7 @@ fn a_residual_sum_is_stored_beside_its_norm() {
     let w = p.weights(&[32, 32]);
     let product = p.op("MatMul", &[normal, w]);
     let y = p.op("Add", &[sum, product]);
-    p.becomes(&[y], 2, &["FusedRows", "FusedContraction"]);
+    p.becomes(&[y], 2, &["FusedRows", "FusedRows", "FusedMap", "FusedContraction"]);
 }
 
 #[test]

@@ -64,6 +64,9 @@ mod tests {
             assert_eq!(lines(&format!("{below}memory.rs"), "fn f(x: *mut u8) {}\n"), [0; 0]);
         }
         assert_eq!(lines("runtime/src/x.rs", "fn f(x: *mut u8) {}\n"), [0; 0]);
-        assert_eq!(lines("kernels/src/x.rs", "// *mut f32\nlet z = x.load(3) * y;\nstatic A: u32 = 1;\n"), [0; 0]);
+        assert_eq!(
+            lines("kernels/src/x.rs", "// *mut f32\nlet z = x.load(3) * y;\nstatic A: u32 = 1;\n"),
+            [0; 0]
+        );
     }
 }
