@@ -18,7 +18,7 @@ pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub(crate) use program::{GpuFailure, GpuProgram};
 pub use site::GpuReject;
-pub(crate) use site::{GpuKernel, GpuSite, Launches, Operands};
+pub(crate) use site::{GpuKernel, GpuSite, Operands};
 
 use crate::device::Device;
 use crate::exec::Interrupt;

@@ -39,8 +39,6 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) inputs: Facts<'a>,
     /// Facts of the outputs, shapes known.
     pub(crate) outputs: &'a [Fact],
-    /// Which outputs are wanted; the others have no memory.
-    pub(crate) wanted: &'a [bool],
     /// What the launches run on.
     pub(crate) device: Device,
 }

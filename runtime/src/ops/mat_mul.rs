@@ -202,7 +202,7 @@ impl Op for MatMul {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
-        let contraction = contraction(&shapes.0, &shapes.1).map_err(|_| GpuReject::NoKernel)?;
+        let contraction = batched(&shapes.0, &shapes.1).and_then(merged).map_err(|_| GpuReject::NoKernel)?;
         product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
     }
 

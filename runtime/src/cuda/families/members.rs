@@ -57,8 +57,7 @@ pub(crate) fn kernel(site: &GpuSite<'_>, graph: &Graph) -> Result<GpuKernel, Gpu
                 places[id.index()] = between(bytes).ok_or_else(too_large)?;
             }
         }
-        let wanted = vec![true; outputs.len()];
-        let inner = GpuSite { inputs: Facts(&inputs), outputs: &outputs, wanted: &wanted, device: site.device };
+        let inner = GpuSite { inputs: Facts(&inputs), outputs: &outputs, device: site.device };
         let kernel = node.op.gpu(&inner)?;
         let place = |id: &Option<ValueId>| id.map_or(Place::Nowhere, |id| places[id.index()]);
         let workspace = between(kernel.workspace()).ok_or_else(too_large)?;

@@ -362,7 +362,6 @@ impl<'p> Binder<'p> {
         let site = GpuSite {
             inputs: Facts(&given),
             outputs: &outputs,
-            wanted: &wanted,
             device: self.program.device,
         };
         Ok(node.op.gpu(&site).map(|kernel| self.kernels.push((index, kernel))))
