@@ -1,13 +1,13 @@
 //! The command line.
 
-use crate::commands::{check, env, inspect, ops, run, schedule};
+use crate::commands::{check, devices, env, inspect, ops, run, schedule};
 use crate::dimensions::Binding;
 use crate::failure::UsageError;
 use crate::quantity::parse_bytes;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Fusion, Session};
+use recurve::{Device, Fusion, Session};
 use std::path::PathBuf;
 
 /// Runs, checks and inspects ONNX models.
@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Ops(ops::Arguments),
     /// Place a graph of tasks on the processors of a machine
     Schedule(schedule::Arguments),
+    /// List where a model can run on this machine
+    Devices(devices::Arguments),
     /// Print what the engine sees of this machine and its environment
     Env(env::Arguments),
 }
@@ -99,16 +101,19 @@ pub(crate) struct InputArguments {
     pub(crate) seed: u64,
 }
 
-/// Whether operators are fused.
+/// How a model is executed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub(crate) struct FusionArguments {
+pub(crate) struct ExecutionArguments {
     /// Run every operator as a kernel of its own
     #[arg(long)]
     no_fusion: bool,
+    /// Where operators run: cpu, cuda:0, cuda:1, …, or emulated
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
 }
 
-impl FusionArguments {
+impl ExecutionArguments {
     /// As the library has it.
     pub(crate) fn fusion(&self) -> Fusion {
         if self.no_fusion { Fusion::Off } else { Fusion::On }
@@ -126,8 +131,8 @@ pub(crate) struct DimensionArguments {
 
 impl ModelArguments {
     /// Loads the model.
-    pub(crate) fn load(&self, fusion: Fusion, terminal: &Terminal) -> Result<Session> {
-        let mut builder = Session::builder().with_fusion(fusion);
+    pub(crate) fn load(&self, fusion: Fusion, device: Device, terminal: &Terminal) -> Result<Session> {
+        let mut builder = Session::builder().with_fusion(fusion).with_device(device);
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
         }

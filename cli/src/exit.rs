@@ -38,6 +38,7 @@ impl Exit {
         match kind {
             ErrorKind::InvalidInput | ErrorKind::Io => Self::Usage,
             ErrorKind::InvalidModel | ErrorKind::Unsupported => Self::Model,
+            ErrorKind::Device => Self::Device,
             ErrorKind::Deadline => Self::Timeout,
             // `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.
             _ => Self::Unexpected,

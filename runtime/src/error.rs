@@ -1,6 +1,8 @@
 //! Errors: one enum for the crate, and the error of a single operator that the graph wraps with the node's
 //! name.
 
+use crate::cuda::{GpuError, GpuReject};
+use crate::device::Device;
 use crate::dtype::DType;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -67,6 +69,9 @@ pub enum OpError {
         #[source]
         source: Box<OpError>,
     },
+    /// It does not run on the GPU.
+    #[error(transparent)]
+    Gpu(GpuReject),
     /// An invariant of the engine does not hold; always a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -105,7 +110,7 @@ impl OpError {
 
     fn kind(&self, at_load: bool) -> ErrorKind {
         match self {
-            Self::Unsupported(_) | Self::DType { .. } => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::DType { .. } | Self::Gpu(_) => ErrorKind::Unsupported,
             Self::Memory { .. } => ErrorKind::MemoryLimit,
             Self::Deadline => ErrorKind::Deadline,
             Self::Cancelled => ErrorKind::Cancelled,
@@ -263,6 +268,15 @@ pub enum Error {
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
+    /// A GPU or its driver failed.
+    #[error("{device}")]
+    Gpu {
+        /// Which one.
+        device: Device,
+        /// What happened.
+        #[source]
+        source: GpuError,
+    },
     /// A setting has no meaning or contradicts another.
     #[error("setting `{name}` {problem}")]
     Setting {
@@ -293,6 +307,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// The memory limit does not suffice.
     MemoryLimit,
+    /// A GPU or its driver failed.
+    Device,
     /// The deadline passed.
     Deadline,
     /// The run was cancelled.
@@ -310,6 +326,7 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::InvalidInput => "invalid_input",
             Self::MemoryLimit => "memory_limit",
+            Self::Device => "device",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal",
@@ -328,6 +345,7 @@ impl Error {
             Self::Run { source, .. } => source.kind(false),
             Self::Argument { .. } | Self::Arguments { .. } | Self::Setting { .. } => ErrorKind::InvalidInput,
             Self::Memory { .. } => ErrorKind::MemoryLimit,
+            Self::Gpu { .. } => ErrorKind::Device,
             Self::Deadline => ErrorKind::Deadline,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Internal { .. } => ErrorKind::Internal,

@@ -26,6 +26,8 @@
 #![deny(missing_docs)]
 
 mod cpu;
+mod cuda;
+mod device;
 mod dtype;
 mod engine;
 mod error;
@@ -40,6 +42,8 @@ mod session;
 mod tensor;
 pub mod testing;
 
+pub use cuda::{CudaVersion, GpuError, GpuReject};
+pub use device::{Device, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};

@@ -1,7 +1,7 @@
 //! `recurve check`: compares a model's outputs with expected ones.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::table::table;
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
-    fusion: FusionArguments,
+    execution: ExecutionArguments,
     #[command(flatten)]
     inputs: InputArguments,
     /// NPZ file with the expected outputs by name
@@ -95,7 +95,7 @@ struct Element {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.fusion.fusion(), terminal)?;
+    let session = arguments.model.load(arguments.execution.fusion(), arguments.execution.device, terminal)?;
     let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
     let cases = match (&arguments.onnx_test, &arguments.expect) {
         (Some(folder), _) => {

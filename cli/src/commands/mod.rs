@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod check;
+pub(crate) mod devices;
 pub(crate) mod env;
 pub(crate) mod inspect;
 pub(crate) mod ops;
@@ -20,6 +21,7 @@ pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
     match command {
         Command::Run(arguments) => run::run(arguments, terminal),
         Command::Check(arguments) => check::run(arguments, terminal),
+        Command::Devices(arguments) => devices::run(arguments, terminal),
         Command::Inspect(arguments) => inspect::run(arguments, terminal),
         Command::Ops(arguments) => ops::run(arguments, terminal),
         Command::Schedule(arguments) => schedule::run(arguments, terminal),

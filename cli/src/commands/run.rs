@@ -1,7 +1,7 @@
 //! `recurve run`: runs a model and says what came out and how long it took.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
-    fusion: FusionArguments,
+    execution: ExecutionArguments,
     #[command(flatten)]
     inputs: InputArguments,
     /// Write the outputs of the last run to this NPZ file
@@ -81,7 +81,7 @@ struct NodeEntry {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.fusion.fusion(), terminal)?;
+    let session = arguments.model.load(arguments.execution.fusion(), arguments.execution.device, terminal)?;
     if arguments.outputs.is_some() {
         check_writable(&session)?;
     }

@@ -28,10 +28,26 @@ fn the_machine_is_described() {
 }
 
 #[test]
+fn devices_are_listed_with_or_without_a_gpu() {
+    let document = recurve(&["devices", "--json"]).with(Exit::Success).document();
+    let devices = document["devices"].as_array().expect("devices");
+    assert_eq!(
+        (&devices[0]["device"], &devices[devices.len() - 1]["device"]),
+        (&"cpu".into(), &"emulated".into())
+    );
+    // Either there are GPUs, or there is a reason.
+    assert_eq!(devices.len() == 2, document["no_gpu"].is_string(), "{document}");
+    recurve(&["devices"]).with(Exit::Success).prints("emulated");
+    let missing = recurve(&["run", "cli/tests/data/bf16.onnx", "--device", "cuda:999"]);
+    missing.with(Exit::Device);
+    recurve(&["run", "cli/tests/data/bf16.onnx", "--device", "gpu"]).with(Exit::Usage);
+}
+
+#[test]
 fn help_and_version_go_to_stdout() {
     let version = recurve(&["--version"]).with(Exit::Success);
     assert_eq!(version.out.trim(), format!("recurve {}", env!("CARGO_PKG_VERSION")));
-    for command in ["run", "check", "inspect", "ops", "env"] {
+    for command in ["run", "check", "inspect", "ops", "devices", "env"] {
         let help = recurve(&[command, "--help"]).with(Exit::Success);
         help.prints("Example:\n  recurve ");
         assert_eq!(help.err, "");

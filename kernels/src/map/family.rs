@@ -87,7 +87,7 @@ impl Variant {
             let size = operand.dtype.bits() as u64 / 8;
             let alignment = if operand.is_vector() { (4 * size).min(16) } else { size };
             buffer.holds("input", operand.reach * size, alignment)?;
-            *slot = Global::from_address(buffer.address);
+            *slot = Global::from_address(buffer.address + operand.first * size);
         }
         let mut outputs = [Global::from_address(0); MOST_OUTPUTS];
         for ((slot, buffer), dtype) in outputs.iter_mut().zip(buffers.outputs).zip(&code.outputs) {

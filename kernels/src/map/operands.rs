@@ -14,7 +14,9 @@ pub(super) struct Operand {
     pub(super) access: Access,
     /// In elements, for the merged axes.
     pub(super) strides: [u32; MOST_AXES],
-    /// Elements from the first to the last one that is read, both counted.
+    /// The first element that is read.
+    pub(super) first: u64,
+    /// Elements up to the last one that is read.
     pub(super) reach: u64,
 }
 
@@ -26,13 +28,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Inputs of these types with these strides, in elements and 0 where an axis is broadcast, over a dense space of
-    /// `extents`. Axes of which all operands step alike become one.
-    pub fn new(extents: &[u64], inputs: &[(DType, &[u64])]) -> Result<Self, Reject> {
+    /// Inputs of these types with these strides, in elements and 0 where an axis is broadcast, from these first elements
+    /// on, over a dense space of `extents`. Axes of which all operands step alike become one.
+    pub fn new(extents: &[u64], inputs: &[(DType, &[u64], u64)]) -> Result<Self, Reject> {
         let mut merged: Vec<(u64, Vec<u64>)> = Vec::new();
         for (axis, &extent) in extents.iter().enumerate() {
             let mut strides = Vec::new();
-            for (_, of) in inputs {
+            for (_, of, _) in inputs {
                 strides
                     .push(*of.get(axis).ok_or(Reject::Unsupported { what: "an operand of another rank" })?);
             }
@@ -58,9 +60,9 @@ impl Layout {
         }
         let extents: Vec<u64> = merged.iter().map(|(extent, _)| *extent).collect();
         let mut operands = Vec::new();
-        for (number, &(dtype, _)) in inputs.iter().enumerate() {
+        for (number, &(dtype, _, first)) in inputs.iter().enumerate() {
             let strides: Vec<u64> = merged.iter().map(|(_, strides)| strides[number]).collect();
-            operands.push(Operand::new(dtype, &extents, &strides)?);
+            operands.push(Operand::new(dtype, &extents, &strides, first)?);
         }
         Ok(Self { extents: extents.iter().map(|&extent| extent as u32).collect(), inputs: operands })
     }
@@ -82,9 +84,9 @@ fn too_many(got: u64) -> Reject {
 }
 
 impl Operand {
-    fn new(dtype: DType, extents: &[u64], strides: &[u64]) -> Result<Self, Reject> {
+    fn new(dtype: DType, extents: &[u64], strides: &[u64], first: u64) -> Result<Self, Reject> {
         let steps = extents.iter().zip(strides);
-        let reach = steps.clone().try_fold(1u64, |reach, (extent, stride)| {
+        let reach = steps.clone().try_fold(first.saturating_add(1), |reach, (extent, stride)| {
             (extent.saturating_sub(1)).checked_mul(*stride).and_then(|span| reach.checked_add(span))
         });
         let reach = match reach {
@@ -107,11 +109,13 @@ impl Operand {
         let rows = extents.last().is_some_and(|extent| extent % 4 == 0);
         let along = strides.last().copied().unwrap_or(0);
         let aligned = strides.iter().rev().skip(1).all(|stride| stride % 4 == 0);
+        // Four elements are loaded at once where they start at a multiple of four.
+        let even = first.is_multiple_of(4);
         let access = if strides.iter().all(|&stride| stride == 0) {
             Access::Scalar
-        } else if is_dense {
+        } else if is_dense && even {
             Access::Dense
-        } else if rows && (along == 0 || (along == 1 && aligned)) {
+        } else if rows && (along == 0 || (along == 1 && aligned && even)) {
             Access::Row
         } else {
             Access::Gather
@@ -120,7 +124,7 @@ impl Operand {
         for (slot, stride) in last_first.iter_mut().zip(strides.iter().rev()) {
             *slot = *stride as u32;
         }
-        Ok(Self { dtype, access, strides: last_first, reach: if empty { 0 } else { reach } })
+        Ok(Self { dtype, access, strides: last_first, first, reach: if empty { 0 } else { reach } })
     }
 
     /// Whether four elements are loaded at once.

@@ -371,11 +371,14 @@ fn bits(kind: Kind, value: Value) -> u64 {
 struct Operand {
     dtype: DType,
     strides: Vec<u64>,
+    /// The first element that is read.
+    first: u64,
     values: Vec<Value>,
 }
 
 impl Operand {
-    /// Values for a space of `extents`, of which the axes in `broadcast` are not the operand's own.
+    /// Values for a space of `extents`, of which the axes in `broadcast` are not the operand's own, behind a few that
+    /// are not read.
     fn draw(r: &mut Random, dtype: DType, extents: &[u64], broadcast: u32) -> Self {
         let mut strides = vec![0; extents.len()];
         let mut count = 1;
@@ -385,11 +388,13 @@ impl Operand {
                 count *= extents[axis];
             }
         }
-        Self { dtype, strides, values: (0..count).map(|_| draw(r, dtype)).collect() }
+        let first = u64::from(r.edge(&[0, 4], 0..=9));
+        let values = (0..first + count).map(|_| draw(r, dtype)).collect();
+        Self { dtype, strides, first, values }
     }
 
     fn at(&self, extents: &[u64], element: u64) -> Value {
-        let (mut rest, mut index) = (element, 0);
+        let (mut rest, mut index) = (element, self.first);
         for axis in (0..extents.len()).rev() {
             index += rest % extents[axis] * self.strides[axis];
             rest /= extents[axis];
@@ -401,7 +406,8 @@ impl Operand {
 /// Runs a program on the emulator and compares every output; functions within `units` of the kind's ε.
 fn check(program: &Program, extents: &[u64], operands: &[Operand], units: f64, forced: Option<&Variant>) {
     let mut lab = Lab::new();
-    let described: Vec<(DType, &[u64])> = operands.iter().map(|o| (o.dtype, o.strides.as_slice())).collect();
+    let described: Vec<(DType, &[u64], u64)> =
+        operands.iter().map(|o| (o.dtype, o.strides.as_slice(), o.first)).collect();
     let code = program.code(&Layout::new(extents, &described).expect("a layout"));
     let upload = |lab: &mut Lab, operand: &Operand| {
         let all: Vec<u8> = operand.values.iter().flat_map(|&value| bytes(operand.dtype, value)).collect();
@@ -631,7 +637,7 @@ fn variants_can_be_forced_and_refuse_what_they_do_not_compute() {
         check(&program, &[100], &operands, 8.0, Some(by_id(id).expect("a variant")));
     }
     let strides: &[u64] = &[1];
-    let layout = Layout::new(&[100], &[(DType::F32, strides)]).expect("a layout");
+    let layout = Layout::new(&[100], &[(DType::F32, strides, 0)]).expect("a layout");
     let code = program.code(&layout);
     assert_eq!(choose(&code).expect("a variant").id, "map.narrow");
     let short = Buffer { address: 1 << 20, bytes: 8 };
@@ -676,10 +682,10 @@ fn variants_can_be_forced_and_refuse_what_they_do_not_compute() {
 fn layouts_merge_axes_and_find_how_operands_lie() {
     let dense: &[u64] = &[12, 4, 1];
     let bias: &[u64] = &[0, 1, 0];
-    let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense), (DType::F32, dense)]).expect("a layout");
+    let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, dense, 0)]).expect("a layout");
     assert_eq!(layout.count(), 24);
     assert_eq!(layout.extents_word(), [24, 1, 1, 1]);
-    let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense), (DType::F32, bias)]).expect("a layout");
+    let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, bias, 0)]).expect("a layout");
     assert_eq!(
         layout.inputs.iter().map(|o| o.access).collect::<Vec<_>>(),
         [super::Access::Dense, super::Access::Row]
@@ -687,6 +693,6 @@ fn layouts_merge_axes_and_find_how_operands_lie() {
     let many = Layout::new(&[1 << 20, 1 << 20], &[]);
     assert!(matches!(many, Err(Reject::Extent { name: "elements", .. })));
     let strides: &[u64] = &[0, 7, 0, 5, 0, 3, 0];
-    let axes = Layout::new(&[2; 7], &[(DType::F32, strides)]);
+    let axes = Layout::new(&[2; 7], &[(DType::F32, strides, 0)]);
     assert_eq!(axes.err(), Some(Reject::Extent { name: "axes", got: 7, limit: 5 }));
 }

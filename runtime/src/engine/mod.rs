@@ -1,11 +1,13 @@
 //! The engine: what sessions of one process share, so that many models run without fighting for cores or
 //! memory.
 
+use crate::cuda::{self, GpuError, OpenGpu};
+use crate::device::Device;
 use crate::error::Error;
 use crate::exec::Team;
 use crate::memory::Budget;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// Threads that an engine may have.
 const MAX_THREADS: usize = 1024;
@@ -27,6 +29,8 @@ pub struct Engine(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) team: Team,
     pub(crate) budget: Budget,
+    gpu_memory_limit: usize,
+    gpus: Mutex<HashMap<Device, Arc<OpenGpu>>>,
 }
 
 /// Settings of an [`Engine`].
@@ -34,6 +38,7 @@ pub(crate) struct Shared {
 pub struct EngineBuilder {
     threads: Option<usize>,
     memory_limit: usize,
+    gpu_memory_limit: usize,
     pinning: Pinning,
 }
 
@@ -52,7 +57,12 @@ pub enum Pinning {
 impl Engine {
     /// Settings for a new engine.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { threads: None, memory_limit: usize::MAX, pinning: Pinning::default() }
+        EngineBuilder {
+            threads: None,
+            memory_limit: usize::MAX,
+            gpu_memory_limit: usize::MAX,
+            pinning: Pinning::default(),
+        }
     }
 
     /// Threads that an operator may use, the caller's included.
@@ -70,6 +80,17 @@ impl Engine {
         self.0.budget.peak()
     }
 
+    /// Bytes of the memory of `device`, a GPU, that the engine's sessions hold now, cached ones included; 0 where none
+    /// of them uses it.
+    pub fn gpu_memory_used(&self, device: Device) -> usize {
+        self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.held())
+    }
+
+    /// Most bytes of the memory of `device` held at once so far.
+    pub fn gpu_memory_peak(&self, device: Device) -> usize {
+        self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.peak())
+    }
+
     /// The engine that sessions without one of their own share, one for each number of threads.
     pub(crate) fn default_for(threads: Option<usize>) -> Result<Self, Error> {
         static ENGINES: OnceLock<Mutex<HashMap<usize, Weak<Shared>>>> = OnceLock::new();
@@ -81,6 +102,23 @@ impl Engine {
         let engine = Self::builder().with_threads(threads).build()?;
         engines.insert(threads, Arc::downgrade(&engine.0));
         Ok(engine)
+    }
+}
+
+impl Shared {
+    /// The GPU `device`, opened by the first who asks.
+    pub(crate) fn gpu(&self, device: Device) -> Result<Arc<OpenGpu>, GpuError> {
+        let mut gpus = self.open_gpus();
+        if let Some(gpu) = gpus.get(&device) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Arc::new(OpenGpu::new(cuda::open(device)?, self.gpu_memory_limit));
+        gpus.insert(device, gpu.clone());
+        Ok(gpu)
+    }
+
+    fn open_gpus(&self) -> MutexGuard<'_, HashMap<Device, Arc<OpenGpu>>> {
+        self.gpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,6 +136,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Most bytes of each GPU's memory that all sessions may hold together: weights, activations and workspaces; no limit
+    /// by default.
+    pub fn with_gpu_memory_limit(mut self, bytes: usize) -> Self {
+        self.gpu_memory_limit = bytes;
+        self
+    }
+
     /// Whether workers are bound to cores.
     pub fn with_pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = pinning;
@@ -108,7 +153,12 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, Error> {
         let threads = check_threads(self.threads)?;
         let team = Team::new(threads, self.pinning == Pinning::Cores);
-        Ok(Engine(Arc::new(Shared { team, budget: Budget::new(self.memory_limit) })))
+        Ok(Engine(Arc::new(Shared {
+            team,
+            budget: Budget::new(self.memory_limit),
+            gpu_memory_limit: self.gpu_memory_limit,
+            gpus: Mutex::default(),
+        })))
     }
 }
 

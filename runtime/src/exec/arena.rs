@@ -10,10 +10,10 @@ const STEP: usize = 64;
 
 /// A tensor that lives in the arena: its bytes, and the first and last step at which it exists.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tenant {
-    pub(super) bytes: usize,
-    pub(super) first: usize,
-    pub(super) last: usize,
+pub(crate) struct Tenant {
+    pub(crate) bytes: usize,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
 }
 
 /// Offsets for `tenants` such that no two that exist at the same step overlap, and the bytes needed in all;
@@ -21,7 +21,7 @@ pub(super) struct Tenant {
 ///
 /// Largest first, each at the lowest offset where it fits beside those already placed: O(n²) in the number
 /// of tenants.
-pub(super) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
+pub(crate) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
     let mut order: Vec<usize> = (0..tenants.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), i));
     let mut offsets = vec![0; tenants.len()];

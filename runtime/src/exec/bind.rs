@@ -14,8 +14,9 @@ use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts, TensorFact};
-use crate::graph::{NodeError, ValueId, infer_node};
+use crate::graph::{Node, NodeError, ValueId, infer_node};
 use crate::memory::{Budget, Lent};
+use crate::ops::Packed;
 use crate::tensor::{Shape, Tensor, Value};
 use std::sync::{Arc, Mutex};
 
@@ -141,7 +142,8 @@ impl Bound {
 
             // Outputs known in full, by inference or because everything they depend on is.
             if let Some(constants) =
-                folded(program, index, &given, &outputs, &wanted, context).map_err(fail)?
+                known_outputs(node, program.packed[index].as_ref(), &given, &outputs, &wanted, context)
+                    .map_err(fail)?
             {
                 for (id, constant) in node.outputs.iter().zip(constants) {
                     if let (Some(id), Some(t)) = (id, constant) {
@@ -267,11 +269,11 @@ impl Bound {
     }
 }
 
-/// The outputs of node `index` where they are known in full: from inference, or computed when every input is
-/// constant and the outputs are small.
-fn folded(
-    program: &Program,
-    index: usize,
+/// The outputs of `node` where they are known in full: from inference, or computed when every input is constant and
+/// the outputs are small.
+pub(crate) fn known_outputs(
+    node: &Node,
+    packed: Option<&Packed>,
     given: &[Option<&Fact>],
     outputs: &[Fact],
     wanted: &[bool],
@@ -299,7 +301,6 @@ fn folded(
     if inferred.iter().zip(wanted).all(|(t, &w)| !w || t.is_some()) {
         return Ok(Some(inferred));
     }
-    let node = &program.graph.nodes[index];
     let constant = given.iter().flatten().all(|f| f.tensor().is_some_and(|t| t.as_constant().is_some()));
     let small =
         outputs.iter().all(|f| f.tensor().and_then(TensorFact::bytes).is_some_and(|b| b <= FOLD_LIMIT));
@@ -310,7 +311,7 @@ fn folded(
     let values: Vec<Option<Value>> =
         given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant().cloned()).map(Value::from)).collect();
     let refs: Vec<_> = values.iter().map(|v| v.as_ref().map(Value::as_ref)).collect();
-    let made = evaluate(&*node.op, program.packed[index].as_ref(), &refs, wanted, context)?;
+    let made = evaluate(&*node.op, packed, &refs, wanted, context)?;
     Ok(Some(made.into_iter().map(|v| v.and_then(Value::into_tensor)).collect()))
 }
 

@@ -9,6 +9,8 @@ mod run;
 mod team;
 mod views;
 
+pub(crate) use arena::{Tenant, assign_offsets};
+pub(crate) use bind::known_outputs;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub use node_times::{NodeTime, NodeTimes};

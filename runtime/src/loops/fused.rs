@@ -12,6 +12,7 @@ use super::strided::strided_operand;
 use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Dim, Graph, NodeError, infer};
@@ -121,7 +122,7 @@ fn row_kernel(bound: &Bound, inputs: SmallVec<[usize; 8]>, threads: usize) -> Re
 }
 
 /// How the operand of shape `shape` that is read at `index` lies under a space of `rank` axes.
-fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, OpError> {
+pub(crate) fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, OpError> {
     let misfit = || OpError::internal("an operand that is read out of order");
     let mut strides = vec![0i64; rank];
     let mut offset = 0i64;
@@ -228,6 +229,19 @@ impl Op for Fused {
             strided: &strided,
             ..*site
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
+        if self.anchor.is_some() || bound.space.row > 0 {
+            return families::members::kernel(site, &self.graph);
+        }
+        families::map::kernel(site, &bound.nest, |operand| {
+            let value = bound.operands[operand];
+            let shape = bound.facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
+            Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))
+        })
+        .or_else(|_| families::members::kernel(site, &self.graph))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use crate::cpu::number::dispatch;
 use crate::cpu::program::{RowKernel, RowLayout};
 use crate::cpu::softmax::{Form, row_program, softmax};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
@@ -45,6 +46,12 @@ impl ExponentialNorm {
             return Ok(rank);
         }
         normal_axis(self.axis, rank)
+    }
+
+    /// What is normalised.
+    fn lines(&self, shape: &[usize]) -> Result<Lines, OpError> {
+        let axis = self.axis(shape.len())?;
+        Ok(if self.flatten { Lines::from(shape, axis) } else { Lines::along(shape, axis) })
     }
 }
 
@@ -90,8 +97,7 @@ impl Op for ExponentialNorm {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let shape = site.input_shape(0)?;
-        let axis = self.axis(shape.len())?;
-        let lines = if self.flatten { Lines::from(&shape, axis) } else { Lines::along(&shape, axis) };
+        let lines = self.lines(&shape)?;
         let (form, dtype) = (self.form, site.inputs.tensor(0)?.dtype);
         if lines.inner == 1
             && let Some(program) = row_program(form, dtype, lines.length)?
@@ -105,6 +111,17 @@ impl Op for ExponentialNorm {
             let context = io.context;
             softmax(context, lines, form, x, io.output(0)?)
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let logarithm = match self.form {
+            Form::Softmax => false,
+            Form::LogSoftmax => true,
+            Form::Hardmax => return Err(GpuReject::NoKernel),
+        };
+        let shape = site.input_shape(0)?;
+        let lines = self.lines(&shape).map_err(|_| GpuReject::NoKernel)?;
+        families::lines::softmax(site, lines, logarithm)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

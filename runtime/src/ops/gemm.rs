@@ -11,6 +11,8 @@ use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::product;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -61,6 +63,26 @@ impl Gemm {
         }
     }
 
+    /// The product of operands of these shapes, `y` that of the output.
+    fn contraction(&self, a: &[usize], b: &[usize], y: &[usize]) -> Contraction {
+        let strides = |transposed: bool, cols: usize| if transposed { (1, cols.max(1)) } else { (cols, 1) };
+        Contraction {
+            batch: Vec::new(),
+            m: y[0],
+            n: y[1],
+            k: a[usize::from(!self.transpose_a)],
+            a: strides(self.transpose_a, a[1]),
+            b: strides(self.transpose_b, b[1]),
+        }
+    }
+
+    /// Elements between rows and columns of C; 0 along an axis of extent 1, so that it is read again and again.
+    fn steps(c: &[usize]) -> (usize, usize) {
+        let cols = c.last().copied().unwrap_or(1);
+        let rows = if c.len() > 1 { c[0] } else { 1 };
+        (if rows == 1 { 0 } else { cols }, usize::from(cols != 1))
+    }
+
     fn kernel<T: Term>(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (a, y) = (site.input_shape(0)?, site.output_shape(0)?);
         let (m, n) = (y[0], y[1]);
@@ -79,14 +101,8 @@ impl Gemm {
             a: strides(self.transpose_a, &of_a)?,
             b: strides(self.transpose_b, &of_b)?,
         };
-        // Strides of C; 0 along an axis of extent 1, so that it is read again and again.
         let c = match site.inputs.optional(2)? {
-            Some(_) if self.beta != 0.0 => {
-                let c = site.input_shape(2)?;
-                let cols = c.last().copied().unwrap_or(1);
-                let rows = if c.len() > 1 { c[0] } else { 1 };
-                Some((if rows == 1 { 0 } else { cols }, usize::from(cols != 1)))
-            }
+            Some(_) if self.beta != 0.0 => Some(Self::steps(&site.input_shape(2)?)),
             _ => None,
         };
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
@@ -222,6 +238,18 @@ impl Op for Gemm {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => self.kernel::<T>(site))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let contraction =
+            self.contraction(&site.input_shape(0)?, &site.input_shape(1)?, &site.output_shape(0)?);
+        let addend = if site.inputs.has(2) && self.beta != 0.0 {
+            let (row, column) = Self::steps(&site.input_shape(2)?);
+            Some((2, [row as u64, column as u64]))
+        } else {
+            None
+        };
+        product::Product { contraction, alpha: self.alpha, beta: self.beta, addend }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,8 @@ use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::product;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -196,6 +198,12 @@ impl Op for MatMul {
             });
             Ok(kernel.with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shapes = (site.input_shape(0)?, site.input_shape(1)?);
+        let contraction = batched(&shapes.0, &shapes.1).and_then(merged).map_err(|_| GpuReject::NoKernel)?;
+        product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

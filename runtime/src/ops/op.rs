@@ -3,6 +3,8 @@
 use super::attributes::{Body, NodeSpec};
 use super::recurrence::Activation;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::map;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -275,6 +277,14 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The CPU kernel for inputs and outputs of known shapes (outputs whose shape depends on data excepted).
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError>;
+
+    /// The GPU's launches for inputs and outputs of known shapes, or why there are none. By default, what its nest is
+    /// where that is a map.
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        map::kernel(site, &self.nest(site.inputs, site.outputs).map_err(|_| GpuReject::NoKernel)?, |input| {
+            map::operand(site, input)
+        })
+    }
 
     /// The specification, executed literally: floats in f64, integers exactly, serially, sharing nothing
     /// with the kernels.

@@ -7,6 +7,7 @@ use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::loops::program::Builder;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceL1",
@@ -31,6 +32,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x.abs()).sum(),
     ints: |_, v| v.iter().map(|x| x.abs()).sum(),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::SumAbs),
     form: Form::Sum(Builder::abs, |_, sum, _| sum),
 };
 

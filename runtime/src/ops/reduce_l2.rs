@@ -7,6 +7,7 @@ use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::Whole;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceL2",
@@ -31,6 +32,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x * x).sum::<f64>().sqrt(),
     ints: |_, v| v.iter().fold(0i128, |s, x| s.saturating_add(x.saturating_mul(*x))).isqrt(),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::Norm),
     form: Form::Sum(|p, x| p.mul(x, x), |p, sum, _| p.sqrt(sum)),
 };
 

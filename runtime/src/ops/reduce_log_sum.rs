@@ -26,6 +26,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum::<f64>().ln(),
     ints: |d, v| truncated(d, (v.iter().sum::<i128>() as f64).ln()),
     bools: reduction::no_bools,
+    gpu: None,
     form: Form::Sum(|_, x| x, |p, sum, _| p.log(sum)),
 };
 

@@ -26,6 +26,7 @@ static KIND: Kind = Kind {
     floats: log_sum_exp,
     ints: |d, v| truncated(d, log_sum_exp(&v.iter().map(|&x| x as f64).collect::<Vec<_>>())),
     bools: reduction::no_bools,
+    gpu: None,
     form: Form::LogSumExp,
 };
 

@@ -8,6 +8,7 @@ use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::cpu::reduce::Whole;
 use crate::loops::program::Builder;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceMean",
@@ -32,6 +33,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum::<f64>() / v.len() as f64,
     ints: |_, v| v.iter().sum::<i128>() / (v.len() as i128).max(1),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::Mean),
     form: Form::Sum(|_, x| x, Builder::div),
 };
 

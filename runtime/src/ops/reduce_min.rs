@@ -12,6 +12,7 @@ use crate::cpu::reduce::ReducePlan;
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::loops;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceMin",
@@ -36,6 +37,7 @@ static KIND: Kind = Kind {
     floats: extreme,
     ints: |d, v| v.iter().copied().min().unwrap_or_else(|| truncated(d, f64::INFINITY)),
     bools: |v| !v.contains(&false),
+    gpu: Some(gpu::Fold::Min),
     form: Form::Plain(loops::Fold::Min),
 };
 

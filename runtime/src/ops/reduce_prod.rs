@@ -8,6 +8,7 @@ use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::loops;
 use crate::reference::wrap;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceProd",
@@ -32,6 +33,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().product(),
     ints: |d, v| v.iter().fold(1, |p, x| wrap(d, p * x)),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::Product),
     form: Form::Plain(loops::Fold::Product),
 };
 

@@ -7,6 +7,7 @@ use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
 use crate::loops;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceSum",
@@ -31,6 +32,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().sum(),
     ints: |_, v| v.iter().sum(),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::Sum),
     form: Form::Plain(loops::Fold::Sum),
 };
 

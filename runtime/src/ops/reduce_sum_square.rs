@@ -6,6 +6,7 @@ use super::OpDef;
 use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
+use recurve_kernels::reduce as gpu;
 
 pub(super) const DEF: OpDef = OpDef {
     name: "ReduceSumSquare",
@@ -30,6 +31,7 @@ static KIND: Kind = Kind {
     floats: |v| v.iter().map(|x| x * x).sum(),
     ints: |_, v| v.iter().fold(0, |s, x| x.wrapping_mul(*x).wrapping_add(s)),
     bools: reduction::no_bools,
+    gpu: Some(gpu::Fold::SumSquare),
     form: Form::Sum(|p, x| p.mul(x, x), |_, sum, _| sum),
 };
 

@@ -9,6 +9,7 @@ use super::{Accuracy, Op};
 use crate::cpu::number::Number;
 use crate::cpu::reduce::{Fold, ReducePlan};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -18,6 +19,7 @@ use crate::loops::{self, Affine, Nest, Opaque, Outside, Stages, extents, operand
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
+use recurve_kernels::reduce as gpu;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub(super) struct Kind {
     pub(super) floats: fn(&[f64]) -> f64,
     pub(super) ints: fn(DType, &[i128]) -> i128,
     pub(super) bools: fn(&[bool]) -> bool,
+    /// What the GPU folds, of floats.
+    pub(super) gpu: Option<gpu::Fold>,
     /// What its nest folds; that of floats, and of integers where nothing is done beside the fold.
     pub(super) form: Form,
 }
@@ -226,6 +230,19 @@ impl Op for Reduction {
             let plan = ReducePlan::new(&shape, &op.reduced(&axes, shape.len())?, op.keep);
             folder(&plan, io)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let fold = self.kind.gpu.ok_or(GpuReject::NoKernel)?;
+        let shape = site.input_shape(0)?;
+        let axes = if site.inputs.has(1) {
+            let axes = site.constant(1).and_then(|axes| axes.as_slice::<i64>().map(<[i64]>::to_vec));
+            axes.ok_or(GpuReject::DataDependent)?
+        } else {
+            self.axes.clone()
+        };
+        let reduced = self.reduced(&axes, shape.len()).map_err(|_| GpuReject::NoKernel)?;
+        families::lines::reduce(site, &shape, &reduced, fold)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

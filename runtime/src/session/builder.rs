@@ -1,7 +1,10 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::runner::Runner;
 use super::{Parameters, Session};
+use crate::cuda::GpuProgram;
+use crate::device::Device;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
@@ -42,6 +45,7 @@ pub struct SessionBuilder {
     memory_limit: Option<usize>,
     outputs: Option<Vec<String>>,
     fusion: Fusion,
+    device: Device,
 }
 
 impl SessionBuilder {
@@ -74,6 +78,13 @@ impl SessionBuilder {
     /// are. Results may differ in their last bits.
     pub fn with_fusion(mut self, fusion: Fusion) -> Self {
         self.fusion = fusion;
+        self
+    }
+
+    /// Where operators run; by default on the CPU. A node that has no kernel for a GPU is an error when the shapes of the
+    /// inputs are known.
+    pub fn with_device(mut self, device: Device) -> Self {
+        self.device = device;
         self
     }
 
@@ -156,9 +167,19 @@ impl SessionBuilder {
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);
-        let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
-        let program = Program::build(graph, context).map_err(NodeError::at_load)?;
+        let runner = match self.device {
+            Device::Cpu => {
+                let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
+                Runner::Cpu(Program::build(graph, context).map_err(NodeError::at_load)?)
+            }
+            device => {
+                let failed = |source| Error::Gpu { device, source };
+                let gpu = engine.0.gpu(device).map_err(failed)?;
+                let program = GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?;
+                Runner::Gpu { device, program, opset }
+            }
+        };
         let load_time = start.elapsed();
-        Ok(Session { engine, budget, program, fusion, inputs, outputs, metadata, parameters, load_time })
+        Ok(Session { engine, budget, runner, fusion, inputs, outputs, metadata, parameters, load_time })
     }
 }

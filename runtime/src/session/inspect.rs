@@ -148,7 +148,7 @@ impl Session {
             }
             fact.shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect());
         }
-        let graph = self.program.graph();
+        let graph = self.runner.graph();
         let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
         Ok(graph_info(graph, &facts))
     }

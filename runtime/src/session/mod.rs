@@ -5,6 +5,7 @@ mod builder;
 mod inspect;
 mod outputs;
 mod run_options;
+mod runner;
 mod stream;
 
 pub use arguments::ValueSpec;
@@ -17,10 +18,10 @@ pub use stream::Stream;
 use crate::cpu::{RunContext, Slot};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
-use crate::exec::Program;
 use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::tensor::{TensorMut, Value, ValueRef};
+use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -43,7 +44,7 @@ use std::time::Duration;
 pub struct Session {
     engine: Engine,
     budget: Budget,
-    program: Program,
+    runner: Runner,
     fusion: crate::loops::Report,
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
@@ -211,16 +212,7 @@ impl Session {
             .collect();
         // A kernel that panics is a bug; it must not take the caller's process down, and leaves nothing behind
         // that a later run would see.
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            let bound = self.program.bind(&values, context).map_err(crate::graph::NodeError::at_run)?;
-            let mut misfits = Vec::new();
-            for ((slot, spec), index) in slots.iter().zip(&self.outputs).zip(0..) {
-                let problem = arguments::problem_of_place(slot, bound.output_form(index));
-                misfits.extend(problem.map(|problem| arguments::misfit("output", &spec.name, problem)));
-            }
-            Error::misfits(misfits)?;
-            bound.run(&self.program, &values, slots, context).map_err(crate::graph::NodeError::at_run)
-        }));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.runner.run(&values, slots, &self.outputs, context)));
         ran.unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

@@ -6,6 +6,7 @@ mod api;
 mod concurrency;
 mod contrib;
 mod early_opsets;
+mod emulated;
 mod functions;
 mod fusion_counts;
 mod hostile;

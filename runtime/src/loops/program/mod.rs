@@ -62,6 +62,11 @@ impl Program {
         &self.outputs
     }
 
+    /// Bits of all constants.
+    pub(crate) fn constants(&self) -> &[u64] {
+        &self.constants
+    }
+
     /// Bits of constant `index`: of the register's kind, in the low bits.
     pub(crate) fn constant(&self, index: usize) -> u64 {
         self.constants[index]

@@ -1,0 +1,62 @@
+//! What works along one axis, or along neighbouring ones: softmax and reductions.
+
+use super::{element, extent};
+use crate::cpu::lines::Lines;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use recurve_kernels::{reduce, softmax};
+use std::sync::Arc;
+
+/// Softmax, or its logarithm, of input 0 along `lines`.
+pub(crate) fn softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Result<GpuKernel, GpuReject> {
+    let shape = softmax::Shape {
+        outer: extent(lines.outer)?,
+        depth: extent(lines.length)?,
+        inner: extent(lines.inner)?,
+        element: element(site.dtype(0)?)?,
+        logarithm,
+    };
+    if lines.outer == 0 || lines.length == 0 || lines.inner == 0 {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    let (variant, device) = (softmax::choose(&shape)?, site.device);
+    Ok(GpuKernel::new(move |operands| {
+        let buffers = softmax::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
+        Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
+    }))
+}
+
+/// A fold of input 0 over the axes of `shape` that are `reduced`, which must be neighbours but for extents of 1.
+pub(crate) fn reduce(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    reduced: &[bool],
+    fold: reduce::Fold,
+) -> Result<GpuKernel, GpuReject> {
+    let wide = |axis: &usize| shape[*axis] != 1;
+    let mut folded = (0..shape.len()).filter(|axis| reduced[*axis]).filter(wide);
+    let (first, last) = match (folded.next(), folded.next_back()) {
+        (Some(first), last) => (first, last.unwrap_or(first) + 1),
+        (None, _) => (shape.len(), shape.len()),
+    };
+    if (first..last).filter(wide).any(|axis| !reduced[axis]) {
+        return Err(GpuReject::Form("a reduction over axes that are no neighbours".into()));
+    }
+    let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
+    let too_many = || GpuReject::Form("a reduction of so many elements".into());
+    let part = |extents: &[usize]| extent(product(extents).ok_or_else(too_many)?);
+    let form = reduce::Shape {
+        outer: part(&shape[..first])?,
+        depth: part(&shape[first..last])?,
+        inner: part(&shape[last..])?,
+        element: element(site.dtype(0)?)?,
+        fold,
+    };
+    if form.outer == 0 || form.inner == 0 {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    let (variant, device) = (reduce::choose(&form)?, site.device);
+    Ok(GpuKernel::new(move |operands| {
+        let buffers = reduce::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
+        Ok(vec![Arc::new(variant.prepare(&form, &buffers, &device)?)])
+    }))
+}

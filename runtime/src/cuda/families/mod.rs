@@ -1,0 +1,26 @@
+//! From operators to the kernel families of `recurve-kernels`: which shapes and layouts they are in the families' terms,
+//! and how constants are packed.
+
+pub(crate) mod lines;
+pub(crate) mod map;
+pub(crate) mod members;
+pub(crate) mod product;
+
+use super::GpuReject;
+use crate::dtype::DType;
+use recurve_kernels::element::Element;
+
+/// The element type that families of floats compute `dtype` in.
+pub(crate) fn element(dtype: DType) -> Result<Element, GpuReject> {
+    match dtype {
+        DType::F32 => Ok(Element::F32),
+        DType::F16 => Ok(Element::F16),
+        DType::BF16 => Ok(Element::BF16),
+        other => Err(GpuReject::Form(format!("{other}"))),
+    }
+}
+
+/// An extent as kernels take it.
+pub(crate) fn extent(extent: usize) -> Result<u32, GpuReject> {
+    u32::try_from(extent).map_err(|_| GpuReject::Form(format!("an extent of {extent}")))
+}

@@ -1,0 +1,136 @@
+//! Memory of a GPU: blocks charged to a budget, given back to a cache, since the driver takes long to allocate and waits
+//! for all streams to free.
+
+use super::{Gpu, GpuError};
+use crate::error::OpError;
+use crate::memory::{Budget, Charge};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Blocks are multiples of this.
+const GRAIN: usize = 512;
+
+/// A GPU that is open, its limit, and blocks that nobody uses now.
+#[derive(Debug)]
+pub(crate) struct OpenGpu {
+    gpu: Box<dyn Gpu>,
+    budget: Budget,
+    free: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// Addresses by size, each with the charge for it.
+    blocks: BTreeMap<usize, Vec<(u64, Charge)>>,
+}
+
+/// A block of device memory, its content arbitrary. Work on it must be done when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Block {
+    owner: Arc<OpenGpu>,
+    address: u64,
+    bytes: usize,
+    size: usize,
+    charge: Option<Charge>,
+}
+
+impl OpenGpu {
+    /// `gpu` with at most `limit` bytes for all who share it.
+    pub(crate) fn new(gpu: Box<dyn Gpu>, limit: usize) -> Self {
+        Self { gpu, budget: Budget::new(limit), free: Mutex::default() }
+    }
+
+    /// The GPU.
+    pub(crate) fn gpu(&self) -> &dyn Gpu {
+        &*self.gpu
+    }
+
+    /// Bytes that are held, in use or cached.
+    pub(crate) fn held(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Most bytes that were held at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.budget.peak()
+    }
+
+    /// A block of `bytes`, from the cache where one fits that is at most a quarter larger.
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Block, GpuError> {
+        let refused = || GpuError::Limit { requested: bytes, limit: self.budget.limit() };
+        let size = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or_else(refused)?;
+        let made = |address, size, charge| {
+            Ok(Block { owner: self.clone(), address, bytes, size, charge: Some(charge) })
+        };
+        if let Some((size, address, charge)) = self.lock().take(size) {
+            return made(address, size, charge);
+        }
+        match self.fresh(size) {
+            Ok((address, charge)) => made(address, size, charge),
+            Err(GpuError::Limit { .. } | GpuError::OutOfMemory { .. }) => {
+                self.trim();
+                let (address, charge) = self.fresh(size)?;
+                made(address, size, charge)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn fresh(&self, size: usize) -> Result<(u64, Charge), GpuError> {
+        let charge = self.budget.charge(size).map_err(|error| match error {
+            OpError::Memory { requested, limit } => GpuError::Limit { requested, limit },
+            other => GpuError::Driver { call: "charge", problem: other.to_string() },
+        })?;
+        Ok((self.gpu.allocate(size)?, charge))
+    }
+
+    /// Gives all cached blocks back to the driver.
+    pub(crate) fn trim(&self) {
+        let blocks = std::mem::take(&mut self.lock().blocks);
+        for (address, charge) in blocks.into_values().flatten() {
+            self.gpu.release(address);
+            drop(charge);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    fn take(&mut self, size: usize) -> Option<(usize, u64, Charge)> {
+        let (&found, blocks) = self.blocks.range_mut(size..=size.saturating_add(size / 4)).next()?;
+        let (address, charge) = blocks.pop()?;
+        if blocks.is_empty() {
+            self.blocks.remove(&found);
+        }
+        Some((found, address, charge))
+    }
+}
+
+impl Block {
+    /// Its address, a multiple of 256.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// The bytes asked for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(charge) = self.charge.take() {
+            self.owner.lock().blocks.entry(self.size).or_default().push((self.address, charge));
+        }
+    }
+}
+
+impl Drop for OpenGpu {
+    fn drop(&mut self) {
+        self.trim();
+    }
+}

@@ -1,0 +1,136 @@
+//! A graph on one stream of one GPU: constants uploaded once, and bindings to shapes, of which the latest are kept.
+//!
+//! Inputs are copied in and outputs out through pinned memory. Between them everything stays on the device.
+
+mod bound;
+mod upload;
+
+use super::site::Weights;
+use super::{Block, GpuError, GpuReject, OpenGpu};
+use crate::error::OpError;
+use crate::exec::{Interrupt, fact_of};
+use crate::graph::{Fact, Graph, NodeError};
+use crate::memory::Budget;
+use crate::tensor::ValueRef;
+use bound::GpuBound;
+use recurve_kernels::launch::Device;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use upload::Uploader;
+
+/// Bindings kept per program.
+const BINDINGS: usize = 8;
+
+/// Why a program on a GPU cannot be bound or run.
+#[derive(Debug)]
+pub(crate) enum GpuFailure {
+    /// A node's facts, or its values.
+    Node(NodeError),
+    /// Nodes that have no kernel: their names, operators and why.
+    Rejected(Vec<(String, String, GpuReject)>),
+    /// The device.
+    Gpu(GpuError),
+}
+
+impl From<NodeError> for GpuFailure {
+    fn from(error: NodeError) -> Self {
+        Self::Node(error)
+    }
+}
+
+impl From<GpuError> for GpuFailure {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct GpuProgram {
+    gpu: Arc<OpenGpu>,
+    device: Device,
+    graph: Graph,
+    budget: Budget,
+    /// The graph's constants that kernels read as they are, by value.
+    constants: Mutex<HashMap<usize, Arc<Block>>>,
+    /// What kernels packed, by node and form.
+    weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
+    uploader: Uploader,
+    bindings: Mutex<Vec<(Vec<Fact>, Arc<GpuBound>)>>,
+}
+
+impl GpuProgram {
+    /// `graph` on `gpu`; host memory is charged to `budget`.
+    pub(crate) fn new(graph: Graph, gpu: Arc<OpenGpu>, budget: Budget) -> Result<Self, GpuError> {
+        let properties = gpu.gpu().properties();
+        let (major, minor) = properties.capability;
+        let device = Device {
+            capability: 10 * major + minor,
+            multiprocessors: properties.multiprocessors,
+            shared_bytes: properties.shared_per_block,
+        };
+        let uploader = Uploader::new(&gpu)?;
+        let (constants, weights, bindings) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { gpu, device, graph, budget, constants, weights, uploader, bindings })
+    }
+
+    /// The graph.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The binding for `inputs`, made when it is not there.
+    pub(crate) fn bind(
+        &self,
+        inputs: &[ValueRef<'_>],
+        context: crate::cpu::RunContext<'_>,
+    ) -> Result<Arc<GpuBound>, GpuFailure> {
+        let facts: Vec<Fact> = inputs.iter().map(|v| fact_of(*v)).collect();
+        let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut bindings = lock();
+            if let Some(at) = bindings.iter().position(|(known, _)| *known == facts) {
+                bindings[..=at].rotate_right(1);
+                return Ok(bindings[0].1.clone());
+            }
+        }
+        let bound = Arc::new(GpuBound::new(self, &facts, context)?);
+        let mut bindings = lock();
+        bindings.insert(0, (facts, bound.clone()));
+        bindings.truncate(BINDINGS);
+        Ok(bound)
+    }
+
+    /// The device memory of constant `value`, uploaded when it is first asked for.
+    fn constant(&self, value: usize, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
+        let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(block) = constants.get(&value) {
+            return Ok(block.clone());
+        }
+        let tensor = self.graph.values[value].constant.as_ref();
+        let bytes = tensor.map_or(&[][..], |t| t.view().bytes());
+        let block = Arc::new(self.uploader.upload(&self.gpu, bytes, interrupt)?);
+        constants.insert(value, block.clone());
+        Ok(block)
+    }
+
+    /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
+    fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (node, packed.form.clone());
+        if let Some(block) = weights.get(&key) {
+            return Ok(block.clone());
+        }
+        let block = Arc::new(self.uploader.upload(&self.gpu, &(packed.pack)(), interrupt)?);
+        weights.insert(key, block.clone());
+        Ok(block)
+    }
+}
+
+/// The error of node `index`.
+fn node_error(graph: &Graph, index: usize, source: OpError) -> NodeError {
+    match graph.nodes.get(index) {
+        Some(node) => NodeError::new(node, source),
+        None => NodeError { node: graph.name.to_string(), op: "graph".into(), source },
+    }
+}

@@ -1,0 +1,110 @@
+//! Where a model runs, and what this machine has of it.
+
+use crate::cuda::{self, GpuError};
+use crate::error::Error;
+use std::fmt;
+use std::str::FromStr;
+
+/// Where operators run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The cores of this machine.
+    #[default]
+    Cpu,
+    /// A GPU, by its number from 0 in the driver's order.
+    Cuda(usize),
+    /// The emulator of the GPU kernels: it runs them on the CPU and checks every access to memory. It tells whether
+    /// they are right, not how fast they are.
+    Emulated,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Emulated => f.write_str("emulated"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// `cpu`, `cuda:0` and so on, or `emulated`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let ordinal = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match (text, ordinal) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("emulated", _) => Ok(Self::Emulated),
+            (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
+            _ => Err(Error::Setting {
+                name: "device",
+                problem: format!("is `{text}`; `cpu`, `cuda:0`, `cuda:1`, … and `emulated` are possible"),
+            }),
+        }
+    }
+}
+
+/// A GPU of this machine, or why it cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct GpuInfo {
+    /// How to name it.
+    pub device: Device,
+    /// The name that the driver gives it.
+    pub name: String,
+    /// Major and minor number of its compute capability.
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of its memory.
+    pub memory: u64,
+    /// CUDA version of the driver, such as `12.8`.
+    pub driver: String,
+    /// The module of kernels that it would run, such as `sm_90a`; none was built for GPUs older than the oldest.
+    pub module: Option<String>,
+}
+
+/// The GPUs of this machine in the driver's order, or why there is none.
+///
+/// # Example
+/// ```
+/// match recurve::gpus() {
+///     Ok(gpus) => gpus.iter().for_each(|gpu| println!("{}: {}", gpu.device, gpu.name)),
+///     Err(reason) => println!("no GPU: {reason}"),
+/// }
+/// ```
+pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
+    let found = cuda::gpus()?;
+    Ok(found
+        .into_iter()
+        .enumerate()
+        .map(|(ordinal, p)| GpuInfo {
+            device: Device::Cuda(ordinal),
+            module: cuda::module(p.capability).map(|m| m.record().target.clone()),
+            name: p.name,
+            capability: p.capability,
+            multiprocessors: p.multiprocessors,
+            memory: p.memory,
+            driver: p.driver.map(|v| v.to_string()).unwrap_or_default(),
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_read_as_it_is_written() {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(13), Device::Emulated] {
+            assert_eq!(device.to_string().parse::<Device>().ok(), Some(device));
+        }
+        for wrong in ["", "gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            let error = wrong.parse::<Device>().expect_err(wrong).to_string();
+            assert!(error.contains(&format!("`{wrong}`")), "{error}");
+        }
+    }
+}
