@@ -658,14 +658,14 @@ fn variants_can_be_forced_and_refuse_what_they_do_not_compute() {
         program.outputs.push((y, dtype));
         let source =
             Source { instructions: &program.instructions, constants: &[], outputs: &program.outputs };
-        let layout = Layout::new(&[100], &[(dtype, strides)]).expect("a layout");
+        let layout = Layout::new(&[100], &[(dtype, strides, 0)]).expect("a layout");
         let what = "a function that is not elementary";
         assert_eq!(Code::new(&source, &layout).err(), Some(Reject::Unsupported { what }));
     }
     let mut wide = Program::default();
     let x = wide.input(0, DType::I64);
     wide.outputs.push((x, DType::I64));
-    let code = wide.code(&Layout::new(&[100], &[(DType::I64, strides)]).expect("a layout"));
+    let code = wide.code(&Layout::new(&[100], &[(DType::I64, strides, 0)]).expect("a layout"));
     let refused = by_id("map.narrow").expect("a variant").accepts(&code);
     assert_eq!(refused, Err(Reject::Unsupported { what: "a 64-bit register" }));
     // A sum of many inputs that are all read first needs many slots.
@@ -682,7 +682,8 @@ fn variants_can_be_forced_and_refuse_what_they_do_not_compute() {
 fn layouts_merge_axes_and_find_how_operands_lie() {
     let dense: &[u64] = &[12, 4, 1];
     let bias: &[u64] = &[0, 1, 0];
-    let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, dense, 0)]).expect("a layout");
+    let layout =
+        Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, dense, 0)]).expect("a layout");
     assert_eq!(layout.count(), 24);
     assert_eq!(layout.extents_word(), [24, 1, 1, 1]);
     let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, bias, 0)]).expect("a layout");

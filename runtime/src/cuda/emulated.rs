@@ -385,6 +385,6 @@ mod tests {
         drop(whole);
         let open = Arc::new(OpenGpu::new(Box::new(gpu()), usize::MAX));
         let full = open.allocate(2 << 20).expect_err("more than the device has");
-        assert!(matches!(full, GpuError::OutOfMemory { requested: 2097152, .. }), "{full}");
+        assert!(matches!(full, GpuError::OutOfMemory { requested: 2_097_152, .. }), "{full}");
     }
 }

@@ -52,7 +52,8 @@ fn a_perceptron_gives_the_answers_of_the_cpu() {
                 for name in ["y", "sum", "turned"] {
                     let (got, want) = (got.tensor(name).expect("there"), want.tensor(name).expect("there"));
                     assert_eq!(got.shape(), want.shape());
-                    let pairs = got.as_slice::<f32>().expect("f32").iter().zip(want.as_slice::<f32>().expect("f32"));
+                    let pairs =
+                        got.as_slice::<f32>().expect("f32").iter().zip(want.as_slice::<f32>().expect("f32"));
                     for (got, want) in pairs {
                         assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{name}: {got} for {want}");
                     }

@@ -41,7 +41,7 @@ impl Context {
         }
         let mut number = 0;
         // SAFETY: the library is there, and `number` is a place for an integer. Every driver has this call.
-        check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut number) })?;
+        check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&raw mut number) })?;
         let found = CudaVersion::of_driver(number);
         if found < NEEDED {
             return Err(GpuError::DriverTooOld { found, needed: NEEDED });
@@ -57,7 +57,7 @@ impl Context {
     pub(super) fn count() -> Result<usize, GpuError> {
         let mut count: c_int = 0;
         // SAFETY: `count` is a place for an integer.
-        check("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&mut count) })?;
+        check("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&raw mut count) })?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
@@ -68,7 +68,9 @@ impl Context {
         let attribute = |which: A| {
             let mut value: c_int = 0;
             // SAFETY: the device is the driver's own, and `value` is a place for an integer.
-            check("cuDeviceGetAttribute", unsafe { sys::cuDeviceGetAttribute(&mut value, which, device) })?;
+            check("cuDeviceGetAttribute", unsafe {
+                sys::cuDeviceGetAttribute(&raw mut value, which, device)
+            })?;
             Ok::<u32, GpuError>(u32::try_from(value).unwrap_or(0))
         };
         let mut name = [0_u8; 256];
@@ -77,7 +79,7 @@ impl Context {
         check("cuDeviceGetName", unsafe { sys::cuDeviceGetName(name.as_mut_ptr().cast(), length, device) })?;
         let mut memory = 0;
         // SAFETY: `memory` is a place for a size.
-        check("cuDeviceTotalMem", unsafe { sys::cuDeviceTotalMem_v2(&mut memory, device) })?;
+        check("cuDeviceTotalMem", unsafe { sys::cuDeviceTotalMem_v2(&raw mut memory, device) })?;
         let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
         Ok(Properties {
             name: String::from_utf8_lossy(&name[..end]).into_owned(),
@@ -102,13 +104,13 @@ impl Context {
         })?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the device is the driver's own, and `handle` is a place for a handle.
-        check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&mut handle, device) })?;
+        check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
         // From here on dropping gives the context back.
         let mut context =
             Self { device, handle, module: std::ptr::null_mut(), functions: Mutex::new(HashMap::new()) };
         context.enter()?;
         // SAFETY: the context is current, and the text ends with 0.
-        let code = unsafe { sys::cuModuleLoadData(&mut context.module, text.as_ptr().cast()) };
+        let code = unsafe { sys::cuModuleLoadData(&raw mut context.module, text.as_ptr().cast()) };
         check("cuModuleLoadData", code)?;
         Ok(context)
     }
@@ -124,7 +126,7 @@ impl Context {
         self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: the context is current, and both are places for sizes.
-        check("cuMemGetInfo", unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) })?;
+        check("cuMemGetInfo", unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) })?;
         Ok((free, total))
     }
 
@@ -141,7 +143,7 @@ impl Context {
             let name = CString::new(entry).map_err(|_| refused("its name holds a NUL".into()))?;
             let mut handle = std::ptr::null_mut();
             // SAFETY: the module is loaded, and the name ends with 0.
-            let code = unsafe { sys::cuModuleGetFunction(&mut handle, self.module, name.as_ptr()) };
+            let code = unsafe { sys::cuModuleGetFunction(&raw mut handle, self.module, name.as_ptr()) };
             if code == sys::CUresult::CUDA_ERROR_NOT_FOUND {
                 return Err(refused("the module has no such entry".into()));
             }
@@ -177,7 +179,7 @@ fn device(ordinal: usize) -> Result<sys::CUdevice, GpuError> {
     let number = number.ok_or(GpuError::NoSuchDevice { ordinal, count })?;
     let mut device = 0;
     // SAFETY: `device` is a place for an integer.
-    check("cuDeviceGet", unsafe { sys::cuDeviceGet(&mut device, number) })?;
+    check("cuDeviceGet", unsafe { sys::cuDeviceGet(&raw mut device, number) })?;
     Ok(device)
 }
 

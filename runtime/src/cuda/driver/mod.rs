@@ -61,7 +61,7 @@ impl Gpu for DriverGpu {
         self.context.enter()?;
         let mut address = 0;
         // SAFETY: the context is current; the driver refuses 0 bytes, so that 1 is asked for.
-        match unsafe { sys::cuMemAlloc_v2(&mut address, bytes.max(1)) } {
+        match unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes.max(1)) } {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 let free = self.free_memory().unwrap_or(0);
                 Err(GpuError::OutOfMemory { requested: bytes, free })
@@ -95,7 +95,8 @@ impl Gpu for DriverGpu {
             let mut configuration = Configuration::new(geometry, std::ptr::null_mut());
             let filled = configuration.filled();
             // SAFETY: the function is of the loaded module; the configuration lives through the call.
-            let code = unsafe { sys::cuOccupancyMaxActiveClusters(&mut blocks, function.0, &filled) };
+            let code =
+                unsafe { sys::cuOccupancyMaxActiveClusters(&raw mut blocks, function.0, &raw const filled) };
             check("cuOccupancyMaxActiveClusters", code)?;
             return Ok(u32::try_from(blocks).unwrap_or(0) * geometry.cluster);
         }
@@ -103,7 +104,7 @@ impl Gpu for DriverGpu {
         // SAFETY: the function is of the loaded module, and `blocks` is a place for an integer.
         let code = unsafe {
             sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                &mut blocks,
+                &raw mut blocks,
                 function.0,
                 threads,
                 geometry.shared_bytes as usize,

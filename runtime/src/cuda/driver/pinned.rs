@@ -29,14 +29,14 @@ impl DriverPinned {
         // Portable to all contexts, and mapped.
         let flags = 0x1 | 0x2;
         // SAFETY: the context is current, and `host` is a place for a pointer.
-        check("cuMemHostAlloc", unsafe { sys::cuMemHostAlloc(&mut host, bytes.max(1), flags) })?;
+        check("cuMemHostAlloc", unsafe { sys::cuMemHostAlloc(&raw mut host, bytes.max(1), flags) })?;
         let host = NonNull::new(host.cast::<u8>())
             .ok_or(GpuError::Driver { call: "cuMemHostAlloc", problem: "no address".into() })?;
         // From here on dropping gives the memory back.
         let mut made = Self { context, host, address: 0, bytes };
         // SAFETY: the memory was allocated as mapped, and `address` is a place for an address.
         let code =
-            unsafe { sys::cuMemHostGetDevicePointer_v2(&mut made.address, made.host.as_ptr().cast(), 0) };
+            unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut made.address, made.host.as_ptr().cast(), 0) };
         check("cuMemHostGetDevicePointer", code)?;
         // SAFETY: so many bytes were allocated, and nobody else knows of them yet.
         unsafe { made.host.as_ptr().write_bytes(0, bytes) };

@@ -107,7 +107,7 @@ impl DriverStream {
         let mut handle = std::ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: `DriverEvent::new` made the context current, and `handle` is a place for a handle.
-        check("cuStreamCreate", unsafe { sys::cuStreamCreate(&mut handle, flags) })?;
+        check("cuStreamCreate", unsafe { sys::cuStreamCreate(&raw mut handle, flags) })?;
         Ok(Self { context, handle, end })
     }
 
@@ -122,7 +122,7 @@ impl DriverEvent {
         context.enter()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the context is current, and `handle` is a place for a handle.
-        check("cuEventCreate", unsafe { sys::cuEventCreate(&mut handle, flags as u32) })?;
+        check("cuEventCreate", unsafe { sys::cuEventCreate(&raw mut handle, flags as u32) })?;
         Ok(Self { context, handle })
     }
 
@@ -153,8 +153,9 @@ impl Stream for DriverStream {
         let mut parameter = launch.params_pointer().cast_mut().cast::<c_void>();
         // SAFETY: the function is of the loaded module; its one parameter is copied by the call and has the size that
         // the kernel declares, by the contract of `Launch`; what it points to stays allocated.
-        let code =
-            unsafe { sys::cuLaunchKernelEx(&filled, function.0, &mut parameter, std::ptr::null_mut()) };
+        let code = unsafe {
+            sys::cuLaunchKernelEx(&raw const filled, function.0, &raw mut parameter, std::ptr::null_mut())
+        };
         check("cuLaunchKernelEx", code).map_err(|error| match error {
             GpuError::Driver { problem, .. } => {
                 GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem }
@@ -187,11 +188,12 @@ impl Stream for DriverStream {
         let given = work(self);
         let mut graph = std::ptr::null_mut();
         // SAFETY: capture was begun, in this thread. It is ended whether or not the work succeeded.
-        let ended = check("cuStreamEndCapture", unsafe { sys::cuStreamEndCapture(self.handle, &mut graph) });
+        let ended =
+            check("cuStreamEndCapture", unsafe { sys::cuStreamEndCapture(self.handle, &raw mut graph) });
         let made = given.and(ended).and_then(|()| {
             let mut handle = std::ptr::null_mut();
             // SAFETY: the graph is the one just captured, and `handle` is a place for a handle.
-            let code = unsafe { sys::cuGraphInstantiateWithFlags(&mut handle, graph, 0) };
+            let code = unsafe { sys::cuGraphInstantiateWithFlags(&raw mut handle, graph, 0) };
             check("cuGraphInstantiate", code)?;
             Ok(Box::new(DriverGraph { context: self.context.clone(), handle }) as Box<dyn Replay>)
         });
@@ -238,7 +240,7 @@ impl Event for DriverEvent {
         self.context.enter()?;
         let mut milliseconds = 0.0;
         // SAFETY: both are alive, and `milliseconds` is a place for a float.
-        let code = unsafe { sys::cuEventElapsedTime(&mut milliseconds, earlier.handle, self.handle) };
+        let code = unsafe { sys::cuEventElapsedTime(&raw mut milliseconds, earlier.handle, self.handle) };
         check("cuEventElapsedTime", code).map(|()| milliseconds)
     }
 

@@ -61,7 +61,8 @@ pub(crate) fn kernel(site: &GpuSite<'_>, graph: &Graph) -> Result<GpuKernel, Gpu
         let kernel = node.op.gpu(&inner)?;
         let place = |id: &Option<ValueId>| id.map_or(Place::Nowhere, |id| places[id.index()]);
         let workspace = between(kernel.workspace()).ok_or_else(too_large)?;
-        let (inputs, outputs) = (node.inputs.iter().map(place).collect(), node.outputs.iter().map(place).collect());
+        let (inputs, outputs) =
+            (node.inputs.iter().map(place).collect(), node.outputs.iter().map(place).collect());
         let (first_weights, first_data) = (weights, data);
         (weights, data) = (weights + kernel.weights().len(), data + kernel.data().len());
         members.push(Member { kernel, inputs, outputs, workspace, weights: first_weights, data: first_data });

@@ -6,8 +6,8 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use recurve_kernels::activation::Activation;
 use recurve_kernels::element::Element;
 use recurve_kernels::gemm::{self, Matrix, Operands, Problem};
-use recurve_kernels::launch::{Buffer, Launch};
 use recurve_kernels::gemv;
+use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
 
 /// `y = α · a·b + β · d`, inputs 0 and 1 and, where there is one, input `addend`.
@@ -109,7 +109,8 @@ impl Product {
             [outer, inner] => [Some(outer), Some(inner)],
             more => return Err(GpuReject::Form(format!("a product over {} batch axes", more.len()))),
         };
-        let count = |axis: Option<&crate::cpu::contraction::BatchAxis>| axis.map_or(Ok(1), |a| extent(a.extent));
+        let count =
+            |axis: Option<&crate::cpu::contraction::BatchAxis>| axis.map_or(Ok(1), |a| extent(a.extent));
         let matrix = |(row, column): (usize, usize), a: bool| {
             let stride = |axis: Option<&crate::cpu::contraction::BatchAxis>| {
                 axis.map_or(0, |x| if a { x.a } else { x.b } as u64)

@@ -4,17 +4,18 @@
 //! of. What follows from constants alone is computed on the host, once. What a run needs, its stream, arena and pinned
 //! memory, is its own: runs of one binding may be under way side by side.
 
+use super::residency::fits;
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands};
-use crate::cuda::{Block, Gpu, GpuError, GpuReject, Pinned, Replay, Stream};
+use crate::cuda::{Block, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::{NodeTimes, Tenant, assign_offsets, known_outputs};
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{NodeError, ValueId, infer_node};
 use crate::tensor::{Shape, Tensor, ValueRef};
-use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::launch::Buffer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -239,20 +240,6 @@ impl GpuBound {
     }
 }
 
-/// Whether all blocks of a launch that waits for all of them are resident at once; asked of the device.
-fn fits(gpu: &dyn Gpu, launch: &dyn Launch) -> Result<(), GpuError> {
-    let blocks = launch.geometry().blocks();
-    if !launch.geometry().cooperative {
-        return Ok(());
-    }
-    let resident = gpu.resident_blocks(launch)?;
-    if blocks <= u64::from(resident) {
-        return Ok(());
-    }
-    let problem = format!("its {blocks} blocks wait for each other, and {resident} are resident at once");
-    Err(GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem })
-}
-
 fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuError> {
     steps.iter().flatten().try_for_each(|launch| stream.launch(launch))
 }
@@ -359,11 +346,7 @@ impl<'p> Binder<'p> {
         if !node.op.bodies().is_empty() {
             return Ok(Err(GpuReject::ControlFlow));
         }
-        let site = GpuSite {
-            inputs: Facts(&given),
-            outputs: &outputs,
-            device: self.program.device,
-        };
+        let site = GpuSite { inputs: Facts(&given), outputs: &outputs, device: self.program.device };
         Ok(node.op.gpu(&site).map(|kernel| self.kernels.push((index, kernel))))
     }
 

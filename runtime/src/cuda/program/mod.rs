@@ -3,6 +3,7 @@
 //! Inputs are copied in and outputs out through pinned memory. Between them everything stays on the device.
 
 mod bound;
+mod residency;
 mod upload;
 
 use super::site::Weights;
