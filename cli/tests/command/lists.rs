@@ -1,6 +1,6 @@
 //! `recurve ops`, `recurve env`, help and version.
 
-use crate::recurve;
+use crate::{data, recurve};
 use recurve_cli::Exit;
 use std::process::{Command, Stdio};
 
@@ -38,9 +38,9 @@ fn devices_are_listed_with_or_without_a_gpu() {
     // Either there are GPUs, or there is a reason.
     assert_eq!(devices.len() == 2, document["no_gpu"].is_string(), "{document}");
     recurve(&["devices"]).with(Exit::Success).prints("emulated");
-    let missing = recurve(&["run", "cli/tests/data/bf16.onnx", "--device", "cuda:999"]);
+    let missing = recurve(&["run", &data("bf16.onnx"), "--device", "cuda:999"]);
     missing.with(Exit::Device);
-    recurve(&["run", "cli/tests/data/bf16.onnx", "--device", "gpu"]).with(Exit::Usage);
+    recurve(&["run", &data("bf16.onnx"), "--device", "gpu"]).with(Exit::Usage);
 }
 
 #[test]
