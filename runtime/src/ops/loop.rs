@@ -290,7 +290,11 @@ impl Op for Loop {
         let scratch = steps.as_ref().map_or(0, Steps::scratch);
         let kernel = Kernel::new(move |io| {
             let limit = match io.optional(0) {
-                Some(m) => m.to_i64s()?.first().copied().unwrap_or(0),
+                // The usual case without allocating.
+                Some(m) => match m.as_slice::<i64>() {
+                    Some(limit) => limit.first().copied().unwrap_or(0),
+                    None => m.to_i64s()?.first().copied().unwrap_or(0),
+                },
                 None => i64::MAX,
             };
             let mut go =
