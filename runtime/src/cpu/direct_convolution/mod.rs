@@ -24,7 +24,7 @@ use crate::error::OpError;
 use crate::ops::window::Span;
 pub(crate) use pack::{PackedFilters, is_few, pack};
 use planes::Planes;
-use tile::{Sweep, TAIL};
+use tile::{ASIDE, MOST_FILTERS, Sweep, TAIL};
 
 /// Positions of a block of output: with the lines around them, the planes of 256 channels fill half of a 1 MiB L2.
 const POSITIONS: usize = 480;
@@ -85,7 +85,7 @@ impl DirectConvolution {
         // Whole lines, where they are short, and whole vectors where they are long.
         let line = planes.line();
         let cols = if line <= cols { cols / line * line } else { cols.next_multiple_of(16) };
-        let block = (rows.next_multiple_of(tile::MOST_ROWS), cols);
+        let block = (rows.next_multiple_of(tile::MOST_ROWS).min(MOST_FILTERS), cols);
         Some(Self { images, groups, channels, filters, planes, block })
     }
 
@@ -99,8 +99,10 @@ impl DirectConvolution {
         self.channels == 1 && self.groups > 1
     }
 
+    /// Bytes that each thread needs.
     fn lane(&self) -> usize {
-        if self.by_group() { self.group_planes().saturating_mul(size_of::<f32>()) } else { 0 }
+        let elements = if self.by_group() { self.group_planes() } else { ASIDE };
+        elements.saturating_mul(size_of::<f32>())
     }
 
     fn shared(&self) -> usize {
@@ -139,11 +141,12 @@ impl DirectConvolution {
         if self.by_group() {
             return self.groups_alone(context, level, operands, (out, scratch), finish);
         }
-        let (shared, _) = scratch.split_at_mut(self.shared());
+        let (shared, own) = scratch.split_at_mut(self.shared());
         for (index, out) in out.chunks_exact_mut(made).enumerate() {
             let x = &operands.x[index * image..][..image];
             if self.planes.in_place {
-                self.image(context, level, Operands { x, ..operands }, (index, out), finish)?;
+                let lanes = Lanes::new(own, self.lane());
+                self.image(context, level, Operands { x, ..operands }, (index, out, lanes), finish)?;
                 continue;
             }
             let each = self.planes.channel();
@@ -155,7 +158,8 @@ impl DirectConvolution {
                 self.planes.fill(&x[channel * self.planes.input()..][..self.planes.input()], to);
                 Ok(())
             })?;
-            self.image(context, level, Operands { x: planes, ..operands }, (index, out), finish)?;
+            let lanes = Lanes::new(own, self.lane());
+            self.image(context, level, Operands { x: planes, ..operands }, (index, out, lanes), finish)?;
         }
         Ok(())
     }
@@ -166,15 +170,16 @@ impl DirectConvolution {
         context: RunContext<'_>,
         level: Level,
         operands: Operands<'_>,
-        (image, out): (usize, &mut [f32]),
+        (image, out, lanes): (usize, &mut [f32], Lanes<'_>),
         finish: &Finish<'_>,
     ) -> Result<(), OpError> {
         let work = out.len().saturating_mul(self.channels * self.planes.taps.len());
         let form = (self.groups, self.filters, self.planes.positions());
         let blocks = Blocks::new(out, form, self.block)?;
-        for_each_tile(context, work, Lanes::none(), &blocks, &|_, mut block, _| {
+        for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let aside = scratch_of::<f32>(scratch, ASIDE)?;
             let first = block.batch * self.channels * self.planes.channel();
-            self.sweep(level, operands, &mut block, first);
+            self.sweep(level, operands, &mut block, (first, aside));
             let row = (image * self.groups + block.batch) * self.filters + block.rows.start;
             finish.apply_block(row, block.cols.start, &mut block.out)
         })
@@ -206,13 +211,19 @@ impl DirectConvolution {
             };
             // The planes are those of this group alone.
             let own = Operands { x: planes, ..operands };
-            self.sweep(level, own, &mut block, 0);
+            self.sweep(level, own, &mut block, (0, &mut []));
             finish.apply_from(index * made, out)
         })
     }
 
     /// Computes `block`, whose group's planes begin at `first`.
-    fn sweep(&self, level: Level, operands: Operands<'_>, block: &mut Block<'_, f32>, first: usize) {
+    fn sweep(
+        &self,
+        level: Level,
+        operands: Operands<'_>,
+        block: &mut Block<'_, f32>,
+        (first, aside): (usize, &mut [f32]),
+    ) {
         let depth = self.channels * self.planes.taps.len();
         let group = block.batch * self.filters;
         let (rows, weights) = match operands.weights {
@@ -231,6 +242,7 @@ impl DirectConvolution {
             planes: &self.planes,
             cols: block.cols.clone(),
             out: &mut block.out,
+            aside,
         };
         f32::run(level, sweep);
     }

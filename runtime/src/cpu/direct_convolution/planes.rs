@@ -97,6 +97,15 @@ impl Planes {
         self.axes[2].span.output.max(1)
     }
 
+    /// Channels of which the windows of `width` elements one behind the other are at most `bytes`, at least one.
+    pub(super) fn channels_of(&self, bytes: usize, width: usize) -> usize {
+        let [depth, height, width_axis] = &self.axes;
+        // Each line of taps reads its own elements, and parts of two cache lines more.
+        let lines = depth.span.kernel * height.span.kernel * width_axis.phases.len();
+        let each = lines.saturating_mul(size_of::<f32>() * width + 128);
+        (bytes / each.min(size_of::<f32>() * self.channel()).max(1)).max(1)
+    }
+
     /// Whether tiles of `rows` filters end with the lines: where vectors of `lanes` elements throw away as little as
     /// they do between lines, or little more for one filter, of which storing takes as long as computing.
     pub(super) fn is_by_line(&self, lanes: usize, rows: usize) -> bool {
@@ -135,6 +144,10 @@ impl Planes {
             let from = (at * axis.span.stride + phase).checked_sub(axis.span.begin)?;
             (from < axis.span.input).then_some(from)
         };
+        let padded = |a: &Axis| a.span.begin > 0 || a.extent.saturating_mul(a.span.stride) > a.span.input;
+        if self.axes.iter().any(padded) {
+            to.fill(0.0);
+        }
         let mut lines = to.chunks_exact_mut(width.extent.max(1));
         for &phase_z in &depth.phases {
             for &phase_y in &height.phases {
@@ -143,16 +156,10 @@ impl Planes {
                     let first = width.span.begin.saturating_sub(phase_x).div_ceil(width.span.stride);
                     let room = (width.span.input + width.span.begin).saturating_sub(phase_x);
                     let last = room.div_ceil(width.span.stride).min(width.extent);
-                    let first = first.min(last);
                     for z in (0..depth.extent).map(|z| inside(depth, phase_z, z)) {
                         for y in (0..height.extent).map(|y| inside(height, phase_y, y)) {
                             let Some(to) = lines.next() else { return };
-                            let (Some(z), Some(y), true) = (z, y, first < last) else {
-                                to.fill(0.0);
-                                continue;
-                            };
-                            to[..first].fill(0.0);
-                            to[last..].fill(0.0);
+                            let (Some(z), Some(y), true) = (z, y, first < last) else { continue };
                             let line =
                                 &x[(z * height.span.input + y) * width.span.input..][..width.span.input];
                             let line = &line[first * width.span.stride + phase_x - width.span.begin..];
@@ -160,6 +167,18 @@ impl Planes {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Calls `line` with each line's first output position and its element.
+    #[inline(always)]
+    pub(super) fn lines(&self, mut line: impl FnMut(usize, usize)) {
+        let [depth, height, width] = &self.axes;
+        for z in 0..depth.span.output {
+            for y in 0..height.span.output {
+                let position = (z * height.span.output + y) * width.span.output;
+                line(position, (z * height.extent + y) * width.extent);
             }
         }
     }
