@@ -107,11 +107,13 @@ impl Planes {
     }
 
     /// Whether tiles of `rows` filters end with the lines: where vectors of `lanes` elements throw away as little as
-    /// they do between lines, or little more for one filter, of which storing takes as long as computing.
+    /// they do between lines, and a line fills a tile of several filters; for one filter, of which storing takes as
+    /// long as computing, where they throw away little more.
     pub(super) fn is_by_line(&self, lanes: usize, rows: usize) -> bool {
         let (computed, extent) = (self.line().next_multiple_of(lanes), self.axes[2].extent);
         let lines = self.axes[0].span.output * self.axes[1].span.output;
-        lines <= 1 || 20 * computed <= if rows == 1 { 23 } else { 21 } * extent
+        let few = rows > 1 && self.line() <= 2 * lanes;
+        lines <= 1 || (!few && 20 * computed <= if rows == 1 { 23 } else { 21 } * extent)
     }
 
     /// The element `q` of output position `position`.

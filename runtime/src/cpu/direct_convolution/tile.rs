@@ -214,17 +214,26 @@ impl Sweep<'_, '_> {
         }
     }
 
+    /// Where the sums of a tile are put aside, from vector `at` on.
+    #[inline(always)]
+    fn aside_of<const R: usize, const V: usize>(
+        &mut self,
+        at: usize,
+    ) -> Option<&mut [[[f32; LONGEST]; V]; R]> {
+        self.aside.as_chunks_mut::<LONGEST>().0[at..].as_chunks_mut::<V>().0.first_chunk_mut::<R>()
+    }
+
     /// `R` filters at `V` vectors of elements.
     #[inline(always)]
     fn tile<S: Simd<f32>, const R: usize, const V: usize>(&mut self, simd: S, part: &Part<'_>, place: Place) {
         let width = V * S::LANES;
-        let aside = (place.index * MOST_FILTERS + part.first) * VECTORS * LONGEST;
+        let aside = (place.index * MOST_FILTERS + part.first) * VECTORS;
         let mut sums = [[simd.splat(0.0); V]; R];
         if part.channels.start > 0 {
-            let aside = &self.aside[aside..][..R * width];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = simd.load(&aside[(r * V + v) * S::LANES..]);
+            let Some(aside) = self.aside_of::<R, V>(aside) else { return };
+            for (sums, aside) in sums.iter_mut().zip(aside) {
+                for (sum, aside) in sums.iter_mut().zip(aside) {
+                    *sum = simd.load(aside);
                 }
             }
         } else if let Some(bias) = self.bias {
@@ -232,29 +241,12 @@ impl Sweep<'_, '_> {
                 *sums = [simd.splat(*bias); V];
             }
         }
-        let (lines, _) = part.weights.as_chunks::<R>();
-        let stride = self.planes.channel();
-        for (channel, lines) in part.channels.clone().zip(lines.chunks_exact(self.planes.taps.len())) {
-            let x = &self.x[channel * stride + place.start..];
-            for (&tap, line) in self.planes.taps.iter().zip(lines) {
-                let x = &x[tap..][..width];
-                let mut values = [simd.splat(0.0); V];
-                for (v, value) in values.iter_mut().enumerate() {
-                    *value = simd.load(&x[v * S::LANES..]);
-                }
-                for (sums, &weight) in sums.iter_mut().zip(line) {
-                    let weight = simd.splat(weight);
-                    for (sum, value) in sums.iter_mut().zip(&values) {
-                        *sum = simd.mul_add(*value, weight, *sum);
-                    }
-                }
-            }
-        }
+        let sums = self.accumulated(simd, sums, part, place.start);
         if part.more {
-            let aside = &mut self.aside[aside..][..R * width];
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, sum) in sums.iter().enumerate() {
-                    simd.store(*sum, &mut aside[(r * V + v) * S::LANES..]);
+            let Some(aside) = self.aside_of::<R, V>(aside) else { return };
+            for (sums, aside) in sums.iter().zip(aside) {
+                for (sum, aside) in sums.iter().zip(aside) {
+                    simd.store(*sum, aside);
                 }
             }
             return;
@@ -280,6 +272,36 @@ impl Sweep<'_, '_> {
             }
         }
         self.store(&lines[..rows], width, part.first, place);
+    }
+
+    /// `sums` with the terms of the part's channels at the elements from `start` on.
+    #[inline(always)]
+    fn accumulated<S: Simd<f32>, const R: usize, const V: usize>(
+        &self,
+        simd: S,
+        mut sums: [[S::Vector; V]; R],
+        part: &Part<'_>,
+        start: usize,
+    ) -> [[S::Vector; V]; R] {
+        let (lines, _) = part.weights.as_chunks::<R>();
+        let stride = self.planes.channel();
+        for (channel, lines) in part.channels.clone().zip(lines.chunks_exact(self.planes.taps.len())) {
+            let x = &self.x[channel * stride + start..];
+            for (&tap, line) in self.planes.taps.iter().zip(lines) {
+                let x = &x[tap..][..V * S::LANES];
+                let mut values = [simd.splat(0.0); V];
+                for (v, value) in values.iter_mut().enumerate() {
+                    *value = simd.load(&x[v * S::LANES..]);
+                }
+                for (sums, &weight) in sums.iter_mut().zip(line) {
+                    let weight = simd.splat(weight);
+                    for (sum, value) in sums.iter_mut().zip(&values) {
+                        *sum = simd.mul_add(*value, weight, *sum);
+                    }
+                }
+            }
+        }
+        sums
     }
 
     /// Writes what of `lines`, `width` elements from the place's first on, are positions of the block.
