@@ -154,7 +154,7 @@ impl Run<'_> {
         Ok((end, printed, read.unwrap_or(Value::Null)))
     }
 
-    fn note(&mut self, name: &str, end: &End, printed: &str, record: Value) {
+    fn note(&mut self, name: &str, end: &End, printed: &str, record: &Value) {
         let mut section = json!({ "end": end, "record": record });
         if *end != End::Passed {
             let last: Vec<&str> = printed.lines().rev().take(6).collect();
@@ -165,7 +165,7 @@ impl Run<'_> {
 
     fn section(&mut self, step: &Step) -> Result<()> {
         let (end, printed, record) = self.process(&step.program, &step.arguments, true, step.most)?;
-        self.note(step.name, &end, &printed, record);
+        self.note(step.name, &end, &printed, &record);
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Run<'_> {
             arguments.clone_from(&step.arguments);
             arguments.extend(["--after".to_owned(), last]);
         }
-        self.note(step.name, &worst, &said, all.unwrap_or(Value::Null));
+        self.note(step.name, &worst, &said, &all.unwrap_or(Value::Null));
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Run<'_> {
     fn sanitizers(&mut self) -> Result<()> {
         for tool in ["memcheck", "racecheck"] {
             let Some(program) = sanitizer::find().filter(|_| !self.plan.small) else {
-                self.note(tool, &End::NotRun, "compute-sanitizer is not here", Value::Null);
+                self.note(tool, &End::NotRun, "compute-sanitizer is not here", &Value::Null);
                 continue;
             };
             let suites = self.plan.bundle.join("gpu-suites");
@@ -210,13 +210,13 @@ impl Run<'_> {
             arguments.push(suites.to_string_lossy().into_owned());
             arguments.extend(["--device".to_owned(), self.plan.device.clone()]);
             arguments.extend(["--seed", "1", "kernels", "--cases", "2"].map(str::to_owned));
-            let (end, printed, _) = self.process(&program, &arguments, false, Duration::from_secs(60))?;
+            let (end, printed, _) = self.process(&program, &arguments, false, Duration::from_mins(1))?;
             let (end, record) = match sanitizer::verdict(&printed) {
                 Verdict::Errors(0) if end == End::Passed => (End::Passed, json!({ "errors": 0 })),
                 Verdict::Errors(count) => (End::Failed, json!({ "errors": count })),
                 Verdict::Nothing => (End::NotRun, json!({ "reason": "it does not work here" })),
             };
-            self.note(tool, &end, &printed, record);
+            self.note(tool, &end, &printed, &record);
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Run<'_> {
             self.process(python, &ask, false, Duration::from_secs(40))?.0
         };
         if asked != End::Passed {
-            self.note("pytorch", &End::NotRun, "python3 has no PyTorch with a GPU", Value::Null);
+            self.note("pytorch", &End::NotRun, "python3 has no PyTorch with a GPU", &Value::Null);
             return Ok(());
         }
         let out = self.file("pytorch");
@@ -244,7 +244,7 @@ impl Run<'_> {
         let _ = std::fs::remove_file(out);
         // Another engine's failure is none of ours.
         let end = if end == End::Passed { End::Passed } else { End::NotRun };
-        self.note("pytorch", &end, &printed, record);
+        self.note("pytorch", &end, &printed, &record);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::Failure;
 use super::draw::{decode, encode};
 use crate::element::Element;
 use crate::emulator::{Memory, Options, launch};
-use crate::launch::{Buffer, Device, Launch};
+use crate::launch::{Buffer, Device, Launch, Prepared};
 use std::sync::Arc;
 
 /// A device that cases run on, and the memory that the case at hand holds there.
@@ -125,7 +125,10 @@ impl<'a> Lab<'a> {
     }
 
     /// Runs a launch.
-    pub fn run(&mut self, prepared: impl Launch + 'static) -> Result<(), Failure> {
+    pub fn run<P>(&mut self, prepared: Prepared<P>) -> Result<(), Failure>
+    where
+        P: Copy + Send + Sync + 'static,
+    {
         self.machine.launch(Arc::new(prepared))
     }
 

@@ -68,50 +68,74 @@ impl Suite {
     }
 }
 
-/// The suites, and for each a test that runs it on the emulator.
-macro_rules! suites {
-    ($($name:ident = $run:path, $count:expr;)*) => {
-        /// Every suite.
-        pub static SUITES: &[Suite] = &[$(Suite { name: stringify!($name), count: $count, run: $run }),*];
+/// Every suite, by name.
+pub static SUITES: &[Suite] = &[
+    Suite { name: "gemm_simt", count: 52, run: gemm::simt },
+    Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
+    Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
+    Suite { name: "gemv", count: 60, run: gemv::shapes },
+    Suite { name: "gemv_variants", count: 15, run: gemv::variants },
+    Suite { name: "gru", count: 40, run: recurrent::gru },
+    Suite { name: "lstm", count: 40, run: recurrent::lstm },
+    Suite { name: "map_conversions", count: 78, run: map::conversions },
+    Suite { name: "map_opcodes", count: map::OPCODES, run: map::opcodes },
+    Suite { name: "map_programs", count: 80, run: map::programs },
+    Suite { name: "map_turns", count: 2, run: map::turns },
+    Suite { name: "map_variants", count: 2, run: map::variants },
+    Suite { name: "probe", count: 40, run: probe::shapes },
+    Suite { name: "reduce", count: 80, run: reduce::shapes },
+    Suite { name: "reduce_variants", count: 72, run: reduce::variants },
+    Suite { name: "rnn", count: 40, run: recurrent::rnn },
+    Suite { name: "softmax", count: 60, run: softmax::shapes },
+    Suite { name: "softmax_variants", count: 18, run: softmax::variants },
+];
 
-        #[cfg(test)]
-        mod tests {
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A test for each suite: on the emulator, with the seed that CI always has.
+    macro_rules! on_the_emulator {
+        ($($name:ident)*) => {
+            const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             $(#[test]
             fn $name() {
-                super::emulated(stringify!($name));
+                let suite = SUITES.iter().find(|suite| suite.name == stringify!($name)).expect("a suite");
+                for number in 0..suite.count {
+                    if let Err(failure) = suite.case(1, number, &mut Emulated::new()) {
+                        panic!("case {number}: {failure}");
+                    }
+                }
             })*
-        }
-    };
-}
+        };
+    }
 
-suites! {
-    gemm_simt = gemm::simt, 52;
-    gemm_tensor_bf16 = gemm::tensor_bf16, 24;
-    gemm_tensor_f16 = gemm::tensor_f16, 24;
-    gemv = gemv::shapes, 60;
-    gemv_variants = gemv::variants, 15;
-    gru = recurrent::gru, 40;
-    lstm = recurrent::lstm, 40;
-    map_conversions = map::conversions, 78;
-    map_opcodes = map::opcodes, map::OPCODES;
-    map_programs = map::programs, 80;
-    map_turns = map::turns, 2;
-    map_variants = map::variants, 2;
-    probe = probe::shapes, 40;
-    reduce = reduce::shapes, 80;
-    reduce_variants = reduce::variants, 72;
-    rnn = recurrent::rnn, 40;
-    softmax = softmax::shapes, 60;
-    softmax_variants = softmax::variants, 18;
-}
+    on_the_emulator! {
+        gemm_simt
+        gemm_tensor_bf16
+        gemm_tensor_f16
+        gemv
+        gemv_variants
+        gru
+        lstm
+        map_conversions
+        map_opcodes
+        map_programs
+        map_turns
+        map_variants
+        probe
+        reduce
+        reduce_variants
+        rnn
+        softmax
+        softmax_variants
+    }
 
-/// Runs a suite on the emulator, with the seed that CI always has.
-#[cfg(test)]
-fn emulated(name: &str) {
-    let suite = SUITES.iter().find(|suite| suite.name == name).expect("a suite");
-    for number in 0..suite.count {
-        if let Err(failure) = suite.case(1, number, &mut Emulated::new()) {
-            panic!("case {number}: {failure}");
-        }
+    #[test]
+    fn every_suite_is_run() {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        assert_eq!(names, NAMES);
+        assert!(names.is_sorted());
     }
 }

@@ -195,7 +195,7 @@ fn floats(g: &mut Draw, count: u64) -> Vec<f32> {
 
 /// An LSTM, step by step and in one launch.
 pub(super) fn lstm(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
-    let case = Case::draw(g, 4, if number % 8 == 0 { 128 } else { 66 });
+    let case = Case::draw(g, 4, if number.is_multiple_of(8) { 128 } else { 66 });
     let hidden = case.hidden();
     let functions = [Function::Sigmoid, Function::Tanh, Function::Tanh].map(|usual| Drawn::draw(g, usual));
     let c = floats(g, case.h.len() as u64);
@@ -246,7 +246,7 @@ pub(super) fn lstm(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), F
 
 /// A GRU, step by step and in one launch.
 pub(super) fn gru(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
-    let case = Case::draw(g, 3, if number % 8 == 0 { 128 } else { 66 });
+    let case = Case::draw(g, 3, if number.is_multiple_of(8) { 128 } else { 66 });
     let hidden = case.hidden();
     let functions = [Function::Sigmoid, Function::Tanh].map(|usual| Drawn::draw(g, usual));
     let linear = g.bool();

@@ -78,7 +78,7 @@ mod tests {
     fn the_first_that_accepts_is_chosen_and_types_of_others_are_no_reason() {
         static FAMILY: Variants<UpTo> =
             Variants(&[UpTo("a", 4, true), UpTo("b", 8, true), UpTo("c", 3, false)]);
-        let chosen = |x| FAMILY.choose(&x).map(|variant| variant.id());
+        let chosen = |x| FAMILY.choose(&x).map(Variant::id);
         assert_eq!([chosen(4), chosen(6), chosen(3)], [Ok("a"), Ok("b"), Ok("c")]);
         assert_eq!(chosen(10), Err(Reject::Extent { name: "x", got: 10, limit: 8 }));
         assert_eq!(chosen(5), Err(Reject::Extent { name: "x", got: 5, limit: 3 }));

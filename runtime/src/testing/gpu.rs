@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Bytes that are copied to and from the host at a time.
 const PIECE: usize = 4 << 20;
 /// How long work may take before it is given up: kernels that wait for each other may wait for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -221,7 +221,8 @@ fn off(got: &Tensor, want: &Tensor, tolerance: f32) -> Option<String> {
     let (Some(got), Some(want)) = (got.to_vec::<f32>(), want.to_vec::<f32>()) else {
         return Some("not f32".to_owned());
     };
-    let far = |(_, (g, w)): &(usize, (&f32, &f32))| !((*g - *w).abs() <= tolerance * (1.0 + w.abs()));
-    let (at, (got, want)) = got.iter().zip(&want).enumerate().find(far)?;
+    let near = |got: f32, want: f32| (got - want).abs() <= tolerance * (1.0 + want.abs());
+    let (at, (got, want)) =
+        got.iter().zip(&want).enumerate().find(|(_, (got, want))| !near(**got, **want))?;
     Some(format!("[{at}] is {got} instead of {want}"))
 }

@@ -73,7 +73,7 @@ pub(super) fn conversions(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Resul
 /// A random program of exact instructions over broadcast operands; of 32-bit registers every second time.
 pub(super) fn programs(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let inputs = r.within(1..=5);
-    let (program, dtypes) = random_program(r, inputs, number % 2 == 0);
+    let (program, dtypes) = random_program(r, inputs, number.is_multiple_of(2));
     let rank = r.within(1..=5) as usize;
     let extents: Vec<u64> = (0..rank).map(|_| r.edge(&[1, 2, 3, 4, 8], 1..=9).into()).collect();
     let operand = |&dtype: &DType| {

@@ -53,6 +53,7 @@ impl DriverPinned {
     }
 
     /// A word that host and device may use at once.
+    #[expect(clippy::cast_ptr_alignment, reason = "checked behind the cast")]
     fn atomic(&self, offset: usize) -> Result<&AtomicU32, GpuError> {
         let place = self.checked(offset, size_of::<u32>())?.cast::<u32>();
         if !place.is_aligned() {
