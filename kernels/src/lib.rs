@@ -24,6 +24,9 @@ pub mod emulator;
 pub mod gemm;
 pub mod gemv;
 pub mod kernel;
+#[cfg(test)]
+#[allow(dead_code, reason = "tests of families that have no cases yet")]
+mod lab;
 pub mod launch;
 pub mod map;
 pub mod probe;
