@@ -15,7 +15,7 @@ mod tests;
 mod tile;
 
 use super::RunContext;
-use super::contraction::{cut_blocks, scratch_of};
+use super::contraction::scratch_of;
 use super::gemm::{Block, Blocks, MatrixMut};
 use super::row_epilogue::Finish;
 use super::simd::{Lane, Level};
@@ -24,9 +24,13 @@ use crate::error::OpError;
 use crate::ops::window::Span;
 pub(crate) use pack::{PackedFilters, is_few, pack};
 use planes::Planes;
-use tile::{ASIDE, MOST_FILTERS, Sweep, TAIL};
+use tile::{ASIDE, LONGEST, MOST_FILTERS, MOST_ROWS, Sweep, TAIL};
 
-/// Positions of a block of output: with the lines around them, the planes of 256 channels fill half of a 1 MiB L2.
+/// Blocks of output that keep some threads busy.
+const BLOCKS: usize = 16;
+/// Filters of a block below which it is not worth while to read the planes again.
+const LEAST_FILTERS: usize = 32;
+/// Most positions of a block of output: with the lines around them, the planes of 256 channels fill half of a 1 MiB L2.
 const POSITIONS: usize = 480;
 /// The most elements that a window's reach makes planes larger by: windows that reach further are computed otherwise.
 const REACH: usize = 1 << 16;
@@ -50,6 +54,26 @@ pub(crate) fn reaches(kernel: &[usize], dilations: &[usize]) -> bool {
         kernel.saturating_sub(1).saturating_mul(dilations.get(at).copied().unwrap_or(1)).saturating_add(1)
     };
     kernel.len() <= 3 && kernel.iter().enumerate().map(reach).fold(1, usize::saturating_mul) <= REACH
+}
+
+/// Filters and positions of a block of output: long lines first, since a tile of positions that is cut off is computed
+/// whole and what follows a convolution is done line by line; then as few filters as make enough blocks.
+fn block(batch: usize, filters: usize, planes: &Planes) -> (usize, usize) {
+    let (positions, line) = (planes.positions(), planes.line());
+    let cols = if line <= POSITIONS { POSITIONS / line * line } else { POSITIONS };
+    let parts = positions.div_ceil(cols).max(1);
+    // Parts of equal size.
+    let cols = if line <= POSITIONS {
+        (positions / line).div_ceil(parts).max(1) * line
+    } else {
+        positions.div_ceil(parts).next_multiple_of(LONGEST)
+    };
+    let mut rows = filters.next_multiple_of(MOST_ROWS).min(MOST_FILTERS);
+    while rows > LEAST_FILTERS && batch.saturating_mul(parts).saturating_mul(filters.div_ceil(rows)) < BLOCKS
+    {
+        rows = (rows / 2).next_multiple_of(MOST_ROWS);
+    }
+    (rows, cols)
 }
 
 /// What a run reads.
@@ -78,14 +102,8 @@ impl DirectConvolution {
         spatial: &[Span],
     ) -> Option<Self> {
         let planes = Planes::new(spatial)?;
-        let positions = planes.positions();
-        let depth = channels.checked_mul(planes.taps.len())?;
-        let (rows, cols) =
-            cut_blocks(images.saturating_mul(groups), (filters, POSITIONS), (filters, positions, depth));
-        // Whole lines, where they are short, and whole vectors where they are long.
-        let line = planes.line();
-        let cols = if line <= cols { cols / line * line } else { cols.next_multiple_of(16) };
-        let block = (rows.next_multiple_of(tile::MOST_ROWS).min(MOST_FILTERS), cols);
+        channels.checked_mul(planes.taps.len())?;
+        let block = block(images.saturating_mul(groups), filters, &planes);
         Some(Self { images, groups, channels, filters, planes, block })
     }
 

@@ -16,7 +16,7 @@ pub(super) const MOST_ROWS: usize = 8;
 const VECTORS: usize = 3;
 const VECTORS_ALONE: usize = 8;
 /// Elements of the longest vector.
-const LONGEST: usize = 16;
+pub(super) const LONGEST: usize = 16;
 /// Bytes of the planes that a tile reads of a chunk: half of a first cache.
 const CHUNK: usize = 24 << 10;
 /// Most filters of a block of output: what is put aside stays in the second cache.
