@@ -9,6 +9,7 @@ mod gen_case;
 pub(crate) mod gen_recurrence;
 mod nest;
 mod operator;
+mod random_plan;
 mod single_node;
 
 pub use case::Case;
@@ -19,4 +20,5 @@ pub use gen_case::Gen;
 pub use nest::{Link, Nest};
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use random_plan::random_plan;
 pub use single_node::{SingleNode, single_node, test_data};

@@ -15,4 +15,6 @@ mod malformed;
 mod mutants;
 mod operators;
 mod outcome;
+mod planned;
+mod profiles;
 mod silero_vad;

@@ -1,0 +1,555 @@
+//! Profiling, planning, and running along plans.
+
+use super::Session;
+use super::arguments::{ValueSpec, refuse, unknown};
+use super::run_options::RunOptions;
+use super::runner::{Runner, check};
+use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
+use crate::cpu::{RunContext, Slot};
+use crate::error::{Error, Misfit, OpError};
+use crate::exec::{Bound, CancelToken, Course, Program, RunOnce, Team};
+use crate::graph::fact::TensorFact;
+use crate::graph::{Dim, Fact, NodeError};
+use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, step_work};
+use crate::tensor::{Value, ValueRef};
+use recurve_scheduler::Budget;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How operators are placed on the threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// One after the other, each on all threads.
+    #[default]
+    Together,
+    /// By a plan for the least time, made at the first run with inputs of some shapes: operators that are not in the
+    /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
+    /// where its measured time is below that of [`Mode::Together`].
+    Latency,
+}
+
+/// What [`Session::profile`] does.
+#[derive(Clone, Default)]
+pub struct ProfileOptions {
+    effort: Effort,
+    cache: Option<ProfileCache>,
+    run: RunOptions,
+    progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
+}
+
+impl fmt::Debug for ProfileOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { effort, cache, .. } = self;
+        f.debug_struct("ProfileOptions").field("effort", effort).field("cache", cache).finish_non_exhaustive()
+    }
+}
+
+impl ProfileOptions {
+    /// How much time each measurement may take.
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
+    }
+
+    /// Takes what `cache` has, and adds what is measured.
+    pub fn with_cache(mut self, cache: ProfileCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Measuring ends with [`crate::ErrorKind::Deadline`] once it has taken this long.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.run = self.run.with_timeout(timeout);
+        self
+    }
+
+    /// Measuring ends with [`crate::ErrorKind::Cancelled`] once `token` is cancelled.
+    pub fn with_cancel(mut self, token: &CancelToken) -> Self {
+        self.run = self.run.with_cancel(token);
+        self
+    }
+
+    /// Calls `progress` with the measurements made so far and their number.
+    pub fn with_progress(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+}
+
+/// A plan with what it was made from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Planning {
+    /// The plan.
+    pub plan: Plan,
+    /// The instance that the scheduler was given, as the text of its document, with all devices of the profile.
+    pub instance: String,
+}
+
+/// A plan that was checked against the model and is followed by runs with inputs of its shapes.
+#[derive(Debug)]
+pub(super) struct Followed {
+    inputs: Vec<PlannedInput>,
+    bound: Arc<Bound>,
+    course: Course,
+    /// The rewritten program; the session's own where there is none.
+    program: Arc<Program>,
+}
+
+impl Followed {
+    /// Checks the slots against `outputs`, and runs.
+    pub(super) fn run(
+        &self,
+        values: &[ValueRef<'_>],
+        slots: &mut [Slot<'_>],
+        outputs: &[ValueSpec],
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        check(outputs, slots, |index| self.bound.output_form(index))?;
+        self.bound.follow(&self.course, &self.program, values, slots, context).map_err(NodeError::at_run)
+    }
+
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        fit(&self.inputs, values)
+    }
+}
+
+fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
+    inputs.len() == values.len()
+        && inputs.iter().zip(values).all(|(input, value)| {
+            value.tensor().is_some_and(|t| t.dtype().name() == input.dtype && t.shape() == input.shape)
+        })
+}
+
+/// What was decided for inputs of some shapes.
+#[derive(Clone, Debug)]
+enum Choice {
+    Together(Vec<PlannedInput>),
+    Follow(Arc<Followed>),
+}
+
+impl Choice {
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        match self {
+            Self::Together(inputs) => fit(inputs, values),
+            Self::Follow(followed) => followed.is_for(values),
+        }
+    }
+}
+
+/// Choices kept per session.
+const CHOICES: usize = 8;
+
+/// The plans of a session.
+#[derive(Debug)]
+pub(super) struct Plans {
+    mode: Mode,
+    cache: Option<ProfileCache>,
+    choices: Mutex<Vec<Choice>>,
+}
+
+impl Plans {
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
+        Self { mode, cache, choices: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, choice: Choice) {
+        let mut choices = self.lock();
+        choices.insert(0, choice);
+        choices.truncate(CHOICES);
+    }
+
+    /// The plan for these inputs, if one is to be followed.
+    pub(super) fn choose(
+        &self,
+        session: &Session,
+        values: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<Option<Arc<Followed>>, Error> {
+        {
+            let choices = self.lock();
+            match choices.iter().find(|choice| choice.is_for(values)) {
+                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
+                Some(Choice::Together(_)) => return Ok(None),
+                None => {}
+            }
+        }
+        if self.mode != Mode::Latency {
+            return Ok(None);
+        }
+        let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
+        let choice = match session.plan_by_measuring(values, &inputs, self.cache.clone(), context) {
+            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
+            Ok(None) => Choice::Together(inputs),
+            Err(Error::Plan { source }) => {
+                tracing::info!(%source, "the model runs without a plan");
+                Choice::Together(inputs)
+            }
+            Err(error) => return Err(error),
+        };
+        let followed = match &choice {
+            Choice::Follow(followed) => Some(followed.clone()),
+            Choice::Together(_) => None,
+        };
+        self.add(choice);
+        Ok(followed)
+    }
+}
+
+/// The forms of tensors; `None` where one is no tensor.
+fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
+    let form = |(spec, value): (&ValueSpec, &ValueRef<'_>)| {
+        let t = value.tensor()?;
+        Some(PlannedInput {
+            name: spec.name.to_string(),
+            dtype: t.dtype().name().to_owned(),
+            shape: t.shape().to_vec(),
+        })
+    };
+    specs.iter().zip(values).map(form).collect()
+}
+
+impl Session {
+    /// Measures the operators of the model on these inputs, each on one thread and on all, and what handing work from
+    /// thread to thread costs. What the cache of `options` has is not measured again. Times are true only while nothing
+    /// else uses the cores.
+    pub fn profile<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        options: &ProfileOptions,
+    ) -> Result<Profile, Error> {
+        self.with_values(inputs, Vec::new(), &options.run, |values, context| {
+            self.measure_all(values, options, context)
+        })
+    }
+
+    /// Places the operators on the engine's threads by `profile`, for inputs of these shapes; inputs that are not named
+    /// have what the model declares. Nothing changes for runs until the plan is given to [`Session::follow`].
+    pub fn plan<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+        profile: &Profile,
+    ) -> Result<Planning, Error> {
+        let inputs = self.planned_inputs(shapes)?;
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let planned = self.build_plan(&inputs, profile, self.context(&interrupt))?;
+        let instance = planned.instance.to_json().map_err(PlanError::from)?;
+        Ok(Planning { plan: planned.plan, instance })
+    }
+
+    /// A valid plan drawn from `seed`, of any of the model's rewrites: see [`crate::testing::random_plan`].
+    pub(crate) fn random_plan<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+        seed: u64,
+    ) -> Result<Plan, Error> {
+        let inputs = self.planned_inputs(shapes)?;
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let model = model_hash(self.cpu_program()?);
+        let variants = self.variants()?;
+        let (rewrite, program) = &variants[seed as usize % variants.len()];
+        let facts = self.facts_of(&inputs)?;
+        let bound = program.bind_facts(facts, self.context(&interrupt)).map_err(NodeError::at_run)?;
+        Ok(Plan {
+            model,
+            rewrite: rewrite.clone(),
+            inputs,
+            ..random_plan(&bound, program, self.engine.threads(), seed)?
+        })
+    }
+
+    fn planned_inputs<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<Vec<PlannedInput>, Error> {
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        let mut given: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (name, shape) in shapes {
+            if !self.inputs.iter().any(|spec| &*spec.name == name) {
+                return Err(Error::from(unknown("input", name, &self.inputs)));
+            }
+            given.insert(name, shape.as_ref().to_vec());
+        }
+        for spec in &self.inputs {
+            let Fact::Tensor(fact) = &spec.fact else {
+                return Err(PlanError::DependsOnData { node: spec.name.to_string() }.into());
+            };
+            let declared = || fact.known_shape().map(|shape| shape.to_vec());
+            let shape = given.remove(&*spec.name).or_else(declared);
+            let shape = shape.ok_or_else(|| Error::from(misfit_shape(&spec.name)))?;
+            inputs.push(PlannedInput {
+                name: spec.name.to_string(),
+                dtype: fact.dtype.name().to_owned(),
+                shape,
+            });
+        }
+        Ok(inputs)
+    }
+
+    /// Lets runs with inputs of the plan's shapes follow it. The plan is checked first: one for another model or number of
+    /// threads, or one by which a result could be wrong, is refused.
+    pub fn follow(&self, plan: &Plan) -> Result<(), Error> {
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let followed = self.check_plan(plan, self.context(&interrupt))?;
+        self.plans.add(Choice::Follow(Arc::new(followed)));
+        Ok(())
+    }
+
+    fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
+        RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
+    }
+
+    fn cpu_program(&self) -> Result<&Arc<Program>, PlanError> {
+        match &self.runner {
+            Runner::Cpu(program) => Ok(program),
+            Runner::Gpu { device, .. } => Err(PlanError::Device { device: device.to_string() }),
+        }
+    }
+
+    fn facts_of(&self, inputs: &[PlannedInput]) -> Result<Vec<Fact>, Error> {
+        let fits = inputs.len() == self.inputs.len();
+        let other = |what: String| Error::from(PlanError::Other { what });
+        if !fits {
+            return Err(other(format!(
+                "a model of {} inputs instead of {}",
+                inputs.len(),
+                self.inputs.len()
+            )));
+        }
+        let fact = |(spec, input): (&ValueSpec, &PlannedInput)| {
+            let declared =
+                spec.fact.tensor().filter(|t| t.dtype.name() == input.dtype && *spec.name == *input.name);
+            let declared = declared.ok_or_else(|| other(format!("an input {input}")))?;
+            let fits = declared.shape.as_ref().is_none_or(|dims| {
+                let mut pairs = dims.iter().zip(&input.shape);
+                dims.len() == input.shape.len() && pairs.all(|(d, n)| d.known().is_none_or(|k| k == *n))
+            });
+            if !fits {
+                let problem =
+                    format!("cannot have shape {:?}; {:?} is expected", input.shape, declared.shape);
+                return Err(refuse("input", &input.name, problem));
+            }
+            let mut known = TensorFact::known(declared.dtype, &input.shape);
+            known.shape = Some(input.shape.iter().map(|&n| Dim::Known(n)).collect());
+            Ok(known.into())
+        };
+        self.inputs.iter().zip(inputs).map(fact).collect()
+    }
+
+    /// The programs that do what the model does, of which a plan may take any, with the names of their rewrites.
+    fn variants(&self) -> Result<Vec<(String, Arc<Program>)>, Error> {
+        Ok(vec![("none".to_owned(), self.cpu_program()?.clone())])
+    }
+
+    fn build_plan(
+        &self,
+        inputs: &[PlannedInput],
+        profile: &Profile,
+        context: RunContext<'_>,
+    ) -> Result<Planned, Error> {
+        let facts = self.facts_of(inputs)?;
+        let model = model_hash(self.cpu_program()?);
+        let mut best: Option<Planned> = None;
+        for (rewrite, program) in self.variants()? {
+            let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
+            let made = build(Site {
+                bound: &bound,
+                program: &program,
+                model: &model,
+                profile,
+                rewrite: &rewrite,
+                inputs,
+                workers: self.engine.threads(),
+                spin: self.engine.0.team.spin(),
+                search: SEARCH,
+            })?;
+            if best.as_ref().is_none_or(|best| made.plan.predicted_us < best.plan.predicted_us) {
+                best = Some(made);
+            }
+        }
+        best.ok_or_else(|| PlanError::invalid("there is no program").into())
+    }
+
+    fn check_plan(&self, plan: &Plan, context: RunContext<'_>) -> Result<Followed, Error> {
+        let model = model_hash(self.cpu_program()?);
+        let other = |what: String| Error::from(PlanError::Other { what });
+        if plan.model != model {
+            return Err(other(format!("the model {}; this is {model}", plan.model)));
+        }
+        if plan.workers != self.engine.threads() {
+            let here = self.engine.threads();
+            return Err(other(format!("{} threads; the engine has {here}", plan.workers)));
+        }
+        let facts = self.facts_of(&plan.inputs)?;
+        let variant = self.variants()?.into_iter().find(|(rewrite, _)| *rewrite == plan.rewrite);
+        let (_, program) = variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?;
+        let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        let spin = self.engine.0.team.spin();
+        let phases = plan.phases.clone();
+        let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
+        Ok(Followed { inputs: plan.inputs.clone(), bound, course, program })
+    }
+
+    fn measure_all(
+        &self,
+        values: &[ValueRef<'_>],
+        options: &ProfileOptions,
+        context: RunContext<'_>,
+    ) -> Result<Profile, Error> {
+        let mut known = options.cache.as_ref().map_or_else(Profile::empty, ProfileCache::load);
+        let threads = self.engine.threads();
+        let mut fresh = Profile::empty();
+        if threads > 1
+            && !known.handover.contains_key(&threads)
+            && let Some(handover) = Handover::measure(&self.engine.0.team, options.effort)
+        {
+            fresh.handover.insert(threads, handover);
+        }
+        let variants = self.variants()?;
+        let mut bounds = Vec::with_capacity(variants.len());
+        let mut wanted: Vec<(String, usize)> = Vec::new();
+        for (_, program) in &variants {
+            let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+            for step in 0..bound.step_count() {
+                let Some(form) = bound.step_form(program, step) else { continue };
+                let signature = StepSignature::of(&form).0;
+                for lane in lanes(threads) {
+                    let key = (signature.clone(), lane);
+                    if known.measured(&key.0, &cpu_lane(lane)).is_none() && !wanted.contains(&key) {
+                        wanted.push(key);
+                    }
+                }
+            }
+            bounds.push(bound);
+        }
+        let all = wanted.len();
+        for ((_, program), bound) in variants.iter().zip(&bounds) {
+            let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
+            let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+            let mut visit = |step: usize, run: &mut RunOnce<'_>| -> Result<(), OpError> {
+                let mut ran = false;
+                if let Some(form) = bound.step_form(program, step) {
+                    let signature = StepSignature::of(&form).0;
+                    for lane in lanes(threads) {
+                        let at = wanted.iter().position(|(s, l)| *s == signature && *l == lane);
+                        let Some(at) = at else { continue };
+                        wanted.swap_remove(at);
+                        let team = if lane == 1 { Team::alone() } else { context.team };
+                        let measured = measure(options.effort, || run(team))?;
+                        ran = true;
+                        let work = step_work(bound, program, step);
+                        let entry =
+                            fresh.operators.entry(signature.clone()).or_insert_with(|| OperatorCost {
+                                flops: work.map(|w| w.flops),
+                                bytes: work.map(|w| w.bytes),
+                                lanes: BTreeMap::new(),
+                            });
+                        entry.lanes.extend(measured.map(|m| (cpu_lane(lane), m)));
+                        if let Some(progress) = &options.progress {
+                            progress(all - wanted.len(), all);
+                        }
+                    }
+                }
+                if !ran {
+                    run(context.team)?;
+                }
+                Ok(())
+            };
+            bound
+                .step_through(program, values, &mut slots, context, &mut visit)
+                .map_err(NodeError::at_run)?;
+        }
+        if let Some(cache) = &options.cache
+            && (all > 0 || !fresh.handover.is_empty())
+            && let Err(error) = cache.store(&fresh)
+        {
+            tracing::warn!(%error, "what was measured is not kept");
+        }
+        known.merge(fresh);
+        Ok(known)
+    }
+
+    /// Measures, plans and tries the plan; `None` where nothing is gained.
+    fn plan_by_measuring(
+        &self,
+        values: &[ValueRef<'_>],
+        inputs: &[PlannedInput],
+        cache: Option<ProfileCache>,
+        context: RunContext<'_>,
+    ) -> Result<Option<Followed>, Error> {
+        let program = self.cpu_program()?;
+        let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+        if self.engine.threads() == 1 {
+            return Ok(None);
+        }
+        if let Some(node) = bound.unplaceable(program) {
+            return Err(PlanError::DependsOnData { node }.into());
+        }
+        let options = ProfileOptions { cache, ..ProfileOptions::default() };
+        let profile = self.measure_all(values, &options, context)?;
+        let Planned { plan, .. } = self.build_plan(inputs, &profile, context)?;
+        if plan.predicted_us >= plan.together_us && plan.rewrite == "none" {
+            return Ok(None);
+        }
+        let followed = self.check_plan(&plan, context)?;
+        let [planned, together] = self.compare(&followed, values, context)?;
+        tracing::info!(?planned, ?together, predicted_us = plan.predicted_us, "a plan was tried");
+        Ok((planned < together).then_some(followed))
+    }
+
+    /// The median times of a few runs along a plan and of as many without it, by turns.
+    fn compare(
+        &self,
+        followed: &Followed,
+        values: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<[Duration; 2], Error> {
+        let mut times = [Vec::new(), Vec::new()];
+        let began = Instant::now();
+        while times[0].len() < TRIALS && (times[0].len() < 3 || began.elapsed() < TRIAL_TIME) {
+            for (planned, times) in times.iter_mut().enumerate() {
+                let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
+                let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+                let start = Instant::now();
+                if planned == 0 {
+                    followed.run(values, &mut slots, &self.outputs, context)?;
+                } else {
+                    self.runner.run(values, &mut slots, &self.outputs, context)?;
+                }
+                times.push(start.elapsed());
+            }
+        }
+        Ok(times.map(|mut times| {
+            times.sort();
+            times[times.len() / 2]
+        }))
+    }
+}
+
+/// Moves that the scheduler evaluates: a few hundred steps take some tenths of a second.
+const SEARCH: Budget = Budget::Evaluations(20_000);
+/// Most runs of each kind that a plan is compared by.
+const TRIALS: usize = 21;
+/// After this time no further ones begin.
+const TRIAL_TIME: Duration = Duration::from_millis(300);
+
+/// Threads that steps are measured with.
+fn lanes(threads: usize) -> impl Iterator<Item = usize> {
+    std::iter::once(1).chain((threads > 1).then_some(threads))
+}
+
+fn misfit_shape(name: &str) -> Misfit {
+    let problem = "has dimensions that are not bound; a plan is for known shapes".to_owned();
+    Misfit { role: "input", name: name.to_owned(), problem }
+}
