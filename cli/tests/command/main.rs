@@ -5,6 +5,7 @@ mod check;
 mod failures;
 mod inspect;
 mod lists;
+mod plan;
 mod readme;
 mod run;
 

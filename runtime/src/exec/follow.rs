@@ -184,15 +184,16 @@ impl Ground<'_> {
                 &bytes[part(bytes).ok_or_else(lost)?]
             }
             Place::Constant(tensor) => &tensor.bytes()[part(tensor.bytes()).ok_or_else(lost)?],
-            // SAFETY: who writes any of these bytes has ended, or begins when this step has ended: by the module's
-            // argument, since the step reads them.
             Place::Output(at) => {
+                // SAFETY: who writes any of these bytes has ended, or begins when this step has ended: by the module's
+                // argument, since the step reads them.
                 unsafe { self.outputs[*at].bytes.read(*offset..*offset + own) }.ok_or_else(lost)?
             }
-            // SAFETY: as above.
-            Place::Arena { offset, bytes, .. } => unsafe { self.arena.read(*offset..offset + bytes) }
-                .and_then(|b| b.get(..own))
-                .ok_or_else(lost)?,
+            Place::Arena { offset, bytes, .. } => {
+                // SAFETY: as above.
+                let all = unsafe { self.arena.read(*offset..offset + bytes) };
+                all.and_then(|b| b.get(..own)).ok_or_else(lost)?
+            }
             Place::Nowhere | Place::Made(_) => return Err(lost()),
         };
         Ok(ValueRef::Tensor(TensorView::over_bytes(*dtype, shape, bytes)))
@@ -204,13 +205,15 @@ impl Ground<'_> {
         let (dtype, shape) = form.as_ref().ok_or_else(lost)?;
         let bytes = match place {
             Place::Nowhere => return Ok(Slot::Absent),
-            // SAFETY: no other step that touches these bytes runs now, by the module's argument, since the step
-            // writes them; the values that one step writes lie apart, which is checked too.
-            Place::Arena { offset, bytes, .. } => unsafe { self.arena.write(*offset..offset + bytes) },
-            // SAFETY: as above.
+            Place::Arena { offset, bytes, .. } => {
+                // SAFETY: no other step that touches these bytes runs now, by the module's argument, since the step
+                // writes them; the values that one step writes lie apart, which is checked too.
+                unsafe { self.arena.write(*offset..offset + bytes) }
+            }
             Place::Output(at) => {
                 let own =
                     crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n)).ok_or_else(lost)?;
+                // SAFETY: as above.
                 unsafe { self.outputs[*at].bytes.write(0..own) }
             }
             Place::Input(_) | Place::Constant(_) | Place::Made(_) => None,

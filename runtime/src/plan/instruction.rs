@@ -103,7 +103,7 @@ pub(crate) fn phases(
                 }
                 place[step] = open.clocks[worker][worker];
                 open.clocks[worker][worker] += 1;
-                clock_of[step] = open.clocks[worker].clone();
+                clock_of[step].clone_from(&open.clocks[worker]);
                 open.lists[worker].push(Entry::Run(step));
                 done[step] = Some((phases.len(), lane));
             }

@@ -192,7 +192,7 @@ impl SessionBuilder {
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
-                let program = GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?;
+                let program = Box::new(GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?);
                 Runner::Gpu { device, program, opset }
             }
         };

@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Runner {
     Cpu(Arc<Program>),
-    Gpu { device: Device, program: GpuProgram, opset: i64 },
+    Gpu { device: Device, program: Box<GpuProgram>, opset: i64 },
 }
 
 impl Runner {

@@ -23,7 +23,10 @@ fn writers_beside_each_other_lose_nothing() {
                 for i in 0..5 {
                     cache.store(&profile(&format!("op {writer} {i}"), 1.0)).expect("stored");
                     let read = cache.load();
-                    assert!(read.operators.contains_key(&format!("op {writer} {i}")), "a reader sees its own");
+                    assert!(
+                        read.operators.contains_key(&format!("op {writer} {i}")),
+                        "a reader sees its own"
+                    );
                 }
             });
         }
@@ -79,7 +82,10 @@ fn a_full_disk_leaves_what_was_there() {
     let made = cache.file().with_extension("new");
     std::os::unix::fs::symlink("/dev/full", &made).expect("a link");
     let error = cache.store(&profile("another", 1.0)).expect_err("full");
-    assert!(matches!(&error, ProfileError::Io { source, .. } if source.raw_os_error() == Some(28)), "{error:?}");
+    assert!(
+        matches!(&error, ProfileError::Io { source, .. } if source.raw_os_error() == Some(28)),
+        "{error:?}"
+    );
     assert_eq!(Error::from(error).kind(), ErrorKind::Io);
     assert_eq!(cache.load(), good);
     assert!(!made.exists(), "what was begun is gone");
