@@ -7,7 +7,10 @@ mod compare;
 pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
+#[doc(hidden)]
+pub mod gpu;
 mod nest;
+mod on_device;
 mod operator;
 mod random_plan;
 mod single_node;
@@ -18,6 +21,7 @@ pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use nest::{Link, Nest};
+pub use on_device::check_operator_on;
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use random_plan::random_plan;

@@ -55,6 +55,13 @@ pub enum Failure {
         /// The case.
         case: Box<Case>,
     },
+    /// The case could not be loaded or run as a model.
+    Run {
+        /// Why.
+        source: Box<crate::Error>,
+        /// The case.
+        case: Box<Case>,
+    },
     /// Kernel and reference differ.
     Mismatch {
         /// Position of the output.
@@ -123,7 +130,7 @@ fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Fai
     check_weak_inference(&*op, &case, &got)
 }
 
-fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
+pub(super) fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
     match (got.as_tensor(), want.tensor()) {
         (Some(g), Ok(w)) if g.dtype() == w.dtype && g.shape() == w.shape => Ok(()),
         _ => Err(Mismatch::Kind),
