@@ -101,3 +101,14 @@ pub fn encoder_decoder(of: Extents) -> Vec<u8> {
     m.value(12, "y", &[of.time, batch, hidden]);
     m.finish()
 }
+
+/// Running sums of a few elements, one behind the other: `count` kernels that do next to nothing.
+pub fn chain(count: usize) -> Vec<u8> {
+    let mut m = Model::default();
+    m.value(11, "x", &[1, 1, 8]);
+    let axis = m.integers(&[2]);
+    let sums = (0..count).fold("x".to_owned(), |x, _| m.op("CumSum", &[&x, &axis], &[]));
+    m.node("Relu", &[&sums], &[], &["y"]);
+    m.value(12, "y", &[1, 1, 8]);
+    m.finish()
+}

@@ -7,8 +7,9 @@
 //! outputs are made then.
 
 use super::arena::{Tenant, assign_offsets};
+use super::evaluate::evaluate;
 use super::program::Program;
-use super::run::{RunState, evaluate};
+use super::run::RunState;
 use super::views::{Views, joints, parts};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;

@@ -29,11 +29,11 @@ pub struct Plan {
     pub workers: usize,
     /// Time from the first instruction to the last, by the costs of the steps and of hand-overs.
     pub predicted_us: f64,
-    /// The same with every step on all workers, one after the other.
+    /// The same for the model as it is, with every step on all workers, one after the other.
     pub together_us: f64,
-    /// The same with every step on one worker.
+    /// The same for the model as it is, with every step on one worker.
     pub alone_us: f64,
-    /// A time below which no placement comes, by the scheduler's bounds.
+    /// A time below which no placement of these steps comes, by the scheduler's bounds.
     pub bound_us: f64,
     /// Bytes of the arena.
     pub arena_bytes: usize,

@@ -13,6 +13,7 @@ mod instruction;
 mod memory;
 mod predict;
 mod random;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use instruction::{Instruction, Phase};
 pub(crate) use instruction::{Lane, phases};
 pub(crate) use memory::Lifetimes;
 pub(crate) use random::random_plan;
+pub(crate) use rewrite::rewrites;

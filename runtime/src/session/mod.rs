@@ -3,6 +3,7 @@
 mod arguments;
 mod builder;
 mod inspect;
+mod measuring;
 mod outputs;
 mod planning;
 mod run_options;
@@ -12,8 +13,9 @@ mod stream;
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
+pub use measuring::ProfileOptions;
 pub use outputs::Outputs;
-pub use planning::{Mode, Planning, ProfileOptions};
+pub use planning::{Mode, Planning};
 pub use run_options::RunOptions;
 pub use stream::Stream;
 

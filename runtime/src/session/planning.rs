@@ -2,22 +2,20 @@
 
 use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
+use super::measuring::ProfileOptions;
 use super::run_options::RunOptions;
 use super::runner::{Runner, check};
-use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
+use crate::cost::{Profile, ProfileCache};
 use crate::cpu::{RunContext, Slot};
-use crate::error::{Error, Misfit, OpError};
-use crate::exec::{Bound, CancelToken, Course, Program, RunOnce, Team};
+use crate::error::{Error, Misfit};
+use crate::exec::{Bound, BuildContext, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
-use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, step_work};
-use crate::tensor::{Value, ValueRef};
+use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, rewrites};
+use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
-use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// How operators are placed on the threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,54 +28,6 @@ pub enum Mode {
     /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
     /// where its measured time is below that of [`Mode::Together`].
     Latency,
-}
-
-/// What [`Session::profile`] does.
-#[derive(Clone, Default)]
-pub struct ProfileOptions {
-    effort: Effort,
-    cache: Option<ProfileCache>,
-    run: RunOptions,
-    progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
-}
-
-impl fmt::Debug for ProfileOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { effort, cache, .. } = self;
-        f.debug_struct("ProfileOptions").field("effort", effort).field("cache", cache).finish_non_exhaustive()
-    }
-}
-
-impl ProfileOptions {
-    /// How much time each measurement may take.
-    pub fn with_effort(mut self, effort: Effort) -> Self {
-        self.effort = effort;
-        self
-    }
-
-    /// Takes what `cache` has, and adds what is measured.
-    pub fn with_cache(mut self, cache: ProfileCache) -> Self {
-        self.cache = Some(cache);
-        self
-    }
-
-    /// Measuring ends with [`crate::ErrorKind::Deadline`] once it has taken this long.
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.run = self.run.with_timeout(timeout);
-        self
-    }
-
-    /// Measuring ends with [`crate::ErrorKind::Cancelled`] once `token` is cancelled.
-    pub fn with_cancel(mut self, token: &CancelToken) -> Self {
-        self.run = self.run.with_cancel(token);
-        self
-    }
-
-    /// Calls `progress` with the measurements made so far and their number.
-    pub fn with_progress(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
-        self.progress = Some(Arc::new(progress));
-        self
-    }
 }
 
 /// A plan with what it was made from.
@@ -123,6 +73,13 @@ fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
         && inputs.iter().zip(values).all(|(input, value)| {
             value.tensor().is_some_and(|t| t.dtype().name() == input.dtype && t.shape() == input.shape)
         })
+}
+
+/// A program that does what the model does.
+#[derive(Debug)]
+pub(super) struct Variant {
+    rewrite: String,
+    pub(super) program: Arc<Program>,
 }
 
 /// What was decided for inputs of some shapes.
@@ -227,7 +184,11 @@ impl Session {
         options: &ProfileOptions,
     ) -> Result<Profile, Error> {
         self.with_values(inputs, Vec::new(), &options.run, |values, context| {
-            self.measure_all(values, options, context)
+            let variants = match forms_of(&self.inputs, values) {
+                Some(forms) => self.variants(&self.facts_of(&forms)?, |_| true)?,
+                None => vec![Variant { rewrite: "none".to_owned(), program: self.cpu_program()?.clone() }],
+            };
+            self.measure_all(&variants, values, options, context)
         })
     }
 
@@ -241,7 +202,8 @@ impl Session {
         let inputs = self.planned_inputs(shapes)?;
         let options = RunOptions::default();
         let interrupt = options.interrupt();
-        let planned = self.build_plan(&inputs, profile, self.context(&interrupt))?;
+        let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
+        let planned = self.build_plan(&variants, &inputs, profile, self.context(&interrupt))?;
         let instance = planned.instance.to_json().map_err(PlanError::from)?;
         Ok(Planning { plan: planned.plan, instance })
     }
@@ -256,9 +218,9 @@ impl Session {
         let options = RunOptions::default();
         let interrupt = options.interrupt();
         let model = model_hash(self.cpu_program()?);
-        let variants = self.variants()?;
-        let (rewrite, program) = &variants[seed as usize % variants.len()];
         let facts = self.facts_of(&inputs)?;
+        let variants = self.variants(&facts, |_| true)?;
+        let Variant { rewrite, program } = &variants[seed as usize % variants.len()];
         let bound = program.bind_facts(facts, self.context(&interrupt)).map_err(NodeError::at_run)?;
         Ok(Plan {
             model,
@@ -301,7 +263,8 @@ impl Session {
     pub fn follow(&self, plan: &Plan) -> Result<(), Error> {
         let options = RunOptions::default();
         let interrupt = options.interrupt();
-        let followed = self.check_plan(plan, self.context(&interrupt))?;
+        let variants = self.variants(&self.facts_of(&plan.inputs)?, |name| name == plan.rewrite)?;
+        let followed = self.check_plan(&variants, plan, self.context(&interrupt))?;
         self.plans.add(Choice::Follow(Arc::new(followed)));
         Ok(())
     }
@@ -310,14 +273,14 @@ impl Session {
         RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
     }
 
-    fn cpu_program(&self) -> Result<&Arc<Program>, PlanError> {
+    pub(super) fn cpu_program(&self) -> Result<&Arc<Program>, PlanError> {
         match &self.runner {
             Runner::Cpu(program) => Ok(program),
             Runner::Gpu { device, .. } => Err(PlanError::Device { device: device.to_string() }),
         }
     }
 
-    fn facts_of(&self, inputs: &[PlannedInput]) -> Result<Vec<Fact>, Error> {
+    pub(super) fn facts_of(&self, inputs: &[PlannedInput]) -> Result<Vec<Fact>, Error> {
         let fits = inputs.len() == self.inputs.len();
         let other = |what: String| Error::from(PlanError::Other { what });
         if !fits {
@@ -347,13 +310,37 @@ impl Session {
         self.inputs.iter().zip(inputs).map(fact).collect()
     }
 
-    /// The programs that do what the model does, of which a plan may take any, with the names of their rewrites.
-    fn variants(&self) -> Result<Vec<(String, Arc<Program>)>, Error> {
-        Ok(vec![("none".to_owned(), self.cpu_program()?.clone())])
+    /// The programs that do what the model does, of which a plan may take any: the model as it is, and its rewrites whose
+    /// names are wanted. Where the memory limit does not suffice for one more, it is left out.
+    pub(super) fn variants(
+        &self,
+        facts: &[Fact],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Variant>, Error> {
+        let own = self.cpu_program()?;
+        let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
+        if self.engine.threads() == 1 {
+            return Ok(variants);
+        }
+        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
+        for (rewrite, graph) in rewrites(own.graph(), facts) {
+            if !wanted(&rewrite) {
+                continue;
+            }
+            match Program::build(graph, context) {
+                Ok(program) => variants.push(Variant { rewrite, program: Arc::new(program) }),
+                Err(error) => {
+                    let error = NodeError::at_load(error);
+                    tracing::info!(rewrite, %error, "a rewrite is not tried");
+                }
+            }
+        }
+        Ok(variants)
     }
 
-    fn build_plan(
+    pub(super) fn build_plan(
         &self,
+        variants: &[Variant],
         inputs: &[PlannedInput],
         profile: &Profile,
         context: RunContext<'_>,
@@ -361,27 +348,44 @@ impl Session {
         let facts = self.facts_of(inputs)?;
         let model = model_hash(self.cpu_program()?);
         let mut best: Option<Planned> = None;
-        for (rewrite, program) in self.variants()? {
+        // Of the model as it is, which is the first variant.
+        let mut own: Option<(f64, f64)> = None;
+        for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let made = build(Site {
                 bound: &bound,
-                program: &program,
+                program,
                 model: &model,
                 profile,
-                rewrite: &rewrite,
+                rewrite,
                 inputs,
                 workers: self.engine.threads(),
                 spin: self.engine.0.team.spin(),
                 search: SEARCH,
-            })?;
+            });
+            // What was measured may not suffice for every rewrite.
+            let made = match made {
+                Err(PlanError::Unmeasured { .. }) if best.is_some() => continue,
+                made => made?,
+            };
+            own.get_or_insert((made.plan.together_us, made.plan.alone_us));
             if best.as_ref().is_none_or(|best| made.plan.predicted_us < best.plan.predicted_us) {
                 best = Some(made);
             }
         }
-        best.ok_or_else(|| PlanError::invalid("there is no program").into())
+        let mut best = best.ok_or_else(|| PlanError::invalid("there is no program"))?;
+        if let Some((together_us, alone_us)) = own {
+            (best.plan.together_us, best.plan.alone_us) = (together_us, alone_us);
+        }
+        Ok(best)
     }
 
-    fn check_plan(&self, plan: &Plan, context: RunContext<'_>) -> Result<Followed, Error> {
+    pub(super) fn check_plan(
+        &self,
+        variants: &[Variant],
+        plan: &Plan,
+        context: RunContext<'_>,
+    ) -> Result<Followed, Error> {
         let model = model_hash(self.cpu_program()?);
         let other = |what: String| Error::from(PlanError::Other { what });
         if plan.model != model {
@@ -392,163 +396,19 @@ impl Session {
             return Err(other(format!("{} threads; the engine has {here}", plan.workers)));
         }
         let facts = self.facts_of(&plan.inputs)?;
-        let variant = self.variants()?.into_iter().find(|(rewrite, _)| *rewrite == plan.rewrite);
-        let (_, program) = variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?;
+        let variant = variants.iter().find(|v| v.rewrite == plan.rewrite);
+        let program =
+            variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?.program.clone();
         let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
         let spin = self.engine.0.team.spin();
         let phases = plan.phases.clone();
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
         Ok(Followed { inputs: plan.inputs.clone(), bound, course, program })
     }
-
-    fn measure_all(
-        &self,
-        values: &[ValueRef<'_>],
-        options: &ProfileOptions,
-        context: RunContext<'_>,
-    ) -> Result<Profile, Error> {
-        let mut known = options.cache.as_ref().map_or_else(Profile::empty, ProfileCache::load);
-        let threads = self.engine.threads();
-        let mut fresh = Profile::empty();
-        if threads > 1
-            && !known.handover.contains_key(&threads)
-            && let Some(handover) = Handover::measure(&self.engine.0.team, options.effort)
-        {
-            fresh.handover.insert(threads, handover);
-        }
-        let variants = self.variants()?;
-        let mut bounds = Vec::with_capacity(variants.len());
-        let mut wanted: Vec<(String, usize)> = Vec::new();
-        for (_, program) in &variants {
-            let bound = program.bind(values, context).map_err(NodeError::at_run)?;
-            for step in 0..bound.step_count() {
-                let Some(form) = bound.step_form(program, step) else { continue };
-                let signature = StepSignature::of(&form).0;
-                for lane in lanes(threads) {
-                    let key = (signature.clone(), lane);
-                    if known.measured(&key.0, &cpu_lane(lane)).is_none() && !wanted.contains(&key) {
-                        wanted.push(key);
-                    }
-                }
-            }
-            bounds.push(bound);
-        }
-        let all = wanted.len();
-        for ((_, program), bound) in variants.iter().zip(&bounds) {
-            let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
-            let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
-            let mut visit = |step: usize, run: &mut RunOnce<'_>| -> Result<(), OpError> {
-                let mut ran = false;
-                if let Some(form) = bound.step_form(program, step) {
-                    let signature = StepSignature::of(&form).0;
-                    for lane in lanes(threads) {
-                        let at = wanted.iter().position(|(s, l)| *s == signature && *l == lane);
-                        let Some(at) = at else { continue };
-                        wanted.swap_remove(at);
-                        let team = if lane == 1 { Team::alone() } else { context.team };
-                        let measured = measure(options.effort, || run(team))?;
-                        ran = true;
-                        let work = step_work(bound, program, step);
-                        let entry =
-                            fresh.operators.entry(signature.clone()).or_insert_with(|| OperatorCost {
-                                flops: work.map(|w| w.flops),
-                                bytes: work.map(|w| w.bytes),
-                                lanes: BTreeMap::new(),
-                            });
-                        entry.lanes.extend(measured.map(|m| (cpu_lane(lane), m)));
-                        if let Some(progress) = &options.progress {
-                            progress(all - wanted.len(), all);
-                        }
-                    }
-                }
-                if !ran {
-                    run(context.team)?;
-                }
-                Ok(())
-            };
-            bound
-                .step_through(program, values, &mut slots, context, &mut visit)
-                .map_err(NodeError::at_run)?;
-        }
-        if let Some(cache) = &options.cache
-            && (all > 0 || !fresh.handover.is_empty())
-            && let Err(error) = cache.store(&fresh)
-        {
-            tracing::warn!(%error, "what was measured is not kept");
-        }
-        known.merge(fresh);
-        Ok(known)
-    }
-
-    /// Measures, plans and tries the plan; `None` where nothing is gained.
-    fn plan_by_measuring(
-        &self,
-        values: &[ValueRef<'_>],
-        inputs: &[PlannedInput],
-        cache: Option<ProfileCache>,
-        context: RunContext<'_>,
-    ) -> Result<Option<Followed>, Error> {
-        let program = self.cpu_program()?;
-        let bound = program.bind(values, context).map_err(NodeError::at_run)?;
-        if self.engine.threads() == 1 {
-            return Ok(None);
-        }
-        if let Some(node) = bound.unplaceable(program) {
-            return Err(PlanError::DependsOnData { node }.into());
-        }
-        let options = ProfileOptions { cache, ..ProfileOptions::default() };
-        let profile = self.measure_all(values, &options, context)?;
-        let Planned { plan, .. } = self.build_plan(inputs, &profile, context)?;
-        if plan.predicted_us >= plan.together_us && plan.rewrite == "none" {
-            return Ok(None);
-        }
-        let followed = self.check_plan(&plan, context)?;
-        let [planned, together] = self.compare(&followed, values, context)?;
-        tracing::info!(?planned, ?together, predicted_us = plan.predicted_us, "a plan was tried");
-        Ok((planned < together).then_some(followed))
-    }
-
-    /// The median times of a few runs along a plan and of as many without it, by turns.
-    fn compare(
-        &self,
-        followed: &Followed,
-        values: &[ValueRef<'_>],
-        context: RunContext<'_>,
-    ) -> Result<[Duration; 2], Error> {
-        let mut times = [Vec::new(), Vec::new()];
-        let began = Instant::now();
-        while times[0].len() < TRIALS && (times[0].len() < 3 || began.elapsed() < TRIAL_TIME) {
-            for (planned, times) in times.iter_mut().enumerate() {
-                let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
-                let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
-                let start = Instant::now();
-                if planned == 0 {
-                    followed.run(values, &mut slots, &self.outputs, context)?;
-                } else {
-                    self.runner.run(values, &mut slots, &self.outputs, context)?;
-                }
-                times.push(start.elapsed());
-            }
-        }
-        Ok(times.map(|mut times| {
-            times.sort();
-            times[times.len() / 2]
-        }))
-    }
 }
 
 /// Moves that the scheduler evaluates: a few hundred steps take some tenths of a second.
 const SEARCH: Budget = Budget::Evaluations(20_000);
-/// Most runs of each kind that a plan is compared by.
-const TRIALS: usize = 21;
-/// After this time no further ones begin.
-const TRIAL_TIME: Duration = Duration::from_millis(300);
-
-/// Threads that steps are measured with.
-fn lanes(threads: usize) -> impl Iterator<Item = usize> {
-    std::iter::once(1).chain((threads > 1).then_some(threads))
-}
-
 fn misfit_shape(name: &str) -> Misfit {
     let problem = "has dimensions that are not bound; a plan is for known shapes".to_owned();
     Misfit { role: "input", name: name.to_owned(), problem }

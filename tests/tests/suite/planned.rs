@@ -1,12 +1,12 @@
 //! Plans never change a result: those of the scheduler and random ones give the bits of the serial order; plans that do
 //! not fit are refused.
 
+use crate::branches::{Extents, MODELS, bidirectional, branches};
 use recurve::testing::random_plan;
 use recurve::{
     CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
     Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor,
 };
-use recurve_benches::branches::{Extents, MODELS, bidirectional, branches};
 use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
