@@ -31,7 +31,7 @@ fn lanes(threads: usize) -> impl Iterator<Item = usize> {
 pub struct ProfileOptions {
     effort: Effort,
     cache: Option<ProfileCache>,
-    run: RunOptions,
+    pub(super) run: RunOptions,
     progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
 }
 

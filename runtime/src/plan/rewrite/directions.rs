@@ -50,7 +50,8 @@ fn split(graph: &mut Graph, nodes: &mut Vec<Node>, node: &Node, both: &Recurrenc
                 inputs[index] = Some(slice(graph, nodes, id, state_axis, [at, at + 1])?);
             }
         }
-        let single = Recurrence { directions: vec![direction.clone()], ..both.clone() };
+        let mut single = both.clone();
+        single.directions = vec![direction.clone()];
         let name: std::sync::Arc<str> =
             format!("{}/{}", node.name, if direction.reverse { "reverse" } else { "forward" }).into();
         let own = node.outputs.iter().zip(&mut outputs).map(|(id, parts)| {
