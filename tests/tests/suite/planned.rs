@@ -275,3 +275,37 @@ fn an_estimate_stands_for_what_was_not_measured_and_says_so() {
     let error = session.plan(shapes(longer), &Profile::empty()).expect_err("nothing to estimate from");
     assert!(matches!(error, Error::Plan { source: PlanError::Unmeasured { .. } }), "{error:?}");
 }
+
+#[test]
+fn a_device_of_the_profile_is_part_of_the_instance() {
+    let session = load(&engine(2), branches(SMALL, 2));
+    let mut profile = profiled(&session, &input(SMALL, 9));
+    let lanes = profile.operators.values_mut().map(|o| &mut o.lanes);
+    lanes.for_each(|lanes| {
+        let alone = lanes["cpu:1"];
+        lanes.insert("cuda:0".to_owned(), alone);
+    });
+    let time = |us: f64| recurve::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
+    for (from, to) in [("host", "cuda:0"), ("cuda:0", "host")] {
+        for (bytes, us) in [(1000, 11.0), (101_000, 21.0)] {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            profile.links.push(recurve::LinkTime { from, to, bytes, time: time(us) });
+        }
+    }
+    let planning = session.plan(shapes(SMALL), &profile).expect("planned");
+    let instance: serde_json::Value = serde_json::from_str(&planning.instance).expect("a document");
+    let named = |list: &str| -> Vec<String> {
+        let all = instance[list].as_array().expect("a list").iter();
+        all.map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(named("processors"), ["cpu0", "cpu1", "cpu*", "cuda:0"]);
+    assert!(instance["tasks"].as_array().expect("tasks").iter().all(|t| {
+        t["cost_us"].as_array().is_some_and(|costs| costs.len() == 4 && costs.iter().all(|c| c.is_number()))
+    }));
+    let links = instance["links"].as_array().expect("links");
+    let up = links.iter().find(|l| l["to"] == "cuda:0").expect("a way to the device");
+    let rounded = |key: &str| up[key].as_f64().expect("a number").round();
+    assert_eq!((rounded("latency_us"), rounded("bytes_per_us")), (11.0, 10_000.0));
+    // Nothing is placed there yet.
+    assert!(planning.plan.steps.iter().all(|s| s.place.starts_with("cpu")));
+}
