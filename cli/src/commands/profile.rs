@@ -96,7 +96,7 @@ fn text(profile: &Profile, terminal: &Terminal) -> String {
             rows.push([signature.clone(), lane.clone()].into_iter().chain(times(measured)).collect());
         }
     }
-    let mut text = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
+    let text = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
     let mut rows = vec![header("hand-over", "threads")];
     for (threads, handover) in &profile.handover {
         let kinds = [("phase", &handover.phase), ("flag", &handover.flag), ("wake", &handover.wake)];
@@ -104,8 +104,9 @@ fn text(profile: &Profile, terminal: &Terminal) -> String {
             rows.push([kind.to_owned(), threads.to_string()].into_iter().chain(times(measured)).collect());
         }
     }
-    if rows.len() > 1 {
-        text += &format!("{}\n{}", terminal.heading("hand-overs"), table(&rows, &[1, 2, 3, 4, 5]));
-    }
-    text
+    let handovers = match rows.len() {
+        1 => String::new(),
+        _ => format!("{}\n{}", terminal.heading("hand-overs"), table(&rows, &[1, 2, 3, 4, 5])),
+    };
+    text + &handovers
 }

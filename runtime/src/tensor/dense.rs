@@ -238,7 +238,8 @@ impl Tensor {
     pub(crate) fn part_of_first_axis(&self, start: usize, count: usize) -> Option<Self> {
         let Data::Bytes(bytes) = &self.data else { return None };
         let extent = *self.shape.first()?;
-        let end = start.checked_add(count).filter(|&end| end <= extent && self.dtype.bits() % 8 == 0)?;
+        let end =
+            start.checked_add(count).filter(|&end| end <= extent && self.dtype.bits().is_multiple_of(8))?;
         let each = bytes.len() / extent;
         let mut shape = self.shape.clone();
         shape[0] = count;
