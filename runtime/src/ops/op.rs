@@ -1,7 +1,7 @@
 //! The operator: one parsed node type with typed attributes, and everything the engine asks of it.
 
 use super::attributes::{Body, NodeSpec};
-use super::recurrence::Activation;
+use super::recurrence::{Activation, Recurrence};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::map;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -261,6 +261,16 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The activation function of recurrent operators that this one applies to each element of input 0.
     fn activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// The attributes of a recurrence over the sequence of input 0.
+    fn recurrence(&self) -> Option<&Recurrence> {
+        None
+    }
+
+    /// The same operator with other attributes, for one that has [`Op::recurrence`].
+    fn with_recurrence(&self, _recurrence: Recurrence) -> Option<Arc<dyn Op>> {
         None
     }
 

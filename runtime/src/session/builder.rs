@@ -1,8 +1,10 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::planning::{Mode, Plans};
 use super::runner::Runner;
 use super::{Parameters, Session};
+use crate::cost::ProfileCache;
 use crate::cuda::GpuProgram;
 use crate::device::Device;
 use crate::engine::Engine;
@@ -13,6 +15,7 @@ use crate::memory::Budget;
 use crate::onnx::{self, Model};
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Whether operators are fused.
@@ -46,6 +49,8 @@ pub struct SessionBuilder {
     outputs: Option<Vec<String>>,
     fusion: Fusion,
     device: Device,
+    mode: Mode,
+    cache: Option<ProfileCache>,
 }
 
 impl SessionBuilder {
@@ -85,6 +90,18 @@ impl SessionBuilder {
     /// inputs are known.
     pub fn with_device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// How operators are placed on the threads; by default one after the other on all of them.
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Where [`Mode::Latency`] keeps what it measures; by default with the user's other profiles.
+    pub fn with_profile_cache(mut self, cache: ProfileCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -170,16 +187,28 @@ impl SessionBuilder {
         let runner = match self.device {
             Device::Cpu => {
                 let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
-                Runner::Cpu(Program::build(graph, context).map_err(NodeError::at_load)?)
+                Runner::Cpu(Arc::new(Program::build(graph, context).map_err(NodeError::at_load)?))
             }
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
-                let program = GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?;
+                let program = Box::new(GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?);
                 Runner::Gpu { device, program, opset }
             }
         };
         let load_time = start.elapsed();
-        Ok(Session { engine, budget, runner, fusion, inputs, outputs, metadata, parameters, load_time })
+        let plans = Plans::new(self.mode, self.cache.or_else(ProfileCache::user));
+        Ok(Session {
+            engine,
+            budget,
+            runner,
+            fusion,
+            inputs,
+            outputs,
+            metadata,
+            parameters,
+            load_time,
+            plans,
+        })
     }
 }
