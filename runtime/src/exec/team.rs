@@ -73,6 +73,14 @@ impl std::fmt::Debug for Job {
 // SAFETY: the body is `Sync`, and `Team::for_each` keeps it alive until every worker is done with it.
 unsafe impl Send for Job {}
 
+/// The core that the calling thread runs on now, where the system tells.
+fn current_core() -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    return Some(rustix::thread::sched_getcpu());
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 impl Team {
     /// `threads` in all: the caller and `threads − 1` workers, pinned to cores 1, 2, … of those that the
     /// process may use when `pin` is set.
@@ -83,7 +91,11 @@ impl Team {
     /// The same with another time for which workers poll before they park.
     pub(crate) fn spinning(threads: usize, pin: bool, spin: Duration) -> Self {
         let shared = Arc::new(Shared { spin, ..Shared::default() });
-        let cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let mut cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        // The caller is not pinned: workers leave it the core that it has.
+        if let Some(own) = cores.iter().position(|core| Some(core.id) == current_core()) {
+            cores.swap(0, own);
+        }
         let workers = (1..threads.max(1))
             .filter_map(|index| {
                 let shared = shared.clone();
