@@ -12,12 +12,16 @@
 #![deny(missing_docs)]
 
 pub mod activation;
+pub mod arg_extreme;
+pub mod conv;
+pub mod copy;
 pub mod device;
 pub mod dtype;
 pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gather;
 pub mod gemm;
 pub mod gemv;
 pub mod kernel;
