@@ -80,9 +80,58 @@ impl PadAxis {
         Some(self.skip + from as usize)
     }
 
+    /// Whether some coordinates are constant.
+    pub(crate) fn has_constants(&self) -> bool {
+        self.mode == PadMode::Constant && self.before + self.after > 0
+    }
+
+    /// Runs of coordinates whose sources are evenly apart, in order, without constant ones; none where more than `most`
+    /// elements are put on.
+    pub(crate) fn runs(&self, most: usize) -> Option<Vec<PadRun>> {
+        let middle = PadRun { to: self.before, length: self.kept, from: self.skip, step: 1 };
+        if self.mode == PadMode::Constant {
+            return Some(vec![middle]);
+        }
+        if self.before.checked_add(self.after)? > most {
+            return None;
+        }
+        let mut runs: Vec<PadRun> = Vec::new();
+        let end = self.before + self.kept;
+        for to in (0..self.before).chain(end..end + self.after) {
+            if to == end {
+                runs.push(middle);
+            }
+            let from = self.source(to)?;
+            let step_to = |run: &PadRun| from as i64 - (run.from as i64 + run.step * (run.length as i64 - 1));
+            match runs.last_mut().filter(|run| run.to + run.length == to && to != end) {
+                Some(run) if run.length == 1 => (run.step, run.length) = (step_to(run), 2),
+                Some(run) if step_to(run) == run.step => run.length += 1,
+                _ => runs.push(PadRun { to, length: 1, from, step: 0 }),
+            }
+        }
+        if self.after == 0 {
+            runs.push(middle);
+        }
+        runs.retain(|run| run.length > 0);
+        Some(runs)
+    }
+
     fn is_plain(&self) -> bool {
         self.kept == self.extent && self.before == 0 && self.after == 0
     }
+}
+
+/// Coordinates of an axis in a row, and their sources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PadRun {
+    /// The first coordinate.
+    pub(crate) to: usize,
+    /// Coordinates.
+    pub(crate) length: usize,
+    /// The source of the first one.
+    pub(crate) from: usize,
+    /// Between the sources of neighbours.
+    pub(crate) step: i64,
 }
 
 /// A copy through padded axes.

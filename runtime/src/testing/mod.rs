@@ -8,6 +8,7 @@ pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 mod nest;
+mod on_gpu;
 mod operator;
 mod single_node;
 
@@ -18,5 +19,6 @@ pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use nest::{Link, Nest};
 pub(crate) use operator::parse;
+pub use on_gpu::EmulatedOperators;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

@@ -103,6 +103,15 @@ fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Fai
     let case = Box::new(case);
     let fail = |stage, source| Failure::Error { stage, source, case: case.clone() };
     let op = parse(def, &case).map_err(|e| fail("parse", e))?;
+    let want = reference(&op, &case)?;
+    let got = run(def, &op, &case, threads).map_err(|e| fail("run", e))?;
+    compare_outputs(def, &case, &got, &want)?;
+    check_weak_inference(&*op, &case, &got)
+}
+
+/// What the reference makes of a case.
+pub(super) fn reference(op: &Arc<dyn Op>, case: &Case) -> Result<Vec<RefValue>, Failure> {
+    let fail = |stage, source| Failure::Error { stage, source, case: Box::new(case.clone()) };
     let references: Vec<Option<RefValue>> = case
         .inputs
         .iter()
@@ -110,20 +119,28 @@ fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Fai
         .collect::<Result<_, _>>()
         .map_err(|e| fail("reference inputs", e))?;
     let given: Vec<Option<&RefValue>> = references.iter().map(Option::as_ref).collect();
-    let want = op.reference(&RefInputs(&given)).map_err(|e| fail("reference", e))?;
-    let got = run(def, &op, &case, threads).map_err(|e| fail("run", e))?;
-    for (output, (got, want)) in got.iter().zip(&want).enumerate() {
+    op.reference(&RefInputs(&given)).map_err(|e| fail("reference", e))
+}
+
+/// Holds outputs to the reference, as the operator's accuracy class has it.
+pub(super) fn compare_outputs(
+    def: &OpDef,
+    case: &Case,
+    got: &[Value],
+    want: &[RefValue],
+) -> Result<(), Failure> {
+    for (output, (got, want)) in got.iter().zip(want).enumerate() {
         let dtype = got.as_tensor().map_or(DType::F32, crate::Tensor::dtype);
         let compared = match def.accuracy {
             Accuracy::Random => same_form(got, want),
             class => compare_value(got, want, Tolerance::of(class, dtype)),
         };
-        compared.map_err(|mismatch| Failure::Mismatch { output, mismatch, case: case.clone() })?;
+        compared.map_err(|mismatch| Failure::Mismatch { output, mismatch, case: Box::new(case.clone()) })?;
     }
-    check_weak_inference(&*op, &case, &got)
+    Ok(())
 }
 
-fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
+pub(super) fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
     match (got.as_tensor(), want.tensor()) {
         (Some(g), Ok(w)) if g.dtype() == w.dtype && g.shape() == w.shape => Ok(()),
         _ => Err(Mismatch::Kind),
@@ -156,6 +173,25 @@ pub(super) fn run(
     case: &Case,
     threads: usize,
 ) -> Result<Vec<Value>, OpError> {
+    let (graph, inputs) = graph_of(def, op, case);
+    let budget = Budget::unlimited();
+    let build = BuildContext { budget: &budget, threads, release: &|_| () };
+    let program = Program::build(graph, build).map_err(|e| e.source)?;
+    let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
+    let mut made: Vec<Option<Value>> = vec![None; case.outputs];
+    let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
+    program.run(&inputs, &mut slots, context).map_err(|e| e.source)?;
+    drop(slots);
+    made.into_iter().map(|v| v.ok_or_else(|| OpError::internal("an output was not made"))).collect()
+}
+
+/// The graph of one node that is a case, and its inputs.
+pub(super) fn graph_of<'c>(
+    def: &'static OpDef,
+    op: &Arc<dyn Op>,
+    case: &'c Case,
+) -> (Graph, Vec<ValueRef<'c>>) {
     let mut graph = Graph::default();
     let mut inputs = Vec::new();
     let mut ids = Vec::new();
@@ -183,17 +219,7 @@ pub(super) fn run(
         inputs: ids,
         outputs: outputs.into_iter().map(Some).collect(),
     });
-    let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads, release: &|_| () };
-    let program = Program::build(graph, build).map_err(|e| e.source)?;
-    let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
-    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
-    let mut made: Vec<Option<Value>> = vec![None; case.outputs];
-    let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
-    let refs: Vec<ValueRef<'_>> = inputs;
-    program.run(&refs, &mut slots, context).map_err(|e| e.source)?;
-    drop(slots);
-    made.into_iter().map(|v| v.ok_or_else(|| OpError::internal("an output was not made"))).collect()
+    (graph, inputs)
 }
 
 /// Inference that knows only ranks, or symbols instead of extents, must neither fail nor contradict the
