@@ -20,14 +20,14 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
-    /// It runs bodies, which run on the CPU only.
-    #[error("control flow runs on the CPU only")]
+    /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
+    #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
     Form(String),
     /// Its kernel family refuses it.
-    #[error("its kernel refuses it: {0:?}")]
+    #[error("its kernel refuses it: {0}")]
     Kernel(Reject),
 }
 
@@ -124,6 +124,7 @@ pub(crate) struct GpuKernel {
     weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
     can_fault: bool,
+    outputs: Option<Vec<Fact>>,
 }
 
 impl GpuKernel {
@@ -132,7 +133,7 @@ impl GpuKernel {
         prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
     ) -> Self {
         let (weights, data) = (Vec::new(), Vec::new());
-        Self { prepare: Box::new(prepare), workspace: 0, weights, data, can_fault: false }
+        Self { prepare: Box::new(prepare), workspace: 0, weights, data, can_fault: false, outputs: None }
     }
 
     /// Asks for a word in which it says that an index in the data is outside its axis.
@@ -179,6 +180,17 @@ impl GpuKernel {
     /// Takes what is to be on the device out of it.
     pub(super) fn take_resident(&mut self) -> (Vec<Weights>, Vec<Vec<u8>>) {
         (std::mem::take(&mut self.weights), std::mem::take(&mut self.data))
+    }
+
+    /// Tells what is known of its outputs, where that is more than what the operator infers.
+    pub(super) fn with_outputs(mut self, outputs: Option<Vec<Fact>>) -> Self {
+        self.outputs = outputs;
+        self
+    }
+
+    /// What it tells of its outputs.
+    pub(super) fn outputs(&self) -> Option<&[Fact]> {
+        self.outputs.as_deref()
     }
 
     /// Whether it may find fault with the data.

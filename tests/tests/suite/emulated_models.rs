@@ -2,7 +2,7 @@
 //! kernel.
 
 use crate::silero_vad;
-use recurve::{Device, Fallback, Fusion, Session, SessionBuilder, Tensor, ValueRef};
+use recurve::{Device, Fallback, Fusion, GpuReject, Session, SessionBuilder, Tensor, ValueRef};
 use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
 use std::path::PathBuf;
 
@@ -179,23 +179,103 @@ fn an_unrolled_lstm_gives_the_answers_of_the_cpu() {
 #[test]
 fn the_addition_example_gives_the_answers_of_the_cpu() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/addition/addition.onnx");
-    let both = sessions(|builder| builder.load(&path).expect("loads"), Fallback::Cpu);
+    let both = sessions(|builder| builder.load(&path).expect("loads"), Fallback::Deny);
     let question = Tensor::new(&[3, 1], vec![2i64, 10, 2]).expect("a tensor");
     let state = Tensor::new(&[1, 1, 128], vec![0f32; 128]).expect("a tensor");
     compare(&both, &[("question", question), ("h", state.clone()), ("c", state)]);
-    for trip in both[1].host_trips() {
-        println!("{trip:?}");
-    }
+    assert!(both[1].host_trips().is_empty(), "its loop has as many steps as are known beforehand");
 }
 
 #[test]
 fn silero_vad_gives_the_answers_of_the_cpu() {
     let Some(model) = silero_vad::model() else { return };
-    let both = sessions(|builder| builder.load(&model).expect("loads"), Fallback::Cpu);
+    let both = sessions(|builder| builder.load(&model).expect("loads"), Fallback::Deny);
     let window = Tensor::new(&[1, 576], drawn(8, 576, 0.5)).expect("a tensor");
     let state = Tensor::new(&[2, 1, 128], drawn(9, 256, 0.5)).expect("a tensor");
     compare(&both, &[("input", window), ("state", state), ("sr", Tensor::scalar(16_000i64))]);
-    for trip in both[1].host_trips() {
-        println!("{trip:?}");
+    assert!(both[1].host_trips().is_empty(), "the sampling rate decides its branches before anything is launched");
+}
+
+/// Products with operators between them that have no kernel: a running sum, the places of what is positive, which nobody
+/// knows the number of beforehand, and how many there are.
+fn with_gaps() -> Vec<u8> {
+    let constants = [weights("w", &[6, 6], 1), weights("v", &[6, 4], 2), ints("axis", &[], &[1])];
+    let nodes = [
+        node("MatMul", &["x", "w"], &["a"]),
+        node("CumSum", &["a", "axis"], &["sum"]).named("running"),
+        node("MatMul", &["sum", "v"], &["y"]),
+        node("NonZero", &["positive"], &["places"]).named("found"),
+        node("Shape", &["places"], &["shape"]).named("counted"),
+        node("Greater", &["y", "zero"], &["positive"]),
+    ];
+    let constants = [&constants[..], &[floats("zero", &[], &[0.0])]].concat();
+    let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(6)])];
+    let outputs = [untyped("y"), untyped("places"), untyped("shape")];
+    model(&graph(&inputs, &outputs, &nodes, &constants)).into_bytes()
+}
+
+#[test]
+fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
+    let load = |builder: SessionBuilder| builder.load_bytes(with_gaps()).expect("loads");
+    let both = sessions(load, Fallback::Cpu);
+    for (runs, rows) in [(1u64, 3usize), (2, 5)] {
+        let x = Tensor::new(&[rows, 6], drawn(3, rows * 6, 1.0)).expect("a tensor");
+        compare(&both, &[("x", x)]);
+        let trips = both[1].host_trips();
+        let seen: Vec<(&str, &str)> = trips.iter().map(|t| (t.node.as_str(), t.op.as_str())).collect();
+        assert_eq!(seen, [("running", "CumSum"), ("found", "NonZero"), ("counted", "Shape")]);
+        assert!(trips.iter().all(|trip| trip.calls == 2 * runs), "{trips:?}");
+        // Both ways 6 floats a row, and the truth values of 4 a row down; what is found stays on the host.
+        let rows_so_far = 2 * if runs == 1 { 3 } else { 8 };
+        let bytes: Vec<(u64, u64)> = trips.iter().map(|t| (t.bytes_down, t.bytes_up)).collect();
+        assert_eq!(bytes, [(24 * rows_so_far, 24 * rows_so_far), (4 * rows_so_far, 0), (0, 0)]);
+        assert_eq!(trips[0].reason, GpuReject::NoKernel);
+        assert_eq!(trips[1].reason, GpuReject::DataDependent);
     }
+    let refusing = load(Session::builder().with_device(Device::Emulated));
+    let x = Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor");
+    let error = refusing.run([("x", &x)]).expect_err("no leave").to_string();
+    assert!(error.contains("`running` (CumSum") && error.contains("`found` (NonZero"), "{error}");
+}
+
+#[test]
+fn a_loop_that_data_ends_runs_on_the_host() {
+    let body = graph(
+        &[value("i", code::I64, &[]), value("go", code::BOOL, &[]), value("held", code::F32, &[Extent::N(3)])],
+        &[untyped("goes"), untyped("next")],
+        &[
+            node("Add", &["held", "held"], &["next"]),
+            node("ReduceMax", &["next"], &["most"]).with_int("keepdims", 0),
+            node("Less", &["most", "enough"], &["goes"]),
+        ],
+        &[floats("enough", &[], &[100.0])],
+    );
+    let nodes = [
+        node("Relu", &["x"], &["start"]),
+        node("Loop", &["", "", "start"], &["end"]).named("doubling").with_graph("body", &body),
+        node("Neg", &["end"], &["y"]),
+    ];
+    let inputs = [value("x", code::F32, &[Extent::N(3)])];
+    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
+    let load = |builder: SessionBuilder| builder.load_bytes(bytes.clone()).expect("loads");
+    let both = sessions(load, Fallback::Cpu);
+    let x = Tensor::new(&[3], vec![1.5f32, -2.0, 0.25]).expect("a tensor");
+    compare(&both, &[("x", x)]);
+    let trips = both[1].host_trips();
+    assert_eq!(trips.len(), 1, "{trips:?}");
+    assert_eq!((trips[0].node.as_str(), &trips[0].reason), ("doubling", &GpuReject::ControlFlow));
+    assert_eq!((trips[0].calls, trips[0].bytes_down, trips[0].bytes_up), (2, 24, 24));
+}
+
+#[test]
+fn an_index_outside_its_axis_is_an_error_and_not_an_access() {
+    let nodes = [node("Gather", &["table", "at"], &["y"]).named("embedding")];
+    let inputs = [value("at", code::I64, &[Extent::Name("count")])];
+    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[weights("table", &[5, 3], 1)])).into_bytes();
+    let session = Session::builder().with_device(Device::Emulated).load_bytes(bytes).expect("loads");
+    let at = |index: i64| Tensor::new(&[2], vec![1, index]).expect("a tensor");
+    session.run([("at", &at(-5))]).expect("the first row");
+    let error = session.run([("at", &at(5))]).expect_err("there is no sixth row");
+    assert!(format!("{error:?}").contains("outside its axis"), "{error:?}");
+    session.run([("at", &at(4))]).expect("the session goes on");
 }

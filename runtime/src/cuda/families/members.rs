@@ -28,8 +28,9 @@ pub(crate) fn part(
     let outputs: Vec<Place> = (0..graph.outputs.len()).map(Place::Output).collect();
     let mut whole = Composition::new("");
     let kernel = Walk::new(site, graph, name, site.wanted).kernel(&given)?;
+    let known = kernel.outputs().map(<[Fact]>::to_vec);
     whole.add("", kernel, range.map(Place::Input).collect(), outputs)?;
-    Ok(whole.finish())
+    Ok(whole.finish().with_outputs(known))
 }
 
 /// The launches of all nodes of `graph`, of whose inputs `given` is known and of whose outputs those that are `wanted` are
@@ -81,7 +82,8 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        Ok(self.composition.finish())
+        let outputs = graph.outputs.iter().map(|id| self.facts[id.index()].clone()).collect();
+        Ok(self.composition.finish().with_outputs(outputs))
     }
 
     fn is_wanted(&self, output: usize) -> bool {
@@ -140,16 +142,19 @@ impl<'a> Walk<'a> {
             self.places[to.index()] = Some(self.place(*from)?);
             return Ok(());
         }
+        let inner = GpuSite { inputs: Facts(&inputs), outputs: &outputs, wanted: &wanted, ..*site };
+        let kernel = node.op.gpu(&inner)?;
+        // A branch that is known tells more than what either would give.
+        let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);
         for (id, fact) in node.outputs.iter().zip(&outputs) {
             let Some(id) = id else { continue };
+            self.facts[id.index()] = Some(fact.clone());
             let output = self.graph.outputs.iter().position(|output| output == id);
             self.places[id.index()] = Some(match output.filter(|&at| self.is_wanted(at)) {
                 Some(at) => Place::Output(at),
                 None => self.composition.between(bytes(fact)?)?,
             });
         }
-        let inner = GpuSite { inputs: Facts(&inputs), outputs: &outputs, wanted: &wanted, ..*site };
-        let kernel = node.op.gpu(&inner)?;
         let is_derived = node.inputs.iter().flatten().any(|id| self.is_derived(*id));
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
         let mut places = |ids: &[Option<ValueId>]| {

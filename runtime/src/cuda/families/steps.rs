@@ -181,7 +181,7 @@ impl Plan {
         let input = |at: usize| all.inputs.get(at).copied().unwrap_or_default();
         let output = |at: usize| all.outputs.get(at).copied().unwrap_or_default();
         let own = |at: usize| all.data.get(self.body_data + at).copied().unwrap_or_default();
-        let mut move_slice = |region: &Region, from: Buffer, to: Buffer| {
+        let move_slice = |region: &Region, from: Buffer, to: Buffer| {
             let prepared = region.prepare(from, to, &self.device)?;
             Ok::<_, Reject>(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>))
         };

@@ -127,8 +127,13 @@ impl<'p> Binder<'p> {
         context: RunContext<'_>,
     ) -> Result<(), GpuReject> {
         let node = &self.program.graph.nodes[index];
-        let mut read = outputs.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(fact, _)| fact);
-        if !read.all(is_fixed) || !given.iter().flatten().all(|fact| is_fixed(fact)) {
+        let fixed = |outputs: &[Fact]| {
+            let mut read = outputs.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(fact, _)| fact);
+            read.all(is_fixed)
+        };
+        // What a body makes may be known only once it is looked into.
+        let has_bodies = !node.op.bodies().is_empty();
+        if !given.iter().flatten().all(|fact| is_fixed(fact)) || (!has_bodies && !fixed(outputs)) {
             return Err(GpuReject::DataDependent);
         }
         if let Some(source) = node.op.alias_of()
@@ -142,12 +147,22 @@ impl<'p> Binder<'p> {
         }
         let site = GpuSite { inputs: Facts(given), outputs, wanted, device: self.program.device, context };
         let kernel = node.op.gpu(&site)?;
+        let known = kernel.outputs().map(<[Fact]>::to_vec);
+        let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
+        if !fixed(site.outputs) {
+            return Err(GpuReject::DataDependent);
+        }
         let derived = |id: &ValueId| {
             self.constant(id.index()).is_some() && self.program.graph.constant(*id).is_none()
         };
         let is_derived = node.inputs.iter().flatten().any(derived);
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
         trial(&kernel, &site)?;
+        for (id, fact) in node.outputs.iter().zip(site.outputs) {
+            if let Some(id) = id {
+                self.facts[id.index()] = Some(fact.clone());
+            }
+        }
         self.planned.push((index, Planned::Device(kernel)));
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 mod bind;
 mod bound;
+mod decisive;
 mod host;
 mod place;
 mod residency;
@@ -60,6 +61,8 @@ pub(crate) struct GpuProgram {
     gpu: Arc<OpenGpu>,
     device: Device,
     graph: Graph,
+    /// Inputs whose content decides about what is launched.
+    decisive: Vec<bool>,
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
     constants: Mutex<HashMap<usize, Arc<Block>>>,
@@ -96,6 +99,7 @@ impl GpuProgram {
         Ok(Self {
             gpu,
             device,
+            decisive: decisive::inputs(&graph),
             graph,
             budget,
             constants: Mutex::default(),
@@ -120,7 +124,11 @@ impl GpuProgram {
         inputs: &[ValueRef<'_>],
         context: crate::cpu::RunContext<'_>,
     ) -> Result<Arc<GpuBound>, GpuFailure> {
-        let facts: Vec<Fact> = inputs.iter().map(|v| fact_of(*v)).collect();
+        let facts = inputs.iter().zip(&self.decisive).map(|(value, decisive)| {
+            if *decisive { decisive::fact_of(*value, &self.budget) } else { Ok(fact_of(*value)) }
+        });
+        let facts = facts.collect::<Result<Vec<Fact>, _>>();
+        let facts = facts.map_err(|source| node_error(&self.graph, usize::MAX, source))?;
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut bindings = lock();
