@@ -172,7 +172,8 @@ fn put(buffer: Shared<f32>, values: &[f32; STEP]) {
 #[inline(always)]
 fn run<T: Real>(p: Params) {
     let (own, group) = (thread::thread_idx_x(), thread::block_idx_z());
-    let [first_row, first_column] = [thread::block_idx_y() * TILE as u32, thread::block_idx_x() * TILE as u32];
+    let [first_row, first_column] =
+        [thread::block_idx_y() * TILE as u32, thread::block_idx_x() * TILE as u32];
     let (filter, column) = (first_row + own, p.column(first_column + own, group));
     let stage = shared::array::<f32>(0, SHARED / 4);
     let buffers = |turn: usize| {
@@ -206,8 +207,7 @@ fn run<T: Real>(p: Params) {
     }
     // Two groups of four rows by two groups of four columns, half a tile apart.
     let (y, half) = (p.y.cast::<T>(), TILE as u32 / 2);
-    let plane =
-        u64::from(p.axes[0].output) * u64::from(p.axes[1].output) * u64::from(p.axes[2].output);
+    let plane = u64::from(p.axes[0].output) * u64::from(p.axes[1].output) * u64::from(p.axes[2].output);
     for j in 0..8 {
         let at = first_column + tx as u32 * 4 + j as u32 / 4 * half + j as u32 % 4;
         let (image, [a, b, c]) = p.position(at);
@@ -217,7 +217,8 @@ fn run<T: Real>(p: Params) {
             let of_group = first_row + ty as u32 * 4 + i as u32 / 4 * half + i as u32 % 4;
             if at < p.positions && of_group < p.filters {
                 let filter = u64::from(group * p.filters + of_group);
-                let bias = if p.bias.is_null() { 0.0 } else { p.bias.cast::<T>().load(filter as usize).widen() };
+                let bias =
+                    if p.bias.is_null() { 0.0 } else { p.bias.cast::<T>().load(filter as usize).widen() };
                 let channel = u64::from(image * p.groups * p.filters) + filter;
                 y.store((channel * plane + place) as usize, T::narrow(sums[i][j] + bias));
             }

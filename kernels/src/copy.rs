@@ -180,12 +180,7 @@ impl Region {
     }
 
     /// A launch that has been checked; nothing is to be done where the box is empty.
-    pub fn prepare(
-        &self,
-        x: Buffer,
-        y: Buffer,
-        device: &Device,
-    ) -> Result<Option<Prepared<Params>>, Reject> {
+    pub fn prepare(&self, x: Buffer, y: Buffer, device: &Device) -> Result<Option<Prepared<Params>>, Reject> {
         if self.count == 0 {
             return Ok(None);
         }
@@ -254,7 +249,13 @@ mod tests {
     fn drawn(r: &mut Random) -> (Vec<u64>, [(u64, Vec<i64>); 2], [usize; 2]) {
         let rank = r.within(0..=6) as usize;
         let extents: Vec<u64> = (0..rank)
-            .map(|axis| u64::from(if axis + 1 == rank { r.edge(&[1, 2, 16, 255, 256, 257], 1..=40) } else { r.within(1..=4) }))
+            .map(|axis| {
+                u64::from(if axis + 1 == rank {
+                    r.edge(&[1, 2, 16, 255, 256, 257], 1..=40)
+                } else {
+                    r.within(1..=4)
+                })
+            })
             .collect();
         // Y is a part of a larger array, so that nothing is written twice; X any walk.
         let mut order: Vec<usize> = (0..rank).collect();
@@ -341,7 +342,8 @@ mod tests {
         );
         let seven = [2i64, 4, 12, 24, 100, 300, 700];
         let extents = [2u64; 7];
-        let refused = Region::new(4, &extents, Side { first: 0, steps: &seven }, Side { first: 0, steps: &seven });
+        let refused =
+            Region::new(4, &extents, Side { first: 0, steps: &seven }, Side { first: 0, steps: &seven });
         assert_eq!(refused.err(), Some(Reject::Extent { name: "axes", got: 7, limit: 6 }));
         let copy = Region::new(4, &[4], side, side).expect("a copy");
         let (x, y) = (Buffer { address: 4096, bytes: 16 }, Buffer { address: 8192, bytes: 12 });

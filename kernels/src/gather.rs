@@ -143,7 +143,9 @@ impl Shape {
         }
         let of = |factors: [u32; 3]| factors.iter().fold(1u64, |n, &factor| n.saturating_mul(factor.into()));
         let elements = of([self.outer, self.picked, self.inner]);
-        for (name, got) in [("elements", elements), ("elements of X", of([self.outer, self.extent, self.inner]))] {
+        for (name, got) in
+            [("elements", elements), ("elements of X", of([self.outer, self.extent, self.inner]))]
+        {
             if got > MOST {
                 return Err(Reject::Extent { name, got, limit: MOST });
             }
@@ -152,11 +154,7 @@ impl Shape {
     }
 
     /// A launch that has been checked; nothing is to be done where Y is empty.
-    pub fn prepare(
-        &self,
-        buffers: &Buffers,
-        device: &Device,
-    ) -> Result<Option<Prepared<Params>>, Reject> {
+    pub fn prepare(&self, buffers: &Buffers, device: &Device) -> Result<Option<Prepared<Params>>, Reject> {
         self.accepts()?;
         let bytes = |rows: u32| {
             u64::from(self.outer) * u64::from(rows) * u64::from(self.inner) * u64::from(self.size)
@@ -232,7 +230,13 @@ mod tests {
                 .collect();
             let bytes: Vec<u8> = indices
                 .iter()
-                .flat_map(|i| if shape.index == 8 { i.to_le_bytes().to_vec() } else { (*i as i32).to_le_bytes().to_vec() })
+                .flat_map(|i| {
+                    if shape.index == 8 {
+                        i.to_le_bytes().to_vec()
+                    } else {
+                        (*i as i32).to_le_bytes().to_vec()
+                    }
+                })
                 .collect();
             let buffers = Buffers {
                 x: lab.upload("x", &from),

@@ -219,3 +219,34 @@ impl Movement for PadCopy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_the_sources_of_an_axis() {
+        for mode in [PadMode::Constant, PadMode::Reflect, PadMode::Edge, PadMode::Wrap] {
+            for extent in [1usize, 2, 3, 7] {
+                for (before, after) in [(0, 0), (3, 0), (0, 5), (9, 4), (-1, 6), (2, -1)] {
+                    let axis = PadAxis::new(extent, before, after, mode);
+                    let Some(axis) = axis.ok().filter(|axis| axis.kept > 0) else { continue };
+                    let runs = axis.runs(100).expect("few elements");
+                    let mut sources = vec![None; axis.len()];
+                    for run in &runs {
+                        for i in 0..run.length {
+                            let from = run.from as i64 + run.step * i as i64;
+                            assert_eq!(sources[run.to + i].replace(from as usize), None, "{runs:?}");
+                        }
+                    }
+                    let expected: Vec<Option<usize>> = (0..axis.len()).map(|at| axis.source(at)).collect();
+                    assert_eq!(sources, expected, "{axis:?}");
+                    let turns = 3 + 2 * (before.max(0) + after.max(0)) as usize / extent;
+                    assert!(runs.len() <= turns.max(3), "{runs:?}");
+                }
+            }
+        }
+        let long = PadAxis::new(3, 60, 60, PadMode::Wrap).expect("an axis");
+        assert_eq!(long.runs(100), None);
+    }
+}

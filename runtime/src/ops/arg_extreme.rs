@@ -104,7 +104,12 @@ impl Op for ArgExtreme {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shape = site.input_shape(0)?;
         let axis = normal_axis(self.axis, shape.len()).map_err(|_| GpuReject::NoKernel)?;
-        families::lines::arg_extreme(site, Lines::along(&shape, axis), self.order == Ordering::Less, self.last)
+        families::lines::arg_extreme(
+            site,
+            Lines::along(&shape, axis),
+            self.order == Ordering::Less,
+            self.last,
+        )
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

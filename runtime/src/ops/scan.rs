@@ -384,8 +384,7 @@ impl Op for Scan {
         let (states, scanned, captures) = self.parts(site.inputs).ok_or_else(unknown)?;
         let (length, slices) = self.slice_facts(&scanned).map_err(|_| unknown())?;
         let count = length.known().ok_or_else(unknown)?;
-        let (held, made) =
-            self.infer_steady(states.clone(), &slices, &captures).map_err(|_| unknown())?;
+        let (held, made) = self.infer_steady(states.clone(), &slices, &captures).map_err(|_| unknown())?;
         if !keeps_forms(&states, &held, &made) {
             return Err(unknown());
         }

@@ -192,8 +192,9 @@ impl SessionBuilder {
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
-                let program = GpuProgram::new(graph, gpu, budget.clone(), (self.fallback, engine.threads())).map_err(failed)?;
-                Runner::Gpu { device, program, opset }
+                let program = GpuProgram::new(graph, gpu, budget.clone(), (self.fallback, engine.threads()))
+                    .map_err(failed)?;
+                Runner::Gpu { device, program: Box::new(program), opset }
             }
         };
         let load_time = start.elapsed();

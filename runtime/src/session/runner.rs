@@ -13,7 +13,7 @@ use crate::tensor::ValueRef;
 #[derive(Debug)]
 pub(super) enum Runner {
     Cpu(Program),
-    Gpu { device: Device, program: GpuProgram, opset: i64 },
+    Gpu { device: Device, program: Box<GpuProgram>, opset: i64 },
 }
 
 impl Runner {

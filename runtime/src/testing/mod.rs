@@ -18,7 +18,7 @@ pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use nest::{Link, Nest};
-pub(crate) use operator::parse;
 pub use on_gpu::EmulatedOperators;
+pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

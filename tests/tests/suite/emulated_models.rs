@@ -146,8 +146,7 @@ fn unrolled(steps: i64, hidden: i64) -> Vec<u8> {
     nodes.push(node("Concat", &all, &["out"]).with_int("axis", 0));
     let rows = Extent::Name("batch");
     let state = |name: &str| value(name, code::F32, &[Extent::Name("batch"), Extent::N(hidden)]);
-    let inputs =
-        [value("x", code::F32, &[Extent::N(steps), rows, Extent::N(5)]), state("h0"), state("c0")];
+    let inputs = [value("x", code::F32, &[Extent::N(steps), rows, Extent::N(5)]), state("h0"), state("c0")];
     let outputs = [untyped("out"), untyped(&h), untyped(&c)];
     model(&graph(&inputs, &outputs, &nodes, &constants)).into_bytes()
 }
@@ -156,9 +155,8 @@ fn unrolled(steps: i64, hidden: i64) -> Vec<u8> {
 fn an_unrolled_lstm_gives_the_answers_of_the_cpu() {
     let bytes = unrolled(6, 12);
     for fusion in [Fusion::On, Fusion::Off] {
-        let load = |builder: SessionBuilder| {
-            builder.with_fusion(fusion).load_bytes(bytes.clone()).expect("loads")
-        };
+        let load =
+            |builder: SessionBuilder| builder.with_fusion(fusion).load_bytes(bytes.clone()).expect("loads");
         let both = sessions(load, Fallback::Deny);
         for batch in [1usize, 3] {
             let tensor = |shape: &[usize], seed| {
@@ -193,7 +191,10 @@ fn silero_vad_gives_the_answers_of_the_cpu() {
     let window = Tensor::new(&[1, 576], drawn(8, 576, 0.5)).expect("a tensor");
     let state = Tensor::new(&[2, 1, 128], drawn(9, 256, 0.5)).expect("a tensor");
     compare(&both, &[("input", window), ("state", state), ("sr", Tensor::scalar(16_000i64))]);
-    assert!(both[1].host_trips().is_empty(), "the sampling rate decides its branches before anything is launched");
+    assert!(
+        both[1].host_trips().is_empty(),
+        "the sampling rate decides its branches before anything is launched"
+    );
 }
 
 /// Products with operators between them that have no kernel: a running sum, the places of what is positive, which nobody
@@ -241,7 +242,11 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
 #[test]
 fn a_loop_that_data_ends_runs_on_the_host() {
     let body = graph(
-        &[value("i", code::I64, &[]), value("go", code::BOOL, &[]), value("held", code::F32, &[Extent::N(3)])],
+        &[
+            value("i", code::I64, &[]),
+            value("go", code::BOOL, &[]),
+            value("held", code::F32, &[Extent::N(3)]),
+        ],
         &[untyped("goes"), untyped("next")],
         &[
             node("Add", &["held", "held"], &["next"]),

@@ -87,13 +87,13 @@ impl Composition {
     /// Adds a kernel, by a name that no other member has.
     pub(super) fn add(
         &mut self,
-        name: impl ToString,
+        name: &str,
         kernel: GpuKernel,
         inputs: Vec<Place>,
         outputs: Vec<Place>,
     ) -> Result<(), GpuReject> {
         let workspace = self.between(kernel.workspace())?;
-        let name = format!("{} {}", self.name, name.to_string());
+        let name = format!("{} {name}", self.name);
         self.members.push(Member { kernel, inputs, outputs, workspace, name });
         Ok(())
     }

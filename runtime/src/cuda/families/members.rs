@@ -78,7 +78,7 @@ impl<'a> Walk<'a> {
                 if from != to {
                     let fact = self.facts[id.index()].as_ref().and_then(Fact::tensor);
                     let kernel = copy::whole(self.site, fact.ok_or(GpuReject::DataDependent)?)?;
-                    self.composition.add(format!("output {at}"), kernel, vec![from], vec![to])?;
+                    self.composition.add(&format!("output {at}"), kernel, vec![from], vec![to])?;
                 }
             }
         }
@@ -109,7 +109,9 @@ impl<'a> Walk<'a> {
 
     /// Whether a value is a constant that follows from what is bound, not one of the model.
     fn is_derived(&self, id: ValueId) -> bool {
-        let constant = self.facts[id.index()].as_ref().is_some_and(|f| f.tensor().is_some_and(|t| t.as_constant().is_some()));
+        let constant = self.facts[id.index()]
+            .as_ref()
+            .is_some_and(|f| f.tensor().is_some_and(|t| t.as_constant().is_some()));
         constant && self.graph.constant(id).is_none() && !self.graph.inputs.contains(&id)
     }
 
@@ -162,6 +164,6 @@ impl<'a> Walk<'a> {
             ids.iter().map(place).collect::<Result<Vec<_>, _>>()
         };
         let (from, to) = (places(&node.inputs)?, places(&node.outputs)?);
-        self.composition.add(index, kernel, from, to)
+        self.composition.add(&index.to_string(), kernel, from, to)
     }
 }

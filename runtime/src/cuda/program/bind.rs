@@ -152,9 +152,8 @@ impl<'p> Binder<'p> {
         if !fixed(site.outputs) {
             return Err(GpuReject::DataDependent);
         }
-        let derived = |id: &ValueId| {
-            self.constant(id.index()).is_some() && self.program.graph.constant(*id).is_none()
-        };
+        let derived =
+            |id: &ValueId| self.constant(id.index()).is_some() && self.program.graph.constant(*id).is_none();
         let is_derived = node.inputs.iter().flatten().any(derived);
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
         trial(&kernel, &site)?;
@@ -238,7 +237,8 @@ impl<'p> Binder<'p> {
             let node = &graph.nodes[*index];
             planned.push(match plan {
                 Planned::Device(kernel) => {
-                    let fault = if kernel.can_fault() { Some(host.staged(4).ok_or_else(overflow)?) } else { None };
+                    let fault =
+                        if kernel.can_fault() { Some(host.staged(4).ok_or_else(overflow)?) } else { None };
                     Ok(fault)
                 }
                 Planned::Host(reason) => {

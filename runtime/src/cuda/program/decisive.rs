@@ -8,8 +8,8 @@
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec;
-use crate::graph::fact::{Content, Fact};
 use crate::graph::Graph;
+use crate::graph::fact::{Content, Fact};
 use crate::memory::Budget;
 use crate::tensor::{Tensor, ValueRef};
 
@@ -48,4 +48,26 @@ pub(super) fn fact_of(value: ValueRef<'_>, budget: &Budget) -> Result<Fact, OpEr
         known.content = Content::Constant(Tensor::copy_of(tensor, budget)?);
     }
     Ok(fact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decides_is_what_control_flow_and_shapes_are_made_from() {
+        let model = include_bytes!("../../../../examples/addition/addition.onnx");
+        let budget = Budget::unlimited();
+        let graph = crate::onnx::read_bytes(&model[..].into(), &budget).expect("a model").graph;
+        // Its loop has a constant count, and the first token's shape is that of the question.
+        assert_eq!(inputs(&graph), [false; 3]);
+        let content = |tensor: &Tensor| {
+            let fact = fact_of(tensor.into(), &budget).expect("a fact");
+            fact.tensor().and_then(|t| t.as_constant()?.to_vec::<i64>())
+        };
+        let few = Tensor::new(&[2], vec![3i64, 4]).expect("a tensor");
+        assert_eq!(content(&few), Some(vec![3, 4]));
+        assert_eq!(content(&Tensor::new(&[2], vec![3f32, 4.0]).expect("a tensor")), None);
+        assert_eq!(content(&Tensor::new(&[17], vec![3i64; 17]).expect("a tensor")), None);
+    }
 }

@@ -130,7 +130,8 @@ impl HostStep {
             memory.stream.finish(context.interrupt)?;
         }
         for given in self.given.iter().flatten() {
-            if let (Source::Device { staging, .. }, Some((dtype, shape, slot))) = (&given.source, &given.form) {
+            if let (Source::Device { staging, .. }, Some((dtype, shape, slot))) = (&given.source, &given.form)
+            {
                 let bytes = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n));
                 let bytes = bytes.ok_or_else(|| context.budget.overflow())?;
                 let mut buffer = Buffer::zeroed(bytes, context.budget)?;

@@ -173,12 +173,8 @@ impl GpuProgram {
         let facts: Vec<Option<Fact>> =
             constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
         let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let site = PackSite {
-            inputs: Facts(&given),
-            budget: &self.budget,
-            release: &|_| (),
-            threads: self.threads,
-        };
+        let site =
+            PackSite { inputs: Facts(&given), budget: &self.budget, release: &|_| (), threads: self.threads };
         let packed = Arc::new(of.op.pack(&site)?);
         all.insert(node, packed.clone());
         Ok(packed)

@@ -89,7 +89,10 @@ fn part(of: Buffer, first: usize, bytes: usize) -> Buffer {
     if !of.is_some() {
         return of;
     }
-    Buffer { address: of.address + first as u64, bytes: (bytes as u64).min(of.bytes.saturating_sub(first as u64)) }
+    Buffer {
+        address: of.address + first as u64,
+        bytes: (bytes as u64).min(of.bytes.saturating_sub(first as u64)),
+    }
 }
 
 impl Cells {
@@ -141,7 +144,8 @@ impl Direction {
         let output = |at: usize| all.outputs.get(at).copied().unwrap_or_default();
         let scratch = |at: usize, bytes: usize| part(all.workspace, at * space, bytes);
         let zeros = all.data.first().copied().unwrap_or_default();
-        let before = |at: usize| if input(at).is_some() { part(input(at), number * state, state) } else { zeros };
+        let before =
+            |at: usize| if input(at).is_some() { part(input(at), number * state, state) } else { zeros };
         let or = |wanted: Buffer, other: Buffer| if wanted.is_some() { wanted } else { other };
         let weight = input(1).bytes as usize / cells.directions.len();
         let last = or(part(output(1), number * state, state), scratch(0, state));

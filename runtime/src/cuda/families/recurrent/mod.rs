@@ -79,7 +79,8 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &GpuSite<'_>) -> Result<GpuK
 
     let states = [operands.state(&mut whole, H)?, operands.state(&mut whole, C)?];
     let peepholes = widened(&operands, &mut whole, P)?;
-    let outputs = [operands.output(&mut whole, 0)?, operands.output(&mut whole, 1)?, operands.output(&mut whole, 2)?];
+    let outputs =
+        [operands.output(&mut whole, 0)?, operands.output(&mut whole, 1)?, operands.output(&mut whole, 2)?];
     let lengths = if site.inputs.has(LENGTHS) { Place::Input(LENGTHS) } else { Place::Nowhere };
     let inputs = vec![of_gates, Place::Input(R), bias, lengths, states[0], states[1], peepholes];
     let steps = cells::new(recurrence, site, sizes, projection.gates)?;
@@ -111,7 +112,7 @@ impl Operands<'_> {
         let widened = whole.between(Sizes::bytes(&shape)?)?;
         let strides = dense(&shape);
         let kernel = map::moved(self.site, [self.dtype, DType::F32], &shape, &strides)?;
-        whole.add(format!("input {input}"), kernel, vec![Place::Input(input)], vec![widened])?;
+        whole.add(&format!("input {input}"), kernel, vec![Place::Input(input)], vec![widened])?;
         Ok(widened)
     }
 
@@ -130,7 +131,7 @@ impl Operands<'_> {
         let strides = [hidden, directions * hidden, 1];
         let shape = [directions, batch, hidden];
         let kernel = map::moved(self.site, [self.dtype, DType::F32], &shape, &strides)?;
-        whole.add(format!("state {input}"), kernel, vec![Place::Input(input)], vec![turned])?;
+        whole.add(&format!("state {input}"), kernel, vec![Place::Input(input)], vec![turned])?;
         Ok(turned)
     }
 
@@ -150,9 +151,10 @@ impl Operands<'_> {
         let Place::Between { .. } = place else { return Ok(()) };
         let shape = self.site.output_shape(output)?;
         let Sizes { batch, hidden, .. } = self.sizes;
-        let strides = if output > 0 && self.turned() { vec![hidden, batch * hidden, 1] } else { dense(&shape) };
+        let strides =
+            if output > 0 && self.turned() { vec![hidden, batch * hidden, 1] } else { dense(&shape) };
         let kernel = map::moved(self.site, [DType::F32, self.dtype], &shape, &strides)?;
-        whole.add(format!("output {output}"), kernel, vec![place], vec![Place::Output(output)])
+        whole.add(&format!("output {output}"), kernel, vec![place], vec![Place::Output(output)])
     }
 }
 
