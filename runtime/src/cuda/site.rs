@@ -26,6 +26,9 @@ pub enum GpuReject {
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
     Form(String),
+    /// A node inside it is not valid for the shapes at hand.
+    #[error("inside it, {0}")]
+    Member(String),
     /// Its kernel family refuses it.
     #[error("its kernel refuses it: {0}")]
     Kernel(Reject),

@@ -240,6 +240,28 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
 }
 
 #[test]
+fn a_branch_is_that_of_the_flag_that_is_given_each_time() {
+    let branch = |op: &str| graph(&[], &[untyped("out")], &[node(op, &["x"], &["out"])], &[]);
+    let nodes = [
+        node("Greater", &["level", "limit"], &["high"]),
+        node("If", &["high"], &["picked"])
+            .with_graph("then_branch", &branch("Neg"))
+            .with_graph("else_branch", &branch("Relu")),
+        node("Abs", &["picked"], &["y"]),
+        node("Identity", &["picked"], &["z"]),
+    ];
+    let inputs = [value("x", code::F32, &[Extent::N(4)]), value("level", code::I64, &[])];
+    let outputs = [untyped("y"), untyped("z")];
+    let bytes = model(&graph(&inputs, &outputs, &nodes, &[ints("limit", &[], &[5])])).into_bytes();
+    let load = |builder: SessionBuilder| builder.load_bytes(bytes.clone()).expect("loads");
+    let both = sessions(load, Fallback::Deny);
+    let x = Tensor::new(&[4], vec![1.0f32, -2.0, 3.0, -4.0]).expect("a tensor");
+    for level in [9i64, 1, 9, 5, 6] {
+        compare(&both, &[("x", x.clone()), ("level", Tensor::scalar(level))]);
+    }
+}
+
+#[test]
 fn a_loop_that_data_ends_runs_on_the_host() {
     let body = graph(
         &[

@@ -4,6 +4,7 @@
 use super::composition::{Composition, Place};
 use super::copy;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::error::OpError;
 use crate::exec::known_outputs;
 use crate::graph::fact::{Fact, Facts};
 use crate::graph::{Graph, TensorFact, ValueId, infer_node};
@@ -86,6 +87,12 @@ impl<'a> Walk<'a> {
         Ok(self.composition.finish().with_outputs(outputs))
     }
 
+    /// What becomes of an error of node `index`.
+    fn failed(&self, index: usize, error: &OpError) -> GpuReject {
+        let node = &self.graph.nodes[index];
+        GpuReject::Member(format!("`{}` ({}): {error}", node.name, node.def.name))
+    }
+
     fn is_wanted(&self, output: usize) -> bool {
         self.wanted.get(output).copied().unwrap_or(false)
     }
@@ -120,13 +127,13 @@ impl<'a> Walk<'a> {
         let held: Vec<Option<Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| self.facts[id.index()].clone())).collect();
         let inputs: Vec<Option<&Fact>> = held.iter().map(Option::as_ref).collect();
-        let outputs = infer_node(&*node.op, Facts(&inputs)).map_err(|_| GpuReject::NoKernel)?;
+        let outputs = infer_node(&*node.op, Facts(&inputs)).map_err(|e| self.failed(index, &e))?;
         if outputs.len() < node.outputs.len() {
             return Err(GpuReject::NoKernel);
         }
         let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
         let known = known_outputs(node, None, &inputs, &outputs, &wanted, site.context);
-        let known = known.map_err(|_| GpuReject::NoKernel)?;
+        let known = known.map_err(|e| self.failed(index, &e))?;
         for (slot, (id, fact)) in node.outputs.iter().zip(&outputs).enumerate() {
             let Some(id) = id else { continue };
             let constant = known.as_ref().and_then(|k| k[slot].clone());

@@ -3,6 +3,7 @@
 //! States lie in one of two places in the workspace, which change roles with every step; the first step reads the
 //! node's inputs and the last one writes its outputs. A slice that a step takes or gives is copied from or to its place.
 
+use super::composition::{Composition, Place};
 use super::copy;
 use super::members::body;
 use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Operands};
@@ -80,7 +81,10 @@ impl Steps<'_> {
     /// Its launches.
     pub(crate) fn kernel(self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let Self { body: graph, facts, taken, given, count } = self;
-        if count == 0 || count > MOST_STEPS {
+        if count == 0 {
+            return none(site, &taken, &given);
+        }
+        if count > MOST_STEPS {
             return Err(GpuReject::Form(format!("a loop of {count} steps")));
         }
         let wanted: Vec<bool> = given
@@ -151,6 +155,30 @@ impl Steps<'_> {
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
         Ok(kernel.with_workspace(space.used).with_resident(weights, data))
     }
+}
+
+/// No step: states end as they begin, and there are no slices.
+fn none(site: &GpuSite<'_>, taken: &[Taken], given: &[Given]) -> Result<GpuKernel, GpuReject> {
+    let mut whole = Composition::new("");
+    for given in given {
+        let Given::State(output) = given else { continue };
+        let begins = taken.iter().find_map(|taken| match taken {
+            Taken::State(state, input) if state == output => Some(*input),
+            _ => None,
+        });
+        let input = begins.ok_or(GpuReject::NoKernel)?;
+        if site.wanted.get(*output).copied().unwrap_or(false) {
+            let fact = site.inputs.tensor(input).map_err(|_| GpuReject::NoKernel)?;
+            let kernel = copy::whole(site, fact)?;
+            whole.add(
+                &output.to_string(),
+                kernel,
+                vec![Place::Input(input)],
+                vec![Place::Output(*output)],
+            )?;
+        }
+    }
+    Ok(whole.finish())
 }
 
 /// The workspace as it is given out.

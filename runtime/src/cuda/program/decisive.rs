@@ -11,7 +11,7 @@ use crate::exec;
 use crate::graph::Graph;
 use crate::graph::fact::{Content, Fact};
 use crate::memory::Budget;
-use crate::tensor::{Tensor, ValueRef};
+use crate::tensor::{Tensor, TensorView, ValueRef};
 
 /// The most elements that decide.
 const MOST_ELEMENTS: usize = 16;
@@ -38,16 +38,51 @@ pub(super) fn inputs(graph: &Graph) -> Vec<bool> {
     graph.inputs.iter().map(|id| decisive[id.index()]).collect()
 }
 
-/// What is known of a value that decides: its content, where that is short.
-pub(super) fn fact_of(value: ValueRef<'_>, budget: &Budget) -> Result<Fact, OpError> {
-    let mut fact = exec::fact_of(value);
-    if let (Fact::Tensor(known), ValueRef::Tensor(tensor)) = (&mut fact, value)
-        && tensor.len() <= MOST_ELEMENTS
-        && (tensor.dtype().is_int() || tensor.dtype() == DType::Bool)
-    {
-        known.content = Content::Constant(Tensor::copy_of(tensor, budget)?);
+/// What a binding is for: the forms of all inputs, and the content of those that decide.
+#[derive(Debug)]
+pub(super) struct Key {
+    forms: Vec<Fact>,
+    /// By input; facts are compared without what they hold.
+    contents: Vec<Option<Tensor>>,
+}
+
+impl Key {
+    /// That of `inputs`.
+    pub(super) fn new(inputs: &[ValueRef<'_>], decisive: &[bool], budget: &Budget) -> Result<Self, OpError> {
+        let forms = inputs.iter().map(|value| exec::fact_of(*value)).collect();
+        let content = |(value, decisive): (&ValueRef<'_>, &bool)| match value {
+            ValueRef::Tensor(tensor) if *decisive && is_short(*tensor) => {
+                Tensor::copy_of(*tensor, budget).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let contents = inputs.iter().zip(decisive).map(content).collect::<Result<_, _>>()?;
+        Ok(Self { forms, contents })
     }
-    Ok(fact)
+
+    /// What is known of the inputs.
+    pub(super) fn facts(&self) -> Vec<Fact> {
+        let mut facts = self.forms.clone();
+        for (fact, content) in facts.iter_mut().zip(&self.contents) {
+            if let (Fact::Tensor(fact), Some(content)) = (fact, content) {
+                fact.content = Content::Constant(content.clone());
+            }
+        }
+        facts
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Option<Tensor>, &Option<Tensor>)| {
+            a.as_ref().map(Tensor::bytes) == b.as_ref().map(Tensor::bytes)
+        };
+        self.forms == other.forms && self.contents.iter().zip(&other.contents).all(same)
+    }
+}
+
+fn is_short(tensor: TensorView<'_>) -> bool {
+    tensor.len() <= MOST_ELEMENTS && (tensor.dtype().is_int() || tensor.dtype() == DType::Bool)
 }
 
 #[cfg(test)]
@@ -62,12 +97,19 @@ mod tests {
         // Its loop has a constant count, and the first token's shape is that of the question.
         assert_eq!(inputs(&graph), [false; 3]);
         let content = |tensor: &Tensor| {
-            let fact = fact_of(tensor.into(), &budget).expect("a fact");
-            fact.tensor().and_then(|t| t.as_constant()?.to_vec::<i64>())
+            let key = Key::new(&[tensor.into()], &[true], &budget).expect("a key");
+            key.facts()[0].tensor().and_then(|t| t.as_constant()?.to_vec::<i64>())
         };
-        let few = Tensor::new(&[2], vec![3i64, 4]).expect("a tensor");
-        assert_eq!(content(&few), Some(vec![3, 4]));
+        let tensor = |values: &[i64]| Tensor::new(&[values.len()], values.to_vec()).expect("a tensor");
+        assert_eq!(content(&tensor(&[3, 4])), Some(vec![3, 4]));
         assert_eq!(content(&Tensor::new(&[2], vec![3f32, 4.0]).expect("a tensor")), None);
-        assert_eq!(content(&Tensor::new(&[17], vec![3i64; 17]).expect("a tensor")), None);
+        assert_eq!(content(&tensor(&[3; 17])), None);
+        let key = |values: &[i64], decisive| {
+            Key::new(&[ValueRef::from(&tensor(values))], &[decisive], &budget).expect("a key")
+        };
+        assert_eq!(key(&[3, 4], true), key(&[3, 4], true));
+        assert_ne!(key(&[3, 4], true), key(&[3, 5], true));
+        assert_eq!(key(&[3, 4], false), key(&[3, 5], false));
+        assert_ne!(key(&[3, 4], false), key(&[3], false));
     }
 }

@@ -16,13 +16,14 @@ use super::site::Weights;
 use super::{Block, GpuError, GpuReject, OpenGpu};
 use crate::device::Fallback;
 use crate::error::OpError;
-use crate::exec::{Interrupt, fact_of};
+use crate::exec::Interrupt;
 use crate::graph::fact::{Facts, TensorFact};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::tensor::ValueRef;
 use bound::GpuBound;
+use decisive::Key;
 use recurve_kernels::launch::Device;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,7 +77,7 @@ pub(crate) struct GpuProgram {
     packed: Mutex<HashMap<usize, Arc<Option<Packed>>>>,
     /// What ran on the host, by node.
     trips: Mutex<BTreeMap<usize, HostTrip>>,
-    bindings: Mutex<Vec<(Vec<Fact>, Arc<GpuBound>)>>,
+    bindings: Mutex<Vec<(Key, Arc<GpuBound>)>>,
 }
 
 impl GpuProgram {
@@ -124,22 +125,19 @@ impl GpuProgram {
         inputs: &[ValueRef<'_>],
         context: crate::cpu::RunContext<'_>,
     ) -> Result<Arc<GpuBound>, GpuFailure> {
-        let facts = inputs.iter().zip(&self.decisive).map(|(value, decisive)| {
-            if *decisive { decisive::fact_of(*value, &self.budget) } else { Ok(fact_of(*value)) }
-        });
-        let facts = facts.collect::<Result<Vec<Fact>, _>>();
-        let facts = facts.map_err(|source| node_error(&self.graph, usize::MAX, source))?;
+        let key = Key::new(inputs, &self.decisive, &self.budget);
+        let key = key.map_err(|source| node_error(&self.graph, usize::MAX, source))?;
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut bindings = lock();
-            if let Some(at) = bindings.iter().position(|(known, _)| *known == facts) {
+            if let Some(at) = bindings.iter().position(|(known, _)| *known == key) {
                 bindings[..=at].rotate_right(1);
                 return Ok(bindings[0].1.clone());
             }
         }
-        let bound = Arc::new(GpuBound::new(self, &facts, context)?);
+        let bound = Arc::new(GpuBound::new(self, &key.facts(), context)?);
         let mut bindings = lock();
-        bindings.insert(0, (facts, bound.clone()));
+        bindings.insert(0, (key, bound.clone()));
         bindings.truncate(BINDINGS);
         Ok(bound)
     }
