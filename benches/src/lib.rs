@@ -1,5 +1,8 @@
-//! What the benchmarks of Recurve share: graphs of any size, written as exporters write them.
+//! What the benchmarks of Recurve share: graphs of any size, written as exporters write them; measurements on a GPU;
+//! and the run of everything that is to be seen on one.
 
+pub mod gpu;
+pub mod gpu_run;
 pub mod graphs;
 pub mod recurrences;
 mod wire;

@@ -114,60 +114,9 @@ impl Activation {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Every function, for tests that draw one.
-    pub(crate) const ALL: [Function; 12] = [
-        Function::Identity,
-        Function::Relu,
-        Function::Tanh,
-        Function::Sigmoid,
-        Function::Affine,
-        Function::LeakyRelu,
-        Function::ThresholdedRelu,
-        Function::ScaledTanh,
-        Function::HardSigmoid,
-        Function::Elu,
-        Function::Softsign,
-        Function::Softplus,
-    ];
-
-    /// The formulas of the ONNX specification, in f64.
-    pub(crate) fn reference(function: Function, alpha: f64, beta: f64, x: f64) -> f64 {
-        match function {
-            Function::Identity => x,
-            Function::Relu => x.max(0.0),
-            Function::Tanh => x.tanh(),
-            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Function::Affine => alpha * x + beta,
-            Function::LeakyRelu => {
-                if x >= 0.0 {
-                    x
-                } else {
-                    alpha * x
-                }
-            }
-            Function::ThresholdedRelu => {
-                if x >= alpha {
-                    x
-                } else {
-                    0.0
-                }
-            }
-            Function::ScaledTanh => alpha * (beta * x).tanh(),
-            Function::HardSigmoid => (alpha * x + beta).clamp(0.0, 1.0),
-            Function::Elu => {
-                if x >= 0.0 {
-                    x
-                } else {
-                    alpha * x.exp_m1()
-                }
-            }
-            Function::Softsign => x / (1.0 + x.abs()),
-            Function::Softplus => x.exp().ln_1p(),
-        }
-    }
+    use crate::cases::activation::{ALL, reference};
 
     #[test]
     fn every_function_is_that_of_the_specification() {

@@ -172,56 +172,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random};
-
-    #[test]
-    fn places_are_those_of_a_search_from_the_front() {
-        let mut r = Random::new(73);
-        for case in 0..60 {
-            let shape = Shape {
-                outer: r.edge(&[1, 7, 8, 9], 1..=12),
-                depth: r.edge(&[1, 31, 32, 33, 64, 65], 1..=100),
-                inner: if r.bool() { 1 } else { r.within(2..=9) },
-                element: r.pick([Element::F32, Element::F16, Element::BF16]),
-                smallest: r.bool(),
-                last: r.bool(),
-            };
-            let (outer, depth, inner) = (shape.outer as usize, shape.depth as usize, shape.inner as usize);
-            let mut x = r.reals(shape.element, outer * depth * inner, 2.0);
-            // Few values, so that many are equal, and some that are none.
-            for at in 0..x.values.len() {
-                let value = (x.values[at] * 2.0).round();
-                x.set(shape.element, at, value);
-            }
-            for _ in 0..r.within(0..=3) {
-                let at = r.next() as usize % x.values.len();
-                x.set(shape.element, at, r.pick([f64::NAN, f64::INFINITY, f64::NEG_INFINITY]));
-            }
-            let mut lab = Lab::new();
-            let from = lab.upload("x", &x.bytes);
-            let y = lab.room("y", 8 * (outer * inner) as u64);
-            lab.run(&shape.prepare(from, y, &DEVICE).expect("a launch"));
-            let got: Vec<u64> = lab
-                .bytes(y)
-                .chunks_exact(8)
-                .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
-                .collect();
-            for a in 0..outer {
-                for b in 0..inner {
-                    let value = |k: usize| x.values[(a * depth + k) * inner + b];
-                    let nans: Vec<usize> = (0..depth).filter(|&k| value(k).is_nan()).collect();
-                    let extreme = (0..depth).map(value).fold(value(0), |best, v| {
-                        if (v > best) != shape.smallest && v != best { v } else { best }
-                    });
-                    let equal: Vec<usize> = (0..depth).filter(|&k| value(k) == extreme).collect();
-                    let places = if nans.is_empty() { equal } else { nans };
-                    let want = if shape.last { places.last() } else { places.first() };
-                    let what = format!("case {case}: {shape:?} [{a}, {b}]");
-                    assert_eq!(Some(&(got[a * inner + b] as usize)), want, "{what}");
-                }
-            }
-        }
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
@@ -230,7 +181,7 @@ mod tests {
         assert!(Shape { depth: 0, ..shape }.accepts().is_err());
         assert!(Shape { outer: u32::MAX, ..shape }.accepts().is_err());
         let (x, y) = (Buffer { address: 4096, bytes: 24 }, Buffer { address: 8196, bytes: 16 });
-        let refused = shape.prepare(x, y, &DEVICE).err();
+        let refused = shape.prepare(x, y, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Alignment { operand: "y", needed: 8, address: 8196 }));
     }
 }

@@ -351,105 +351,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random, close};
-
-    fn axis(r: &mut Random, most: u32) -> Axis {
-        let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
-        let reach = (kernel - 1) * dilation + 1;
-        let (begin, end) = (r.within(0..=reach), r.within(0..=3));
-        let input = r.within(1..=most).max(reach.saturating_sub(begin + end));
-        let output = (input + begin + end - reach) / stride + 1;
-        Axis { input, output, kernel, stride, dilation, begin }
-    }
-
-    fn drawn(r: &mut Random) -> Shape {
-        let rank = r.within(1..=3) as usize;
-        let mut axes = [Axis::NONE; MOST_AXES];
-        for at in MOST_AXES - rank..MOST_AXES {
-            axes[at] = axis(r, [70, 14, 6][rank - 1]);
-        }
-        Shape {
-            element: r.pick([Element::F32, Element::F32, Element::F16, Element::BF16]),
-            images: r.within(1..=3),
-            groups: r.pick([1, 1, 1, 2, 3]),
-            channels: r.within(1..=5),
-            filters: r.edge(&[1, 8, 63, 64, 65], 1..=12),
-            axes,
-        }
-    }
-
-    fn check(shape: &Shape, biased: bool, seed: u64) {
-        let (mut r, mut lab) = (Random::new(seed), Lab::new());
-        let Shape { element, images, groups, channels, filters, axes } = *shape;
-        let of = |f: fn(&Axis) -> u32| axes.iter().map(f).product::<u32>() as usize;
-        let (inputs, outputs, taps) = (of(|a| a.input), of(|a| a.output), of(|a| a.kernel));
-        let all = |n: u32| (groups * n) as usize;
-        let x = r.reals(element, images as usize * all(channels) * inputs, 1.0);
-        let w = r.reals(element, all(filters) * channels as usize * taps, 1.0);
-        let bias = r.reals(element, all(filters), 1.0);
-        let y = lab.room("y", (images as usize * all(filters) * outputs) as u64 * element.bytes());
-        let buffers = Buffers {
-            x: lab.upload("x", &x.bytes),
-            w: lab.upload("w", &w.bytes),
-            bias: if biased { lab.upload("bias", &bias.bytes) } else { Buffer::default() },
-            y,
-        };
-        lab.run(&shape.prepare(&buffers, &DEVICE).expect("a launch"));
-        let got = lab.reals(y, element);
-        for (flat, &got) in got.iter().enumerate() {
-            let (mut rest, mut p) = (flat, [0; 3]);
-            for i in (0..3).rev() {
-                p[i] = rest % axes[i].output as usize;
-                rest /= axes[i].output as usize;
-            }
-            let (image, filter) = (rest / all(filters), rest % all(filters));
-            let group = filter / filters as usize;
-            let mut want = if biased { bias.values[filter] } else { 0.0 };
-            let mut size = want.abs();
-            for c in 0..channels as usize {
-                for tap in 0..taps {
-                    let (mut rest, mut at) = (tap, Some(0usize));
-                    let mut step = 1;
-                    for i in (0..3).rev() {
-                        let t = rest % axes[i].kernel as usize;
-                        rest /= axes[i].kernel as usize;
-                        let place = p[i] * axes[i].stride as usize + t * axes[i].dilation as usize;
-                        let place = place.checked_sub(axes[i].begin as usize);
-                        let place = place.filter(|&place| place < axes[i].input as usize);
-                        at = at.zip(place).map(|(at, place)| at + place * step);
-                        step *= axes[i].input as usize;
-                    }
-                    if let Some(at) = at {
-                        let channel = image * all(channels) + group * channels as usize + c;
-                        let term = x.values[channel * inputs + at]
-                            * w.values[(filter * channels as usize + c) * taps + tap];
-                        want += term;
-                        size += term.abs();
-                    }
-                }
-            }
-            // The error grows with the terms, not with what is left of them.
-            let what = || format!("{shape:?} [{flat}]");
-            close((got - want) / (1.0 + size), 0.0, element, 8.0, what);
-        }
-    }
-
-    #[test]
-    fn sums_are_those_of_the_formula() {
-        let mut r = Random::new(74);
-        for seed in 0..48 {
-            let shape = drawn(&mut r);
-            check(&shape, r.bool(), seed);
-        }
-    }
-
-    #[test]
-    fn a_convolution_of_many_channels_takes_many_steps() {
-        let axis = Axis { input: 9, output: 9, kernel: 3, stride: 1, dilation: 1, begin: 1 };
-        let axes = [Axis::NONE, Axis::NONE, axis];
-        let shape = Shape { element: Element::F32, images: 1, groups: 1, channels: 43, filters: 66, axes };
-        check(&shape, true, 5);
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
@@ -466,13 +368,13 @@ mod tests {
         assert!(Shape { channels: u32::MAX, ..shape }.accepts().is_err());
         let buffer = |bytes| Buffer { address: 4096, bytes };
         let good = Buffers { x: buffer(64), w: buffer(96), bias: Buffer::default(), y: buffer(96) };
-        assert!(shape.prepare(&good, &DEVICE).is_ok());
+        assert!(shape.prepare(&good, &EMULATED).is_ok());
         let short = Buffers { w: buffer(92), ..good };
-        let refused = shape.prepare(&short, &DEVICE).err();
+        let refused = shape.prepare(&short, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Length { operand: "w", needed: 96, got: 92 }));
         let many = Shape { groups: 70_000, ..shape };
         let all = buffer(u64::from(u32::MAX));
         let wide = Buffers { x: all, w: all, bias: Buffer::default(), y: all };
-        assert!(matches!(many.prepare(&wide, &DEVICE).err(), Some(Reject::Grid { .. })));
+        assert!(matches!(many.prepare(&wide, &EMULATED).err(), Some(Reject::Grid { .. })));
     }
 }

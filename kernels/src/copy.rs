@@ -243,91 +243,7 @@ fn reach(extents: &[u64], side: Side<'_>) -> Result<u64, Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random};
-
-    /// A random box with its sides, and the elements that X and Y have.
-    fn drawn(r: &mut Random) -> (Vec<u64>, [(u64, Vec<i64>); 2], [usize; 2]) {
-        let rank = r.within(0..=6) as usize;
-        let extents: Vec<u64> = (0..rank)
-            .map(|axis| {
-                u64::from(if axis + 1 == rank {
-                    r.edge(&[1, 2, 16, 255, 256, 257], 1..=40)
-                } else {
-                    r.within(1..=4)
-                })
-            })
-            .collect();
-        // Y is a part of a larger array, so that nothing is written twice; X any walk.
-        let mut order: Vec<usize> = (0..rank).collect();
-        for at in (1..rank).rev() {
-            if r.within(0..=3) == 0 {
-                order.swap(at, r.next() as usize % (at + 1));
-            }
-        }
-        let (mut y_steps, mut x_steps) = (vec![0i64; rank], vec![0i64; rank]);
-        let (mut y_step, mut x_step) = (1i64, 1i64);
-        for &axis in order.iter().rev() {
-            y_steps[axis] = y_step;
-            y_step *= extents[axis] as i64 + i64::from(r.pick([0, 0, 0, 1, 4]));
-        }
-        let mut x_first = 0i64;
-        for axis in (0..rank).rev() {
-            let kind = r.within(0..=5);
-            x_steps[axis] = match kind {
-                0 => 0,
-                1 => -x_step,
-                2 => 2 * x_step,
-                _ => x_step,
-            };
-            if kind == 1 {
-                x_first += x_step * (extents[axis] as i64 - 1);
-            }
-            x_step *= 2 * extents[axis] as i64;
-        }
-        let y_first = u64::from(r.pick([0u32, 0, 1, 4]));
-        let x_first = x_first as u64 + u64::from(r.pick([0u32, 0, 1, 8]));
-        let sizes = [x_first as usize + x_step as usize, y_first as usize + y_step as usize];
-        (extents, [(x_first, x_steps), (y_first, y_steps)], sizes)
-    }
-
-    #[test]
-    fn every_element_goes_to_its_place_and_nothing_else_is_written() {
-        let mut r = Random::new(71);
-        let mut wide = 0;
-        for case in 0..80 {
-            let (extents, [(x_first, x_steps), (y_first, y_steps)], sizes) = drawn(&mut r);
-            let size = r.pick([1u32, 2, 4, 8]);
-            let bytes = size as usize;
-            let copy = Region::new(
-                size,
-                &extents,
-                Side { first: x_first, steps: &x_steps },
-                Side { first: y_first, steps: &y_steps },
-            );
-            let Ok(copy) = copy else { panic!("case {case}: {extents:?} is refused") };
-            let mut lab = Lab::new();
-            let from: Vec<u8> = (0..sizes[0] * bytes).map(|_| r.next() as u8).collect();
-            let mut expected: Vec<u8> = (0..sizes[1] * bytes).map(|_| r.next() as u8).collect();
-            let (x, y) = (lab.upload("x", &from), lab.upload("y", &expected));
-            let count: u64 = extents.iter().product();
-            for number in 0..count {
-                let (mut rest, mut at, mut to) = (number, x_first as i64, y_first as i64);
-                for axis in (0..extents.len()).rev() {
-                    let index = (rest % extents[axis]) as i64;
-                    rest /= extents[axis];
-                    at += index * x_steps[axis];
-                    to += index * y_steps[axis];
-                }
-                let (at, to) = (at as usize * bytes, to as usize * bytes);
-                expected[to..to + bytes].copy_from_slice(&from[at..at + bytes]);
-            }
-            let prepared = copy.prepare(x, y, &DEVICE).expect("a launch").expect("elements");
-            wide += u32::from(copy.widened([x.address, y.address]).size > size);
-            lab.run(&prepared);
-            assert_eq!(lab.bytes(y), expected, "case {case}: {extents:?} {x_steps:?} {y_steps:?}");
-        }
-        assert!(wide >= 5, "{wide} copies moved several elements as one");
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
@@ -346,11 +262,13 @@ mod tests {
             Region::new(4, &extents, Side { first: 0, steps: &seven }, Side { first: 0, steps: &seven });
         assert_eq!(refused.err(), Some(Reject::Extent { name: "axes", got: 7, limit: 6 }));
         let copy = Region::new(4, &[4], side, side).expect("a copy");
+        assert_eq!(copy.widened([4096, 8192]).size, 16, "four elements move as one");
+        assert_eq!(copy.widened([4096, 8200]).size, 8);
         let (x, y) = (Buffer { address: 4096, bytes: 16 }, Buffer { address: 8192, bytes: 12 });
-        let short = copy.prepare(x, y, &DEVICE).err();
+        let short = copy.prepare(x, y, &EMULATED).err();
         assert_eq!(short, Some(Reject::Length { operand: "y", needed: 16, got: 12 }));
-        assert!(copy.prepare(x, x, &DEVICE).is_err());
+        assert!(copy.prepare(x, x, &EMULATED).is_err());
         let none = Region::new(4, &[0], side, side).expect("a copy of nothing");
-        assert!(none.prepare(Buffer::default(), Buffer::default(), &DEVICE).expect("nothing").is_none());
+        assert!(none.prepare(Buffer::default(), Buffer::default(), &EMULATED).expect("nothing").is_none());
     }
 }

@@ -200,69 +200,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random};
-
-    #[test]
-    fn rows_are_those_that_the_indices_name_and_others_are_faults() {
-        let mut r = Random::new(72);
-        let mut faults = 0;
-        for case in 0..60 {
-            let shape = Shape {
-                size: r.pick([1, 2, 4, 8]),
-                outer: r.within(1..=4),
-                extent: r.edge(&[1, 2, 255], 1..=20),
-                picked: r.edge(&[1, 255, 256, 257], 1..=20),
-                inner: r.edge(&[1, 2, 16, 33], 1..=12),
-                index: r.pick([4, 8]),
-            };
-            let mut lab = Lab::new();
-            let row = (shape.inner * shape.size) as usize;
-            let from: Vec<u8> =
-                (0..(shape.outer * shape.extent) as usize * row).map(|_| r.next() as u8).collect();
-            let wrong = r.within(0..=4) == 0;
-            let extent = i64::from(shape.extent);
-            let indices: Vec<i64> = (0..shape.picked)
-                .map(|j| match (wrong && j == shape.picked / 2, r.bool()) {
-                    (true, true) => extent,
-                    (true, false) => -extent - 1,
-                    _ => i64::from(r.within(0..=2 * shape.extent - 1)) - extent,
-                })
-                .collect();
-            let bytes: Vec<u8> = indices
-                .iter()
-                .flat_map(|i| {
-                    if shape.index == 8 {
-                        i.to_le_bytes().to_vec()
-                    } else {
-                        (*i as i32).to_le_bytes().to_vec()
-                    }
-                })
-                .collect();
-            let buffers = Buffers {
-                x: lab.upload("x", &from),
-                indices: lab.upload("indices", &bytes),
-                y: lab.room("y", (shape.outer * shape.picked) as u64 * row as u64),
-                fault: lab.upload("fault", &[0; 4]),
-            };
-            lab.run(&shape.prepare(&buffers, &DEVICE).expect("a launch").expect("elements"));
-            let got = lab.bytes(buffers.y);
-            for a in 0..shape.outer as usize {
-                for (j, &index) in indices.iter().enumerate() {
-                    let at = if index < 0 { index + extent } else { index };
-                    let to = (a * indices.len() + j) * row;
-                    let expected = if (0..extent).contains(&at) {
-                        from[(a * shape.extent as usize + at as usize) * row..][..row].to_vec()
-                    } else {
-                        vec![0; row]
-                    };
-                    assert_eq!(got[to..to + row], expected[..], "case {case}: {shape:?} [{a}, {j}]");
-                }
-            }
-            assert_eq!(lab.bytes(buffers.fault) != [0; 4], wrong, "case {case}: {shape:?}");
-            faults += u32::from(wrong);
-        }
-        assert!(faults > 3, "{faults} cases had a wrong index");
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
@@ -272,11 +210,11 @@ mod tests {
         assert!(Shape { outer: u32::MAX, ..shape }.accepts().is_err());
         let buffer = |bytes| Buffer { address: 4096, bytes };
         let good = Buffers { x: buffer(40), indices: buffer(24), y: buffer(24), fault: buffer(4) };
-        assert!(shape.prepare(&good, &DEVICE).is_ok());
+        assert!(shape.prepare(&good, &EMULATED).is_ok());
         let short = Buffers { indices: buffer(23), ..good };
-        let refused = shape.prepare(&short, &DEVICE).err();
+        let refused = shape.prepare(&short, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Length { operand: "indices", needed: 24, got: 23 }));
         let none = Buffers { fault: Buffer::default(), ..good };
-        assert_eq!(shape.prepare(&none, &DEVICE).err(), Some(Reject::Absent { operand: "fault" }));
+        assert_eq!(shape.prepare(&none, &EMULATED).err(), Some(Reject::Absent { operand: "fault" }));
     }
 }

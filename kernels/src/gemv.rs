@@ -16,7 +16,7 @@ use crate::device::{BF16, F16};
 use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::element::Element;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
 use crate::wide::{Wide, load_real, store_real};
 
 /// What a launch takes.
@@ -277,8 +277,8 @@ pub struct Buffers {
 pub struct Variant {
     /// Its stable name.
     pub id: &'static str,
-    weights: Element,
-    batch: u32,
+    pub(crate) weights: Element,
+    pub(crate) batch: u32,
     entry: &'static Entry<Params>,
 }
 
@@ -287,7 +287,7 @@ const fn variant(id: &'static str, weights: Element, batch: u32, entry: &'static
 }
 
 /// The family; for each type of W by the number of vectors.
-pub static VARIANTS: [Variant; 15] = [
+pub static VARIANTS: Variants<Variant> = Variants(&[
     variant("gemv.f32.1", Element::F32, 1, &F32_1),
     variant("gemv.f32.2", Element::F32, 2, &F32_2),
     variant("gemv.f32.4", Element::F32, 4, &F32_4),
@@ -303,29 +303,16 @@ pub static VARIANTS: [Variant; 15] = [
     variant("gemv.bf16.4", Element::BF16, 4, &BF16_4),
     variant("gemv.bf16.8", Element::BF16, 8, &BF16_8),
     variant("gemv.bf16.16", Element::BF16, 16, &BF16_16),
-];
+]);
 
-/// The variant of this id.
-pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
-    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
-}
+impl crate::launch::Variant for Variant {
+    type Problem = Shape;
 
-/// The variant for as few vectors as fit.
-pub fn choose(shape: &Shape) -> Result<&'static Variant, Reject> {
-    let mut why = Reject::UnknownVariant;
-    for variant in &VARIANTS {
-        match variant.accepts(shape) {
-            Ok(()) => return Ok(variant),
-            Err(Reject::ElementType { .. }) => {}
-            Err(reject) => why = reject,
-        }
+    fn id(&self) -> &'static str {
+        self.id
     }
-    Err(why)
-}
 
-impl Variant {
-    /// Whether it computes the product.
-    pub fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
+    fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
         if shape.weights != self.weights {
             return Err(Reject::ElementType { operand: "w" });
         }
@@ -343,7 +330,9 @@ impl Variant {
         }
         Ok(())
     }
+}
 
+impl Variant {
     /// A launch that has been checked.
     pub fn prepare(
         &self,
@@ -401,89 +390,18 @@ pub fn pack(shape: &Shape, weights: &[u8], row_stride: usize, column_stride: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random, close};
-
-    fn shape(r: &mut Random) -> Shape {
-        let weights = r.pick([Element::F32, Element::F16, Element::BF16]);
-        Shape {
-            batch: r.edge(&[1, 2, 4, 8, 16], 1..=16),
-            rows: r.edge(&[1, 7, 8, 9], 1..=40),
-            depth: r.edge(&[1, 8, 127, 128, 256, 512, 513, 1024], 1..=700),
-            weights,
-            x: r.pick([Element::F32, weights]),
-            y: r.pick([Element::F32, weights]),
-        }
-    }
-
-    /// Runs a product on the emulator and holds it to the formula in f64.
-    fn check(shape: &Shape, variant: &Variant, bias: bool, seed: u64) {
-        let (mut r, mut lab) = (Random::new(seed), Lab::new());
-        let (batch, rows, depth) = (shape.batch as usize, shape.rows as usize, shape.depth as usize);
-        let x = r.reals(shape.x, batch * depth, 1.0);
-        // W as it stands in a model: transposed or not.
-        let w = r.reals(shape.weights, rows * depth, 1.0 / (depth as f64).sqrt());
-        let turned = r.bool();
-        let (row_stride, column_stride) = if turned { (1, rows) } else { (depth, 1) };
-        let mut packed = vec![0xff; packed_bytes(shape) as usize];
-        pack(shape, &w.bytes, row_stride, column_stride, &mut packed);
-        let offsets = r.reals(Element::F32, rows, 1.0);
-        let y = lab.room("y", batch as u64 * rows as u64 * shape.y.bytes());
-        let buffers = Buffers {
-            x: lab.upload("x", &x.bytes),
-            w: lab.upload("w", &packed),
-            bias: if bias { lab.upload("bias", &offsets.bytes) } else { Buffer::default() },
-            y,
-        };
-        let prepared = variant.prepare(shape, &buffers, &DEVICE).expect("a launch");
-        lab.run(&prepared);
-        let got = lab.reals(y, shape.y);
-        for m in 0..batch {
-            for n in 0..rows {
-                let term = |k: usize| x.values[m * depth + k] * w.values[n * row_stride + k * column_stride];
-                let sum: f64 = (0..depth).map(term).sum();
-                let want = sum + if bias { offsets.values[n] } else { 0.0 };
-                close(got[m * rows + n], want, shape.y, 64.0, || {
-                    format!("{} {shape:?} [{m}, {n}]", variant.id)
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn products_are_those_of_the_formula() {
-        let mut r = Random::new(11);
-        for seed in 0..60 {
-            let shape = shape(&mut r);
-            check(&shape, choose(&shape).expect("a variant"), r.bool(), seed);
-        }
-    }
-
-    #[test]
-    fn every_variant_can_be_forced() {
-        for (seed, variant) in VARIANTS.iter().enumerate() {
-            let shape = Shape {
-                batch: variant.batch - variant.batch / 4,
-                rows: 19,
-                depth: 530,
-                weights: variant.weights,
-                x: Element::F32,
-                y: Element::F32,
-            };
-            check(&shape, by_id(variant.id).expect("itself"), true, seed as u64);
-        }
-        assert_eq!(by_id("gemv").err(), Some(Reject::UnknownVariant));
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let shape =
             Shape { batch: 3, rows: 8, depth: 10, weights: Element::F32, x: Element::F32, y: Element::F32 };
-        let variant = choose(&shape).expect("a variant");
+        let variant = VARIANTS.choose(&shape).expect("a variant");
         assert_eq!(variant.id, "gemv.f32.4");
         let buffer = |bytes| Buffer { address: 1 << 20, bytes };
         let good = Buffers { x: buffer(120), w: buffer(8 * 12 * 4), bias: Buffer::default(), y: buffer(96) };
-        assert!(variant.prepare(&shape, &good, &DEVICE).is_ok());
-        let refused = |buffers: &Buffers| variant.prepare(&shape, buffers, &DEVICE).err();
+        assert!(variant.prepare(&shape, &good, &EMULATED).is_ok());
+        let refused = |buffers: &Buffers| variant.prepare(&shape, buffers, &EMULATED).err();
         let short = Buffers { w: buffer(8 * 10 * 4), ..good };
         assert_eq!(refused(&short), Some(Reject::Length { operand: "w", needed: 384, got: 320 }));
         let odd = Buffers { w: Buffer { address: (1 << 20) + 8, bytes: 384 }, ..good };
@@ -491,10 +409,10 @@ mod tests {
         let none = Buffers { y: Buffer::default(), ..good };
         assert_eq!(refused(&none), Some(Reject::Absent { operand: "y" }));
         let many = Shape { batch: 17, ..shape };
-        assert_eq!(choose(&many).err(), Some(Reject::Extent { name: "batch", got: 17, limit: 16 }));
-        let narrow = by_id("gemv.f32.2").expect("a variant").accepts(&shape);
+        assert_eq!(VARIANTS.choose(&many).err(), Some(Reject::Extent { name: "batch", got: 17, limit: 16 }));
+        let narrow = VARIANTS.by_id("gemv.f32.2").expect("a variant").accepts(&shape);
         assert_eq!(narrow, Err(Reject::Extent { name: "batch", got: 3, limit: 2 }));
         let empty = Shape { depth: 0, ..shape };
-        assert!(matches!(choose(&empty).err(), Some(Reject::Unsupported { .. })));
+        assert!(matches!(VARIANTS.choose(&empty).err(), Some(Reject::Unsupported { .. })));
     }
 }

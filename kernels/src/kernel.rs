@@ -5,7 +5,7 @@
 //! same numbers.
 
 use crate::recurrent::{gru, lstm, rnn};
-use crate::{arg_extreme, conv, copy, gather, gemm, gemv, map, reduce, softmax};
+use crate::{arg_extreme, conv, copy, gather, gemm, gemv, map, probe, reduce, softmax};
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,14 @@ pub static KERNELS: &[&Kernel] = &[
     &lstm::LSTM_STEP_F32.kernel,
     &map::NARROW.kernel,
     &map::WIDE.kernel,
+    &probe::meet::BARRIER.kernel,
+    &probe::cluster::BARRIER.kernel,
+    &probe::cluster::RING.kernel,
+    &probe::stream::COPY.kernel,
+    &probe::EMPTY.kernel,
+    &probe::meet::FLAG.kernel,
+    &probe::meet::HOST_FLAG.kernel,
+    &probe::stream::READ.kernel,
     &reduce::BLOCK_BF16.kernel,
     &reduce::BLOCK_F16.kernel,
     &reduce::BLOCK_F32.kernel,
@@ -185,6 +193,16 @@ mod tests {
             assert!((1..=1024).contains(&kernel.max_threads), "{}", kernel.entry);
             assert!((1..=4096).contains(&kernel.params), "{}", kernel.entry);
             assert!(kernel.shared <= 227 * 1024, "{}", kernel.entry);
+        }
+    }
+
+    #[test]
+    fn products_and_cells_declare_no_spills() {
+        let bound = ["gemm_", "gemv_", "gru_", "lstm_", "rnn_"];
+        for family in bound {
+            let mut kernels = KERNELS.iter().filter(|kernel| kernel.entry.starts_with(family)).peekable();
+            assert!(kernels.peek().is_some(), "{family}");
+            kernels.for_each(|kernel| assert_eq!(kernel.spills, 0, "{}", kernel.entry));
         }
     }
 }

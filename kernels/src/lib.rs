@@ -13,6 +13,9 @@
 
 pub mod activation;
 pub mod arg_extreme;
+#[cfg(all(not(target_arch = "nvptx64"), any(test, feature = "cases")))]
+#[doc(hidden)]
+pub mod cases;
 pub mod conv;
 pub mod copy;
 pub mod device;
@@ -25,16 +28,13 @@ pub mod gather;
 pub mod gemm;
 pub mod gemv;
 pub mod kernel;
-#[cfg(test)]
-mod lab;
 pub mod launch;
 pub mod map;
+pub mod probe;
 pub mod program;
 pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
-#[cfg(test)]
-mod testing;
 mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.

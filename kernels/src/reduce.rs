@@ -15,7 +15,7 @@ use crate::device::math::{divide, fma_f32, sqrt_f32};
 use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
 use crate::element::Element;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
 use crate::wide::Wide;
 
 /// What is folded, and how.
@@ -288,8 +288,8 @@ pub struct Buffers {
 pub struct Variant {
     /// Its stable name.
     pub id: &'static str,
-    plan: Plan,
-    element: Element,
+    pub(crate) plan: Plan,
+    pub(crate) element: Element,
     entry: &'static Entry<Params>,
 }
 
@@ -298,7 +298,7 @@ const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static
 }
 
 /// The family; the first that accepts is chosen.
-pub static VARIANTS: [Variant; 9] = [
+pub static VARIANTS: Variants<Variant> = Variants(&[
     variant("reduce.warp.f32", Plan::RowsByWarp, Element::F32, &WARP_F32),
     variant("reduce.warp.f16", Plan::RowsByWarp, Element::F16, &WARP_F16),
     variant("reduce.warp.bf16", Plan::RowsByWarp, Element::BF16, &WARP_BF16),
@@ -308,29 +308,16 @@ pub static VARIANTS: [Variant; 9] = [
     variant("reduce.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
     variant("reduce.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
     variant("reduce.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
-];
+]);
 
-/// The variant of this id.
-pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
-    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
-}
+impl crate::launch::Variant for Variant {
+    type Problem = Shape;
 
-/// The first variant that accepts.
-pub fn choose(shape: &Shape) -> Result<&'static Variant, Reject> {
-    let mut why = Reject::UnknownVariant;
-    for variant in &VARIANTS {
-        match variant.accepts(shape) {
-            Ok(()) => return Ok(variant),
-            Err(Reject::ElementType { .. }) => {}
-            Err(reject) => why = reject,
-        }
+    fn id(&self) -> &'static str {
+        self.id
     }
-    Err(why)
-}
 
-impl Variant {
-    /// Whether it computes the reduction.
-    pub fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
+    fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
         if shape.element != self.element {
             return Err(Reject::ElementType { operand: "x" });
         }
@@ -353,7 +340,9 @@ impl Variant {
         }
         Ok(())
     }
+}
 
+impl Variant {
     /// A launch that has been checked.
     pub fn prepare(
         &self,
@@ -385,106 +374,26 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random, close};
-
-    const FOLDS: [Fold; 8] = [
-        Fold::Sum,
-        Fold::Mean,
-        Fold::SumAbs,
-        Fold::SumSquare,
-        Fold::Norm,
-        Fold::Product,
-        Fold::Max,
-        Fold::Min,
-    ];
-
-    /// The definition, in f64.
-    fn reference(fold: Fold, terms: impl Iterator<Item = f64> + Clone, depth: u32) -> f64 {
-        let nan = terms.clone().any(f64::is_nan);
-        match fold {
-            Fold::Sum => terms.sum(),
-            Fold::Mean => terms.sum::<f64>() / f64::from(depth),
-            Fold::SumAbs => terms.map(f64::abs).sum(),
-            Fold::SumSquare => terms.map(|x| x * x).sum(),
-            Fold::Norm => terms.map(|x| x * x).sum::<f64>().sqrt(),
-            Fold::Product => terms.product(),
-            Fold::Max | Fold::Min if nan => f64::NAN,
-            Fold::Max => terms.fold(f64::NEG_INFINITY, f64::max),
-            Fold::Min => terms.fold(f64::INFINITY, f64::min),
-        }
-    }
-
-    fn check(shape: &Shape, variant: &Variant, seed: u64) {
-        let (mut r, mut lab) = (Random::new(seed), Lab::new());
-        let (outer, depth, inner) = (shape.outer as usize, shape.depth as usize, shape.inner as usize);
-        let scale = if shape.fold == Fold::Product { 1.2 } else { 1.0 };
-        let mut x = r.reals(shape.element, outer * depth * inner, scale);
-        if r.within(0..=3) == 0 && !x.values.is_empty() {
-            let at = r.next() as usize % x.values.len();
-            x.set(shape.element, at, f64::NAN);
-        }
-        let x_buffer = lab.upload("x", &x.bytes);
-        let y = lab.room("y", (outer * inner) as u64 * shape.element.bytes());
-        let prepared = variant.prepare(shape, &Buffers { x: x_buffer, y }, &DEVICE).expect("a launch");
-        lab.run(&prepared);
-        let got = lab.reals(y, shape.element);
-        for a in 0..outer {
-            for b in 0..inner {
-                let terms = (0..depth).map(|k| x.values[(a * depth + k) * inner + b]);
-                let want = reference(shape.fold, terms, shape.depth);
-                close(got[a * inner + b], want, shape.element, 64.0, || {
-                    format!("{} {shape:?} [{a}, {b}]", variant.id)
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn reductions_are_those_of_the_definition() {
-        let mut r = Random::new(5);
-        for seed in 0..80 {
-            let rows = r.bool();
-            let shape = Shape {
-                outer: r.edge(&[1, 7, 8, 9], 1..=20),
-                depth: r.edge(&[0, 1, 31, 32, 33, 255, 256, 257, 1024, 1025], 1..=600),
-                inner: if rows { 1 } else { r.edge(&[2, 31, 32, 33], 2..=40) },
-                element: r.pick([Element::F32, Element::F16, Element::BF16]),
-                fold: r.pick(FOLDS),
-            };
-            let shape = Shape { depth: shape.depth.max(u32::from(shape.fold == Fold::Mean)), ..shape };
-            check(&shape, choose(&shape).expect("a variant"), seed);
-        }
-    }
-
-    #[test]
-    fn every_variant_can_be_forced() {
-        for (seed, variant) in VARIANTS.iter().enumerate() {
-            let inner = if variant.plan == Plan::Columns { 37 } else { 1 };
-            for fold in FOLDS {
-                let shape = Shape { outer: 3, depth: 72, inner, element: variant.element, fold };
-                check(&shape, by_id(variant.id).expect("itself"), seed as u64);
-            }
-        }
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let shape = Shape { outer: 4, depth: 2000, inner: 1, element: Element::F32, fold: Fold::Sum };
-        assert_eq!(choose(&shape).expect("a variant").id, "reduce.block.f32");
-        let warp = by_id("reduce.warp.f32").expect("a variant");
+        assert_eq!(VARIANTS.choose(&shape).expect("a variant").id, "reduce.block.f32");
+        let warp = VARIANTS.by_id("reduce.warp.f32").expect("a variant");
         assert_eq!(warp.accepts(&shape), Err(Reject::Extent { name: "depth", got: 2000, limit: 1024 }));
         let half = Shape { element: Element::F16, ..shape };
         assert_eq!(warp.accepts(&half), Err(Reject::ElementType { operand: "x" }));
         let none = Shape { outer: 0, ..shape };
-        assert!(matches!(choose(&none).err(), Some(Reject::Unsupported { .. })));
+        assert!(matches!(VARIANTS.choose(&none).err(), Some(Reject::Unsupported { .. })));
         let many = Shape { outer: u32::MAX, ..shape };
-        assert!(matches!(choose(&many).err(), Some(Reject::Extent { name: "results", .. })));
+        assert!(matches!(VARIANTS.choose(&many).err(), Some(Reject::Extent { name: "results", .. })));
         let short = Buffers {
             x: Buffer { address: 1 << 12, bytes: 4 * 2000 },
             y: Buffer { address: 1 << 20, bytes: 16 },
         };
-        let variant = choose(&shape).expect("a variant");
-        let refused = variant.prepare(&shape, &short, &DEVICE).err();
+        let variant = VARIANTS.choose(&shape).expect("a variant");
+        let refused = variant.prepare(&shape, &short, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Length { operand: "x", needed: 32_000, got: 8000 }));
     }
 }

@@ -17,7 +17,7 @@ use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::elementary::{exp, log};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -284,8 +284,8 @@ pub struct Buffers {
 pub struct Variant {
     /// Its stable name.
     pub id: &'static str,
-    plan: Plan,
-    element: Element,
+    pub(crate) plan: Plan,
+    pub(crate) element: Element,
     entry: &'static Entry<Params>,
 }
 
@@ -294,7 +294,7 @@ const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static
 }
 
 /// The family; the first that accepts is chosen.
-pub static VARIANTS: [Variant; 9] = [
+pub static VARIANTS: Variants<Variant> = Variants(&[
     variant("softmax.warp.f32", Plan::Warp, Element::F32, &WARP_F32),
     variant("softmax.warp.f16", Plan::Warp, Element::F16, &WARP_F16),
     variant("softmax.warp.bf16", Plan::Warp, Element::BF16, &WARP_BF16),
@@ -304,29 +304,16 @@ pub static VARIANTS: [Variant; 9] = [
     variant("softmax.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
     variant("softmax.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
     variant("softmax.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
-];
+]);
 
-/// The variant of this id.
-pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
-    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
-}
+impl crate::launch::Variant for Variant {
+    type Problem = Shape;
 
-/// The first variant that accepts.
-pub fn choose(shape: &Shape) -> Result<&'static Variant, Reject> {
-    let mut why = Reject::UnknownVariant;
-    for variant in &VARIANTS {
-        match variant.accepts(shape) {
-            Ok(()) => return Ok(variant),
-            Err(Reject::ElementType { .. }) => {}
-            Err(reject) => why = reject,
-        }
+    fn id(&self) -> &'static str {
+        self.id
     }
-    Err(why)
-}
 
-impl Variant {
-    /// Whether it computes this.
-    pub fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
+    fn accepts(&self, shape: &Shape) -> Result<(), Reject> {
         if shape.element != self.element {
             return Err(Reject::ElementType { operand: "x" });
         }
@@ -349,7 +336,9 @@ impl Variant {
         }
         Ok(())
     }
+}
 
+impl Variant {
     /// A launch that has been checked.
     pub fn prepare(
         &self,
@@ -378,84 +367,19 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{DEVICE, Lab, Random, close};
-
-    fn check(shape: &Shape, variant: &Variant, seed: u64) {
-        let (mut r, mut lab) = (Random::new(seed), Lab::new());
-        let (outer, depth, inner) = (shape.outer as usize, shape.depth as usize, shape.inner as usize);
-        let mut x = r.reals(shape.element, outer * depth * inner, 8.0);
-        for _ in 0..r.within(0..=3) {
-            let at = r.next() as usize % x.values.len();
-            x.set(shape.element, at, r.pick([f64::NEG_INFINITY, f64::NEG_INFINITY, f64::INFINITY, f64::NAN]));
-        }
-        let buffer = lab.upload("x", &x.bytes);
-        let in_place = r.bool();
-        let y = if in_place { buffer } else { lab.room("y", buffer.bytes) };
-        let prepared = variant.prepare(shape, &Buffers { x: buffer, y }, &DEVICE).expect("a launch");
-        lab.run(&prepared);
-        let got = lab.reals(y, shape.element);
-        for a in 0..outer {
-            for b in 0..inner {
-                let at = |k: usize| (a * depth + k) * inner + b;
-                let nan = (0..depth).any(|k| x.values[at(k)].is_nan());
-                let max = (0..depth).map(|k| x.values[at(k)]).fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = (0..depth).map(|k| (x.values[at(k)] - max).exp()).sum();
-                for k in 0..depth {
-                    let value = x.values[at(k)];
-                    let plain =
-                        if shape.logarithm { value - max - sum.ln() } else { (value - max).exp() / sum };
-                    let want = if nan { f64::NAN } else { plain };
-                    let what = || format!("{} {shape:?} [{a}, {k}, {b}]", variant.id);
-                    // Probabilities are held to their own size, not to 1.
-                    if !shape.logarithm && shape.element == Element::F32 && want > 1e-30 {
-                        close(got[at(k)] / want, 1.0, Element::F32, 16.0, what);
-                    } else {
-                        close(got[at(k)], want, shape.element, 8.0, what);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn softmax_is_that_of_the_formula() {
-        let mut r = Random::new(23);
-        for seed in 0..60 {
-            let rows = r.bool();
-            let shape = Shape {
-                outer: r.edge(&[1, 7, 8, 9], 1..=12),
-                depth: r.edge(&[1, 31, 32, 33, 255, 256, 257, 1024, 1025], 1..=400),
-                inner: if rows { 1 } else { r.edge(&[2, 255, 256, 257], 2..=40) },
-                element: r.pick([Element::F32, Element::F16, Element::BF16]),
-                logarithm: r.bool(),
-            };
-            let depth = if rows { shape.depth } else { shape.depth.min(70) };
-            let shape = Shape { depth, ..shape };
-            check(&shape, choose(&shape).expect("a variant"), seed);
-        }
-    }
-
-    #[test]
-    fn every_variant_can_be_forced() {
-        for (seed, variant) in VARIANTS.iter().enumerate() {
-            let inner = if variant.plan == Plan::Columns { 37 } else { 1 };
-            for logarithm in [false, true] {
-                let shape = Shape { outer: 3, depth: 300, inner, element: variant.element, logarithm };
-                check(&shape, by_id(variant.id).expect("itself"), seed as u64);
-            }
-        }
-    }
+    use crate::cases::EMULATED;
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let shape = Shape { outer: 4, depth: 1025, inner: 1, element: Element::F32, logarithm: false };
-        assert_eq!(choose(&shape).expect("a variant").id, "softmax.block.f32");
-        let warp = by_id("softmax.warp.f32").expect("a variant");
+        assert_eq!(VARIANTS.choose(&shape).expect("a variant").id, "softmax.block.f32");
+        let warp = VARIANTS.by_id("softmax.warp.f32").expect("a variant");
         assert_eq!(warp.accepts(&shape), Err(Reject::Extent { name: "depth", got: 1025, limit: 1024 }));
         let empty = Shape { depth: 0, ..shape };
-        assert!(matches!(choose(&empty).err(), Some(Reject::Unsupported { .. })));
+        assert!(matches!(VARIANTS.choose(&empty).err(), Some(Reject::Unsupported { .. })));
         let (x, y) = (Buffer { address: 4096, bytes: 16_400 }, Buffer { address: 65_538, bytes: 16_400 });
-        let refused = choose(&shape).expect("a variant").prepare(&shape, &Buffers { x, y }, &DEVICE).err();
+        let refused =
+            VARIANTS.choose(&shape).expect("a variant").prepare(&shape, &Buffers { x, y }, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Alignment { operand: "y", needed: 4, address: 65_538 }));
     }
 }

@@ -4,6 +4,7 @@ pub mod against;
 pub mod conformance;
 pub mod drawn_inputs;
 pub mod fusion_counts;
+pub mod gpu;
 pub mod mutation;
 pub mod npz;
 pub mod wire;

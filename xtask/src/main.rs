@@ -3,6 +3,7 @@
 
 mod ci;
 mod conformance;
+mod gpu;
 mod models;
 mod onnxruntime;
 mod process;
@@ -43,6 +44,8 @@ enum Task {
     Onnxruntime(onnxruntime::Options),
     /// Compile the GPU kernels to the modules of ptx/, or check that those are current
     Ptx(ptx::Options),
+    /// Build the suites and measurements for a GPU into target/gpu-bundle, to be run on another machine
+    Gpu,
     /// Tests that take too long for `ci`
     Soak(soak::Options),
 }
@@ -66,6 +69,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Models(options) => models::run(&workspace, options, &arguments.python),
         Task::Onnxruntime(options) => onnxruntime::run(&workspace, options, &arguments.python),
         Task::Ptx(options) => ptx::run(&workspace, options, &arguments.python),
+        Task::Gpu => gpu::run(&workspace),
         Task::Soak(options) => soak::run(&workspace, options),
     }
 }

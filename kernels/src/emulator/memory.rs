@@ -100,8 +100,22 @@ impl Memory {
     /// Copies from the host.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Report> {
         let (allocation, offset) = self.range(address, bytes.len() as u64, Access::Write)?;
-        for (i, &byte) in bytes.iter().enumerate() {
-            allocation.store(offset + i as u64, 1, byte.into());
+        // Whole words where they lie so: a kernel that polls one sees it before or after.
+        let head = (offset.wrapping_neg() % 4).min(bytes.len() as u64) as usize;
+        let (first, rest) = bytes.split_at(head);
+        let (words, last) = rest.as_chunks::<4>();
+        let mut at = offset;
+        for &byte in first {
+            allocation.store(at, 1, byte.into());
+            at += 1;
+        }
+        for &word in words {
+            allocation.store(at, 4, u32::from_le_bytes(word).into());
+            at += 4;
+        }
+        for &byte in last {
+            allocation.store(at, 1, byte.into());
+            at += 1;
         }
         Ok(())
     }
@@ -109,13 +123,18 @@ impl Memory {
     /// Copies to the host; every byte must have been written.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Report> {
         let (allocation, offset) = self.range(address, bytes.len() as u64, Access::Read)?;
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            let at = offset + i as u64;
-            if !allocation.is_written(at, 1) {
-                let place = self.place(address + i as u64);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            let size = if at.is_multiple_of(4) && bytes.len() - done >= 4 { 4 } else { 1 };
+            if !allocation.is_written(at, size) {
+                let unwritten = (0..u64::from(size)).find(|&i| !allocation.is_written(at + i, 1));
+                let place = self.place(address + done as u64 + unwritten.unwrap_or(0));
                 return Err(host_report(Fault::Unwritten { size: 1, place }));
             }
-            *byte = allocation.load(at, 1) as u8;
+            let word = (allocation.load(at, size) as u32).to_le_bytes();
+            bytes[done..done + size as usize].copy_from_slice(&word[..size as usize]);
+            done += size as usize;
         }
         Ok(())
     }

@@ -176,8 +176,9 @@ impl Cell {
         }
         if self.readers == 0 && (!self.read.is_some() || self.read.same_lane(epoch) || who.knows(self.read)) {
             // An ordinary read stays one even where an atomic one of the same lane follows.
-            let weak = self.read.same_lane(epoch) && !self.read.is_strong();
-            let sticky = if self.read.same_lane(epoch) { self.read.place & READ_ONLY } else { 0 };
+            let again = self.read.is_some() && self.read.same_lane(epoch);
+            let weak = again && !self.read.is_strong();
+            let sticky = if again { self.read.place & READ_ONLY } else { 0 };
             self.read =
                 Epoch { place: epoch.place & if weak { !STRONG } else { u16::MAX } | sticky, ..epoch };
             return Ok(());
@@ -393,6 +394,10 @@ mod tests {
         assert!(go(2, Kind::AtomicWrite));
         assert!(!go(1, Kind::Read));
         assert!(!go(0, Kind::Write));
+        // The first access of all, of the first lane of all.
+        let mut go = |lane, kind| access(&mut shadow, &mut readers, lane, &view, (16, 4), kind);
+        assert!(go(0, Kind::AtomicRead));
+        assert!(go(1, Kind::AtomicWrite));
     }
 
     #[test]

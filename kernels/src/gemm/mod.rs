@@ -156,13 +156,13 @@ pub struct Variant {
     entry: &'static Entry<Params>,
     sum: &'static Entry<Params>,
     /// Rows and columns of a block's tile.
-    tile: u32,
+    pub(crate) tile: u32,
     /// Terms of a step.
     step: u32,
     threads: u32,
     shared: u32,
     /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
-    layout: Option<[bool; 2]>,
+    pub(crate) layout: Option<[bool; 2]>,
 }
 
 /// A product as launches: the product itself, and the sum of its parts where k is split.
@@ -191,7 +191,7 @@ pub static VARIANTS: &[Variant] = &[
 ];
 
 /// The variant of this id.
-pub fn named(id: &str) -> Result<&'static Variant, Reject> {
+pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
     VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
 }
 

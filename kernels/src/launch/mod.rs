@@ -4,6 +4,7 @@ mod entry;
 mod geometry;
 mod prepared;
 mod reject;
+mod variants;
 
 #[cfg(target_arch = "nvptx64")]
 pub use entry::COMPILED_CAPABILITY;
@@ -11,3 +12,4 @@ pub use entry::Entry;
 pub use geometry::{DEFAULT_SHARED_BYTES, Device, Geometry};
 pub use prepared::{Launch, Prepared};
 pub use reject::{Buffer, Reject};
+pub use variants::{Variant, Variants};

@@ -27,7 +27,7 @@ pub(super) const fn is_narrow(kind: Kind) -> bool {
 
 /// Whether `opcode` is computed for operands of this kind. Functions are those of `elementary`; none is there for f64.
 #[cfg(not(target_arch = "nvptx64"))]
-pub(super) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
+pub(crate) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
     let elementary = matches!(
         opcode,
         Opcode::Exp | Opcode::Log | Opcode::Sigmoid | Opcode::Tanh | Opcode::Erf | Opcode::Softplus

@@ -5,7 +5,7 @@ use super::{
     Access, MOST_INPUTS, MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry,
 };
 use crate::device::Global;
-use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject, Variant as _, Variants};
 
 /// One way to interpret programs.
 #[derive(Debug)]
@@ -17,10 +17,10 @@ pub struct Variant {
 }
 
 /// The family; the first that accepts is chosen.
-pub static VARIANTS: [Variant; 2] = [
+pub static VARIANTS: Variants<Variant> = Variants(&[
     Variant { id: "map.narrow", wide: false, entry: &NARROW },
     Variant { id: "map.wide", wide: true, entry: &WIDE },
-];
+]);
 
 /// The memory of a launch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,26 +33,14 @@ pub struct Buffers<'a> {
     pub outputs: &'a [Buffer],
 }
 
-/// The variant of this id.
-pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
-    VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
-}
+impl crate::launch::Variant for Variant {
+    type Problem = Code;
 
-/// The first variant that accepts.
-pub fn choose(code: &Code) -> Result<&'static Variant, Reject> {
-    let mut why = Reject::UnknownVariant;
-    for variant in &VARIANTS {
-        match variant.accepts(code) {
-            Ok(()) => return Ok(variant),
-            Err(reject) => why = reject,
-        }
+    fn id(&self) -> &'static str {
+        self.id
     }
-    Err(why)
-}
 
-impl Variant {
-    /// Whether it computes the program.
-    pub fn accepts(&self, code: &Code) -> Result<(), Reject> {
+    fn accepts(&self, code: &Code) -> Result<(), Reject> {
         if code.wide && !self.wide {
             return Err(Reject::Unsupported { what: "a 64-bit register" });
         }
@@ -69,7 +57,9 @@ impl Variant {
         }
         Ok(())
     }
+}
 
+impl Variant {
     /// A launch that has been checked.
     pub fn prepare(
         &self,

@@ -13,7 +13,7 @@
 //!
 //! Grid `min(⌈n / 512⌉, 32 per multiprocessor)`, block 128, shared memory `slots · 2 KiB`, or 4 KiB for 64-bit registers.
 
-mod arithmetic;
+pub(crate) mod arithmetic;
 #[cfg(not(target_arch = "nvptx64"))]
 mod code;
 #[cfg(not(target_arch = "nvptx64"))]
@@ -26,7 +26,7 @@ mod tests;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use code::{Code, Source};
 #[cfg(not(target_arch = "nvptx64"))]
-pub use family::{Buffers, VARIANTS, Variant, by_id, choose};
+pub use family::{Buffers, VARIANTS, Variant};
 #[cfg(not(target_arch = "nvptx64"))]
 pub use operands::{Layout, MOST_AXES};
 

@@ -14,15 +14,15 @@
 //! `3·hidden`, shared `4 · (128 + 6·hidden + 3·hidden·max(hidden − 64, 0))`.
 
 use super::{
-    Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y, sequence_geometry,
-    sequence_memory, sequence_shared, step_geometry,
+    ByElement, Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y,
+    sequence_geometry, sequence_memory, sequence_shared, step_geometry,
 };
 use crate::activation::Activation;
 use crate::device::math::fma_f32;
 use crate::device::{BF16, F16, Global, thread, warp};
-use crate::element::{Element, Real};
+use crate::element::Real;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Prepared, Reject};
 
 /// What the kernels of this family take.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,14 @@ const _: () = assert!(size_of::<Params>() == 152);
 const GATES: u32 = 3;
 /// Threads of the largest block of a sequence.
 const SEQUENCE_THREADS: u32 = GATES * SEQUENCE_HIDDEN;
+
+const STEP: ByElement<Params> = ByElement([&GRU_STEP_F32, &GRU_STEP_F16, &GRU_STEP_BF16]);
+const STEP_GATES: ByElement<Params> = ByElement([&GRU_GATES_F32, &GRU_GATES_F16, &GRU_GATES_BF16]);
+const CANDIDATE: ByElement<Params> = ByElement([&GRU_CANDIDATE_F32, &GRU_CANDIDATE_F16, &GRU_CANDIDATE_BF16]);
+const SEQUENCE_32: ByElement<Params> =
+    ByElement([&GRU_SEQUENCE_32_F32, &GRU_SEQUENCE_32_F16, &GRU_SEQUENCE_32_BF16]);
+const SEQUENCE_64: ByElement<Params> =
+    ByElement([&GRU_SEQUENCE_64_F32, &GRU_SEQUENCE_64_F16, &GRU_SEQUENCE_64_BF16]);
 
 /// A GRU as the caller describes it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -81,32 +89,22 @@ impl Problem {
         workspace: Buffer,
         device: &Device,
     ) -> Result<Step, Reject> {
-        let [linear, gates, candidate]: [&'static Entry<Params>; 3] = match self.layout.element {
-            Element::F32 => [&GRU_STEP_F32, &GRU_GATES_F32, &GRU_CANDIDATE_F32],
-            Element::F16 => [&GRU_STEP_F16, &GRU_GATES_F16, &GRU_CANDIDATE_F16],
-            Element::BF16 => [&GRU_STEP_BF16, &GRU_GATES_BF16, &GRU_CANDIDATE_BF16],
-        };
+        let element = self.layout.element;
         let params = self.params(step, operands, workspace)?;
         workspace.holds("workspace", self.workspace_bytes(), 4)?;
         let geometry = step_geometry(self.layout.hidden, self.layout.batch);
         if self.linear_before_reset {
-            return Ok((Prepared::new(linear, geometry, params, device)?, None));
+            return Ok((Prepared::new(STEP.of(element), geometry, params, device)?, None));
         }
-        let first = Prepared::new(gates, geometry, params, device)?;
-        Ok((first, Some(Prepared::new(candidate, geometry, params, device)?)))
+        let first = Prepared::new(STEP_GATES.of(element), geometry, params, device)?;
+        Ok((first, Some(Prepared::new(CANDIDATE.of(element), geometry, params, device)?)))
     }
 
     /// The launch of all steps, for up to 128 hidden units.
     pub fn sequence(&self, operands: &Operands, device: &Device) -> Result<Prepared<Params>, Reject> {
         let kept = self.layout.kept()?;
-        let entry: &'static Entry<Params> = match (self.layout.element, kept) {
-            (Element::F32, 32) => &GRU_SEQUENCE_32_F32,
-            (Element::F16, 32) => &GRU_SEQUENCE_32_F16,
-            (Element::BF16, 32) => &GRU_SEQUENCE_32_BF16,
-            (Element::F32, _) => &GRU_SEQUENCE_64_F32,
-            (Element::F16, _) => &GRU_SEQUENCE_64_F16,
-            (Element::BF16, _) => &GRU_SEQUENCE_64_BF16,
-        };
+        let entries = if kept == 32 { SEQUENCE_32 } else { SEQUENCE_64 };
+        let entry = entries.of(self.layout.element);
         let geometry = sequence_geometry(GATES, self.layout.hidden, self.layout.batch, kept);
         Prepared::new(entry, geometry, self.params(0, operands, Buffer::default())?, device)
     }

@@ -12,15 +12,15 @@
 //! step, one behind the gates and one behind the new hidden state.
 
 use super::{
-    Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y, sequence_geometry,
-    sequence_memory, sequence_shared, step_geometry,
+    ByElement, Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y,
+    sequence_geometry, sequence_memory, sequence_shared, step_geometry,
 };
 use crate::activation::Activation;
 use crate::device::math::fma_f32;
 use crate::device::{BF16, F16, Global, thread, warp};
-use crate::element::{Element, Real};
+use crate::element::Real;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Prepared, Reject};
 
 /// What the kernels of this family take.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,12 @@ const _: () = assert!(size_of::<Params>() == 176);
 const GATES: u32 = 4;
 /// Threads of the largest block of a sequence.
 const SEQUENCE_THREADS: u32 = GATES * SEQUENCE_HIDDEN;
+
+const STEP: ByElement<Params> = ByElement([&LSTM_STEP_F32, &LSTM_STEP_F16, &LSTM_STEP_BF16]);
+const SEQUENCE_32: ByElement<Params> =
+    ByElement([&LSTM_SEQUENCE_32_F32, &LSTM_SEQUENCE_32_F16, &LSTM_SEQUENCE_32_BF16]);
+const SEQUENCE_64: ByElement<Params> =
+    ByElement([&LSTM_SEQUENCE_64_F32, &LSTM_SEQUENCE_64_F16, &LSTM_SEQUENCE_64_BF16]);
 
 /// An LSTM as the caller describes it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -91,11 +97,7 @@ impl Problem {
         cell: &Cell,
         device: &Device,
     ) -> Result<Prepared<Params>, Reject> {
-        let entry: &'static Entry<Params> = match self.layout.element {
-            Element::F32 => &LSTM_STEP_F32,
-            Element::F16 => &LSTM_STEP_F16,
-            Element::BF16 => &LSTM_STEP_BF16,
-        };
+        let entry = STEP.of(self.layout.element);
         let geometry = step_geometry(self.layout.hidden, self.layout.batch);
         Prepared::new(entry, geometry, self.params(step, operands, cell)?, device)
     }
@@ -108,14 +110,8 @@ impl Problem {
         device: &Device,
     ) -> Result<Prepared<Params>, Reject> {
         let kept = self.layout.kept()?;
-        let entry: &'static Entry<Params> = match (self.layout.element, kept) {
-            (Element::F32, 32) => &LSTM_SEQUENCE_32_F32,
-            (Element::F16, 32) => &LSTM_SEQUENCE_32_F16,
-            (Element::BF16, 32) => &LSTM_SEQUENCE_32_BF16,
-            (Element::F32, _) => &LSTM_SEQUENCE_64_F32,
-            (Element::F16, _) => &LSTM_SEQUENCE_64_F16,
-            (Element::BF16, _) => &LSTM_SEQUENCE_64_BF16,
-        };
+        let entries = if kept == 32 { SEQUENCE_32 } else { SEQUENCE_64 };
+        let entry = entries.of(self.layout.element);
         let geometry = sequence_geometry(GATES, self.layout.hidden, self.layout.batch, kept);
         Prepared::new(entry, geometry, self.params(0, operands, cell)?, device)
     }

@@ -19,7 +19,7 @@ mod tests;
 use crate::device::math::fma_f32;
 use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::element::{Element, Real};
-use crate::launch::{Buffer, Device, Geometry, Reject};
+use crate::launch::{Buffer, Device, Entry, Geometry, Reject};
 
 /// The part of the parameters that every cell has.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,19 @@ const UNITS: u32 = STEP_THREADS / warp::LANES;
 const BATCH: u32 = 4;
 /// The most hidden units of a launch for a whole sequence.
 pub const SEQUENCE_HIDDEN: u32 = 128;
+
+/// A kernel's entries for R in f32, f16 and bf16.
+struct ByElement<P: 'static>([&'static Entry<P>; 3]);
+
+impl<P> ByElement<P> {
+    const fn of(&self, element: Element) -> &'static Entry<P> {
+        match element {
+            Element::F32 => self.0[0],
+            Element::F16 => self.0[1],
+            Element::BF16 => self.0[2],
+        }
+    }
+}
 
 /// Grid, block and shared memory of a step.
 pub(crate) const fn step_geometry(hidden: u32, batch: u32) -> Geometry {

@@ -6,14 +6,14 @@
 //! state before any writes the new one, and all have written before any reads: two barriers per step.
 
 use super::{
-    Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y, sequence_geometry,
-    sequence_memory, sequence_shared, step_geometry,
+    ByElement, Layout, Operands, Row, SEQUENCE_HIDDEN, STEP_THREADS, Sequence, load_state, pad_y,
+    sequence_geometry, sequence_memory, sequence_shared, step_geometry,
 };
 use crate::activation::Activation;
 use crate::device::{BF16, F16, thread, warp};
-use crate::element::{Element, Real};
+use crate::element::Real;
 use crate::entry;
-use crate::launch::{Device, Entry, Prepared, Reject};
+use crate::launch::{Device, Prepared, Reject};
 
 /// What the kernels of this family take.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,9 @@ pub struct Params {
 const _: () = assert!(size_of::<Params>() == 128);
 
 const GATES: u32 = 1;
+
+const STEP: ByElement<Params> = ByElement([&RNN_STEP_F32, &RNN_STEP_F16, &RNN_STEP_BF16]);
+const SEQUENCE: ByElement<Params> = ByElement([&RNN_SEQUENCE_F32, &RNN_SEQUENCE_F16, &RNN_SEQUENCE_BF16]);
 
 /// An RNN as the caller describes it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -43,11 +46,7 @@ impl Problem {
 
     /// The launch of one step.
     pub fn step(&self, step: u32, operands: &Operands, device: &Device) -> Result<Prepared<Params>, Reject> {
-        let entry: &'static Entry<Params> = match self.layout.element {
-            Element::F32 => &RNN_STEP_F32,
-            Element::F16 => &RNN_STEP_F16,
-            Element::BF16 => &RNN_STEP_BF16,
-        };
+        let entry = STEP.of(self.layout.element);
         let geometry = step_geometry(self.layout.hidden, self.layout.batch);
         Prepared::new(entry, geometry, self.params(step, operands)?, device)
     }
@@ -55,11 +54,7 @@ impl Problem {
     /// The launch of all steps, for up to 128 hidden units.
     pub fn sequence(&self, operands: &Operands, device: &Device) -> Result<Prepared<Params>, Reject> {
         self.layout.kept()?;
-        let entry: &'static Entry<Params> = match self.layout.element {
-            Element::F32 => &RNN_SEQUENCE_F32,
-            Element::F16 => &RNN_SEQUENCE_F16,
-            Element::BF16 => &RNN_SEQUENCE_BF16,
-        };
+        let entry = SEQUENCE.of(self.layout.element);
         let geometry = sequence_geometry(GATES, self.layout.hidden, self.layout.batch, 64);
         Prepared::new(entry, geometry, self.params(0, operands)?, device)
     }

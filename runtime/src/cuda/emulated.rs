@@ -4,7 +4,7 @@
 //! A kernel at fault loses its stream, as it loses a context of the driver: what is given to it later is not done, and
 //! every wait for it gives the report.
 
-use super::{Event, Gpu, GpuError, Pinned, Properties, Replay, Stream};
+use super::{Event, Gpu, GpuError, Pinned, Properties, Replay, Stream, misaligned};
 use crate::exec::Interrupt;
 use recurve_kernels::emulator::{self, Memory, Options};
 use recurve_kernels::launch::Launch;
@@ -103,6 +103,23 @@ impl Pinned for EmulatedPinned {
     fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), GpuError> {
         self.memory.read(self.address + offset as u64, to).map_err(|report| at_fault(&report))
     }
+
+    fn set_word(&self, offset: usize, value: u32) -> Result<(), GpuError> {
+        aligned(offset)?;
+        self.write(offset, &value.to_le_bytes())
+    }
+
+    fn word(&self, offset: usize) -> Result<u32, GpuError> {
+        aligned(offset)?;
+        let mut word = [0; 4];
+        self.read(offset, &mut word)?;
+        Ok(u32::from_le_bytes(word))
+    }
+}
+
+/// The emulator's memory copies whole words where they are aligned.
+fn aligned(offset: usize) -> Result<(), GpuError> {
+    if offset.is_multiple_of(4) { Ok(()) } else { Err(misaligned()) }
 }
 
 impl Drop for EmulatedPinned {

@@ -35,8 +35,18 @@ const EMULATED_MEMORY: u64 = 4 << 30;
 
 /// Opens the GPU `device`.
 pub(crate) fn open(device: Device) -> Result<Box<dyn Gpu>, GpuError> {
+    open_with(device, None)
+}
+
+/// Opens the GPU `device` with the module of that name, where it can run it, or the one that suits it best.
+pub(crate) fn open_with(device: Device, named: Option<&str>) -> Result<Box<dyn Gpu>, GpuError> {
+    let wanted = |(major, minor): (u32, u32)| match named {
+        Some(name) => recurve_ptx::modules()
+            .find(|module| module.record().target == name && module.record().runs_on(10 * major + minor)),
+        None => module((major, minor)),
+    };
     match device {
-        Device::Cuda(ordinal) => Ok(Box::new(DriverGpu::open(ordinal, module)?)),
+        Device::Cuda(ordinal) => Ok(Box::new(DriverGpu::open(ordinal, wanted)?)),
         Device::Emulated => Ok(Box::new(EmulatedGpu::new(EMULATED_MEMORY, Options::CHECKED))),
         Device::Cpu => Err(GpuError::Driver { call: "open", problem: "the CPU is no GPU".into() }),
     }
@@ -100,6 +110,17 @@ pub(crate) trait Pinned: Debug + Send + Sync {
 
     /// Copies what is at `offset` to `to`. The device must not be writing there.
     fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), GpuError>;
+
+    /// Writes a word, at a multiple of 4, that the device may be polling, behind all that was written before.
+    fn set_word(&self, offset: usize, value: u32) -> Result<(), GpuError>;
+
+    /// Reads a word, at a multiple of 4, that the device may be writing, before all that is read after.
+    fn word(&self, offset: usize) -> Result<u32, GpuError>;
+}
+
+/// A word that does not lie at a multiple of its size.
+fn misaligned() -> GpuError {
+    GpuError::Driver { call: "pinned", problem: "a word that is not aligned".into() }
 }
 
 /// Work in order.

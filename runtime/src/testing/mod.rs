@@ -7,8 +7,10 @@ mod compare;
 pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
+#[doc(hidden)]
+pub mod gpu;
 mod nest;
-mod on_gpu;
+mod on_device;
 mod operator;
 mod single_node;
 
@@ -18,7 +20,7 @@ pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
 pub use gen_case::Gen;
 pub use nest::{Link, Nest};
-pub use on_gpu::EmulatedOperators;
+pub use on_device::check_operator_on;
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use single_node::{SingleNode, single_node, test_data};

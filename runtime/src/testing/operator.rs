@@ -55,6 +55,13 @@ pub enum Failure {
         /// The case.
         case: Box<Case>,
     },
+    /// The case could not be loaded or run as a model.
+    Run {
+        /// Why.
+        source: Box<crate::Error>,
+        /// The case.
+        case: Box<Case>,
+    },
     /// Kernel and reference differ.
     Mismatch {
         /// Position of the output.
@@ -103,15 +110,6 @@ fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Fai
     let case = Box::new(case);
     let fail = |stage, source| Failure::Error { stage, source, case: case.clone() };
     let op = parse(def, &case).map_err(|e| fail("parse", e))?;
-    let want = reference(&op, &case)?;
-    let got = run(def, &op, &case, threads).map_err(|e| fail("run", e))?;
-    compare_outputs(def, &case, &got, &want)?;
-    check_weak_inference(&*op, &case, &got)
-}
-
-/// What the reference makes of a case.
-pub(super) fn reference(op: &Arc<dyn Op>, case: &Case) -> Result<Vec<RefValue>, Failure> {
-    let fail = |stage, source| Failure::Error { stage, source, case: Box::new(case.clone()) };
     let references: Vec<Option<RefValue>> = case
         .inputs
         .iter()
@@ -119,25 +117,17 @@ pub(super) fn reference(op: &Arc<dyn Op>, case: &Case) -> Result<Vec<RefValue>, 
         .collect::<Result<_, _>>()
         .map_err(|e| fail("reference inputs", e))?;
     let given: Vec<Option<&RefValue>> = references.iter().map(Option::as_ref).collect();
-    op.reference(&RefInputs(&given)).map_err(|e| fail("reference", e))
-}
-
-/// Holds outputs to the reference, as the operator's accuracy class has it.
-pub(super) fn compare_outputs(
-    def: &OpDef,
-    case: &Case,
-    got: &[Value],
-    want: &[RefValue],
-) -> Result<(), Failure> {
-    for (output, (got, want)) in got.iter().zip(want).enumerate() {
+    let want = op.reference(&RefInputs(&given)).map_err(|e| fail("reference", e))?;
+    let got = run(def, &op, &case, threads).map_err(|e| fail("run", e))?;
+    for (output, (got, want)) in got.iter().zip(&want).enumerate() {
         let dtype = got.as_tensor().map_or(DType::F32, crate::Tensor::dtype);
         let compared = match def.accuracy {
             Accuracy::Random => same_form(got, want),
             class => compare_value(got, want, Tolerance::of(class, dtype)),
         };
-        compared.map_err(|mismatch| Failure::Mismatch { output, mismatch, case: Box::new(case.clone()) })?;
+        compared.map_err(|mismatch| Failure::Mismatch { output, mismatch, case: case.clone() })?;
     }
-    Ok(())
+    check_weak_inference(&*op, &case, &got)
 }
 
 pub(super) fn same_form(got: &Value, want: &RefValue) -> Result<(), Mismatch> {
@@ -173,25 +163,6 @@ pub(super) fn run(
     case: &Case,
     threads: usize,
 ) -> Result<Vec<Value>, OpError> {
-    let (graph, inputs) = graph_of(def, op, case);
-    let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads, release: &|_| () };
-    let program = Program::build(graph, build).map_err(|e| e.source)?;
-    let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
-    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
-    let mut made: Vec<Option<Value>> = vec![None; case.outputs];
-    let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
-    program.run(&inputs, &mut slots, context).map_err(|e| e.source)?;
-    drop(slots);
-    made.into_iter().map(|v| v.ok_or_else(|| OpError::internal("an output was not made"))).collect()
-}
-
-/// The graph of one node that is a case, and its inputs.
-pub(super) fn graph_of<'c>(
-    def: &'static OpDef,
-    op: &Arc<dyn Op>,
-    case: &'c Case,
-) -> (Graph, Vec<ValueRef<'c>>) {
     let mut graph = Graph::default();
     let mut inputs = Vec::new();
     let mut ids = Vec::new();
@@ -219,7 +190,17 @@ pub(super) fn graph_of<'c>(
         inputs: ids,
         outputs: outputs.into_iter().map(Some).collect(),
     });
-    (graph, inputs)
+    let budget = Budget::unlimited();
+    let build = BuildContext { budget: &budget, threads, release: &|_| () };
+    let program = Program::build(graph, build).map_err(|e| e.source)?;
+    let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
+    let mut made: Vec<Option<Value>> = vec![None; case.outputs];
+    let mut slots: Vec<Slot<'_>> = made.iter_mut().map(Slot::Made).collect();
+    let refs: Vec<ValueRef<'_>> = inputs;
+    program.run(&refs, &mut slots, context).map_err(|e| e.source)?;
+    drop(slots);
+    made.into_iter().map(|v| v.ok_or_else(|| OpError::internal("an output was not made"))).collect()
 }
 
 /// Inference that knows only ranks, or symbols instead of extents, must neither fail nor contradict the

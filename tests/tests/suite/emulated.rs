@@ -1,66 +1,84 @@
-//! Models on the emulated GPU give the CPU's answers; what cannot run there is refused by name.
+//! Models on the emulated GPU give the CPU's answers, operators their references'; what cannot run there is refused by
+//! name.
 
-use recurve::{Device, Engine, ErrorKind, Fusion, RunOptions, Session, Tensor};
-use recurve_tests::wire::{Extent, code, floats, graph, model, node, untyped, value};
-use std::time::Instant;
+use recurve::testing::gpu::TestGpu;
+use recurve::{Device, Engine, ErrorKind, RunOptions, Session, Tensor};
+use recurve_tests::gpu::{Chosen, Guarded, ModelCase, Tally, kernels, models, operators_on, run_model};
+use recurve_tests::wire::{Extent, code, graph, model, node, untyped, value};
+use std::time::{Duration, Instant};
 
-/// Values from −1 to 1 that `seed` determines.
-fn drawn(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+/// The model of this name, of those that run on a GPU, too.
+fn named(name: &str) -> ModelCase {
+    models(1).into_iter().find(|case| case.name == name).expect("a model")
 }
 
-/// `softmax(relu(x · w₁ + b₁) · w₂)`, a mean over the rows of it, and the first matrix turned around.
 fn perceptron() -> Vec<u8> {
-    let constants = [
-        floats("w1", &[19, 33], &drawn(1, 19 * 33)),
-        floats("b1", &[33], &drawn(2, 33)),
-        floats("w2", &[33, 7], &drawn(3, 33 * 7)),
-    ];
-    let nodes = [
-        node("MatMul", &["x", "w1"], &["a"]),
-        node("Add", &["a", "b1"], &["b"]),
-        node("Relu", &["b"], &["c"]),
-        node("MatMul", &["c", "w2"], &["d"]),
-        node("Softmax", &["d"], &["y"]).with_int("axis", -1),
-        node("ReduceSum", &["y"], &["sum"]).with_int("keepdims", 0),
-        node("Transpose", &["a"], &["turned"]),
-    ];
-    let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(19)])];
-    let outputs = [untyped("y"), untyped("sum"), untyped("turned")];
-    model(&graph(&inputs, &outputs, &nodes, &constants)).into_bytes()
+    named("perceptron").bytes
+}
+
+/// 40 rows of input.
+fn rows() -> Tensor {
+    Tensor::new(&[40, 19], (0..40 * 19).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect()).expect("a tensor")
+}
+
+/// The name of a model, and whether it has kernels for everything.
+fn answers_of_the_cpu(name: &str, supported: bool) {
+    let tally = run_model(&named(name), Device::Emulated, 1);
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+    assert_eq!((tally.passed > 0, tally.refused == 0), (supported, supported), "{}", tally.line());
 }
 
 #[test]
 fn a_perceptron_gives_the_answers_of_the_cpu() {
-    for fusion in [Fusion::On, Fusion::Off] {
-        let load = |device| {
-            let builder = Session::builder().with_fusion(fusion).with_device(device);
-            builder.load_bytes(perceptron()).expect("loads")
-        };
-        let (cpu, gpu) = (load(Device::Cpu), load(Device::Emulated));
-        // One row and a few are few vectors, more are a matrix; shapes come back.
-        for rows in [1, 3, 16, 17, 40, 1] {
-            let x = Tensor::new(&[rows, 19], drawn(rows as u64 + 7, rows * 19)).expect("a tensor");
-            let want = cpu.run([("x", &x)]).expect("runs on the CPU");
-            for _ in 0..2 {
-                let got = gpu.run([("x", &x)]).expect("runs on the emulated GPU");
-                for name in ["y", "sum", "turned"] {
-                    let (got, want) = (got.tensor(name).expect("there"), want.tensor(name).expect("there"));
-                    assert_eq!(got.shape(), want.shape());
-                    let pairs =
-                        got.as_slice::<f32>().expect("f32").iter().zip(want.as_slice::<f32>().expect("f32"));
-                    for (got, want) in pairs {
-                        assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{name}: {got} for {want}");
-                    }
-                }
-            }
-        }
-        assert!(gpu.engine().gpu_memory_used(Device::Emulated) > 0);
+    answers_of_the_cpu("perceptron", true);
+}
+
+#[test]
+fn an_attention_gives_the_answers_of_the_cpu() {
+    answers_of_the_cpu("attention", true);
+}
+
+#[test]
+fn a_normalisation_gives_the_answers_of_the_cpu() {
+    answers_of_the_cpu("layer normalisation", true);
+}
+
+#[test]
+fn a_map_gives_the_answers_of_the_cpu() {
+    answers_of_the_cpu("map", true);
+}
+
+#[test]
+fn operators_give_the_answers_of_their_references() {
+    let builder = || Session::builder().with_threads(1).with_device(Device::Emulated);
+    let mut ran = Vec::new();
+    let names = ["Add", "MatMul", "Sigmoid", "Softmax", "Where"].map(str::to_owned);
+    let time = Duration::from_mins(10);
+    let ended = operators_on(&builder, 1, 6, &names, time, &mut |tally| ran.push(tally));
+    assert_eq!(ended, None);
+    for tally in &ran {
+        assert_eq!(tally.failed, 0, "{}: {:?}", tally.suite, tally.failures);
+    }
+    assert!(ran.len() >= names.len(), "{:?}", ran.iter().map(Tally::line).collect::<Vec<_>>());
+}
+
+#[test]
+fn kernels_run_through_the_runtimes_device() {
+    let gpu = TestGpu::open(Device::Emulated, None).expect("always there");
+    let mut machine = Guarded::new(gpu);
+    let chosen = Chosen { cases: Some(1), suites: Vec::new(), after: Some("lstm".into()), only: None };
+    let mut ran = Vec::new();
+    let ended = kernels(&mut machine, 5, &chosen, &mut |tally| ran.push(tally));
+    assert_eq!(ended, None);
+    assert!(ran.len() >= 8, "{}", ran.len());
+    for tally in ran {
+        assert_eq!(
+            (tally.passed, tally.refused, tally.failed),
+            (1, 0, 0),
+            "{}: {:?}",
+            tally.suite,
+            tally.failures
+        );
     }
 }
 
@@ -83,7 +101,7 @@ fn limits_of_gpu_memory_and_time_hold() {
     let session =
         Session::builder().with_engine(&engine).with_device(Device::Emulated).load_bytes(perceptron());
     let session = session.expect("loads");
-    let x = Tensor::new(&[40, 19], drawn(1, 40 * 19)).expect("a tensor");
+    let x = rows();
     let error = session.run([("x", &x)]).expect_err("more than 4 KiB");
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(engine.gpu_memory_peak(Device::Emulated) <= 4 << 10);

@@ -84,7 +84,8 @@ fn tasks(tree: &Tree) -> Vec<String> {
     let code = tree.file(TASKS).map_or("", |file| &file.code);
     let Some((_, declared)) = code.split_once("enum Task {") else { return Vec::new() };
     let variants = declared.lines().take_while(|line| !line.starts_with('}'));
-    let names = variants.filter_map(|line| line.trim().split_once('(').map(|(name, _)| name.to_lowercase()));
+    let code = variants.map(str::trim).filter(|line| !line.starts_with("//"));
+    let names = code.filter_map(|line| line.split_once(['(', ',']).map(|(name, _)| name.to_lowercase()));
     names.collect()
 }
 

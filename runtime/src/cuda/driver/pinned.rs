@@ -2,11 +2,12 @@
 
 use super::context::Context;
 use super::status::check;
-use crate::cuda::{GpuError, Pinned};
+use crate::cuda::{GpuError, Pinned, misaligned};
 use cudarc::driver::sys;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// See [`Pinned`].
 #[derive(Debug)]
@@ -50,6 +51,18 @@ impl DriverPinned {
         // SAFETY: the offset lies in the allocation, or at its end.
         Ok(unsafe { self.host.as_ptr().add(offset) })
     }
+
+    /// A word that host and device may use at once.
+    #[expect(clippy::cast_ptr_alignment, reason = "checked behind the cast")]
+    fn atomic(&self, offset: usize) -> Result<&AtomicU32, GpuError> {
+        let place = self.checked(offset, size_of::<u32>())?.cast::<u32>();
+        if !place.is_aligned() {
+            return Err(misaligned());
+        }
+        // SAFETY: the word lies in the allocation, which lives as long as `self`, is aligned, and was written in `new`;
+        // while it is polled it is used through this alone, by the contract of `read` and `write`.
+        Ok(unsafe { AtomicU32::from_ptr(place) })
+    }
 }
 
 impl Pinned for DriverPinned {
@@ -70,6 +83,15 @@ impl Pinned for DriverPinned {
         // that `to` could be.
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
         Ok(())
+    }
+
+    fn set_word(&self, offset: usize, value: u32) -> Result<(), GpuError> {
+        self.atomic(offset)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    fn word(&self, offset: usize) -> Result<u32, GpuError> {
+        Ok(self.atomic(offset)?.load(Ordering::Acquire))
     }
 }
 

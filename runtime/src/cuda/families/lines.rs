@@ -18,7 +18,7 @@ pub(crate) fn softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Resu
     if lines.outer == 0 || lines.length == 0 || lines.inner == 0 {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
-    let (variant, device) = (softmax::choose(&shape)?, site.device);
+    let (variant, device) = (softmax::VARIANTS.choose(&shape)?, site.device);
     Ok(GpuKernel::new(move |operands| {
         let buffers = softmax::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
@@ -79,7 +79,7 @@ pub(crate) fn reduce(
     if form.outer == 0 || form.inner == 0 {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
-    let (variant, device) = (reduce::choose(&form)?, site.device);
+    let (variant, device) = (reduce::VARIANTS.choose(&form)?, site.device);
     Ok(GpuKernel::new(move |operands| {
         let buffers = reduce::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&form, &buffers, &device)?)])

@@ -60,7 +60,7 @@ fn launched(
     let source =
         Source { instructions: program.instructions(), constants: program.constants(), outputs: &outputs };
     let code = Code::new(&source, &layout)?;
-    let (variant, device) = (map::choose(&code)?, site.device);
+    let (variant, device) = (map::VARIANTS.choose(&code)?, site.device);
     let bytes = code.bytes();
     let kernel = GpuKernel::new(move |memory| {
         let inputs: Vec<Buffer> = reads.iter().map(|&input| memory.inputs[input]).collect();

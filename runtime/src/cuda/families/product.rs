@@ -53,7 +53,7 @@ impl Product {
             x: element,
             y: element,
         };
-        let variant = gemv::choose(&shape)?;
+        let variant = gemv::VARIANTS.choose(&shape)?;
         let (row_stride, column_stride) = (c.b.1, c.b.0);
         let weights = site.constant(1).cloned().ok_or(GpuReject::NoKernel)?;
         let (device, addend) = (site.device, self.addend.map(|(input, _)| input));

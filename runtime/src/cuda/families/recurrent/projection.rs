@@ -53,7 +53,7 @@ fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, G
         x: Element::F32,
         y: Element::F32,
     };
-    let (variant, device) = (gemv::choose(&shape)?, site.device);
+    let (variant, device) = (gemv::VARIANTS.choose(&shape)?, site.device);
     let bias = site.constant(B).cloned();
     let biased = bias.is_some();
     let kernel = GpuKernel::new(move |operands| {

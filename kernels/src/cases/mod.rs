@@ -1,0 +1,153 @@
+//! Cases of every kernel family: a drawn problem with its operands, run on a device and held to the definition in f64.
+//!
+//! The tests of this crate run them on the emulator, and `gpu-suites` of `recurve-tests` on a GPU. A case is a function of
+//! its number and seed, so that one that fails can be run again.
+
+pub(crate) mod activation;
+mod arg_extreme;
+mod conv;
+mod copy;
+mod draw;
+mod gather;
+mod gemm;
+mod gemv;
+mod lab;
+mod map;
+mod probe;
+mod recurrent;
+mod reduce;
+mod softmax;
+
+pub use draw::{Draw, decode, encode, rounded};
+pub use lab::{EMULATED, Emulated, Lab, Machine, close};
+
+use crate::launch::Reject;
+
+/// Why a case failed.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The device, or a rule that the emulator found broken.
+    #[error("{0}")]
+    Device(String),
+    /// A launch was refused; on a device of a lesser capability than the kernel's that is no fault.
+    #[error("refused: {0}")]
+    Refused(#[from] Reject),
+    /// A result.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Failure {
+    /// The device's own word.
+    pub fn device(problem: impl std::fmt::Display) -> Self {
+        Self::Device(problem.to_string())
+    }
+
+    /// Whether the device is too old for the kernel, or its shared memory too small.
+    pub fn is_beyond(&self) -> bool {
+        matches!(self, Self::Refused(Reject::Capability { .. } | Reject::SharedMemory { .. }))
+    }
+}
+
+/// Cases of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    /// The family, or the family and what is special.
+    pub name: &'static str,
+    /// Cases that CI runs.
+    pub count: u32,
+    /// Runs case `number`: shapes may follow it, numbers are drawn.
+    pub run: fn(number: u32, draw: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure>,
+}
+
+impl Suite {
+    /// Runs one case of a seed.
+    pub fn case(&self, seed: u64, number: u32, machine: &mut dyn Machine) -> Result<(), Failure> {
+        let name =
+            self.name.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let mut draw = Draw::new(seed ^ name.rotate_left(32) ^ u64::from(number));
+        let run = (self.run)(number, &mut draw, &mut Lab::new(machine));
+        let end = machine.end();
+        run.and(end)
+    }
+}
+
+/// Every suite, by name.
+pub static SUITES: &[Suite] = &[
+    Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
+    Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "copy", count: 80, run: copy::shapes },
+    Suite { name: "gather", count: 60, run: gather::shapes },
+    Suite { name: "gemm_simt", count: 52, run: gemm::simt },
+    Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
+    Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
+    Suite { name: "gemv", count: 60, run: gemv::shapes },
+    Suite { name: "gemv_variants", count: 15, run: gemv::variants },
+    Suite { name: "gru", count: 40, run: recurrent::gru },
+    Suite { name: "lstm", count: 40, run: recurrent::lstm },
+    Suite { name: "map_conversions", count: 78, run: map::conversions },
+    Suite { name: "map_opcodes", count: map::OPCODES, run: map::opcodes },
+    Suite { name: "map_programs", count: 80, run: map::programs },
+    Suite { name: "map_turns", count: 2, run: map::turns },
+    Suite { name: "map_variants", count: 2, run: map::variants },
+    Suite { name: "probe", count: 40, run: probe::shapes },
+    Suite { name: "reduce", count: 80, run: reduce::shapes },
+    Suite { name: "reduce_variants", count: 72, run: reduce::variants },
+    Suite { name: "rnn", count: 40, run: recurrent::rnn },
+    Suite { name: "softmax", count: 60, run: softmax::shapes },
+    Suite { name: "softmax_variants", count: 18, run: softmax::variants },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A test for each suite: on the emulator, with the seed that CI always has.
+    macro_rules! on_the_emulator {
+        ($($name:ident)*) => {
+            const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            $(#[test]
+            fn $name() {
+                let suite = SUITES.iter().find(|suite| suite.name == stringify!($name)).expect("a suite");
+                for number in 0..suite.count {
+                    if let Err(failure) = suite.case(1, number, &mut Emulated::new()) {
+                        panic!("case {number}: {failure}");
+                    }
+                }
+            })*
+        };
+    }
+
+    on_the_emulator! {
+        arg_extreme
+        conv
+        copy
+        gather
+        gemm_simt
+        gemm_tensor_bf16
+        gemm_tensor_f16
+        gemv
+        gemv_variants
+        gru
+        lstm
+        map_conversions
+        map_opcodes
+        map_programs
+        map_turns
+        map_variants
+        probe
+        reduce
+        reduce_variants
+        rnn
+        softmax
+        softmax_variants
+    }
+
+    #[test]
+    fn every_suite_is_run() {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        assert_eq!(names, NAMES);
+        assert!(names.is_sorted());
+    }
+}
