@@ -5,6 +5,7 @@
 //! `target/gpu-bundle`.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -29,12 +30,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
+    // In one call, so that what they share is built once.
+    let mut cargo = process::cargo(root);
+    cargo.args(["build", "--release"]);
     for (package, binary) in BINARIES {
-        let mut cargo = process::cargo(root);
-        cargo.args(["rustc", "--release", "--package", package, "--bin", binary]);
+        cargo.args(["--package", package, "--bin", binary]);
+    }
+    process::run(&mut cargo)?;
+    for (_, binary) in BINARIES {
         // The folder is sent over networks; symbols stay with whoever built it.
-        process::run(cargo.args(["--", "-Cstrip=symbols"]))?;
-        copy(&target(workspace).join("release").join(binary), &folder)?;
+        let built = target(workspace).join("release").join(binary);
+        process::run(Command::new("strip").arg("-o").arg(folder.join(binary)).arg(built))?;
     }
     for file in FILES {
         copy(&root.join(file), &folder)?;

@@ -59,12 +59,17 @@ pub(super) fn run(
     Ok((end, written))
 }
 
+/// Held by tests that start processes: a process that starts while a test writes its script keeps the script busy.
+#[cfg(test)]
+pub(super) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn processes_pass_fail_take_too_long_or_are_not_there() {
+        let _alone = ALONE.lock();
         let folder = tempfile::tempdir().expect("a folder");
         let mut log = File::create(folder.path().join("log")).expect("a log");
         let mut end = |program: &str, arguments: &[&str], limit| {

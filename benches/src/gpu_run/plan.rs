@@ -51,8 +51,8 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut run = Run { plan, start: Instant::now(), log, sections: Map::new() };
     // What would cost most to lose comes first; operators take what time is left.
     let [modules, kernels, constants, benches, models, operators] = plan.steps();
-    run.section(&modules)?;
-    run.kernels(&kernels)?;
+    run.resumed(&modules)?;
+    run.resumed(&kernels)?;
     run.section(&constants)?;
     run.section(&benches)?;
     run.pytorch()?;
@@ -169,8 +169,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A kernel that faults takes the context with it: the suites behind it get a new process.
-    fn kernels(&mut self, step: &Step) -> Result<()> {
+    /// A kernel that faults takes the context with it: the suites or modules behind it get a new process.
+    fn resumed(&mut self, step: &Step) -> Result<()> {
         let mut arguments = step.arguments.clone();
         let mut all: Option<Value> = None;
         let mut worst = End::Passed;
@@ -273,6 +273,7 @@ echo '{"measures": [{"name": "launch", "value": 2.5, "unit": "us"}]}' > "$last"
 
     #[test]
     fn each_section_survives_the_others_and_says_how_it_ended() {
+        let _alone = child::ALONE.lock();
         let folder = tempfile::tempdir().expect("a folder");
         for (name, script) in [("gpu-suites", SUITES), ("gpu-benches", BENCHES)] {
             let path = folder.path().join(name);

@@ -27,8 +27,12 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Which {
-    /// Load every module that the device runs, and launch from each
-    Modules,
+    /// Load every module that the device runs, and run a little of every suite from each
+    Modules {
+        /// Only modules behind this one
+        #[arg(long)]
+        after: Option<String>,
+    },
     /// The kernel families against their references
     Kernels {
         /// Cases of each suite, in the place of its own number
@@ -109,8 +113,13 @@ struct Running {
 impl Which {
     fn open(self, device: Device, seed: u64) -> Result<Running> {
         Ok(match self {
-            Self::Modules => {
+            Self::Modules { after } => {
                 let found = modules_for(device)?;
+                let mut found: Vec<Option<String>> =
+                    if found.is_empty() { vec![None] } else { found.into_iter().map(Some).collect() };
+                if let Some(before) = found.iter().position(|name| after.is_some() && *name == after) {
+                    found.drain(..=before);
+                }
                 let work = move |told: &mut dyn FnMut(Tally)| load_modules(&found, device, seed, told);
                 Running { name: "modules", info: info_of(device)?, work: Box::new(work) }
             }
@@ -141,27 +150,37 @@ impl Which {
     }
 }
 
-/// A module for the emulator is the host's code; a GPU loads each that it can run.
-fn load_modules(found: &[String], device: Device, seed: u64, told: &mut dyn FnMut(Tally)) -> Option<String> {
-    let modules: Vec<Option<&str>> =
-        if found.is_empty() { vec![None] } else { found.iter().map(|name| Some(name.as_str())).collect() };
+/// A module for the emulator is the host's code; a GPU loads each that it can run. A lost device ends it.
+fn load_modules(
+    modules: &[Option<String>],
+    device: Device,
+    seed: u64,
+    told: &mut dyn FnMut(Tally),
+) -> Option<String> {
     for module in modules {
         let start = Instant::now();
-        let mut tally = Tally { suite: module.unwrap_or("host").to_owned(), ..Tally::default() };
-        match TestGpu::open(device, module) {
+        let name = module.as_deref().unwrap_or("host").to_owned();
+        let mut tally = Tally { suite: name, ..Tally::default() };
+        let mut ended = None;
+        match TestGpu::open(device, module.as_deref()) {
             Ok(gpu) => {
                 // That it loads does not show that it runs.
-                let chosen =
-                    Chosen { cases: Some(2), suites: vec!["softmax".into()], after: None, only: None };
+                let chosen = Chosen { cases: Some(2), suites: Vec::new(), after: None, only: None };
                 let mut ran = Vec::new();
-                let ended = kernels(&mut Guarded::new(gpu), seed, &chosen, &mut |tally| ran.push(tally));
+                ended = kernels(&mut Guarded::new(gpu), seed, &chosen, &mut |tally| ran.push(tally));
                 tally.passed = ran.iter().map(|t| t.passed).sum();
-                ran.into_iter().flat_map(|t| t.failures).chain(ended).for_each(|f| tally.fail(f));
+                tally.refused = ran.iter().map(|t| t.refused).sum();
+                for of in ran {
+                    of.failures.iter().for_each(|failure| tally.fail(format!("{}: {failure}", of.suite)));
+                }
             }
             Err(error) => tally.fail(error.to_string()),
         }
         tally.seconds = start.elapsed().as_secs_f64();
         told(tally);
+        if ended.is_some() {
+            return ended;
+        }
     }
     None
 }
