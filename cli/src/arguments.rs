@@ -18,8 +18,8 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
         Exit codes: 0 done, 1 unexpected, 2 usage or a file that cannot be opened,\n\
-        3 model, plan or profile invalid or unsupported, 5 outputs differ,\n\
-        7 no plan or schedule meets what is asked, 124 deadline passed."
+        3 model, plan or profile invalid or unsupported, 4 no such GPU or driver,\n\
+        5 outputs differ, 7 no plan or schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -58,6 +58,13 @@ pub(crate) fn resolve(
         if let (Some(dims), Some(shape)) = (dims(&spec.fact), shape) {
             for (dim, &extent) in dims.iter().zip(*shape) {
                 if let Some(symbol) = dim.as_symbol() {
+                    if let Some(told) = bindings.iter().find(|b| b.name == symbol && b.extent != extent) {
+                        let problem =
+                            format!("--dim says {symbol}={}, `{}` has {extent}", told.extent, spec.name);
+                        return Err(
+                            UsageError::new(problem).hint("arrays bind their dimensions by themselves")
+                        );
+                    }
                     bound.entry(symbol).or_insert(extent);
                 }
             }

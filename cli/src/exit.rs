@@ -3,7 +3,7 @@
 use crate::failure::UsageError;
 use crate::npz::ArchiveError;
 use recurve::{Error, ErrorKind};
-use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
 use std::process::ExitCode;
 
 /// How the command ended. The numbers are stable.
@@ -66,6 +66,9 @@ impl Exit {
             }
             if let Some(error) = cause.downcast_ref::<recurve_scheduler::Error>() {
                 return Self::of_schedule(error.kind());
+            }
+            if cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == InvalidData) {
+                return Self::Model;
             }
             let absent = [NotFound, PermissionDenied, NotADirectory, IsADirectory];
             if cause.downcast_ref::<std::io::Error>().is_some_and(|e| absent.contains(&e.kind())) {

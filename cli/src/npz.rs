@@ -89,23 +89,38 @@ pub(crate) fn write<'a>(
     path: &Path,
     arrays: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
 ) -> Result<(), ArchiveError> {
+    let file = File::create(path).map_err(|source| ArchiveError::Create { path: path.to_owned(), source })?;
+    let mut archive = ZipWriter::new(BufWriter::new(file));
+    let written = write_members(path, &mut archive, arrays);
+    if written.is_err() {
+        // Dropped, it would try to finish and print that it cannot.
+        std::mem::forget(archive);
+        return written;
+    }
+    let mut buffer =
+        archive.finish().map_err(|source| ArchiveError::Write { path: path.to_owned(), source })?;
+    buffer.flush().map_err(|e| ArchiveError::Write { path: path.to_owned(), source: e.into() })
+}
+
+fn write_members<'a>(
+    path: &Path,
+    archive: &mut ZipWriter<BufWriter<File>>,
+    arrays: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+) -> Result<(), ArchiveError> {
     /// Members from this size on need the archive's 64-bit form.
     const LARGE: usize = 1 << 31;
     let failed = |source| ArchiveError::Write { path: path.to_owned(), source };
-    let file = File::create(path).map_err(|source| ArchiveError::Create { path: path.to_owned(), source })?;
-    let mut archive = ZipWriter::new(BufWriter::new(file));
     for (name, tensor) in arrays {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(tensor.bytes().len() >= LARGE);
         archive.start_file(format!("{name}.npy"), options).map_err(failed)?;
-        npy::write(&mut archive, tensor).map_err(|source| match source {
+        npy::write(&mut *archive, tensor).map_err(|source| match source {
             ArrayError::Io(error) => failed(error.into()),
             source => {
                 ArchiveError::Member { path: path.to_owned(), name: name.to_owned(), source: source.into() }
             }
         })?;
     }
-    let mut buffer = archive.finish().map_err(failed)?;
-    buffer.flush().map_err(|e| failed(e.into()))
+    Ok(())
 }

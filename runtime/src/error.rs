@@ -283,7 +283,7 @@ pub enum Error {
     #[error("the run was cancelled")]
     Cancelled,
     /// A GPU or its driver failed.
-    #[error("{device}")]
+    #[error("{device} cannot be used")]
     Gpu {
         /// Which one.
         device: Device,

@@ -42,7 +42,7 @@ pub struct Options {
     /// Longest makespan allowed in memory mode, in microseconds
     #[arg(long, required_if_eq("mode", "memory"))]
     pub slo_us: Option<f64>,
-    /// Time for the portfolio, in milliseconds
+    /// Time for the portfolio, in milliseconds [default: 200]
     #[arg(long, conflicts_with = "evaluations")]
     pub budget_ms: Option<u64>,
     /// Evaluations for the portfolio; the answer then depends on nothing but the seed
@@ -92,6 +92,21 @@ pub enum ModeName {
     Memory,
 }
 
+impl Options {
+    /// Options that nothing would read, and times that are none.
+    fn check(&self) -> Result<(), Error> {
+        let unread = "is for --mode memory";
+        match (self.mode, &self.memory, self.slo_us) {
+            (ModeName::Latency, Some(_), _) => Err(Error::Usage { option: "--memory", problem: unread }),
+            (ModeName::Latency, _, Some(_)) => Err(Error::Usage { option: "--slo-us", problem: unread }),
+            (ModeName::Memory, _, Some(slo)) if !slo.is_finite() || slo <= 0.0 => {
+                Err(Error::Usage { option: "--slo-us", problem: "takes a finite number above 0" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The exit code for an error: 3 malformed, 4 files, 5 infeasible, 2 usage.
 pub fn exit_code(error: &Error) -> u8 {
     match error.kind() {
@@ -126,6 +141,7 @@ const NODES: u64 = 50_000_000;
 /// # Ok::<(), recurve_scheduler::Error>(())
 /// ```
 pub fn run(options: &Options) -> Result<String, Error> {
+    options.check()?;
     let instance = Instance::read(&options.file)?;
     let problem = Problem::new(&instance)?;
     let bound = Bounds::new(&problem).best();

@@ -18,6 +18,12 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A file is no text.
+    #[error("{} is no document: it is not text", path.display())]
+    NoText {
+        /// The file.
+        path: PathBuf,
+    },
     /// The document has a version that this crate does not read.
     #[error("version {found} is not supported, only {supported}")]
     Version {

@@ -11,7 +11,7 @@ use crate::machine::{Link, Machine, Memory, Processor};
 /// The version of the format that is read and written.
 pub(crate) const VERSION: u32 = 1;
 
-/// A machine and a graph of tasks, as in `FORMAT.md`.
+/// A machine and a graph of tasks. What a field means stands at the field, here and in [`Machine`].
 ///
 /// # Example
 /// ```
@@ -138,8 +138,10 @@ impl Instance {
 
     /// Reads a document from a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidData => Error::NoText { path: path.to_owned() },
+            _ => Error::Io { path: path.to_owned(), source },
+        })?;
         Self::from_json(&text)
     }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Memories, processors and links; see `FORMAT.md` for the meaning of every field.
+/// Memories, processors and links.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {

@@ -13,6 +13,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    terminal.print(&recurve_scheduler::command::run(&arguments.options)?)?;
+    let options = &arguments.options;
+    terminal.print(&format!("{}\n", recurve_scheduler::command::run(options)?.trim_end()))?;
+    for path in [&options.gantt, &options.trace].into_iter().flatten() {
+        terminal.narrate(format!("wrote {}", path.display()));
+    }
     Ok(Exit::Success)
 }
