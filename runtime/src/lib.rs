@@ -42,8 +42,8 @@ mod session;
 mod tensor;
 pub mod testing;
 
-pub use cuda::{CudaVersion, GpuError, GpuReject};
-pub use device::{Device, GpuInfo, gpus};
+pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
+pub use device::{Device, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};

@@ -15,5 +15,5 @@ pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub use node_times::{NodeTime, NodeTimes};
 pub(crate) use program::{BuildContext, Program, fact_of};
-pub(crate) use run::evaluate;
+pub(crate) use run::{evaluate, store};
 pub(crate) use team::{Stop, Team};

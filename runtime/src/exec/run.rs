@@ -312,7 +312,11 @@ impl Bound {
 }
 
 /// Copies `value` to `slot`.
-fn store(slot: &mut Slot<'_>, value: ValueRef<'_>, context: RunContext<'_>) -> Result<(), OpError> {
+pub(crate) fn store(
+    slot: &mut Slot<'_>,
+    value: ValueRef<'_>,
+    context: RunContext<'_>,
+) -> Result<(), OpError> {
     match (slot, value) {
         (Slot::Made(place), value) => **place = Some(Value::copy_of(value, context.budget)?),
         (Slot::Fixed { dtype, shape, bytes }, ValueRef::Tensor(t)) => {

@@ -7,6 +7,8 @@ mod concurrency;
 mod contrib;
 mod early_opsets;
 mod emulated;
+mod emulated_models;
+mod emulated_operators;
 mod functions;
 mod fusion_counts;
 mod hostile;
