@@ -1,16 +1,17 @@
 //! Recurrent layers as an exporter writes them: step by step, and as the operator.
 
+use crate::branches::Extents;
 use crate::wire::Message;
 
 /// A graph under construction.
 #[derive(Default)]
-struct Model {
+pub(crate) struct Model {
     graph: Message,
     names: usize,
 }
 
 impl Model {
-    fn value(&mut self, field: u64, name: &str, shape: &[usize]) {
+    pub(crate) fn value(&mut self, field: u64, name: &str, shape: &[usize]) {
         let dims =
             shape.iter().fold(Message::default(), |m, &n| m.message(1, &Message::default().int(1, n as i64)));
         let tensor = Message::default().int(1, 1).message(2, &dims);
@@ -32,7 +33,7 @@ impl Model {
     }
 
     /// Pseudo-random weights of about `1 / √fan`.
-    fn weights(&mut self, shape: &[usize], fan: usize) -> String {
+    pub(crate) fn weights(&mut self, shape: &[usize], fan: usize) -> String {
         let mut state = 1 + self.names as u64;
         let scale = 1.0 / (fan as f32).sqrt();
         let mut next = || {
@@ -48,12 +49,12 @@ impl Model {
         self.constant(1, shape, &raw)
     }
 
-    fn integers(&mut self, values: &[i64]) -> String {
+    pub(crate) fn integers(&mut self, values: &[i64]) -> String {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(7, &[values.len()], &raw)
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)], outputs: &[&str]) {
+    pub(crate) fn node(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)], outputs: &[&str]) {
         let m = inputs.iter().fold(Message::default(), |m, name| m.text(1, name));
         let m = outputs.iter().fold(m, |m, name| m.text(2, name)).text(4, op);
         let m = ints.iter().fold(m, |m, (name, value)| {
@@ -62,13 +63,54 @@ impl Model {
         self.graph = std::mem::take(&mut self.graph).message(1, &m);
     }
 
-    fn op(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)]) -> String {
+    pub(crate) fn op(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)]) -> String {
         let name = self.name();
         self.node(op, inputs, ints, &[&name]);
         name
     }
 
-    fn finish(self) -> Vec<u8> {
+    /// A recurrent layer on `x`, `[time, batch, features]`; all states as `[time, batch, hidden]`.
+    pub(crate) fn layer(&mut self, op: &str, x: &str, of: Extents) -> String {
+        self.layer_from(op, x, None, of)
+    }
+
+    /// The same from the state `initial`, `[1, batch, hidden]`, on.
+    pub(crate) fn layer_from(&mut self, op: &str, x: &str, initial: Option<&str>, of: Extents) -> String {
+        let hidden = of.hidden;
+        let rows = hidden * if op == "LSTM" { 4 } else { 3 };
+        let (w, r) = (self.weights(&[1, rows, hidden], hidden), self.weights(&[1, rows, hidden], hidden));
+        let b = self.weights(&[1, 2 * rows], hidden);
+        let states = self.name();
+        let inputs = [x, &w, &r, &b, "", initial.unwrap_or_default()];
+        let given = if initial.is_some() { &inputs[..] } else { &inputs[..4] };
+        self.node(op, given, &[("hidden_size", hidden as i64)], &[&states]);
+        let axis = self.integers(&[1]);
+        self.op("Squeeze", &[&states, &axis], &[])
+    }
+
+    /// An LSTM of both directions on `x`; the states of both one behind the other, `[time, batch, 2 · hidden]`.
+    pub(crate) fn both_directions(&mut self, x: &str, of: Extents) -> String {
+        let Extents { time, batch, hidden } = of;
+        let rows = 4 * hidden;
+        let (w, r) = (self.weights(&[2, rows, hidden], hidden), self.weights(&[2, rows, hidden], hidden));
+        let b = self.weights(&[2, 2 * rows], hidden);
+        let states = self.name();
+        let inputs = [x, &w, &r, &b].into_iter();
+        let m = inputs.fold(Message::default(), |m, name| m.text(1, name)).text(2, &states).text(4, "LSTM");
+        let size = Message::default().text(1, "hidden_size").int(3, hidden as i64).int(20, 2);
+        let direction = Message::default().text(1, "direction").text(4, "bidirectional").int(20, 3);
+        let m = m.message(5, &size).message(5, &direction);
+        self.graph = std::mem::take(&mut self.graph).message(1, &m);
+        let order = Message::default().text(1, "perm");
+        let order = [0, 2, 1, 3].into_iter().fold(order, |m, axis| m.int(8, axis)).int(20, 7);
+        let turned = self.name();
+        let m = Message::default().text(1, &states).text(2, &turned).text(4, "Transpose").message(5, &order);
+        self.graph = std::mem::take(&mut self.graph).message(1, &m);
+        let shape = self.integers(&[time as i64, batch as i64, 2 * hidden as i64]);
+        self.op("Reshape", &[&turned, &shape], &[])
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
         let opset = Message::default().text(1, "").int(2, 21);
         let graph = self.graph.text(2, "graph");
         Message::default().int(1, 10).message(7, &graph).message(8, &opset).into_bytes()

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{check, devices, env, inspect, ops, run, schedule};
+use crate::commands::{check, devices, env, inspect, ops, plan, profile, run, schedule};
 use crate::dimensions::Binding;
 use crate::failure::UsageError;
 use crate::quantity::parse_bytes;
@@ -18,8 +18,8 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
         Exit codes: 0 done, 1 unexpected, 2 usage or a file that cannot be opened,\n\
-        3 model invalid or unsupported, 5 outputs differ, 7 no schedule meets what is asked,\n\
-        124 deadline passed."
+        3 model, plan or profile invalid or unsupported, 5 outputs differ,\n\
+        7 no plan or schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     /// List the operators that run
     Ops(ops::Arguments),
+    /// Measure a model's operators on this machine
+    Profile(profile::Arguments),
+    /// Place a model's operators on the threads for the least time
+    Plan(plan::Arguments),
     /// Place a graph of tasks on the processors of a machine
     Schedule(schedule::Arguments),
     /// List where a model can run on this machine

@@ -15,12 +15,26 @@ pub(crate) struct Variable {
 const NO_COLOR: &str = "NO_COLOR";
 
 /// Every variable, in alphabetical order.
-pub(crate) const VARIABLES: &[Variable] = &[Variable {
-    name: NO_COLOR,
-    kind: "text",
-    default: "unset",
-    meaning: "any text but the empty one turns colours off where --color is auto",
-}];
+pub(crate) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "HOME",
+        kind: "path",
+        default: "unset",
+        meaning: "profiles are kept in its .cache/recurve where XDG_CACHE_HOME is unset",
+    },
+    Variable {
+        name: NO_COLOR,
+        kind: "text",
+        default: "unset",
+        meaning: "any text but the empty one turns colours off where --color is auto",
+    },
+    Variable {
+        name: "XDG_CACHE_HOME",
+        kind: "path",
+        default: "unset",
+        meaning: "profiles are kept in its recurve",
+    },
+];
 
 /// Whether the user wants no colours.
 pub(crate) fn no_color() -> bool {

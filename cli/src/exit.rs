@@ -18,7 +18,8 @@ pub enum Exit {
     /// The arguments do not fit the command or the model: a file that they name cannot be opened, its arrays are not
     /// those of the model.
     Usage = 2,
-    /// The model is malformed, or holds something that the engine does not run.
+    /// The model is malformed, or holds something that the engine does not run; or a plan or profile is not one, or is for
+    /// something else.
     Model = 3,
     /// A device or its driver failed.
     Device = 4,
@@ -26,7 +27,7 @@ pub enum Exit {
     OutputsDiffer = 5,
     /// Slower than the baseline.
     Slower = 6,
-    /// No schedule meets what is asked (`schedule`).
+    /// No schedule meets what is asked (`schedule`), or the model cannot be planned (`plan`).
     Infeasible = 7,
     /// The deadline passed.
     Timeout = 124,
@@ -37,7 +38,8 @@ impl Exit {
     pub fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidInput | ErrorKind::Io => Self::Usage,
-            ErrorKind::InvalidModel | ErrorKind::Unsupported => Self::Model,
+            ErrorKind::InvalidModel | ErrorKind::Unsupported | ErrorKind::InvalidPlan => Self::Model,
+            ErrorKind::Unplannable => Self::Infeasible,
             ErrorKind::Device => Self::Device,
             ErrorKind::Deadline => Self::Timeout,
             // `MemoryLimit`, `Cancelled`, `Internal`, and classes that do not exist yet.

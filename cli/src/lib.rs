@@ -20,6 +20,7 @@ mod onnx_test;
 mod peak_rss;
 mod progress;
 mod quantity;
+mod run_trace;
 mod summary;
 mod table;
 mod terminal;

@@ -1,9 +1,11 @@
 //! Errors: one enum for the crate, and the error of a single operator that the graph wraps with the node's
 //! name.
 
+use crate::cost::ProfileError;
 use crate::cuda::{GpuError, GpuReject};
 use crate::device::Device;
 use crate::dtype::DType;
+use crate::plan::PlanError;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -160,6 +162,18 @@ pub struct Misfit {
     pub problem: String,
 }
 
+impl From<PlanError> for Error {
+    fn from(source: PlanError) -> Self {
+        Self::Plan { source }
+    }
+}
+
+impl From<ProfileError> for Error {
+    fn from(source: ProfileError) -> Self {
+        Self::Profile { source }
+    }
+}
+
 impl From<Misfit> for Error {
     fn from(Misfit { role, name, problem }: Misfit) -> Self {
         Self::Argument { role, name, problem }
@@ -277,6 +291,20 @@ pub enum Error {
         #[source]
         source: GpuError,
     },
+    /// The model is not planned, or a plan does not fit it.
+    #[error("no plan is followed")]
+    Plan {
+        /// Why.
+        #[source]
+        source: PlanError,
+    },
+    /// A profile cannot be used or kept.
+    #[error("the profile cannot be used")]
+    Profile {
+        /// Why.
+        #[source]
+        source: ProfileError,
+    },
     /// A setting has no meaning or contradicts another.
     #[error("setting `{name}` {problem}")]
     Setting {
@@ -309,6 +337,10 @@ pub enum ErrorKind {
     MemoryLimit,
     /// A GPU or its driver failed.
     Device,
+    /// A plan or profile is malformed, or for something else.
+    InvalidPlan,
+    /// The model cannot be planned.
+    Unplannable,
     /// The deadline passed.
     Deadline,
     /// The run was cancelled.
@@ -327,6 +359,8 @@ impl ErrorKind {
             Self::InvalidInput => "invalid_input",
             Self::MemoryLimit => "memory_limit",
             Self::Device => "device",
+            Self::InvalidPlan => "invalid_plan",
+            Self::Unplannable => "unplannable",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal",
@@ -346,6 +380,15 @@ impl Error {
             Self::Argument { .. } | Self::Arguments { .. } | Self::Setting { .. } => ErrorKind::InvalidInput,
             Self::Memory { .. } => ErrorKind::MemoryLimit,
             Self::Gpu { .. } => ErrorKind::Device,
+            Self::Plan { source } => match source {
+                PlanError::Malformed { .. } | PlanError::Invalid { .. } | PlanError::Other { .. } => {
+                    ErrorKind::InvalidPlan
+                }
+                PlanError::Scheduler(_) => ErrorKind::Internal,
+                _ => ErrorKind::Unplannable,
+            },
+            Self::Profile { source: ProfileError::Io { .. } } => ErrorKind::Io,
+            Self::Profile { .. } => ErrorKind::InvalidPlan,
             Self::Deadline => ErrorKind::Deadline,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Internal { .. } => ErrorKind::Internal,

@@ -9,6 +9,7 @@
 mod algorithm;
 mod answer;
 mod bounds;
+#[cfg(feature = "command")]
 pub mod command;
 mod compile;
 mod cpop;

@@ -123,7 +123,7 @@ fn example(workspace: &Workspace, mut cargo: Command) -> Result<Outcome> {
 }
 
 fn conformance_stage(workspace: &Workspace, python: &str) -> Result<Outcome> {
-    Ok(match conformance::generate_and_run(workspace, python, &[])? {
+    Ok(match conformance::generate_and_run(workspace, python, conformance::Built::WithTests, &[])? {
         conformance::Verdict::Ran => Outcome::Passed,
         conformance::Verdict::NoRunner => Outcome::Absent("no runner in this checkout"),
     })

@@ -71,13 +71,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
         println!("conformance: {}", generate(workspace, python)?.summary());
         return Ok(());
     }
-    generate_and_run(workspace, python, &options.runner_arguments).map(|_| ())
+    generate_and_run(workspace, python, Built::Alone, &options.runner_arguments).map(|_| ())
+}
+
+/// With what the runner is built: the features of its dependencies, and so what must be compiled, follow from that.
+#[derive(Clone, Copy)]
+pub(crate) enum Built {
+    /// By itself: the least to compile where nothing is compiled yet.
+    Alone,
+    /// With all tests: nothing to compile where they are there.
+    WithTests,
 }
 
 /// Writes the suite where it is not there yet, and runs it where the checkout has a runner.
 pub(crate) fn generate_and_run(
     workspace: &Workspace,
     python: &str,
+    built: Built,
     runner_arguments: &[String],
 ) -> Result<Verdict> {
     let index = generate(workspace, python)?;
@@ -86,9 +96,16 @@ pub(crate) fn generate_and_run(
         return Ok(Verdict::NoRunner);
     };
     println!("conformance: {}", index.summary());
-    let mut runner = process::checked_cargo(&workspace.root);
-    runner.args(["run", "--release", "--package", &package.name, "--bin", RUNNER, "--"]);
+    let mut build = process::checked_cargo(&workspace.root);
+    build.args(["build", "--release", "--bin", RUNNER]);
+    match built {
+        Built::Alone => build.args(["--package", &package.name]),
+        Built::WithTests => build.args(["--workspace", "--tests"]),
+    };
+    process::run(&mut build)?;
+    let mut runner = Command::new(workspace.metadata.target_directory.join("release").join(RUNNER));
     runner
+        .current_dir(&workspace.root)
         .args(["target/conformance/suite", "--refused", REFUSED, "--wrong", WRONG, "--table", TABLE])
         .args(runner_arguments);
     process::run(&mut runner)?;

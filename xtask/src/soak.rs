@@ -111,7 +111,11 @@ mod tests {
             metadata: json!({ "soak": soak }),
             ..Package::default()
         };
-        Metadata { packages: vec![package], workspace_members: vec!["room".to_owned()] }
+        Metadata {
+            packages: vec![package],
+            workspace_members: vec!["room".to_owned()],
+            ..Metadata::default()
+        }
     }
 
     #[test]

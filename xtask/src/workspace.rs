@@ -20,6 +20,8 @@ pub(crate) struct Workspace {
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: Vec<String>,
+    #[serde(default)]
+    pub(crate) target_directory: PathBuf,
 }
 
 /// One package of the dependency graph, ours or another's.

@@ -5,6 +5,8 @@ pub(crate) mod devices;
 pub(crate) mod env;
 pub(crate) mod inspect;
 pub(crate) mod ops;
+pub(crate) mod plan;
+pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod schedule;
 
@@ -24,6 +26,8 @@ pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
         Command::Devices(arguments) => devices::run(arguments, terminal),
         Command::Inspect(arguments) => inspect::run(arguments, terminal),
         Command::Ops(arguments) => ops::run(arguments, terminal),
+        Command::Profile(arguments) => profile::run(arguments, terminal),
+        Command::Plan(arguments) => plan::run(arguments, terminal),
         Command::Schedule(arguments) => schedule::run(arguments, terminal),
         Command::Env(arguments) => env::run(arguments, terminal),
     }

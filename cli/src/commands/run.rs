@@ -1,6 +1,7 @@
 //! `recurve run`: runs a model and says what came out and how long it took.
 
 use super::DOCUMENT_VERSION;
+use super::plan::write_file;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::inputs::{self, Input, Source};
@@ -10,9 +11,11 @@ use crate::quantity;
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
 use crate::terminal::Terminal;
-use crate::{npy, npz};
+use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
-use recurve::{Fact, HostTrip, NodeTime, NodeTimes, Outputs, RunOptions, Session, TensorView, Value};
+use recurve::{
+    Fact, HostTrip, NodeTime, NodeTimes, Outputs, Plan, RunEvent, RunOptions, Session, TensorView, Value,
+};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -41,9 +44,28 @@ pub(crate) struct Arguments {
     /// Print the time of each node, summed over the measured runs
     #[arg(long)]
     profile_nodes: bool,
+    /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads
+    #[arg(long, value_name = "F.json", conflicts_with = "mode")]
+    plan: Option<PathBuf>,
+    /// How operators are placed on the threads
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    mode: Mode,
+    /// Write what the last measured run did as trace events, for Perfetto and Chrome
+    #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
+    trace: Option<PathBuf>,
     /// End with code 124 when a run takes longer than this many milliseconds
     #[arg(long, value_name = "MS")]
     timeout: Option<u64>,
+}
+
+/// How operators are placed on the threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+enum Mode {
+    /// One after the other, each on all threads
+    #[default]
+    Together,
+    /// By a plan for the least time, where it is faster; operators are measured first
+    Latency,
 }
 
 /// The document of `recurve run --json`.
@@ -95,13 +117,27 @@ struct TripEntry {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
+    let mode = match arguments.mode {
+        Mode::Together => recurve::Mode::Together,
+        Mode::Latency => recurve::Mode::Latency,
+    };
+    let session = arguments.model.load(arguments.execution.builder().with_mode(mode), terminal)?;
+    if let Some(path) = &arguments.plan {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+        session.follow(&Plan::from_json(&text).map_err(recurve::Error::from)?)?;
+    }
     if arguments.outputs.is_some() {
         check_writable(&session)?;
     }
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let times = NodeTimes::new();
-    let (outputs, latency) = measure(&session, &inputs, arguments, &times, terminal)?;
+    let (outputs, latency, events) = measure(&session, &inputs, arguments, &times, terminal)?;
+    if let Some(path) = &arguments.trace {
+        let trace = run_trace::document(&events, session.engine().threads());
+        write_file(path, &trace.to_string())?;
+        terminal.narrate(format!("wrote {}", path.display()));
+    }
     if let Some(path) = &arguments.outputs {
         write_outputs(path, &outputs)?;
         terminal.narrate(format!("wrote {}", path.display()));
@@ -134,7 +170,7 @@ fn measure(
     arguments: &Arguments,
     times: &NodeTimes,
     terminal: &Terminal,
-) -> Result<(Outputs, Latency)> {
+) -> Result<(Outputs, Latency, Vec<RunEvent>)> {
     let mut warm = RunOptions::default();
     if let Some(milliseconds) = arguments.timeout {
         warm = warm.with_timeout(Duration::from_millis(milliseconds));
@@ -147,16 +183,21 @@ fn measure(
         session.run_with(given, options)
     };
     let mut latencies = Vec::with_capacity(runs);
+    let mut events = Vec::new();
     let mut last = None;
     let result = (|| {
         for _ in 0..arguments.warmup {
             run(&warm)?;
             bar.inc(1);
         }
-        for _ in 0..runs {
+        for at in 0..runs {
+            // Only the last run is traced, since tracing takes time.
+            let traced = (arguments.trace.is_some() && at + 1 == runs).then(NodeTimes::with_events);
+            let options = traced.as_ref().map(|traced| warm.clone().with_node_times(traced));
             let start = Instant::now();
-            let outputs = run(&measured)?;
+            let outputs = run(options.as_ref().unwrap_or(&measured))?;
             latencies.push(start.elapsed());
+            events = traced.map(|traced| traced.events()).unwrap_or_default();
             last = Some(outputs);
             bar.inc(1);
         }
@@ -164,7 +205,8 @@ fn measure(
     })();
     bar.finish_and_clear();
     result?;
-    last.zip(Latency::of(latencies)).context("the model was not run")
+    let (outputs, latency) = last.zip(Latency::of(latencies)).context("the model was not run")?;
+    Ok((outputs, latency, events))
 }
 
 /// Refuses outputs that NPZ does not have before any work is done.

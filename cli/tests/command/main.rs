@@ -5,6 +5,7 @@ mod check;
 mod failures;
 mod inspect;
 mod lists;
+mod plan;
 mod readme;
 mod run;
 
@@ -31,6 +32,8 @@ fn recurve_in(folder: &Path, arguments: &[&str]) -> Ended {
         .current_dir(folder)
         .args(arguments)
         .env_remove("NO_COLOR")
+        // What is measured is kept apart from the user's.
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()
         .expect("the command starts");
     let text = |bytes| String::from_utf8(bytes).expect("the command writes UTF-8");

@@ -9,6 +9,7 @@ pub(crate) mod concat_copy;
 pub(crate) mod contraction;
 pub(crate) mod convolution;
 pub(crate) mod cumulative;
+pub(crate) mod direct_convolution;
 pub(crate) mod einsum;
 pub(crate) mod fourier;
 pub(crate) mod gemm;

@@ -32,6 +32,8 @@ pub(crate) type Store<'a, T, U, S> = &'a (dyn Fn(&mut [T], &mut [U], &[S], [usiz
 
 /// Positions of a line handled at once.
 const STRIP: usize = 64;
+/// Columns of a line whose largest elements are held at once.
+const COLUMNS: usize = 256;
 
 impl Pool {
     /// Over at most three spatial axes.
@@ -88,6 +90,59 @@ impl Pool {
                     let out = out.get_mut(range.clone()).unwrap_or_default();
                     let second = second.get_mut(range).unwrap_or_default();
                     store(out, second, &states[..count], [image, z, y, first]);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The largest taps of each window: the largest of each column of a line's windows first, then those of the columns.
+    pub(crate) fn largest<T: Number>(
+        &self,
+        context: RunContext<'_>,
+        x: &[T],
+        out: &mut [T],
+    ) -> Result<(), OpError> {
+        let [depth, height, width] = self.spans;
+        let reach = (width.kernel - 1).saturating_mul(width.dilation).saturating_add(1);
+        if reach > COLUMNS / 2 {
+            return self.run::<T, (), _>(context, x, (out, &mut []), &Largest, &|y, _, most, _| {
+                y.copy_from_slice(most);
+            });
+        }
+        let (lines, plane) = (depth.output * height.output, self.input_plane());
+        let strip = (COLUMNS - reach) / width.stride + 1;
+        let line_work = width.output.saturating_mul(height.kernel + width.kernel).max(1);
+        let many = (PARALLEL_WORK / line_work).max(1);
+        let work = out.len().saturating_mul(height.kernel + width.kernel);
+        let pieces = Chunks::new(out, many.saturating_mul(width.output));
+        for_each_tile(context, work, Lanes::none(), &pieces, &|tile, out, _| {
+            for (i, out) in out.chunks_mut(width.output).enumerate() {
+                let line = tile * many + i;
+                let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
+                let x = &x[image * plane..][..plane];
+                for (index, out) in out.chunks_mut(strip).enumerate() {
+                    let first = index * strip * width.stride;
+                    let span = (out.len() - 1) * width.stride + reach;
+                    let from = width.begin.saturating_sub(first).min(span);
+                    let until = (width.input + width.begin).saturating_sub(first).clamp(from, span);
+                    let mut columns = [T::lowest(); COLUMNS];
+                    for tap_z in depth.taps(z) {
+                        for tap_y in height.taps(y) {
+                            let line = depth.index(z, tap_z) * height.input + height.index(y, tap_y);
+                            let x = &x[line * width.input..][..width.input];
+                            let x = x.get((first + from).saturating_sub(width.begin)..).unwrap_or_default();
+                            for (most, &x) in columns[from..until].iter_mut().zip(x) {
+                                *most = larger(*most, x);
+                            }
+                        }
+                    }
+                    for tap in 0..width.kernel {
+                        let columns = columns[tap * width.dilation..].iter().step_by(width.stride);
+                        for (y, &most) in out.iter_mut().zip(columns) {
+                            *y = if tap == 0 { most } else { larger(*y, most) };
+                        }
+                    }
                 }
             }
             Ok(())
@@ -162,8 +217,14 @@ impl<T: Number> Gather<T> for Largest {
         T::lowest()
     }
     fn add(&self, state: T, x: T, _: usize) -> T {
-        if x > state || is_nan(x) { x } else { state }
+        larger(state, x)
     }
+}
+
+/// The larger of two; NaN when one is.
+#[inline(always)]
+fn larger<T: Number>(most: T, x: T) -> T {
+    if x > most || is_nan(x) { x } else { most }
 }
 
 /// The largest tap and the index of the first such.

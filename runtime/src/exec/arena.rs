@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Places start at multiples of this, so that they are aligned for every element type and vector width.
-const STEP: usize = 64;
+pub(crate) const STEP: usize = 64;
 
 /// A tensor that lives in the arena: its bytes, and the first and last step at which it exists.
 #[derive(Clone, Copy, Debug)]
@@ -18,23 +18,31 @@ pub(crate) struct Tenant {
 
 /// Offsets for `tenants` such that no two that exist at the same step overlap, and the bytes needed in all;
 /// `None` when the sum overflows.
+pub(crate) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
+    let bytes: Vec<usize> = tenants.iter().map(|t| t.bytes).collect();
+    assign_where(&bytes, |a, b| tenants[a].first <= tenants[b].last && tenants[b].first <= tenants[a].last)
+}
+
+/// Offsets for tenants of `bytes` bytes such that no two that `conflict` overlap, and the bytes needed in all; `None`
+/// when the sum overflows.
 ///
 /// Largest first, each at the lowest offset where it fits beside those already placed: O(n²) in the number
 /// of tenants.
-pub(crate) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
-    let mut order: Vec<usize> = (0..tenants.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), i));
-    let mut offsets = vec![0; tenants.len()];
+pub(crate) fn assign_where(
+    bytes: &[usize],
+    conflict: impl Fn(usize, usize) -> bool,
+) -> Option<(Vec<usize>, usize)> {
+    let mut order: Vec<usize> = (0..bytes.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(bytes[i]), i));
+    let mut offsets = vec![0; bytes.len()];
     // Placed tenants as (offset, end, index), sorted by offset.
-    let mut placed: Vec<(usize, usize, usize)> = Vec::with_capacity(tenants.len());
+    let mut placed: Vec<(usize, usize, usize)> = Vec::with_capacity(bytes.len());
     let mut total = 0;
     for i in order {
-        let t = tenants[i];
-        let size = t.bytes.checked_next_multiple_of(STEP)?.max(STEP);
+        let size = bytes[i].checked_next_multiple_of(STEP)?.max(STEP);
         let mut at = 0usize;
         for &(offset, end, j) in &placed {
-            let other = tenants[j];
-            if other.last < t.first || t.last < other.first || end <= at {
+            if end <= at || !conflict(i, j) {
                 continue;
             }
             if at.checked_add(size)? <= offset {

@@ -7,8 +7,9 @@
 //! outputs are made then.
 
 use super::arena::{Tenant, assign_offsets};
+use super::evaluate::evaluate;
 use super::program::Program;
-use super::run::{RunState, evaluate};
+use super::run::RunState;
 use super::views::{Views, joints, parts};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
@@ -33,8 +34,8 @@ pub(super) enum Place {
     Input(usize),
     /// In the caller's place for output `index`.
     Output(usize),
-    /// In the arena.
-    Arena { offset: usize, bytes: usize },
+    /// In the arena, at a place that belongs to this tenant.
+    Arena { tenant: usize, offset: usize, bytes: usize },
     /// In a constant.
     Constant(Tensor),
     /// In slot `index` of values made while running.
@@ -79,6 +80,8 @@ pub(crate) struct Bound {
     pub(super) values: Vec<Located>,
     pub(super) steps: Vec<Step>,
     pub(super) arena: usize,
+    /// Offset and bytes of every tenant of the arena.
+    pub(super) tenants: Vec<(usize, usize)>,
     pub(super) scratch: usize,
     pub(super) made: usize,
     pub(super) states: Mutex<Vec<RunState>>,
@@ -237,7 +240,7 @@ impl Bound {
         }
 
         place_outputs(program, &views, &mut places, &mut steps, &facts)?;
-        let arena = place_in_arena(program, &views, &mut places, &steps, &facts, budget)?;
+        let (arena, tenants) = place_in_arena(program, &views, &mut places, &steps, &facts, budget)?;
         release_made(&mut steps, &places, graph.outputs.as_slice());
 
         let form = |i: usize| {
@@ -249,8 +252,9 @@ impl Bound {
                 let (root, ahead) = views.root(i);
                 let bytes = || facts[i].as_ref()?.tensor()?.bytes();
                 let (place, offset) = match places[root].clone() {
-                    Some(Place::Arena { offset, bytes: all }) => {
-                        (Place::Arena { offset: offset + ahead, bytes: bytes().unwrap_or(all) }, 0)
+                    Some(Place::Arena { tenant, offset, bytes: all }) => {
+                        let bytes = bytes().unwrap_or(all);
+                        (Place::Arena { tenant, offset: offset + ahead, bytes }, 0)
                     }
                     place => (place.unwrap_or(Place::Nowhere), ahead),
                 };
@@ -265,7 +269,8 @@ impl Bound {
             .collect();
         let lent = Arc::new(Lent::new(graph.outputs.len()));
         budget.register(&lent);
-        Ok(Self { values, steps, arena, scratch, made, states: Mutex::new(Vec::new()), lent, outputs })
+        let states = Mutex::new(Vec::new());
+        Ok(Self { values, steps, arena, tenants, scratch, made, states, lent, outputs })
     }
 }
 
@@ -308,8 +313,14 @@ pub(crate) fn known_outputs(
         return Ok(None);
     }
     // A packed constant may have let go of its pages; they come back from the file when read here.
-    let values: Vec<Option<Value>> =
-        given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant().cloned()).map(Value::from)).collect();
+    let aligned = |tensor: &Tensor| {
+        // What lies in the model's file may begin at any byte.
+        if tensor.is_aligned() { Ok(tensor.clone()) } else { Tensor::copy_of(tensor.view(), context.budget) }
+    };
+    let constants = given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant()));
+    let values: Vec<Option<Value>> = constants
+        .map(|t| Ok(t.map(aligned).transpose()?.map(Value::from)))
+        .collect::<Result<_, OpError>>()?;
     let refs: Vec<_> = values.iter().map(|v| v.as_ref().map(Value::as_ref)).collect();
     let made = evaluate(&*node.op, packed, &refs, wanted, context)?;
     Ok(Some(made.into_iter().map(|v| v.and_then(Value::into_tensor)).collect()))
@@ -349,7 +360,7 @@ fn place_outputs(
     Ok(())
 }
 
-/// Offsets for all values that have no place yet; the arena's bytes.
+/// Offsets for all values that have no place yet; the arena's bytes, and every tenant's offset and bytes.
 fn place_in_arena(
     program: &Program,
     views: &Views,
@@ -357,7 +368,7 @@ fn place_in_arena(
     steps: &[Step],
     facts: &[Option<Fact>],
     budget: &Budget,
-) -> Result<usize, NodeError> {
+) -> Result<(usize, Vec<(usize, usize)>), NodeError> {
     let graph = &program.graph;
     let mut tenant_of: Vec<Option<usize>> = vec![None; places.len()];
     let mut tenants: Vec<Tenant> = Vec::new();
@@ -386,10 +397,12 @@ fn place_in_arena(
         }
     }
     let (offsets, total) = assign_offsets(&tenants).ok_or_else(|| overflow(0))?;
+    let mut homes = Vec::with_capacity(tenants.len());
     for ((tenant, &owner), offset) in tenants.iter().zip(&owners).zip(offsets) {
-        places[owner] = Some(Place::Arena { offset, bytes: tenant.bytes });
+        places[owner] = Some(Place::Arena { tenant: homes.len(), offset, bytes: tenant.bytes });
+        homes.push((offset, tenant.bytes));
     }
-    Ok(total)
+    Ok((total, homes))
 }
 
 /// Notes at each step which made values are read there for the last time.

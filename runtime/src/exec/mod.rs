@@ -1,19 +1,30 @@
 //! Execution: worker threads, interruption, and programs bound to shapes.
 
+mod access;
 mod arena;
 mod bind;
+mod course;
+mod evaluate;
+mod flags;
+mod follow;
 mod interrupt;
 mod node_times;
 mod program;
 mod run;
+mod sync;
 mod team;
 mod views;
+mod walk;
 
-pub(crate) use arena::{Tenant, assign_offsets};
-pub(crate) use bind::known_outputs;
+pub(crate) use access::{Access, Accesses, Form, Space, StepForm};
+pub(crate) use arena::{Tenant, assign_offsets, assign_where};
+pub(crate) use bind::{Bound, known_outputs};
+pub(crate) use course::Course;
+pub(crate) use evaluate::evaluate;
+pub(crate) use flags::Flags;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
-pub use node_times::{NodeTime, NodeTimes};
+pub use node_times::{NodeTime, NodeTimes, RunEvent};
 pub(crate) use program::{BuildContext, Program, fact_of};
-pub(crate) use run::{evaluate, store};
-pub(crate) use team::{Stop, Team};
+pub(crate) use run::{RunOnce, store};
+pub(crate) use team::{SPIN, Stop, Team};

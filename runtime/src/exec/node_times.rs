@@ -2,7 +2,7 @@
 
 use crate::graph::Node;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Collects the time that each node of one session takes, over the runs that are given it. Clones collect
 /// together.
@@ -21,7 +21,30 @@ use std::time::Duration;
 /// # Ok::<(), recurve::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct NodeTimes(Arc<Mutex<Vec<Option<NodeTime>>>>);
+pub struct NodeTimes(Arc<Collected>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    nodes: Mutex<Vec<Option<NodeTime>>>,
+    /// Where events are wanted: the moment from which they count, and what happened.
+    events: Option<(Instant, Mutex<Vec<RunEvent>>)>,
+}
+
+/// What one thread did for a while.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RunEvent {
+    /// Name of the node.
+    pub name: Arc<str>,
+    /// Its operator.
+    pub op: String,
+    /// The worker; `None` where all threads may have shared it.
+    pub worker: Option<usize>,
+    /// When it began, from the making of the [`NodeTimes`].
+    pub start: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
 
 /// The time of one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,15 +68,36 @@ impl NodeTimes {
         Self::default()
     }
 
+    /// Without any run so far; when and where each node runs is kept too, which takes memory with every run.
+    pub fn with_events() -> Self {
+        Self(Arc::new(Collected { events: Some((Instant::now(), Mutex::default())), ..Collected::default() }))
+    }
+
+    /// What ran when, by the order in which it ended; nothing unless made by [`NodeTimes::with_events`].
+    pub fn events(&self) -> Vec<RunEvent> {
+        let held = self.0.events.as_ref().map(|(_, e)| e.lock().unwrap_or_else(PoisonError::into_inner));
+        held.map(|events| events.clone()).unwrap_or_default()
+    }
+
     /// The nodes that ran, in the order in which they stand in the graph. A node whose outputs are views of its
     /// input, or known before the run, does not run.
     pub fn nodes(&self) -> Vec<NodeTime> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
+    /// Tells that `worker` alone, or all threads, ran `node` from `started` on for the time `took`.
+    pub(crate) fn event(&self, node: &Node, worker: Option<usize>, started: Instant, took: Duration) {
+        if let Some((origin, events)) = &self.0.events {
+            let start = started.saturating_duration_since(*origin);
+            let (name, op) = (node.name.clone(), node.def.full_name());
+            let event = RunEvent { name, op, worker, start, took };
+            events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
     }
 
     /// Adds one run of `node`, which stands at `index` in its graph.
     pub(crate) fn add(&self, index: usize, node: &Node, took: Duration) {
-        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if nodes.len() <= index {
             nodes.resize(index + 1, None);
         }

@@ -136,6 +136,16 @@ impl Program {
             }
         }
         let facts: Vec<Fact> = inputs.iter().enumerate().map(|(i, v)| self.fact_of(i, *v)).collect();
+        self.bind_facts(facts, context)
+    }
+
+    /// A new binding for inputs of these facts.
+    pub(crate) fn bind_facts(
+        &self,
+        facts: Vec<Fact>,
+        context: RunContext<'_>,
+    ) -> Result<Arc<Bound>, NodeError> {
+        let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
         let mut bindings = lock();
         bindings.insert(0, (facts, bound.clone()));

@@ -2,23 +2,19 @@
 
 use super::arena::{Shared, carve};
 use super::bind::{Action, Bound, Place, Step};
-use super::program::{Program, fact_of};
-use crate::cpu::{CpuSite, Io, RunContext, Slot};
+use super::evaluate::evaluate;
+use super::program::Program;
+use super::team::Team;
+use crate::cpu::{Io, RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::graph::fact::{Content, Fact, Facts};
-use crate::graph::{NodeError, ValueId, infer_node};
+use crate::graph::{NodeError, ValueId};
 use crate::memory::Buffer;
-use crate::ops::{Op, Packed};
-use crate::tensor::{Shape, Tensor, TensorView, Value, ValueRef};
+use crate::tensor::{Tensor, TensorView, Value, ValueRef};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
-
-/// Tensors of at most this many elements are shown to shape inference when a node is prepared late: shapes,
-/// axes, counts and bounds are smaller.
-const SHAPE_INPUT_LIMIT: usize = 1024;
+use std::time::{Duration, Instant};
 
 /// The memory of one run, reused by later runs of the same binding.
 #[derive(Debug)]
@@ -29,7 +25,13 @@ pub(super) struct RunState {
 }
 
 /// A place to be written, taken out of the run's state while a kernel has it.
-type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
+pub(super) type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
+
+/// Runs a step once on the threads that it is given, and tells how long that took.
+pub(crate) type RunOnce<'a> = dyn FnMut(&Team) -> Result<Duration, OpError> + 'a;
+
+/// What [`Bound::step_through`] calls for every step.
+pub(crate) type Visit<'a> = dyn FnMut(usize, &mut RunOnce<'_>) -> Result<(), OpError> + 'a;
 
 impl Bound {
     /// Runs with one slot per graph output, none of them absent.
@@ -39,6 +41,50 @@ impl Bound {
         inputs: &[ValueRef<'_>],
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
+    ) -> Result<(), NodeError> {
+        self.with_slots(program, outputs, context, |slots| {
+            self.with_state(program, context, |state| self.run_steps(program, inputs, slots, state, context))
+        })
+    }
+
+    /// Runs with `visit` deciding how often each step runs, at least once, and on which threads: it is given the
+    /// step's position and what runs it, which tells the time that it took.
+    pub(crate) fn step_through(
+        &self,
+        program: &Program,
+        inputs: &[ValueRef<'_>],
+        outputs: &mut [Slot<'_>],
+        context: RunContext<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), NodeError> {
+        let context = RunContext { times: None, ..context };
+        self.with_slots(program, outputs, context, |slots| {
+            self.with_state(program, context, |state| {
+                for (at, step) in self.steps.iter().enumerate() {
+                    visit(at, &mut |team| {
+                        let context = RunContext { team, ..context };
+                        context.interrupt.check()?;
+                        let started = Instant::now();
+                        self.run_step(program, step, inputs, slots, state, context)?;
+                        Ok(started.elapsed())
+                    })
+                    .map_err(|source| step_error(program, step, source))?;
+                    for &slot in &step.drops {
+                        state.made[slot] = None;
+                    }
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Calls `body` with a slot for every output that is not [`Slot::Made`] where its form is known.
+    pub(super) fn with_slots(
+        &self,
+        program: &Program,
+        outputs: &mut [Slot<'_>],
+        context: RunContext<'_>,
+        body: impl FnOnce(&mut Outputs<'_>) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
         let place_error =
             |source| NodeError { node: program.graph.name.to_string(), op: "graph".into(), source };
@@ -67,10 +113,7 @@ impl Bound {
                 }
             });
         }
-        let mut state = self.take_state(context).map_err(place_error)?;
-        let result = self.run_steps(program, inputs, &mut slots, &mut state, context);
-        state.made.iter_mut().for_each(|v| *v = None);
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+        let result = body(&mut slots);
         drop(slots);
         result?;
         for (index, (slot, buffer)) in outputs.iter_mut().zip(buffers).enumerate() {
@@ -82,6 +125,24 @@ impl Bound {
             }
         }
         Ok(())
+    }
+
+    /// Calls `body` with the memory of a run.
+    fn with_state(
+        &self,
+        program: &Program,
+        context: RunContext<'_>,
+        body: impl FnOnce(&mut RunState) -> Result<(), NodeError>,
+    ) -> Result<(), NodeError> {
+        let mut state = self.take_state(context).map_err(|source| NodeError {
+            node: program.graph.name.to_string(),
+            op: "graph".into(),
+            source,
+        })?;
+        let result = body(&mut state);
+        state.made.iter_mut().for_each(|v| *v = None);
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+        result
     }
 
     /// A buffer that nobody else holds for output `index`, when its form is known: that of the latest run, when the
@@ -120,34 +181,45 @@ impl Bound {
         let times = context.times;
         let context = RunContext { times: None, ..context };
         for step in &self.steps {
-            let fail = |source| match graph.nodes.get(step.node) {
-                Some(node) => NodeError::new(node, source),
-                None => NodeError { node: graph.name.to_string(), op: "output".into(), source },
-            };
+            let fail = |source| step_error(program, step, source);
             context.interrupt.check().map_err(fail)?;
             let started = times.map(|_| Instant::now());
-            match &step.action {
-                Action::Copy => {
-                    self.copy_output(step, step.node - graph.nodes.len(), inputs, slots, state, context)
-                }
-                Action::Kernel(kernel) => {
-                    self.with_places(step, inputs, slots, state, |given, places, scratch| {
-                        let mut io = Io::new(given, places, scratch, context);
-                        kernel.run(&mut io)?;
-                        io.finish()
-                    })
-                }
-                Action::Late => self.run_late(program, step, inputs, slots, state, context),
-            }
-            .map_err(fail)?;
+            self.run_step(program, step, inputs, slots, state, context).map_err(fail)?;
             if let (Some(times), Some(started), Some(node)) = (times, started, graph.nodes.get(step.node)) {
-                times.add(step.node, node, started.elapsed());
+                let took = started.elapsed();
+                times.add(step.node, node, took);
+                times.event(node, None, started, took);
             }
             for &slot in &step.drops {
                 state.made[slot] = None;
             }
         }
         Ok(())
+    }
+
+    fn run_step(
+        &self,
+        program: &Program,
+        step: &Step,
+        inputs: &[ValueRef<'_>],
+        slots: &mut Outputs<'_>,
+        state: &mut RunState,
+        context: RunContext<'_>,
+    ) -> Result<(), OpError> {
+        match &step.action {
+            Action::Copy => {
+                let output = step.node - program.graph.nodes.len();
+                self.copy_output(step, output, inputs, slots, state, context)
+            }
+            Action::Kernel(kernel) => {
+                self.with_places(step, inputs, slots, state, |given, places, scratch| {
+                    let mut io = Io::new(given, places, scratch, context);
+                    kernel.run(&mut io)?;
+                    io.finish()
+                })
+            }
+            Action::Late => self.run_late(program, step, inputs, slots, state, context),
+        }
     }
 
     /// Calls `body` with the step's inputs, the places of its outputs, and the scratch memory.
@@ -174,7 +246,7 @@ impl Bound {
                     taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)));
                 }
                 Some(Place::Made(at)) => taken_made.push((*at, None)),
-                Some(Place::Arena { offset, bytes }) => writes.push((*offset..offset + bytes, index)),
+                Some(Place::Arena { offset, bytes, .. }) => writes.push((*offset..offset + bytes, index)),
                 _ => {}
             }
         }
@@ -254,7 +326,7 @@ impl Bound {
                 Slot::Made(value) => return Ok(Some(value.as_ref().ok_or_else(missing)?.as_ref())),
                 Slot::Absent => return Err(missing()),
             },
-            Place::Arena { offset, bytes } => shared.get(*offset..offset + bytes).ok_or_else(missing)?,
+            Place::Arena { offset, bytes, .. } => shared.get(*offset..offset + bytes).ok_or_else(missing)?,
         };
         let (dtype, shape) = located.form.as_ref().ok_or_else(missing)?;
         let own = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n)).ok_or_else(missing)?;
@@ -311,6 +383,14 @@ impl Bound {
     }
 }
 
+/// The error of a step with the name of its node.
+pub(super) fn step_error(program: &Program, step: &Step, source: OpError) -> NodeError {
+    match program.graph.nodes.get(step.node) {
+        Some(node) => NodeError::new(node, source),
+        None => NodeError { node: program.graph.name.to_string(), op: "output".into(), source },
+    }
+}
+
 /// Copies `value` to `slot`.
 pub(crate) fn store(
     slot: &mut Slot<'_>,
@@ -333,85 +413,4 @@ pub(crate) fn store(
         (Slot::Fixed { .. }, _) => return Err(OpError::internal("a place for a tensor gets another kind")),
     }
     Ok(())
-}
-
-/// Infers, prepares and runs `op` with values at hand; outputs that are not wanted are `None`.
-pub(crate) fn evaluate(
-    op: &dyn Op,
-    packed: Option<&Packed>,
-    given: &[Option<ValueRef<'_>>],
-    wanted: &[bool],
-    context: RunContext<'_>,
-) -> Result<Vec<Option<Value>>, OpError> {
-    let facts: Vec<Option<Fact>> = given
-        .iter()
-        .map(|v| v.map(|v| fact_with_content(v, context)).transpose())
-        .collect::<Result<_, _>>()?;
-    let known: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let outputs = infer_node(op, Facts(&known))?;
-    let site = CpuSite {
-        inputs: Facts(&known),
-        outputs: &outputs,
-        wanted,
-        packed,
-        threads: context.team.threads(),
-        epilogue: None,
-        strided: &[],
-    };
-    let kernel = op.cpu(&site)?;
-    let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;
-
-    let forms: Vec<Option<(DType, Shape)>> = outputs
-        .iter()
-        .map(|f| {
-            let t = f.tensor().filter(|t| t.dtype != DType::String)?;
-            Some((t.dtype, t.known_shape()?))
-        })
-        .collect();
-    let mut buffers: Vec<Option<Buffer>> = Vec::with_capacity(wanted.len());
-    for (form, &wanted) in forms.iter().zip(wanted) {
-        let bytes = match form {
-            Some((dtype, shape)) if wanted => Some(
-                crate::tensor::element_count(shape)
-                    .and_then(|n| dtype.bytes(n))
-                    .ok_or_else(|| context.budget.overflow())?,
-            ),
-            _ => None,
-        };
-        buffers.push(bytes.map(|b| Buffer::zeroed(b, context.budget)).transpose()?);
-    }
-    let mut values: Vec<Option<Value>> = vec![None; wanted.len()];
-    {
-        let mut slots: Vec<Slot<'_>> = Vec::with_capacity(wanted.len());
-        for (((form, buffer), value), &wanted) in forms.iter().zip(&mut buffers).zip(&mut values).zip(wanted)
-        {
-            slots.push(match (form, buffer) {
-                _ if !wanted => Slot::Absent,
-                (Some((dtype, shape)), Some(buffer)) => {
-                    Slot::Fixed { dtype: *dtype, shape, bytes: buffer.bytes_mut() }
-                }
-                _ => Slot::Made(value),
-            });
-        }
-        let mut io = Io::new(given, &mut slots, scratch.bytes_mut(), context);
-        kernel.run(&mut io)?;
-        io.finish()?;
-    }
-    for ((value, buffer), form) in values.iter_mut().zip(buffers).zip(&forms) {
-        if let (Some(buffer), Some((dtype, shape))) = (buffer, form) {
-            *value = Some(Tensor::from_buffer(*dtype, shape, buffer)?.into());
-        }
-    }
-    Ok(values)
-}
-
-/// The fact of a value at hand, with the content of small tensors.
-fn fact_with_content(value: ValueRef<'_>, context: RunContext<'_>) -> Result<Fact, OpError> {
-    let mut fact = fact_of(value);
-    if let (Fact::Tensor(f), ValueRef::Tensor(t)) = (&mut fact, value)
-        && t.len() <= SHAPE_INPUT_LIMIT
-    {
-        f.content = Content::Constant(Tensor::copy_of(t, context.budget)?);
-    }
-    Ok(fact)
 }

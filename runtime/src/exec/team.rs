@@ -9,13 +9,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a worker polls for the next loop before it parks. Longer than the gap between two operators,
-/// short enough that an idle engine uses no CPU.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long a worker polls for the next loop before it parks, where nothing else is said. Longer than the gap between two
+/// operators, short enough that an idle engine uses no CPU.
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
 /// Polls of a caller for the last worker before it offers its core to others; the worker may need this very one.
 const POLLS: usize = 1 << 10;
@@ -33,6 +33,8 @@ pub(crate) struct Team {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// How long a worker polls before it parks.
+    spin: Duration,
     /// Raised once per loop, and once to stop.
     epoch: AtomicUsize,
     stop: AtomicBool,
@@ -75,7 +77,12 @@ impl Team {
     /// `threads` in all: the caller and `threads − 1` workers, pinned to cores 1, 2, … of those that the
     /// process may use when `pin` is set.
     pub(crate) fn new(threads: usize, pin: bool) -> Self {
-        let shared = Arc::new(Shared::default());
+        Self::spinning(threads, pin, SPIN)
+    }
+
+    /// The same with another time for which workers poll before they park.
+    pub(crate) fn spinning(threads: usize, pin: bool, spin: Duration) -> Self {
+        let shared = Arc::new(Shared { spin, ..Shared::default() });
         let cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let workers = (1..threads.max(1))
             .filter_map(|index| {
@@ -99,6 +106,17 @@ impl Team {
     /// The calling thread alone.
     pub(crate) fn serial() -> Self {
         Self::new(1, false)
+    }
+
+    /// A team of the calling thread alone that everybody may use at once.
+    pub(crate) fn alone() -> &'static Self {
+        static ALONE: OnceLock<Team> = OnceLock::new();
+        ALONE.get_or_init(Self::serial)
+    }
+
+    /// How long a worker polls before it parks.
+    pub(crate) fn spin(&self) -> Duration {
+        self.shared.spin
     }
 
     /// Threads that a loop can run on.
@@ -294,7 +312,7 @@ impl Shared {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() > SPIN {
+            if start.elapsed() >= self.spin {
                 break;
             }
         }

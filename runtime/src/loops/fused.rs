@@ -236,7 +236,7 @@ impl Op for Fused {
         if self.anchor.is_some() || bound.space.row > 0 {
             return families::members::kernel(site, &self.graph);
         }
-        families::map::kernel(site, &bound.nest, |operand| {
+        families::map::kernel(site, &bound.nest, &|operand| {
             let value = bound.operands[operand];
             let shape = bound.facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
             Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))

@@ -50,11 +50,11 @@ pub(crate) fn broadcast_index(shape: &[Dim], axes: &[Dim]) -> Result<Vec<Affine>
 }
 
 /// The nest of an operator each of whose output elements is `scalar` of one element of each input, broadcast.
-/// Constants of one element become constants of the program.
+/// Constants of one element become constants of the program. (Not generic: it would be compiled once per operator.)
 pub(crate) fn elementwise(
     inputs: Facts<'_>,
     outputs: &[Fact],
-    scalar: impl FnOnce(&mut Builder, &[Option<Reg>]) -> Option<Reg>,
+    scalar: &dyn Fn(&mut Builder, &[Option<Reg>]) -> Option<Reg>,
 ) -> Result<Nest, Opaque> {
     let result = result(outputs)?;
     let axes = extents(result)?;

@@ -109,6 +109,14 @@ pub(super) fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value>
     made.into_iter().map(|v| v.expect("an output")).collect()
 }
 
+/// The largest difference of an element.
+fn largest_error(got: &Value, want: &RefValue) -> f64 {
+    let (Some(got), RefValue::Tensor(want)) = (got.as_tensor(), want) else { return f64::INFINITY };
+    let want = want.as_floats().expect("floats");
+    let errors = want.iter().enumerate().map(|(i, want)| (got.f64_at(i).expect("a number") - want).abs());
+    errors.fold(0.0, f64::max)
+}
+
 /// `RECURVE_SEEDS` sets how many graphs are drawn.
 #[test]
 fn fused_graphs_compute_what_their_operators_do() {
@@ -150,10 +158,15 @@ fn fused_graphs_compute_what_their_operators_do() {
         {
             let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
             if let Err(mismatch) = compare_value(got, want, tolerance) {
-                // Sums of sums may cancel so far that the operators by themselves leave the class, too.
+                // Sums of sums may cancel so far that the operators by themselves leave the class, too: then fusion
+                // may not be further off than they are, but for the order of its sums.
                 let apart = &run(graph.clone(), &inputs, 1)[output];
                 let same = compare_value(apart, want, tolerance).is_ok();
-                assert!(!same, "seed {seed}, output {output}: {mismatch:?} in {text}");
+                let (error, least) = (largest_error(got, want), largest_error(apart, want));
+                assert!(
+                    !same && error <= 4.0 * least,
+                    "seed {seed}, output {output}: {mismatch:?} in {text}"
+                );
                 cancelled += 1;
             }
         }

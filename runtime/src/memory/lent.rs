@@ -4,44 +4,54 @@
 //! They stay charged to the budget, which takes them back before it refuses anything.
 
 use super::Buffer;
+use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Buffers of fewer bytes are made as fast as they are kept.
 const WORTH: usize = 1 << 12;
 
-/// One buffer for each output, at most.
+/// Buffers kept for each output: whoever holds the outputs of one run during the next one holds one of them.
+const KEPT: usize = 2;
+
+/// The buffers of each output, [`KEPT`] at most, the latest last.
 #[derive(Debug)]
-pub(crate) struct Lent(Mutex<Vec<Option<Arc<Buffer>>>>);
+pub(crate) struct Lent(Mutex<Vec<SmallVec<[Arc<Buffer>; KEPT]>>>);
 
 impl Lent {
     /// Nothing yet, for `outputs` outputs.
     pub(crate) fn new(outputs: usize) -> Self {
-        Self(Mutex::new(vec![None; outputs]))
+        Self(Mutex::new(vec![SmallVec::new(); outputs]))
     }
 
-    /// The buffer lent for output `index`, when it has `bytes` bytes and nobody else holds it any more.
+    /// A buffer lent for output `index` that has `bytes` bytes and that nobody else holds any more.
     pub(crate) fn take(&self, index: usize, bytes: usize) -> Option<Arc<Buffer>> {
-        let mut buffer = self.lock().get_mut(index)?.take()?;
-        (Arc::get_mut(&mut buffer).is_some() && buffer.bytes().len() == bytes).then_some(buffer)
+        let mut all = self.lock();
+        let kept = all.get_mut(index)?;
+        let free = kept.iter_mut().position(|b| b.bytes().len() == bytes && Arc::get_mut(b).is_some())?;
+        Some(kept.remove(free))
     }
 
     /// Remembers `buffer`, which output `index` holds now.
     pub(crate) fn lend(&self, index: usize, buffer: &Arc<Buffer>) {
-        if buffer.bytes().len() >= WORTH
-            && let Some(place) = self.lock().get_mut(index)
-        {
-            *place = Some(buffer.clone());
+        if buffer.bytes().len() >= WORTH {
+            let mut all = self.lock();
+            let Some(kept) = all.get_mut(index) else { return };
+            let oldest = (kept.len() == KEPT).then(|| kept.remove(0));
+            kept.push(buffer.clone());
+            // Freed outside the lock, since that tells the budget.
+            drop(all);
+            drop(oldest);
         }
     }
 
     /// Forgets all: what nobody else holds is freed.
     pub(super) fn forget(&self) {
-        let forgotten: Vec<_> = self.lock().iter_mut().map(Option::take).collect();
+        let forgotten: Vec<_> = self.lock().iter_mut().map(std::mem::take).collect();
         // Freed outside the lock, since that tells the budget.
         drop(forgotten);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<Arc<Buffer>>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<SmallVec<[Arc<Buffer>; KEPT]>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

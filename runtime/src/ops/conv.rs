@@ -6,10 +6,14 @@ use super::attributes::{Attribute, NodeSpec};
 use super::mat_mul::product_cost;
 use super::q_linear_conv::QLinearConv;
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::convolution::Convolution;
+use crate::cpu::direct_convolution::{
+    DirectConvolution, Operands, PackedFilters, Weights, is_few, pack, reaches,
+};
 use crate::cpu::number::dispatch;
 use crate::cpu::row_epilogue::Finish;
+use crate::cpu::simd::Level;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
@@ -214,6 +218,20 @@ impl Op for Conv {
         nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
     }
 
+    fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        let (Ok(x), Ok(w)) = (site.inputs.tensor(0), site.inputs.tensor(1)) else { return Ok(None) };
+        let (Some(weights), Some(shape)) = (w.as_constant(), w.known_shape()) else { return Ok(None) };
+        let [filters, channels, kernel @ ..] = shape.as_slice() else { return Ok(None) };
+        let fits = x.dtype == DType::F32 && w.dtype == DType::F32 && filters.is_multiple_of(self.groups);
+        if !fits || kernel.contains(&0) || !reaches(kernel, &self.window.dilations) {
+            return Ok(None);
+        }
+        let depth = kernel.iter().try_fold(*channels, |n, k| n.checked_mul(*k));
+        let form = (self.groups, filters / self.groups, depth.ok_or_else(|| site.budget.overflow())?);
+        let packed = pack(Level::detect(), weights.view().bytes(), form, site.budget, site.release)?;
+        Ok(packed.map(|packed| Packed { data: Arc::new(packed), consumed: vec![1] }))
+    }
+
     fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
         let op = QLinearConv { window: self.window.clone(), groups: self.groups };
         Some((Arc::new(op), "QLinearConv"))
@@ -227,8 +245,29 @@ impl Op for Conv {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w)?;
         let form = (w[1], w[0] / self.groups);
-        let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
         let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
+        let packed = site.packed_as::<PackedFilters>();
+        // Groups of one channel or of few filters are read as they are.
+        let alone = site.inputs.tensor(0)?.dtype == DType::F32
+            && (form.0 == 1 || is_few(form.1))
+            && reaches(&w[2..], &self.window.dilations);
+        if packed.is_some() || alone {
+            let direct = DirectConvolution::new(x[0], self.groups, form, &spans);
+            let direct = direct.ok_or_else(|| OpError::shape("the window's extents are too large"))?;
+            let scratch = direct.scratch(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
+                let weights = match &packed {
+                    Some(packed) => Weights::Packed(packed),
+                    None => Weights::Rows(io.input::<f32>(1)?),
+                };
+                let operands = Operands { x: io.input::<f32>(0)?, weights, bias };
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
+                direct.run(io.context, operands, io.output_and_scratch(0)?, &finish)
+            });
+            return Ok(kernel.with_scratch(scratch));
+        }
+        let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             let scratch = convolution.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {

@@ -104,6 +104,14 @@ impl Op for Gru {
         Ok(vec![y.into(), last.into()])
     }
 
+    fn recurrence(&self) -> Option<&Recurrence> {
+        Some(&self.0)
+    }
+
+    fn with_recurrence(&self, recurrence: Recurrence) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Gru(recurrence)))
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -103,6 +103,14 @@ impl Op for Lstm {
         Ok(vec![y.into(), last_h.into(), last_c.into()])
     }
 
+    fn recurrence(&self) -> Option<&Recurrence> {
+        Some(&self.0)
+    }
+
+    fn with_recurrence(&self, recurrence: Recurrence) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Lstm(recurrence)))
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -8,7 +8,7 @@ use super::conv::draw_window;
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::dispatch;
-use crate::cpu::pool::{Largest, LargestAt, Pool};
+use crate::cpu::pool::{LargestAt, Pool};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -170,10 +170,7 @@ impl Op for MaxPool {
             let x = io.input::<T>(0)?;
             let context = io.context;
             if !indices {
-                let outputs = (io.output::<T>(0)?, &mut [][..]);
-                return pool.run::<T, (), _>(context, x, outputs, &Largest, &|y, _, most, _| {
-                    y.copy_from_slice(most);
-                });
+                return pool.largest(context, x, io.output::<T>(0)?);
             }
             let (y, indices) = io.two_outputs::<T, i64>()?;
             pool.run(context, x, (y, indices), &LargestAt, &|y, at, found, [image, ..]| {

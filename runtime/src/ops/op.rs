@@ -1,7 +1,7 @@
 //! The operator: one parsed node type with typed attributes, and everything the engine asks of it.
 
 use super::attributes::{Body, NodeSpec};
-use super::recurrence::Activation;
+use super::recurrence::{Activation, Recurrence};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::map;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -68,6 +68,15 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// One operation per output element, each byte of inputs and outputs once.
+    pub(crate) fn of_each_element(inputs: Facts<'_>, outputs: &[Fact]) -> Self {
+        let bytes = |f: &Fact| f.tensor().and_then(crate::graph::TensorFact::bytes).unwrap_or(0) as f64;
+        let read: f64 = inputs.0.iter().flatten().map(|f| bytes(f)).sum();
+        let written: f64 = outputs.iter().map(bytes).sum();
+        let flops = outputs.iter().filter_map(|f| f.tensor()?.element_count()).sum::<usize>() as f64;
+        Self { flops, bytes: read + written }
+    }
+
     /// The work of `count` executions.
     pub(crate) fn times(self, count: usize) -> Self {
         Self { flops: self.flops * count as f64, bytes: self.bytes * count as f64 }
@@ -150,11 +159,7 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// Work of one execution; by default one operation per output element and each byte once.
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
-        let bytes = |f: &Fact| f.tensor().and_then(crate::graph::TensorFact::bytes).unwrap_or(0) as f64;
-        let read: f64 = inputs.0.iter().flatten().map(|f| bytes(f)).sum();
-        let written: f64 = outputs.iter().map(bytes).sum();
-        let flops = outputs.iter().filter_map(|f| f.tensor()?.element_count()).sum::<usize>() as f64;
-        Cost { flops, bytes: read + written }
+        Cost::of_each_element(inputs, outputs)
     }
 
     /// What its one output is, as loops around scalars; by default that of [`Op::alias_of`] and [`Op::scalar`].
@@ -162,7 +167,7 @@ pub(crate) trait Op: Debug + Send + Sync {
         if self.alias_of() == Some(0) {
             return layout(inputs, outputs, reshaped_index);
         }
-        elementwise(inputs, outputs, |builder, given| self.scalar(inputs, builder, given))
+        elementwise(inputs, outputs, &|builder, given| self.scalar(inputs, builder, given))
     }
 
     /// Output 0 at one place of a loop nest, when it is an expression of the elements that the inputs have there
@@ -259,6 +264,16 @@ pub(crate) trait Op: Debug + Send + Sync {
         None
     }
 
+    /// The attributes of a recurrence over the sequence of input 0.
+    fn recurrence(&self) -> Option<&Recurrence> {
+        None
+    }
+
+    /// The same operator with other attributes, for one that has [`Op::recurrence`].
+    fn with_recurrence(&self, _recurrence: Recurrence) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Inputs whose content must be known when the kernel is prepared (the target of a Reshape, the bounds of
     /// a Slice). Where it becomes known only during a run, the node is prepared then.
     fn prepared_from(&self) -> &[usize] {
@@ -284,9 +299,7 @@ pub(crate) trait Op: Debug + Send + Sync {
         if !self.bodies().is_empty() {
             return Err(GpuReject::ControlFlow);
         }
-        map::kernel(site, &self.nest(site.inputs, site.outputs).map_err(|_| GpuReject::NoKernel)?, |input| {
-            map::operand(site, input)
-        })
+        map::of_nest(site, self.nest(site.inputs, site.outputs))
     }
 
     /// The specification, executed literally: floats in f64, integers exactly, serially, sharing nothing

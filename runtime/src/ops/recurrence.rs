@@ -193,6 +193,11 @@ impl Recurrence {
         Ok(Self { cell, directions, batch_first, clip, has_bias, has_peephole, hidden_size })
     }
 
+    /// Whether there is a cell state beside the hidden one.
+    pub(crate) fn has_cell_state(&self) -> bool {
+        matches!(self.cell, Cell::Lstm { .. })
+    }
+
     /// Facts of the outputs, and the checks that the kernel relies on.
     pub(crate) fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         let (gates, directions) = (self.cell.gates(), Dim::Known(self.directions.len()));

@@ -1,8 +1,10 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::planning::{Mode, Plans};
 use super::runner::Runner;
 use super::{Parameters, Session};
+use crate::cost::ProfileCache;
 use crate::cuda::GpuProgram;
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
@@ -13,6 +15,7 @@ use crate::memory::Budget;
 use crate::onnx::{self, Model};
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Whether operators are fused.
@@ -47,6 +50,8 @@ pub struct SessionBuilder {
     fusion: Fusion,
     device: Device,
     fallback: Fallback,
+    mode: Mode,
+    cache: Option<ProfileCache>,
 }
 
 impl SessionBuilder {
@@ -102,6 +107,18 @@ impl SessionBuilder {
     /// ```
     pub fn with_fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// How operators are placed on the threads; by default one after the other on all of them.
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Where [`Mode::Latency`] keeps what it measures; by default with the user's other profiles.
+    pub fn with_profile_cache(mut self, cache: ProfileCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -187,7 +204,7 @@ impl SessionBuilder {
         let runner = match self.device {
             Device::Cpu => {
                 let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
-                Runner::Cpu(Program::build(graph, context).map_err(NodeError::at_load)?)
+                Runner::Cpu(Arc::new(Program::build(graph, context).map_err(NodeError::at_load)?))
             }
             device => {
                 let failed = |source| Error::Gpu { device, source };
@@ -198,6 +215,18 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        Ok(Session { engine, budget, runner, fusion, inputs, outputs, metadata, parameters, load_time })
+        let plans = Plans::new(self.mode, self.cache.or_else(ProfileCache::user));
+        Ok(Session {
+            engine,
+            budget,
+            runner,
+            fusion,
+            inputs,
+            outputs,
+            metadata,
+            parameters,
+            load_time,
+            plans,
+        })
     }
 }

@@ -3,7 +3,9 @@
 mod arguments;
 mod builder;
 mod inspect;
+mod measuring;
 mod outputs;
+mod planning;
 mod run_options;
 mod runner;
 mod stream;
@@ -11,7 +13,9 @@ mod stream;
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
+pub use measuring::ProfileOptions;
 pub use outputs::Outputs;
+pub use planning::{Mode, Planning};
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -22,6 +26,7 @@ use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::tensor::{TensorMut, Value, ValueRef};
+use planning::Plans;
 use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,6 +57,7 @@ pub struct Session {
     metadata: Metadata,
     parameters: Parameters,
     load_time: Duration,
+    plans: Plans,
 }
 
 impl Session {
@@ -192,9 +198,25 @@ impl Session {
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
         slots: &mut [Slot<'_>],
-        mut misfits: Vec<Misfit>,
+        misfits: Vec<Misfit>,
         options: &RunOptions,
     ) -> Result<(), Error> {
+        self.with_values(inputs, misfits, options, |values, context| {
+            match self.plans.choose(self, values, context)? {
+                Some(followed) => followed.run(values, slots, &self.outputs, context),
+                None => self.runner.run(values, slots, &self.outputs, context),
+            }
+        })
+    }
+
+    /// Calls `body` with the inputs in order, checked.
+    fn with_values<'a, V: Into<ValueRef<'a>>, T>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        mut misfits: Vec<Misfit>,
+        options: &RunOptions,
+        body: impl FnOnce(&[ValueRef<'_>], RunContext<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let interrupt = options.interrupt();
         let context = RunContext {
             team: &self.engine.0.team,
@@ -220,7 +242,7 @@ impl Session {
             .collect();
         // A kernel that panics is a bug; it must not take the caller's process down, and leaves nothing behind
         // that a later run would see.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.runner.run(&values, slots, &self.outputs, context)));
+        let ran = catch_unwind(AssertUnwindSafe(|| body(&values, context)));
         ran.unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

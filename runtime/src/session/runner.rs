@@ -8,11 +8,12 @@ use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
 use crate::graph::{Graph, NodeError};
 use crate::tensor::ValueRef;
+use std::sync::Arc;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) enum Runner {
-    Cpu(Program),
+    Cpu(Arc<Program>),
     Gpu { device: Device, program: Box<GpuProgram>, opset: i64 },
 }
 
@@ -57,7 +58,7 @@ impl Runner {
     }
 }
 
-fn check<'f>(
+pub(super) fn check<'f>(
     outputs: &[ValueSpec],
     slots: &[Slot<'_>],
     form: impl Fn(usize) -> Option<(crate::DType, &'f [usize])>,

@@ -233,6 +233,20 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// `count` slices of the first axis from `start` on, over the same data; for types of whole bytes.
+    pub(crate) fn part_of_first_axis(&self, start: usize, count: usize) -> Option<Self> {
+        let Data::Bytes(bytes) = &self.data else { return None };
+        let extent = *self.shape.first()?;
+        let end =
+            start.checked_add(count).filter(|&end| end <= extent && self.dtype.bits().is_multiple_of(8))?;
+        let each = bytes.len() / extent;
+        let mut shape = self.shape.clone();
+        shape[0] = count;
+        Some(Self { dtype: self.dtype, shape, data: Data::Bytes(bytes.slice(start * each..end * each)) })
+    }
+}
+
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         super::debug::fmt("Tensor", self.view(), f)

@@ -12,6 +12,7 @@ pub mod gpu;
 mod nest;
 mod on_device;
 mod operator;
+mod random_plan;
 mod single_node;
 
 pub use case::Case;
@@ -23,4 +24,5 @@ pub use nest::{Link, Nest};
 pub use on_device::check_operator_on;
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use random_plan::random_plan;
 pub use single_node::{SingleNode, single_node, test_data};

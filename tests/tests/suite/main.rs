@@ -4,6 +4,10 @@ mod addition;
 mod allocations;
 mod api;
 mod concurrency;
+// The models that benchmarks run too.
+#[path = "../../../benches/src/branches.rs"]
+#[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
+mod branches;
 mod contrib;
 mod early_opsets;
 mod emulated;
@@ -17,4 +21,12 @@ mod malformed;
 mod mutants;
 mod operators;
 mod outcome;
+mod planned;
+mod profiles;
+#[path = "../../../benches/src/recurrences.rs"]
+#[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
+mod recurrences;
 mod silero_vad;
+#[path = "../../../benches/src/wire.rs"]
+#[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
+mod wire;

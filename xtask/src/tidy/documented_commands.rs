@@ -109,7 +109,11 @@ mod tests {
         let target = Target { name: "show".to_owned(), kind: vec!["example".to_owned()] };
         let package =
             Package { id: "p".to_owned(), name: "p".to_owned(), targets: vec![target], ..Package::default() };
-        tree.metadata = Metadata { packages: vec![package], workspace_members: vec!["p".to_owned()] };
+        tree.metadata = Metadata {
+            packages: vec![package],
+            workspace_members: vec!["p".to_owned()],
+            ..Metadata::default()
+        };
         tree
     }
 

@@ -67,6 +67,7 @@ mod tests {
                 package("d", Some("MIT AND")),
             ],
             workspace_members: Vec::new(),
+            ..Metadata::default()
         };
         let found = check(&tree);
         assert_eq!(found.len(), 3);

@@ -69,7 +69,11 @@ mod tests {
             ..Package::default()
         };
         let mut tree = Tree::of(&[]);
-        tree.metadata = Metadata { packages: vec![package], workspace_members: vec![name.to_owned()] };
+        tree.metadata = Metadata {
+            packages: vec![package],
+            workspace_members: vec![name.to_owned()],
+            ..Metadata::default()
+        };
         tree
     }
 

@@ -31,6 +31,7 @@ use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
 use super::{CpuSite, Io, Kernel};
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Stop;
 use crate::ops::recurrence::{Cell, Recurrence};
@@ -128,6 +129,34 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
     })
 }
 
+/// Steps such that a sequence cut at any multiple of them, its parts run one after the other with the state handed on, gives
+/// the same bits; `None` where there are none.
+///
+/// W·x is computed for blocks of steps, in tiles of [`panel::ROWS`] rows and one of the rest, which sums in another order
+/// where it is a single row. A state of a narrow type is kept wide inside a kernel, and would be rounded between two.
+pub(crate) fn exact_piece(
+    recurrence: &Recurrence,
+    dtype: DType,
+    [time, batch, input, hidden]: [usize; 4],
+) -> Option<usize> {
+    if !matches!(dtype, DType::F32 | DType::F64) || batch == 0 {
+        return None;
+    }
+    let layout = Layout::new(recurrence.cell, input, hidden).ok()?;
+    let chunk = chunk_steps(&layout, dtype.bits() / 8, time, batch);
+    if chunk < time {
+        return Some(chunk);
+    }
+    (1..=panel::ROWS).find(|steps| (steps * batch).is_multiple_of(panel::ROWS))
+}
+
+/// Steps whose W·x is computed at once.
+fn chunk_steps(layout: &Layout, computed: usize, time: usize, batch: usize) -> usize {
+    let step_bytes = layout.panels(1).saturating_mul(computed).saturating_mul(batch);
+    let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(LEAST_CHUNK_ROWS);
+    rows.div_ceil(batch.max(1)).clamp(1, time.max(1))
+}
+
 /// Everything about a recurrence that is known once its shapes are.
 #[derive(Debug)]
 struct Plan {
@@ -157,9 +186,7 @@ impl Plan {
         let stored = dtype.bits() / 8;
         let computed = stored.max(4);
         let planes = recurrence.directions.len();
-        let step_bytes = layout.panels(1).saturating_mul(computed).saturating_mul(batch);
-        let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(LEAST_CHUNK_ROWS);
-        let chunk = rows.div_ceil(batch.max(1)).clamp(1, time.max(1));
+        let chunk = chunk_steps(&layout, computed, time, batch);
         // A row more costs less than its share of the weights' bytes, which are read once for all rows.
         let weights = layout.panels(layout.hidden).saturating_mul(computed);
         let worth = (weights.saturating_mul(batch.div_ceil(2)) / BYTES_PER_THREAD).max(1);

@@ -5,17 +5,17 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::loops::program::{Builder, Program};
-use crate::loops::{Nest, Outside, Read, layout_of};
+use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
 use recurve_kernels::launch::{Buffer, Reject};
 use recurve_kernels::map::{self, Code, Layout, Source};
 use std::sync::Arc;
 
 /// The launches of `nest`, which is a map; `operand` gives shape and position among the node's inputs of what a read's
-/// operand is.
+/// operand is. (Not generic: it would be compiled once per operator.)
 pub(crate) fn kernel(
     site: &GpuSite<'_>,
     nest: &Nest,
-    operand: impl Fn(usize) -> Result<(Vec<usize>, usize), OpError>,
+    operand: &dyn Fn(usize) -> Result<(Vec<usize>, usize), OpError>,
 ) -> Result<GpuKernel, GpuReject> {
     let stage = nest.as_map().ok_or(GpuReject::NoKernel)?;
     let space = nest.axes.iter().map(|d| d.known().map(|n| n as u64)).collect::<Option<Vec<u64>>>();
@@ -89,8 +89,13 @@ pub(super) fn moved(
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
 }
 
+/// The launches of an operator by its nest.
+pub(crate) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
+    kernel(site, &nest.map_err(|_| GpuReject::NoKernel)?, &|input| operand(site, input))
+}
+
 /// Shape and position of input `input` of an operator.
-pub(crate) fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
+fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
     let shape = site.inputs.tensor(input)?.known_shape();
     Ok((shape.ok_or_else(|| OpError::internal("an operand of unknown shape"))?.to_vec(), input))
 }

@@ -17,6 +17,7 @@ use crate::error::OpError;
 use crate::exec::{Tenant, assign_offsets, known_outputs};
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Graph, NodeError, ValueId, infer_node};
+use crate::memory::Budget;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Buffer;
 use std::sync::{Arc, Mutex};
@@ -363,6 +364,7 @@ fn trial(kernel: &GpuKernel, site: &GpuSite<'_>) -> Result<(), GpuReject> {
 /// Pinned memory and slots of the host, as they are given out.
 struct HostValues<'b> {
     graph: &'b Graph,
+    budget: &'b Budget,
     facts: &'b [Option<Fact>],
     on_host: &'b [bool],
     pinned: usize,
@@ -375,7 +377,8 @@ impl<'b> HostValues<'b> {
     fn new(binder: &'b Binder<'_>) -> Self {
         let graph = &binder.program.graph;
         let (facts, on_host) = (binder.facts.as_slice(), binder.on_host.as_slice());
-        Self { graph, facts, on_host, pinned: 0, slots: 0, slot_of: vec![None; graph.values.len()] }
+        let budget = &binder.program.budget;
+        Self { graph, budget, facts, on_host, pinned: 0, slots: 0, slot_of: vec![None; graph.values.len()] }
     }
 
     /// Pinned memory of `bytes`.
@@ -397,7 +400,13 @@ impl<'b> HostValues<'b> {
         let value = id.index();
         let tensor = self.facts[value].as_ref().and_then(Fact::tensor);
         if let Some(constant) = tensor.and_then(TensorFact::as_constant) {
-            return Some(Given { source: Source::Constant(constant.clone()), form: None });
+            // What lies in the model's file may begin at any byte; the host's kernels read whole elements.
+            let constant = if constant.is_aligned() {
+                constant.clone()
+            } else {
+                Tensor::copy_of(constant.view(), self.budget).ok()?
+            };
+            return Some(Given { source: Source::Constant(constant), form: None });
         }
         if let Some(at) = self.graph.inputs.iter().position(|input| *input == id) {
             return Some(Given { source: Source::Input(at), form: None });

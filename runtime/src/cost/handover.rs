@@ -1,0 +1,96 @@
+//! What it costs to hand work from one thread to another.
+
+use super::measure::{Effort, Measured, measure};
+use crate::exec::{Flags, Stop, Team};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+/// Round trips of one measurement of a flag.
+const ROUNDS: u64 = 64;
+/// Longer than any hand-over: who waits never parks.
+const NEVER_PARKS: Duration = Duration::from_secs(1);
+
+/// See the module's documentation.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// All threads begin together and end together, with nothing to do.
+    pub phase: Measured,
+    /// From a flag's rise to a polling thread's going on.
+    pub flag: Measured,
+    /// From a flag's rise to a parked thread's going on.
+    pub wake: Measured,
+}
+
+impl Handover {
+    /// On `team`; `None` where it has one thread, or others use it.
+    pub(crate) fn measure(team: &Team, effort: Effort) -> Option<Self> {
+        let threads = team.threads();
+        let stop = Stop::default();
+        if threads < 2 || team.gang(threads, &stop).size() < threads {
+            return None;
+        }
+        let phase = timed(effort, || {
+            let mut members: Vec<()> = vec![(); threads];
+            let start = Instant::now();
+            team.gang(threads, &stop).run(&mut members[..], &|_| ());
+            Some(start.elapsed())
+        })?;
+        let flag = |spin: Duration| {
+            timed(effort, || {
+                let gang = team.gang(2, &stop);
+                if gang.size() < 2 {
+                    return None;
+                }
+                let flags = Flags::new(2, spin);
+                // Who waits first, and how long the rounds took it.
+                let mut members = [(0usize, Duration::ZERO), (1, Duration::ZERO)];
+                gang.run(&mut members, &|(own, time)| {
+                    let start = Instant::now();
+                    for round in 1..=ROUNDS {
+                        if *own == 0 {
+                            flags.raise(0, round);
+                            let _ = flags.wait(1, round);
+                        } else {
+                            let _ = flags.wait(0, round);
+                            flags.raise(1, round);
+                        }
+                    }
+                    *time = start.elapsed();
+                });
+                Some(members[0].1 / (2 * ROUNDS as u32))
+            })
+        };
+        Some(Self { phase, flag: flag(NEVER_PARKS)?, wake: flag(Duration::ZERO)? })
+    }
+
+    /// Whether it can be measured at all: a file may say anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.phase.is_sound() && self.flag.is_sound() && self.wake.is_sound()
+    }
+}
+
+fn timed(effort: Effort, mut once: impl FnMut() -> Option<Duration>) -> Option<Measured> {
+    let mut taken = false;
+    let measured = measure(effort, || {
+        let time = once();
+        taken |= time.is_none();
+        Ok::<_, Infallible>(time.unwrap_or_default())
+    });
+    let Ok(measured) = measured;
+    measured.filter(|_| !taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hand_overs_of_a_team_take_time_and_one_thread_has_none() {
+        let effort = Effort { warm: 1, least: 3, most: 5, time: Duration::from_millis(5) };
+        let all = Handover::measure(&Team::new(2, false), effort).expect("two threads");
+        assert!(all.is_sound() && all.flag.min_us > 0.0 && all.phase.min_us > 0.0 && all.wake.min_us > 0.0);
+        assert_eq!(Handover::measure(&Team::serial(), effort), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! What operators cost on the devices of a machine: measured, kept, and estimated where they were not measured.
+//!
+//! A step's *signature* is its operator with its attributes, and the element types and shapes of what it reads and writes. A
+//! [`Profile`] holds the measured time of each signature on each *lane*: `cpu:1` is one core, `cpu:2` two cores that
+//! share the step, `cuda:0` a GPU. What was never measured is absent.
+
+mod handover;
+mod machine;
+mod measure;
+mod profile;
+mod roofline;
+mod signature;
+mod store;
+
+pub use handover::Handover;
+pub use machine::Machine;
+pub(crate) use measure::measure;
+pub use measure::{Effort, Measured};
+pub use profile::{LinkTime, OperatorCost, Profile, ProfileError};
+pub(crate) use roofline::Roofline;
+pub(crate) use signature::{StepSignature, graph_hash};
+pub use store::ProfileCache;
+
+/// The lane of `threads` cores that share a step.
+pub(crate) fn cpu_lane(threads: usize) -> String {
+    format!("cpu:{threads}")
+}

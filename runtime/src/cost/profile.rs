@@ -1,0 +1,171 @@
+//! The profile document.
+
+use super::handover::Handover;
+use super::machine::Machine;
+use super::measure::Measured;
+use super::signature::hash_text;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Version of the document.
+const VERSION: u32 = 1;
+
+/// What operators and transfers cost on one machine.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Version of the format.
+    pub version: u32,
+    /// Version of Recurve whose kernels were measured.
+    pub recurve: String,
+    /// Where.
+    pub machine: Machine,
+    /// What handing work to other threads costs, by the number of threads.
+    pub handover: BTreeMap<usize, Handover>,
+    /// Transfers between memories by size.
+    pub links: Vec<LinkTime>,
+    /// By signature.
+    pub operators: BTreeMap<String, OperatorCost>,
+}
+
+/// The cost of one signature.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorCost {
+    /// Operations, where they are known.
+    pub flops: Option<f64>,
+    /// Bytes read and written at least once, where they are known.
+    pub bytes: Option<f64>,
+    /// Measured times by lane: `cpu:1`, `cpu:2`, `cuda:0`.
+    pub lanes: BTreeMap<String, Measured>,
+}
+
+/// The time of one transfer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTime {
+    /// Memory read: `host`, `cuda:0`.
+    pub from: String,
+    /// Memory written.
+    pub to: String,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// How long it took.
+    pub time: Measured,
+}
+
+/// Why a profile cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// A file cannot be read or written.
+    #[error("profile `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The text is no profile.
+    #[error("this is no profile: {what}")]
+    Malformed {
+        /// Where that was seen.
+        what: String,
+    },
+    /// It was measured on another machine or by another version of Recurve.
+    #[error("it was measured {what}")]
+    Other {
+        /// Where or by what.
+        what: String,
+    },
+}
+
+impl Profile {
+    /// Of this machine, with nothing measured.
+    pub fn empty() -> Self {
+        Self {
+            version: VERSION,
+            recurve: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: Machine::here(),
+            handover: BTreeMap::new(),
+            links: Vec::new(),
+            operators: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a profile of any machine.
+    pub fn from_json(text: &str) -> Result<Self, ProfileError> {
+        let malformed = |what: String| ProfileError::Malformed { what };
+        let profile: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+        if profile.version != VERSION {
+            let found = profile.version;
+            return Err(malformed(format!("it has version {found} instead of {VERSION}")));
+        }
+        let lanes = profile.operators.iter().flat_map(|(s, o)| o.lanes.values().map(move |m| (s, m)));
+        if let Some((signature, _)) = lanes.into_iter().find(|(_, m)| !m.is_sound()) {
+            return Err(malformed(format!("the times of `{signature}` are none")));
+        }
+        if profile.links.iter().any(|l| !l.time.is_sound())
+            || !profile.handover.values().all(Handover::is_sound)
+        {
+            return Err(malformed("times of transfers or hand-overs are none".to_owned()));
+        }
+        Ok(profile)
+    }
+
+    /// Reads a profile of any machine from a file.
+    pub fn read(path: &Path) -> Result<Self, ProfileError> {
+        let io = |source| ProfileError::Io { path: path.to_owned(), source };
+        Self::from_json(&std::fs::read_to_string(path).map_err(io)?)
+    }
+
+    /// The document.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and maps with string keys cannot fail to be written.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Errs where it is of another machine or another version of Recurve.
+    pub fn check_here(&self) -> Result<(), ProfileError> {
+        let here = Machine::here();
+        if self.recurve != env!("CARGO_PKG_VERSION") {
+            return Err(ProfileError::Other { what: format!("by Recurve {}", self.recurve) });
+        }
+        if self.machine != here {
+            let what =
+                format!("on another machine: {} with {} cores", self.machine.processor, self.machine.cores);
+            return Err(ProfileError::Other { what });
+        }
+        Ok(())
+    }
+
+    /// A short name of everything in it.
+    pub fn hash(&self) -> String {
+        hash_text(&self.to_json())
+    }
+
+    /// Adds what `other` measured; of what both measured, that of `other`.
+    pub fn merge(&mut self, other: Self) {
+        self.handover.extend(other.handover);
+        for link in other.links {
+            self.links.retain(|l| (&l.from, &l.to, l.bytes) != (&link.from, &link.to, link.bytes));
+            self.links.push(link);
+        }
+        for (signature, cost) in other.operators {
+            let own = self.operators.entry(signature).or_insert_with(|| OperatorCost {
+                flops: None,
+                bytes: None,
+                lanes: BTreeMap::new(),
+            });
+            (own.flops, own.bytes) = (cost.flops.or(own.flops), cost.bytes.or(own.bytes));
+            own.lanes.extend(cost.lanes);
+        }
+    }
+
+    /// What a signature takes on a lane, where it was measured.
+    pub(crate) fn measured(&self, signature: &str, lane: &str) -> Option<Measured> {
+        self.operators.get(signature)?.lanes.get(lane).copied()
+    }
+}

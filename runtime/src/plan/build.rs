@@ -1,0 +1,157 @@
+//! From a bound model and a profile to a plan.
+
+use super::PlanError;
+use super::causality::Causality;
+use super::document::{Plan, PlannedInput, PlannedStep, Timing, VERSION};
+use super::instance::{LaneCost, Seat, StepCost, devices, instance, seats, step_costs};
+use super::instruction::{Lane, Phase, phases};
+use super::memory::{Lifetimes, assign};
+use super::predict::predict;
+use crate::cost::{Profile, graph_hash};
+use crate::exec::{Accesses, Bound, Program};
+use recurve_scheduler::{Bounds, Budget, Instance, Problem, Schedule, Search};
+use std::time::Duration;
+
+/// What is planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) bound: &'a Bound,
+    pub(crate) program: &'a Program,
+    /// The model's own graph, by which the plan is found again.
+    pub(crate) model: &'a str,
+    pub(crate) profile: &'a Profile,
+    /// How the program's graph was rewritten.
+    pub(crate) rewrite: &'a str,
+    /// Element types and shapes of the inputs.
+    pub(crate) inputs: &'a [PlannedInput],
+    pub(crate) workers: usize,
+    pub(crate) spin: Duration,
+    pub(crate) search: Budget,
+}
+
+/// A plan with the instance that it is an answer to.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    pub(crate) instance: Instance,
+}
+
+/// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
+/// which is predicted to end first.
+pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
+    let Site { bound, program, profile, workers, .. } = site;
+    if let Some(node) = bound.unplaceable(program) {
+        return Err(PlanError::DependsOnData { node });
+    }
+    let costs = step_costs(bound, program, profile, workers).into_iter();
+    let costs: Vec<StepCost> =
+        costs.collect::<Option<_>>().ok_or_else(|| PlanError::invalid("a step has no form"))?;
+    if let Some(cost) = costs.iter().find(|c| c.alone.is_none()) {
+        return Err(PlanError::Unmeasured { signature: cost.signature.0.clone() });
+    }
+    let accesses: Vec<Accesses> = (0..costs.len()).map(|step| bound.accesses(program, step)).collect();
+    let needs = needs(&accesses);
+
+    let own = instance(bound, program, &costs, &accesses, profile, workers, &[]);
+    let problem = Problem::new(&own)?;
+    let found = problem.least_makespan(Search { seed: 1, budget: site.search })?;
+    let scheduled = order_of(&found.schedule, &seats(workers, &[]));
+    let all = |lane: Lane| -> Vec<(usize, Lane)> { (0..costs.len()).map(|step| (step, lane)).collect() };
+    let of_lane = |step: usize, lane: Lane| -> LaneCost {
+        match lane {
+            Lane::Worker(_) => costs[step].alone,
+            Lane::All => costs[step].together.or(costs[step].alone),
+        }
+    };
+    let handover = profile.handover.get(&workers);
+    let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
+        let (made, _) = phases(order, &needs, workers)?;
+        let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);
+        let prediction = predict(&made, us, costs.len(), handover, site.spin);
+        Ok((prediction, made))
+    };
+    let alone = candidate(&all(Lane::Worker(0)))?;
+    let together = if workers > 1 { candidate(&all(Lane::All))? } else { candidate(&all(Lane::Worker(0)))? };
+    let (alone_us, together_us) = (alone.0.total_us, together.0.total_us);
+    // The simplest first: what is as good does not replace it.
+    let candidates = [together, alone, candidate(&scheduled)?];
+    let best = candidates.into_iter().reduce(|a, b| if b.0.total_us < a.0.total_us { b } else { a });
+    let (prediction, made) = best.ok_or_else(|| PlanError::invalid("there is nothing to do"))?;
+
+    let causality = Causality::of(&made, costs.len(), workers)?;
+    let tenants = bound.tenant_bytes();
+    let lifetimes = Lifetimes::new(&causality, &accesses, tenants.len(), workers);
+    let (offsets, arena_bytes) =
+        assign(&tenants, &lifetimes).ok_or_else(|| PlanError::invalid("its arena is beyond all bounds"))?;
+    let together_phase = |step: usize| matches!(made[causality.moments[step].phase], Phase::Together { .. });
+    let steps = (0..costs.len()).map(|step| {
+        let moment = &causality.moments[step];
+        let lane = if together_phase(step) { Lane::All } else { Lane::Worker(moment.worker) };
+        let (cost_us, timing) = of_lane(step, lane).unwrap_or((0.0, Timing::Estimated));
+        let (name, op) = bound.step_name(program, step);
+        let written = accesses[step].writes.iter().filter(|w| w.bytes.end != usize::MAX);
+        PlannedStep {
+            name,
+            op,
+            place: match lane {
+                Lane::All => "cpu*".to_owned(),
+                Lane::Worker(worker) => format!("cpu{worker}"),
+            },
+            cost_us,
+            timing,
+            start_us: prediction.starts[step],
+            bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
+        }
+    });
+    let plan = Plan {
+        version: VERSION,
+        model: site.model.to_owned(),
+        profile: profile.hash(),
+        inputs: site.inputs.to_vec(),
+        rewrite: site.rewrite.to_owned(),
+        workers,
+        predicted_us: prediction.total_us,
+        together_us,
+        alone_us,
+        bound_us: Bounds::new(&problem).best(),
+        arena_bytes,
+        steps: steps.collect(),
+        phases: made,
+        offsets,
+    };
+    // With the devices that are not placed on yet, for whoever asks what they would give.
+    let devices = devices(profile);
+    let instance = if devices.is_empty() {
+        own
+    } else {
+        instance(bound, program, &costs, &accesses, profile, workers, &devices)
+    };
+    Ok(Planned { plan, instance })
+}
+
+/// The hash by which plans of this program's graph are found again.
+pub(crate) fn model_hash(program: &Program) -> String {
+    graph_hash(program.graph())
+}
+
+/// Steps that each step needs: whoever writes what it reads.
+pub(super) fn needs(accesses: &[Accesses]) -> Vec<Vec<usize>> {
+    let of = |access: &Accesses| {
+        let writes = |w: &Accesses| w.writes.iter().any(|w| access.reads.iter().any(|r| r.meets(w)));
+        accesses.iter().enumerate().filter(|(_, w)| writes(w)).map(|(step, _)| step).collect()
+    };
+    accesses.iter().map(of).collect()
+}
+
+/// The steps by the time at which they begin. A step of no time begins with those that need it, which come later in the
+/// graph.
+fn order_of(schedule: &Schedule, seats: &[Seat]) -> Vec<(usize, Lane)> {
+    let mut order: Vec<(f64, usize, Lane)> = Vec::with_capacity(schedule.runs.len());
+    for (step, run) in schedule.runs.iter().enumerate() {
+        if let Some(Seat::Lane(lane)) = seats.get(run.processor as usize) {
+            order.push((run.start, step, *lane));
+        }
+    }
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    order.into_iter().map(|(_, step, lane)| (step, lane)).collect()
+}

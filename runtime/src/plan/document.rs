@@ -1,0 +1,171 @@
+//! The plan document and its text form.
+
+use super::PlanError;
+use super::instruction::{Instruction, Phase};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of the document.
+pub(crate) const VERSION: u32 = 1;
+
+/// How the steps of a model are placed on workers, for one set of input shapes.
+///
+/// [`fmt::Display`] writes it in a stable form for review; [`Plan::to_json`] and [`Plan::from_json`] keep it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Version of the format.
+    pub version: u32,
+    /// Hash of the model's graph.
+    pub model: String,
+    /// Hash of the profile that it was made from.
+    pub profile: String,
+    /// Element types and shapes of the inputs.
+    pub inputs: Vec<PlannedInput>,
+    /// How the graph was rewritten before it was placed: `none`, or as the rewrite names itself.
+    pub rewrite: String,
+    /// Threads, the caller's included.
+    pub workers: usize,
+    /// Time from the first instruction to the last, by the costs of the steps and of hand-overs.
+    pub predicted_us: f64,
+    /// The same for the model as it is, with every step on all workers, one after the other.
+    pub together_us: f64,
+    /// The same for the model as it is, with every step on one worker.
+    pub alone_us: f64,
+    /// A time below which no placement of these steps comes, by the scheduler's bounds.
+    pub bound_us: f64,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// The steps in the order of the graph.
+    pub steps: Vec<PlannedStep>,
+    /// The instructions.
+    pub phases: Vec<Phase>,
+    /// Offset in the arena of every value that lies there.
+    pub offsets: Vec<usize>,
+}
+
+/// The form of an input that a plan is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedInput {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: String,
+    /// Its extents.
+    pub shape: Vec<usize>,
+}
+
+impl fmt::Display for PlannedInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extents: Vec<String> = self.shape.iter().map(ToString::to_string).collect();
+        write!(f, "{} {}[{}]", self.name, self.dtype, extents.join(","))
+    }
+}
+
+/// One step of a plan.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PlannedStep {
+    /// Name of the node.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Where it runs: `cpu0`, `cpu1`, …, or `cpu*` for all workers together.
+    pub place: String,
+    /// How long it takes there.
+    pub cost_us: f64,
+    /// Where that is known from.
+    pub timing: Timing,
+    /// When it begins, by the prediction.
+    pub start_us: f64,
+    /// Bytes that it writes.
+    pub bytes: usize,
+}
+
+/// Where a cost is known from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Timing {
+    /// It was measured.
+    Measured,
+    /// It follows from what similar operators took.
+    Estimated,
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Measured => "measured",
+            Self::Estimated => "estimated",
+        })
+    }
+}
+
+impl Plan {
+    /// Reads a plan. Whether it fits a model is found when it is used.
+    pub fn from_json(text: &str) -> Result<Self, PlanError> {
+        let malformed = |what: String| PlanError::Malformed { what };
+        let plan: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+        if plan.version != VERSION {
+            return Err(malformed(format!("it has version {} instead of {VERSION}", plan.version)));
+        }
+        Ok(plan)
+    }
+
+    /// The document.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists cannot fail to be written.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Whether some step runs beside another.
+    pub fn is_parallel(&self) -> bool {
+        let busy = |lists: &[Vec<Instruction>]| lists.iter().filter(|list| !list.is_empty()).count();
+        self.phases.iter().any(|phase| match phase {
+            Phase::Together { .. } => false,
+            Phase::Apart { lists } => busy(lists) > 1,
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan {} of model {} by profile {}", self.version, self.model, self.profile)?;
+        let inputs: Vec<String> = self.inputs.iter().map(ToString::to_string).collect();
+        writeln!(f, "inputs {}", inputs.join(", "))?;
+        writeln!(f, "rewrite {}, {} workers, arena {} bytes", self.rewrite, self.workers, self.arena_bytes)?;
+        writeln!(
+            f,
+            "predicted {:.1} us, all together {:.1} us, one worker {:.1} us, bound {:.1} us",
+            self.predicted_us, self.together_us, self.alone_us, self.bound_us
+        )?;
+        let name = |step: usize| {
+            let step = self.steps.get(step);
+            step.map_or_else(String::new, |s| format!(" {} ({}) {:.1} us", s.name, s.op, s.cost_us))
+        };
+        for (at, phase) in self.phases.iter().enumerate() {
+            match phase {
+                Phase::Together { step } => writeln!(f, "phase {at} together\n  run {step}{}", name(*step))?,
+                Phase::Apart { lists } => {
+                    writeln!(f, "phase {at} apart")?;
+                    for (worker, list) in lists.iter().enumerate() {
+                        writeln!(f, "  worker {worker}")?;
+                        for instruction in list {
+                            match instruction {
+                                Instruction::Wait(flag) => writeln!(f, "    wait {flag}")?,
+                                Instruction::Run(step) => writeln!(f, "    run {step}{}", name(*step))?,
+                                Instruction::Signal(flag) => writeln!(f, "    signal {flag}")?,
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let offsets: Vec<String> = self.offsets.iter().map(ToString::to_string).collect();
+        writeln!(f, "offsets {}", offsets.join(" "))
+    }
+}

@@ -1,0 +1,161 @@
+//! Instructions of the workers, and how they are made of an order of steps.
+//!
+//! A plan is a list of phases. In a phase *together*, one step runs on all workers at once, its kernel sharing the work out
+//! as it does without a plan. In a phase *apart*, every worker has a list of its own, and a step that needs what another
+//! worker makes waits for that worker's flag. A phase begins when the one before has ended on all workers.
+
+use super::PlanError;
+use serde::{Deserialize, Serialize};
+
+/// What a worker does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Instruction {
+    /// Waits until the flag is raised.
+    Wait(usize),
+    /// Runs a step on this worker alone.
+    Run(usize),
+    /// Raises the flag.
+    Signal(usize),
+}
+
+/// What happens between two moments at which all workers meet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Phase {
+    /// One step on all workers.
+    Together {
+        /// The step.
+        step: usize,
+    },
+    /// A list for each worker.
+    Apart {
+        /// By worker.
+        lists: Vec<Vec<Instruction>>,
+    },
+}
+
+/// Where a step runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// On one worker.
+    Worker(usize),
+    /// On all.
+    All,
+}
+
+/// Phases that run the steps in `order`, of which each comes after those that it depends on: `needs[step]`. Only what is
+/// not implied by an earlier wait is waited for. Also the number of flags.
+pub(crate) fn phases(
+    order: &[(usize, Lane)],
+    needs: &[Vec<usize>],
+    workers: usize,
+) -> Result<(Vec<Phase>, usize), PlanError> {
+    let mut phases = Vec::new();
+    let mut open = Open::new(workers);
+    // Phase in which a step ran, and where.
+    let mut done: Vec<Option<(usize, Lane)>> = vec![None; needs.len()];
+    // Flag of a step, once somebody waits for it; the place of a step on its list.
+    let mut flags: Vec<Option<usize>> = vec![None; needs.len()];
+    let mut place = vec![0; needs.len()];
+    let mut clock_of: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
+    let mut flag_count = 0;
+    for &(step, lane) in order {
+        let unordered = || PlanError::invalid(format!("step {step} comes before one that it needs"));
+        let before: Vec<(usize, usize, Lane)> = needs[step]
+            .iter()
+            .map(|&n| done[n].map(|(phase, lane)| (n, phase, lane)).ok_or_else(unordered))
+            .collect::<Result<_, _>>()?;
+        match lane {
+            Lane::All => {
+                open.close(&mut phases, &flags);
+                done[step] = Some((phases.len(), lane));
+                phases.push(Phase::Together { step });
+            }
+            Lane::Worker(worker) => {
+                // The latest need on every other worker that is not known to have ended by now.
+                let latest = |other: usize| {
+                    let there = |(_, phase, lane): &&(usize, usize, Lane)| {
+                        *phase == phases.len() && *lane == Lane::Worker(other)
+                    };
+                    let needed = before.iter().filter(there).map(|(n, ..)| *n).max_by_key(|n| place[*n])?;
+                    (open.clocks[worker][other] <= place[needed]).then_some((other, needed))
+                };
+                let open_needs: Vec<(usize, usize)> =
+                    (0..workers).filter(|&other| other != worker).filter_map(latest).collect();
+                // What another of these waits for is not waited for again.
+                let implied = |(other, needed): (usize, usize)| {
+                    open_needs.iter().any(|&(_, n)| n != needed && clock_of[n][other] > place[needed])
+                };
+                let waits: Vec<usize> =
+                    open_needs.iter().filter(|need| !implied(**need)).map(|(_, n)| *n).collect();
+                for needed in waits {
+                    let flag = *flags[needed].get_or_insert_with(|| {
+                        flag_count += 1;
+                        flag_count - 1
+                    });
+                    open.lists[worker].push(Entry::Wait(flag));
+                    for (own, theirs) in open.clocks[worker].iter_mut().zip(&clock_of[needed]) {
+                        *own = (*own).max(*theirs);
+                    }
+                }
+                place[step] = open.clocks[worker][worker];
+                open.clocks[worker][worker] += 1;
+                clock_of[step].clone_from(&open.clocks[worker]);
+                open.lists[worker].push(Entry::Run(step));
+                done[step] = Some((phases.len(), lane));
+            }
+        }
+    }
+    open.close(&mut phases, &flags);
+    Ok((phases, flag_count))
+}
+
+enum Entry {
+    Wait(usize),
+    Run(usize),
+}
+
+/// A phase apart that is being made.
+struct Open {
+    lists: Vec<Vec<Entry>>,
+    /// `clocks[a][b]`: how many steps of `b` are done for sure where `a` is now.
+    clocks: Vec<Vec<usize>>,
+}
+
+impl Open {
+    fn new(workers: usize) -> Self {
+        Self { lists: (0..workers).map(|_| Vec::new()).collect(), clocks: vec![vec![0; workers]; workers] }
+    }
+
+    /// Adds the phase, if anything runs in it, with a signal behind every step that is waited for.
+    fn close(&mut self, phases: &mut Vec<Phase>, flags: &[Option<usize>]) {
+        let workers = self.lists.len();
+        let closed = std::mem::replace(self, Self::new(workers));
+        if closed.lists.iter().all(Vec::is_empty) {
+            return;
+        }
+        // What one worker does alone, the caller does.
+        let mut lists = closed.lists;
+        let busy: Vec<usize> = (0..workers).filter(|&w| !lists[w].is_empty()).collect();
+        if let [only] = busy[..] {
+            lists.swap(0, only);
+        }
+        let written = |list: Vec<Entry>| {
+            let mut instructions = Vec::new();
+            for entry in list {
+                match entry {
+                    Entry::Wait(flag) => instructions.push(Instruction::Wait(flag)),
+                    Entry::Run(step) => {
+                        instructions.push(Instruction::Run(step));
+                        instructions.extend(flags[step].map(Instruction::Signal));
+                    }
+                }
+            }
+            instructions
+        };
+        phases.push(Phase::Apart { lists: lists.into_iter().map(written).collect() });
+    }
+}

@@ -1,0 +1,171 @@
+//! Orders become phases, phases promise what the orders had, and what promises less is refused.
+
+use super::causality::Causality;
+use super::instruction::{Instruction, Lane, Phase, phases};
+use super::memory::{Lifetimes, assign};
+use super::predict::predict;
+use super::random::random_order;
+use super::{Plan, PlanError};
+use crate::exec::{Access, Accesses, Space};
+use crate::testing::Gen;
+use std::time::Duration;
+
+/// A random graph: each step needs up to three earlier ones.
+fn graph(g: &mut Gen) -> Vec<Vec<usize>> {
+    let steps = g.size(1, 24);
+    (0..steps)
+        .map(|step| {
+            let mut needs: Vec<usize> = (0..g.size(0, 3).min(step)).map(|_| g.size(0, step - 1)).collect();
+            needs.sort_unstable();
+            needs.dedup();
+            needs
+        })
+        .collect()
+}
+
+fn reachable(needs: &[Vec<usize>], causality: &Causality) -> bool {
+    needs.iter().enumerate().all(|(step, of)| of.iter().all(|&n| causality.before(n, step)))
+}
+
+#[test]
+fn every_need_is_kept_and_every_wait_is_needed() {
+    let mut g = Gen::new(3);
+    let mut waits = 0;
+    for _ in 0..400 {
+        let needs = graph(&mut g);
+        let workers = g.size(1, 4);
+        let order = random_order(&mut g, &needs, workers);
+        let (made, flags) = phases(&order, &needs, workers).expect("an order that needs allow");
+        let causality = Causality::of(&made, needs.len(), workers).expect("valid");
+        assert_eq!(causality.flags, flags);
+        assert!(reachable(&needs, &causality));
+        // Without any one of the waits something is no longer promised.
+        for (p, phase) in made.iter().enumerate() {
+            let Phase::Apart { lists } = phase else { continue };
+            for (w, list) in lists.iter().enumerate() {
+                for (i, instruction) in list.iter().enumerate() {
+                    if matches!(instruction, Instruction::Wait(_)) {
+                        let mut fewer = made.clone();
+                        let Phase::Apart { lists } = &mut fewer[p] else { continue };
+                        lists[w].remove(i);
+                        let causality = Causality::of(&fewer, needs.len(), workers).expect("still ends");
+                        assert!(!reachable(&needs, &causality));
+                        waits += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(waits > 500, "{waits} waits were drawn");
+}
+
+#[test]
+fn an_order_against_the_needs_is_refused() {
+    let order = [(1, Lane::Worker(0)), (0, Lane::Worker(1))];
+    assert!(phases(&order, &[vec![], vec![0]], 2).is_err());
+}
+
+#[test]
+fn lists_that_cannot_be_followed_are_refused() {
+    use Instruction::{Run, Signal, Wait};
+    let apart =
+        |a: &[Instruction], b: &[Instruction]| vec![Phase::Apart { lists: vec![a.to_vec(), b.to_vec()] }];
+    let problem = |phases: &[Phase], workers: usize| match Causality::of(phases, 2, workers) {
+        Err(PlanError::Invalid { what }) => what,
+        other => panic!("{other:?}"),
+    };
+    let good = apart(&[Run(0), Signal(0)], &[Wait(0), Run(1)]);
+    assert!(Causality::of(&good, 2, 2).is_ok_and(|c| c.before(0, 1) && !c.before(1, 0)));
+    for (phases, what) in [
+        (apart(&[Wait(1), Run(0), Signal(0)], &[Wait(0), Run(1), Signal(1)]), "for ever"),
+        (apart(&[Run(0)], &[Wait(0), Run(1)]), "nobody raises"),
+        (apart(&[Run(0), Signal(9)], &[Wait(9), Run(1)]), "nobody raises"),
+        (apart(&[Run(0), Signal(0), Signal(0)], &[Run(1)]), "raised twice"),
+        (apart(&[Run(0)], &[Run(0)]), "runs twice"),
+        (apart(&[Run(0)], &[]), "never runs"),
+        (apart(&[Run(0), Run(7)], &[Run(1)]), "no step 7"),
+        (vec![Phase::Together { step: 0 }], "never runs"),
+        (vec![Phase::Apart { lists: vec![vec![Run(0), Run(1)]] }], "1 lists for 2 workers"),
+    ] {
+        let told = problem(&phases, 2);
+        assert!(told.contains(what), "{told} instead of {what}");
+    }
+    assert!(problem(&good, 0).contains("0 workers"));
+    assert!(problem(&good, usize::MAX).contains("workers"));
+}
+
+#[test]
+fn a_flag_of_an_earlier_phase_promises_nothing_more() {
+    use Instruction::{Run, Signal, Wait};
+    let phases = [
+        Phase::Apart { lists: vec![vec![Run(0), Signal(0)], vec![]] },
+        Phase::Apart { lists: vec![vec![Run(1)], vec![Wait(0), Run(2)]] },
+    ];
+    let causality = Causality::of(&phases, 3, 2).expect("valid");
+    assert!(causality.before(0, 2) && !causality.before(1, 2) && !causality.before(2, 1));
+}
+
+#[test]
+fn tenants_that_may_be_alive_together_never_overlap() {
+    let mut g = Gen::new(11);
+    let mut shared = 0;
+    for _ in 0..200 {
+        let needs = graph(&mut g);
+        let workers = g.size(1, 3);
+        let order = random_order(&mut g, &needs, workers);
+        let (made, _) = phases(&order, &needs, workers).expect("an order");
+        let causality = Causality::of(&made, needs.len(), workers).expect("valid");
+        // Step `i` writes tenant `i`; whoever needs it reads it.
+        let access = |tenant: usize| Access { space: Space::Tenant(tenant), bytes: 0..1 };
+        let accesses: Vec<Accesses> = needs
+            .iter()
+            .enumerate()
+            .map(|(step, of)| Accesses {
+                reads: of.iter().map(|&n| access(n)).collect(),
+                writes: vec![access(step)],
+            })
+            .collect();
+        let bytes: Vec<usize> = needs.iter().map(|_| g.size(1, 300)).collect();
+        let lifetimes = Lifetimes::new(&causality, &accesses, bytes.len(), workers);
+        let (offsets, total) = assign(&bytes, &lifetimes).expect("small");
+        let touches = |tenant: usize| -> Vec<usize> {
+            let reads = needs.iter().enumerate().filter(|(_, of)| of.contains(&tenant)).map(|(step, _)| step);
+            reads.chain([tenant]).collect()
+        };
+        for a in 0..bytes.len() {
+            assert!(offsets[a] + bytes[a] <= total);
+            for b in 0..a {
+                let apart = |x: usize, y: usize| {
+                    touches(x).iter().all(|&s| touches(y).iter().all(|&t| causality.before(s, t)))
+                };
+                let one_by_one = apart(a, b) || apart(b, a);
+                assert_eq!(lifetimes.conflict(a, b), !one_by_one, "{a} and {b}");
+                let overlap = offsets[a] < offsets[b] + bytes[b] && offsets[b] < offsets[a] + bytes[a];
+                assert!(one_by_one || !overlap, "{a} and {b}");
+                shared += usize::from(overlap);
+            }
+        }
+    }
+    assert!(shared > 100, "{shared} pairs share bytes");
+}
+
+#[test]
+fn a_prediction_is_the_longest_way_through_the_lists() {
+    let needs = [vec![], vec![], vec![0, 1], vec![2]];
+    let order = [(0, Lane::Worker(0)), (1, Lane::Worker(1)), (2, Lane::Worker(0)), (3, Lane::All)];
+    let (made, _) = phases(&order, &needs, 2).expect("an order");
+    let cost = |step: usize, lane: Lane| match lane {
+        Lane::All => 4.0,
+        Lane::Worker(_) => [10.0, 30.0, 5.0, 8.0][step],
+    };
+    let prediction = predict(&made, cost, 4, None, Duration::ZERO);
+    assert_eq!(prediction.total_us, 30.0 + 5.0 + 4.0);
+    assert_eq!(prediction.starts, [0.0, 0.0, 30.0, 35.0]);
+}
+
+#[test]
+fn what_is_no_plan_is_told() {
+    for text in ["", "{", "[]", r#"{"version": 1}"#] {
+        assert!(matches!(Plan::from_json(text), Err(PlanError::Malformed { .. })), "{text}");
+    }
+}

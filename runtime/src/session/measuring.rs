@@ -1,0 +1,214 @@
+//! Measuring a model's operators, and trying a plan.
+
+use super::Session;
+use super::planning::{Followed, Variant};
+use super::run_options::RunOptions;
+use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
+use crate::cpu::{RunContext, Slot};
+use crate::error::{Error, OpError};
+use crate::exec::{CancelToken, RunOnce, Team};
+use crate::graph::NodeError;
+use crate::plan::{PlanError, Planned, PlannedInput, step_work};
+use crate::tensor::{Value, ValueRef};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most runs of each kind that a plan is compared by.
+const TRIALS: usize = 21;
+/// After this time no further ones begin.
+const TRIAL_TIME: Duration = Duration::from_millis(300);
+
+/// Threads that steps are measured with.
+fn lanes(threads: usize) -> impl Iterator<Item = usize> {
+    std::iter::once(1).chain((threads > 1).then_some(threads))
+}
+
+/// What [`Session::profile`] does.
+#[derive(Clone, Default)]
+pub struct ProfileOptions {
+    effort: Effort,
+    cache: Option<ProfileCache>,
+    pub(super) run: RunOptions,
+    progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
+}
+
+impl fmt::Debug for ProfileOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { effort, cache, .. } = self;
+        f.debug_struct("ProfileOptions").field("effort", effort).field("cache", cache).finish_non_exhaustive()
+    }
+}
+
+impl ProfileOptions {
+    /// How much time each measurement may take.
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
+    }
+
+    /// Takes what `cache` has, and adds what is measured.
+    pub fn with_cache(mut self, cache: ProfileCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Measuring ends with [`crate::ErrorKind::Deadline`] once it has taken this long.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.run = self.run.with_timeout(timeout);
+        self
+    }
+
+    /// Measuring ends with [`crate::ErrorKind::Cancelled`] once `token` is cancelled.
+    pub fn with_cancel(mut self, token: &CancelToken) -> Self {
+        self.run = self.run.with_cancel(token);
+        self
+    }
+
+    /// Calls `progress` with the measurements made so far and their number.
+    pub fn with_progress(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+}
+
+impl Session {
+    /// What [`Session::profile`] does on checked inputs.
+    pub(super) fn measure_all(
+        &self,
+        variants: &[Variant],
+        values: &[ValueRef<'_>],
+        options: &ProfileOptions,
+        context: RunContext<'_>,
+    ) -> Result<Profile, Error> {
+        let mut known = options.cache.as_ref().map_or_else(Profile::empty, ProfileCache::load);
+        let threads = self.engine.threads();
+        let mut fresh = Profile::empty();
+        if threads > 1
+            && !known.handover.contains_key(&threads)
+            && let Some(handover) = Handover::measure(&self.engine.0.team, options.effort)
+        {
+            fresh.handover.insert(threads, handover);
+        }
+        let mut bounds = Vec::with_capacity(variants.len());
+        let mut wanted: Vec<(String, usize)> = Vec::new();
+        for Variant { program, .. } in variants {
+            let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+            for step in 0..bound.step_count() {
+                let Some(form) = bound.step_form(program, step) else { continue };
+                let signature = StepSignature::of(&form).0;
+                for lane in lanes(threads) {
+                    let key = (signature.clone(), lane);
+                    if known.measured(&key.0, &cpu_lane(lane)).is_none() && !wanted.contains(&key) {
+                        wanted.push(key);
+                    }
+                }
+            }
+            bounds.push(bound);
+        }
+        let all = wanted.len();
+        for (Variant { program, .. }, bound) in variants.iter().zip(&bounds) {
+            let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
+            let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+            let mut visit = |step: usize, run: &mut RunOnce<'_>| -> Result<(), OpError> {
+                let mut ran = false;
+                if let Some(form) = bound.step_form(program, step) {
+                    let signature = StepSignature::of(&form).0;
+                    for lane in lanes(threads) {
+                        let at = wanted.iter().position(|(s, l)| *s == signature && *l == lane);
+                        let Some(at) = at else { continue };
+                        wanted.swap_remove(at);
+                        let team = if lane == 1 { Team::alone() } else { context.team };
+                        let measured = measure(options.effort, || run(team))?;
+                        ran = true;
+                        let work = step_work(bound, program, step);
+                        let entry =
+                            fresh.operators.entry(signature.clone()).or_insert_with(|| OperatorCost {
+                                flops: work.map(|w| w.flops),
+                                bytes: work.map(|w| w.bytes),
+                                lanes: BTreeMap::new(),
+                            });
+                        entry.lanes.extend(measured.map(|m| (cpu_lane(lane), m)));
+                        if let Some(progress) = &options.progress {
+                            progress(all - wanted.len(), all);
+                        }
+                    }
+                }
+                if !ran {
+                    run(context.team)?;
+                }
+                Ok(())
+            };
+            bound
+                .step_through(program, values, &mut slots, context, &mut visit)
+                .map_err(NodeError::at_run)?;
+        }
+        if let Some(cache) = &options.cache
+            && (all > 0 || !fresh.handover.is_empty())
+            && let Err(error) = cache.store(&fresh)
+        {
+            tracing::warn!(%error, "what was measured is not kept");
+        }
+        known.merge(fresh);
+        Ok(known)
+    }
+
+    /// Measures, plans and tries the plan; `None` where nothing is gained.
+    pub(super) fn plan_by_measuring(
+        &self,
+        values: &[ValueRef<'_>],
+        inputs: &[PlannedInput],
+        cache: Option<ProfileCache>,
+        context: RunContext<'_>,
+    ) -> Result<Option<Followed>, Error> {
+        let program = self.cpu_program()?;
+        let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+        if self.engine.threads() == 1 {
+            return Ok(None);
+        }
+        if let Some(node) = bound.unplaceable(program) {
+            return Err(PlanError::DependsOnData { node }.into());
+        }
+        let options = ProfileOptions { cache, ..ProfileOptions::default() };
+        let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
+        let profile = self.measure_all(&variants, values, &options, context)?;
+        let Planned { plan, .. } = self.build_plan(&variants, inputs, &profile, context)?;
+        if plan.predicted_us >= plan.together_us {
+            return Ok(None);
+        }
+        let followed = self.check_plan(&variants, &plan, context)?;
+        let [planned, together] = self.compare(&followed, values, context)?;
+        tracing::info!(?planned, ?together, predicted_us = plan.predicted_us, "a plan was tried");
+        Ok((planned < together).then_some(followed))
+    }
+
+    /// The median times of a few runs along a plan and of as many without it, by turns.
+    fn compare(
+        &self,
+        followed: &Followed,
+        values: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<[Duration; 2], Error> {
+        let mut times = [Vec::new(), Vec::new()];
+        let began = Instant::now();
+        while times[0].len() < TRIALS && (times[0].len() < 3 || began.elapsed() < TRIAL_TIME) {
+            for (planned, times) in times.iter_mut().enumerate() {
+                let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
+                let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+                let start = Instant::now();
+                if planned == 0 {
+                    followed.run(values, &mut slots, &self.outputs, context)?;
+                } else {
+                    self.runner.run(values, &mut slots, &self.outputs, context)?;
+                }
+                times.push(start.elapsed());
+            }
+        }
+        Ok(times.map(|mut times| {
+            times.sort();
+            times[times.len() / 2]
+        }))
+    }
+}

@@ -1,0 +1,415 @@
+//! Profiling, planning, and running along plans.
+
+use super::Session;
+use super::arguments::{ValueSpec, refuse, unknown};
+use super::measuring::ProfileOptions;
+use super::run_options::RunOptions;
+use super::runner::{Runner, check};
+use crate::cost::{Profile, ProfileCache};
+use crate::cpu::{RunContext, Slot};
+use crate::error::{Error, Misfit};
+use crate::exec::{Bound, BuildContext, Course, Program};
+use crate::graph::fact::TensorFact;
+use crate::graph::{Dim, Fact, NodeError};
+use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, rewrites};
+use crate::tensor::ValueRef;
+use recurve_scheduler::Budget;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How operators are placed on the threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// One after the other, each on all threads.
+    #[default]
+    Together,
+    /// By a plan for the least time, made at the first run with inputs of some shapes: operators that are not in the
+    /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
+    /// where its measured time is below that of [`Mode::Together`].
+    Latency,
+}
+
+/// A plan with what it was made from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Planning {
+    /// The plan.
+    pub plan: Plan,
+    /// The instance that the scheduler was given, as the text of its document, with all devices of the profile.
+    pub instance: String,
+}
+
+/// A plan that was checked against the model and is followed by runs with inputs of its shapes.
+#[derive(Debug)]
+pub(super) struct Followed {
+    inputs: Vec<PlannedInput>,
+    bound: Arc<Bound>,
+    course: Course,
+    /// The rewritten program; the session's own where there is none.
+    program: Arc<Program>,
+}
+
+impl Followed {
+    /// Checks the slots against `outputs`, and runs.
+    pub(super) fn run(
+        &self,
+        values: &[ValueRef<'_>],
+        slots: &mut [Slot<'_>],
+        outputs: &[ValueSpec],
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        check(outputs, slots, |index| self.bound.output_form(index))?;
+        self.bound.follow(&self.course, &self.program, values, slots, context).map_err(NodeError::at_run)
+    }
+
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        fit(&self.inputs, values)
+    }
+}
+
+fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
+    inputs.len() == values.len()
+        && inputs.iter().zip(values).all(|(input, value)| {
+            value.tensor().is_some_and(|t| t.dtype().name() == input.dtype && t.shape() == input.shape)
+        })
+}
+
+/// A program that does what the model does.
+#[derive(Debug)]
+pub(super) struct Variant {
+    rewrite: String,
+    pub(super) program: Arc<Program>,
+}
+
+/// What was decided for inputs of some shapes.
+#[derive(Clone, Debug)]
+enum Choice {
+    Together(Vec<PlannedInput>),
+    Follow(Arc<Followed>),
+}
+
+impl Choice {
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        match self {
+            Self::Together(inputs) => fit(inputs, values),
+            Self::Follow(followed) => followed.is_for(values),
+        }
+    }
+}
+
+/// Choices kept per session.
+const CHOICES: usize = 8;
+
+/// The plans of a session.
+#[derive(Debug)]
+pub(super) struct Plans {
+    mode: Mode,
+    cache: Option<ProfileCache>,
+    choices: Mutex<Vec<Choice>>,
+}
+
+impl Plans {
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
+        Self { mode, cache, choices: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, choice: Choice) {
+        let mut choices = self.lock();
+        choices.insert(0, choice);
+        choices.truncate(CHOICES);
+    }
+
+    /// The plan for these inputs, if one is to be followed.
+    pub(super) fn choose(
+        &self,
+        session: &Session,
+        values: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<Option<Arc<Followed>>, Error> {
+        {
+            let choices = self.lock();
+            match choices.iter().find(|choice| choice.is_for(values)) {
+                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
+                Some(Choice::Together(_)) => return Ok(None),
+                None => {}
+            }
+        }
+        if self.mode != Mode::Latency {
+            return Ok(None);
+        }
+        let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
+        let choice = match session.plan_by_measuring(values, &inputs, self.cache.clone(), context) {
+            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
+            Ok(None) => Choice::Together(inputs),
+            Err(Error::Plan { source }) => {
+                tracing::info!(%source, "the model runs without a plan");
+                Choice::Together(inputs)
+            }
+            Err(error) => return Err(error),
+        };
+        let followed = match &choice {
+            Choice::Follow(followed) => Some(followed.clone()),
+            Choice::Together(_) => None,
+        };
+        self.add(choice);
+        Ok(followed)
+    }
+}
+
+/// The forms of tensors; `None` where one is no tensor.
+fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
+    let form = |(spec, value): (&ValueSpec, &ValueRef<'_>)| {
+        let t = value.tensor()?;
+        Some(PlannedInput {
+            name: spec.name.to_string(),
+            dtype: t.dtype().name().to_owned(),
+            shape: t.shape().to_vec(),
+        })
+    };
+    specs.iter().zip(values).map(form).collect()
+}
+
+impl Session {
+    /// Measures the operators of the model on these inputs, each on one thread and on all, and what handing work from
+    /// thread to thread costs. What the cache of `options` has is not measured again. Times are true only while nothing
+    /// else uses the cores.
+    pub fn profile<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+        options: &ProfileOptions,
+    ) -> Result<Profile, Error> {
+        self.with_values(inputs, Vec::new(), &options.run, |values, context| {
+            let variants = match forms_of(&self.inputs, values) {
+                Some(forms) => self.variants(&self.facts_of(&forms)?, |_| true)?,
+                None => vec![Variant { rewrite: "none".to_owned(), program: self.cpu_program()?.clone() }],
+            };
+            self.measure_all(&variants, values, options, context)
+        })
+    }
+
+    /// Places the operators on the engine's threads by `profile`, for inputs of these shapes; inputs that are not named
+    /// have what the model declares. Nothing changes for runs until the plan is given to [`Session::follow`].
+    pub fn plan<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+        profile: &Profile,
+    ) -> Result<Planning, Error> {
+        let inputs = self.planned_inputs(shapes)?;
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
+        let planned = self.build_plan(&variants, &inputs, profile, self.context(&interrupt))?;
+        let instance = planned.instance.to_json().map_err(PlanError::from)?;
+        Ok(Planning { plan: planned.plan, instance })
+    }
+
+    /// A valid plan drawn from `seed`, of any of the model's rewrites: see [`crate::testing::random_plan`].
+    pub(crate) fn random_plan<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+        seed: u64,
+    ) -> Result<Plan, Error> {
+        let inputs = self.planned_inputs(shapes)?;
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let model = model_hash(self.cpu_program()?);
+        let facts = self.facts_of(&inputs)?;
+        let variants = self.variants(&facts, |_| true)?;
+        let Variant { rewrite, program } = &variants[seed as usize % variants.len()];
+        let bound = program.bind_facts(facts, self.context(&interrupt)).map_err(NodeError::at_run)?;
+        Ok(Plan {
+            model,
+            rewrite: rewrite.clone(),
+            inputs,
+            ..random_plan(&bound, program, self.engine.threads(), seed)?
+        })
+    }
+
+    fn planned_inputs<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<Vec<PlannedInput>, Error> {
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        let mut given: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (name, shape) in shapes {
+            if !self.inputs.iter().any(|spec| &*spec.name == name) {
+                return Err(Error::from(unknown("input", name, &self.inputs)));
+            }
+            given.insert(name, shape.as_ref().to_vec());
+        }
+        for spec in &self.inputs {
+            let Fact::Tensor(fact) = &spec.fact else {
+                return Err(PlanError::DependsOnData { node: spec.name.to_string() }.into());
+            };
+            let declared = || fact.known_shape().map(|shape| shape.to_vec());
+            let shape = given.remove(&*spec.name).or_else(declared);
+            let shape = shape.ok_or_else(|| Error::from(misfit_shape(&spec.name)))?;
+            inputs.push(PlannedInput {
+                name: spec.name.to_string(),
+                dtype: fact.dtype.name().to_owned(),
+                shape,
+            });
+        }
+        Ok(inputs)
+    }
+
+    /// Lets runs with inputs of the plan's shapes follow it. The plan is checked first: one for another model or number of
+    /// threads, or one by which a result could be wrong, is refused.
+    pub fn follow(&self, plan: &Plan) -> Result<(), Error> {
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let variants = self.variants(&self.facts_of(&plan.inputs)?, |name| name == plan.rewrite)?;
+        let followed = self.check_plan(&variants, plan, self.context(&interrupt))?;
+        self.plans.add(Choice::Follow(Arc::new(followed)));
+        Ok(())
+    }
+
+    fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
+        RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
+    }
+
+    pub(super) fn cpu_program(&self) -> Result<&Arc<Program>, PlanError> {
+        match &self.runner {
+            Runner::Cpu(program) => Ok(program),
+            Runner::Gpu { device, .. } => Err(PlanError::Device { device: device.to_string() }),
+        }
+    }
+
+    pub(super) fn facts_of(&self, inputs: &[PlannedInput]) -> Result<Vec<Fact>, Error> {
+        let fits = inputs.len() == self.inputs.len();
+        let other = |what: String| Error::from(PlanError::Other { what });
+        if !fits {
+            return Err(other(format!(
+                "a model of {} inputs instead of {}",
+                inputs.len(),
+                self.inputs.len()
+            )));
+        }
+        let fact = |(spec, input): (&ValueSpec, &PlannedInput)| {
+            let declared =
+                spec.fact.tensor().filter(|t| t.dtype.name() == input.dtype && *spec.name == *input.name);
+            let declared = declared.ok_or_else(|| other(format!("an input {input}")))?;
+            let fits = declared.shape.as_ref().is_none_or(|dims| {
+                let mut pairs = dims.iter().zip(&input.shape);
+                dims.len() == input.shape.len() && pairs.all(|(d, n)| d.known().is_none_or(|k| k == *n))
+            });
+            if !fits {
+                let problem =
+                    format!("cannot have shape {:?}; {:?} is expected", input.shape, declared.shape);
+                return Err(refuse("input", &input.name, problem));
+            }
+            let mut known = TensorFact::known(declared.dtype, &input.shape);
+            known.shape = Some(input.shape.iter().map(|&n| Dim::Known(n)).collect());
+            Ok(known.into())
+        };
+        self.inputs.iter().zip(inputs).map(fact).collect()
+    }
+
+    /// The programs that do what the model does, of which a plan may take any: the model as it is, and its rewrites whose
+    /// names are wanted. Where the memory limit does not suffice for one more, it is left out.
+    pub(super) fn variants(
+        &self,
+        facts: &[Fact],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Variant>, Error> {
+        let own = self.cpu_program()?;
+        let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
+        if self.engine.threads() == 1 {
+            return Ok(variants);
+        }
+        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
+        for (rewrite, graph) in rewrites(own.graph(), facts) {
+            if !wanted(&rewrite) {
+                continue;
+            }
+            match Program::build(graph, context) {
+                Ok(program) => variants.push(Variant { rewrite, program: Arc::new(program) }),
+                Err(error) => {
+                    let error = NodeError::at_load(error);
+                    tracing::info!(rewrite, %error, "a rewrite is not tried");
+                }
+            }
+        }
+        Ok(variants)
+    }
+
+    pub(super) fn build_plan(
+        &self,
+        variants: &[Variant],
+        inputs: &[PlannedInput],
+        profile: &Profile,
+        context: RunContext<'_>,
+    ) -> Result<Planned, Error> {
+        let facts = self.facts_of(inputs)?;
+        let model = model_hash(self.cpu_program()?);
+        let mut best: Option<Planned> = None;
+        // Of the model as it is, which is the first variant.
+        let mut own: Option<(f64, f64)> = None;
+        for Variant { rewrite, program } in variants {
+            let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
+            let made = build(Site {
+                bound: &bound,
+                program,
+                model: &model,
+                profile,
+                rewrite,
+                inputs,
+                workers: self.engine.threads(),
+                spin: self.engine.0.team.spin(),
+                search: SEARCH,
+            });
+            // What was measured may not suffice for every rewrite.
+            let made = match made {
+                Err(PlanError::Unmeasured { .. }) if best.is_some() => continue,
+                made => made?,
+            };
+            own.get_or_insert((made.plan.together_us, made.plan.alone_us));
+            if best.as_ref().is_none_or(|best| made.plan.predicted_us < best.plan.predicted_us) {
+                best = Some(made);
+            }
+        }
+        let mut best = best.ok_or_else(|| PlanError::invalid("there is no program"))?;
+        if let Some((together_us, alone_us)) = own {
+            (best.plan.together_us, best.plan.alone_us) = (together_us, alone_us);
+        }
+        Ok(best)
+    }
+
+    pub(super) fn check_plan(
+        &self,
+        variants: &[Variant],
+        plan: &Plan,
+        context: RunContext<'_>,
+    ) -> Result<Followed, Error> {
+        let model = model_hash(self.cpu_program()?);
+        let other = |what: String| Error::from(PlanError::Other { what });
+        if plan.model != model {
+            return Err(other(format!("the model {}; this is {model}", plan.model)));
+        }
+        if plan.workers != self.engine.threads() {
+            let here = self.engine.threads();
+            return Err(other(format!("{} threads; the engine has {here}", plan.workers)));
+        }
+        let facts = self.facts_of(&plan.inputs)?;
+        let variant = variants.iter().find(|v| v.rewrite == plan.rewrite);
+        let program =
+            variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?.program.clone();
+        let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        let spin = self.engine.0.team.spin();
+        let phases = plan.phases.clone();
+        let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
+        Ok(Followed { inputs: plan.inputs.clone(), bound, course, program })
+    }
+}
+
+/// Moves that the scheduler evaluates: a few hundred steps take some tenths of a second.
+const SEARCH: Budget = Budget::Evaluations(20_000);
+fn misfit_shape(name: &str) -> Misfit {
+    let problem = "has dimensions that are not bound; a plan is for known shapes".to_owned();
+    Misfit { role: "input", name: name.to_owned(), problem }
+}

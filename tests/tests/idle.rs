@@ -1,0 +1,33 @@
+//! An engine that nobody uses takes no processor time. The only test of its process, whose time it reads.
+#![cfg(target_os = "linux")]
+
+use recurve::Engine;
+use std::time::{Duration, Instant};
+
+/// Processor time of this process in ticks of the system's clock.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux has it");
+    // Behind the name, which may hold anything: the state is field 3, user and system time are 14 and 15.
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    let number = |at: usize| fields[at - 3].parse::<u64>().expect("a number");
+    number(14) + number(15)
+}
+
+#[test]
+fn an_idle_engine_takes_no_time() {
+    let busy = Instant::now();
+    let before = ticks();
+    while busy.elapsed() < Duration::from_millis(100) {
+        std::hint::spin_loop();
+    }
+    assert!(ticks() > before, "time that is used is seen");
+
+    let engine =
+        Engine::builder().with_threads(4).with_spin(Duration::from_millis(1)).build().expect("an engine");
+    std::thread::sleep(Duration::from_millis(100));
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = ticks() - before;
+    assert!(used <= 1, "{used} ticks in a second");
+    drop(engine);
+}

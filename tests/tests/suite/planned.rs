@@ -1,0 +1,311 @@
+//! Plans never change a result: those of the scheduler and random ones give the bits of the serial order; plans that do
+//! not fit are refused.
+
+use crate::branches::{Extents, MODELS, bidirectional, branches};
+use recurve::testing::random_plan;
+use recurve::{
+    CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
+    Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor,
+};
+use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const SMALL: Extents = Extents { time: 24, batch: 1, hidden: 16 };
+/// Random plans per model; `RECURVE_RANDOM_PLANS` sets another number.
+const RANDOM: u64 = 32;
+
+fn quick() -> ProfileOptions {
+    let effort = Effort { warm: 0, least: 1, most: 2, time: Duration::from_millis(1) };
+    ProfileOptions::default().with_effort(effort)
+}
+
+fn engine(threads: usize) -> Engine {
+    Engine::builder().with_threads(threads).with_pinning(Pinning::None).build().expect("an engine")
+}
+
+fn load(engine: &Engine, bytes: Vec<u8>) -> Session {
+    Session::builder().with_engine(engine).load_bytes(bytes).expect("loads")
+}
+
+fn input(of: Extents, seed: usize) -> Tensor {
+    let count: usize = of.sequence().iter().product();
+    let data = (0..count).map(|i| ((i * 31 + seed * 7) % 23) as f32 / 23.0 - 0.5).collect();
+    Tensor::new(&of.sequence(), data).expect("a tensor")
+}
+
+fn output(session: &Session, x: &Tensor) -> Vec<u32> {
+    let outputs = session.run([("x", x)]).expect("runs");
+    let y = outputs.tensor("y").expect("y").to_vec::<f32>().expect("floats");
+    y.into_iter().map(f32::to_bits).collect()
+}
+
+fn shapes(of: Extents) -> [(&'static str, [usize; 3]); 1] {
+    [("x", of.sequence())]
+}
+
+fn profiled(session: &Session, x: &Tensor) -> Profile {
+    session.profile([("x", x)], &quick()).expect("measured")
+}
+
+#[test]
+fn scheduled_plans_give_the_serial_bits() {
+    for (name, build) in MODELS {
+        for batch in [1, 3] {
+            let of = Extents { batch, ..SMALL };
+            let (x, other) = (input(of, 1), input(of, 2));
+            let serial = load(&engine(1), build(of));
+            let (want, want_other) = (output(&serial, &x), output(&serial, &other));
+            let session = load(&engine(2), build(of));
+            let planning = session.plan(shapes(of), &profiled(&session, &x)).expect(name);
+            session.follow(&planning.plan).expect(name);
+            for _ in 0..3 {
+                assert_eq!(output(&session, &x), want, "{name}");
+                assert_eq!(output(&session, &other), want_other, "{name}");
+            }
+            let read = Plan::from_json(&planning.plan.to_json()).expect("its own document");
+            assert_eq!(read, planning.plan);
+        }
+    }
+}
+
+#[test]
+fn random_plans_give_the_serial_bits() {
+    let count = std::env::var("RECURVE_RANDOM_PLANS").ok().and_then(|n| n.parse().ok()).unwrap_or(RANDOM);
+    let engines = [engine(2), engine(3)];
+    for (name, build) in MODELS {
+        let x = input(SMALL, 3);
+        let want = output(&load(&engine(1), build(SMALL)), &x);
+        let mut parallel = 0;
+        for engine in &engines {
+            let session = load(engine, build(SMALL));
+            for seed in 0..count / engines.len() as u64 {
+                let plan = random_plan(&session, shapes(SMALL), seed).expect(name);
+                parallel += usize::from(plan.is_parallel());
+                session.follow(&plan).unwrap_or_else(|e| panic!("{name} {seed}: {e}\n{plan}"));
+                assert_eq!(output(&session, &x), want, "{name} {seed}\n{plan}");
+            }
+        }
+        assert!(parallel > 0, "no plan of {name} is parallel");
+    }
+}
+
+#[test]
+fn every_thread_may_follow_a_plan_at_once() {
+    let of = SMALL;
+    let shared = engine(2);
+    let sessions: Vec<(Session, Vec<u32>)> = MODELS
+        .iter()
+        .map(|(name, build)| {
+            let want = output(&load(&engine(1), build(of)), &input(of, 4));
+            let session = load(&shared, build(of));
+            session.follow(&random_plan(&session, shapes(of), 7).expect(name)).expect(name);
+            (session, want)
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let sessions = &sessions;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let (session, want) = &sessions[(thread + round) % sessions.len()];
+                    assert_eq!(output(session, &input(of, 4)), *want);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_plan_that_could_give_a_wrong_result_is_refused() {
+    let session = load(&engine(2), branches(SMALL, 4));
+    let mut waits = 0;
+    let refused = |plan: &Plan, what: &str| match session.follow(plan) {
+        Err(error @ Error::Plan { .. }) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidPlan, "{what}");
+        }
+        other => panic!("{what}: {other:?}\n{plan}"),
+    };
+    for seed in 0..20 {
+        let good = random_plan(&session, shapes(SMALL), seed).expect("a plan");
+        session.follow(&good).expect("valid");
+        for (p, phase) in good.phases.iter().enumerate() {
+            let Phase::Apart { lists } = phase else { continue };
+            for (w, list) in lists.iter().enumerate() {
+                for i in 0..list.len() {
+                    let mut bad = good.clone();
+                    let Phase::Apart { lists } = &mut bad.phases[p] else { continue };
+                    let removed = lists[w].remove(i);
+                    waits += usize::from(matches!(removed, Instruction::Wait(_)));
+                    // A flag that nobody waits for may go, a step or a wait may not.
+                    refused(&bad, &format!("without {removed:?}"));
+                }
+            }
+        }
+        let mut bad = good.clone();
+        bad.offsets.iter_mut().for_each(|offset| *offset = 0);
+        refused(&bad, "all values in one place");
+        bad.offsets = good.offsets.iter().map(|o| o + 8).collect();
+        refused(&bad, "values that are not aligned");
+        bad.offsets = vec![usize::MAX & !63; good.offsets.len()];
+        refused(&bad, "values beyond all memory");
+        bad.offsets.clear();
+        refused(&bad, "no places");
+        refused(&with(good.clone(), |p| p.phases.clear()), "no phases");
+        refused(&with(good.clone(), |p| p.model = "0".to_owned()), "another model");
+        refused(&with(good.clone(), |p| p.workers = 3), "another number of threads");
+        refused(&with(good.clone(), |p| p.inputs.clear()), "no inputs");
+        refused(&with(good.clone(), |p| p.inputs[0].dtype = "int8".to_owned()), "another type");
+        refused(&with(good, |p| p.rewrite = "magic".to_owned()), "an unknown rewrite");
+    }
+    assert!(waits > 10, "{waits} waits were removed");
+}
+
+fn with(mut plan: Plan, change: impl FnOnce(&mut Plan)) -> Plan {
+    change(&mut plan);
+    plan
+}
+
+#[test]
+fn mutated_documents_are_refused_or_harmless() {
+    let of = SMALL;
+    let x = input(of, 5);
+    let want = output(&load(&engine(1), bidirectional(of)), &x);
+    let session = load(&engine(2), bidirectional(of));
+    let text = random_plan(&session, shapes(of), 1).expect("a plan").to_json();
+    let digits: Vec<usize> = (0..text.len()).filter(|&i| text.as_bytes()[i].is_ascii_digit()).collect();
+    let mut refused = 0;
+    for (round, &at) in digits.iter().enumerate() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] = b'0' + ((bytes[at] - b'0') + 1 + (round % 8) as u8) % 10;
+        let mutated = String::from_utf8(bytes).expect("digits");
+        let followed = Plan::from_json(&mutated).map_err(Error::from).and_then(|plan| session.follow(&plan));
+        match followed {
+            Ok(()) => assert_eq!(output(&session, &x), want),
+            Err(error) => {
+                assert!(
+                    matches!(error.kind(), ErrorKind::InvalidPlan | ErrorKind::InvalidInput),
+                    "{error:?}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 10, "{refused} of {} mutations are refused", digits.len());
+    for cut in (0..text.len()).step_by(97) {
+        assert!(matches!(Plan::from_json(&text[..cut]), Err(PlanError::Malformed { .. })));
+    }
+}
+
+#[test]
+fn what_depends_on_data_is_not_planned_and_runs() {
+    let x = Tensor::new(&[4], vec![0f32, 1.0, 0.0, 2.0]).expect("a tensor");
+    let nodes = [node("NonZero", &["x"], &["y"])];
+    let bytes = model(&graph(&[fixed("x", code::F32, &[4])], &[untyped("y")], &nodes, &[])).into_bytes();
+    let session = Session::builder()
+        .with_engine(&engine(2))
+        .with_mode(Mode::Latency)
+        .with_profile_cache(ProfileCache::at(tempfile::tempdir().expect("a folder").path()))
+        .load_bytes(bytes)
+        .expect("loads");
+    let outputs = session.run([("x", &x)]).expect("runs");
+    assert_eq!(outputs.tensor("y").expect("y").as_slice::<i64>(), Some(&[1, 3][..]));
+    let profile = session.profile([("x", &x)], &quick()).expect("measured");
+    let error = session.plan([("x", [4])], &profile).expect_err("not planned");
+    assert_eq!(error.kind(), ErrorKind::Unplannable);
+}
+
+#[test]
+fn latency_mode_measures_once_and_gives_the_serial_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path().join("cache"));
+    let of = SMALL;
+    let x = input(of, 6);
+    for (name, build) in MODELS {
+        let want = output(&load(&engine(1), build(of)), &x);
+        let session = Session::builder()
+            .with_engine(&engine(2))
+            .with_mode(Mode::Latency)
+            .with_profile_cache(cache.clone())
+            .load_bytes(build(of))
+            .expect("loads");
+        for _ in 0..3 {
+            assert_eq!(output(&session, &x), want, "{name}");
+        }
+        // All of it is known now.
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let options = quick().with_cache(cache.clone()).with_progress(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let profile = session.profile([("x", &x)], &options).expect("known");
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "{name} was measured again");
+        assert_eq!(profile, cache.load());
+    }
+}
+
+#[test]
+fn a_run_along_a_plan_can_be_cancelled_and_the_session_stays_usable() {
+    let of = SMALL;
+    let session = load(&engine(2), branches(of, 4));
+    let x = input(of, 7);
+    let want = output(&session, &x);
+    session.follow(&random_plan(&session, shapes(of), 3).expect("a plan")).expect("valid");
+    let token = CancelToken::new();
+    token.cancel();
+    for (options, kind) in [
+        (RunOptions::default().with_cancel(&token), ErrorKind::Cancelled),
+        (RunOptions::default().with_timeout(Duration::ZERO), ErrorKind::Deadline),
+    ] {
+        let ended = session.run_with([("x", &x)], &options);
+        assert_eq!(ended.err().map(|e| e.kind()), Some(kind));
+        assert_eq!(output(&session, &x), want);
+    }
+}
+
+#[test]
+fn an_estimate_stands_for_what_was_not_measured_and_says_so() {
+    let session = load(&engine(2), branches(SMALL, 2));
+    let measured = profiled(&session, &input(SMALL, 8));
+    let longer = Extents { time: 48, ..SMALL };
+    let session = load(&engine(2), branches(longer, 2));
+    let planning = session.plan(shapes(longer), &measured).expect("estimated");
+    assert!(planning.plan.steps.iter().any(|s| s.timing == recurve::Timing::Estimated));
+    let error = session.plan(shapes(longer), &Profile::empty()).expect_err("nothing to estimate from");
+    assert!(matches!(error, Error::Plan { source: PlanError::Unmeasured { .. } }), "{error:?}");
+}
+
+#[test]
+fn a_device_of_the_profile_is_part_of_the_instance() {
+    let session = load(&engine(2), branches(SMALL, 2));
+    let mut profile = profiled(&session, &input(SMALL, 9));
+    let lanes = profile.operators.values_mut().map(|o| &mut o.lanes);
+    lanes.for_each(|lanes| {
+        let alone = lanes["cpu:1"];
+        lanes.insert("cuda:0".to_owned(), alone);
+    });
+    let time = |us: f64| recurve::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
+    for (from, to) in [("host", "cuda:0"), ("cuda:0", "host")] {
+        for (bytes, us) in [(1000, 11.0), (101_000, 21.0)] {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            profile.links.push(recurve::LinkTime { from, to, bytes, time: time(us) });
+        }
+    }
+    let planning = session.plan(shapes(SMALL), &profile).expect("planned");
+    let instance: serde_json::Value = serde_json::from_str(&planning.instance).expect("a document");
+    let named = |list: &str| -> Vec<String> {
+        let all = instance[list].as_array().expect("a list").iter();
+        all.map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(named("processors"), ["cpu0", "cpu1", "cpu*", "cuda:0"]);
+    assert!(instance["tasks"].as_array().expect("tasks").iter().all(|t| {
+        t["cost_us"].as_array().is_some_and(|costs| costs.len() == 4 && costs.iter().all(|c| c.is_number()))
+    }));
+    let links = instance["links"].as_array().expect("links");
+    let up = links.iter().find(|l| l["to"] == "cuda:0").expect("a way to the device");
+    let rounded = |key: &str| up[key].as_f64().expect("a number").round();
+    assert_eq!((rounded("latency_us"), rounded("bytes_per_us")), (11.0, 10_000.0));
+    // Nothing is placed there yet.
+    assert!(planning.plan.steps.iter().all(|s| s.place.starts_with("cpu")));
+}
