@@ -300,7 +300,7 @@ fn a_device_of_the_profile_is_part_of_the_instance() {
     };
     assert_eq!(named("processors"), ["cpu0", "cpu1", "cpu*", "cuda:0"]);
     assert!(instance["tasks"].as_array().expect("tasks").iter().all(|t| {
-        t["cost_us"].as_array().is_some_and(|costs| costs.len() == 4 && costs.iter().all(|c| c.is_number()))
+        t["cost_us"].as_array().is_some_and(|costs| costs.len() == 4 && costs.iter().all(serde_json::Value::is_number))
     }));
     let links = instance["links"].as_array().expect("links");
     let up = links.iter().find(|l| l["to"] == "cuda:0").expect("a way to the device");
