@@ -7,7 +7,7 @@ use crate::quantity::parse_bytes;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Fusion, Mode, Session};
+use recurve::{Device, Fallback, Fusion, Session, SessionBuilder};
 use std::path::PathBuf;
 
 /// Runs, checks and inspects ONNX models.
@@ -115,12 +115,16 @@ pub(crate) struct ExecutionArguments {
     /// Where operators run: cpu, cuda:0, cuda:1, …, or emulated
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
+    /// What becomes of operators without a kernel for the GPU: deny, or cpu to run them there and count it
+    #[arg(long, value_name = "WHAT", default_value = "deny")]
+    fallback: Fallback,
 }
 
 impl ExecutionArguments {
-    /// As the library has it.
-    pub(crate) fn fusion(&self) -> Fusion {
-        if self.no_fusion { Fusion::Off } else { Fusion::On }
+    /// A session's settings.
+    pub(crate) fn builder(&self) -> SessionBuilder {
+        let fusion = if self.no_fusion { Fusion::Off } else { Fusion::On };
+        Session::builder().with_fusion(fusion).with_device(self.device).with_fallback(self.fallback)
     }
 }
 
@@ -134,20 +138,8 @@ pub(crate) struct DimensionArguments {
 }
 
 impl ModelArguments {
-    /// Loads the model.
-    pub(crate) fn load(&self, fusion: Fusion, device: Device, terminal: &Terminal) -> Result<Session> {
-        self.load_for(fusion, device, Mode::default(), terminal)
-    }
-
-    /// Loads the model to be run in `mode`.
-    pub(crate) fn load_for(
-        &self,
-        fusion: Fusion,
-        device: Device,
-        mode: Mode,
-        terminal: &Terminal,
-    ) -> Result<Session> {
-        let mut builder = Session::builder().with_fusion(fusion).with_device(device).with_mode(mode);
+    /// Loads the model as `builder` has it.
+    pub(crate) fn load(&self, mut builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
         }

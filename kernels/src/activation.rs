@@ -4,7 +4,7 @@
 //! branch that no warp divides at.
 
 use crate::device::math::fma_f32;
-use crate::elementary::{exp, log, tanh_of_power};
+use crate::elementary::{exp, log_above_one, tanh_of_power};
 
 /// The function, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -104,7 +104,7 @@ impl Activation {
             if self.function == TANH { y } else { self.alpha * y }
         } else if self.function == SOFTPLUS {
             let positive = if x < 0.0 { 0.0 } else { x };
-            positive + log(1.0 + power)
+            positive + log_above_one(power)
         } else if self.function == SIGMOID {
             1.0 / (1.0 + power)
         } else {

@@ -5,7 +5,7 @@
 //! same numbers.
 
 use crate::recurrent::{gru, lstm, rnn};
-use crate::{gemm, gemv, map, probe, reduce, softmax};
+use crate::{arg_extreme, conv, copy, gather, gemm, gemv, map, probe, reduce, softmax};
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,22 @@ impl Kernel {
 
 /// Every entry of every family, in alphabetical order.
 pub static KERNELS: &[&Kernel] = &[
+    &arg_extreme::ARG_EXTREME_BF16.kernel,
+    &arg_extreme::ARG_EXTREME_F16.kernel,
+    &arg_extreme::ARG_EXTREME_F32.kernel,
+    &conv::CONV_BF16.kernel,
+    &conv::CONV_F16.kernel,
+    &conv::CONV_F32.kernel,
+    &copy::COPY_1.kernel,
+    &copy::COPY_16.kernel,
+    &copy::COPY_2.kernel,
+    &copy::COPY_4.kernel,
+    &copy::COPY_8.kernel,
+    &gather::GATHER_1.kernel,
+    &gather::GATHER_16.kernel,
+    &gather::GATHER_2.kernel,
+    &gather::GATHER_4.kernel,
+    &gather::GATHER_8.kernel,
     &gemm::simt::GEMM_SIMT_128_F32.kernel,
     &gemm::simt::GEMM_SIMT_64_BF16.kernel,
     &gemm::simt::GEMM_SIMT_64_F16.kernel,

@@ -12,21 +12,22 @@
 #![deny(missing_docs)]
 
 pub mod activation;
+pub mod arg_extreme;
 #[cfg(all(not(target_arch = "nvptx64"), any(test, feature = "cases")))]
 #[doc(hidden)]
 pub mod cases;
+pub mod conv;
+pub mod copy;
 pub mod device;
 pub mod dtype;
 pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod gather;
 pub mod gemm;
 pub mod gemv;
 pub mod kernel;
-#[cfg(test)]
-#[allow(dead_code, reason = "tests of families that have no cases yet")]
-mod lab;
 pub mod launch;
 pub mod map;
 pub mod probe;

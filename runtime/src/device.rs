@@ -19,6 +19,34 @@ pub enum Device {
     Emulated,
 }
 
+/// What becomes of operators that have no kernel for the GPU that a model runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// They are an error that names them.
+    #[default]
+    Deny,
+    /// They run on the CPU between the GPU's kernels: what they read is copied down, and what they make up.
+    /// [`Session::host_trips`](crate::Session::host_trips) tells which and how often.
+    Cpu,
+}
+
+impl FromStr for Fallback {
+    type Err = Error;
+
+    /// `deny` or `cpu`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "deny" => Ok(Self::Deny),
+            "cpu" => Ok(Self::Cpu),
+            _ => {
+                let problem = format!("is `{text}`; `deny` and `cpu` are possible");
+                Err(Error::Setting { name: "fallback", problem })
+            }
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,6 +124,14 @@ pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fallback_is_read() {
+        assert_eq!("deny".parse::<Fallback>().ok(), Some(Fallback::Deny));
+        assert_eq!("cpu".parse::<Fallback>().ok(), Some(Fallback::Cpu));
+        let error = "gpu".parse::<Fallback>().expect_err("no fallback").to_string();
+        assert!(error.contains("`gpu`"), "{error}");
+    }
 
     #[test]
     fn a_device_is_read_as_it_is_written() {

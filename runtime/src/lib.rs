@@ -47,8 +47,8 @@ pub mod testing;
 pub use cost::{
     Effort, Handover, LinkTime, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError,
 };
-pub use cuda::{CudaVersion, GpuError, GpuReject};
-pub use device::{Device, GpuInfo, gpus};
+pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
+pub use device::{Device, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};

@@ -159,6 +159,11 @@ impl Message {
         self.message(5, &Message::new().text(1, name).int(3, value).int(20, 2))
     }
 
+    /// With an attribute that is text.
+    pub fn with_text(self, name: &str, value: &str) -> Self {
+        self.message(5, &Message::new().text(1, name).text(4, value).int(20, 3))
+    }
+
     /// With an attribute of integers.
     pub fn with_ints(self, name: &str, values: &[i64]) -> Self {
         let list = values.iter().fold(Message::new().text(1, name), |m, &value| m.int(8, value));

@@ -95,7 +95,7 @@ struct Element {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.execution.fusion(), arguments.execution.device, terminal)?;
+    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
     let cases = match (&arguments.onnx_test, &arguments.expect) {
         (Some(folder), _) => {

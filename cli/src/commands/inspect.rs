@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Apart, Device, Fusion, GraphInfo, NodeInfo, Session};
+use recurve::{Apart, Fusion, GraphInfo, NodeInfo, Session};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -55,7 +55,7 @@ struct Placed<'a> {
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let session = {
         let fusion = if arguments.fused { Fusion::On } else { Fusion::Off };
-        arguments.model.load(fusion, Device::Cpu, terminal)?
+        arguments.model.load(Session::builder().with_fusion(fusion), terminal)?
     };
     let none = vec![None; session.inputs().len()];
     let resolved = resolve(session.inputs(), &arguments.dimensions.bindings, &none)?;

@@ -65,7 +65,7 @@ struct Document<'a> {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let Mode::Latency = arguments.mode;
-    let session = arguments.model.load(arguments.execution.fusion(), arguments.execution.device, terminal)?;
+    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = match &arguments.profile {
         Some(path) => Profile::read(path).map_err(recurve::Error::from)?,

@@ -46,7 +46,7 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.execution.fusion(), arguments.execution.device, terminal)?;
+    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = measure(&session, &inputs, &arguments.cache, terminal)?;
     if let Some(path) = &arguments.out {

@@ -13,7 +13,9 @@ use crate::table::table;
 use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
-use recurve::{Fact, NodeTime, NodeTimes, Outputs, Plan, RunEvent, RunOptions, Session, TensorView, Value};
+use recurve::{
+    Fact, HostTrip, NodeTime, NodeTimes, Outputs, Plan, RunEvent, RunOptions, Session, TensorView, Value,
+};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -80,6 +82,9 @@ struct Document {
     peak_rss_bytes: Option<u64>,
     inputs: Vec<InputEntry>,
     outputs: Vec<OutputEntry>,
+    /// Nodes that ran on the CPU although the model runs on a GPU.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    host_trips: Vec<TripEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<Vec<NodeEntry>>,
 }
@@ -100,13 +105,23 @@ struct NodeEntry {
     min_us: f64,
 }
 
+/// One of those nodes, over the measured runs and those before them.
+#[derive(Debug, Serialize)]
+struct TripEntry {
+    node: String,
+    op: String,
+    reason: String,
+    calls: u64,
+    bytes_down: u64,
+    bytes_up: u64,
+}
+
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let mode = match arguments.mode {
         Mode::Together => recurve::Mode::Together,
         Mode::Latency => recurve::Mode::Latency,
     };
-    let execution = &arguments.execution;
-    let session = arguments.model.load_for(execution.fusion(), execution.device, mode, terminal)?;
+    let session = arguments.model.load(arguments.execution.builder().with_mode(mode), terminal)?;
     if let Some(path) = &arguments.plan {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
@@ -138,6 +153,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         peak_rss_bytes: peak_rss_bytes(),
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
+        host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
     };
     if terminal.json() {
@@ -237,6 +253,17 @@ fn node_entry(node: &NodeTime) -> NodeEntry {
     }
 }
 
+fn trip_entry(trip: HostTrip) -> TripEntry {
+    TripEntry {
+        node: trip.node,
+        op: trip.op,
+        reason: trip.reason.to_string(),
+        calls: trip.calls,
+        bytes_down: trip.bytes_down,
+        bytes_up: trip.bytes_up,
+    }
+}
+
 fn text(document: &Document, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let mut text = String::new();
@@ -271,6 +298,15 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         let header = ["node", "operator", "mean", "min", "share"].map(str::to_owned).to_vec();
         let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
         section("nodes", &rows, &[2, 3, 4]);
+    }
+    if !document.host_trips.is_empty() {
+        let header = ["node", "operator", "calls", "down", "up", "because"].map(str::to_owned).to_vec();
+        let row = |trip: &TripEntry| {
+            let [down, up] = [trip.bytes_down, trip.bytes_up].map(|bytes| quantity::bytes(bytes as f64));
+            vec![trip.node.clone(), trip.op.clone(), trip.calls.to_string(), down, up, trip.reason.clone()]
+        };
+        let rows: Vec<_> = std::iter::once(header).chain(document.host_trips.iter().map(row)).collect();
+        section("on the CPU", &rows, &[2, 3, 4]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
     let runs = if document.runs == 1 { "1 run".to_owned() } else { format!("{} runs", document.runs) };

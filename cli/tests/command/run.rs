@@ -55,6 +55,33 @@ fn the_document_has_what_is_promised() {
 }
 
 #[test]
+fn what_runs_beside_the_gpu_is_told() {
+    let run = |more: &[&str]| {
+        let arguments =
+            ["run", &data("running.onnx"), "--device", "emulated", "--runs", "3", "--warmup", "1"];
+        recurve(&[&arguments[..], more].concat())
+    };
+    let document = run(&["--fallback", "cpu", "--json"]).with(Exit::Success).document();
+    let trips = serde_json::json!([{
+        "node": "sums",
+        "op": "CumSum",
+        "reason": "no GPU kernel computes it",
+        "calls": 4,
+        "bytes_down": 80,
+        "bytes_up": 80,
+    }]);
+    assert_eq!(document["host_trips"], trips);
+    run(&["--fallback", "cpu"])
+        .with(Exit::Success)
+        .prints("sums  CumSum        4  80 B  80 B  no GPU kernel computes it");
+    let refused = run(&[]).with(Exit::Model);
+    assert!(refused.err.contains("`sums` (CumSum"), "{}", refused.err);
+    run(&["--fallback", "gpu"]).with(Exit::Usage);
+    let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
+    assert!(whole.document().get("host_trips").is_none());
+}
+
+#[test]
 fn nodes_are_timed_only_on_request() {
     let document = recurve(&["run", &data("biased.onnx"), "--json", "-q"]).with(Exit::Success).document();
     assert!(document.get("nodes").is_none());

@@ -4,7 +4,11 @@
 //! its number and seed, so that one that fails can be run again.
 
 pub(crate) mod activation;
+mod arg_extreme;
+mod conv;
+mod copy;
 mod draw;
+mod gather;
 mod gemm;
 mod gemv;
 mod lab;
@@ -70,6 +74,10 @@ impl Suite {
 
 /// Every suite, by name.
 pub static SUITES: &[Suite] = &[
+    Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
+    Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "copy", count: 80, run: copy::shapes },
+    Suite { name: "gather", count: 60, run: gather::shapes },
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
@@ -112,6 +120,10 @@ mod tests {
     }
 
     on_the_emulator! {
+        arg_extreme
+        conv
+        copy
+        gather
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16

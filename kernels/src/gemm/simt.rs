@@ -93,7 +93,7 @@ impl<T: Real> Operand<T> {
 
 /// Eight elements of a buffer's row: four from `at` on, four half a tile on.
 #[inline(always)]
-fn eight<const TILE: usize>(buffer: Shared<f32>, k: usize, at: usize) -> [f32; 8] {
+pub(crate) fn eight<const TILE: usize>(buffer: Shared<f32>, k: usize, at: usize) -> [f32; 8] {
     let row = buffer.offset(k * (TILE + 4)).cast::<Vector<f32, 4>>();
     let (Vector([a, b, c, d]), Vector([e, f, g, h])) = (row.load(at), row.load(at + TILE / 8));
     [a, b, c, d, e, f, g, h]
@@ -101,7 +101,7 @@ fn eight<const TILE: usize>(buffer: Shared<f32>, k: usize, at: usize) -> [f32; 8
 
 /// `sums += a · bᵀ`
 #[inline(always)]
-fn accumulate(sums: &mut [[f32; 8]; 8], a: &[f32; 8], b: &[f32; 8]) {
+pub(crate) fn accumulate(sums: &mut [[f32; 8]; 8], a: &[f32; 8], b: &[f32; 8]) {
     for (i, row) in sums.iter_mut().enumerate() {
         for (j, sum) in row.iter_mut().enumerate() {
             *sum = fma_f32(a[i], b[j], *sum);

@@ -19,7 +19,7 @@ mod tests;
 use crate::device::math::fma_f32;
 use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::element::{Element, Real};
-use crate::launch::{Buffer, Entry, Geometry, Reject};
+use crate::launch::{Buffer, Device, Entry, Geometry, Reject};
 
 /// The part of the parameters that every cell has.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,13 @@ pub(crate) const fn sequence_geometry(gates: u32, hidden: u32, batch: u32, kept:
     let rows = gates * hidden;
     Geometry::linear(batch, rows.next_multiple_of(warp::LANES))
         .with_shared(sequence_shared(rows, hidden, kept))
+}
+
+/// Whether one launch makes all steps of a cell with so many gates and hidden units on `device`.
+pub fn takes_sequence(gates: u32, hidden: u32, batch: u32, device: &Device) -> bool {
+    let kept = if gates > 1 && hidden <= 32 { 32 } else { 64 };
+    let few = (1..=SEQUENCE_HIDDEN).contains(&hidden);
+    few && sequence_geometry(gates, hidden, batch, kept).shared_bytes <= device.shared_bytes
 }
 
 /// Sizes, layouts and what all attributes of the operators have in common, as the caller describes them.

@@ -80,9 +80,58 @@ impl PadAxis {
         Some(self.skip + from as usize)
     }
 
+    /// Whether some coordinates are constant.
+    pub(crate) fn has_constants(&self) -> bool {
+        self.mode == PadMode::Constant && self.before + self.after > 0
+    }
+
+    /// Runs of coordinates whose sources are evenly apart, in order, without constant ones; none where more than `most`
+    /// elements are put on.
+    pub(crate) fn runs(&self, most: usize) -> Option<Vec<PadRun>> {
+        let middle = PadRun { to: self.before, length: self.kept, from: self.skip, step: 1 };
+        if self.mode == PadMode::Constant {
+            return Some(vec![middle]);
+        }
+        if self.before.checked_add(self.after)? > most {
+            return None;
+        }
+        let mut runs: Vec<PadRun> = Vec::new();
+        let end = self.before + self.kept;
+        for to in (0..self.before).chain(end..end + self.after) {
+            if to == end {
+                runs.push(middle);
+            }
+            let from = self.source(to)?;
+            let step_to = |run: &PadRun| from as i64 - (run.from as i64 + run.step * (run.length as i64 - 1));
+            match runs.last_mut().filter(|run| run.to + run.length == to && to != end) {
+                Some(run) if run.length == 1 => (run.step, run.length) = (step_to(run), 2),
+                Some(run) if step_to(run) == run.step => run.length += 1,
+                _ => runs.push(PadRun { to, length: 1, from, step: 0 }),
+            }
+        }
+        if self.after == 0 {
+            runs.push(middle);
+        }
+        runs.retain(|run| run.length > 0);
+        Some(runs)
+    }
+
     fn is_plain(&self) -> bool {
         self.kept == self.extent && self.before == 0 && self.after == 0
     }
+}
+
+/// Coordinates of an axis in a row, and their sources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PadRun {
+    /// The first coordinate.
+    pub(crate) to: usize,
+    /// Coordinates.
+    pub(crate) length: usize,
+    /// The source of the first one.
+    pub(crate) from: usize,
+    /// Between the sources of neighbours.
+    pub(crate) step: i64,
 }
 
 /// A copy through padded axes.
@@ -168,5 +217,36 @@ impl Movement for PadCopy {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_the_sources_of_an_axis() {
+        for mode in [PadMode::Constant, PadMode::Reflect, PadMode::Edge, PadMode::Wrap] {
+            for extent in [1usize, 2, 3, 7] {
+                for (before, after) in [(0, 0), (3, 0), (0, 5), (9, 4), (-1, 6), (2, -1)] {
+                    let axis = PadAxis::new(extent, before, after, mode);
+                    let Some(axis) = axis.ok().filter(|axis| axis.kept > 0) else { continue };
+                    let runs = axis.runs(100).expect("few elements");
+                    let mut sources = vec![None; axis.len()];
+                    for run in &runs {
+                        for i in 0..run.length {
+                            let from = run.from as i64 + run.step * i as i64;
+                            assert_eq!(sources[run.to + i].replace(from as usize), None, "{runs:?}");
+                        }
+                    }
+                    let expected: Vec<Option<usize>> = (0..axis.len()).map(|at| axis.source(at)).collect();
+                    assert_eq!(sources, expected, "{axis:?}");
+                    let turns = 3 + 2 * (before.max(0) + after.max(0)) as usize / extent;
+                    assert!(runs.len() <= turns.max(3), "{runs:?}");
+                }
+            }
+        }
+        let long = PadAxis::new(3, 60, 60, PadMode::Wrap).expect("an axis");
+        assert_eq!(long.runs(100), None);
     }
 }

@@ -60,6 +60,11 @@ impl StridedCopy {
         merged
     }
 
+    /// Extents of the output, strides of the source, and its first element.
+    pub(crate) fn parts(&self) -> (&[usize], &[isize], usize) {
+        (&self.extents, &self.strides, self.offset)
+    }
+
     /// Errs unless every source position lies in a source of `from` elements.
     fn check(&self, from: usize, to: usize) -> Result<(), OpError> {
         let (mut low, mut high) = (Some(self.offset as isize), Some(self.offset as isize));

@@ -16,6 +16,7 @@ mod site;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
+pub use program::HostTrip;
 pub(crate) use program::{GpuFailure, GpuProgram};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands};

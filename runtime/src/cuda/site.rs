@@ -1,5 +1,6 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
+use crate::cpu::RunContext;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts};
 use crate::tensor::{Shape, Tensor};
@@ -13,17 +14,23 @@ pub enum GpuReject {
     /// No kernel family computes it.
     #[error("no GPU kernel computes it")]
     NoKernel,
+    /// What it reads under another shape is on the host.
+    #[error("what it is a view of is on the host")]
+    OnHost,
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
-    /// It runs bodies, which run on the CPU only.
-    #[error("control flow runs on the CPU only")]
+    /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
+    #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
     Form(String),
+    /// A node inside it is not valid for the shapes at hand.
+    #[error("inside it, {0}")]
+    Member(String),
     /// Its kernel family refuses it.
-    #[error("its kernel refuses it: {0:?}")]
+    #[error("its kernel refuses it: {0}")]
     Kernel(Reject),
 }
 
@@ -39,8 +46,12 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) inputs: Facts<'a>,
     /// Facts of the outputs, shapes known.
     pub(crate) outputs: &'a [Fact],
+    /// Which outputs somebody reads.
+    pub(crate) wanted: &'a [bool],
     /// What the launches run on.
     pub(crate) device: Device,
+    /// What computes on the host what follows from constants.
+    pub(crate) context: RunContext<'a>,
 }
 
 impl GpuSite<'_> {
@@ -79,6 +90,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) data: &'a [Buffer],
     /// As many bytes as [`GpuKernel::with_workspace`] asked for.
     pub(crate) workspace: Buffer,
+    /// A word that a kernel made [`GpuKernel::with_fault`] sets to 1 where data asks for what is not there.
+    pub(crate) fault: Buffer,
 }
 
 /// The launches of one operator, in order.
@@ -90,6 +103,19 @@ pub(crate) struct Weights {
     pub(crate) form: String,
     /// Packs them.
     pub(crate) pack: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
+    /// Whether they follow from the model's constants alone, not from the shapes that are bound.
+    pub(crate) shared: bool,
+}
+
+impl Weights {
+    pub(crate) fn new(form: String, pack: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self { form, pack: Box::new(pack), shared: true }
+    }
+
+    /// Those of a part of this name.
+    pub(super) fn within(self, name: &str) -> Self {
+        Self { form: format!("{name} {}", self.form), ..self }
+    }
 }
 
 type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
@@ -100,6 +126,8 @@ pub(crate) struct GpuKernel {
     workspace: usize,
     weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
+    can_fault: bool,
+    outputs: Option<Vec<Fact>>,
 }
 
 impl GpuKernel {
@@ -107,7 +135,14 @@ impl GpuKernel {
     pub(crate) fn new(
         prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
     ) -> Self {
-        Self { prepare: Box::new(prepare), workspace: 0, weights: Vec::new(), data: Vec::new() }
+        let (weights, data) = (Vec::new(), Vec::new());
+        Self { prepare: Box::new(prepare), workspace: 0, weights, data, can_fault: false, outputs: None }
+    }
+
+    /// Asks for a word in which it says that an index in the data is outside its axis.
+    pub(crate) fn with_fault(mut self) -> Self {
+        self.can_fault = true;
+        self
     }
 
     /// Asks for `bytes` of device memory while it runs; its content at the start is arbitrary.
@@ -122,7 +157,13 @@ impl GpuKernel {
         form: impl Into<String>,
         pack: impl Fn() -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        self.weights.push(Weights { form: form.into(), pack: Box::new(pack) });
+        self.weights.push(Weights::new(form.into(), pack));
+        self
+    }
+
+    /// Notes that constants which it packs follow from the shapes that are bound: another binding packs its own.
+    pub(crate) fn of_this_binding(mut self) -> Self {
+        self.weights.iter_mut().for_each(|weights| weights.shared = false);
         self
     }
 
@@ -142,6 +183,22 @@ impl GpuKernel {
     /// Takes what is to be on the device out of it.
     pub(super) fn take_resident(&mut self) -> (Vec<Weights>, Vec<Vec<u8>>) {
         (std::mem::take(&mut self.weights), std::mem::take(&mut self.data))
+    }
+
+    /// Tells what is known of its outputs, where that is more than what the operator infers.
+    pub(super) fn with_outputs(mut self, outputs: Option<Vec<Fact>>) -> Self {
+        self.outputs = outputs;
+        self
+    }
+
+    /// What it tells of its outputs.
+    pub(super) fn outputs(&self) -> Option<&[Fact]> {
+        self.outputs.as_deref()
+    }
+
+    /// Whether it may find fault with the data.
+    pub(super) fn can_fault(&self) -> bool {
+        self.can_fault
     }
 
     /// Bytes of workspace.

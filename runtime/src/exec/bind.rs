@@ -313,8 +313,14 @@ pub(crate) fn known_outputs(
         return Ok(None);
     }
     // A packed constant may have let go of its pages; they come back from the file when read here.
-    let values: Vec<Option<Value>> =
-        given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant().cloned()).map(Value::from)).collect();
+    let aligned = |tensor: &Tensor| {
+        // What lies in the model's file may begin at any byte.
+        if tensor.is_aligned() { Ok(tensor.clone()) } else { Tensor::copy_of(tensor.view(), context.budget) }
+    };
+    let constants = given.iter().map(|f| f.and_then(|f| f.tensor()?.as_constant()));
+    let values: Vec<Option<Value>> = constants
+        .map(|t| Ok(t.map(aligned).transpose()?.map(Value::from)))
+        .collect::<Result<_, OpError>>()?;
     let refs: Vec<_> = values.iter().map(|v| v.as_ref().map(Value::as_ref)).collect();
     let made = evaluate(&*node.op, packed, &refs, wanted, context)?;
     Ok(Some(made.into_iter().map(|v| v.and_then(Value::into_tensor)).collect()))

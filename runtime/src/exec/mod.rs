@@ -26,5 +26,5 @@ pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
 pub use node_times::{NodeTime, NodeTimes, RunEvent};
 pub(crate) use program::{BuildContext, Program, fact_of};
-pub(crate) use run::RunOnce;
+pub(crate) use run::{RunOnce, store};
 pub(crate) use team::{SPIN, Stop, Team};

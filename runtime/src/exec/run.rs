@@ -392,7 +392,7 @@ pub(super) fn step_error(program: &Program, step: &Step, source: OpError) -> Nod
 }
 
 /// Copies `value` to `slot`.
-pub(super) fn store(
+pub(crate) fn store(
     slot: &mut Slot<'_>,
     value: ValueRef<'_>,
     context: RunContext<'_>,

@@ -6,6 +6,7 @@ use crate::cpu::lines::Lines;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -98,6 +99,17 @@ impl Op for ArgExtreme {
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
             Ok(Kernel::new(move |io| run::<T>(io, lines, order, last)))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let axis = normal_axis(self.axis, shape.len()).map_err(|_| GpuReject::NoKernel)?;
+        families::lines::arg_extreme(
+            site,
+            Lines::along(&shape, axis),
+            self.order == Ordering::Less,
+            self.last,
+        )
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use crate::cpu::concat_copy::ConcatCopy;
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -131,6 +132,11 @@ impl Op for Concat {
         let copy = ConcatCopy::new(runs.collect::<Result<_, OpError>>()?);
         let inputs: Vec<usize> = (0..site.inputs.len()).collect();
         Ok(Kernel::new(move |io| move_elements(&copy, io, &inputs, 0, &shape)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let rank = site.output_shape(0)?.len();
+        families::copy::joined(site, normal_axis(self.axis, rank).map_err(|_| GpuReject::NoKernel)?)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

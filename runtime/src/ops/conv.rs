@@ -15,6 +15,7 @@ use crate::cpu::number::dispatch;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::Level;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -278,6 +279,12 @@ impl Op for Conv {
             });
             Ok(kernel.with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let spans = spans(&self.window, &x, &w).map_err(|_| GpuReject::NoKernel)?;
+        families::conv::kernel(site, self.groups, &spans)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

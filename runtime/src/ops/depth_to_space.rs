@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -67,6 +68,19 @@ pub(super) fn shared_out(extent: &Dim, divisor: usize) -> Result<Dim, OpError> {
     }
 }
 
+impl DepthToSpace {
+    /// The copy of a source of shape `from` to an output of shape `to`.
+    fn copy(&self, from: &[usize], to: &[usize]) -> StridedCopy {
+        let b = self.block;
+        let (n, c, h, w) = (from[0], to[1], from[2], from[3]);
+        let seen = if self.column_first { [n, c, b, b, h, w] } else { [n, b, b, c, h, w] };
+        let s = dense_strides(&seen);
+        let [channel, row, column] = if self.column_first { [1, 2, 3] } else { [3, 1, 2] };
+        let strides = [s[0], s[channel], s[4], s[row], s[5], s[column]];
+        StridedCopy::new(&[n, c, h, b, w, b], &strides, 0)
+    }
+}
+
 impl Op for DepthToSpace {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(1, 1)?;
@@ -82,14 +96,13 @@ impl Op for DepthToSpace {
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;
-        let b = self.block;
-        let (n, c, h, w) = (from[0], shape[1], from[2], from[3]);
-        let seen = if self.column_first { [n, c, b, b, h, w] } else { [n, b, b, c, h, w] };
-        let s = dense_strides(&seen);
-        let [channel, row, column] = if self.column_first { [1, 2, 3] } else { [3, 1, 2] };
-        let strides = [s[0], s[channel], s[4], s[row], s[5], s[column]];
-        let copy = StridedCopy::new(&[n, c, h, b, w, b], &strides, 0);
+        let copy = self.copy(&from, &shape);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let copy = self.copy(&site.input_shape(0)?, &site.output_shape(0)?);
+        families::copy::strided(site, &[copy])
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -112,6 +113,11 @@ impl Op for Gather {
             let indices = Indices::new(io.tensor(1)?)?;
             move_elements(&Rows { indices, extent, inner }, io, &[0], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let rank = site.input_shape(0)?.len();
+        families::copy::gathered(site, normal_axis(self.axis, rank).map_err(|_| GpuReject::NoKernel)?)
     }
 
     /// One constant index is a layout; others are read from memory.

@@ -8,6 +8,7 @@ use super::attributes::{Body, NodeSpec};
 use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::body::{BodyPrograms, pack_bodies, truth_of};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -140,6 +141,14 @@ impl Op for If {
             let inputs: SmallVec<[ValueRef<'_>; 8]> = range.map(|i| io.value(i)).collect::<Result<_, _>>()?;
             io.delegate(&programs.0[usize::from(!then)], &inputs, 0)
         }))
+    }
+
+    /// A branch that is known to be taken.
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let known = known_condition(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
+        let then = known.ok_or(GpuReject::ControlFlow)?;
+        let name = if then { "then" } else { "else" };
+        families::members::part(site, &self.branch(then).graph, self.captures(then), name)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

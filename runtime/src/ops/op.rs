@@ -296,6 +296,9 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// The GPU's launches for inputs and outputs of known shapes, or why there are none. By default, what its nest is
     /// where that is a map.
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if !self.bodies().is_empty() {
+            return Err(GpuReject::ControlFlow);
+        }
         map::of_nest(site, self.nest(site.inputs, site.outputs))
     }
 

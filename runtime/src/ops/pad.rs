@@ -10,6 +10,7 @@ use crate::cpu::index::INDEX_TYPES;
 use crate::cpu::movement::{bits_of, move_elements};
 use crate::cpu::pad_copy::{PadAxis, PadCopy, PadMode};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -77,6 +78,14 @@ impl Pad {
             sides[axis] = [pads[i], pads[i + axes.len()]];
         }
         Ok(sides)
+    }
+
+    /// The axes of an input of shape `from`.
+    fn padded_axes(&self, inputs: Facts<'_>, from: &[usize]) -> Result<Vec<PadAxis>, OpError> {
+        let pads = self.pads.prepared(inputs)?.unwrap_or_default();
+        let sides = Self::sides(&pads, self.axes.prepared(inputs)?, from.len())?;
+        let axes = from.iter().zip(sides);
+        axes.map(|(&n, [before, after])| PadAxis::new(n, before, after, self.mode)).collect()
     }
 }
 
@@ -148,22 +157,22 @@ impl Op for Pad {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;
         let dtype = site.inputs.tensor(0)?.dtype;
-        let pads = self.pads.prepared(site.inputs)?.unwrap_or_default();
-        let sides = Self::sides(&pads, self.axes.prepared(site.inputs)?, from.len())?;
-        let axes: Vec<PadAxis> = from
-            .iter()
-            .zip(sides)
-            .map(|(&n, [before, after])| PadAxis::new(n, before, after, self.mode))
-            .collect::<Result<_, _>>()?;
+        let axes = self.padded_axes(site.inputs, &site.input_shape(0)?)?;
         let copy = PadCopy::new(&axes, bits_of(dtype, self.value.into()));
         let takes_value = self.takes_value;
         Ok(Kernel::new(move |io| {
             let inputs: &[usize] = if takes_value { &[0, 2] } else { &[0] };
             move_elements(&copy, io, inputs, 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let axes = self.padded_axes(site.inputs, &site.input_shape(0)?);
+        let axes = axes.map_err(|_| GpuReject::DataDependent)?;
+        let bits = bits_of(site.dtype(0)?, self.value.into());
+        families::copy::padded(site, &axes, self.takes_value.then_some(2), bits)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

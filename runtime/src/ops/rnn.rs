@@ -5,6 +5,7 @@ use super::attributes::NodeSpec;
 use super::recurrence::{Cell, Recurrence};
 use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
 use crate::cpu::{CpuSite, Kernel, recurrent};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -49,6 +50,10 @@ impl Op for Rnn {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         recurrent::kernel(&self.0, site)
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::recurrent::kernel(&self.0, site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

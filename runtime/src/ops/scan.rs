@@ -11,6 +11,8 @@ use crate::cpu::slice_along::slice_of;
 use crate::cpu::stack::stack;
 use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::steps::{self, Given, Taken};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::exec::Program;
@@ -371,6 +373,36 @@ impl Op for Scan {
             if op.batched { op.run_batched(&programs.0[0], io) } else { op.run(&programs.0[0], io, &outputs) }
         });
         Ok(kernel.with_scratch(scratch))
+    }
+
+    /// Steps over values that keep their forms.
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let unknown = || GpuReject::ControlFlow;
+        if self.batched {
+            return Err(unknown());
+        }
+        let (states, scanned, captures) = self.parts(site.inputs).ok_or_else(unknown)?;
+        let (length, slices) = self.slice_facts(&scanned).map_err(|_| unknown())?;
+        let count = length.known().ok_or_else(unknown)?;
+        let (held, made) = self.infer_steady(states.clone(), &slices, &captures).map_err(|_| unknown())?;
+        if !keeps_forms(&states, &held, &made) {
+            return Err(unknown());
+        }
+        let rank = |fact: &Fact| fact.tensor().and_then(TensorFact::rank).ok_or_else(unknown);
+        let along = |axis: i64, fact: &Fact| normal_axis(axis, rank(fact)? + 1).map_err(|_| unknown());
+        let mut taken: Vec<Taken> = (0..states.len()).map(|i| Taken::State(i, i)).collect();
+        for (i, slice) in slices.iter().enumerate() {
+            let axis = along(self.input_axes[i], slice)?;
+            taken.push(Taken::Slice { input: states.len() + i, axis, reversed: self.input_reversed[i] });
+        }
+        taken.extend((self.first_capture()..site.inputs.len()).map(Taken::Whole));
+        let mut given: Vec<Given> = (0..states.len()).map(Given::State).collect();
+        for (i, slice) in made[states.len()..].iter().enumerate() {
+            let axis = along(self.output_axes[i], slice)?;
+            given.push(Given::Slice { output: states.len() + i, axis, reversed: self.output_reversed[i] });
+        }
+        let facts = held.into_iter().chain(slices).chain(captures).collect();
+        steps::Steps { body: &self.body.graph, facts, taken, given, count }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -39,6 +40,20 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     Ok(Arc::new(SpaceToDepth { block: block_size(spec)?, column_first }))
 }
 
+impl SpaceToDepth {
+    /// The copy of a source of shape `from` to an output of shape `to`.
+    fn copy(&self, from: &[usize], to: &[usize]) -> StridedCopy {
+        let b = self.block;
+        let (n, c, h, w) = (from[0], from[1], to[2], to[3]);
+        let s = dense_strides(&[n, c, h, b, w, b]);
+        if self.column_first {
+            StridedCopy::new(&[n, c, b, b, h, w], &[s[0], s[1], s[3], s[5], s[2], s[4]], 0)
+        } else {
+            StridedCopy::new(&[n, b, b, c, h, w], &[s[0], s[3], s[5], s[1], s[2], s[4]], 0)
+        }
+    }
+}
+
 impl Op for SpaceToDepth {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(1, 1)?;
@@ -55,15 +70,13 @@ impl Op for SpaceToDepth {
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;
-        let b = self.block;
-        let (n, c, h, w) = (from[0], from[1], shape[2], shape[3]);
-        let s = dense_strides(&[n, c, h, b, w, b]);
-        let copy = if self.column_first {
-            StridedCopy::new(&[n, c, b, b, h, w], &[s[0], s[1], s[3], s[5], s[2], s[4]], 0)
-        } else {
-            StridedCopy::new(&[n, b, b, c, h, w], &[s[0], s[3], s[5], s[1], s[2], s[4]], 0)
-        };
+        let copy = self.copy(&from, &shape);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let copy = self.copy(&site.input_shape(0)?, &site.output_shape(0)?);
+        families::copy::strided(site, &[copy])
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef, Selection};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -53,6 +54,19 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 }
 
 impl Split {
+    /// The copies of the parts of these shapes out of an input of shape `from`.
+    fn copies(&self, from: &[usize], parts: &[Shape]) -> Result<Vec<StridedCopy>, OpError> {
+        let axis = normal_axis(self.axis, from.len())?;
+        let strides = dense_strides(from);
+        let mut at = 0usize;
+        let mut copies = Vec::with_capacity(parts.len());
+        for shape in parts {
+            copies.push(StridedCopy::new(shape, &strides, at.saturating_mul(strides[axis] as usize)));
+            at = at.saturating_add(shape[axis]);
+        }
+        Ok(copies)
+    }
+
     /// Extents of the parts of an axis.
     fn extents(&self, whole: &Dim, sizes: KnownInts) -> Result<Vec<Dim>, OpError> {
         let n = self.parts;
@@ -137,27 +151,24 @@ impl Op for Split {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let from = site.input_shape(0)?;
-        let axis = normal_axis(self.axis, from.len())?;
-        let strides = dense_strides(&from);
-        let mut at = 0usize;
-        let mut copies: Vec<(StridedCopy, Shape)> = Vec::new();
-        for part in 0..site.outputs.len() {
-            let shape = site.output_shape(part)?;
-            copies.push((
-                StridedCopy::new(&shape, &strides, at.saturating_mul(strides[axis] as usize)),
-                shape.clone(),
-            ));
-            at = at.saturating_add(shape[axis]);
-        }
+        let parts = (0..site.outputs.len()).map(|part| site.output_shape(part));
+        let parts = parts.collect::<Result<Vec<Shape>, _>>()?;
+        let copies = self.copies(&site.input_shape(0)?, &parts)?;
         Ok(Kernel::new(move |io| {
-            for (i, (copy, shape)) in copies.iter().enumerate() {
+            for (i, (copy, shape)) in copies.iter().zip(&parts).enumerate() {
                 if io.wants(i) {
                     move_elements(copy, io, &[0], i, shape)?;
                 }
             }
             Ok(())
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let parts = (0..site.outputs.len()).map(|part| site.output_shape(part));
+        let parts = parts.collect::<Result<Vec<Shape>, _>>()?;
+        let copies = self.copies(&site.input_shape(0)?, &parts).map_err(|_| GpuReject::NoKernel)?;
+        families::copy::strided(site, &copies)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -6,6 +6,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -32,6 +33,17 @@ struct Tile;
 
 fn parse(_: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     Ok(Arc::new(Tile))
+}
+
+/// The copy of a source of shape `from` to an output of shape `to`: each axis is two, the repeats, which do not move in
+/// the source, and the extent.
+fn repeated(from: &[usize], to: &[usize]) -> StridedCopy {
+    let (mut extents, mut strides) = (Vec::new(), Vec::new());
+    for ((&whole, &extent), stride) in to.iter().zip(from).zip(dense_strides(from)) {
+        extents.extend([whole.checked_div(extent).unwrap_or(0), extent]);
+        strides.extend([0, stride]);
+    }
+    StridedCopy::new(&extents, &strides, 0)
 }
 
 impl Op for Tile {
@@ -71,14 +83,13 @@ impl Op for Tile {
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let from = site.input_shape(0)?;
         let shape = site.output_shape(0)?;
-        // Each axis is two: the repeats, which do not move in the source, and the extent.
-        let (mut extents, mut strides) = (Vec::new(), Vec::new());
-        for ((&whole, &extent), stride) in shape.iter().zip(&from).zip(dense_strides(&from)) {
-            extents.extend([whole.checked_div(extent).unwrap_or(0), extent]);
-            strides.extend([0, stride]);
-        }
-        let copy = StridedCopy::new(&extents, &strides, 0);
+        let copy = repeated(&from, &shape);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let copy = repeated(&site.input_shape(0)?, &site.output_shape(0)?);
+        families::copy::strided(site, &[copy])
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -6,7 +6,7 @@ use super::runner::Runner;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cuda::GpuProgram;
-use crate::device::Device;
+use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
@@ -49,6 +49,7 @@ pub struct SessionBuilder {
     outputs: Option<Vec<String>>,
     fusion: Fusion,
     device: Device,
+    fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
 }
@@ -87,9 +88,25 @@ impl SessionBuilder {
     }
 
     /// Where operators run; by default on the CPU. A node that has no kernel for a GPU is an error when the shapes of the
-    /// inputs are known.
+    /// inputs are known, unless [`SessionBuilder::with_fallback`] allows it to run on the CPU.
     pub fn with_device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// What becomes of operators without a kernel for the GPU; by default they are refused. Without a GPU it has no effect.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Device, Fallback, Session};
+    /// let builder = Session::builder().with_device(Device::Emulated).with_fallback(Fallback::Cpu);
+    /// let session = builder.load_bytes(MODEL)?;
+    /// assert!(session.host_trips().is_empty(), "nothing has run yet");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn with_fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
         self
     }
 
@@ -192,8 +209,9 @@ impl SessionBuilder {
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
-                let program = Box::new(GpuProgram::new(graph, gpu, budget.clone()).map_err(failed)?);
-                Runner::Gpu { device, program, opset }
+                let program = GpuProgram::new(graph, gpu, budget.clone(), (self.fallback, engine.threads()))
+                    .map_err(failed)?;
+                Runner::Gpu { device, program: Box::new(program), opset }
             }
         };
         let load_time = start.elapsed();

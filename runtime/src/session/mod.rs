@@ -20,6 +20,7 @@ pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
+use crate::cuda::HostTrip;
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
@@ -93,6 +94,13 @@ impl Session {
     /// Bytes that the session holds now: weights, workspaces, and outputs that are still alive.
     pub fn memory_used(&self) -> usize {
         self.budget.used()
+    }
+
+    /// Nodes without a kernel for the GPU that ran on the CPU instead, as
+    /// [`SessionBuilder::with_fallback`] allows, with what was copied for them: over all runs since loading, in the
+    /// order of the graph.
+    pub fn host_trips(&self) -> Vec<HostTrip> {
+        self.runner.trips()
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for

@@ -2,7 +2,7 @@
 
 use super::arguments::{self, ValueSpec};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::{GpuError, GpuFailure, GpuProgram};
+use crate::cuda::{GpuError, GpuFailure, GpuProgram, HostTrip};
 use crate::device::Device;
 use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
@@ -23,6 +23,14 @@ impl Runner {
         match self {
             Self::Cpu(program) => program.graph(),
             Self::Gpu { program, .. } => program.graph(),
+        }
+    }
+
+    /// What ran on the host although the graph runs on a GPU.
+    pub(super) fn trips(&self) -> Vec<HostTrip> {
+        match self {
+            Self::Cpu(_) => Vec::new(),
+            Self::Gpu { program, .. } => program.trips(),
         }
     }
 

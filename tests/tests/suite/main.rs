@@ -11,6 +11,8 @@ mod branches;
 mod contrib;
 mod early_opsets;
 mod emulated;
+mod emulated_models;
+mod emulated_operators;
 mod functions;
 mod fusion_counts;
 mod hostile;

@@ -19,12 +19,9 @@ struct Speech {
 
 /// The model, its inputs and its expected answers; `None` where the folder is not there.
 fn speech() -> Option<Speech> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/models/silero-vad");
-    if !folder.is_dir() {
-        println!("skipped: there is no ../shared/models/silero-vad beside the checkout");
-        return None;
-    }
-    let session = Session::builder().with_threads(2).load(folder.join("silero_vad.onnx")).expect("loads");
+    let model = model()?;
+    let folder = model.parent()?;
+    let session = Session::builder().with_threads(2).load(&model).expect("loads");
     let wav = std::fs::read(folder.join("speech16k.wav")).expect("the speech");
     let samples: Vec<f32> = data_chunk(&wav)
         .chunks_exact(2)
@@ -38,6 +35,16 @@ fn speech() -> Option<Speech> {
     let expected = |name| npz::floats(&folder.join("expected.npz"), name).expect("an expected array");
     let (probability, final_state) = (expected("probability"), expected("final_state"));
     Some(Speech { session, windows, probability, final_state })
+}
+
+/// The model's file, where it lies beside the checkout.
+pub(crate) fn model() -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/models/silero-vad");
+    if !folder.is_dir() {
+        println!("skipped: there is no ../shared/models/silero-vad beside the checkout");
+        return None;
+    }
+    Some(folder.join("silero_vad.onnx"))
 }
 
 /// The samples of a RIFF file.

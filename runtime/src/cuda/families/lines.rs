@@ -1,9 +1,9 @@
-//! What works along one axis, or along neighbouring ones: softmax and reductions.
+//! What works along one axis, or along neighbouring ones: softmax, reductions, and the place of an extreme.
 
 use super::{element, extent};
 use crate::cpu::lines::Lines;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use recurve_kernels::{reduce, softmax};
+use recurve_kernels::{arg_extreme as extreme, reduce, softmax};
 use std::sync::Arc;
 
 /// Softmax, or its logarithm, of input 0 along `lines`.
@@ -22,6 +22,31 @@ pub(crate) fn softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Resu
     Ok(GpuKernel::new(move |operands| {
         let buffers = softmax::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
+    }))
+}
+
+/// The place of the largest or smallest element of input 0 along `lines`.
+pub(crate) fn arg_extreme(
+    site: &GpuSite<'_>,
+    lines: Lines,
+    smallest: bool,
+    last: bool,
+) -> Result<GpuKernel, GpuReject> {
+    let shape = extreme::Shape {
+        outer: extent(lines.outer)?,
+        depth: extent(lines.length)?,
+        inner: extent(lines.inner)?,
+        element: element(site.dtype(0)?)?,
+        smallest,
+        last,
+    };
+    if lines.outer == 0 || lines.inner == 0 {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        Ok(vec![Arc::new(shape.prepare(operands.inputs[0], operands.outputs[0], &device)?)])
     }))
 }
 

@@ -1,9 +1,10 @@
 //! Maps: any nest that computes each element by itself, interpreted by the `map` family.
 
-use super::extent;
+use super::{copy, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::loops::program::{Builder, Program};
 use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
 use recurve_kernels::launch::{Buffer, Reject};
 use recurve_kernels::map::{self, Code, Layout, Source};
@@ -23,6 +24,11 @@ pub(crate) fn kernel(
     if space.contains(&0) {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
+    let against = |_| GpuReject::Form("an operand that is read against its order".into());
+    if let ([read], [dtype], true) = (nest.reads.as_slice(), program.inputs(), program.is_copy()) {
+        let (shape, input) = operand(read.operand).map_err(against)?;
+        return copy::layout(site, *dtype, &space, (input, &shape), &read.index);
+    }
     let mut reads = Vec::with_capacity(nest.reads.len());
     let mut inputs: Vec<(DType, Vec<u64>, u64)> = Vec::with_capacity(nest.reads.len());
     for (read, &dtype) in nest.reads.iter().zip(program.inputs()) {
@@ -30,15 +36,26 @@ pub(crate) fn kernel(
         if *outside != Outside::Never {
             return Err(GpuReject::Form("a read beyond an operand's edge".into()));
         }
-        let against = |_| GpuReject::Form("an operand that is read against its order".into());
         let (shape, input) = operand(read.operand).map_err(against)?;
         let layout = layout_of(index, &shape, space.len()).map_err(against)?;
         reads.push(input);
         let strides = layout.strides.iter().map(|&s| s as u64).collect();
         inputs.push((dtype, strides, u64::from(extent(layout.offset)?)));
     }
+    launched(site, program, &space, &inputs, reads)
+}
+
+/// The launch of `program` over `space`: operand `k` is input `reads[k]`, of the type, strides and first element of
+/// `inputs[k]`.
+fn launched(
+    site: &GpuSite<'_>,
+    program: &Program,
+    space: &[u64],
+    inputs: &[(DType, Vec<u64>, u64)],
+    reads: Vec<usize>,
+) -> Result<GpuKernel, GpuReject> {
     let operands: Vec<(DType, &[u64], u64)> = inputs.iter().map(|(d, s, o)| (*d, s.as_slice(), *o)).collect();
-    let layout = Layout::new(&space, &operands)?;
+    let layout = Layout::new(space, &operands)?;
     let outputs: Vec<(usize, DType)> = program.outputs().iter().map(|o| (o.register, o.dtype)).collect();
     let source =
         Source { instructions: program.instructions(), constants: program.constants(), outputs: &outputs };
@@ -52,6 +69,24 @@ pub(crate) fn kernel(
         Ok(vec![Arc::new(variant.prepare(&code, &buffers, &device)?)])
     });
     Ok(kernel.with_data(bytes))
+}
+
+/// A copy of input 0, of type `from`, as type `to` under the axes `extents`, through which it has these strides.
+pub(super) fn moved(
+    site: &GpuSite<'_>,
+    [from, to]: [DType; 2],
+    extents: &[usize],
+    strides: &[usize],
+) -> Result<GpuKernel, GpuReject> {
+    if extents.contains(&0) {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    let mut builder = Builder::new(&[from]);
+    let x = builder.input(0);
+    let y = builder.cast(x, from, to);
+    let program = builder.finish(&[(y, to)]).map_err(|_| GpuReject::NoKernel)?;
+    let wide = |of: &[usize]| of.iter().map(|&v| v as u64).collect::<Vec<u64>>();
+    launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
 }
 
 /// The launches of an operator by its nest.

@@ -1,10 +1,15 @@
 //! From operators to the kernel families of `recurve-kernels`: which shapes and layouts they are in the families' terms,
 //! and how constants are packed.
 
+mod composition;
+pub(crate) mod conv;
+pub(crate) mod copy;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
 pub(crate) mod product;
+pub(crate) mod recurrent;
+pub(crate) mod steps;
 
 use super::GpuReject;
 use crate::dtype::DType;

@@ -1,80 +1,85 @@
-//! A graph with the shapes of its inputs known: launches whose operands have addresses.
+//! A graph with the shapes of its inputs known: launches whose operands have addresses, and nodes that run on the host
+//! between them.
 //!
-//! Values lie in one arena by their lifetimes, in the memory of constants, or where the value lies that they are a view
-//! of. What follows from constants alone is computed on the host, once. What a run needs, its stream, arena and pinned
-//! memory, is its own: runs of one binding may be under way side by side.
+//! What a run needs, its stream, arena and pinned memory, is its own: runs of one binding may be under way side by side.
+//! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
+use super::host::{Failure, HostStep, Memory};
+use super::place::{Place, Source};
 use super::residency::fits;
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands};
-use crate::cuda::{Block, GpuError, GpuReject, Pinned, Replay, Stream};
+use crate::cuda::site::{GpuKernel, Launches, Operands};
+use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::exec::{NodeTimes, Tenant, assign_offsets, known_outputs};
-use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::graph::{NodeError, ValueId, infer_node};
-use crate::tensor::{Shape, Tensor, ValueRef};
+use crate::exec::NodeTimes;
+use crate::tensor::{Shape, Tensor, Value, ValueRef};
 use recurve_kernels::launch::Buffer;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Where a value's bytes are.
-#[derive(Clone, Debug)]
-enum Place {
-    /// At this offset of the arena.
-    Arena { offset: usize, bytes: usize },
-    /// In memory that stays.
-    Resident { address: u64, bytes: usize },
-    /// On the host only: a constant that no kernel reads.
-    Host(Tensor),
-    /// An operand that is not there, or an output that nobody wants.
-    Nowhere,
+/// One node and what it works on.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) node: usize,
+    pub(super) work: Work,
 }
 
-/// One node's launches and what they work on.
+/// Where a node runs.
 #[derive(Debug)]
-struct Step {
-    node: usize,
-    kernel: GpuKernel,
-    inputs: Vec<Place>,
-    outputs: Vec<Place>,
-    weights: Vec<Buffer>,
-    data: Vec<Buffer>,
-    workspace: Place,
+pub(super) enum Work {
+    Device(DeviceStep),
+    Host(HostStep),
+}
+
+/// A node's launches.
+#[derive(Debug)]
+pub(super) struct DeviceStep {
+    pub(super) kernel: GpuKernel,
+    pub(super) inputs: Vec<Place>,
+    pub(super) outputs: Vec<Place>,
+    pub(super) weights: Vec<Buffer>,
+    pub(super) data: Vec<Buffer>,
+    pub(super) workspace: Place,
+    /// Offset in pinned memory of the word that says that data asks for what is not there.
+    pub(super) fault: Option<usize>,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct GpuBound {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Input `index` of the graph: its place and its offset in pinned memory.
-    inputs: Vec<(Place, usize)>,
-    outputs: Vec<Output>,
-    arena: usize,
-    pinned: usize,
+    pub(super) inputs: Vec<(Place, usize)>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) arena: usize,
+    pub(super) pinned: usize,
+    /// Values that are on the host during a run.
+    pub(super) slots: usize,
     /// What is on the device for this binding alone, and the constants that it reads.
-    _resident: Vec<Arc<Block>>,
-    states: Mutex<Vec<State>>,
+    pub(super) _resident: Vec<Arc<Block>>,
+    pub(super) states: Mutex<Vec<State>>,
 }
 
+/// An output of the graph; its form is known unless it depends on data.
 #[derive(Debug)]
-struct Output {
-    place: Place,
-    offset: usize,
-    dtype: DType,
-    shape: Shape,
+pub(super) struct Output {
+    pub(super) source: Source,
+    pub(super) form: Option<(DType, Shape)>,
 }
 
 /// What one run needs.
-struct State {
+pub(super) struct State {
     stream: Box<dyn Stream>,
     pinned: Box<dyn Pinned>,
     arena: Block,
     /// Those of each step.
     launches: Vec<Launches>,
-    /// All of them, once they have run.
-    graph: Option<Box<dyn Replay>>,
+    /// Steps in a row that run on the device, and the same captured, once they have run.
+    stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)>,
+    slots: Vec<Option<Value>>,
     /// Whether a run ended before its stream did.
     under_way: bool,
 }
@@ -85,40 +90,10 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Binding in progress.
-struct Binder<'p> {
-    program: &'p GpuProgram,
-    facts: Vec<Option<Fact>>,
-    /// The value whose bytes a value shares, itself by default.
-    root: Vec<usize>,
-    kernels: Vec<(usize, GpuKernel)>,
-}
-
 impl GpuBound {
-    pub(super) fn new(
-        program: &GpuProgram,
-        inputs: &[Fact],
-        context: RunContext<'_>,
-    ) -> Result<Self, GpuFailure> {
-        let mut binder = Binder::new(program, inputs);
-        let mut rejected = Vec::new();
-        for index in 0..program.graph.nodes.len() {
-            let fail = |source| node_error(&program.graph, index, source);
-            context.interrupt.check().map_err(fail)?;
-            if let Err(reject) = binder.node(index, context).map_err(fail)? {
-                let node = &program.graph.nodes[index];
-                rejected.push((node.name.to_string(), node.def.name.to_owned(), reject));
-            }
-        }
-        if !rejected.is_empty() {
-            return Err(GpuFailure::Rejected(rejected));
-        }
-        binder.placed(context)
-    }
-
-    /// Dtype and shape of output `index`.
+    /// Dtype and shape of output `index`, when they do not depend on data.
     pub(crate) fn output_form(&self, index: usize) -> Option<(DType, &[usize])> {
-        self.outputs.get(index).map(|o| (o.dtype, o.shape.as_slice()))
+        self.outputs.get(index)?.form.as_ref().map(|(dtype, shape)| (*dtype, shape.as_slice()))
     }
 
     /// Runs with one slot per graph output.
@@ -131,6 +106,7 @@ impl GpuBound {
     ) -> Result<(), GpuFailure> {
         let mut state = self.take_state(program)?;
         let ran = self.run_with(program, &mut state, inputs, outputs, context);
+        state.slots.fill(None);
         // A lost GPU loses the state with it.
         if !matches!(ran, Err(GpuFailure::Gpu(GpuError::Lost { .. } | GpuError::Emulator { .. }))) {
             self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
@@ -164,27 +140,42 @@ impl GpuBound {
             state.pinned.write(*offset, from)?;
             state.stream.copy(address, state.pinned.address() + *offset as u64, bytes)?;
         }
-        let State { stream, launches, graph, .. } = state;
-        match (context.times, &*graph) {
-            (Some(times), _) => self.timed(program, &mut **stream, launches, times, context)?,
-            (None, Some(graph)) => stream.replay(&**graph)?,
-            (None, None) => {
-                launch_all(&mut **stream, launches)?;
-                // What has run once is captured: the driver has loaded every kernel by then.
-                *graph = Some(stream.capture(&mut |stream| launch_all(stream, launches))?);
-            }
+        for offset in self.faults().map(|(_, offset)| offset) {
+            state.pinned.write(offset, &[0; 4])?;
+        }
+        match context.times {
+            Some(times) => self.timed(program, state, inputs, times, context)?,
+            None => self.steps(program, state, inputs, context)?,
         }
         for output in &self.outputs {
-            if let Some((address, bytes)) = output.place.address(&state.arena) {
-                state.stream.copy(state.pinned.address() + output.offset as u64, address, bytes)?;
+            if let Source::Device { place, staging } = &output.source
+                && let Some((address, bytes)) = place.address(&state.arena)
+            {
+                state.stream.copy(state.pinned.address() + *staging as u64, address, bytes)?;
             }
         }
         state.stream.finish(context.interrupt)?;
         state.under_way = false;
+        for (node, offset) in self.faults() {
+            let mut word = [0; 4];
+            state.pinned.read(offset, &mut word)?;
+            if word != [0; 4] {
+                let source = OpError::value("an index is outside its axis");
+                return Err(node_error(&program.graph, node, source).into());
+            }
+        }
         for (output, slot) in self.outputs.iter().zip(outputs) {
-            output.store(program, &*state.pinned, slot, context)?;
+            output.store(program, state, inputs, slot, context)?;
         }
         Ok(())
+    }
+
+    /// Nodes that may find fault with the data, and their words in pinned memory.
+    fn faults(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.steps.iter().filter_map(|step| match &step.work {
+            Work::Device(DeviceStep { fault: Some(offset), .. }) => Some((step.node, *offset)),
+            _ => None,
+        })
     }
 
     fn take_state(&self, program: &GpuProgram) -> Result<State, GpuFailure> {
@@ -193,48 +184,117 @@ impl GpuBound {
         }
         let gpu = program.gpu.gpu();
         let arena = program.gpu.allocate(self.arena)?;
-        let launches = self.steps.iter().map(|step| {
-            let at = |place: &Place| place.buffer(&arena);
-            let (inputs, outputs): (Vec<_>, Vec<_>) =
-                (step.inputs.iter().map(at).collect(), step.outputs.iter().map(at).collect());
-            let operands = Operands {
-                inputs: &inputs,
-                outputs: &outputs,
-                weights: &step.weights,
-                data: &step.data,
-                workspace: at(&step.workspace),
+        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
+        let mut stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)> = Vec::new();
+        let mut launches = Vec::with_capacity(self.steps.len());
+        for (at, step) in self.steps.iter().enumerate() {
+            let Work::Device(work) = &step.work else {
+                launches.push(Vec::new());
+                continue;
             };
-            let node = &program.graph.nodes[step.node];
-            let launches = step.kernel.prepare(&operands).map_err(|reject| {
+            let made = work.launches(&arena, &*pinned).map_err(|reject| {
+                let node = &program.graph.nodes[step.node];
                 let why = GpuReject::Kernel(reject);
                 GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
             })?;
-            launches.iter().try_for_each(|launch| fits(gpu, &**launch))?;
-            Ok(launches)
-        });
-        let launches = launches.collect::<Result<_, GpuFailure>>()?;
-        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
-        Ok(State { stream, pinned, arena, launches, graph: None, under_way: false })
+            made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
+            launches.push(made);
+            match stretches.last_mut() {
+                Some((range, _)) if range.end == at => range.end = at + 1,
+                _ => stretches.push((at..at + 1, None)),
+            }
+        }
+        let slots = vec![None; self.slots];
+        Ok(State { stream, pinned, arena, launches, stretches, slots, under_way: false })
     }
 
-    /// Launches step by step and adds the device's time of each to `times`.
+    /// Stretches of launches, each at once, and what the host does between them.
+    fn steps(
+        &self,
+        program: &GpuProgram,
+        state: &mut State,
+        inputs: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let (mut at, mut stretch) = (0, 0);
+        while at < self.steps.len() {
+            if matches!(self.steps[at].work, Work::Host(_)) {
+                self.host(program, state, at, inputs, context)?;
+                at += 1;
+                continue;
+            }
+            let State { stream, launches, stretches, .. } = state;
+            let (range, graph) = &mut stretches[stretch];
+            match graph {
+                Some(graph) => stream.replay(&**graph)?,
+                None => {
+                    let own = &launches[range.clone()];
+                    launch_all(&mut **stream, own)?;
+                    // What has run once is captured: the driver has loaded every kernel by then.
+                    if !own.iter().all(Vec::is_empty) {
+                        *graph = Some(stream.capture(&mut |stream| launch_all(stream, own))?);
+                    }
+                }
+            }
+            (at, stretch) = (range.end, stretch + 1);
+        }
+        Ok(())
+    }
+
+    /// Runs step `at` on the host.
+    fn host(
+        &self,
+        program: &GpuProgram,
+        state: &mut State,
+        at: usize,
+        inputs: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let step = &self.steps[at];
+        let Work::Host(host) = &step.work else { return Ok(()) };
+        let fail = |source| node_error(&program.graph, step.node, source);
+        context.interrupt.check().map_err(fail)?;
+        let State { stream, pinned, arena, slots, .. } = state;
+        let mut memory = Memory { stream: &mut **stream, pinned: &**pinned, arena, slots };
+        // The nodes of a body are part of the node that runs it.
+        let context = RunContext { times: None, ..context };
+        let moved = host.run(&*program.graph.nodes[step.node].op, inputs, &mut memory, context);
+        let [down, up] = moved.map_err(|failure| match failure {
+            Failure::Op(source) => GpuFailure::Node(fail(source)),
+            Failure::Gpu(error) => GpuFailure::Gpu(error),
+        })?;
+        program.note_trip(step.node, &host.reason, down, up);
+        Ok(())
+    }
+
+    /// Step by step; adds the device's, or the host's, time of each to `times`.
     fn timed(
         &self,
         program: &GpuProgram,
-        stream: &mut dyn Stream,
-        launches: &[Launches],
+        state: &mut State,
+        inputs: &[ValueRef<'_>],
         times: &NodeTimes,
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
-        let mut marks = vec![stream.record()?];
-        for launches in launches {
-            launch_all(stream, std::slice::from_ref(launches))?;
-            marks.push(stream.record()?);
+        let add = |step: &Step, took| times.add(step.node, &program.graph.nodes[step.node], took);
+        let mut marks: Vec<(usize, [Box<dyn Event>; 2])> = Vec::new();
+        for (at, step) in self.steps.iter().enumerate() {
+            if let Work::Host(_) = step.work {
+                // Its own time, without that of launches before it.
+                state.stream.finish(context.interrupt)?;
+                let started = Instant::now();
+                self.host(program, state, at, inputs, context)?;
+                add(step, started.elapsed());
+                continue;
+            }
+            let before = state.stream.record()?;
+            launch_all(&mut *state.stream, &state.launches[at..=at])?;
+            marks.push((at, [before, state.stream.record()?]));
         }
-        stream.finish(context.interrupt)?;
-        for (step, pair) in self.steps.iter().zip(marks.windows(2)) {
-            let took = Duration::from_secs_f32(pair[1].milliseconds_since(&*pair[0])?.max(0.0) / 1e3);
-            times.add(step.node, &program.graph.nodes[step.node], took);
+        state.stream.finish(context.interrupt)?;
+        for (at, [before, after]) in marks {
+            let milliseconds = after.milliseconds_since(&*before)?;
+            add(&self.steps[at], Duration::from_secs_f32(milliseconds.max(0.0) / 1e3));
         }
         Ok(())
     }
@@ -244,19 +304,27 @@ fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuErro
     steps.iter().flatten().try_for_each(|launch| stream.launch(launch))
 }
 
-impl Place {
-    /// Address and bytes, when it is on the device.
-    fn address(&self, arena: &Block) -> Option<(u64, usize)> {
-        match self {
-            Self::Arena { offset, bytes } => Some((arena.address() + *offset as u64, *bytes)),
-            Self::Resident { address, bytes } => Some((*address, *bytes)),
-            Self::Host(_) | Self::Nowhere => None,
-        }
-    }
-
-    fn buffer(&self, arena: &Block) -> Buffer {
-        self.address(arena)
-            .map_or(Buffer::default(), |(address, bytes)| Buffer { address, bytes: bytes as u64 })
+impl DeviceStep {
+    fn launches(
+        &self,
+        arena: &Block,
+        pinned: &dyn Pinned,
+    ) -> Result<Launches, recurve_kernels::launch::Reject> {
+        let at = |place: &Place| place.buffer(arena);
+        let (inputs, outputs): (Vec<_>, Vec<_>) =
+            (self.inputs.iter().map(at).collect(), self.outputs.iter().map(at).collect());
+        let fault = self.fault.map_or(Buffer::default(), |offset| Buffer {
+            address: pinned.address() + offset as u64,
+            bytes: 4,
+        });
+        self.kernel.prepare(&Operands {
+            inputs: &inputs,
+            outputs: &outputs,
+            weights: &self.weights,
+            data: &self.data,
+            workspace: at(&self.workspace),
+            fault,
+        })
     }
 }
 
@@ -264,215 +332,47 @@ impl Output {
     fn store(
         &self,
         program: &GpuProgram,
-        pinned: &dyn Pinned,
+        state: &State,
+        inputs: &[ValueRef<'_>],
         slot: &mut Slot<'_>,
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
         let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
-        let read = |bytes: &mut [u8]| match &self.place {
-            Place::Host(tensor) => {
-                bytes.copy_from_slice(tensor.view().bytes());
-                Ok(())
-            }
-            _ => pinned.read(self.offset, bytes),
+        let missing = || graph_error(OpError::internal("an output was not made"));
+        let held = match &self.source {
+            Source::Input(at) => *inputs.get(*at).ok_or_else(missing)?,
+            Source::Constant(tensor) => ValueRef::Tensor(tensor.view()),
+            Source::Slot(at) => state.slots[*at].as_ref().ok_or_else(missing)?.as_ref(),
+            Source::Device { staging, .. } => return self.read(program, state, *staging, slot, context),
         };
+        crate::exec::store(slot, held, context).map_err(graph_error)
+    }
+
+    /// Reads it from pinned memory.
+    fn read(
+        &self,
+        program: &GpuProgram,
+        state: &State,
+        staging: usize,
+        slot: &mut Slot<'_>,
+        context: RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
         match slot {
-            Slot::Fixed { bytes, .. } => read(bytes)?,
+            Slot::Fixed { bytes, .. } => state.pinned.read(staging, bytes)?,
             Slot::Made(place) => {
-                let elements = crate::tensor::element_count(&self.shape).and_then(|n| self.dtype.bytes(n));
+                let (dtype, shape) =
+                    self.form.as_ref().ok_or_else(|| graph_error(OpError::internal("a form is missing")))?;
+                let elements = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n));
                 let bytes = elements.ok_or_else(|| graph_error(context.budget.overflow()))?;
                 let mut buffer = crate::memory::Buffer::zeroed(bytes, context.budget).map_err(graph_error)?;
-                read(buffer.bytes_mut())?;
-                let tensor = Tensor::from_buffer(self.dtype, &self.shape, buffer).map_err(graph_error)?;
+                state.pinned.read(staging, buffer.bytes_mut())?;
+                let tensor = Tensor::from_buffer(*dtype, shape, buffer).map_err(graph_error)?;
                 **place = Some(tensor.into());
             }
             Slot::Absent => {}
         }
         Ok(())
-    }
-}
-
-impl<'p> Binder<'p> {
-    fn new(program: &'p GpuProgram, inputs: &[Fact]) -> Self {
-        let graph = &program.graph;
-        let mut facts: Vec<Option<Fact>> = graph
-            .values
-            .iter()
-            .map(|v| v.constant.as_ref().map(|t| TensorFact::constant(t.clone()).into()))
-            .collect();
-        for (&id, fact) in graph.inputs.iter().zip(inputs) {
-            facts[id.index()] = Some(fact.clone());
-        }
-        Self { program, facts, root: (0..graph.values.len()).collect(), kernels: Vec::new() }
-    }
-
-    fn constant(&self, value: usize) -> Option<&Tensor> {
-        self.facts[value].as_ref()?.tensor()?.as_constant()
-    }
-
-    /// Infers node `index` and prepares its kernel, unless its outputs are known or views.
-    fn node(&mut self, index: usize, context: RunContext<'_>) -> Result<Result<(), GpuReject>, OpError> {
-        let node = &self.program.graph.nodes[index];
-        let held: Vec<Option<Fact>> =
-            node.inputs.iter().map(|id| id.and_then(|id| self.facts[id.index()].clone())).collect();
-        let given: Vec<Option<&Fact>> = held.iter().map(Option::as_ref).collect();
-        let outputs = infer_node(&*node.op, Facts(&given))?;
-        if outputs.len() < node.outputs.len() {
-            return Err(OpError::shape("more outputs are named than the operator makes"));
-        }
-        let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
-        let known = known_outputs(node, None, &given, &outputs, &wanted, context)?;
-        for (slot, (id, fact)) in node.outputs.iter().zip(&outputs).enumerate() {
-            let Some(id) = id else { continue };
-            let constant = known.as_ref().and_then(|k| k[slot].clone());
-            self.facts[id.index()] =
-                Some(constant.map_or_else(|| fact.clone(), |t| TensorFact::constant(t).into()));
-        }
-        if known.is_some() {
-            return Ok(Ok(()));
-        }
-        let fixed =
-            |f: &&Fact| f.tensor().is_some_and(|t| t.known_shape().is_some() && t.dtype != DType::String);
-        let wanted_facts = outputs.iter().zip(&wanted).filter(|(_, w)| **w).map(|(f, _)| f);
-        if !wanted_facts.clone().all(|f| fixed(&f)) || !given.iter().flatten().all(fixed) {
-            return Ok(Err(GpuReject::DataDependent));
-        }
-        if let Some(source) = node.op.alias_of()
-            && let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first())
-        {
-            self.root[to.index()] = self.root[from.index()];
-            return Ok(Ok(()));
-        }
-        if !node.op.bodies().is_empty() {
-            return Ok(Err(GpuReject::ControlFlow));
-        }
-        let site = GpuSite { inputs: Facts(&given), outputs: &outputs, device: self.program.device };
-        Ok(node.op.gpu(&site).map(|kernel| self.kernels.push((index, kernel))))
-    }
-
-    /// Gives every value a place.
-    fn placed(self, context: RunContext<'_>) -> Result<GpuBound, GpuFailure> {
-        let program = self.program;
-        let graph = &program.graph;
-        let overflow = || GpuFailure::Node(node_error(graph, usize::MAX, program.budget.overflow()));
-        let bytes_of = |value: usize| {
-            let fact = self.facts[value].as_ref();
-            fact.and_then(|f| f.tensor()?.bytes()).ok_or_else(overflow)
-        };
-        let mut resident: Vec<Arc<Block>> = Vec::new();
-        let mut places: Vec<Option<Place>> = vec![None; graph.values.len()];
-        // What lives in the arena: inputs from before the first step, outputs until after the last one.
-        let end = self.kernels.len() + 1;
-        let mut tenants: Vec<Tenant> = Vec::new();
-        let mut tenant_of: Vec<Option<usize>> = vec![None; graph.values.len()];
-        for &id in &graph.inputs {
-            tenant_of[id.index()] = Some(tenants.len());
-            tenants.push(Tenant { bytes: bytes_of(id.index())?, first: 0, last: 0 });
-        }
-        let mut workspaces = Vec::with_capacity(self.kernels.len());
-        for (at, (node, kernel)) in self.kernels.iter().enumerate() {
-            let node = &graph.nodes[*node];
-            for value in node.inputs.iter().flatten().map(|id| self.root[id.index()]) {
-                match tenant_of[value] {
-                    Some(tenant) => tenants[tenant].last = at + 1,
-                    None if places[value].is_none() => {
-                        let block = self.resident(value, context)?;
-                        let (address, bytes) = (block.address(), block.bytes());
-                        places[value] = Some(Place::Resident { address, bytes });
-                        resident.push(block);
-                    }
-                    None => {}
-                }
-            }
-            for value in node.outputs.iter().flatten().map(|id| self.root[id.index()]) {
-                tenant_of[value] = Some(tenants.len());
-                tenants.push(Tenant { bytes: bytes_of(value)?, first: at + 1, last: at + 1 });
-            }
-            workspaces.push(tenants.len());
-            tenants.push(Tenant { bytes: kernel.workspace(), first: at + 1, last: at + 1 });
-        }
-        for id in &graph.outputs {
-            if let Some(tenant) = tenant_of[self.root[id.index()]] {
-                tenants[tenant].last = end;
-            }
-        }
-        let (offsets, arena) = assign_offsets(&tenants).ok_or_else(overflow)?;
-        let tenant_place =
-            |tenant: usize| Place::Arena { offset: offsets[tenant], bytes: tenants[tenant].bytes };
-        for (place, tenant) in places.iter_mut().zip(&tenant_of) {
-            if let Some(tenant) = tenant {
-                *place = Some(tenant_place(*tenant));
-            }
-        }
-        let place = |id: &Option<ValueId>| {
-            id.and_then(|id| places[self.root[id.index()]].clone()).unwrap_or(Place::Nowhere)
-        };
-        let mut pinned = 0usize;
-        let mut staged = |bytes: usize| {
-            let offset = pinned;
-            let end = offset.checked_add(bytes)?.checked_next_multiple_of(256)?;
-            pinned = end;
-            Some(offset)
-        };
-        let inputs = graph.inputs.iter().map(|&id| {
-            let offset = staged(bytes_of(id.index())?).ok_or_else(overflow)?;
-            Ok((place(&Some(id)), offset))
-        });
-        let inputs = inputs.collect::<Result<Vec<_>, GpuFailure>>()?;
-        let outputs = graph.outputs.iter().map(|&id| {
-            let fact = self.facts[id.index()].as_ref().and_then(Fact::tensor).ok_or_else(overflow)?;
-            let shape = fact.known_shape().ok_or_else(overflow)?;
-            let place = match self.constant(id.index()) {
-                Some(tensor) => Place::Host(tensor.clone()),
-                None => place(&Some(id)),
-            };
-            let offset = staged(bytes_of(id.index())?).ok_or_else(overflow)?;
-            Ok(Output { place, offset, dtype: fact.dtype, shape })
-        });
-        let outputs = outputs.collect::<Result<Vec<_>, GpuFailure>>()?;
-        let mut steps = Vec::with_capacity(self.kernels.len());
-        for ((index, kernel), workspace) in self.kernels.into_iter().zip(workspaces) {
-            let node = &graph.nodes[index];
-            let mut keep = |block: Arc<Block>| {
-                let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
-                resident.push(block);
-                buffer
-            };
-            let mut weights = Vec::new();
-            for packed in kernel.weights() {
-                weights.push(keep(program.weights(index, packed, context.interrupt)?));
-            }
-            let mut data = Vec::new();
-            for bytes in kernel.data() {
-                data.push(keep(Arc::new(program.uploader.upload(&program.gpu, bytes, context.interrupt)?)));
-            }
-            steps.push(Step {
-                node: index,
-                inputs: node.inputs.iter().map(place).collect(),
-                outputs: node.outputs.iter().map(place).collect(),
-                workspace: tenant_place(workspace),
-                kernel,
-                weights,
-                data,
-            });
-        }
-        let states = Mutex::default();
-        Ok(GpuBound { steps, inputs, outputs, arena, pinned, _resident: resident, states })
-    }
-
-    /// The memory of a value that follows from constants.
-    fn resident(&self, value: usize, context: RunContext<'_>) -> Result<Arc<Block>, GpuFailure> {
-        let program = self.program;
-        if program.graph.values[value].constant.is_some() {
-            return Ok(program.constant(value, context.interrupt)?);
-        }
-        let missing = || NodeError {
-            node: program.graph.values[value].name.to_string(),
-            op: "value".into(),
-            source: OpError::internal("nothing writes it"),
-        };
-        let tensor = self.constant(value).ok_or_else(missing)?;
-        Ok(Arc::new(program.uploader.upload(&program.gpu, tensor.view().bytes(), context.interrupt)?))
     }
 }
 

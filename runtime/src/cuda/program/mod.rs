@@ -1,22 +1,33 @@
 //! A graph on one stream of one GPU: constants uploaded once, and bindings to shapes, of which the latest are kept.
 //!
-//! Inputs are copied in and outputs out through pinned memory. Between them everything stays on the device.
+//! Inputs are copied in and outputs out through pinned memory. Between them everything stays on the device, unless nodes
+//! without a kernel may run on the host.
 
+mod bind;
 mod bound;
+mod decisive;
+mod host;
+mod place;
 mod residency;
+mod trips;
 mod upload;
 
 use super::site::Weights;
 use super::{Block, GpuError, GpuReject, OpenGpu};
+use crate::device::Fallback;
 use crate::error::OpError;
-use crate::exec::{Interrupt, fact_of};
+use crate::exec::Interrupt;
+use crate::graph::fact::{Facts, TensorFact};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
+use crate::ops::{PackSite, Packed};
 use crate::tensor::ValueRef;
 use bound::GpuBound;
+use decisive::Key;
 use recurve_kernels::launch::Device;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+pub use trips::HostTrip;
 use upload::Uploader;
 
 /// Bindings kept per program.
@@ -51,18 +62,33 @@ pub(crate) struct GpuProgram {
     gpu: Arc<OpenGpu>,
     device: Device,
     graph: Graph,
+    /// Inputs whose content decides about what is launched.
+    decisive: Vec<bool>,
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
     constants: Mutex<HashMap<usize, Arc<Block>>>,
     /// What kernels packed, by node and form.
     weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
-    bindings: Mutex<Vec<(Vec<Fact>, Arc<GpuBound>)>>,
+    /// Whether nodes without a kernel may run on the host, and on how many threads there.
+    fallback: Fallback,
+    threads: usize,
+    /// What the nodes that run on the host packed, by node.
+    packed: Mutex<HashMap<usize, Arc<Option<Packed>>>>,
+    /// What ran on the host, by node.
+    trips: Mutex<BTreeMap<usize, HostTrip>>,
+    bindings: Mutex<Vec<(Key, Arc<GpuBound>)>>,
 }
 
 impl GpuProgram {
-    /// `graph` on `gpu`; host memory is charged to `budget`.
-    pub(crate) fn new(graph: Graph, gpu: Arc<OpenGpu>, budget: Budget) -> Result<Self, GpuError> {
+    /// `graph` on `gpu`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
+    /// where `fallback` allows it.
+    pub(crate) fn new(
+        graph: Graph,
+        gpu: Arc<OpenGpu>,
+        budget: Budget,
+        (fallback, threads): (Fallback, usize),
+    ) -> Result<Self, GpuError> {
         let properties = gpu.gpu().properties();
         let (major, minor) = properties.capability;
         let device = Device {
@@ -71,8 +97,21 @@ impl GpuProgram {
             shared_bytes: properties.shared_per_block,
         };
         let uploader = Uploader::new(&gpu)?;
-        let (constants, weights, bindings) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { gpu, device, graph, budget, constants, weights, uploader, bindings })
+        Ok(Self {
+            gpu,
+            device,
+            decisive: decisive::inputs(&graph),
+            graph,
+            budget,
+            constants: Mutex::default(),
+            weights: Mutex::default(),
+            uploader,
+            fallback,
+            threads,
+            packed: Mutex::default(),
+            trips: Mutex::default(),
+            bindings: Mutex::default(),
+        })
     }
 
     /// The graph.
@@ -86,20 +125,57 @@ impl GpuProgram {
         inputs: &[ValueRef<'_>],
         context: crate::cpu::RunContext<'_>,
     ) -> Result<Arc<GpuBound>, GpuFailure> {
-        let facts: Vec<Fact> = inputs.iter().map(|v| fact_of(*v)).collect();
+        let key = Key::new(inputs, &self.decisive, &self.budget);
+        let key = key.map_err(|source| node_error(&self.graph, usize::MAX, source))?;
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut bindings = lock();
-            if let Some(at) = bindings.iter().position(|(known, _)| *known == facts) {
+            if let Some(at) = bindings.iter().position(|(known, _)| *known == key) {
                 bindings[..=at].rotate_right(1);
                 return Ok(bindings[0].1.clone());
             }
         }
-        let bound = Arc::new(GpuBound::new(self, &facts, context)?);
+        let bound = Arc::new(GpuBound::new(self, &key.facts(), context)?);
         let mut bindings = lock();
-        bindings.insert(0, (facts, bound.clone()));
+        bindings.insert(0, (key, bound.clone()));
         bindings.truncate(BINDINGS);
         Ok(bound)
+    }
+
+    /// What ran on the host since the graph was loaded, in the order of its nodes.
+    pub(crate) fn trips(&self) -> Vec<HostTrip> {
+        self.trips.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Notes that node `node` ran on the host.
+    fn note_trip(&self, node: usize, reason: &GpuReject, down: u64, up: u64) {
+        let mut trips = self.trips.lock().unwrap_or_else(PoisonError::into_inner);
+        let trip = trips.entry(node).or_insert_with(|| {
+            let node = &self.graph.nodes[node];
+            let (node, op) = (node.name.to_string(), node.def.name.to_owned());
+            HostTrip { node, op, reason: reason.clone(), calls: 0, bytes_down: 0, bytes_up: 0 }
+        });
+        trip.calls += 1;
+        trip.bytes_down += down;
+        trip.bytes_up += up;
+    }
+
+    /// What node `node` packs of its constants to run on the host, packed when it is first asked for.
+    fn packed(&self, node: usize) -> Result<Arc<Option<Packed>>, OpError> {
+        let mut all = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(packed) = all.get(&node) {
+            return Ok(packed.clone());
+        }
+        let of = &self.graph.nodes[node];
+        let constants = of.inputs.iter().map(|id| self.graph.constant((*id)?));
+        let facts: Vec<Option<Fact>> =
+            constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
+        let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let site =
+            PackSite { inputs: Facts(&given), budget: &self.budget, release: &|_| (), threads: self.threads };
+        let packed = Arc::new(of.op.pack(&site)?);
+        all.insert(node, packed.clone());
+        Ok(packed)
     }
 
     /// The device memory of constant `value`, uploaded when it is first asked for.

@@ -1,0 +1,101 @@
+//! Convolutions against the formula in f64.
+
+use super::Failure;
+use super::decode;
+use super::draw::Draw;
+use super::lab::{Lab, close};
+use crate::conv::{Axis, Buffers, MOST_AXES, Shape};
+use crate::element::Element;
+use crate::launch::Buffer;
+
+fn axis(r: &mut Draw, most: u32) -> Axis {
+    let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
+    let reach = (kernel - 1) * dilation + 1;
+    let (begin, end) = (r.within(0..=reach), r.within(0..=3));
+    let input = r.within(1..=most).max(reach.saturating_sub(begin + end));
+    let output = (input + begin + end - reach) / stride + 1;
+    Axis { input, output, kernel, stride, dilation, begin }
+}
+
+/// One to three axes, groups, filters at the edges of a tile; the first case has many steps.
+pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    if number == 0 {
+        let axis = Axis { input: 9, output: 9, kernel: 3, stride: 1, dilation: 1, begin: 1 };
+        let axes = [Axis::NONE, Axis::NONE, axis];
+        let shape = Shape { element: Element::F32, images: 1, groups: 1, channels: 43, filters: 66, axes };
+        return check(&shape, true, r, lab);
+    }
+    let rank = r.within(1..=3) as usize;
+    let mut axes = [Axis::NONE; MOST_AXES];
+    for axes in &mut axes[MOST_AXES - rank..] {
+        *axes = axis(r, [70, 14, 6][rank - 1]);
+    }
+    let shape = Shape {
+        element: r.pick(&[Element::F32, Element::F32, Element::F16, Element::BF16]),
+        images: r.within(1..=3),
+        groups: r.pick(&[1, 1, 1, 2, 3]),
+        channels: r.within(1..=5),
+        filters: r.edge(&[1, 8, 63, 64, 65], 1..=12),
+        axes,
+    };
+    let biased = r.bool();
+    check(&shape, biased, r, lab)
+}
+
+fn check(shape: &Shape, biased: bool, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let Shape { element, images, groups, channels, filters, axes } = *shape;
+    let of = |f: fn(&Axis) -> u32| axes.iter().map(f).product::<u32>() as usize;
+    let (inputs, outputs, taps) = (of(|a| a.input), of(|a| a.output), of(|a| a.kernel));
+    let all = |n: u32| (groups * n) as usize;
+    let x = r.floats(element, images as usize * all(channels) * inputs, 1.0);
+    let w = r.floats(element, all(filters) * channels as usize * taps, 1.0);
+    let bias = r.floats(element, all(filters), 1.0);
+    let y = lab.room("y", (images as usize * all(filters) * outputs) as u64 * element.bytes())?;
+    let buffers = Buffers {
+        x: lab.upload_floats("x", element, &x)?,
+        w: lab.upload_floats("w", element, &w)?,
+        bias: if biased { lab.upload_floats("bias", element, &bias)? } else { Buffer::default() },
+        y,
+    };
+    lab.run(shape.prepare(&buffers, &lab.device())?)?;
+    let got = decode(element, &lab.bytes(y)?);
+    for (flat, &got) in got.iter().enumerate() {
+        let (mut rest, mut p) = (flat, [0; MOST_AXES]);
+        for i in (0..MOST_AXES).rev() {
+            p[i] = rest % axes[i].output as usize;
+            rest /= axes[i].output as usize;
+        }
+        let (image, filter) = (rest / all(filters), rest % all(filters));
+        let group = filter / filters as usize;
+        let mut want = if biased { f64::from(bias[filter]) } else { 0.0 };
+        let mut size = want.abs();
+        for c in 0..channels as usize {
+            let channel = image * all(channels) + group * channels as usize + c;
+            for tap in 0..taps {
+                if let Some(at) = source(&axes, p, tap) {
+                    let weight = w[(filter * channels as usize + c) * taps + tap];
+                    let term = f64::from(x[channel * inputs + at]) * f64::from(weight);
+                    want += term;
+                    size += term.abs();
+                }
+            }
+        }
+        // The error grows with the terms, not with what is left of them.
+        close((f64::from(got) - want) / (1.0 + size), 0.0, element, 8.0, || format!("{shape:?} [{flat}]"))?;
+    }
+    Ok(())
+}
+
+/// The element of a channel that a tap of a position reads, where it lies inside.
+fn source(axes: &[Axis; MOST_AXES], position: [usize; MOST_AXES], tap: usize) -> Option<usize> {
+    let (mut rest, mut at, mut step) = (tap, 0, 1);
+    for i in (0..MOST_AXES).rev() {
+        let t = rest % axes[i].kernel as usize;
+        rest /= axes[i].kernel as usize;
+        let place = position[i] * axes[i].stride as usize + t * axes[i].dilation as usize;
+        let place = place.checked_sub(axes[i].begin as usize).filter(|&p| p < axes[i].input as usize)?;
+        at += place * step;
+        step *= axes[i].input as usize;
+    }
+    Some(at)
+}

@@ -1,0 +1,380 @@
+//! # Convolutions
+//! `y[n, m, p] = b[m] + Σ_{c, t} w[m, c, t] · x[n, g(m)·C/G + c, p·stride + t·dilation − begin]` over up to three spatial axes,
+//! zero outside the input; X and Y lie as `[images, channels, positions]`.
+//!
+//! An implicit matrix product per group: rows are the filters, columns the positions of all images, terms the channels and
+//! taps. A block computes a tile of 64 filters × 64 positions, a thread 8 × 8 of it. Steps of 8 terms pass through two
+//! buffers in shared memory, `[8, 64 + 4]` for each operand, while the next step's elements are on their way in registers: a
+//! thread brings one filter's and one position's. A position's place is decoded once, a term's place for every step.
+//!
+//! Sums are f32, in the order of the terms. The error is that of such a sum: at most `(k + 2) · 2⁻²⁴ · Σ|w·x|`, and the
+//! rounding to Y's type.
+//!
+//! Grid `⌈positions / 64⌉ × ⌈filters of a group / 64⌉ × groups`, block 64, shared memory 8704 bytes.
+
+use crate::device::math::divide;
+use crate::device::{BF16, F16, Global, Shared, shared, thread};
+use crate::element::{Element, Real};
+use crate::entry;
+use crate::gemm::simt::{accumulate, eight};
+use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+
+/// One spatial axis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Axis {
+    /// Extent of X.
+    pub input: u32,
+    /// Extent of Y.
+    pub output: u32,
+    /// Taps.
+    pub kernel: u32,
+    /// Between positions.
+    pub stride: u32,
+    /// Between taps.
+    pub dilation: u32,
+    /// Zeros in front.
+    pub begin: u32,
+}
+
+impl Axis {
+    /// An axis that is not there.
+    pub const NONE: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, begin: 0 };
+}
+
+/// What a launch takes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Params {
+    x: Global<u8>,
+    w: Global<u8>,
+    /// Null: zero.
+    bias: Global<u8>,
+    y: Global<u8>,
+    axes: [Axis; MOST_AXES],
+    /// Filters and channels of a group.
+    filters: u32,
+    channels: u32,
+    groups: u32,
+    /// Positions of all images.
+    positions: u32,
+    /// Channels × taps.
+    terms: u32,
+    reserved: u32,
+}
+
+const _: () = assert!(size_of::<Params>() == 128);
+
+/// Most spatial axes.
+pub const MOST_AXES: usize = 3;
+/// Filters and positions of a block.
+const TILE: usize = 64;
+/// Terms of a step.
+const STEP: usize = 8;
+/// Threads of a block.
+pub const THREADS: u32 = TILE as u32;
+/// Elements of a buffer's row.
+const PITCH: usize = TILE + 4;
+const SHARED: u32 = (2 * 2 * STEP * PITCH * 4) as u32;
+
+/// The launch of a convolution of so many positions.
+pub const fn geometry(positions: u32, filters: u32, groups: u32) -> Geometry {
+    let grid = [positions.div_ceil(TILE as u32), filters.div_ceil(TILE as u32), groups];
+    Geometry { grid, ..Geometry::linear(1, THREADS).with_shared(SHARED) }
+}
+
+/// The position that a thread brings elements of.
+#[derive(Clone, Copy)]
+struct Column {
+    /// Its first element's index, of the group's first channel.
+    first: u64,
+    /// Where its window begins along each axis, possibly in front of the input: the numbers wrap.
+    at: [u32; MOST_AXES],
+    inside: bool,
+}
+
+impl Params {
+    /// Image and position along each axis of column `column`.
+    #[inline(always)]
+    fn position(&self, column: u32) -> (u32, [u32; MOST_AXES]) {
+        let (rest, c) = divide(column, self.axes[2].output);
+        let (rest, b) = divide(rest, self.axes[1].output);
+        let (image, a) = divide(rest, self.axes[0].output);
+        (image, [a, b, c])
+    }
+
+    /// Elements of a channel of X.
+    #[inline(always)]
+    fn plane(&self) -> u64 {
+        u64::from(self.axes[0].input) * u64::from(self.axes[1].input) * u64::from(self.axes[2].input)
+    }
+
+    #[inline(always)]
+    fn column(&self, column: u32, group: u32) -> Column {
+        let (image, position) = self.position(column);
+        let mut at = [0; MOST_AXES];
+        for i in 0..MOST_AXES {
+            at[i] = (position[i] * self.axes[i].stride).wrapping_sub(self.axes[i].begin);
+        }
+        let channel = u64::from(image * self.groups + group) * u64::from(self.channels);
+        Column { first: channel * self.plane(), at, inside: column < self.positions }
+    }
+
+    /// A position's elements of the step that begins at `term`, zero outside the input.
+    #[inline(always)]
+    fn fetch_column<T: Real>(&self, column: Column, term: u32) -> [f32; STEP] {
+        let [a, b, c] = self.axes;
+        let x = self.x.cast::<T>();
+        let mut values = [0.0; STEP];
+        for k in 0..STEP {
+            let (rest, t2) = divide(term + k as u32, c.kernel);
+            let (rest, t1) = divide(rest, b.kernel);
+            let (channel, t0) = divide(rest, a.kernel);
+            let i = column.at[0].wrapping_add(t0 * a.dilation);
+            let j = column.at[1].wrapping_add(t1 * b.dilation);
+            let l = column.at[2].wrapping_add(t2 * c.dilation);
+            let inside = column.inside && term + (k as u32) < self.terms;
+            if inside && i < a.input && j < b.input && l < c.input {
+                let row = u64::from(i) * u64::from(b.input) + u64::from(j);
+                let place = row * u64::from(c.input) + u64::from(l);
+                let at = column.first + u64::from(channel) * self.plane() + place;
+                values[k] = x.load(at as usize).widen();
+            }
+        }
+        values
+    }
+
+    /// A filter's weights of the step that begins at `term`.
+    #[inline(always)]
+    fn fetch_row<T: Real>(&self, filter: u32, group: u32, term: u32) -> [f32; STEP] {
+        let w = self.w.cast::<T>();
+        let first = u64::from(group * self.filters + filter) * u64::from(self.terms);
+        let mut values = [0.0; STEP];
+        for k in 0..STEP {
+            let at = term + k as u32;
+            if filter < self.filters && at < self.terms {
+                values[k] = w.load((first + u64::from(at)) as usize).widen();
+            }
+        }
+        values
+    }
+}
+
+/// Puts a thread's elements of a step into a buffer.
+#[inline(always)]
+fn put(buffer: Shared<f32>, values: &[f32; STEP]) {
+    for k in 0..STEP {
+        buffer.store(k * PITCH + thread::thread_idx_x() as usize, values[k]);
+    }
+}
+
+/// Every thread.
+#[inline(always)]
+fn run<T: Real>(p: Params) {
+    let (own, group) = (thread::thread_idx_x(), thread::block_idx_z());
+    let [first_row, first_column] =
+        [thread::block_idx_y() * TILE as u32, thread::block_idx_x() * TILE as u32];
+    let (filter, column) = (first_row + own, p.column(first_column + own, group));
+    let stage = shared::array::<f32>(0, SHARED / 4);
+    let buffers = |turn: usize| {
+        let first = 2 * turn * STEP * PITCH;
+        (stage.offset(first), stage.offset(first + STEP * PITCH))
+    };
+    let (tx, ty) = (own as usize % (TILE / 8), own as usize / (TILE / 8));
+    let mut sums = [[0.0f32; 8]; 8];
+    let (mut row, mut of_x) = (p.fetch_row::<T>(filter, group, 0), p.fetch_column::<T>(column, 0));
+    put(buffers(0).0, &row);
+    put(buffers(0).1, &of_x);
+    thread::sync_threads();
+    let (mut term, mut turn) = (0, 0);
+    while term < p.terms {
+        let next = term + STEP as u32;
+        if next < p.terms {
+            row = p.fetch_row::<T>(filter, group, next);
+            of_x = p.fetch_column::<T>(column, next);
+        }
+        let (a, b) = buffers(turn);
+        for k in 0..STEP {
+            accumulate(&mut sums, &eight::<TILE>(a, k, ty), &eight::<TILE>(b, k, tx));
+        }
+        turn = 1 - turn;
+        if next < p.terms {
+            put(buffers(turn).0, &row);
+            put(buffers(turn).1, &of_x);
+        }
+        thread::sync_threads();
+        term = next;
+    }
+    // Two groups of four rows by two groups of four columns, half a tile apart.
+    let (y, half) = (p.y.cast::<T>(), TILE as u32 / 2);
+    let plane = u64::from(p.axes[0].output) * u64::from(p.axes[1].output) * u64::from(p.axes[2].output);
+    for j in 0..8 {
+        let at = first_column + tx as u32 * 4 + j as u32 / 4 * half + j as u32 % 4;
+        let (image, [a, b, c]) = p.position(at);
+        let place = (u64::from(a) * u64::from(p.axes[1].output) + u64::from(b)) * u64::from(p.axes[2].output)
+            + u64::from(c);
+        for i in 0..8 {
+            let of_group = first_row + ty as u32 * 4 + i as u32 / 4 * half + i as u32 % 4;
+            if at < p.positions && of_group < p.filters {
+                let filter = u64::from(group * p.filters + of_group);
+                let bias =
+                    if p.bias.is_null() { 0.0 } else { p.bias.cast::<T>().load(filter as usize).widen() };
+                let channel = u64::from(image * p.groups * p.filters) + filter;
+                y.store((channel * plane + place) as usize, T::narrow(sums[i][j] + bias));
+            }
+        }
+    }
+}
+
+entry!(
+    /// bf16.
+    CONV_BF16 = conv_bf16(Params): run::<BF16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// f16.
+    CONV_F16 = conv_f16(Params): run::<F16>, THREADS, with_shared(SHARED)
+);
+entry!(
+    /// f32.
+    CONV_F32 = conv_f32(Params): run::<f32>, THREADS, with_shared(SHARED)
+);
+
+/// A convolution as the caller describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Type of X, W, the bias and Y.
+    pub element: Element,
+    /// Images.
+    pub images: u32,
+    /// Groups.
+    pub groups: u32,
+    /// Channels of a group.
+    pub channels: u32,
+    /// Filters of a group.
+    pub filters: u32,
+    /// Spatial axes; those that are not there come first and are [`Axis::NONE`].
+    pub axes: [Axis; MOST_AXES],
+}
+
+/// The memory of a launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffers {
+    /// X, dense.
+    pub x: Buffer,
+    /// W, `[groups · filters, channels, taps]`.
+    pub w: Buffer,
+    /// One element per filter, or none.
+    pub bias: Buffer,
+    /// Y, dense.
+    pub y: Buffer,
+}
+
+impl Shape {
+    fn product(&self, of: impl Fn(&Axis) -> u32) -> u64 {
+        self.axes.iter().fold(1, |n: u64, axis| n.saturating_mul(of(axis).into()))
+    }
+
+    /// Positions of all images, and terms of a sum.
+    fn sizes(&self) -> (u64, u64) {
+        let positions = self.product(|axis| axis.output).saturating_mul(self.images.into());
+        (positions, self.product(|axis| axis.kernel).saturating_mul(self.channels.into()))
+    }
+
+    /// Whether Y has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.sizes().0 == 0 || self.groups == 0 || self.filters == 0
+    }
+
+    /// Whether there is a kernel for it.
+    pub fn accepts(&self) -> Result<(), Reject> {
+        let limit = u64::from(u32::MAX / 4);
+        let (positions, terms) = self.sizes();
+        let planes = u64::from(self.images) * u64::from(self.groups);
+        let reach = |axis: &Axis| {
+            let window = u64::from(axis.kernel).saturating_mul(axis.dilation.into());
+            let moved = u64::from(axis.output).saturating_mul(axis.stride.into());
+            window.saturating_add(moved).saturating_add(u64::from(axis.begin) + u64::from(axis.input))
+        };
+        for (name, got) in [
+            ("positions", positions),
+            ("terms", terms),
+            ("images × channels", planes.saturating_mul(self.channels.into())),
+            ("images × filters", planes.saturating_mul(self.filters.into())),
+            ("reach", self.axes.iter().map(reach).max().unwrap_or(0)),
+        ] {
+            if got > limit {
+                return Err(Reject::Extent { name, got, limit });
+            }
+        }
+        if self.is_empty() {
+            return Err(Reject::Unsupported { what: "a convolution without positions" });
+        }
+        Ok(())
+    }
+
+    /// A launch that has been checked.
+    pub fn prepare(&self, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
+        self.accepts()?;
+        let (positions, terms) = self.sizes();
+        let size = self.element.bytes();
+        let bytes = |factors: &[u64]| factors.iter().fold(size, |n, &factor| n.saturating_mul(factor));
+        let (images, groups) = (u64::from(self.images), u64::from(self.groups));
+        let channels = images * groups * u64::from(self.channels);
+        buffers.x.holds("x", bytes(&[channels, self.product(|axis| axis.input)]), size)?;
+        buffers.w.holds("w", bytes(&[groups, self.filters.into(), terms]), size)?;
+        if buffers.bias.is_some() {
+            buffers.bias.holds("bias", bytes(&[groups, self.filters.into()]), size)?;
+        }
+        buffers.y.holds("y", bytes(&[groups, self.filters.into(), positions]), size)?;
+        let entry: &'static Entry<Params> = match self.element {
+            Element::F32 => &CONV_F32,
+            Element::F16 => &CONV_F16,
+            Element::BF16 => &CONV_BF16,
+        };
+        let params = Params {
+            x: Global::from_address(buffers.x.address),
+            w: Global::from_address(buffers.w.address),
+            bias: Global::from_address(buffers.bias.address),
+            y: Global::from_address(buffers.y.address),
+            axes: self.axes,
+            filters: self.filters,
+            channels: self.channels,
+            groups: self.groups,
+            positions: positions as u32,
+            terms: terms as u32,
+            reserved: 0,
+        };
+        Prepared::new(entry, geometry(positions as u32, self.filters, self.groups), params, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::EMULATED;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let axis = Axis { input: 8, output: 6, kernel: 3, stride: 1, dilation: 1, begin: 0 };
+        let shape = Shape {
+            element: Element::F32,
+            images: 1,
+            groups: 1,
+            channels: 2,
+            filters: 4,
+            axes: [Axis::NONE, Axis::NONE, axis],
+        };
+        assert!(Shape { images: 0, ..shape }.accepts().is_err());
+        assert!(Shape { channels: u32::MAX, ..shape }.accepts().is_err());
+        let buffer = |bytes| Buffer { address: 4096, bytes };
+        let good = Buffers { x: buffer(64), w: buffer(96), bias: Buffer::default(), y: buffer(96) };
+        assert!(shape.prepare(&good, &EMULATED).is_ok());
+        let short = Buffers { w: buffer(92), ..good };
+        let refused = shape.prepare(&short, &EMULATED).err();
+        assert_eq!(refused, Some(Reject::Length { operand: "w", needed: 96, got: 92 }));
+        let many = Shape { groups: 70_000, ..shape };
+        let all = buffer(u64::from(u32::MAX));
+        let wide = Buffers { x: all, w: all, bias: Buffer::default(), y: all };
+        assert!(matches!(many.prepare(&wide, &EMULATED).err(), Some(Reject::Grid { .. })));
+    }
+}

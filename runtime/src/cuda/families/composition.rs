@@ -1,0 +1,136 @@
+//! Several kernels one after the other as one: what lies between them is in the workspace.
+
+use crate::cuda::site::{GpuKernel, GpuReject, Operands, Weights};
+use crate::tensor::Tensor;
+use recurve_kernels::launch::Buffer;
+
+/// Where an operand lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Input `.0` of the whole.
+    Input(usize),
+    /// Output `.0` of the whole.
+    Output(usize),
+    /// At this offset of the workspace.
+    Between { offset: usize, bytes: usize },
+    /// Constant `.0` of the model.
+    Constant(usize),
+    /// Constant `.0` that follows from the shapes that are bound.
+    Derived(usize),
+    /// It is not there.
+    Nowhere,
+}
+
+impl Place {
+    fn buffer(self, all: &Operands<'_>) -> Buffer {
+        let given = |buffers: &[Buffer], at: usize| buffers.get(at).copied().unwrap_or_default();
+        match self {
+            Self::Input(at) => given(all.inputs, at),
+            Self::Output(at) => given(all.outputs, at),
+            Self::Between { offset, bytes } => {
+                Buffer { address: all.workspace.address + offset as u64, bytes: bytes as u64 }
+            }
+            Self::Constant(at) => given(all.weights, at),
+            Self::Derived(at) => given(all.data, at),
+            Self::Nowhere => Buffer::default(),
+        }
+    }
+}
+
+/// One kernel and the places of its operands.
+struct Member {
+    kernel: GpuKernel,
+    inputs: Vec<Place>,
+    outputs: Vec<Place>,
+    workspace: Place,
+    name: String,
+}
+
+/// Kernels in order.
+pub(super) struct Composition {
+    members: Vec<Member>,
+    workspace: usize,
+    constants: Vec<Weights>,
+    derived: Vec<Vec<u8>>,
+    name: String,
+}
+
+impl Composition {
+    /// None yet; `name` tells its weights from those of others of the same node.
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        let (constants, derived) = (Vec::new(), Vec::new());
+        Self { members: Vec::new(), workspace: 0, constants, derived, name: name.into() }
+    }
+
+    /// A place for `bytes` between kernels.
+    pub(super) fn between(&mut self, bytes: usize) -> Result<Place, GpuReject> {
+        let offset = self.workspace;
+        let end = offset.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(256));
+        self.workspace = end.ok_or_else(|| GpuReject::Form("work on so many bytes".into()))?;
+        Ok(Place::Between { offset, bytes })
+    }
+
+    /// A constant of the model, by a name that no other one has.
+    pub(super) fn constant(&mut self, name: &str, tensor: &Tensor) -> Place {
+        let tensor = tensor.clone();
+        let form = format!("{} {name}", self.name);
+        self.constants.push(Weights::new(form, move || tensor.view().bytes().to_vec()));
+        Place::Constant(self.constants.len() - 1)
+    }
+
+    /// A constant that follows from the shapes that are bound.
+    pub(super) fn derived(&mut self, tensor: &Tensor) -> Place {
+        self.derived.push(tensor.view().bytes().to_vec());
+        Place::Derived(self.derived.len() - 1)
+    }
+
+    /// Adds a kernel, by a name that no other member has.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        kernel: GpuKernel,
+        inputs: Vec<Place>,
+        outputs: Vec<Place>,
+    ) -> Result<(), GpuReject> {
+        let workspace = self.between(kernel.workspace())?;
+        let name = format!("{} {name}", self.name);
+        self.members.push(Member { kernel, inputs, outputs, workspace, name });
+        Ok(())
+    }
+
+    /// All of them as one.
+    pub(super) fn finish(mut self) -> GpuKernel {
+        let (mut weights, mut data) = (self.constants, self.derived);
+        // Where each member's weights and data end among those of all.
+        let own = (weights.len(), data.len());
+        let mut ends: Vec<(usize, usize)> = Vec::with_capacity(self.members.len());
+        for member in &mut self.members {
+            let (packed, bytes) = member.kernel.take_resident();
+            weights.extend(packed.into_iter().map(|packed| packed.within(&member.name)));
+            data.extend(bytes);
+            ends.push((weights.len(), data.len()));
+        }
+        let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
+        let (members, workspace) = (self.members, self.workspace);
+        let kernel = GpuKernel::new(move |all| {
+            let mut launches = Vec::new();
+            let mut first = own;
+            for (member, &end) in members.iter().zip(&ends) {
+                let inputs: Vec<Buffer> = member.inputs.iter().map(|place| place.buffer(all)).collect();
+                let outputs: Vec<Buffer> = member.outputs.iter().map(|place| place.buffer(all)).collect();
+                launches.extend(member.kernel.prepare(&Operands {
+                    inputs: &inputs,
+                    outputs: &outputs,
+                    weights: &all.weights[first.0..end.0],
+                    data: &all.data[first.1..end.1],
+                    workspace: member.workspace.buffer(all),
+                    fault: all.fault,
+                })?);
+                first = end;
+            }
+            Ok(launches)
+        });
+        let kernel = if can_fault { kernel.with_fault() } else { kernel };
+        kernel.with_workspace(workspace).with_resident(weights, data)
+    }
+}

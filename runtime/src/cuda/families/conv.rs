@@ -1,0 +1,48 @@
+//! Convolutions, as `conv` computes them.
+
+use super::{element, extent};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::ops::window::Span;
+use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
+use recurve_kernels::launch::Buffer;
+use std::sync::Arc;
+
+/// Input 0 under the weights of input 1, over `spans`, with a bias where there is an input 2.
+pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
+    let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+    let first = MOST_AXES.checked_sub(spans.len());
+    let first = first.ok_or_else(|| GpuReject::Form(format!("a convolution over {} axes", spans.len())))?;
+    let mut axes = [Axis::NONE; MOST_AXES];
+    for (axis, span) in axes[first..].iter_mut().zip(spans) {
+        *axis = Axis {
+            input: extent(span.input)?,
+            output: extent(span.output)?,
+            kernel: extent(span.kernel)?,
+            stride: extent(span.stride)?,
+            dilation: extent(span.dilation)?,
+            begin: extent(span.begin)?,
+        };
+    }
+    let shape = Shape {
+        element: element(site.dtype(0)?)?,
+        images: extent(x[0])?,
+        groups: extent(groups)?,
+        channels: extent(w[1])?,
+        filters: extent(w[0] / groups)?,
+        axes,
+    };
+    if shape.is_empty() {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let buffers = Buffers {
+            x: operands.inputs[0],
+            w: operands.inputs[1],
+            bias: operands.inputs.get(2).copied().unwrap_or(Buffer::default()),
+            y: operands.outputs[0],
+        };
+        Ok(vec![Arc::new(shape.prepare(&buffers, &device)?)])
+    }))
+}

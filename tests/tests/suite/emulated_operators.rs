@@ -1,0 +1,71 @@
+//! Random uses of operators on the emulated GPU: each gives what its reference gives, there or, where it has no kernel, on
+//! the host.
+
+use recurve::testing::{check_operator_on, operators};
+use recurve::{Device, Engine, Fallback, Session, SessionBuilder};
+use std::ops::Range;
+
+/// Operators that have kernels, how many random uses are drawn, and how many of them run there at least: the others are of
+/// types, or depend on data, that kernels do not take.
+const COVERED: &[(&str, u64, usize)] = &[
+    ("ArgMax", 60, 6),
+    ("ArgMin", 60, 6),
+    ("Concat", 40, 30),
+    ("Conv", 60, 30),
+    ("DepthToSpace", 40, 30),
+    ("Expand", 40, 30),
+    ("GRU", 72, 40),
+    ("Gather", 40, 20),
+    ("If", 40, 30),
+    ("LSTM", 72, 40),
+    ("Loop", 40, 20),
+    ("Pad", 40, 30),
+    ("RNN", 72, 40),
+    ("Scan", 40, 30),
+    ("Slice", 40, 30),
+    ("SpaceToDepth", 40, 30),
+    ("Split", 40, 30),
+    ("Tile", 40, 25),
+    ("Transpose", 40, 30),
+];
+
+/// How many random uses of `name` run.
+fn ran(builder: &SessionBuilder, name: &str, seeds: Range<u64>) -> usize {
+    let check = |seed: &u64| match check_operator_on(builder.clone(), name, *seed) {
+        Ok(ran) => ran,
+        Err(failure) => panic!("{name}, seed {seed}: {failure:#?}"),
+    };
+    seeds.filter(check).count()
+}
+
+fn emulated() -> SessionBuilder {
+    let engine = Engine::builder().with_threads(1).build().expect("an engine");
+    Session::builder().with_engine(&engine).with_device(Device::Emulated)
+}
+
+#[test]
+fn operators_with_kernels_agree_with_their_references() {
+    let builder = emulated();
+    for &(name, cases, least) in COVERED {
+        let ran = ran(&builder, name, 0..cases);
+        println!("{name}: {ran} of {cases}");
+        assert!(ran >= least, "{name}: only {ran} of {cases} ran");
+    }
+}
+
+#[test]
+fn every_operator_runs_there_or_on_the_host() {
+    let builder = emulated();
+    let mut with_kernel = 0;
+    for operator in operators() {
+        let (name, seeds) = (operator.full_name(), 100..104);
+        let there = ran(&builder, &name, seeds.clone());
+        println!("{name}: {there} of 4");
+        with_kernel += usize::from(there > 0);
+        if there < 4 {
+            let all = ran(&builder.clone().with_fallback(Fallback::Cpu), &name, seeds);
+            assert_eq!(all, 4, "{name} is refused though the host may run it");
+        }
+    }
+    assert!(with_kernel >= 80, "{with_kernel} operators have kernels");
+}
