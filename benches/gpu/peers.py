@@ -123,7 +123,35 @@ def lstm():
             note(f"lstm step {name}, {hidden} hidden, {time} steps", taken * 1e6, "us")
 
 
-for function in [copy, gemm, gemv, rows, maps, lstm]:
+def conv():
+    """cuDNN, by its own choice of kernels."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    shapes = [(3, 8, 9, 3, 2)] if CPU else [
+        (3, 64, 224, 7, 2),
+        (64, 64, 56, 1, 1),
+        (64, 64, 56, 3, 1),
+        (256, 64, 56, 1, 1),
+        (128, 128, 28, 3, 1),
+        (512, 128, 28, 1, 1),
+        (256, 256, 14, 3, 1),
+        (1024, 256, 14, 1, 1),
+        (512, 512, 7, 3, 1),
+        (2048, 512, 7, 1, 1),
+    ]
+    for channels, filters, side, kernel, stride in shapes:
+        for name, dtype in [("F32", torch.float32)] + ([] if CPU else [("F16", torch.float16)]):
+            x = torch.randn(1, channels, side, side, device=DEVICE).to(dtype)
+            w = torch.randn(filters, channels, kernel, kernel, device=DEVICE).to(dtype)
+            begin = kernel // 2
+            output = (side + 2 * begin - kernel) // stride + 1
+            taken = seconds(lambda: torch.nn.functional.conv2d(x, w, stride=stride, padding=begin), inner=8)
+            products = filters * output * output * channels * kernel * kernel
+            label = f"conv {name} {channels}→{filters}, {side}², {kernel}×{kernel}, stride {stride}"
+            note(label, 2 * products / taken / 1e12, "TFLOP/s")
+
+
+for function in [copy, gemm, gemv, rows, maps, lstm, conv]:
     attempt(function)
 name = "cpu" if CPU else torch.cuda.get_device_name(0)
 record = {"section": "pytorch", "version": torch.__version__, "name": name, "measures": measures, "failures": failures}

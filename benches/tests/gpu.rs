@@ -28,7 +28,7 @@ fn constants_are_measured() {
 #[test]
 fn kernels_are_measured_beside_a_copy() {
     let bench = measured(benches);
-    for name in ["gemv", "gemm f16", "map |x|", "softmax", "sum", "lstm step", "lstm sequence"] {
+    for name in ["gemv", "gemm f16", "map |x|", "softmax", "sum", "lstm step", "lstm sequence", "conv F16"] {
         let found = bench.measures.iter().find(|measure| measure.name.starts_with(name));
         let found = found.unwrap_or_else(|| panic!("{name}: {:?}", bench.measures));
         let bandwidth = found.unit == "GB/s";

@@ -3,6 +3,7 @@
 
 mod bench;
 mod constants;
+mod convolutions;
 mod copies;
 mod maps;
 mod products;
@@ -31,5 +32,6 @@ pub fn benches(bench: &mut Bench) -> Result<(), Fault> {
     bench.attempt("map", maps::maps)?;
     bench.attempt("softmax", rows::softmax)?;
     bench.attempt("reduce", rows::reduce)?;
-    bench.attempt("lstm", recurrent::lstm)
+    bench.attempt("lstm", recurrent::lstm)?;
+    bench.attempt("conv", convolutions::conv)
 }

@@ -8,6 +8,7 @@ use crate::activation::{Activation, Function};
 use crate::element::Element;
 use crate::launch::Buffer;
 use crate::recurrent::{Layout, Operands, gru, lstm, rnn};
+use std::cell::Cell;
 
 /// An activation that is drawn, with its parameters.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,16 @@ struct Case {
     lengths: Option<Vec<i32>>,
     h: Vec<f32>,
     with_y: bool,
+}
+
+/// What a recurrence gives.
+struct Expected {
+    /// The last hidden state of every sequence.
+    h: Vec<f64>,
+    /// The hidden states of all steps.
+    y: Vec<f64>,
+    /// The largest sum of the sizes of what is added up, and of a cell state; at least 1.
+    scale: f64,
 }
 
 impl Case {
@@ -107,11 +118,13 @@ impl Case {
     }
 
     /// Runs the recurrence in f64: `cell(h, a, unit)` gives the unit's new state from the state before, where
-    /// `a(gate, h)` is the gate's `(x, R·h + Rb)`. Returns h of every sequence and y.
+    /// `a(gate, h)` is the gate's `(x, R·h + Rb)`.
     fn reference(
         &self,
         mut cell: impl FnMut(usize, &[f64], &dyn Fn(usize, usize, &[f64]) -> (f64, f64)) -> Vec<f64>,
-    ) -> (Vec<f64>, Vec<f64>) {
+    ) -> Expected {
+        // Functions without a bound let states grow, and their errors with the terms of the sums.
+        let scale = Cell::new(1.0f64);
         let (hidden, Layout { time, batch, .. }) = (self.hidden(), self.layout);
         let mut last = Vec::new();
         let mut y = vec![0.0; hidden * (time * batch) as usize];
@@ -123,7 +136,9 @@ impl Case {
                 let part = |gate: usize, unit: usize, v: &[f64]| {
                     let row = gate * hidden + unit;
                     let at = t as u64 * self.layout.gates[0] + b as u64 * self.layout.gates[1] + row as u64;
-                    let product: f64 = (0..hidden).map(|k| f64::from(self.r[row * hidden + k]) * v[k]).sum();
+                    let term = |k: usize| f64::from(self.r[row * hidden + k]) * v[k];
+                    let product: f64 = (0..hidden).map(term).sum();
+                    scale.set(scale.get().max((0..hidden).map(|k| term(k).abs()).sum()));
                     let bias = self.bias.as_ref().map_or(0.0, |bias| bias[row].into());
                     (f64::from(self.x[at as usize]), product + bias)
                 };
@@ -133,7 +148,7 @@ impl Case {
             }
             last.extend(h);
         }
-        (last, y)
+        Expected { h: last, y, scale: scale.get() }
     }
 
     fn clipped(&self, x: f64) -> f64 {
@@ -146,11 +161,12 @@ impl Case {
         lab: &mut Lab<'_>,
         buffer: Buffer,
         expected: &[f64],
+        scale: f64,
     ) -> Result<(), Failure> {
         let got = lab.floats(buffer, Element::F32, 0, expected.len())?;
         for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
             let error = (f64::from(got) - expected).abs();
-            if error > 2e-5 * expected.abs().max(1.0) || error.is_nan() {
+            if error > 2e-5 * expected.abs().max(scale) || error.is_nan() {
                 let layout = self.layout;
                 return Err(Failure::Wrong(format!("{what}[{i}]: {got} for {expected}, {layout:?}")));
             }
@@ -159,15 +175,9 @@ impl Case {
     }
 
     /// Compares the last hidden state and y, where it is wanted.
-    fn check(
-        &self,
-        lab: &mut Lab<'_>,
-        last: Buffer,
-        y: Buffer,
-        (h, all): &(Vec<f64>, Vec<f64>),
-    ) -> Result<(), Failure> {
-        self.compare("h", lab, last, h)?;
-        if self.with_y { self.compare("y", lab, y, all) } else { Ok(()) }
+    fn check(&self, lab: &mut Lab<'_>, last: Buffer, y: Buffer, expected: &Expected) -> Result<(), Failure> {
+        self.compare("h", lab, last, &expected.h, expected.scale)?;
+        if self.with_y { self.compare("y", lab, y, &expected.y, expected.scale) } else { Ok(()) }
     }
 
     /// Runs every step, the state going to and fro between two buffers; gives where it is at last.
@@ -202,7 +212,8 @@ pub(super) fn lstm(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), F
     let peepholes = g.bool().then(|| floats(g, 3 * hidden as u64));
     let input_forget = g.within(0..=3) == 0;
     let mut cells: Vec<f64> = c.iter().map(|&c| c.into()).collect();
-    let expected = case.reference(|b, h, part| {
+    let mut largest = 1.0f64;
+    let mut expected = case.reference(|b, h, part| {
         let [of_gates, of_input, of_output] = functions;
         let mut after = Vec::new();
         for u in 0..hidden {
@@ -213,11 +224,13 @@ pub(super) fn lstm(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), F
             let f =
                 if input_forget { 1.0 - i } else { of_gates.apply(case.clipped(gate(2) + peephole(2) * *c)) };
             *c = f * *c + i * of_input.apply(case.clipped(gate(3)));
+            largest = largest.max(c.abs());
             let o = of_gates.apply(case.clipped(gate(1) + peephole(1) * *c));
             after.push(o * of_output.apply(*c));
         }
         after
     });
+    expected.scale = expected.scale.max(largest);
     let problem =
         lstm::Problem { layout: case.layout, functions: functions.map(Drawn::activation), input_forget };
     for whole in [false, true] {
@@ -239,7 +252,7 @@ pub(super) fn lstm(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), F
             })?
         };
         case.check(lab, last, operands.y, &expected)?;
-        case.compare("c", lab, cell.c_after, &cells)?;
+        case.compare("c", lab, cell.c_after, &cells, expected.scale)?;
     }
     Ok(())
 }

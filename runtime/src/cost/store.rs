@@ -1,4 +1,4 @@
-//! Profiles kept per user, one file per machine.
+//! Profiles kept per user, one file per machine, and plans made from them.
 //!
 //! A file that is damaged, of another machine or of another version is ignored with a warning and written anew. Writers
 //! take turns by a lock file, add to what is there, and put the new file in place in one step, so that readers see either
@@ -6,6 +6,8 @@
 
 use super::machine::Machine;
 use super::profile::{Profile, ProfileError};
+use super::signature::hash_text;
+use crate::plan::{Plan, PlannedInput};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,14 +49,57 @@ impl ProfileCache {
         }
     }
 
+    /// The file in which [`crate::Mode::Latency`] keeps a plan for the same model, shapes, threads and machine as `plan`.
+    pub fn plan_file(&self, plan: &Plan) -> PathBuf {
+        self.plan_path(&plan.model, &plan.inputs, plan.workers)
+    }
+
+    fn plan_path(&self, model: &str, inputs: &[PlannedInput], workers: usize) -> PathBuf {
+        let what = format!("{model} {inputs:?} {workers} {}", Machine::here().fingerprint());
+        self.0.join(format!("plan-{}.json", hash_text(&what)))
+    }
+
+    /// The plan that was kept for this, if it was made from `profile`.
+    pub(crate) fn load_plan(
+        &self,
+        model: &str,
+        inputs: &[PlannedInput],
+        workers: usize,
+        profile: &Profile,
+    ) -> Option<Plan> {
+        let path = self.plan_path(model, inputs, workers);
+        let text = fs::read_to_string(&path).ok()?;
+        match Plan::from_json(&text) {
+            Ok(plan) => (plan.profile == profile.hash()).then_some(plan),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "the kept plan cannot be used and is made anew");
+                None
+            }
+        }
+    }
+
+    /// Keeps a plan.
+    pub(crate) fn store_plan(&self, plan: &Plan) -> Result<(), ProfileError> {
+        let path = self.plan_file(plan);
+        let failed = |source| ProfileError::Io { path: path.clone(), source };
+        let _turn = self.turn().map_err(failed)?;
+        replace(&path, plan.to_json().as_bytes()).map_err(failed)
+    }
+
+    /// The right to write, held until it is dropped; the system gives it back if this process ends before.
+    fn turn(&self) -> std::io::Result<File> {
+        fs::create_dir_all(&self.0)?;
+        let turn = File::create(self.0.join("lock"))?;
+        turn.lock()?;
+        Ok(turn)
+    }
+
     /// Adds `profile`, measured on this machine, to what is known; the sum.
     pub fn store(&self, profile: &Profile) -> Result<Profile, ProfileError> {
         let path = self.file();
         let failed = |source| ProfileError::Io { path: path.clone(), source };
-        fs::create_dir_all(&self.0).map_err(failed)?;
-        // Held until the file is in place; the system gives it back if this process ends before.
-        let turn = File::create(self.0.join("lock")).map_err(failed)?;
-        turn.lock().map_err(failed)?;
+        let _turn = self.turn().map_err(failed)?;
         let mut all = self.load();
         all.merge(profile.clone());
         replace(&path, all.to_json().as_bytes()).map_err(failed)?;

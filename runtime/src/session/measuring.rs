@@ -8,7 +8,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, OpError};
 use crate::exec::{CancelToken, RunOnce, Team};
 use crate::graph::NodeError;
-use crate::plan::{PlanError, Planned, PlannedInput, step_work};
+use crate::plan::{PlanError, Planned, PlannedInput, model_hash, step_work};
 use crate::tensor::{Value, ValueRef};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -171,6 +171,9 @@ impl Session {
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node }.into());
         }
+        if let Some(kept) = cache.as_ref().and_then(|cache| self.kept_plan(cache, inputs, context)) {
+            return Ok(Some(kept));
+        }
         let options = ProfileOptions { cache, ..ProfileOptions::default() };
         let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
         let profile = self.measure_all(&variants, values, &options, context)?;
@@ -181,7 +184,33 @@ impl Session {
         let followed = self.check_plan(&variants, &plan, context)?;
         let [planned, together] = self.compare(&followed, values, context)?;
         tracing::info!(?planned, ?together, predicted_us = plan.predicted_us, "a plan was tried");
-        Ok((planned < together).then_some(followed))
+        if planned >= together {
+            return Ok(None);
+        }
+        if let Some(cache) = &options.cache
+            && let Err(error) = cache.store_plan(&plan)
+        {
+            tracing::warn!(%error, "the plan is not kept");
+        }
+        Ok(Some(followed))
+    }
+
+    /// The plan that was followed before for these inputs, if nothing was measured since.
+    fn kept_plan(
+        &self,
+        cache: &ProfileCache,
+        inputs: &[PlannedInput],
+        context: RunContext<'_>,
+    ) -> Option<Followed> {
+        let model = model_hash(self.cpu_program().ok()?);
+        let plan = cache.load_plan(&model, inputs, self.engine.threads(), &cache.load())?;
+        let checked = self
+            .facts_of(inputs)
+            .and_then(|facts| self.variants(&facts, |name| name == plan.rewrite))
+            .and_then(|variants| self.check_plan(&variants, &plan, context));
+        checked
+            .inspect_err(|error| tracing::warn!(%error, "the kept plan cannot be used and is made anew"))
+            .ok()
     }
 
     /// The median times of a few runs along a plan and of as many without it, by turns.

@@ -300,7 +300,9 @@ fn a_device_of_the_profile_is_part_of_the_instance() {
     };
     assert_eq!(named("processors"), ["cpu0", "cpu1", "cpu*", "cuda:0"]);
     assert!(instance["tasks"].as_array().expect("tasks").iter().all(|t| {
-        t["cost_us"].as_array().is_some_and(|costs| costs.len() == 4 && costs.iter().all(|c| c.is_number()))
+        t["cost_us"]
+            .as_array()
+            .is_some_and(|costs| costs.len() == 4 && costs.iter().all(serde_json::Value::is_number))
     }));
     let links = instance["links"].as_array().expect("links");
     let up = links.iter().find(|l| l["to"] == "cuda:0").expect("a way to the device");
@@ -308,4 +310,44 @@ fn a_device_of_the_profile_is_part_of_the_instance() {
     assert_eq!((rounded("latency_us"), rounded("bytes_per_us")), (11.0, 10_000.0));
     // Nothing is placed there yet.
     assert!(planning.plan.steps.iter().all(|s| s.place.starts_with("cpu")));
+}
+
+#[test]
+fn a_kept_plan_is_followed_without_measuring_and_a_damaged_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path());
+    let latency = || {
+        let builder = Session::builder().with_engine(&engine(2)).with_mode(Mode::Latency);
+        builder.with_profile_cache(cache.clone()).load_bytes(branches(SMALL, 4)).expect("loads")
+    };
+    let x = input(SMALL, 10);
+    let want = output(&load(&engine(1), branches(SMALL, 4)), &x);
+    let plain = load(&engine(2), branches(SMALL, 4));
+    // No scheduler would make this plan, so that following it tells that it was read.
+    let strange = (0..).find_map(|seed| {
+        let plan = random_plan(&plain, shapes(SMALL), seed).expect("a plan");
+        (plan.is_parallel() && plan.rewrite == "none").then_some(plan)
+    });
+    let strange = with(strange.expect("one"), |p| p.profile = cache.load().hash());
+    std::fs::write(cache.plan_file(&strange), strange.to_json()).expect("written");
+    let events = |session: &Session| {
+        let times = recurve::NodeTimes::with_events();
+        let options = RunOptions::default().with_node_times(&times);
+        session.run_with([("x", &x)], &options).expect("runs");
+        times.events()
+    };
+    let session = latency();
+    assert_eq!(output(&session, &x), want);
+    let ran = events(&session);
+    assert_eq!(ran.len(), strange.steps.len());
+    assert!(ran.iter().any(|e| e.worker == Some(1)), "it runs along the plan: {ran:?}");
+    assert!(!cache.file().exists(), "nothing was measured");
+
+    for text in
+        ["", "{}", &strange.to_json()[..200], &strange.to_json().replace("\"workers\": 2", "\"workers\": 3")]
+    {
+        std::fs::write(cache.plan_file(&strange), text).expect("written");
+        assert_eq!(output(&latency(), &x), want);
+    }
+    assert!(cache.file().exists(), "it was measured anew");
 }
