@@ -338,18 +338,29 @@ impl Session {
         Ok(variants)
     }
 
-    pub(super) fn build_plan(
+    /// The plan that is predicted to end first.
+    fn build_plan(
         &self,
         variants: &[Variant],
         inputs: &[PlannedInput],
         profile: &Profile,
         context: RunContext<'_>,
     ) -> Result<Planned, Error> {
+        let mut plans = self.build_plans(variants, inputs, profile, context)?.into_iter();
+        plans.next().ok_or_else(|| PlanError::invalid("there is no program").into())
+    }
+
+    /// The best plan of every variant, by the predicted times.
+    pub(super) fn build_plans(
+        &self,
+        variants: &[Variant],
+        inputs: &[PlannedInput],
+        profile: &Profile,
+        context: RunContext<'_>,
+    ) -> Result<Vec<Planned>, Error> {
         let facts = self.facts_of(inputs)?;
         let model = model_hash(self.cpu_program()?);
-        let mut best: Option<Planned> = None;
-        // Of the model as it is, which is the first variant.
-        let mut own: Option<(f64, f64)> = None;
+        let mut plans: Vec<Planned> = Vec::new();
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let made = build(Site {
@@ -364,20 +375,19 @@ impl Session {
                 search: SEARCH,
             });
             // What was measured may not suffice for every rewrite.
-            let made = match made {
-                Err(PlanError::Unmeasured { .. }) if best.is_some() => continue,
-                made => made?,
-            };
-            own.get_or_insert((made.plan.together_us, made.plan.alone_us));
-            if best.as_ref().is_none_or(|best| made.plan.predicted_us < best.plan.predicted_us) {
-                best = Some(made);
+            match made {
+                Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
+                made => plans.push(made?),
             }
         }
-        let mut best = best.ok_or_else(|| PlanError::invalid("there is no program"))?;
-        if let Some((together_us, alone_us)) = own {
-            (best.plan.together_us, best.plan.alone_us) = (together_us, alone_us);
+        // Of the model as it is, which is the first variant.
+        if let Some((together_us, alone_us)) = plans.first().map(|p| (p.plan.together_us, p.plan.alone_us)) {
+            for Planned { plan, .. } in &mut plans {
+                (plan.together_us, plan.alone_us) = (together_us, alone_us);
+            }
         }
-        Ok(best)
+        plans.sort_by(|a, b| a.plan.predicted_us.total_cmp(&b.plan.predicted_us));
+        Ok(plans)
     }
 
     pub(super) fn check_plan(
