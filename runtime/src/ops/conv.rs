@@ -247,9 +247,9 @@ impl Op for Conv {
         let form = (w[1], w[0] / self.groups);
         let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
         let packed = site.packed_as::<PackedFilters>();
-        // Groups of one channel or of few filters are read as they are.
+        // Groups of one channel or of few filters are read as they are; without channels nothing is read.
         let alone = site.inputs.tensor(0)?.dtype == DType::F32
-            && (form.0 == 1 || is_few(form.1))
+            && (form.0 == 1 || form.0 > 0 && is_few(form.1))
             && reaches(&w[2..], &self.window.dilations);
         if packed.is_some() || alone {
             let direct = DirectConvolution::new(x[0], self.groups, form, &spans);

@@ -94,14 +94,14 @@ pub(crate) enum Weights<'a> {
 }
 
 impl DirectConvolution {
-    /// `groups` groups of `channels` input and `filters` output channels.
+    /// `groups` groups of `channels` input, at least one, and `filters` output channels.
     pub(crate) fn new(
         images: usize,
         groups: usize,
         (channels, filters): (usize, usize),
         spatial: &[Span],
     ) -> Option<Self> {
-        let planes = Planes::new(spatial)?;
+        let planes = Planes::new(spatial).filter(|_| channels > 0)?;
         channels.checked_mul(planes.taps.len())?;
         let block = block(images.saturating_mul(groups), filters, &planes);
         Some(Self { images, groups, channels, filters, planes, block })

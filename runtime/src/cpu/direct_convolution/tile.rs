@@ -62,6 +62,7 @@ pub(super) struct Sweep<'a, 'o> {
     pub(super) x: &'a [f32],
     /// From the block's first filter on.
     pub(super) bias: Option<&'a [f32]>,
+    /// At least one.
     pub(super) channels: usize,
     pub(super) planes: &'a Planes,
     /// Output positions of the block.
