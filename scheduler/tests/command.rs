@@ -75,6 +75,18 @@ fn exit_codes_tell_what_went_wrong() {
     assert!(String::from_utf8_lossy(&schedule(&elsewhere).stderr).contains("no memory \"attic\"; it has "));
     assert_eq!(code(&["Cargo.toml"]), 3);
     assert_eq!(code(&["tests/data/absent.json"]), 4);
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = folder.path().join("bytes.json");
+    std::fs::write(&bytes, [0xff, 0xfe, 0x00]).unwrap();
+    let output = schedule(&[bytes.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bytes.json is no document: it is not text"));
+    // What nothing would read is refused, and so are times that are none.
+    assert_eq!(code(&["tests/data/t02.json", "--memory", "p1"]), 2);
+    assert_eq!(code(&["tests/data/t02.json", "--slo-us", "99"]), 2);
+    for slo in ["nan", "inf", "0"] {
+        assert_eq!(code(&["tests/data/t02.json", "--mode", "memory", "--memory", "p1", "--slo-us", slo]), 2);
+    }
     let slo = ["--mode", "memory", "--memory", "p1", "--slo-us", "10", "--evaluations", "500"];
     let output = schedule(&[&["tests/data/t02.json"], &slo[..]].concat());
     assert_eq!(output.status.code(), Some(5));

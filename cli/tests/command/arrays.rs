@@ -26,6 +26,23 @@ fn arrays_without_axes_are_read() {
     assert_eq!(document["outputs"][1]["shape"], serde_json::json!([]));
 }
 
+#[test]
+fn arrays_and_bound_dimensions_must_agree() {
+    let (model, inputs) = (data("biased.onnx"), data("biased_x.npz"));
+    let agreed = ["run", &model, "--inputs", &inputs, "--dim", "batch=2", "-q"];
+    recurve(&agreed).with(Exit::Success);
+    let ended = recurve(&["run", &model, "--inputs", &inputs, "--dim", "batch=7", "-q"]).with(Exit::Usage);
+    ended.says("--dim says batch=7, `x` has 2");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_error() {
+    let ended =
+        recurve(&["run", &data("biased.onnx"), "--outputs", "/dev/full", "-q"]).with(Exit::Unexpected);
+    assert!(ended.err.starts_with("error: ") && !ended.err.contains("ZipWriter"), "{}", ended.err);
+}
+
 /// The members of an archive.
 fn members(path: &str) -> Vec<(String, Vec<u8>)> {
     let mut archive = zip::ZipArchive::new(File::open(path).expect("a file")).expect("an archive");

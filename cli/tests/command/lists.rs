@@ -75,4 +75,6 @@ fn a_comparison_of_schedules_is_one_document() {
     assert_eq!(document["answers"].as_array().map(Vec::len), Some(7));
     let elsewhere = ["schedule", instance, "--mode", "memory", "--memory", "attic", "--slo-us", "99"];
     recurve(&elsewhere).with(Exit::Usage).says("no memory \"attic\"; it has ");
+    let listing = recurve(&["schedule", instance, "--algorithm", "heft"]).with(Exit::Success);
+    assert!(listing.out.ends_with('\n') && !listing.out.ends_with("\n\n"), "{:?}", listing.out);
 }

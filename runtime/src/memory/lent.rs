@@ -55,3 +55,27 @@ impl Lent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Budget;
+
+    /// A caller that holds the outputs of a run during the next one, as `last = session.run(..)` does.
+    #[test]
+    fn callers_that_hold_the_last_output_get_two_buffers_in_turn() {
+        let (lent, budget) = (Lent::new(1), Budget::unlimited());
+        let mut made = 0;
+        let mut held: Option<Arc<Buffer>> = None;
+        for _ in 0..10 {
+            let buffer = lent.take(0, 2 * WORTH).unwrap_or_else(|| {
+                made += 1;
+                Arc::new(Buffer::zeroed(2 * WORTH, &budget).expect("memory"))
+            });
+            assert!(held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, &buffer)), "it is held");
+            lent.lend(0, &buffer);
+            held = Some(buffer);
+        }
+        assert_eq!(made, 2);
+    }
+}
