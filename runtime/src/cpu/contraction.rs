@@ -300,15 +300,17 @@ pub(crate) fn scratch_of<T: Number>(scratch: &mut [u8], count: usize) -> Result<
     bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("scratch memory is not aligned"))
 }
 
-/// One axis of a batch: its extent, and how far it moves in the left and right operand (0 where broadcast).
+/// One axis of a batch: its extent, and how far it moves in the left and right operand (0 where broadcast) and in the
+/// result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchAxis {
     pub(crate) extent: usize,
     pub(crate) a: usize,
     pub(crate) b: usize,
+    pub(crate) y: usize,
 }
 
-/// The form of a batched product `[…, m, k] · [k, n]`, out row-major and contiguous.
+/// The form of a batched product `[…, m, k] · [k, n]`, the columns of the result neighbours.
 #[derive(Clone, Debug)]
 pub(crate) struct Contraction {
     /// Batch axes, outermost first.
@@ -320,9 +322,21 @@ pub(crate) struct Contraction {
     pub(crate) a: (usize, usize),
     /// Row and column strides of one right matrix.
     pub(crate) b: (usize, usize),
+    /// Row stride of one matrix of the result.
+    pub(crate) y: usize,
 }
 
 impl Contraction {
+    /// The same where the matrices of the result lie one behind the other, row by row.
+    pub(crate) fn row_major(mut self) -> Self {
+        let mut step = self.m.saturating_mul(self.n);
+        for axis in self.batch.iter_mut().rev() {
+            axis.y = step;
+            step = step.saturating_mul(axis.extent);
+        }
+        Self { y: self.n, ..self }
+    }
+
     /// Number of matrices.
     pub(super) fn matrices(&self) -> usize {
         self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
@@ -355,7 +369,8 @@ impl Contraction {
         let (rows, cols) = self.block::<T>();
         let lanes = Lanes::new(scratch, T::scratch(rows, cols, k));
         let work = out.len().saturating_mul(k);
-        let blocks = Blocks::new(out, (self.matrices(), m, n), (rows, cols))?;
+        let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
+        let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
         for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
             let (a, b) = offsets(&self.batch, block.batch);
             let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);

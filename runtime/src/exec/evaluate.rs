@@ -36,6 +36,7 @@ pub(crate) fn evaluate(
         threads: context.team.threads(),
         epilogue: None,
         strided: &[],
+        written: None,
     };
     let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;

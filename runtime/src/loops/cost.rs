@@ -6,6 +6,7 @@
 use super::nest::Nest;
 use super::program::{Opcode, Program};
 use crate::graph::Dim;
+use std::ops::Range;
 
 /// Most instructions of one fused program: beyond, the registers of a tile leave the first cache.
 pub(super) const MOST_INSTRUCTIONS: usize = 96;
@@ -78,6 +79,17 @@ pub(super) fn short_segments(space: &[Dim], width: usize, rows: usize, seamless:
     let (count, length) =
         if seamless { (1.0, points(space)) } else { (points(&space[..rows]), points(&space[rows..])) };
     count * (length / SEGMENT_LENGTH).ceil() * SEGMENT > saved(space, width) + SEGMENT
+}
+
+/// Whether rows of the axes `row` are worth a kernel of strips along the axes `strip`: strips long enough for its calls,
+/// and many enough for the threads or rows short enough for one.
+pub(super) fn strips_pay(axes: &[Dim], row: &Range<usize>, strip: &Range<usize>) -> bool {
+    let (rows, along) = (&axes[row.clone()], &axes[strip.clone()]);
+    let others = (0..axes.len()).filter(|a| !row.contains(a) && !strip.contains(a));
+    let count: f64 = others.map(|a| points(&axes[a..=a])).product();
+    let known = along.iter().all(|d| d.known().is_some());
+    let many = count * (points(along) / SEGMENT_LENGTH).ceil();
+    (!known || points(along) >= SHORT_ROW) && (points(rows) <= LONG_ROW || many >= MANY_ROWS)
 }
 
 /// Whether rows of the axes from `row` on are worth a kernel of rows: long enough for its calls, and many enough for

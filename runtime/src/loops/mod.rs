@@ -22,6 +22,7 @@
 
 mod affine;
 mod apart;
+mod candidate;
 mod compose;
 mod cost;
 mod fuse;
@@ -40,9 +41,13 @@ pub(crate) mod quantised;
 pub(crate) mod recovery;
 mod row_form;
 pub(crate) mod rows;
+mod sibling_readers;
 mod siblings;
 #[cfg(test)]
 mod sketch;
+#[cfg(test)]
+mod sketch_products;
+mod stacked;
 mod stages;
 mod strided;
 #[cfg(test)]

@@ -173,9 +173,10 @@ impl Prepared {
             extent: batch.saturating_mul(kv_heads),
             a: rows.saturating_mul(keys),
             b: keys.saturating_mul(value_width),
+            y: 0,
         };
         let (a, b) = ((keys, 1), (value_width, 1));
-        Contraction { batch: vec![axis], m: rows, n: value_width, k: keys, a, b }
+        Contraction { batch: vec![axis], m: rows, n: value_width, k: keys, a, b, y: 0 }.row_major()
     }
 
     /// The outcome of modifier `which` on `scores`, or `scores` where there is none.

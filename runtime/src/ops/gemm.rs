@@ -73,6 +73,7 @@ impl Gemm {
             k: a[usize::from(!self.transpose_a)],
             a: strides(self.transpose_a, a[1]),
             b: strides(self.transpose_b, b[1]),
+            y: y[1],
         }
     }
 
@@ -100,6 +101,7 @@ impl Gemm {
             k,
             a: strides(self.transpose_a, &of_a)?,
             b: strides(self.transpose_b, &of_b)?,
+            y: n,
         };
         let c = match site.inputs.optional(2)? {
             Some(_) if self.beta != 0.0 => Some(Self::steps(&site.input_shape(2)?)),
