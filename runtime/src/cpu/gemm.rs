@@ -236,9 +236,13 @@ impl<'a, T> Blocks<'a, T> {
         steps.sort_unstable();
         let batch = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.0));
         let elements = batch.and_then(|n| n.checked_mul(rows)?.checked_mul(cols));
-        let whole = steps.iter().try_fold(1usize, |reach, &(step, extent)| {
-            if step == reach { reach.checked_mul(extent) } else { None }
-        });
+        let whole =
+            steps.iter().try_fold(
+                1usize,
+                |reach, &(step, extent)| {
+                    if step == reach { reach.checked_mul(extent) } else { None }
+                },
+            );
         if elements != Some(data.len()) || whole != elements && elements != Some(0) {
             let found = data.len();
             return Err(OpError::internal(format!("{axes:?} of {rows}x{cols} do not fill {found} elements")));

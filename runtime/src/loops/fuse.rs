@@ -1,8 +1,8 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
 use super::apart::Apart;
-use super::fused::Fused;
 use super::candidate::{Candidate, candidates};
+use super::fused::Fused;
 use super::group::{Group, group};
 use super::parts::{put_together, take_apart};
 use super::siblings::join_siblings;

@@ -3,8 +3,8 @@
 //! shapes are bound the members are lowered once more, every extent known, and composed to the program that runs.
 
 use super::affine::Affine;
-use super::compose::Space;
 use super::candidate::{Candidate, candidates};
+use super::compose::Space;
 use super::group::{Group, composed};
 use super::in_rows::{Form, form};
 use super::nest::{Nest, Read};
@@ -149,7 +149,12 @@ fn row_kernel(bound: &Bound, inputs: SmallVec<[usize; 8]>, threads: usize) -> Re
             let under = |layout: &Layout| {
                 let along = layout.along_only(&axes, &strip).ok_or_else(out_of_rows)?;
                 let (offset, strides) = (layout.offset, &layout.strides);
-                Ok(StripLayout { offset, outer: of(&outer, strides), row: of(&row, strides), along: along.into() })
+                Ok(StripLayout {
+                    offset,
+                    outer: of(&outer, strides),
+                    row: of(&row, strides),
+                    along: along.into(),
+                })
             };
             let mut stored = Layout::dense(&axes[..space.stored]);
             stored.strides.resize(axes.len(), 0);

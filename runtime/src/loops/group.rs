@@ -365,7 +365,9 @@ impl Grouper<'_> {
                     pending.push(maker);
                 }
                 if role == Role::Fold {
-                    return joined.anchor.is_none() && joined.written.is_none() && self.in_rows(&with).is_ok();
+                    return joined.anchor.is_none()
+                        && joined.written.is_none()
+                        && self.in_rows(&with).is_ok();
                 }
             }
         }

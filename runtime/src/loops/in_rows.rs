@@ -62,7 +62,8 @@ pub(super) fn is_seamless(nest: &Nest, operands: &[usize], facts: &[Option<Fact>
 /// are the last axes of the result or, going backwards, others of them, or the result has one element for each.
 pub(super) fn row_spaces<'a>(space: &'a [Dim], row: &'a [Dim]) -> impl Iterator<Item = Space> + 'a {
     let (stored, length) = (space.len(), row.len());
-    let places = (0..(stored + 1).saturating_sub(length)).rev().filter(move |&at| space[at..].starts_with(row));
+    let places =
+        (0..(stored + 1).saturating_sub(length)).rev().filter(move |&at| space[at..].starts_with(row));
     let within = places.map(move |at| Space { axes: space.to_vec(), row: at..at + length, stored });
     within.chain([Space { axes: [space, row].concat(), row: stored..stored + length, stored }])
 }
@@ -77,12 +78,7 @@ pub(super) enum Form {
 }
 
 /// The form in which `nest`, whose rows are those of `space`, reads its operands in order.
-pub(super) fn form(
-    nest: &Nest,
-    operands: &[usize],
-    space: &Space,
-    facts: &[Option<Fact>],
-) -> Option<Form> {
+pub(super) fn form(nest: &Nest, operands: &[usize], space: &Space, facts: &[Option<Fact>]) -> Option<Form> {
     let Space { axes, row, stored } = space;
     if row.is_empty() {
         return None;

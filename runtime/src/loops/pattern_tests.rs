@@ -309,7 +309,14 @@ fn an_attention_is_five_operators() {
     let context = p.transposed(context, &[0, 2, 1, 3]);
     let joined = p.reshaped(context, &[0, 0, 32]);
     let y = p.dense(joined, 32, 32);
-    let all = ["FusedContraction", "FusedContraction", "Softmax", "FusedContraction", "Reshape", "FusedContraction"];
+    let all = [
+        "FusedContraction",
+        "FusedContraction",
+        "Softmax",
+        "FusedContraction",
+        "Reshape",
+        "FusedContraction",
+    ];
     p.becomes(&[y], 0, &all);
 }
 

@@ -106,7 +106,13 @@ fn combine(fold: Fold) -> Combine {
 }
 
 /// The read that `register` is, as it lies in memory, with an element for each of the row's.
-fn direct(program: &Program, register: usize, inputs: &[Source], nest: &Nest, row: &Range<usize>) -> Option<usize> {
+fn direct(
+    program: &Program,
+    register: usize,
+    inputs: &[Source],
+    nest: &Nest,
+    row: &Range<usize>,
+) -> Option<usize> {
     let made = &program.instructions()[register];
     let wide = matches!(made.dtype, DType::F32 | DType::F64);
     match inputs.get(made.arguments[0] as usize) {

@@ -68,7 +68,8 @@ impl<'a> Readers<'a> {
                 let operand = StridedOperand { value: value.index(), index: index.to_vec() };
                 return operand.is_readable(rank) && places.map(|p| p.0).all(|at| at < seen.strided);
             }
-            let layout = seen.nest.as_ref().ok().filter(|nest| nest.is_layout()).map(|nest| nest.reads.as_slice());
+            let layout =
+                seen.nest.as_ref().ok().filter(|nest| nest.is_layout()).map(|nest| nest.reads.as_slice());
             let (Some([read]), Some(Some(made))) = (layout, node.outputs.first()) else { return false };
             let point: Vec<Option<Affine>> = read.index.iter().cloned().map(Some).collect();
             let behind: Option<Vec<Affine>> = index.iter().map(|a| a.compose(&point)).collect();

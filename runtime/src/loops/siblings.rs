@@ -56,7 +56,8 @@ pub(super) fn join_siblings(graph: &mut Graph, facts: &[Option<Fact>], budget: &
     let pays = |graph: &Graph, family: &[Sibling]| {
         let made = family.iter().map(|s| graph.nodes[s.last()].outputs[0]).collect::<Option<Vec<_>>>();
         family.len() > 1
-            && (is_one_row(graph, family[0], facts) || made.is_some_and(|made| readers.take_parts(graph, &made)))
+            && (is_one_row(graph, family[0], facts)
+                || made.is_some_and(|made| readers.take_parts(graph, &made)))
     };
     families.retain(|family| pays(graph, family));
     let mut made: HashMap<usize, Vec<Node>> = HashMap::new();
@@ -136,7 +137,8 @@ fn is_one_row(graph: &Graph, sibling: Sibling, facts: &[Option<Fact>]) -> bool {
 
 fn is_sibling(graph: &Graph, a: Sibling, b: Sibling) -> bool {
     let (first, second) = (&graph.nodes[a.product], &graph.nodes[b.product]);
-    let dtype = |node: &Node, index: usize| graph.value(node.inputs[index]?).constant.as_ref().map(Tensor::dtype);
+    let dtype =
+        |node: &Node, index: usize| graph.value(node.inputs[index]?).constant.as_ref().map(Tensor::dtype);
     first.def == second.def
         && first.op.product() == second.op.product()
         && first.inputs.len() == second.inputs.len()
@@ -158,7 +160,8 @@ fn joined(graph: &mut Graph, family: &[Sibling], budget: &Budget) -> Option<Vec<
     let columns = usize::try_from(widths.iter().sum::<i64>()).ok()?;
     let mut inputs = vec![first.inputs[0]];
     for index in 1..first.inputs.len() {
-        let parts = family.iter().map(|s| graph.value(graph.nodes[s.product].inputs[index]?).constant.clone());
+        let parts =
+            family.iter().map(|s| graph.value(graph.nodes[s.product].inputs[index]?).constant.clone());
         let parts: Vec<Tensor> = parts.collect::<Option<_>>()?;
         // Rows of weights that are transposed, and biases, lie one behind the other.
         let whole = match (index, transposed) {

@@ -35,7 +35,14 @@ pub(super) fn heads(s: &mut Sketch, g: &mut Gen, x: ValueId, shape: &[usize]) {
 }
 
 /// A product by weights, at times with a bias.
-fn dense(s: &mut Sketch, g: &mut Gen, x: ValueId, rows: usize, columns: usize, biased: bool) -> Option<ValueId> {
+fn dense(
+    s: &mut Sketch,
+    g: &mut Gen,
+    x: ValueId,
+    rows: usize,
+    columns: usize,
+    biased: bool,
+) -> Option<ValueId> {
     let w = g.tensor_in(DType::F32, &[rows, columns], -0.5, 0.5);
     let w = s.constant(w);
     let y = s.node("MatMul", vec![], &[x, w])?;

@@ -109,7 +109,8 @@ impl Stacking<'_> {
             return None;
         }
         let views = parts.iter().map(|part| self.behind_view(*part)).collect::<Option<Vec<_>>>();
-        let Whole::Steps(Steps { value: whole, .. }) = self.whole(views.as_ref().unwrap_or(&parts), DEEPEST)?
+        let Whole::Steps(Steps { value: whole, .. }) =
+            self.whole(views.as_ref().unwrap_or(&parts), DEEPEST)?
         else {
             return None;
         };
@@ -150,7 +151,8 @@ impl Stacking<'_> {
         let node = self.graph.nodes[makers[0]].clone();
         let alike = |at: &usize| {
             let other = &self.graph.nodes[*at];
-            let same = Arc::ptr_eq(&other.op, &node.op) || format!("{:?}", other.op) == format!("{:?}", node.op);
+            let same =
+                Arc::ptr_eq(&other.op, &node.op) || format!("{:?}", other.op) == format!("{:?}", node.op);
             other.def == node.def && other.inputs.len() == node.inputs.len() && same
         };
         let alone = steps.iter().all(|id| self.readers[id.index()] == 1);
@@ -181,14 +183,16 @@ impl Stacking<'_> {
             let node = &self.graph.nodes[*at];
             let given: Vec<Option<&Fact>> =
                 node.inputs.iter().map(|id| id.and_then(|id| self.facts.get(id.index())?.as_ref())).collect();
-            let made = node.outputs.first().copied().flatten().and_then(|id| self.facts.get(id.index())?.clone());
+            let made =
+                node.outputs.first().copied().flatten().and_then(|id| self.facts.get(id.index())?.clone());
             let selection = made.and_then(|made| node.op.selection(Facts(&given), &[made], 0));
             node.inputs.first() == Some(&Some(source))
                 && node.outputs.len() == 1
                 && selection.is_some_and(|s| s.axis == 0 && s.start == step && s.count == 1 && s.drops_axis)
         };
-        let all = shape.first() == Some(&makers.len()) && makers.iter().enumerate().all(in_order);
-        let element = shape[1..].to_vec();
+        let (first, element) = shape.split_first()?;
+        let all = *first == makers.len() && makers.iter().enumerate().all(in_order);
+        let element = element.to_vec();
         all.then_some(Whole::Steps(Steps { value: source, flat: false, element, count: makers.len() }))
     }
 

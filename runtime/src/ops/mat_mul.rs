@@ -67,8 +67,7 @@ fn merged(mut out: Contraction) -> Result<Contraction, OpError> {
     out.batch.retain(|axis| axis.extent != 1);
     while let Some(axis) = out.batch.last().copied()
         && axis.b == 0
-        && (out.m == 1
-            || axis.a == out.m.saturating_mul(out.a.0) && axis.y == out.m.saturating_mul(out.y))
+        && (out.m == 1 || axis.a == out.m.saturating_mul(out.a.0) && axis.y == out.m.saturating_mul(out.y))
     {
         if out.m == 1 {
             (out.a.0, out.y) = (axis.a, axis.y);

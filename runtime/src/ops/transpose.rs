@@ -78,8 +78,7 @@ impl Op for Transpose {
     fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
         let rank = inputs.tensor(0).ok().and_then(TensorFact::rank);
         let axes = rank.and_then(|rank| self.axes(rank).ok());
-        axes.is_some_and(|axes| axes.is_sorted())
-            || self.keeps_order(inputs) && keeps_shape(inputs, outputs)
+        axes.is_some_and(|axes| axes.is_sorted()) || self.keeps_order(inputs) && keeps_shape(inputs, outputs)
     }
 
     fn after(&self, before: &dyn Op) -> Option<Arc<dyn Op>> {

@@ -44,9 +44,10 @@ impl StripLayout {
     /// Elements that there must be.
     fn needed(&self, space: &StripSpace) -> Option<usize> {
         let axes = space.outer.iter().zip(&self.outer).chain(space.row.iter().zip(&self.row));
-        axes.chain([(&space.strip, &self.along)]).try_fold(self.offset.checked_add(1)?, |at, (extent, stride)| {
-            at.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
-        })
+        axes.chain([(&space.strip, &self.along)])
+            .try_fold(self.offset.checked_add(1)?, |at, (extent, stride)| {
+                at.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
+            })
     }
 }
 
