@@ -227,6 +227,7 @@ impl Bound {
                     threads: program.threads,
                     epilogue: None,
                     strided: &[],
+                    prologue: None,
                     written: None,
                 };
                 let kernel = node.op.cpu(&site).map_err(fail)?;

@@ -36,6 +36,7 @@ pub(crate) fn evaluate(
         threads: context.team.threads(),
         epilogue: None,
         strided: &[],
+        prologue: None,
         written: None,
     };
     let kernel = op.cpu(&site)?;

@@ -3,7 +3,7 @@
 use super::nest::{Nest, Opaque};
 use super::parts::part;
 use crate::dtype::DType;
-use crate::graph::fact::{Fact, Facts};
+use crate::graph::fact::{Fact, Facts, normal_axis};
 use crate::graph::{Dim, Graph, Node, ValueId};
 
 /// A node as grouping sees it.
@@ -15,6 +15,10 @@ pub(crate) struct Candidate {
     pub(crate) rows: Option<usize>,
     /// How many of its first inputs its kernel reads through any strides.
     pub(crate) strided: usize,
+    /// Whether its kernel makes rows of its first operand as it reads them.
+    pub(crate) makes_operand: bool,
+    /// The axis along which it puts its operands one behind the other.
+    pub(crate) joins: Option<usize>,
     /// Whether its kernel writes rows wherever strides say.
     pub(crate) writes_strided: bool,
     /// Values that it reads.
@@ -92,11 +96,19 @@ pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
         nest,
         rows,
         strided: node.op.strided_operands(),
+        makes_operand: node.op.makes_operand(),
+        joins: joined_axis(node, made.as_deref()),
         writes_strided: node.op.writes_strided(),
         inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),
         outputs: node.outputs.iter().flatten().map(|id| id.index()).collect(),
         space,
     }
+}
+
+/// The axis of the result along which `node` puts its operands one behind the other.
+fn joined_axis(node: &Node, made: Option<&[Fact]>) -> Option<usize> {
+    let rank = made?.first()?.tensor()?.rank()?;
+    normal_axis(node.op.joined_axis()?, rank).ok()
 }
 
 /// Whether results are computed in the type that they are stored in, so that an epilogue sees what would be stored.

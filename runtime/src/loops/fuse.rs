@@ -107,6 +107,7 @@ fn fused_node(graph: &Graph, nests: &[Candidate], group: &Group) -> Option<Node>
         group.members.iter().flat_map(|&m| graph.nodes[m].outputs.iter().flatten().copied()).collect();
     let position = |node: Option<usize>| group.members.iter().position(|&m| Some(m) == node);
     let (anchor, written) = (position(group.anchor), position(group.written));
+    let places = |nodes: &[usize]| nodes.iter().filter_map(|&node| position(Some(node))).collect();
     let mut take = |inner: &mut Graph, local: &mut HashMap<ValueId, ValueId>, id: ValueId| {
         let value = inner.add_value(graph.value(id).name.clone());
         inner.inputs.push(value);
@@ -156,7 +157,7 @@ fn fused_node(graph: &Graph, nests: &[Candidate], group: &Group) -> Option<Node>
     Some(Node {
         name: sink.name.clone(),
         def: OpName { domain: "recurve", name },
-        op: Arc::new(Fused { graph: inner, anchor, written }),
+        op: Arc::new(Fused { graph: inner, anchor, operand: places(&group.operand), written }),
         inputs: inputs.into_iter().map(Some).collect(),
         outputs: stored().map(Some).collect(),
     })

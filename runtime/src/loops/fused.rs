@@ -7,11 +7,13 @@ use super::candidate::{Candidate, candidates};
 use super::compose::Space;
 use super::group::{Group, composed};
 use super::in_rows::{Form, form};
+use super::made_operand::{Piece, pieces};
 use super::nest::{Nest, Read};
 use super::row_form::row_program;
 use super::strided::{exchange, strided_operand};
 use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout, StripKernel, StripLayout, StripSpace};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
+use crate::cpu::row_fill::RowFill;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
@@ -31,6 +33,8 @@ pub(crate) struct Fused {
     pub(super) graph: Graph,
     /// The contraction among the members.
     pub(super) anchor: Option<usize>,
+    /// The members that make the contraction's first operand as it is read.
+    pub(super) operand: Vec<usize>,
     /// The last member, where it is an exchange of axes that the contraction writes through.
     pub(super) written: Option<usize>,
 }
@@ -87,10 +91,35 @@ impl Fused {
         let stored = self.graph.outputs.iter().skip(1).map(|id| id.index()).collect();
         let mut group = Group::of(members, self.anchor, stored);
         group.written = self.written;
+        group.operand.clone_from(&self.operand);
         let made = composed(&nodes, &group, &facts);
         let (nest, operands, space) =
             made.ok_or_else(|| OpError::internal("members that no longer compose"))?;
         Ok(Bound { core: group.core(), facts, nodes, nest, operands, space })
+    }
+
+    /// What makes the rows of the contraction's first operand.
+    fn fill(&self, bound: &Bound) -> Result<RowFill, OpError> {
+        let misfit = || OpError::internal("an operand that no maps make");
+        let Bound { facts, nodes, .. } = bound;
+        let mut group = Group::of((0..nodes.len()).collect(), self.anchor, Vec::new());
+        group.operand.clone_from(&self.operand);
+        let mut made = Vec::new();
+        for Piece { nest, operands } in pieces(nodes, &group, facts).ok_or_else(misfit)? {
+            let shape: Shape = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(misfit)?;
+            let stage = nest.as_map().ok_or_else(misfit)?;
+            let mut inputs = Vec::with_capacity(nest.reads.len());
+            for read in &nest.reads {
+                let value = operands[read.operand];
+                let fact = facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
+                let layout = layout_of(&read.index, &fact.ok_or_else(misfit)?, shape.len())?;
+                inputs.push(EpilogueInput::Operand(self.input(value)?, layout));
+            }
+            let rows = shape.len().checked_sub(1).ok_or_else(misfit)?;
+            let map = RowEpilogue::new(&stage.program, inputs, &shape, rows)?.ok_or_else(misfit)?;
+            made.push((shape[rows], map));
+        }
+        RowFill::new(made)
     }
 
     /// Position of value `value` among the node's inputs.
@@ -236,8 +265,12 @@ impl Op for Fused {
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
         let members: Vec<usize> = (0..anchor).collect();
         let mut strided = Vec::with_capacity(given.len());
-        for (id, fact) in node.inputs.iter().zip(&given) {
+        for (at, (id, fact)) in node.inputs.iter().zip(&given).enumerate() {
             let Some((id, fact)) = id.zip(*fact) else { continue };
+            if at == 0 && !self.operand.is_empty() {
+                strided.push(None);
+                continue;
+            }
             let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
             let seen = strided_operand(nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
             let shape = facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
@@ -271,6 +304,7 @@ impl Op for Fused {
             Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
         };
         let written = self.written.map(|at| written_layout(nodes, at)).transpose()?;
+        let fill = if self.operand.is_empty() { None } else { Some(Arc::new(self.fill(&bound)?)) };
         let output =
             facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
@@ -278,6 +312,7 @@ impl Op for Fused {
             outputs: &[output],
             epilogue: epilogue.as_ref(),
             strided: &strided,
+            prologue: fill.as_ref(),
             written: written.as_ref(),
             ..*site
         })

@@ -23,7 +23,8 @@ use super::cost::{
     MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, short_segments,
     strips_pay,
 };
-use super::in_rows::{Form, all_in_rows, form, is_seamless, row_spaces};
+use super::in_rows::{Form, all_in_rows, form, is_seamless, keeps_rows, row_spaces};
+use super::made_operand::makes_operand;
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
 use crate::dtype::DType;
@@ -38,6 +39,8 @@ pub(crate) struct Group {
     pub(crate) anchor: Option<usize>,
     /// Layouts ahead of the contraction that it reads its operands through ([`super::strided`]).
     prologue: Vec<usize>,
+    /// Maps that make the rows of the contraction's first operand ([`super::made_operand`]).
+    pub(crate) operand: Vec<usize>,
     /// The last member, where it is an exchange of axes that the contraction writes its result through.
     pub(crate) written: Option<usize>,
     /// Values that are stored besides the last node's.
@@ -116,13 +119,15 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
             let reader = nodes[anchor].outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
             out.apart.extend(reader.map(|reader| (anchor, reader, why)));
             // With its prologue it is a group of its own.
-            let Group { members, prologue, .. } = group;
-            members.retain(|m| *m != anchor && !prologue.contains(m));
+            let Group { members, prologue, operand, .. } = group;
+            members.retain(|m| *m != anchor && !prologue.contains(m) && !operand.contains(m));
             let mut rest = std::mem::take(prologue);
             rest.push(anchor);
+            let operand = std::mem::take(operand);
+            rest.extend(&operand);
             group.anchor = None;
             group.leave_order();
-            alone.push(Group::of(rest, Some(anchor), Vec::new()));
+            alone.push(Group { operand, ..Group::of(rest, Some(anchor), Vec::new()) });
         }
     }
     groups.extend(alone);
@@ -137,13 +142,18 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
 impl Group {
     /// A group of these members.
     pub(crate) fn of(members: Vec<usize>, anchor: Option<usize>, stored: Vec<usize>) -> Self {
-        let (prologue, written) = (Vec::new(), None);
-        Self { members, anchor, prologue, written, stored, folds: false, instructions: 0 }
+        let (prologue, operand, written) = (Vec::new(), Vec::new(), None);
+        Self { members, anchor, prologue, operand, written, stored, folds: false, instructions: 0 }
     }
 
     /// The node that makes the first output: the last one.
     fn sink(&self) -> usize {
         self.members.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Whether node `index` is the contraction, or makes what it reads.
+    fn is_ahead(&self, index: usize) -> bool {
+        self.anchor == Some(index) || self.prologue.contains(&index) || self.operand.contains(&index)
     }
 
     /// The node that makes the last value ahead of the exchange that the contraction writes through.
@@ -174,13 +184,14 @@ impl Grouper<'_> {
         let able = match role {
             // A layout at the end of a group turns around the order in which it writes, which contractions can.
             Role::Map if node.is_layout() => {
-                let writes = self.follows_contraction(index).is_some_and(|at| self.nodes[at].writes_strided);
+                let behind = self.follows(index, &[Role::Contraction]);
+                let writes = behind.is_some_and(|at| self.nodes[at].writes_strided);
                 group.written = Some(index);
                 writes && node.nest.as_ref().is_ok_and(|nest| exchange(nest).is_some())
             }
             Role::Map => true,
             Role::Fold => self.in_rows(&group).is_ok(),
-            Role::Contraction => node.strided > 0,
+            Role::Contraction => node.strided > 0 || node.makes_operand,
             Role::Other => false,
         };
         if role == Role::Contraction {
@@ -197,24 +208,20 @@ impl Grouper<'_> {
         let (at, stored) = self.group_for(index)?;
         let node = &self.nodes[index];
         let role = node.role();
-        if let (Role::Other, Err(why)) = (role, &node.nest) {
-            return Err(Apart::Producer(why.clone()));
-        }
         let mut joined = self.groups[at].clone();
-        let ahead = |r: usize| joined.anchor == Some(r) || joined.prologue.contains(&r);
-        let is_ahead = self.readers_of(index).any(ahead);
-        if is_ahead && !(node.is_layout() && self.readers_of(index).all(ahead)) {
-            return Err(Apart::Prologue);
-        }
+        let is_ahead = self.readers_of(index).any(|r| joined.is_ahead(r));
         joined.members.push(index);
         if is_ahead {
-            joined.prologue.push(index);
-            if joined.members.len() > MOST_MEMBERS || !self.reads_through(&joined) {
-                return Err(Apart::AgainstTheGrain);
+            if joined.members.len() > MOST_MEMBERS {
+                return Err(Apart::TooLong);
             }
+            self.joins_ahead(index, &mut joined)?;
             self.groups[at] = joined;
             self.of_node[index] = Some(at);
             return Ok(());
+        }
+        if let (Role::Other, Err(why)) = (role, &node.nest) {
+            return Err(Apart::Producer(why.clone()));
         }
         joined.instructions += node.nest.as_ref().map_or(0, instructions);
         joined.stored.extend(stored.then_some(node.outputs[0]));
@@ -251,6 +258,33 @@ impl Grouper<'_> {
         self.groups[at] = joined;
         self.of_node[index] = Some(at);
         Ok(())
+    }
+
+    /// Puts node `index`, already a member of `group`, ahead of its contraction: a layout that an operand is read
+    /// through, or a map that makes the first operand.
+    fn joins_ahead(&self, index: usize, group: &mut Group) -> Result<(), Apart> {
+        let node = &self.nodes[index];
+        let ahead = |r: usize| group.anchor == Some(r) || group.prologue.contains(&r);
+        if node.is_layout() && self.readers_of(index).all(ahead) {
+            group.prologue.push(index);
+            if self.reads_through(group) {
+                return Ok(());
+            }
+            group.prologue.pop();
+        }
+        let makes = |r: usize| group.operand.contains(&r) || group.anchor == Some(r);
+        if node.is_layout() && group.operand.is_empty() {
+            // A view costs nothing, and other layouts would be copied in any case.
+            return Err(Apart::AgainstTheGrain);
+        }
+        // What can be the end of another product or of rows is computed there.
+        if !self.readers_of(index).all(makes)
+            || self.follows(index, &[Role::Contraction, Role::Fold]).is_some()
+        {
+            return Err(Apart::Prologue);
+        }
+        group.operand.push(index);
+        makes_operand(self.nodes, group, self.facts)
     }
 
     /// Whether the contraction of `group` can read its operands through the layouts ahead of it.
@@ -302,12 +336,12 @@ impl Grouper<'_> {
             && self.groups[group].written.is_none()
             && self.groups[group].stored.len() + 1 < MOST_STORED
             && outside.all(|reader| reader > sink)
-            && self.follows_contraction(index).is_none();
+            && self.follows(index, &[Role::Contraction]).is_none();
         if able { Ok((group, true)) } else { Err(why()) }
     }
 
-    /// The contraction ahead of node `index` of whose epilogue it could be a part.
-    fn follows_contraction(&self, index: usize) -> Option<usize> {
+    /// The node ahead of node `index`, of one of these roles, that maps which nothing else reads lead to.
+    fn follows(&self, index: usize, roles: &[Role]) -> Option<usize> {
         let mut pending = vec![index];
         for _ in 0..NEAR {
             let next = pending.pop()?;
@@ -315,10 +349,12 @@ impl Grouper<'_> {
                 let Some(maker) = self.maker[value].filter(|_| self.readers[value].len() == 1) else {
                     continue;
                 };
-                match self.nodes[maker].role() {
-                    Role::Contraction => return Some(maker),
-                    Role::Map => pending.push(maker),
-                    Role::Fold | Role::Other => {}
+                let role = self.nodes[maker].role();
+                if roles.contains(&role) {
+                    return Some(maker);
+                }
+                if role == Role::Map {
+                    pending.push(maker);
                 }
             }
         }
@@ -428,7 +464,8 @@ pub(crate) fn composed(
     group: &Group,
     facts: &[Option<Fact>],
 ) -> Option<(Nest, Vec<usize>, Space)> {
-    let inner = group.members.iter().filter(|&&m| Some(m) != group.anchor && Some(m) != group.written);
+    let apart = |m: usize| group.anchor == Some(m) || group.written == Some(m) || group.operand.contains(&m);
+    let inner = group.members.iter().filter(|&&m| !apart(m));
     let member = |&m: &usize| {
         let node = &nodes[m];
         let inputs = node.inputs.iter().map(|v| v.unwrap_or(usize::MAX)).collect();
@@ -457,14 +494,5 @@ pub(crate) fn composed(
     row_spaces(extents, &row).find_map(|space| {
         let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
         Some((nest, operands, space))
-    })
-}
-
-/// Whether neighbours along the last of `rank` axes are neighbours in the operand, or one element.
-fn keeps_rows(read: &Read, rank: usize) -> bool {
-    read.index.last().is_none_or(|last| match last.terms() {
-        [] => true,
-        [(axis, 1)] => axis + 1 == rank,
-        _ => false,
     })
 }

@@ -91,3 +91,12 @@ pub(super) fn form(nest: &Nest, operands: &[usize], space: &Space, facts: &[Opti
     let strip = strips.find(|strip| all_in_rows(nest, operands, strip, facts))?;
     Some(Form::Strips(strip))
 }
+
+/// Whether neighbours along the last of `rank` axes are neighbours in the operand, or one element.
+pub(super) fn keeps_rows(read: &Read, rank: usize) -> bool {
+    read.index.last().is_none_or(|last| match last.terms() {
+        [] => true,
+        [(axis, 1)] => axis + 1 == rank,
+        _ => false,
+    })
+}

@@ -32,6 +32,7 @@ mod in_rows;
 #[cfg(test)]
 mod interpret;
 mod lower;
+mod made_operand;
 mod nest;
 mod parts;
 #[cfg(test)]

@@ -359,7 +359,59 @@ fn steps_that_are_stacked_are_one_computation() {
         all.push(p.op("Unsqueeze", &[made, axes]));
     }
     let y = p.with("Concat", vec![("axis", Attribute::Int(0))], &all);
-    p.becomes(&[y], 0, &["Concat", "Reshape", "FusedContraction", "Reshape"]);
+    p.becomes(&[y], 0, &["Reshape", "Reshape", "Concat", "FusedContraction", "Reshape"]);
+}
+
+#[test]
+fn maps_make_the_rows_of_a_product() {
+    let mut p = Pattern::new();
+    let (x, bias) = (p.input(&[5, 48]), p.input(&[5, 1]));
+    let shifted = p.op("Add", &[x, bias]);
+    let gate = p.op("Tanh", &[shifted]);
+    let y = p.dense(gate, 48, 90);
+    let y = p.op("Relu", &[y]);
+    p.becomes(&[y], 2, &["FusedContraction"]);
+}
+
+/// Rows of several matrices, of which one is multiplied by many.
+#[test]
+fn maps_make_the_rows_of_a_batch_of_products() {
+    let mut p = Pattern::new();
+    let (x, other) = (p.input(&[2, 1, 37, 64]), p.input(&[2, 3, 64, 40]));
+    let x = p.op("Sigmoid", &[x]);
+    let y = p.op("MatMul", &[x, other]);
+    p.becomes(&[y], 2, &["FusedContraction"]);
+}
+
+#[test]
+fn what_is_joined_ahead_of_a_product_is_not_put_together() {
+    let mut p = Pattern::new();
+    let (x, z) = (p.input(&[3, 40]), p.input(&[3, 24]));
+    let z = p.op("Tanh", &[z]);
+    let both = p.with("Concat", vec![("axis", Attribute::Int(1))], &[x, z]);
+    let y = p.dense(both, 64, 90);
+    p.becomes(&[y], 2, &["FusedContraction"]);
+}
+
+/// What follows a product is its epilogue, not the next one's prologue.
+#[test]
+fn maps_between_products_are_computed_once() {
+    let mut p = Pattern::new();
+    let x = p.input(&[6, 80]);
+    let y = p.dense(x, 80, 96);
+    let y = p.op("Tanh", &[y]);
+    let y = p.dense(y, 96, 80);
+    p.becomes(&[y], 1, &["FusedContraction", "FusedContraction"]);
+}
+
+/// Made again for each of many blocks of columns, functions would cost more than a pass over memory.
+#[test]
+fn functions_of_few_rows_of_a_wide_product_stay_ahead_of_it() {
+    let mut p = Pattern::new();
+    let x = p.input(&[2, 512]);
+    let gate = p.op("Tanh", &[x]);
+    let y = p.dense(gate, 512, 4096);
+    p.becomes(&[y], 0, &["Tanh", "FusedContraction"]);
 }
 
 /// What follows a convolution of unknown extents has its extents, whatever they are.

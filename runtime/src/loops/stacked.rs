@@ -227,14 +227,16 @@ impl Stacking<'_> {
 
     fn joined(&mut self, given: &[Whole], axis: usize, element: Vec<usize>) -> Option<Whole> {
         let (mut inputs, mut count) = (Vec::with_capacity(given.len()), 0);
+        // Rows that are put beside each other stay rows.
+        let flat = element.len() >= 2 && axis + 1 == element.len();
         for whole in given {
             let Whole::Steps(steps) = whole else { return None };
             count = steps.count;
-            inputs.push(Some(self.shaped(steps, false)?));
+            inputs.push(Some(self.shaped(steps, flat)?));
         }
-        let axis = vec![("axis", Attribute::Int(i64::try_from(axis + 1).ok()?))];
-        let value = self.add("Concat", axis, inputs)?;
-        Some(Whole::Steps(Steps { value, flat: false, element, count }))
+        let axis = if flat { 1 } else { i64::try_from(axis + 1).ok()? };
+        let value = self.add("Concat", vec![("axis", Attribute::Int(axis))], inputs)?;
+        Some(Whole::Steps(Steps { value, flat, element, count }))
     }
 
     fn elementwise(&mut self, node: &Node, given: &[Whole], element: Vec<usize>) -> Option<Whole> {

@@ -5,7 +5,7 @@
 
 use super::q_linear_mat_mul::QLinearMatMul;
 use super::{Accuracy, Cost, Op, OpDef, Product};
-use crate::cpu::contraction::{BatchAxis, Contraction, tail};
+use crate::cpu::contraction::{BatchAxis, Contraction, Left, tail};
 use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
@@ -190,6 +190,10 @@ impl Op for MatMul {
         2
     }
 
+    fn makes_operand(&self) -> bool {
+        true
+    }
+
     fn writes_strided(&self) -> bool {
         true
     }
@@ -199,14 +203,20 @@ impl Op for MatMul {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
         let written = site.written.map(|layout| layout.strides.as_slice());
         let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), written)?)?;
-        let epilogue = site.epilogue.cloned();
+        let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
-            let scratch = product.scratch::<T>(site.threads);
+            let scratch = product.scratch::<T>(site.threads, fill.is_some());
             let kernel = Kernel::new(move |io| {
-                let operands = (tail(io.input::<T>(0)?, a.offset), tail(io.input::<T>(1)?, b.offset));
+                let right = tail(io.input::<T>(1)?, b.offset);
+                let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+                let make = |row: usize, rows: &mut [T]| filler.as_ref().map_or(Ok(()), |f| f.fill(row, rows));
+                let left = match filler {
+                    Some(_) => Left::Made(&make),
+                    None => Left::Given(tail(io.input::<T>(0)?, a.offset)),
+                };
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
+                product.run_from(context, (left, right), io.output_and_scratch::<T>(0)?, &|row, col, y| {
                     finish.apply_block(row, col, y)
                 })
             });

@@ -188,6 +188,12 @@ pub(crate) trait Op: Debug + Send + Sync {
         0
     }
 
+    /// Whether its kernel has rows of operand 0, a matrix for each point of its leading axes, made by
+    /// [`CpuSite::prologue`].
+    fn makes_operand(&self) -> bool {
+        false
+    }
+
     /// Whether its kernel writes its output through the strides of [`CpuSite::written`], the last axis in order, when
     /// [`Op::epilogue_rows`] says that the output has rows.
     fn writes_strided(&self) -> bool {
