@@ -386,10 +386,10 @@ fn maps_make_the_rows_of_a_batch_of_products() {
 #[test]
 fn what_is_joined_ahead_of_a_product_is_not_put_together() {
     let mut p = Pattern::new();
-    let (x, z) = (p.input(&[3, 40]), p.input(&[3, 24]));
+    let (x, z) = (p.input(&[3, 64]), p.input(&[3, 48]));
     let z = p.op("Tanh", &[z]);
     let both = p.with("Concat", vec![("axis", Attribute::Int(1))], &[x, z]);
-    let y = p.dense(both, 64, 90);
+    let y = p.dense(both, 112, 90);
     p.becomes(&[y], 2, &["FusedContraction"]);
 }
 
