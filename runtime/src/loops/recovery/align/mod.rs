@@ -19,6 +19,7 @@ mod verify;
 
 use super::index::Index;
 use super::part::element_of;
+use super::reach::Reach;
 use super::template::{Class, Sequence, Source, State, Template};
 use crate::graph::{Fact, Graph, ValueId};
 use std::collections::HashMap;
@@ -60,8 +61,8 @@ pub(super) struct Aligner<'a> {
     graph: &'a Graph,
     index: &'a Index,
     facts: &'a [Option<Fact>],
-    /// For each value, whether it depends on the chain's first node.
-    depends: &'a [bool],
+    /// What depends on the chain's first node.
+    depends: &'a Reach<'a>,
     steps: usize,
     template: Template,
     /// Class and step of each node that has one.
@@ -77,7 +78,7 @@ pub(super) fn align(
     graph: &Graph,
     index: &Index,
     facts: &[Option<Fact>],
-    depends: &[bool],
+    depends: &Reach<'_>,
     chain: &[usize],
     reading: Reading,
     fuel: &mut usize,
@@ -103,7 +104,7 @@ pub(super) fn align(
 
 impl Aligner<'_> {
     fn depends(&self, id: Option<ValueId>) -> bool {
-        id.is_some_and(|id| self.depends.get(id.index()).copied().unwrap_or(false))
+        id.is_some_and(|id| self.depends.holds(id))
     }
 
     fn place(&self, id: Option<ValueId>) -> Option<(usize, usize, usize)> {
