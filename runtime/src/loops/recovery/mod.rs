@@ -32,13 +32,13 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use crate::graph::{Fact, Graph, KnownFacts, ValueId};
+use crate::graph::{Graph, KnownFacts, Node, ValueId};
 use crate::memory::Budget;
 use align::Reading;
 use index::{Index, Keys, is_gone, settle};
 use reach::Reach;
 use roll::Plan;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use template::Sequence;
 
 /// Nodes looked at for each node of the graph.
@@ -96,15 +96,13 @@ fn roll_chains(
         if chain.iter().any(|&at| is_gone(graph, at)) {
             continue;
         }
-        let facts = known.facts();
-        match planned(graph, &index, facts, &chain, at < weighted, fuel, budget) {
+        match planned(graph, &index, &mut known, &chain, at < weighted, fuel, budget) {
             Some(plan) => {
                 before.get_or_insert_with(|| (graph.nodes.clone(), graph.outputs.clone()));
                 let first = graph.nodes.len();
                 plan.apply(graph, &mut index, keys);
                 known.learn(graph, &graph.nodes[first..]);
                 collect::behind(graph, &mut index, keys, &mut known, first);
-                cell::recognise_behind(graph, &mut index, keys, &mut known, first, budget);
             }
             None => failed.extend(output(graph, chain[0])),
         }
@@ -112,12 +110,12 @@ fn roll_chains(
     settle(graph, before)
 }
 
-/// The Scan that `chain` becomes. One that is not `weighted`, a row of products without weights of their own, is a
-/// recurrence only where it takes slices of a tensor.
+/// The operator or Scan that `chain` becomes. One that is not `weighted`, a row of products without weights of their own,
+/// is a recurrence only where it takes slices of a tensor.
 fn planned(
     graph: &mut Graph,
     index: &Index,
-    facts: &[Option<Fact>],
+    known: &mut KnownFacts,
     chain: &[usize],
     weighted: bool,
     fuel: &mut usize,
@@ -126,6 +124,7 @@ fn planned(
     let slices = |s: &Sequence| matches!(s, Sequence::Part { .. });
     // Where the end of the last step looks like the start of one more, the first reading may be the wrong one.
     [Reading::CarriedFirst, Reading::SameStepFirst].into_iter().find_map(|reading| {
+        let facts = known.facts();
         let depends = Reach::of(graph, index, [chain[0]]);
         let mut template = align::align(graph, index, facts, &depends, chain, reading, fuel)?;
         if !weighted && !template.sequences.iter().any(slices) {
@@ -133,6 +132,55 @@ fn planned(
         }
         while peel::prepend(graph, index, facts, &mut template, budget).is_some() {}
         let inside = roll::inside(graph, &depends, &template);
-        roll::plan(graph, index, facts, &inside, &template, budget)
+        let plan = roll::plan(graph, index, facts, &inside, &template, budget)?;
+        let plan = match as_operator(graph, index, known, plan, budget) {
+            Ok(plan) => return Some(plan),
+            Err(plan) => plan,
+        };
+        let facts = known.facts();
+        let depends = Reach::of(graph, index, [chain[0]]);
+        let Some(followed) = align::follow(graph, index, facts, &depends, &template, fuel) else {
+            return Some(plan);
+        };
+        let inside = roll::inside(graph, &depends, &followed);
+        Some(roll::plan(graph, index, facts, &inside, &followed, budget).unwrap_or(plan))
     })
+}
+
+/// The same with the operator that the Scan's body is, or as it was.
+fn as_operator(
+    graph: &mut Graph,
+    index: &Index,
+    known: &mut KnownFacts,
+    mut plan: Plan,
+    budget: &Budget,
+) -> Result<Plan, Plan> {
+    let Some(scan) = plan.scan.first() else { return Err(plan) };
+    let facts = known.learn(graph, plan.before.iter().chain([scan]));
+    let mut found = cell::replacement(graph, index, facts, scan, budget);
+    let mut before = Vec::new();
+    if found.is_none()
+        && let Some(scan) = hoist::without_functions(graph, facts, scan, &mut before)
+    {
+        let facts = known.learn(graph, before.iter().chain([&scan]));
+        found = cell::replacement(graph, index, facts, &scan, budget)
+            .map(|(map, made)| (map, before.into_iter().chain(made).collect()));
+    }
+    let Some((map, made)) = found else { return Err(plan) };
+    let map: HashMap<ValueId, ValueId> = map.into_iter().collect();
+    let read = plan.behind.iter_mut().flat_map(|n| n.inputs.iter_mut().flatten());
+    for id in read.chain(plan.replaced.iter_mut().map(|(_, id)| id)) {
+        *id = map.get(id).copied().unwrap_or(*id);
+    }
+    plan.scan = made;
+    Ok(plan)
+}
+
+/// Whether the node is a function of each element by itself, of those that cells consist of.
+fn is_elementwise(node: &Node) -> bool {
+    node.op.activation().is_some()
+        || matches!(
+            node.def.name,
+            "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Neg" | "Exp" | "Reciprocal" | "Clip"
+        )
 }

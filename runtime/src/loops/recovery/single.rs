@@ -10,13 +10,13 @@
 //! inputs is a plain cell, so there the state must be a constant or, as a whole, an input of the model, the result
 //! one of its outputs, and what else is read made by no other layer that is written out.
 
-use super::cell;
 use super::index::{Index, Keys, settle};
 use super::order::sort_nodes;
 use super::part::{element_of, part_of};
 use super::roll::{self, Plan};
 use super::shared::share_nodes;
 use super::template::{Class, Sequence, Source, State, Template};
+use super::{as_operator, is_elementwise};
 use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId};
 use crate::memory::Budget;
 use std::collections::{HashMap, HashSet};
@@ -136,25 +136,8 @@ fn replaced(
 ) -> Option<Plan> {
     // Everything that the template holds is inside.
     let inside = vec![true; template.classes.len()];
-    let mut plan = roll::plan(graph, index, known.facts(), &inside, template, budget)?;
-    let facts = known.learn(graph, plan.before.iter().chain(&plan.scan));
-    let (map, made) = cell::replacement(graph, index, facts, plan.scan.first()?, budget)?;
-    for id in plan.behind.iter_mut().flat_map(|n| n.inputs.iter_mut().flatten()) {
-        *id = map.iter().find(|m| m.0 == *id).map_or(*id, |m| m.1);
-    }
-    for (_, id) in &mut plan.replaced {
-        *id = map.iter().find(|m| m.0 == *id).map_or(*id, |m| m.1);
-    }
-    plan.scan = made;
-    Some(plan)
-}
-
-fn is_elementwise(node: &Node) -> bool {
-    node.op.activation().is_some()
-        || matches!(
-            node.def.name,
-            "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Neg" | "Exp" | "Reciprocal" | "Clip"
-        )
+    let plan = roll::plan(graph, index, known.facts(), &inside, template, budget)?;
+    as_operator(graph, index, known, plan, budget).ok()
 }
 
 /// The operand of a product with a constant matrix.

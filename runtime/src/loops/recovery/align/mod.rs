@@ -15,6 +15,7 @@
 //! itself reads the fifth comes first, unless the [`Reading`] says otherwise. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
 //! on the search.
 
+mod follow;
 mod verify;
 
 use super::index::Index;
@@ -22,6 +23,7 @@ use super::part::element_of;
 use super::reach::Reach;
 use super::template::{Class, Sequence, Source, State, Template};
 use crate::graph::{Fact, Graph, ValueId};
+pub(super) use follow::follow;
 use std::collections::HashMap;
 
 /// Nesting of a step's nodes up to which they are aligned: the search recurses.

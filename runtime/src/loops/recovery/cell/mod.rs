@@ -30,26 +30,13 @@ pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, budget: &Budget) -> 
     let mut known = KnownFacts::default();
     known.update(graph);
     let before = (graph.nodes.clone(), graph.outputs.clone());
-    let changed = recognise_behind(graph, &mut index, keys, &mut known, 0, budget);
-    settle(graph, changed.then_some(before))
-}
-
-/// Replaces those among the nodes from `first` on.
-pub(super) fn recognise_behind(
-    graph: &mut Graph,
-    index: &mut Index,
-    keys: &mut Keys,
-    known: &mut KnownFacts,
-    first: usize,
-    budget: &Budget,
-) -> bool {
     let mut changed = false;
-    for at in first..graph.nodes.len() {
+    for at in 0..graph.nodes.len() {
         if !is_scan(&graph.nodes[at]) {
             continue;
         }
         let scan = graph.nodes[at].clone();
-        if let Some((map, made)) = replacement(graph, index, known.facts(), &scan, budget) {
+        if let Some((map, made)) = replacement(graph, &index, known.facts(), &scan, budget) {
             known.learn(graph, &made);
             index.append(graph, keys, made);
             index.redirect(graph, &map);
@@ -57,7 +44,7 @@ pub(super) fn recognise_behind(
             changed = true;
         }
     }
-    changed
+    settle(graph, changed.then_some(before))
 }
 
 fn is_scan(node: &Node) -> bool {
