@@ -39,10 +39,10 @@ impl Recurrence {
         let axes = [time, rows, units, features, units].map(Dim::clone).to_vec();
         let mut stages = Stages::over(inputs, outputs, axes)?;
         let hidden = units.known().and_then(|n| i64::try_from(n).ok()).ok_or(Opaque::Extents)?;
-        let state = match self.batch_first {
-            true => vec![rows.clone(), Dim::Known(self.directions.len()), units.clone()],
-            false => vec![Dim::Known(self.directions.len()), rows.clone(), units.clone()],
-        };
+        let mut state = vec![Dim::Known(self.directions.len()), rows.clone(), units.clone()];
+        if self.batch_first {
+            state.swap(0, 1);
+        }
         let initial = |index: usize| inputs.has(index).then_some(index);
         let h = stages.array(state.clone(), initial(INITIAL_H));
         let mut last = vec![(1, h)];
@@ -89,6 +89,7 @@ impl Recurrence {
 }
 
 /// What the product of a GRU's candidate is made of.
+#[derive(Clone, Copy)]
 enum Candidate {
     /// `r ⊙ (R·h + b)`, with `r`.
     Reset(Source),

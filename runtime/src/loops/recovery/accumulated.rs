@@ -137,7 +137,7 @@ fn without_one(
 fn inner_facts(body: &Graph, looped: &Loop, given: Facts<'_>) -> Vec<Option<Fact>> {
     use crate::ops::Op;
     let mut body = body.clone();
-    let known = given.0.iter().skip(2).all(|f| f.is_some());
+    let known = given.0.iter().skip(2).all(Option::is_some);
     if let Some(inputs) = known.then(|| looped.body_inputs(given)).flatten().and_then(|mut all| all.pop()) {
         for (id, fact) in body.inputs.clone().into_iter().zip(inputs) {
             body.values[id.index()].declared = Some(fact);
