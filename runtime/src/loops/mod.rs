@@ -42,6 +42,7 @@ pub(crate) mod quantised;
 pub(crate) mod recovery;
 mod row_form;
 pub(crate) mod rows;
+mod sequential;
 mod sibling_readers;
 mod siblings;
 #[cfg(test)]
