@@ -81,3 +81,15 @@ fn a_comparison_of_schedules_is_one_document() {
     let listing = recurve(&["schedule", instance, "--algorithm", "heft"]).with(Exit::Success);
     assert!(listing.out.ends_with('\n') && !listing.out.ends_with("\n\n"), "{:?}", listing.out);
 }
+
+#[test]
+fn messages_that_nobody_reads_are_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .args(["run", &data("no_such.onnx")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("the command ends").code(), Some(Exit::Usage as i32));
+}

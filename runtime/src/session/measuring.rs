@@ -31,6 +31,7 @@ fn lanes(threads: usize) -> impl Iterator<Item = usize> {
 pub struct ProfileOptions {
     effort: Effort,
     cache: Option<ProfileCache>,
+    refresh: bool,
     pub(super) run: RunOptions,
     progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
 }
@@ -52,6 +53,12 @@ impl ProfileOptions {
     /// Takes what `cache` has, and adds what is measured.
     pub fn with_cache(mut self, cache: ProfileCache) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Measures what the cache has, too, and puts it in the place of what was there.
+    pub fn with_refresh(mut self) -> Self {
+        self.refresh = true;
         self
     }
 
@@ -84,6 +91,9 @@ impl Session {
         context: RunContext<'_>,
     ) -> Result<Profile, Error> {
         let mut known = options.cache.as_ref().map_or_else(Profile::empty, ProfileCache::load);
+        if options.refresh {
+            known = Profile::empty();
+        }
         let threads = self.engine.threads();
         let mut fresh = Profile::empty();
         if threads > 1

@@ -43,6 +43,7 @@ pub struct Planning {
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
 #[derive(Debug)]
 pub(super) struct Followed {
+    rewrite: String,
     inputs: Vec<PlannedInput>,
     bound: Arc<Bound>,
     course: Course,
@@ -269,6 +270,25 @@ impl Session {
         Ok(())
     }
 
+    /// The rewrite of the plan that runs with inputs of these shapes follow, `none` where it rewrites nothing; `None`
+    /// where they follow no plan.
+    pub fn followed<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Option<String> {
+        let given: BTreeMap<&str, S> = shapes.into_iter().collect();
+        let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
+        let choices = self.plans.lock();
+        let fitting = choices.iter().find(|choice| match choice {
+            Choice::Together(inputs) => inputs.iter().all(fits),
+            Choice::Follow(followed) => followed.inputs.iter().all(fits),
+        });
+        match fitting? {
+            Choice::Together(_) => None,
+            Choice::Follow(followed) => Some(followed.rewrite.clone()),
+        }
+    }
+
     fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
         RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
     }
@@ -413,7 +433,8 @@ impl Session {
         let spin = self.engine.0.team.spin();
         let phases = plan.phases.clone();
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
-        Ok(Followed { inputs: plan.inputs.clone(), bound, course, program })
+        let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
+        Ok(Followed { rewrite, inputs, bound, course, program })
     }
 }
 
