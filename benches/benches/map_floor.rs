@@ -90,10 +90,7 @@ fn main() -> Result<(), OpError> {
                 let own = own_time(&links[..length], elements)?;
                 let took = median(Nest::chain(&links[..length], elements, THREADS)?, runs)?;
                 let share = copy.max(own) / took;
-                println!(
-                    "| {length}, {name} | {} | {copy:.0} | {own:.0} | {took:.0} | {share:.2} |",
-                    elements
-                );
+                println!("| {length}, {name} | {elements} | {copy:.0} | {own:.0} | {took:.0} | {share:.2} |");
             }
         }
     }

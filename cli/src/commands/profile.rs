@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if terminal.json() {
         terminal.document(&Document { version: DOCUMENT_VERSION, profile: &profile })?;
     } else {
-        terminal.print(&text(&profile, &before, terminal))?;
+        terminal.print(&text(&profile, before.as_ref(), terminal))?;
     }
     Ok(Exit::Success)
 }
@@ -111,7 +111,7 @@ pub(crate) fn measure(
     Ok(profile?)
 }
 
-fn text(profile: &Profile, before: &Option<Profile>, terminal: &Terminal) -> String {
+fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let times = |m: &Measured| [micros(m.median_us), micros(m.min_us), micros(m.p90_us), m.runs.to_string()];
     let header = |names: [&str; 2]| {
@@ -125,17 +125,17 @@ fn text(profile: &Profile, before: &Option<Profile>, terminal: &Terminal) -> Str
     let mut rows = vec![header(["signature", "on"])];
     for (signature, cost) in &profile.operators {
         for (lane, measured) in &cost.lanes {
-            let kept = before.as_ref().and_then(|known| known.operators.get(signature)?.lanes.get(lane));
+            let kept = before.and_then(|known| known.operators.get(signature)?.lanes.get(lane));
             let mut row = vec![signature.clone(), lane_name(lane)];
             row.extend(times(measured));
             row.push(from(kept.is_some()));
             rows.push(row);
         }
     }
-    let mut text = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
+    let operators = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
     let mut rows = vec![header(["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
-        let kept = before.as_ref().is_some_and(|known| known.handover.contains_key(threads));
+        let kept = before.is_some_and(|known| known.handover.contains_key(threads));
         let kinds = [
             ("to all threads and back", &handover.phase),
             ("from thread to thread", &handover.flag),
@@ -148,10 +148,10 @@ fn text(profile: &Profile, before: &Option<Profile>, terminal: &Terminal) -> Str
             rows.push(row);
         }
     }
-    if rows.len() > 1 {
-        text += &format!("{}\n{}", terminal.heading("hand-overs"), table(&rows, &[2, 3, 4, 5]));
+    match rows.len() {
+        1 => operators,
+        _ => format!("{operators}{}\n{}", terminal.heading("hand-overs"), table(&rows, &[2, 3, 4, 5])),
     }
-    text
 }
 
 /// `cpu:2` as `2 threads`; devices as they are called.

@@ -27,7 +27,7 @@ fn wrong_arguments_are_usage() {
     for (arguments, problem) in [
         (["run", "--threads", "-2"], "a whole number of at least 0"),
         (["run", "--seed", "-1"], "a whole number of at least 0"),
-        (["run", "--memory-limit", "-5"], "a number such as 512MiB"),
+        (["run", "--memory-limit", "-5"], "is no unit of bytes"),
         (["run", "--runs", "0"], "a whole number of at least 1"),
         (["run", "--runs", "-1"], "a whole number of at least 1"),
         (["run", "--warmup", "-1"], "a whole number of at least 0"),
@@ -70,7 +70,7 @@ fn files_that_cannot_be_opened_are_usage() {
     ended.says("caused by: ");
     recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Usage).says("cannot open");
     let nowhere = data("no_such_folder/y.npz");
-    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot create");
+    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot be written");
     recurve(&["schedule", &data("no_such.json")]).with(Exit::Usage).says("cannot be accessed");
     recurve(&["inspect", &model, "--svg", &data("no_such_folder/y.svg")])
         .with(Exit::Usage)

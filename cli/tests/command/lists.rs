@@ -19,7 +19,8 @@ fn operators_are_listed() {
 #[test]
 fn the_machine_is_described() {
     let document = recurve(&["env", "--json"]).with(Exit::Success).document();
-    assert_eq!(document["recurve"], env!("CARGO_PKG_VERSION"));
+    let version = document["recurve"].as_str().expect("a version");
+    assert!(version.starts_with(env!("CARGO_PKG_VERSION")), "{version}");
     assert!(document["cores"].as_u64() >= Some(1));
     assert!(document["cpu_features"].is_array());
     let variables = document["variables"].as_array().expect("variables");

@@ -100,9 +100,11 @@ fn kept_measurements_are_told_from_new_ones() {
     let sources =
         |text: &str, from: &str| text.lines().filter(|line| line.ends_with(&format!("  {from}"))).count();
     let first = profile(&["--refresh"]);
-    assert!(sources(&first, "now") > 3 && sources(&first, "cache") == 0, "{first}");
+    assert!(sources(&first, "now") > 2 && sources(&first, "cache") == 0, "{first}");
     let second = profile(&[]);
-    assert_eq!((sources(&second, "now"), sources(&second, "cache")), (0, sources(&first, "now")), "{second}");
+    assert_eq!(sources(&second, "now"), 0, "{second}");
+    // Other runs may have added times on more threads.
+    assert!(sources(&second, "cache") >= sources(&first, "now"), "{second}");
     assert_eq!(sources(&profile(&["--no-cache"]), "cache"), 0);
 }
 

@@ -82,7 +82,7 @@ impl ProfileOptions {
 }
 
 impl Session {
-    /// What [`Session::profile`] does on checked inputs.
+    /// What [`Session::profile`] does on checked inputs. What the cache has of other models comes along.
     pub(super) fn measure_all(
         &self,
         variants: &[Variant],

@@ -5,7 +5,7 @@ use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
 use super::run_options::RunOptions;
 use super::runner::{Runner, check};
-use crate::cost::{Profile, ProfileCache};
+use crate::cost::{Profile, ProfileCache, StepSignature};
 use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, Misfit};
 use crate::exec::{Bound, BuildContext, Course, Program};
@@ -14,7 +14,7 @@ use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, rewrites};
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How operators are placed on the threads.
@@ -189,7 +189,15 @@ impl Session {
                 Some(forms) => self.variants(&self.facts_of(&forms)?, |_| true)?,
                 None => vec![Variant { rewrite: "none".to_owned(), program: self.cpu_program()?.clone() }],
             };
-            self.measure_all(&variants, values, options, context)
+            let mut profile = self.measure_all(&variants, values, options, context)?;
+            let mut own = BTreeSet::new();
+            for Variant { program, .. } in &variants {
+                let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+                let forms = (0..bound.step_count()).filter_map(|step| bound.step_form(program, step));
+                own.extend(forms.map(|form| StepSignature::of(&form).0));
+            }
+            profile.operators.retain(|signature, _| own.contains(signature));
+            Ok(profile)
         })
     }
 

@@ -97,6 +97,7 @@ const MIDDLE: [f32; 32] = {
 
 /// Coefficients by interval, highest power first.
 #[rustfmt::skip]
+#[allow(clippy::unreadable_literal, clippy::approx_constant, reason = "coefficients that were fitted, not constants")]
 const ERF: [[f32; 32]; 6] = [
     [
         0.11108989, 0.09363899, 0.06357855, 0.026392037, -0.010787624, -0.04156191, -0.061635133,
