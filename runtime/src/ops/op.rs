@@ -150,6 +150,18 @@ pub(crate) enum LinearQuantisation {
     },
 }
 
+/// How updates, input 2, replace places of input 0 that input 1 names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replacement {
+    /// Whole slices, whose leading coordinates lie along the last axis of input 1.
+    Slices,
+    /// Single elements, whose coordinates along one axis input 1 holds.
+    Elements {
+        /// The axis.
+        axis: i64,
+    },
+}
+
 /// One parsed operator: its attributes are typed fields of the implementor.
 pub(crate) trait Op: Debug + Send + Sync {
     /// Facts of all outputs from facts of the inputs. Refuses dtypes, ranks and shapes that do not fit. With
@@ -188,6 +200,18 @@ pub(crate) trait Op: Debug + Send + Sync {
         0
     }
 
+    /// Whether its kernel has rows of operand 0, a matrix for each point of its leading axes, made by
+    /// [`CpuSite::prologue`].
+    fn makes_operand(&self) -> bool {
+        false
+    }
+
+    /// Whether its kernel writes its output through the strides of [`CpuSite::written`], the last axis in order, when
+    /// [`Op::epilogue_rows`] says that the output has rows.
+    fn writes_strided(&self) -> bool {
+        false
+    }
+
     /// Facts that hold for the inputs of each body in every iteration, as far as they are known beforehand.
     fn body_inputs(&self, _inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
         None
@@ -203,6 +227,11 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// then gives both one place in memory and never runs a kernel.
     fn alias_of(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether inputs of these facts make output 0 what [`Op::alias_of`] tells of all: input 0's bytes in their order.
+    fn keeps_order(&self, _inputs: Facts<'_>) -> bool {
+        false
     }
 
     /// Whether output 0 is input 0, bit for bit and in the same shape, and no other output is wanted; such a node
@@ -256,6 +285,11 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The axis along which output 0 is the inputs one behind the other.
     fn joined_axis(&self) -> Option<i64> {
+        None
+    }
+
+    /// How it writes over places of input 0, where what was there does not matter.
+    fn replacement(&self) -> Option<Replacement> {
         None
     }
 

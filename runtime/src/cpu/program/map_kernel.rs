@@ -4,7 +4,7 @@ use super::compile::{Compiled, Reach, Tile};
 use super::space::{Layout, Space};
 use crate::cpu::simd::{Level, fetch};
 use crate::cpu::streams::{LINE, STREAMED, Streams};
-use crate::cpu::tiles::{Chunks, Lanes, Many, for_each_tile};
+use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
 use crate::loops::program::Program;
@@ -128,7 +128,7 @@ impl MapKernel {
             .into_iter()
             .zip(&self.compiled.widths)
             .map(|(out, width)| Chunks::new(out, self.piece * width));
-        let pieces = Many(pieces.collect());
+        let pieces = Each(pieces.collect());
         let lanes = Lanes::new(scratch, self.lane());
         let work = self.space.len.saturating_mul(self.work);
         for_each_tile(context, work, lanes, &pieces, &|piece, mut outputs, scratch| {
