@@ -25,6 +25,8 @@ mod apart;
 mod candidate;
 mod compose;
 mod cost;
+#[cfg(test)]
+mod coverage_tests;
 mod fuse;
 mod fused;
 mod group;

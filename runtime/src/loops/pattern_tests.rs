@@ -6,7 +6,7 @@ use super::sketch::Sketch;
 use super::tests::run;
 use crate::dtype::DType;
 use crate::exec::fact_of;
-use crate::graph::{Dim, Fact, TensorFact, ValueId, infer};
+use crate::graph::{Dim, Fact, Rewrites, TensorFact, ValueId, infer, simplify};
 use crate::memory::Budget;
 use crate::ops::Accuracy;
 use crate::ops::attributes::Attribute;
@@ -431,4 +431,22 @@ fn unknown_extents_are_no_obstacle_to_an_epilogue() {
     assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["FusedContraction"]);
     let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
     compare_value(&run(fused, &inputs, 2)[0], &want[0], tolerance).expect("equal");
+}
+
+#[test]
+fn expressions_of_weights_are_computed_once_at_load() {
+    let mut p = Pattern::new();
+    let x = p.input(&[3, 96]);
+    let (w, scale) = (p.weights(&[200, 96]), p.weights(&[200]));
+    let turned = p.transposed(w, &[1, 0]);
+    let w = p.op("Mul", &[turned, scale]);
+    let y = p.op("MatMul", &[x, w]);
+    let Sketch { mut graph, inputs, .. } = p.sketch;
+    graph.outputs = vec![y];
+    let given = [RefValue::from_value(&inputs[0].clone().into()).expect("a tensor")];
+    let want = run_graph(&graph, &given).expect("a reference");
+    let simple = simplify(graph, Rewrites { recurrences: true }, &Budget::unlimited()).expect("a graph");
+    assert_eq!(simple.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["MatMul"]);
+    let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
+    compare_value(&run(simple, &inputs, 2)[0], &want[0], tolerance).expect("equal");
 }
