@@ -24,6 +24,7 @@ pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod epilogue;
 pub mod gather;
 pub mod gemm;
 pub mod gemv;

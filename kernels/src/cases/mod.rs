@@ -8,6 +8,7 @@ mod arg_extreme;
 mod conv;
 mod copy;
 mod draw;
+mod epilogue;
 mod gather;
 mod gemm;
 mod gemv;

@@ -98,7 +98,7 @@ fn layouts_merge_axes_and_find_how_operands_lie() {
     let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, bias, 0)]).expect("a layout");
     assert_eq!(
         layout.inputs.iter().map(|o| o.access).collect::<Vec<_>>(),
-        [super::Access::Dense, super::Access::Row]
+        [super::interpreter::Access::Dense, super::interpreter::Access::Row]
     );
     let many = Layout::new(&[1 << 20, 1 << 20], &[]);
     assert!(matches!(many, Err(Reject::Extent { name: "elements", .. })));

@@ -12,6 +12,7 @@ use super::strided::strided_operand;
 use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::tail::Behind;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -92,6 +93,74 @@ impl Fused {
         at.ok_or_else(|| OpError::internal("an operand that is no input"))
     }
 
+    /// How the anchor's inputs lie in memory, where it reads them through layouts before it.
+    fn strided(&self, bound: &Bound, anchor: usize) -> Result<Vec<Option<Layout>>, OpError> {
+        let node = &self.graph.nodes[anchor];
+        let members: Vec<usize> = (0..anchor).collect();
+        let mut strided = Vec::with_capacity(node.inputs.len());
+        for id in node.inputs.iter().flatten() {
+            let Some(fact) = bound.facts[id.index()].as_ref() else { continue };
+            let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
+            let seen = strided_operand(&bound.nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
+            let shape = bound.facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
+            let layout = layout_of(&seen.index, &shape.ok_or_else(unreadable)?, rank)?;
+            strided.push((seen.value != id.index()).then_some(layout));
+        }
+        Ok(strided)
+    }
+
+    /// The value that the anchor makes, and what the program behind it reads, where each lies so.
+    fn behind(
+        &self,
+        bound: &Bound,
+        anchor: usize,
+        layouts: Vec<Layout>,
+    ) -> Result<(usize, Vec<EpilogueInput>), OpError> {
+        let made = self.graph.nodes[anchor].outputs.first().copied().flatten();
+        let made = made.ok_or_else(|| OpError::internal("an anchor without output"))?.index();
+        let mut inputs = Vec::with_capacity(layouts.len());
+        for (read, layout) in bound.nest.reads.iter().zip(layouts) {
+            let value = bound.operands[read.operand];
+            inputs.push(if value == made {
+                EpilogueInput::Result
+            } else {
+                EpilogueInput::Operand(self.input(value)?, layout)
+            });
+        }
+        Ok((made, inputs))
+    }
+
+    /// The anchor's kernel with the rest of the group behind its sums.
+    fn anchored(&self, site: &GpuSite<'_>, bound: &Bound, anchor: usize) -> Result<GpuKernel, GpuReject> {
+        let unable = |_| GpuReject::NoKernel;
+        let stage = bound.nest.as_map().ok_or(GpuReject::NoKernel)?;
+        let layouts = bound.layouts().map_err(unable)?;
+        let strided = self.strided(bound, anchor).map_err(unable)?;
+        let (made, inputs) = self.behind(bound, anchor, layouts).map_err(unable)?;
+        let node = &self.graph.nodes[anchor];
+        let given: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| bound.facts[id.index()].as_ref())).collect();
+        let fact = bound.facts[made].clone().ok_or(GpuReject::NoKernel)?;
+        let shape = fact.tensor().and_then(TensorFact::known_shape).ok_or(GpuReject::DataDependent)?;
+        let extents: Option<Vec<usize>> = bound.nest.axes.iter().map(Dim::known).collect();
+        if extents.as_deref() != Some(shape.as_slice()) {
+            return Err(GpuReject::Form("an epilogue over another shape".into()));
+        }
+        let behind = Behind { program: stage.program.clone(), inputs };
+        let is_whole = self.graph.outputs.first().is_some_and(|id| id.index() == made);
+        let inner = GpuSite {
+            inputs: Facts(&given),
+            outputs: std::slice::from_ref(&fact),
+            wanted: &[true],
+            behind: (!is_whole).then_some(&behind),
+            strided: &strided,
+            ..*site
+        };
+        let kernel = node.op.gpu(&inner)?;
+        kernel.trial(site)?;
+        Ok(kernel)
+    }
+
     fn anchor_inputs(&self) -> usize {
         self.anchor.map_or(0, |at| self.graph.nodes[at].inputs.iter().flatten().count())
     }
@@ -169,7 +238,7 @@ impl Op for Fused {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let bound = self.bind(site.inputs)?;
-        let Bound { facts, nodes, nest, operands, space } = &bound;
+        let Bound { facts, nest, operands, space, .. } = &bound;
         let reads = || nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<_, _>>();
         if space.row > 0 {
             return row_kernel(&bound, reads()?, site.threads);
@@ -184,32 +253,9 @@ impl Op for Fused {
         let node = &self.graph.nodes[anchor];
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let members: Vec<usize> = (0..anchor).collect();
-        let mut strided = Vec::with_capacity(given.len());
-        for (id, fact) in node.inputs.iter().zip(&given) {
-            let Some((id, fact)) = id.zip(*fact) else { continue };
-            let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
-            let seen = strided_operand(nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
-            let shape = facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
-            let layout = layout_of(&seen.index, &shape.ok_or_else(unreadable)?, rank)?;
-            strided.push((seen.value != id.index()).then_some(layout));
-        }
+        let strided = self.strided(&bound, anchor)?;
         let anchor_inputs = Facts(&given);
-        let made = node
-            .outputs
-            .first()
-            .copied()
-            .flatten()
-            .ok_or_else(|| OpError::internal("an anchor without output"))?;
-        let mut inputs = Vec::with_capacity(nest.reads.len());
-        for (read, layout) in nest.reads.iter().zip(layouts) {
-            let value = operands[read.operand];
-            inputs.push(if value == made.index() {
-                EpilogueInput::Result
-            } else {
-                EpilogueInput::Operand(self.input(value)?, layout)
-            });
-        }
+        let (made, inputs) = self.behind(&bound, anchor, layouts)?;
         let rows = node
             .op
             .epilogue_rows(anchor_inputs)
@@ -221,7 +267,7 @@ impl Op for Fused {
             Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
         };
         let output =
-            facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
+            facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],
@@ -233,8 +279,12 @@ impl Op for Fused {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
-        if self.anchor.is_some() || bound.space.row > 0 {
+        if bound.space.row > 0 {
             return families::members::kernel(site, &self.graph);
+        }
+        if let Some(anchor) = self.anchor {
+            let whole = self.anchored(site, &bound, anchor);
+            return whole.or_else(|_| families::members::kernel(site, &self.graph));
         }
         families::map::kernel(site, &bound.nest, &|operand| {
             let value = bound.operands[operand];

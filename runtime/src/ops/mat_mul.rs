@@ -202,8 +202,11 @@ impl Op for MatMul {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
-        let contraction = batched(&shapes.0, &shapes.1).and_then(merged).map_err(|_| GpuReject::NoKernel)?;
-        product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
+        let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
+        let contraction = strided((&shapes.0, &a.strides), (&shapes.1, &b.strides));
+        let contraction = contraction.and_then(merged).map_err(|_| GpuReject::NoKernel)?;
+        let offsets = [a.offset, b.offset];
+        product::Product { contraction, offsets, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

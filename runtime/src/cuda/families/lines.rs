@@ -1,8 +1,11 @@
-//! What works along one axis, or along neighbouring ones: softmax, reductions, and the place of an extreme.
+//! What works along axes: softmax, reductions, and the place of an extreme.
 
-use super::{element, extent};
+use super::composition::{Composition, Place};
+use super::{element, extent, map};
 use crate::cpu::lines::Lines;
+use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::graph::TensorFact;
 use recurve_kernels::{arg_extreme as extreme, reduce, softmax};
 use std::sync::Arc;
 
@@ -50,7 +53,8 @@ pub(crate) fn arg_extreme(
     }))
 }
 
-/// A fold of input 0 over the axes of `shape` that are `reduced`, which must be neighbours but for extents of 1.
+/// A fold of input 0 over the axes of `shape` that are `reduced`. Where others lie between them, a copy brings them to the
+/// end first.
 pub(crate) fn reduce(
     site: &GpuSite<'_>,
     shape: &[usize],
@@ -63,16 +67,42 @@ pub(crate) fn reduce(
         (Some(first), last) => (first, last.unwrap_or(first) + 1),
         (None, _) => (shape.len(), shape.len()),
     };
-    if (first..last).filter(wide).any(|axis| !reduced[axis]) {
-        return Err(GpuReject::Form("a reduction over axes that are no neighbours".into()));
+    if (first..last).filter(wide).all(|axis| reduced[axis]) {
+        return neighbours(site, [&shape[..first], &shape[first..last], &shape[last..]], fold);
     }
+    let (kept, gone): (Vec<usize>, Vec<usize>) = (0..shape.len()).partition(|&axis| !reduced[axis]);
+    let of = |axes: &[usize], from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<usize>>();
+    let strides = Layout::dense(shape).strides;
+    let (outer, depth) = (of(&kept, shape), of(&gone, shape));
+    let dtype = site.dtype(0)?;
+    let mut whole = Composition::new("");
+    let bytes = site.inputs.tensor(0).ok().and_then(TensorFact::bytes).ok_or(GpuReject::DataDependent)?;
+    let turned = whole.between(bytes)?;
+    let copy = map::moved(
+        site,
+        [dtype, dtype],
+        &[outer.clone(), depth.clone()].concat(),
+        &[of(&kept, &strides), of(&gone, &strides)].concat(),
+    )?;
+    whole.add("turned", copy, vec![Place::Input(0)], vec![turned])?;
+    let kernel = neighbours(site, [&outer, &depth, &[]], fold)?;
+    whole.add("fold", kernel, vec![turned], vec![Place::Output(0)])?;
+    Ok(whole.finish())
+}
+
+/// A fold over the axes in the middle.
+fn neighbours(
+    site: &GpuSite<'_>,
+    [outer, depth, inner]: [&[usize]; 3],
+    fold: reduce::Fold,
+) -> Result<GpuKernel, GpuReject> {
     let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
     let too_many = || GpuReject::Form("a reduction of so many elements".into());
     let part = |extents: &[usize]| extent(product(extents).ok_or_else(too_many)?);
     let form = reduce::Shape {
-        outer: part(&shape[..first])?,
-        depth: part(&shape[first..last])?,
-        inner: part(&shape[last..])?,
+        outer: part(outer)?,
+        depth: part(depth)?,
+        inner: part(inner)?,
         element: element(site.dtype(0)?)?,
         fold,
     };

@@ -4,7 +4,7 @@ use super::{copy, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::loops::program::{Builder, Program};
+use crate::loops::program::{Builder, Kind, Program};
 use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
 use recurve_kernels::launch::{Buffer, Reject};
 use recurve_kernels::map::{self, Code, Layout, Source};
@@ -87,6 +87,19 @@ pub(super) fn moved(
     let program = builder.finish(&[(y, to)]).map_err(|_| GpuReject::NoKernel)?;
     let wide = |of: &[usize]| of.iter().map(|&v| v as u64).collect::<Vec<u64>>();
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
+}
+
+/// Zeros of type `dtype`, so many.
+pub(super) fn zeros(site: &GpuSite<'_>, dtype: DType, extents: &[usize]) -> Result<GpuKernel, GpuReject> {
+    if extents.contains(&0) {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    let mut builder = Builder::new(&[]);
+    let kind = Kind::of(dtype).ok_or(GpuReject::NoKernel)?;
+    let zero = builder.constant(kind, 0.0);
+    let program = builder.finish(&[(zero, dtype)]).map_err(|_| GpuReject::NoKernel)?;
+    let space: Vec<u64> = extents.iter().map(|&v| v as u64).collect();
+    launched(site, &program, &space, &[], Vec::new())
 }
 
 /// The launches of an operator by its nest.

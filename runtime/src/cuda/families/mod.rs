@@ -10,6 +10,7 @@ pub(crate) mod members;
 pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod steps;
+pub(crate) mod tail;
 
 use super::GpuReject;
 use crate::dtype::DType;

@@ -9,7 +9,9 @@ pub(super) fn fits(gpu: &dyn Gpu, launch: &dyn Launch) -> Result<(), GpuError> {
     if !launch.geometry().cooperative {
         return Ok(());
     }
-    let resident = gpu.resident_blocks(launch)?;
+    // Of the multiprocessors that it was prepared for, which may be fewer than there are.
+    let all = gpu.properties().multiprocessors.max(1);
+    let resident = gpu.resident_blocks(launch)? / all * launch.multiprocessors().min(all);
     if blocks <= u64::from(resident) {
         return Ok(());
     }
