@@ -10,9 +10,9 @@
 use crate::device::{Global, Shared, Vector, thread};
 use crate::dtype::DType;
 use crate::launch::{Buffer, Reject};
-use crate::map::interpreter::{GROUP, Narrow, Operands, Span, interpret, pick, size, store_group};
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::map::Code;
+use crate::map::interpreter::{GROUP, Narrow, Operands, Span, interpret, pick, size, store_group};
 use crate::map::{MOST_INPUTS, arithmetic};
 
 /// Most registers that are alive at once.
@@ -197,7 +197,12 @@ impl Code {
 
 impl Epilogue {
     /// Checks that Y holds `count` elements, of type `dtype` where there is no program.
-    pub(crate) fn new(program: Option<&Program>, y: Buffer, count: u64, dtype: DType) -> Result<Self, Reject> {
+    pub(crate) fn new(
+        program: Option<&Program>,
+        y: Buffer,
+        count: u64,
+        dtype: DType,
+    ) -> Result<Self, Reject> {
         let dtype = program.map_or(dtype, |program| program.dtype);
         let bytes = u64::from(size(dtype));
         let whole = (4 * bytes).min(16);
@@ -215,9 +220,8 @@ impl Epilogue {
         if program.count != count {
             return Err(Reject::Extent { name: "elements of the program", got: program.count, limit: count });
         }
-        let over = |other: &Buffer| {
-            y.address < other.address + other.bytes && other.address < y.address + y.bytes
-        };
+        let over =
+            |other: &Buffer| y.address < other.address + other.bytes && other.address < y.address + y.bytes;
         if program.buffers.iter().any(over) {
             return Err(Reject::Unsupported { what: "an output that lies over an input" });
         }

@@ -83,7 +83,10 @@ fn the_modules_fit_the_binary() {
 fn the_families_have_each_entry_once() {
     for module in modules() {
         let names = |text: &str| -> Vec<String> {
-            text.split(".visible .entry ").skip(1).filter_map(|t| Some(t.split('(').next()?.to_owned())).collect()
+            text.split(".visible .entry ")
+                .skip(1)
+                .filter_map(|t| Some(t.split('(').next()?.to_owned()))
+                .collect()
         };
         let mut all = Vec::new();
         for family in module.families() {

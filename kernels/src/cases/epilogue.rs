@@ -120,7 +120,8 @@ impl Behind {
             operands.len() - 1
         };
         let floats = [DType::F32, DType::F32, DType::F16];
-        let functions = [Opcode::Sigmoid, Opcode::Tanh, Opcode::Erf, Opcode::Softplus, Opcode::Abs, Opcode::Neg];
+        let functions =
+            [Opcode::Sigmoid, Opcode::Tanh, Opcode::Erf, Opcode::Softplus, Opcode::Abs, Opcode::Neg];
         let mut steps = Vec::new();
         for _ in 0..r.within(1..=4) {
             steps.push(match r.within(0..=8) {

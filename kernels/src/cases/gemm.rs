@@ -73,15 +73,7 @@ impl Case {
             Matrix { transposed, row, batch: [outer, inner] }
         };
         let (a, b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
-        let problem = Problem {
-            element,
-            m,
-            n,
-            k,
-            batches,
-            a,
-            b,
-        };
+        let problem = Problem { element, m, n, k, batches, a, b };
         let mut values = |count: u64, element| g.floats(element, count as usize, 1.0);
         let size = |matrix: &Matrix, rows: u32, columns: u32| {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
@@ -148,8 +140,7 @@ impl Case {
                     // Four steps may each double the error of the sum.
                     let bound = 2f64.powi(-20) * (f64::from(k) + 8.0) * (size + 1.0) * 4.0;
                     let error = (f64::from(row[j as usize]) - expected).abs();
-                    let bound =
-                        bound + unit * expected.abs() + if of_c == Element::F16 { 6e-8 } else { 0.0 };
+                    let bound = bound + unit * expected.abs() + if of_c == Element::F16 { 6e-8 } else { 0.0 };
                     if error > bound || error.is_nan() {
                         let (id, got) = (variant.id, row[j as usize]);
                         let place = format!("{id} {splits} [{batch}, {i}, {j}]");

@@ -42,12 +42,8 @@ fn check(shape: &Shape, variant: &Variant, r: &mut Draw, lab: &mut Lab<'_>) -> R
     let program = behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
     let of_y = behind.as_ref().map_or(shape.y, |behind| behind.element);
     let y = lab.room("y", batch as u64 * rows as u64 * of_y.bytes())?;
-    let buffers = Buffers {
-        x: lab.upload_floats("x", shape.x, &x)?,
-        w: lab.upload("w", &packed)?,
-        y,
-        program,
-    };
+    let buffers =
+        Buffers { x: lab.upload_floats("x", shape.x, &x)?, w: lab.upload("w", &packed)?, y, program };
     lab.run(variant.prepare(shape, &buffers, &lab.device())?)?;
     let got = decode(of_y, &lab.bytes(y)?);
     for m in 0..batch {

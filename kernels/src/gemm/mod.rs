@@ -72,7 +72,8 @@ impl Params {
     #[inline(always)]
     fn element(&self, place: Place, row: u32, column: u32) -> (u64, u32) {
         let (row, column) = (place.row + row, place.column + column);
-        let matrix = u64::from(if self.splits > 1 { place.batch * self.splits + place.split } else { place.batch });
+        let matrix =
+            u64::from(if self.splits > 1 { place.batch * self.splits + place.split } else { place.batch });
         let first = (matrix * u64::from(self.m) + u64::from(row)) * u64::from(self.n) + u64::from(column);
         (first, if row < self.m { self.n.saturating_sub(column) } else { 0 })
     }
@@ -336,7 +337,8 @@ impl Variant {
         let shared = shared_bytes(self.slab, self.threads, first.epilogue.slots()).max(self.shared);
         let product = Prepared::new(self.entry, geometry.with_shared(shared), first, device)?;
         let sum = split_k::geometry(elements, last.slots());
-        let sum = (splits > 1).then(|| Prepared::new(&split_k::GEMM_SUM, sum?, params, device)).transpose()?;
+        let sum =
+            (splits > 1).then(|| Prepared::new(&split_k::GEMM_SUM, sum?, params, device)).transpose()?;
         Ok(Plan { product, sum })
     }
 }

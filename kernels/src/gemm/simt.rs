@@ -173,7 +173,9 @@ fn run<T: Real, const TILE: usize>(p: Params) {
         term = next;
     }
     let place = Place { batch, split, row, column };
-    by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| p.store_slab(place, slab, |row| rows.row(row)));
+    by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
+        p.store_slab(place, slab, |row| rows.row(row))
+    });
 }
 
 /// Gives a tile's sums, slab by slab, to `store`, with what tells a staged row's number in the tile. A slab is two rows of

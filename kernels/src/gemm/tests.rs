@@ -6,15 +6,7 @@ const DEVICE: Device = Device { capability: 90, multiprocessors: 132, shared_byt
 
 fn plain(element: Element, m: u32, n: u32, k: u32) -> Problem {
     let matrix = |columns: u32| Matrix { transposed: false, row: columns.into(), batch: [0, 0] };
-    Problem {
-        element,
-        m,
-        n,
-        k,
-        batches: [1, 1],
-        a: matrix(k),
-        b: matrix(n),
-    }
+    Problem { element, m, n, k, batches: [1, 1], a: matrix(k), b: matrix(n) }
 }
 
 #[test]

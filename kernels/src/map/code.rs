@@ -4,8 +4,8 @@
 //! behind its last reader. Operands carry how they are addressed, one word more for their strides.
 
 use super::arithmetic::{is_computed, is_narrow};
-use super::operands::{Layout, Operand};
 use super::interpreter::{Access, RESULT, STORE};
+use super::operands::{Layout, Operand};
 use super::{MOST_INPUTS, MOST_OUTPUTS};
 use crate::device::Global;
 use crate::dtype::DType;

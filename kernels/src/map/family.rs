@@ -1,9 +1,7 @@
 //! The variants of maps, and launches of them.
 
 use super::code::Code;
-use super::{
-    MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry,
-};
+use super::{MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry};
 use crate::device::Global;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject, Variant as _, Variants};
 

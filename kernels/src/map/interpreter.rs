@@ -263,7 +263,14 @@ fn store_four(y: Global<u8>, size: u32, index: usize, [a, b, c, d]: [u64; 4]) {
 /// Stores the first `valid` of four elements from element `first` on; all at once where `whole`.
 #[inline(always)]
 #[track_caller]
-pub(crate) fn store_group(y: Global<u8>, dtype: DType, first: usize, valid: u32, whole: bool, values: [u64; 4]) {
+pub(crate) fn store_group(
+    y: Global<u8>,
+    dtype: DType,
+    first: usize,
+    valid: u32,
+    whole: bool,
+    values: [u64; 4],
+) {
     if whole {
         return store_four(y, size(dtype), first, values);
     }

@@ -159,7 +159,7 @@ fn run(session: &Session, options: &RunOptions) -> Result<(), Error> {
     };
     let lengths = Tensor::new(&[2], vec![3i32, 2]).expect("a tensor");
     let (x, h, c) = (floats(&[3, 2, 3]), floats(&[2, 2, 5]), floats(&[2, 2, 5]));
-    session.run_with(&[("x", &x), ("lengths", &lengths), ("h", &h), ("c", &c)], options).map(drop)
+    session.run_with([("x", &x), ("lengths", &lengths), ("h", &h), ("c", &c)], options).map(drop)
 }
 
 /// What the GPU's error is, with its words, which say what to do.

@@ -266,8 +266,7 @@ impl Op for Fused {
             let epilogue = RowEpilogue::new(&stage.program, inputs, &shape, rows)?;
             Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
         };
-        let output =
-            facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
+        let output = facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],

@@ -64,7 +64,12 @@ impl Gemm {
     }
 
     /// The product of operands that lie so, A of shape `a`, the output of shape `y`.
-    fn contraction(&self, a: &[usize], y: &[usize], [of_a, of_b]: [&Layout; 2]) -> Result<Contraction, OpError> {
+    fn contraction(
+        &self,
+        a: &[usize],
+        y: &[usize],
+        [of_a, of_b]: [&Layout; 2],
+    ) -> Result<Contraction, OpError> {
         let strides = |transposed: bool, layout: &Layout| match (transposed, layout.strides.as_slice()) {
             (false, &[down, across]) => Ok((down, across)),
             (true, &[down, across]) => Ok((across, down)),
@@ -233,8 +238,7 @@ impl Op for Gemm {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let (a, y) = (site.input_shape(0)?, site.output_shape(0)?);
         let (of_a, of_b) = (site.input_layout(0)?, site.input_layout(1)?);
-        let contraction =
-            self.contraction(&a, &y, [&of_a, &of_b]).map_err(|_| GpuReject::NoKernel)?;
+        let contraction = self.contraction(&a, &y, [&of_a, &of_b]).map_err(|_| GpuReject::NoKernel)?;
         let offsets = [of_a.offset, of_b.offset];
         let addend = if site.inputs.has(2) && self.beta != 0.0 {
             let (row, column) = Self::steps(&site.input_shape(2)?);

@@ -39,7 +39,7 @@ pub(crate) fn arg_extreme(
         outer: extent(lines.outer)?,
         depth: extent(lines.length)?,
         inner: extent(lines.inner)?,
-        element: element(site.dtype(0)?)?,
+        element: site.dtype(0)?,
         smallest,
         last,
     };

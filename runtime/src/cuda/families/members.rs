@@ -152,8 +152,14 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let given = Facts(&inputs);
-        let inner =
-            GpuSite { inputs: given, outputs: &outputs, wanted: &wanted, behind: None, strided: &[], ..*site };
+        let inner = GpuSite {
+            inputs: given,
+            outputs: &outputs,
+            wanted: &wanted,
+            behind: None,
+            strided: &[],
+            ..*site
+        };
         let kernel = node.op.gpu(&inner)?;
         // A branch that is known tells more than what either would give.
         let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);

@@ -121,8 +121,12 @@ impl Tail {
     ) -> Result<R, Reject> {
         let Some(tail) = tail else { return prepare(None) };
         let given = |from: &Option<From>| match *from {
-            Some(From::Input(at)) => memory.inputs.get(at).copied().ok_or(Reject::Absent { operand: "input" }),
-            Some(From::Weights(at)) => memory.weights.get(at).copied().ok_or(Reject::Absent { operand: "weights" }),
+            Some(From::Input(at)) => {
+                memory.inputs.get(at).copied().ok_or(Reject::Absent { operand: "input" })
+            }
+            Some(From::Weights(at)) => {
+                memory.weights.get(at).copied().ok_or(Reject::Absent { operand: "weights" })
+            }
             None => Ok(Buffer::default()),
         };
         let inputs = tail.reads.iter().map(given).collect::<Result<Vec<_>, _>>()?;

@@ -7,8 +7,8 @@
 use super::{B, Sizes, W, X};
 use crate::cuda::families::extent;
 use crate::cuda::families::tail::{From, Making, Tail};
-use crate::dtype::DType;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::dtype::DType;
 use recurve_kernels::element::Element;
 use recurve_kernels::gemm::{self, Matrix, Problem};
 use recurve_kernels::gemv;
