@@ -10,18 +10,18 @@ use crate::program::{Kind, Opcode};
 
 /// One instruction without its registers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
-    pub(super) opcode: Opcode,
+pub(crate) struct Operation {
+    pub(crate) opcode: Opcode,
     /// Of the result.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Of the operands.
-    pub(super) operands: Kind,
-    pub(super) dtype: DType,
+    pub(crate) operands: Kind,
+    pub(crate) dtype: DType,
 }
 
 /// The kinds of 32 bits and less, whose registers are 32 bits wide.
 #[cfg(not(target_arch = "nvptx64"))]
-pub(super) const fn is_narrow(kind: Kind) -> bool {
+pub(crate) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
 
 /// The result of an operation. `wide`, a constant: kinds of 64 bits may occur.
 #[inline(always)]
-pub(super) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
     match op.opcode {
         Opcode::Select => return if a != 0 { b } else { c },
         Opcode::Convert => return convert(wide, op.operands, op.kind, a),
@@ -326,7 +326,7 @@ pub(super) fn narrow(dtype: DType, bits: u64) -> u64 {
 
 /// The register of an element whose bytes are the low ones of `raw`.
 #[inline(always)]
-pub(super) fn widen(dtype: DType, raw: u64) -> u64 {
+pub(crate) fn widen(dtype: DType, raw: u64) -> u64 {
     match dtype {
         DType::F16 => u64::from(F16::from_bits(raw as u16).to_f32().to_bits()),
         DType::BF16 => u64::from(BF16::from_bits(raw as u16).to_f32().to_bits()),
@@ -342,7 +342,7 @@ pub(super) fn widen(dtype: DType, raw: u64) -> u64 {
 
 /// The bytes of the element that a register becomes.
 #[inline(always)]
-pub(super) fn store(dtype: DType, bits: u64) -> u64 {
+pub(crate) fn store(dtype: DType, bits: u64) -> u64 {
     let real = f32::from_bits(bits as u32);
     match dtype {
         DType::F16 => u64::from(F16::from_f32(real).bits16()),

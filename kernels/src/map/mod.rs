@@ -98,13 +98,13 @@ const STORE: u32 = 0xff;
 
 /// Bytes of an element.
 #[inline(always)]
-fn size(dtype: DType) -> u32 {
+pub(crate) fn size(dtype: DType) -> u32 {
     dtype.bits() as u32 / 8
 }
 
 /// The operation that a word's first quarter names.
 #[inline(always)]
-fn decode(head: u32) -> Operation {
+pub(crate) fn decode(head: u32) -> Operation {
     Operation {
         opcode: Opcode::from_code(head & 0xff),
         kind: Kind::from_code(head >> 8 & 0xff),
@@ -188,7 +188,7 @@ impl Registers for Wide {
 /// One element, its bytes in the low ones.
 #[inline(always)]
 #[track_caller]
-fn load_one(x: Global<u8>, size: u32, index: u32) -> u64 {
+pub(crate) fn load_one(x: Global<u8>, size: u32, index: u32) -> u64 {
     let index = index as usize;
     match size {
         1 => x.load(index).into(),
@@ -223,7 +223,7 @@ fn load_four(x: Global<u8>, size: u32, index: u32) -> [u64; 4] {
 
 #[inline(always)]
 #[track_caller]
-fn store_one(y: Global<u8>, size: u32, index: u32, value: u64) {
+pub(crate) fn store_one(y: Global<u8>, size: u32, index: u32, value: u64) {
     let index = index as usize;
     match size {
         1 => y.store(index, value as u8),
@@ -257,7 +257,7 @@ fn store_four(y: Global<u8>, size: u32, index: u32, [a, b, c, d]: [u64; 4]) {
 
 /// Entry `number` of an array in the parameters, chosen by comparisons, so that the array needs no memory of its own.
 #[inline(always)]
-fn pick<const N: usize>(from: [Global<u8>; N], number: u32) -> Global<u8> {
+pub(crate) fn pick<const N: usize>(from: [Global<u8>; N], number: u32) -> Global<u8> {
     let mut picked = from[0];
     let mut k = 1;
     while k < N {

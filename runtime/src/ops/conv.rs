@@ -285,6 +285,7 @@ impl Op for Conv {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w).map_err(|_| GpuReject::NoKernel)?;
         families::conv::kernel(site, self.groups, &spans)
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

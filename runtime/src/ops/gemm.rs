@@ -249,7 +249,9 @@ impl Op for Gemm {
         } else {
             None
         };
-        product::Product { contraction, alpha: self.alpha, beta: self.beta, addend }.kernel(site)
+        product::Product { contraction, alpha: self.alpha, beta: self.beta, addend }
+            .kernel(site)
+            .or_else(|_| crate::cuda::families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

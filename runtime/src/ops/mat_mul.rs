@@ -203,7 +203,9 @@ impl Op for MatMul {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
         let contraction = batched(&shapes.0, &shapes.1).and_then(merged).map_err(|_| GpuReject::NoKernel)?;
-        product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
+        product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }
+            .kernel(site)
+            .or_else(|_| crate::cuda::families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -89,13 +89,18 @@ pub(super) fn moved(
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
 }
 
-/// The launches of an operator by its nest.
+/// The launches of an operator by its nest, as a map or, where it is none, by the `nest` family.
 pub(crate) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
-    kernel(site, &nest.map_err(|_| GpuReject::NoKernel)?, &|input| operand(site, input))
+    if let Ok(nest) = &nest
+        && let Ok(kernel) = kernel(site, nest, &|input| operand(site, input))
+    {
+        return Ok(kernel);
+    }
+    super::nest::of_nest(site, nest)
 }
 
 /// Shape and position of input `input` of an operator.
-fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
+pub(super) fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
     let shape = site.inputs.tensor(input)?.known_shape();
     Ok((shape.ok_or_else(|| OpError::internal("an operand of unknown shape"))?.to_vec(), input))
 }

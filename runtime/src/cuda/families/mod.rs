@@ -4,11 +4,16 @@
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod copy;
+pub(crate) mod indexed;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
+pub(crate) mod nest;
+pub(crate) mod norm;
+pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod recurrent;
+pub(crate) mod resample;
 pub(crate) mod steps;
 
 use super::GpuReject;
