@@ -6,8 +6,8 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, channels, conv, copy, cumulative, gather, gather_nd, gemm, gemv, map, nest, norm, pool,
-    probe, reduce, resample, scatter, softmax, top_k,
+    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, gather, gather_nd, gemm, gemv,
+    map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -82,12 +82,18 @@ pub static KERNELS: &[&Kernel] = &[
     &arg_extreme::ARG_EXTREME_BF16.kernel,
     &arg_extreme::ARG_EXTREME_F16.kernel,
     &arg_extreme::ARG_EXTREME_F32.kernel,
+    &attention::ATTENTION_BF16.kernel,
+    &attention::ATTENTION_F16.kernel,
+    &attention::ATTENTION_F32.kernel,
     &channels::CHANNELS_BF16.kernel,
     &channels::CHANNELS_F16.kernel,
     &channels::CHANNELS_F32.kernel,
     &conv::CONV_BF16.kernel,
     &conv::CONV_F16.kernel,
     &conv::CONV_F32.kernel,
+    &conv_transpose::CONV_TRANSPOSE_BF16.kernel,
+    &conv_transpose::CONV_TRANSPOSE_F16.kernel,
+    &conv_transpose::CONV_TRANSPOSE_F32.kernel,
     &copy::COPY_1.kernel,
     &copy::COPY_16.kernel,
     &copy::COPY_2.kernel,

@@ -13,11 +13,13 @@
 
 pub mod activation;
 pub mod arg_extreme;
+pub mod attention;
 #[cfg(all(not(target_arch = "nvptx64"), any(test, feature = "cases")))]
 #[doc(hidden)]
 pub mod cases;
 pub mod channels;
 pub mod conv;
+pub mod conv_transpose;
 pub mod copy;
 pub mod cumulative;
 pub mod device;

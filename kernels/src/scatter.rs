@@ -121,13 +121,20 @@ fn exchange<T: AtomicInteger>(y: Global<T>, at: usize, make: impl Fn(T) -> T) {
 fn combine_narrow(p: Params) {
     let dtype = DType::from_code(p.dtype);
     let bits = dtype.bits() as u32;
-    let per_word = 32 / bits;
+    // Elements of a word, as a power of 2.
+    let power = if bits == 8 {
+        2
+    } else if bits == 16 {
+        1
+    } else {
+        0
+    };
     let mut number = thread::index_1d();
     while number < p.count {
         match p.places.find(number) {
             Some(place) => {
                 let update = crate::map::load_one(p.updates, bits / 8, number);
-                let (word, shift) = (place / per_word, place % per_word * bits);
+                let (word, shift) = (place >> power, (place & ((1 << power) - 1)) * bits);
                 let mask = (u32::MAX >> (32 - bits)) << shift;
                 exchange(p.y.cast::<u32>(), word as usize, |old| {
                     let made = combined(dtype == DType::U32, &p, u64::from((old & mask) >> shift), update);

@@ -5,8 +5,10 @@
 
 pub(crate) mod activation;
 mod arg_extreme;
+mod attention;
 mod channels;
 mod conv;
+mod conv_transpose;
 mod copy;
 mod cumulative;
 mod draw;
@@ -84,8 +86,10 @@ impl Suite {
 /// Every suite, by name.
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
+    Suite { name: "attention", count: 60, run: attention::shapes },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
     Suite { name: "gather", count: 60, run: gather::shapes },
@@ -141,8 +145,10 @@ mod tests {
 
     on_the_emulator! {
         arg_extreme
+        attention
         channels
         conv
+        conv_transpose
         copy
         cumulative
         gather

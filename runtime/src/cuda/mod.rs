@@ -17,7 +17,7 @@ pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub use program::HostTrip;
-pub(crate) use program::{GpuFailure, GpuProgram};
+pub(crate) use program::{GpuFailure, GpuProgram, trial};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands};
 

@@ -15,7 +15,12 @@ use recurve_kernels::scatter::{self, Meeting};
 use std::sync::Arc;
 
 /// Places of elements of a tensor of shape `data`: each index of shape `indices` replaces the place along `axis`.
-pub(crate) fn of_elements(data: &[usize], indices: &[usize], axis: usize, dtype: DType) -> Result<Form, GpuReject> {
+pub(crate) fn of_elements(
+    data: &[usize],
+    indices: &[usize],
+    axis: usize,
+    dtype: DType,
+) -> Result<Form, GpuReject> {
     let (steps, tuples) = (wide(&dense_strides(data)), wide(&dense_strides(indices)));
     let axes = (0..data.len()).map(|at| {
         let step = if at == axis { 0 } else { steps[at] };
@@ -28,7 +33,12 @@ pub(crate) fn of_elements(data: &[usize], indices: &[usize], axis: usize, dtype:
 
 /// Places of slices of a tensor of shape `data`: tuples along the last axis of a tensor of shape `indices`, behind `batch`
 /// axes that both share.
-pub(crate) fn of_tuples(data: &[usize], indices: &[usize], batch: usize, dtype: DType) -> Result<Form, GpuReject> {
+pub(crate) fn of_tuples(
+    data: &[usize],
+    indices: &[usize],
+    batch: usize,
+    dtype: DType,
+) -> Result<Form, GpuReject> {
     let (&depth, places) = indices.split_last().ok_or(GpuReject::NoKernel)?;
     let (steps, tuples) = (wide(&dense_strides(data)), wide(&dense_strides(indices)));
     let mut axes = Vec::new();

@@ -47,7 +47,7 @@ pub(crate) fn kernel(
 
 /// The launch of `program` over `space`: operand `k` is input `reads[k]`, of the type, strides and first element of
 /// `inputs[k]`.
-fn launched(
+pub(super) fn launched(
     site: &GpuSite<'_>,
     program: &Program,
     space: &[u64],

@@ -68,7 +68,8 @@ pub(crate) fn kernel(
             effect: effect(&stage.effect),
         })
         .collect();
-    let stored = nest.stages.iter().zip(&outputs).filter(|(s, _)| matches!(s.effect, loops::Effect::Store(_)));
+    let stored =
+        nest.stages.iter().zip(&outputs).filter(|(s, _)| matches!(s.effect, loops::Effect::Store(_)));
     let (Some((_, stored)), None) = (stored.clone().next(), stored.clone().nth(1)) else {
         return Err(GpuReject::NoKernel);
     };
@@ -81,7 +82,8 @@ pub(crate) fn kernel(
     if site.wanted.iter().skip(targets.len()).any(|&wanted| wanted) {
         return Err(GpuReject::Form("an output beside those of its nest".into()));
     }
-    let code = Code::new(&nest::Nest { extents: &extents, reads: &reads, stages: &stages, outputs: &targets })?;
+    let code =
+        Code::new(&nest::Nest { extents: &extents, reads: &reads, stages: &stages, outputs: &targets })?;
     if code.is_empty() {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }

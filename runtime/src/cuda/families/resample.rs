@@ -12,7 +12,11 @@ use recurve_kernels::resample::{MOST_AXES, Nearest, OUTSIDE, Smooth};
 use std::sync::Arc;
 
 /// Input 0 with each element the nearest one along the axes of `copy`.
-pub(crate) fn nearest(site: &GpuSite<'_>, copy: &NearestCopy, from: &[usize]) -> Result<GpuKernel, GpuReject> {
+pub(crate) fn nearest(
+    site: &GpuSite<'_>,
+    copy: &NearestCopy,
+    from: &[usize],
+) -> Result<GpuKernel, GpuReject> {
     let (maps, inner, constant) = copy.parts();
     let far = || GpuReject::Form("an axis of so many elements".into());
     // Axes that stay as they are in front of the first one that does not are one.

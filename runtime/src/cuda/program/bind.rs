@@ -9,7 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
-use crate::cuda::site::{GpuKernel, GpuSite, Operands};
+use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands};
 use crate::cuda::{Block, GpuReject};
 use crate::device::Fallback;
 use crate::dtype::DType;
@@ -339,8 +339,8 @@ impl<'p> Binder<'p> {
     }
 }
 
-/// Whether the kernel's launches are accepted, found before there is memory: with addresses as an arena gives them.
-fn trial(kernel: &GpuKernel, site: &GpuSite<'_>) -> Result<(), GpuReject> {
+/// The kernel's launches, where they are accepted, found before there is memory: with addresses as an arena gives them.
+pub(crate) fn trial(kernel: &GpuKernel, site: &GpuSite<'_>) -> Result<Launches, GpuReject> {
     let mut next = 1u64 << 40;
     let mut buffer = |bytes: u64| {
         let address = next;
@@ -357,8 +357,7 @@ fn trial(kernel: &GpuKernel, site: &GpuSite<'_>) -> Result<(), GpuReject> {
     let data: Vec<Buffer> = kernel.data().iter().map(|bytes| buffer(bytes.len() as u64)).collect();
     let (workspace, fault) = (buffer(kernel.workspace() as u64), buffer(4));
     let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-    kernel.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })?;
-    Ok(())
+    Ok(kernel.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })?)
 }
 
 /// Pinned memory and slots of the host, as they are given out.

@@ -22,6 +22,7 @@ use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::tensor::ValueRef;
+pub(crate) use bind::trial;
 use bound::GpuBound;
 use decisive::Key;
 use recurve_kernels::launch::Device;
