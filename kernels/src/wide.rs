@@ -54,3 +54,16 @@ pub(crate) fn load_real(x: Global<u8>, element: u32, index: usize) -> f32 {
     }
     x.cast::<f32>().load(index)
 }
+
+/// Stores one element of such a type.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn store_real(y: Global<u8>, element: u32, index: usize, value: f32) {
+    if element == Element::F16 as u32 {
+        y.cast().store(index, F16::narrow(value));
+    } else if element == Element::BF16 as u32 {
+        y.cast().store(index, BF16::narrow(value));
+    } else {
+        y.cast().store(index, value);
+    }
+}

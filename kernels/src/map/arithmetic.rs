@@ -10,13 +10,13 @@ use crate::program::{Kind, Opcode};
 
 /// One instruction without its registers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
-    pub(super) opcode: Opcode,
+pub(crate) struct Operation {
+    pub(crate) opcode: Opcode,
     /// Of the result.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Of the operands.
-    pub(super) operands: Kind,
-    pub(super) dtype: DType,
+    pub(crate) operands: Kind,
+    pub(crate) dtype: DType,
 }
 
 /// What registers hold, and what is computed of it; known when a kernel is compiled.
@@ -30,9 +30,16 @@ pub(crate) struct Kinds {
     pub(crate) functions: bool,
 }
 
+impl Kinds {
+    /// All that programs have; of 64 bits where `wide`.
+    pub(crate) const fn all(wide: bool) -> Self {
+        Self { wide, integers: true, functions: true }
+    }
+}
+
 /// The kinds of 32 bits and less, whose registers are 32 bits wide.
 #[cfg(not(target_arch = "nvptx64"))]
-pub(super) const fn is_narrow(kind: Kind) -> bool {
+pub(crate) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
 }
 
@@ -49,7 +56,7 @@ pub(crate) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
 
 /// The result of an operation.
 #[inline(always)]
-pub(super) fn apply(kinds: Kinds, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn apply(kinds: Kinds, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
     match op.opcode {
         Opcode::Select => return if a != 0 { b } else { c },
         Opcode::Convert => return convert(kinds, op.operands, op.kind, a),
@@ -350,7 +357,7 @@ pub(super) fn narrow(dtype: DType, bits: u64) -> u64 {
 
 /// The register of an element whose bytes are the low ones of `raw`.
 #[inline(always)]
-pub(super) fn widen(dtype: DType, raw: u64) -> u64 {
+pub(crate) fn widen(dtype: DType, raw: u64) -> u64 {
     match dtype {
         DType::F16 => u64::from(F16::from_bits(raw as u16).to_f32().to_bits()),
         DType::BF16 => u64::from(BF16::from_bits(raw as u16).to_f32().to_bits()),

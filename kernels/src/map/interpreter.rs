@@ -75,7 +75,7 @@ pub(crate) fn size(dtype: DType) -> u32 {
 
 /// The operation that a word's first quarter names.
 #[inline(always)]
-fn decode(head: u32) -> Operation {
+pub(crate) fn decode(head: u32) -> Operation {
     Operation {
         opcode: Opcode::from_code(head & 0xff),
         kind: Kind::from_code(head >> 8 & 0xff),
@@ -195,7 +195,7 @@ impl Registers for Wide {
 /// One element, its bytes in the low ones.
 #[inline(always)]
 #[track_caller]
-fn load_one(x: Global<u8>, size: u32, index: usize) -> u64 {
+pub(crate) fn load_one(x: Global<u8>, size: u32, index: usize) -> u64 {
     match size {
         1 => x.load(index).into(),
         2 => x.cast::<u16>().load(index).into(),
@@ -229,7 +229,7 @@ fn load_four(x: Global<u8>, size: u32, index: usize) -> [u64; 4] {
 
 #[inline(always)]
 #[track_caller]
-fn store_one(y: Global<u8>, size: u32, index: usize, value: u64) {
+pub(crate) fn store_one(y: Global<u8>, size: u32, index: usize, value: u64) {
     match size {
         1 => y.store(index, value as u8),
         2 => y.cast::<u16>().store(index, value as u16),

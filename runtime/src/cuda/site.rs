@@ -5,6 +5,7 @@ use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Nest, Opaque};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
@@ -84,6 +85,19 @@ impl GpuSite<'_> {
             Some(Some(layout)) => Ok(layout.clone()),
             _ => Ok(Layout::dense(&self.input_shape(index)?)),
         }
+    }
+
+    /// The launches of an operator's nest, where its own kernel refuses for `reject`; not in a group, of which the nest
+    /// knows nothing.
+    pub(crate) fn of_nest(
+        &self,
+        reject: GpuReject,
+        nest: impl FnOnce() -> Result<Nest, Opaque>,
+    ) -> Result<GpuKernel, GpuReject> {
+        if self.behind.is_some() || self.strided.iter().any(Option::is_some) {
+            return Err(reject);
+        }
+        super::families::map::of_nest(self, nest())
     }
 
     /// Input `index`, when it is a constant that lies row-major.
@@ -246,8 +260,8 @@ impl GpuKernel {
         &self.data
     }
 
-    /// Whether the launches are accepted, found before there is memory: with addresses as an arena gives them.
-    pub(crate) fn trial(&self, site: &GpuSite<'_>) -> Result<(), Reject> {
+    /// The launches, where they are accepted, found before there is memory: with addresses as an arena gives them.
+    pub(crate) fn trial(&self, site: &GpuSite<'_>) -> Result<Launches, Reject> {
         let mut next = 1u64 << 40;
         let mut buffer = |bytes: u64| {
             let address = next;
@@ -266,7 +280,7 @@ impl GpuKernel {
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault }).map(drop)
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })
     }
 
     /// The launches.

@@ -278,19 +278,29 @@ impl Op for Fused {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
-        if bound.space.row > 0 {
-            return families::members::kernel(site, &self.graph);
+        if let Some(anchor) = self.anchor
+            && bound.space.row == 0
+            && let Ok(kernel) = self.anchored(site, &bound, anchor)
+        {
+            return Ok(kernel);
         }
-        if let Some(anchor) = self.anchor {
-            let whole = self.anchored(site, &bound, anchor);
-            return whole.or_else(|_| families::members::kernel(site, &self.graph));
-        }
-        families::map::kernel(site, &bound.nest, &|operand| {
+        let operand = |operand: usize| {
             let value = bound.operands[operand];
             let shape = bound.facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
             Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))
-        })
-        .or_else(|_| families::members::kernel(site, &self.graph))
+        };
+        if self.anchor.is_none()
+            && bound.space.row == 0
+            && let Ok(kernel) = families::map::kernel(site, &bound.nest, &operand)
+        {
+            return Ok(kernel);
+        }
+        // Kernels of the members' own are faster than an interpreted nest.
+        let why = match families::members::kernel(site, &self.graph) {
+            Ok(kernel) => return Ok(kernel),
+            Err(why) => why,
+        };
+        families::nest::kernel(site, &bound.nest, &operand).map_err(|_| why)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -246,7 +246,8 @@ impl Op for Gemm {
         } else {
             None
         };
-        product::Product { contraction, offsets, alpha: self.alpha, beta: self.beta, addend }.kernel(site)
+        let product = product::Product { contraction, offsets, alpha: self.alpha, beta: self.beta, addend };
+        product.kernel(site).or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -206,7 +206,8 @@ impl Op for MatMul {
         let contraction = strided((&shapes.0, &a.strides), (&shapes.1, &b.strides));
         let contraction = contraction.and_then(merged).map_err(|_| GpuReject::NoKernel)?;
         let offsets = [a.offset, b.offset];
-        product::Product { contraction, offsets, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
+        let product = product::Product { contraction, offsets, alpha: 1.0, beta: 1.0, addend: None };
+        product.kernel(site).or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

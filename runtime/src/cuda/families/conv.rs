@@ -5,31 +5,19 @@ use super::{element, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::ops::window::Span;
 use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
+use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
 
 /// Input 0 under the weights of input 1, over `spans`, with a bias where there is an input 2, and what the site has behind it.
 pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
     let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
-    let first = MOST_AXES.checked_sub(spans.len());
-    let first = first.ok_or_else(|| GpuReject::Form(format!("a convolution over {} axes", spans.len())))?;
-    let mut axes = [Axis::NONE; MOST_AXES];
-    for (axis, span) in axes[first..].iter_mut().zip(spans) {
-        *axis = Axis {
-            input: extent(span.input)?,
-            output: extent(span.output)?,
-            kernel: extent(span.kernel)?,
-            stride: extent(span.stride)?,
-            dilation: extent(span.dilation)?,
-            begin: extent(span.begin)?,
-        };
-    }
     let shape = Shape {
         element: element(site.dtype(0)?)?,
         images: extent(x[0])?,
         groups: extent(groups)?,
         channels: extent(w[1])?,
         filters: extent(w[0] / groups)?,
-        axes,
+        axes: axes(spans)?,
     };
     if shape.is_empty() {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
@@ -53,4 +41,48 @@ pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Resul
         Ok(vec![Arc::new(launch)])
     });
     Ok(kernel.with_data_of(data))
+}
+
+/// Input 0 under the weights of input 1 the other way round: `spans` are those of the convolution that reads the result.
+pub(crate) fn transposed(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
+    use recurve_kernels::conv_transpose::{Buffers, Shape};
+    let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+    let shape = Shape {
+        element: element(site.dtype(0)?)?,
+        images: extent(x[0])?,
+        groups: extent(groups)?,
+        channels: extent(w[0] / groups)?,
+        filters: extent(w[1])?,
+        axes: axes(spans)?,
+    };
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let buffers = Buffers {
+            x: operands.inputs[0],
+            w: operands.inputs[1],
+            bias: operands.inputs.get(2).copied().unwrap_or(Buffer::default()),
+            y: operands.outputs[0],
+        };
+        let prepared = shape.prepare(&buffers, &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    }))
+}
+
+/// Spatial axes as kernels take them; those that are not there come first.
+fn axes(spans: &[Span]) -> Result<[Axis; MOST_AXES], GpuReject> {
+    let first = MOST_AXES.checked_sub(spans.len());
+    let first = first.ok_or_else(|| GpuReject::Form(format!("a convolution over {} axes", spans.len())))?;
+    let mut axes = [Axis::NONE; MOST_AXES];
+    for (axis, span) in axes[first..].iter_mut().zip(spans) {
+        *axis = Axis {
+            input: extent(span.input)?,
+            output: extent(span.output)?,
+            kernel: extent(span.kernel)?,
+            stride: extent(span.stride)?,
+            dilation: extent(span.dilation)?,
+            begin: extent(span.begin)?,
+        };
+    }
+    Ok(axes)
 }

@@ -6,7 +6,8 @@ use crate::cpu::lines::Lines;
 use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::graph::TensorFact;
-use recurve_kernels::{arg_extreme as extreme, reduce, softmax};
+use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::{arg_extreme as extreme, cumulative as running, reduce, softmax, top_k as top};
 use std::sync::Arc;
 
 /// Softmax, or its logarithm, of input 0 along `lines`.
@@ -113,5 +114,52 @@ fn neighbours(
     Ok(GpuKernel::new(move |operands| {
         let buffers = reduce::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&form, &buffers, &device)?)])
+    }))
+}
+
+/// Extents in front of `axis`, along it and behind it.
+fn around(shape: &[usize], axis: usize) -> Result<[u32; 3], GpuReject> {
+    let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
+    let part = |extents: &[usize]| {
+        extent(product(extents).ok_or_else(|| GpuReject::Form("lines of so many elements".into()))?)
+    };
+    Ok([part(&shape[..axis])?, extent(shape[axis])?, part(&shape[axis + 1..])?])
+}
+
+/// The `k` largest or smallest elements of each line of input 0 along `axis`, and their places.
+pub(crate) fn top_k(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    axis: usize,
+    k: usize,
+    smallest: bool,
+) -> Result<GpuKernel, GpuReject> {
+    let [outer, depth, inner] = around(shape, axis)?;
+    let shape = top::Shape { dtype: site.dtype(0)?, outer, depth, inner, k: extent(k)?, smallest };
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let of = |at: usize| operands.outputs.get(at).copied().unwrap_or(Buffer::default());
+        let prepared = shape.prepare([operands.inputs[0], of(0), of(1)], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    }))
+}
+
+/// Running sums or products of input 0 along `axis`.
+pub(crate) fn cumulative(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    axis: usize,
+    product: bool,
+    (reverse, exclusive): (bool, bool),
+) -> Result<GpuKernel, GpuReject> {
+    let [outer, depth, inner] = around(shape, axis)?;
+    let dtype = site.dtype(0)?;
+    let shape = running::Shape { dtype, outer, depth, inner, product, reverse, exclusive };
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let prepared = shape.prepare(operands.inputs[0], operands.outputs[0], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     }))
 }

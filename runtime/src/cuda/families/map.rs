@@ -47,7 +47,7 @@ pub(crate) fn kernel(
 
 /// The launch of `program` over `space`: operand `k` is input `reads[k]`, of the type, strides and first element of
 /// `inputs[k]`.
-fn launched(
+pub(super) fn launched(
     site: &GpuSite<'_>,
     program: &Program,
     space: &[u64],
@@ -102,13 +102,18 @@ pub(super) fn zeros(site: &GpuSite<'_>, dtype: DType, extents: &[usize]) -> Resu
     launched(site, &program, &space, &[], Vec::new())
 }
 
-/// The launches of an operator by its nest.
+/// The launches of an operator by its nest, as a map or, where it is none, by the `nest` family.
 pub(crate) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
-    kernel(site, &nest.map_err(|_| GpuReject::NoKernel)?, &|input| operand(site, input))
+    if let Ok(nest) = &nest
+        && let Ok(kernel) = kernel(site, nest, &|input| operand(site, input))
+    {
+        return Ok(kernel);
+    }
+    super::nest::of_nest(site, nest)
 }
 
 /// Shape and position of input `input` of an operator.
-fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
+pub(super) fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
     let shape = site.inputs.tensor(input)?.known_shape();
     Ok((shape.ok_or_else(|| OpError::internal("an operand of unknown shape"))?.to_vec(), input))
 }
