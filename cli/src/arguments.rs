@@ -1,25 +1,26 @@
 //! The command line.
 
-use crate::commands::{check, devices, env, inspect, ops, plan, profile, run, schedule};
+use crate::commands::{bench, check, devices, env, inspect, ops, plan, profile, run, schedule};
 use crate::dimensions::Binding;
+use crate::environment;
 use crate::failure::UsageError;
 use crate::quantity::parse_bytes;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Fallback, Fusion, Session, SessionBuilder};
+use recurve::{Device, Error, Fallback, Fusion, Session, SessionBuilder};
 use std::path::PathBuf;
 
 /// Runs, checks and inspects ONNX models.
 #[derive(Debug, Parser)]
 #[command(
     name = "recurve",
-    version,
+    version = environment::VERSION,
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
         Exit codes: 0 done, 1 unexpected, 2 usage or a file that cannot be opened,\n\
         3 model, plan or profile invalid or unsupported, 4 no such GPU or driver,\n\
-        5 outputs differ, 7 no plan or schedule meets what is asked, 124 deadline passed."
+        5 outputs differ, 6 slower than the baseline, 7 no plan or schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Run(run::Arguments),
     /// Compare a model's outputs with expected ones
     Check(check::Arguments),
+    /// Measure a model's latency, and compare it with an earlier measurement
+    Bench(bench::Arguments),
     /// Print what a model consists of: inputs, outputs, operators, parameters, work per node
     Inspect(inspect::Arguments),
     /// List the operators that run
@@ -105,13 +108,28 @@ pub(crate) struct InputArguments {
     pub(crate) seed: u64,
 }
 
-/// How a model is executed.
+/// How a model is simplified.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub(crate) struct ExecutionArguments {
+pub(crate) struct FusionArguments {
     /// Run every operator as a kernel of its own
     #[arg(long)]
     no_fusion: bool,
+}
+
+impl FusionArguments {
+    /// A session's settings.
+    pub(crate) fn builder(&self) -> SessionBuilder {
+        Session::builder().with_fusion(if self.no_fusion { Fusion::Off } else { Fusion::On })
+    }
+}
+
+/// How and where a model is executed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ExecutionArguments {
+    #[command(flatten)]
+    fusion: FusionArguments,
     /// Where operators run: cpu, cuda:0, cuda:1, …, or emulated
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
@@ -123,8 +141,7 @@ pub(crate) struct ExecutionArguments {
 impl ExecutionArguments {
     /// A session's settings.
     pub(crate) fn builder(&self) -> SessionBuilder {
-        let fusion = if self.no_fusion { Fusion::Off } else { Fusion::On };
-        Session::builder().with_fusion(fusion).with_device(self.device).with_fallback(self.fallback)
+        self.fusion.builder().with_device(self.device).with_fallback(self.fallback)
     }
 }
 
@@ -153,7 +170,13 @@ impl ModelArguments {
         let spinner = terminal.progress(None, "loading");
         let session = builder.load(&self.model);
         spinner.finish_and_clear();
-        let session = session?;
+        let session = session.map_err(|error| match error {
+            // The others name the file or its nodes.
+            Error::NotOnnx { .. } | Error::Model { .. } => {
+                anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.model.display()))
+            }
+            error => error.into(),
+        })?;
         tracing::info!(
             model = %self.model.display(),
             load_ms = session.load_time().as_secs_f64() * 1e3,

@@ -12,6 +12,9 @@ pub(crate) struct Variable {
     pub(crate) meaning: &'static str,
 }
 
+/// The version, with the commit that it was built from where that is known.
+pub(crate) const VERSION: &str = env!("RECURVE_VERSION");
+
 const NO_COLOR: &str = "NO_COLOR";
 
 /// Every variable, in alphabetical order.

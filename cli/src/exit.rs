@@ -25,7 +25,7 @@ pub enum Exit {
     Device = 4,
     /// Outputs differ from what was expected (`check`).
     OutputsDiffer = 5,
-    /// Slower than the baseline.
+    /// Slower than the baseline allows (`bench`).
     Slower = 6,
     /// No schedule meets what is asked (`schedule`), or the model cannot be planned (`plan`).
     Infeasible = 7,

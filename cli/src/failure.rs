@@ -2,7 +2,7 @@
 
 use crate::npz::ArchiveError;
 use crate::terminal::Terminal;
-use recurve::{Error, ErrorKind};
+use recurve::{Error, ErrorKind, OpError, PlanError, ProfileError};
 
 /// The arguments do not fit the command or the model.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,13 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let error = cause.downcast_ref::<Error>()?;
     match error {
         Error::Setting { name: "threads", .. } => return Some("set the number of threads with --threads"),
+        Error::Unsupported { refusals } if refusals.iter().any(|r| matches!(r.reason, OpError::Gpu(_))) => {
+            return Some("`--fallback cpu` runs such nodes on the CPU and tells what that cost");
+        }
+        Error::Plan { source } => return plan_hint(source),
+        Error::Profile { source: ProfileError::Malformed { .. } } => {
+            return Some("`recurve profile MODEL --out F.json` writes what --profile reads");
+        }
         Error::Argument { .. } | Error::Arguments { .. } => {
             return Some(
                 "`recurve inspect MODEL` lists names and shapes; give arrays with --inputs, bind symbols with --dim",
@@ -79,12 +86,29 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         ErrorKind::Unsupported => {
             Some("`recurve ops` lists the operators that run, with versions and dtypes")
         }
+        ErrorKind::Device => Some("`recurve devices` lists where models can run here, and why not elsewhere"),
         ErrorKind::MemoryLimit => Some("raise --memory-limit, or bind smaller dimensions with --dim"),
         ErrorKind::Deadline => Some("allow more time with --timeout"),
         ErrorKind::InvalidInput => {
             Some("other shapes can be bound with --dim, other values given with --inputs")
         }
         ErrorKind::Internal => Some("this is a bug of recurve; a report with the model is welcome"),
+        _ => None,
+    }
+}
+
+fn plan_hint(error: &PlanError) -> Option<&'static str> {
+    match error {
+        PlanError::Malformed { .. } => Some("`recurve plan MODEL --out F.json` writes what --plan reads"),
+        PlanError::Invalid { .. } | PlanError::Other { .. } => Some(
+            "`recurve plan MODEL --out F.json` makes one; give it the same --dim, --threads and --inputs as the run",
+        ),
+        PlanError::DependsOnData { .. } => {
+            Some("`recurve run` without --plan and --mode runs it step by step")
+        }
+        PlanError::Unmeasured { .. } => {
+            Some("`recurve profile MODEL --out F.json` measures all of its operators")
+        }
         _ => None,
     }
 }

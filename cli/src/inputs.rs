@@ -34,6 +34,11 @@ pub(crate) fn prepare(
     let specs = session.inputs();
     let mut inputs: Vec<Input> = Vec::with_capacity(specs.len());
     if let Some(path) = &arguments.inputs {
+        if path.is_dir() {
+            return Err(UsageError::new(format!("`{}` is a folder", path.display()))
+                .hint("--inputs takes an NPZ file; `recurve check --onnx-test` takes folders of the ONNX backend suite")
+                .into());
+        }
         for (name, tensor) in npz::read(path)? {
             if !specs.iter().any(|spec| *spec.name == *name) {
                 let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).collect();

@@ -1,10 +1,10 @@
 //! Latencies of repeated runs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What is said about the latencies of a model.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) min: f64,
     pub(crate) p50: f64,

@@ -1,5 +1,7 @@
 //! Quantities as people write and read them: bytes, operations, times.
 
+use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads `4096`, `512MiB`, `2GB`.
@@ -18,6 +20,21 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     };
     let count: usize = digits.parse().map_err(|_| "a number such as 512MiB is needed".to_owned())?;
     count.checked_mul(factor).ok_or_else(|| "more bytes than this machine can address".to_owned())
+}
+
+/// Reads a whole number of at least 0.
+pub(crate) fn parse_whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "a whole number of at least 0 is needed".to_owned())
+}
+
+/// Reads a whole number of at least 1.
+pub(crate) fn parse_some(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a whole number of at least 1 is needed".to_owned())
+}
+
+/// `1 tensor`, `2 tensors`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `1.5 MiB`.

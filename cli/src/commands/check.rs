@@ -11,7 +11,7 @@ use anyhow::Result;
 use recurve::testing::{Mismatch, Tolerance, compare};
 use recurve::{Session, Value};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  recurve check model.onnx --inputs x.npz --expect y.npz --rtol 1e-4")]
@@ -23,17 +23,40 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     inputs: InputArguments,
     /// NPZ file with the expected outputs by name
-    #[arg(long, value_name = "F.npz", required_unless_present = "onnx_test")]
+    #[arg(long, value_name = "F.npz")]
     expect: Option<PathBuf>,
     /// Folder with test_data_set_*, or one such folder, as in the ONNX backend suite
     #[arg(long, value_name = "DIR", conflicts_with_all = ["expect", "inputs", "bindings", "seed"])]
     onnx_test: Option<PathBuf>,
     /// Floats may differ by this share of the expected value
     #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = parse_tolerance)]
+    #[arg(allow_negative_numbers = true)]
     rtol: f64,
     /// And by this much whatever the value
     #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = parse_tolerance)]
+    #[arg(allow_negative_numbers = true)]
     atol: f64,
+}
+
+/// Where the expected outputs are.
+#[derive(Clone, Copy)]
+enum Expected<'a> {
+    /// In an NPZ file.
+    Arrays(&'a Path),
+    /// In folders of the ONNX backend suite, with their inputs.
+    Suite(&'a Path),
+}
+
+impl Arguments {
+    fn expected(&self) -> Result<Expected<'_>, UsageError> {
+        match (&self.expect, &self.onnx_test) {
+            (Some(file), _) => Ok(Expected::Arrays(file)),
+            (None, Some(folder)) => Ok(Expected::Suite(folder)),
+            (None, None) => Err(UsageError::new("nothing says which outputs are expected").hint(
+                "give an NPZ file with --expect, or a folder of the ONNX backend suite with --onnx-test",
+            )),
+        }
+    }
 }
 
 fn parse_tolerance(text: &str) -> Result<f64, String> {
@@ -95,10 +118,11 @@ struct Element {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    let expected = arguments.expected()?;
     let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
-    let cases = match (&arguments.onnx_test, &arguments.expect) {
-        (Some(folder), _) => {
+    let cases = match expected {
+        Expected::Suite(folder) => {
             let folders = onnx_test::folders(folder)?;
             let bar = terminal.progress(Some(folders.len() as u64), "checking");
             let mut cases = Vec::new();
@@ -110,15 +134,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
             bar.finish_and_clear();
             cases
         }
-        (None, Some(path)) => {
+        Expected::Arrays(path) => {
             let expected: Vec<(String, Value)> =
                 npz::read(path)?.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
             let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
             let inputs: Vec<_> = inputs.into_iter().map(|input| (input.name, input.value)).collect();
             vec![case(&session, path.display().to_string(), &inputs, &expected, tolerance)?]
-        }
-        (None, None) => {
-            return Err(UsageError::new("nothing is expected").hint("give --expect or --onnx-test").into());
         }
     };
     for spec in session.outputs() {
@@ -147,6 +168,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     terminal.complain("error", &format!("{failed} of {all} outputs differ"));
+    if matches!(expected, Expected::Arrays(_)) && arguments.inputs.inputs.is_none() {
+        terminal.complain(
+            "hint",
+            "the inputs were drawn from a seed; --inputs gives those that belong to --expect",
+        );
+    }
     terminal.complain("hint", "--rtol and --atol say how much floats may differ");
     Ok(Exit::OutputsDiffer)
 }

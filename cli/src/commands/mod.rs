@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod env;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
     match command {
         Command::Run(arguments) => run::run(arguments, terminal),
         Command::Check(arguments) => check::run(arguments, terminal),
+        Command::Bench(arguments) => bench::run(arguments, terminal),
         Command::Devices(arguments) => devices::run(arguments, terminal),
         Command::Inspect(arguments) => inspect::run(arguments, terminal),
         Command::Ops(arguments) => ops::run(arguments, terminal),

@@ -2,7 +2,7 @@
 
 use super::DOCUMENT_VERSION;
 use super::profile::{CacheArguments, measure};
-use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::inputs;
 use crate::quantity;
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
-    execution: ExecutionArguments,
+    fusion: FusionArguments,
     #[command(flatten)]
     inputs: InputArguments,
     #[command(flatten)]
@@ -65,7 +65,7 @@ struct Document<'a> {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let Mode::Latency = arguments.mode;
-    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
+    let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = match &arguments.profile {
         Some(path) => Profile::read(path).map_err(recurve::Error::from)?,

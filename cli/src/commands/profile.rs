@@ -1,7 +1,7 @@
 //! `recurve profile`: measures a model's operators on this machine.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
 use crate::exit::Exit;
 use crate::inputs::{self, Input};
 use crate::quantity;
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
-    execution: ExecutionArguments,
+    fusion: FusionArguments,
     #[command(flatten)]
     inputs: InputArguments,
     #[command(flatten)]
@@ -46,7 +46,7 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
+    let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = measure(&session, &inputs, &arguments.cache, terminal)?;
     if let Some(path) = &arguments.out {

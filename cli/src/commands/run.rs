@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
-use crate::quantity;
+use crate::quantity::{self, parse_some, parse_whole, plural};
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -36,12 +36,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "F.npz")]
     outputs: Option<PathBuf>,
     /// Measured runs
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_some, allow_negative_numbers = true)]
     runs: NonZeroUsize,
     /// Runs before those that are measured
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
+    #[arg(allow_negative_numbers = true)]
     warmup: usize,
-    /// Print the time of each node, summed over the measured runs
+    /// Print what each node takes in the measured runs: mean, least, share of all
     #[arg(long)]
     profile_nodes: bool,
     /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads
@@ -50,11 +51,14 @@ pub(crate) struct Arguments {
     /// How operators are placed on the threads
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
+    /// With `--mode latency`: neither use nor keep measurements and plans in the user's cache
+    #[arg(long)]
+    no_cache: bool,
     /// Write what the last measured run did as trace events, for Perfetto and Chrome
     #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
     trace: Option<PathBuf>,
     /// End with code 124 when a run takes longer than this many milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = parse_whole::<u64>, allow_negative_numbers = true)]
     timeout: Option<u64>,
 }
 
@@ -121,7 +125,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Together => recurve::Mode::Together,
         Mode::Latency => recurve::Mode::Latency,
     };
-    let session = arguments.model.load(arguments.execution.builder().with_mode(mode), terminal)?;
+    let mut builder = arguments.execution.builder().with_mode(mode);
+    if arguments.no_cache {
+        builder = builder.with_profile_cache(None);
+    }
+    let session = arguments.model.load(builder, terminal)?;
     if let Some(path) = &arguments.plan {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
@@ -309,18 +317,12 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section("on the CPU", &rows, &[2, 3, 4]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
-    let runs = if document.runs == 1 { "1 run".to_owned() } else { format!("{} runs", document.runs) };
+    let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));
     let mut rows = vec![
         vec!["load".to_owned(), micros(document.load_ms * 1e3)],
         vec![
             "latency".to_owned(),
-            format!(
-                "min {}  p50 {}  p99 {}  ({runs}, {} threads)",
-                micros(min),
-                micros(p50),
-                micros(p99),
-                document.threads
-            ),
+            format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
         ],
     ];
     if let Some(bytes) = document.peak_rss_bytes {

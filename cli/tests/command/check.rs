@@ -89,3 +89,19 @@ fn what_cannot_be_compared_is_usage() {
     let both = ["check", &model, "--onnx-test", &data("biased_cases"), "--seed", "1"];
     recurve(&both).with(Exit::Usage);
 }
+
+#[test]
+fn what_is_missing_is_said() {
+    let ended = recurve(&["check", &data("biased.onnx")]).with(Exit::Usage);
+    ended
+        .says("hint: give an NPZ file with --expect, or a folder of the ONNX backend suite with --onnx-test");
+    let drawn = recurve(&[
+        "check",
+        &data("biased.onnx"),
+        "--dim",
+        "batch=2,time=2",
+        "--expect",
+        &data("biased_y.npz"),
+    ]);
+    drawn.with(Exit::OutputsDiffer).says("hint: the inputs were drawn from a seed");
+}

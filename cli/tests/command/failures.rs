@@ -24,6 +24,20 @@ fn wrong_arguments_are_usage() {
         .with(Exit::Usage)
         .says("hint: set the number of threads with --threads");
     recurve(&["run", &data("")]).with(Exit::Usage).says("is a folder");
+    for (arguments, problem) in [
+        (["run", "--runs", "0"], "a whole number of at least 1"),
+        (["run", "--runs", "-1"], "a whole number of at least 1"),
+        (["run", "--warmup", "-1"], "a whole number of at least 0"),
+        (["run", "--timeout", "-5"], "a whole number of at least 0"),
+        (["check", "--rtol", "-1"], "a number of at least 0"),
+        (["check", "--atol", "-1"], "a number of at least 0"),
+    ] {
+        let [command, rest @ ..] = arguments;
+        recurve(&[&[command, &model][..], &rest].concat()).with(Exit::Usage).says(problem);
+    }
+    let folder = recurve(&["run", &model, "--inputs", &data("")]).with(Exit::Usage);
+    folder.says("is a folder");
+    folder.says("hint: --inputs takes an NPZ file");
 }
 
 #[test]
@@ -77,11 +91,11 @@ fn what_is_no_model_is_an_invalid_model() {
     let (_folder, path) = scratch("cut.onnx");
     let whole = std::fs::read(data("biased.onnx")).expect("a model");
     std::fs::write(&path, &whole[..whole.len() - 9]).expect("a file");
-    recurve(&["run", &text(&path)]).with(Exit::Model).says("error: not a valid ONNX model");
+    recurve(&["run", &text(&path)]).with(Exit::Model).says("caused by: not a valid ONNX model");
     for other in ["make.py", "plain.npz"] {
         let ended = recurve(&["inspect", &data(other)]).with(Exit::Model);
-        ended.says("error: this is no ONNX model, but a file of another format");
-        ended.says("caused by: ");
+        ended.says(&format!("{other}` cannot be loaded"));
+        ended.says("caused by: this is no ONNX model, but a file of another format");
     }
 }
 

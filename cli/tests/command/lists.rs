@@ -39,15 +39,18 @@ fn devices_are_listed_with_or_without_a_gpu() {
     assert_eq!(devices.len() == 2, document["no_gpu"].is_string(), "{document}");
     recurve(&["devices"]).with(Exit::Success).prints("emulated");
     let missing = recurve(&["run", &data("bf16.onnx"), "--device", "cuda:999"]);
-    missing.with(Exit::Device);
+    missing.with(Exit::Device).says("hint: `recurve devices` lists where models can run here");
     recurve(&["run", &data("bf16.onnx"), "--device", "gpu"]).with(Exit::Usage);
 }
 
 #[test]
 fn help_and_version_go_to_stdout() {
     let version = recurve(&["--version"]).with(Exit::Success);
-    assert_eq!(version.out.trim(), format!("recurve {}", env!("CARGO_PKG_VERSION")));
-    for command in ["run", "check", "inspect", "ops", "devices", "env"] {
+    // Behind it stands the commit, where there is one.
+    let commit =
+        version.out.strip_prefix(concat!("recurve ", env!("CARGO_PKG_VERSION"))).expect("the version");
+    assert!(commit == "\n" || (commit.starts_with(" (") && commit.ends_with(")\n")), "{}", version.out);
+    for command in ["run", "check", "bench", "inspect", "ops", "devices", "env"] {
         let help = recurve(&[command, "--help"]).with(Exit::Success);
         help.prints("Example:\n  recurve ");
         assert_eq!(help.err, "");

@@ -1,6 +1,7 @@
 //! Tests of the command as its users run it: arguments in, streams and exit code out.
 
 mod arrays;
+mod bench;
 mod check;
 mod failures;
 mod inspect;

@@ -76,6 +76,7 @@ fn what_runs_beside_the_gpu_is_told() {
         .prints("sums  CumSum        4  80 B  80 B  no GPU kernel computes it");
     let refused = run(&[]).with(Exit::Model);
     assert!(refused.err.contains("`sums` (CumSum"), "{}", refused.err);
+    run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
     run(&["--fallback", "gpu"]).with(Exit::Usage);
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
     assert!(whole.document().get("host_trips").is_none());

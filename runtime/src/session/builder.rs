@@ -41,7 +41,7 @@ pub enum Fusion {
 /// assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::MemoryLimit));
 /// # Ok::<(), recurve::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SessionBuilder {
     engine: Option<Engine>,
     threads: Option<usize>,
@@ -52,6 +52,22 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+}
+
+impl Default for SessionBuilder {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            threads: None,
+            memory_limit: None,
+            outputs: None,
+            fusion: Fusion::default(),
+            device: Device::default(),
+            fallback: Fallback::default(),
+            mode: Mode::default(),
+            cache: ProfileCache::user(),
+        }
+    }
 }
 
 impl SessionBuilder {
@@ -116,9 +132,10 @@ impl SessionBuilder {
         self
     }
 
-    /// Where [`Mode::Latency`] keeps what it measures; by default with the user's other profiles.
-    pub fn with_profile_cache(mut self, cache: ProfileCache) -> Self {
-        self.cache = Some(cache);
+    /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default with the user's other profiles,
+    /// [`ProfileCache::user`].
+    pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
+        self.cache = cache.into();
         self
     }
 
@@ -215,7 +232,7 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache.or_else(ProfileCache::user));
+        let plans = Plans::new(self.mode, self.cache);
         Ok(Session {
             engine,
             budget,

@@ -29,7 +29,7 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
     let rows = [vec![
         quantity::count(parameters.elements as f64),
         quantity::bytes(parameters.bytes as f64),
-        format!("{} tensors", parameters.tensors),
+        quantity::plural(parameters.tensors, "tensor"),
     ]];
     section("parameters", &rows, &[]);
     let counts = inspected.operators().into_iter().map(|(op, count)| vec![op.to_owned(), count.to_string()]);
@@ -96,9 +96,21 @@ fn about(metadata: &Metadata) -> Vec<Vec<String>> {
         ("opsets", opsets.join(", ")),
         ("description", metadata.description.clone()),
     ];
-    let custom = metadata.custom.iter().map(|(key, value)| vec![key.clone(), value.clone()]);
+    let custom = metadata.custom.iter().map(|(key, value)| (key.as_str(), value.clone()));
     let named = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    named.map(|(key, value)| vec![key.to_owned(), value]).chain(custom).collect()
+    named.chain(custom).map(|(key, value)| vec![one_line(key), one_line(&value)]).collect()
+}
+
+/// With line ends and other control characters spelled out, since files write whatever they like.
+fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+        line
+    })
 }
 
 fn node_row(node: &NodeInfo) -> Vec<String> {

@@ -1,0 +1,263 @@
+//! `recurve bench`: measures a model's latency over some seconds, and compares it with an earlier measurement.
+//!
+//! The time is cut into rounds, so that a disturbance shows as a round that differs from the others.
+
+use super::DOCUMENT_VERSION;
+use super::plan::write_file;
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::exit::Exit;
+use crate::failure::UsageError;
+use crate::inputs::{self, Input};
+use crate::latency::Latency;
+use crate::quantity::{self, plural};
+use crate::table::table;
+use crate::terminal::Terminal;
+use anyhow::{Context, Result};
+use recurve::{Machine, Session};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Rounds of a measurement.
+const ROUNDS: usize = 9;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  recurve bench model.onnx --dim batch=1,time=50 --out before.json\n  \
+        recurve bench model.onnx --dim batch=1,time=50 --baseline before.json --assert 5%")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    execution: ExecutionArguments,
+    #[command(flatten)]
+    inputs: InputArguments,
+    /// Seconds to measure for, after a tenth of that to warm up
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = parse_seconds)]
+    #[arg(allow_negative_numbers = true)]
+    seconds: f64,
+    /// Write the measurement to this file, for --baseline
+    #[arg(long, value_name = "F.json")]
+    out: Option<PathBuf>,
+    /// Compare with this measurement, of the same shapes, threads and device
+    #[arg(long, value_name = "F.json")]
+    baseline: Option<PathBuf>,
+    /// End with code 6 when the median is more than this above the baseline's, such as 5%
+    #[arg(long, value_name = "P%", value_parser = parse_percent, requires = "baseline")]
+    #[arg(allow_negative_numbers = true)]
+    assert: Option<f64>,
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("seconds above 0 and up to a day are needed".to_owned()),
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.trim().strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
+        Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(percent),
+        _ => Err("a percentage of at least 0 is needed, such as 5%".to_owned()),
+    }
+}
+
+/// What was measured, as `--out` keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measurement {
+    version: u32,
+    recurve: String,
+    machine: Machine,
+    threads: usize,
+    device: String,
+    inputs: Vec<Shaped>,
+    runs: usize,
+    latency_us: Latency,
+    /// The median of each round.
+    rounds_us: Vec<f64>,
+    /// Operations of one run, `null` where they depend on data.
+    flops: Option<f64>,
+}
+
+#[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Shaped {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+}
+
+/// The document of `recurve bench --json`.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    measured: &'a Measurement,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Comparison>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Comparison {
+    p50_us: f64,
+    /// The median over the baseline's: above 1 is slower.
+    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed: Option<bool>,
+}
+
+pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    let session = arguments.model.load(arguments.execution.builder(), terminal)?;
+    let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+    let baseline = arguments.baseline.as_deref().map(read).transpose()?;
+    let setting = Measurement {
+        version: DOCUMENT_VERSION,
+        recurve: crate::environment::VERSION.to_owned(),
+        machine: Machine::here(),
+        threads: session.engine().threads(),
+        device: arguments.execution.device.to_string(),
+        inputs: inputs.iter().filter_map(shaped).collect(),
+        runs: 0,
+        latency_us: Latency::default(),
+        rounds_us: Vec::new(),
+        flops: flops(&session, &inputs)?,
+    };
+    if let Some(before) = &baseline {
+        comparable(before, &setting, terminal)?;
+    }
+    let measured = measure(&session, &inputs, setting, arguments.seconds, terminal)?;
+    let comparison = baseline.map(|before| {
+        let p50_us = before.latency_us.p50;
+        let ratio = measured.latency_us.p50 / p50_us;
+        Comparison { p50_us, ratio, passed: arguments.assert.map(|percent| ratio <= 1.0 + percent / 100.0) }
+    });
+    if let Some(path) = &arguments.out {
+        let mut text =
+            serde_json::to_string_pretty(&measured).context("the measurement cannot be written")?;
+        text.push('\n');
+        write_file(path, &text)?;
+        terminal.narrate(format!("wrote {}", path.display()));
+    }
+    if terminal.json() {
+        terminal.document(&Document { measured: &measured, baseline: comparison })?;
+    } else {
+        terminal.print(&text(&measured, comparison, terminal))?;
+    }
+    if let (Some(Comparison { passed: Some(false), ratio, .. }), Some(percent)) =
+        (comparison, arguments.assert)
+    {
+        let slower = (ratio - 1.0) * 100.0;
+        terminal
+            .complain("error", &format!("{slower:.1} % slower than the baseline; {percent} % are allowed"));
+        return Ok(Exit::Slower);
+    }
+    Ok(Exit::Success)
+}
+
+fn read(path: &Path) -> Result<Measurement> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let wrong = |what: String| {
+        UsageError::new(format!("`{}` is no measurement: {what}", path.display()))
+            .hint("`recurve bench MODEL --out F.json` writes what --baseline reads")
+    };
+    let read: Measurement = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if read.version != DOCUMENT_VERSION {
+        return Err(wrong(format!("it has version {}", read.version)).into());
+    }
+    if !(read.latency_us.p50.is_finite() && read.latency_us.p50 > 0.0) {
+        return Err(wrong("its median is no time".to_owned()).into());
+    }
+    Ok(read)
+}
+
+/// Refuses a baseline of something else; one of another machine is noted.
+fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> Result<(), UsageError> {
+    let same = [
+        ("threads", before.threads == now.threads),
+        ("device", before.device == now.device),
+        ("inputs", before.inputs == now.inputs),
+    ];
+    if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+        return Err(UsageError::new(format!("the baseline was measured with other {what}"))
+            .hint("--threads, --device, --dim and --inputs must be those of the baseline"));
+    }
+    if before.machine != now.machine {
+        terminal.narrate("note: the baseline was measured on another machine");
+    }
+    Ok(())
+}
+
+fn shaped(input: &Input) -> Option<Shaped> {
+    let tensor = input.value.as_tensor()?;
+    let (dtype, shape) = (tensor.dtype().name().to_owned(), tensor.shape().to_vec());
+    Some(Shaped { name: input.name.clone(), dtype, shape })
+}
+
+fn flops(session: &Session, inputs: &[Input]) -> Result<Option<f64>> {
+    let shapes = inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
+    let graph = session.graph(shapes)?;
+    Ok(graph.nodes.iter().map(|node| node.cost.map(|cost| cost.flops)).sum())
+}
+
+fn measure(
+    session: &Session,
+    inputs: &[Input],
+    setting: Measurement,
+    seconds: f64,
+    terminal: &Terminal,
+) -> Result<Measurement> {
+    let bar = terminal.progress(Some(ROUNDS as u64), "measuring");
+    let run = || -> Result<Duration, recurve::Error> {
+        let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+        let start = Instant::now();
+        session.run(given)?;
+        Ok(start.elapsed())
+    };
+    // One run at least, however long it takes.
+    let round = |seconds: f64| -> Result<Vec<Duration>, recurve::Error> {
+        let until = Instant::now() + Duration::from_secs_f64(seconds);
+        let mut times = vec![run()?];
+        while Instant::now() < until {
+            times.push(run()?);
+        }
+        Ok(times)
+    };
+    let result = (|| {
+        round(seconds / 10.0)?;
+        let (mut all, mut rounds_us) = (Vec::new(), Vec::with_capacity(ROUNDS));
+        for _ in 0..ROUNDS {
+            let times = round(seconds / ROUNDS as f64)?;
+            all.extend_from_slice(&times);
+            rounds_us.extend(Latency::of(times).map(|latency| latency.p50));
+            bar.inc(1);
+        }
+        Ok::<_, recurve::Error>((all, rounds_us))
+    })();
+    bar.finish_and_clear();
+    let (all, rounds_us) = result?;
+    let runs = all.len();
+    let latency_us = Latency::of(all).context("the model was not run")?;
+    Ok(Measurement { runs, latency_us, rounds_us, ..setting })
+}
+
+fn text(measured: &Measurement, comparison: Option<Comparison>, terminal: &Terminal) -> String {
+    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
+    let Latency { min, p50, p99 } = measured.latency_us;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let best = measured.rounds_us.iter().copied().fold(f64::INFINITY, f64::min);
+    let worst = measured.rounds_us.iter().copied().fold(0.0, f64::max);
+    let (runs, threads) = (plural(measured.runs, "run"), plural(measured.threads, "thread"));
+    let mut rows = vec![
+        row("p50", micros(p50)),
+        row("min", micros(min)),
+        row("p99", micros(p99)),
+        row("medians of rounds", format!("{} to {}", micros(best), micros(worst))),
+        row("of", format!("{runs}, {threads}, {}", measured.device)),
+    ];
+    if let Some(flops) = measured.flops {
+        let rate = quantity::count(flops / (p50 / 1e6));
+        rows.push(row("work", format!("{} operations, {rate} a second", quantity::count(flops))));
+    }
+    if let Some(Comparison { p50_us, ratio, .. }) = comparison {
+        rows.push(row("baseline", format!("p50 {}; now {ratio:.3} of it", micros(p50_us))));
+    }
+    format!("{}\n{}", terminal.heading("latency"), table(&rows, &[]))
+}
