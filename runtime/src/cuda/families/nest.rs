@@ -101,9 +101,9 @@ pub(crate) fn kernel(
 /// The launch of an operator by its nest.
 pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
     let nest = nest.map_err(|why| match why {
-        Opaque::Operator => GpuReject::NoKernel,
+        // Shapes are known here: it is another form than that of a nest.
+        Opaque::Operator | Opaque::Extents => GpuReject::NoKernel,
         Opaque::Type => GpuReject::Form("an element type that programs do not hold".into()),
-        Opaque::Extents => GpuReject::DataDependent,
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))
 }
