@@ -18,7 +18,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&mut self, placement: Placement) {
+    fn note(&mut self, dtype: Option<DType>, placement: Placement) {
         match placement {
             Placement::View => {
                 self.families.insert("*view*".into());
@@ -30,6 +30,8 @@ impl Seen {
                 self.families.extend(families.into_iter().map(str::to_owned));
             }
             Placement::Refused(reason) => {
+                // So that types refused alike share a row.
+                let reason = dtype.map_or(reason.clone(), |d| reason.replace(d.name(), "the type"));
                 *self.reasons.entry(reason).or_default() += 1;
                 return;
             }
@@ -59,7 +61,7 @@ fn rows(operator: &OperatorInfo) -> Result<Vec<(String, String)>> {
         let placed = placement(&name, seed).map_err(|error| anyhow!("{name}, seed {seed}: {error}"))?;
         // What takes no tensor, or one of another type than those of the operator, is told under none.
         let dtype = placed.0.filter(|dtype| operator.dtypes.contains(dtype));
-        seen.entry(dtype).or_default().note(placed.1);
+        seen.entry(dtype).or_default().note(dtype, placed.1);
     }
     let mut rows: Vec<(Vec<String>, String)> = Vec::new();
     let types: Vec<Option<DType>> = if operator.dtypes.is_empty() || !seen.keys().any(Option::is_some) {

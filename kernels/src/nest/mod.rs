@@ -289,17 +289,17 @@ fn run<R: Registers, const TEAM: u32>(p: Params) {
 
 entry!(
     /// A thread for each point, 32-bit registers.
-    THREAD_NARROW = nest_thread_narrow(Params): run::<Narrow, 1>, THREADS, with_shared(SHARED)
+    THREAD_NARROW = nest_thread_narrow(Params): run::<Narrow, 1>, THREADS, with_shared(SHARED), with_spills(512)
 );
 entry!(
     /// A thread for each point, 64-bit registers.
-    THREAD_WIDE = nest_thread_wide(Params): run::<Wide, 1>, THREADS, with_shared(SHARED)
+    THREAD_WIDE = nest_thread_wide(Params): run::<Wide, 1>, THREADS, with_shared(SHARED), with_spills(512)
 );
 entry!(
     /// A warp for each point, 32-bit registers.
-    WARP_NARROW = nest_warp_narrow(Params): run::<Narrow, 32>, THREADS, with_shared(SHARED)
+    WARP_NARROW = nest_warp_narrow(Params): run::<Narrow, 32>, THREADS, with_shared(SHARED), with_spills(512)
 );
 entry!(
     /// A warp for each point, 64-bit registers.
-    WARP_WIDE = nest_warp_wide(Params): run::<Wide, 32>, THREADS, with_shared(SHARED)
+    WARP_WIDE = nest_warp_wide(Params): run::<Wide, 32>, THREADS, with_shared(SHARED), with_spills(512)
 );

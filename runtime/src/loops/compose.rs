@@ -73,7 +73,7 @@ pub(crate) fn compose(
         maker: HashMap::new(),
         dtype: &dtype,
         folds: HashMap::new(),
-        nest: Nest { axes: space.axes.clone(), reads: Vec::new(), stages: Vec::new() },
+        nest: Nest { axes: space.axes.clone(), reads: Vec::new(), stages: Vec::new(), sequential: None },
         operands: Vec::new(),
     };
     for (m, member) in members.iter().enumerate() {

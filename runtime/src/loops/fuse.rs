@@ -93,7 +93,8 @@ fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
     let made: Option<Vec<Fact>> = only.and_then(|(_, id)| Some(vec![facts[id.index()].clone()?]));
     let nest = match (&made, only) {
         (Some(made), Some(_)) if node.outputs.len() == 1 && node.op.is_deterministic() => {
-            node.op.nest(Facts(&given), made)
+            let nest = node.op.nest(Facts(&given), made);
+            nest.and_then(|n| if n.sequential.is_none() { Ok(n) } else { Err(Opaque::Sequential) })
         }
         (Some(_), Some((at, _))) => match node.op.infer(Facts(&given)) {
             Ok(outputs) => part(&*node.op, Facts(&given), &outputs, at),

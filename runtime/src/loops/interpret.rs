@@ -3,6 +3,7 @@
 
 use super::nest::{Effect, Fold, Nest, Outside, Source, Stage};
 use super::program::{Kind, Value, interpret as evaluate};
+use super::sequential::Sequential;
 use crate::dtype::DType;
 
 /// An input or output: extents and row-major values.
@@ -30,20 +31,68 @@ impl Operand {
     }
 }
 
+/// What stages read and write.
+struct Memory<'a> {
+    inputs: &'a [Operand],
+    outputs: Vec<Operand>,
+    /// The arrays of a sequential axis, as they were when the pass began, and with what it carries.
+    arrays: Vec<Operand>,
+    carried: Vec<Operand>,
+}
+
 /// Carries out `nest`, whose extents are known, on `inputs`; `outputs` gives types and shapes.
-pub(crate) fn interpret(nest: &Nest, inputs: &[Operand], mut outputs: Vec<Operand>) -> Vec<Operand> {
+pub(crate) fn interpret(nest: &Nest, inputs: &[Operand], outputs: Vec<Operand>) -> Vec<Operand> {
     let extents: Vec<usize> = nest.axes.iter().map(|d| d.known().expect("extents are known")).collect();
-    let inner: Vec<usize> = nest.stages.iter().flat_map(|s| s.over.iter().copied()).collect();
-    let outer: Vec<usize> = (0..extents.len()).filter(|a| !inner.contains(a)).collect();
+    let mut memory = Memory { inputs, outputs, arrays: Vec::new(), carried: Vec::new() };
     let mut point = vec![0; extents.len()];
-    walk(&extents, &outer, &mut point, &mut |point| {
-        let mut folds: Vec<Value> = Vec::new();
-        for stage in &nest.stages {
-            let folded = run_stage(nest, stage, &extents, point, inputs, &folds, &mut outputs);
-            folds.push(folded);
+    let Some(sequential) = &nest.sequential else {
+        let inner: Vec<usize> = nest.stages.iter().flat_map(|s| s.over.iter().copied()).collect();
+        let outer: Vec<usize> = (0..extents.len()).filter(|a| !inner.contains(a)).collect();
+        run_stages(nest, 0..nest.stages.len(), &extents, &outer, &mut point, &mut memory);
+        return memory.outputs;
+    };
+    memory.arrays = sequential
+        .arrays
+        .iter()
+        .map(|array| match array.initial {
+            Some(operand) => inputs[operand].clone(),
+            None => {
+                let shape: Vec<usize> = array.extents.iter().map(|d| d.known().expect("known")).collect();
+                Operand::zeros(array.dtype, &shape)
+            }
+        })
+        .collect();
+    for step in 0..extents[sequential.axis] {
+        point[sequential.axis] = step;
+        let mut first = 0;
+        for pass in &sequential.passes {
+            memory.carried.clone_from(&memory.arrays);
+            run_stages(nest, first..first + pass.stages, &extents, &pass.axes, &mut point, &mut memory);
+            std::mem::swap(&mut memory.arrays, &mut memory.carried);
+            first += pass.stages;
+        }
+    }
+    for &(output, array) in &sequential.last {
+        memory.outputs[output].values.clone_from(&memory.arrays[array].values);
+    }
+    memory.outputs
+}
+
+/// Carries out these stages, one after the other, at every point of the axes `outer`.
+fn run_stages(
+    nest: &Nest,
+    stages: std::ops::Range<usize>,
+    extents: &[usize],
+    outer: &[usize],
+    point: &mut Vec<usize>,
+    memory: &mut Memory<'_>,
+) {
+    walk(extents, outer, point, &mut |point| {
+        let mut folds = vec![Value::Int(0); nest.stages.len()];
+        for at in stages.clone() {
+            folds[at] = run_stage(nest, &nest.stages[at], extents, point, &folds, memory);
         }
     });
-    outputs
 }
 
 /// Every point of the axes `over`, the last of them fastest.
@@ -65,9 +114,8 @@ fn run_stage(
     stage: &Stage,
     extents: &[usize],
     point: &mut Vec<usize>,
-    inputs: &[Operand],
     folds: &[Value],
-    outputs: &mut [Operand],
+    memory: &mut Memory<'_>,
 ) -> Value {
     let mut folded: Option<Value> = None;
     walk(extents, &stage.over, point, &mut |point| {
@@ -77,7 +125,10 @@ fn run_stage(
                 Source::Fold(index) => folds[*index],
                 Source::Read(index) => {
                     let read = &nest.reads[*index];
-                    let operand = &inputs[read.operand];
+                    let operand = match read.operand.checked_sub(Sequential::FIRST_ARRAY) {
+                        Some(array) => &memory.arrays[array],
+                        None => &memory.inputs[read.operand],
+                    };
                     let at = operand.position(read.index.iter().map(|a| a.at(point)));
                     match (at, read.outside) {
                         (Some(at), _) => operand.values[at],
@@ -102,10 +153,15 @@ fn run_stage(
                 ));
             }
             Effect::Store(index) => {
-                for (output, value) in outputs.iter_mut().zip(made) {
+                for (output, value) in memory.outputs.iter_mut().zip(made) {
                     let at = output.position(index.iter().map(|a| a.at(point)));
                     output.values[at.expect("a store lies inside its output")] = value;
                 }
+            }
+            Effect::Carry(array, index) => {
+                let array = &mut memory.carried[*array];
+                let at = array.position(index.iter().map(|a| a.at(point)));
+                array.values[at.expect("what is carried lies inside its array")] = made[0];
             }
         }
     });
@@ -116,7 +172,7 @@ fn run_stage(
             let zero = if kind.is_float() { Value::Float(0.0) } else { Value::Int(0) };
             identity(*fold, zero)
         }
-        (Effect::Store(_), None) => Value::Int(0),
+        (Effect::Store(_) | Effect::Carry(..), None) => Value::Int(0),
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) mod quantised;
 pub(crate) mod recovery;
 mod row_form;
 pub(crate) mod rows;
+mod sequential;
 mod siblings;
 #[cfg(test)]
 mod sketch;

@@ -5,9 +5,11 @@
 //! axes: a fold combines the values of its program into one scalar, which later stages read; a store writes the values
 //! of its program to the outputs. A softmax is `fold max`, `fold sum of exp(x − max)`, `store exp(x − max) / sum`,
 //! all three over the last axis; a matrix product is `fold sum of a · b` over the depth and a store over nothing.
+//! A nest with a [`Sequential`] axis carries all that out once for every point of it, in order.
 
 use super::affine::Affine;
 use super::program::Program;
+use super::sequential::Sequential;
 use crate::graph::Dim;
 use std::fmt;
 
@@ -20,6 +22,8 @@ pub(crate) struct Nest {
     pub(crate) reads: Vec<Read>,
     /// What is done at every point of the outer axes.
     pub(crate) stages: Vec<Stage>,
+    /// The loop over steps around all of it.
+    pub(crate) sequential: Option<Box<Sequential>>,
 }
 
 /// One element of an operand.
@@ -60,6 +64,8 @@ pub(crate) enum Effect {
     Fold(Fold),
     /// Writes value `k` to output `k`, at this index.
     Store(Vec<Affine>),
+    /// Writes its one value to an array of the sequential axis, at this index.
+    Carry(usize, Vec<Affine>),
 }
 
 /// How values are combined, with the identity of an empty fold.
@@ -93,7 +99,8 @@ impl Nest {
     pub(crate) fn map(axes: Vec<Dim>, reads: Vec<Read>, program: Program) -> Self {
         let inputs = (0..reads.len()).map(Source::Read).collect();
         let effect = Effect::Store((0..axes.len()).map(Affine::axis).collect());
-        Self { axes, reads, stages: vec![Stage { over: Vec::new(), program, inputs, effect }] }
+        let stages = vec![Stage { over: Vec::new(), program, inputs, effect }];
+        Self { axes, reads, stages, sequential: None }
     }
 
     /// The same where reads outside their operands give `outside`.
@@ -107,7 +114,8 @@ impl Nest {
     pub(crate) fn as_map(&self) -> Option<&Stage> {
         match self.stages.as_slice() {
             [stage @ Stage { effect: Effect::Store(index), .. }]
-                if index.len() == self.axes.len()
+                if self.sequential.is_none()
+                    && index.len() == self.axes.len()
                     && index.iter().enumerate().all(|(i, a)| *a == Affine::axis(i))
                     && self.reads.iter().all(|r| r.outside == Outside::Never) =>
             {
@@ -127,7 +135,8 @@ impl Nest {
         let Some((Stage { effect: Effect::Store(_), program, .. }, folds)) = self.stages.split_last() else {
             return false;
         };
-        !folds.is_empty()
+        self.sequential.is_none()
+            && !folds.is_empty()
             && program.outputs().len() == 1
             && folds.iter().all(|f| matches!(f.effect, Effect::Fold(_)) && !f.over.is_empty())
             && self.reads.iter().all(|r| r.outside == Outside::Never)
@@ -149,6 +158,10 @@ pub(crate) enum Opaque {
     Type,
     /// Extents are not known, or may broadcast in more than one way.
     Extents,
+    /// Rows of a recurrence end at lengths that are data.
+    Lengths,
+    /// Its steps come one after the other.
+    Sequential,
 }
 
 impl fmt::Display for Opaque {
@@ -157,6 +170,8 @@ impl fmt::Display for Opaque {
             Self::Operator => "the operator is no loop nest",
             Self::Type => "the element type is none that programs hold",
             Self::Extents => "extents are not known",
+            Self::Lengths => "its rows end at lengths of their own",
+            Self::Sequential => "its steps come one after the other",
         })
     }
 }

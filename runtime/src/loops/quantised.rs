@@ -11,6 +11,12 @@
 //! - the result is quantised to 8 bits by one scale, in f32, and has no other reader and is no output itself.
 //!
 //! It pays always: the dequantised operands are neither written nor read.
+//!
+//! LSTM, GRU and RNN keep their floats. Their state is no quantised value: nothing rounds it between the steps, so
+//! that only the product of the input would be a sum of integers. To quantise the state as well is another function,
+//! beyond any class of accuracy, and one that has to be asked for: `DynamicQuantizeLSTM`. Weights are dequantised once, at
+//! load, and a cell that was written out with dequantised weights, its input quantised and dequantised or not, is the
+//! operator again. A cell that does quantise its state in every step stays a loop that does so.
 
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};

@@ -78,6 +78,7 @@ pub(crate) fn row_program(nest: &Nest, row: usize, length: usize) -> Result<RowP
                     made.push((place(id)?, expressions.made[id].kind.dtype()));
                 }
             }
+            Effect::Carry(..) => return Err(misfit()),
             Effect::Store(_) => {
                 let single = stage.over.is_empty();
                 for output in program.outputs() {

@@ -4,6 +4,7 @@ use super::affine::Affine;
 use super::lower::{operand, result};
 use super::nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 use super::program::{Builder, Kind, Reg};
+use super::sequential::{Array, Pass, Sequential};
 use crate::dtype::DType;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts};
@@ -16,6 +17,8 @@ pub(crate) struct Stages<'a> {
     kind: Kind,
     nest: Nest,
     types: Vec<DType>,
+    arrays: Vec<Array>,
+    passes: Vec<Pass>,
 }
 
 impl<'a> Stages<'a> {
@@ -23,8 +26,9 @@ impl<'a> Stages<'a> {
     pub(crate) fn over(inputs: Facts<'a>, outputs: &[Fact], axes: Vec<Dim>) -> Result<Self, Opaque> {
         let output = result(outputs)?.dtype;
         let kind = Kind::of(output).ok_or(Opaque::Type)?;
-        let nest = Nest { axes, reads: Vec::new(), stages: Vec::new() };
-        Ok(Self { inputs, output, kind, nest, types: Vec::new() })
+        let nest = Nest { axes, reads: Vec::new(), stages: Vec::new(), sequential: None };
+        let (types, arrays, passes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { inputs, output, kind, nest, types, arrays, passes })
     }
 
     /// The kind of values between stages.
@@ -49,6 +53,55 @@ impl<'a> Stages<'a> {
     ) -> Result<Source, Opaque> {
         self.stage(Effect::Fold(fold), over, sources, self.kind.dtype(), term)?;
         Ok(Source::Fold(self.nest.stages.len() - 1))
+    }
+
+    /// The scalar that `value` makes of `sources`.
+    pub(crate) fn scalar(
+        &mut self,
+        sources: &[Source],
+        value: impl FnOnce(&mut Builder, &[Reg]) -> Reg,
+    ) -> Result<Source, Opaque> {
+        self.fold(Fold::Sum, &[], sources, value)
+    }
+
+    /// An array of the sequential axis, of the kind of values between stages; what reads it and writes to it.
+    pub(crate) fn array(&mut self, extents: Vec<Dim>, initial: Option<usize>) -> usize {
+        self.arrays.push(Array { extents, dtype: self.kind.dtype(), initial });
+        self.arrays.len() - 1
+    }
+
+    /// A read of array `array`.
+    pub(crate) fn recall(&mut self, array: usize, at: Vec<Affine>) -> Source {
+        self.types.push(match self.arrays[array].initial.map(|i| operand(self.inputs, i)) {
+            Some(Ok(initial)) => initial.dtype,
+            _ => self.kind.dtype(),
+        });
+        let operand = Sequential::FIRST_ARRAY + array;
+        self.nest.reads.push(Read { operand, index: at, outside: Outside::Never });
+        Source::Read(self.nest.reads.len() - 1)
+    }
+
+    /// Carries `source` to `array`.
+    pub(crate) fn carry(&mut self, array: usize, at: Vec<Affine>, source: Source) -> Result<(), Opaque> {
+        self.stage(Effect::Carry(array, at), &[], &[source], self.kind.dtype(), |_, x| x[0])
+    }
+
+    /// Stores `source` at `at`.
+    pub(crate) fn put(&mut self, at: Vec<Affine>, source: Source) -> Result<(), Opaque> {
+        self.stage(Effect::Store(at), &[], &[source], self.output, |_, x| x[0])
+    }
+
+    /// Ends a pass over `axes`: what it carried is there.
+    pub(crate) fn end_pass(&mut self, axes: &[usize]) {
+        let before: usize = self.passes.iter().map(|p| p.stages).sum();
+        self.passes.push(Pass { stages: self.nest.stages.len() - before, axes: axes.to_vec() });
+    }
+
+    /// Ends with a loop along `axis` around the passes, behind which outputs are what arrays hold.
+    pub(crate) fn along(mut self, axis: usize, last: Vec<(usize, usize)>) -> Nest {
+        let sequential = Sequential { axis, arrays: self.arrays, passes: self.passes, last };
+        self.nest.sequential = Some(Box::new(sequential));
+        self.nest
     }
 
     /// Ends with a store at `at`, inside loops over `over`, of what `value` makes of `sources`.

@@ -16,6 +16,7 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
+use crate::loops::{Nest, Opaque};
 use crate::reference::recurrence::{Recurrent, activate, evaluate};
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::gen_recurrence::{Shape, recurrent_case};
@@ -49,6 +50,10 @@ impl Op for Lstm {
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         Recurrence::cost(inputs, outputs)
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        self.0.nest(inputs, outputs)
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {

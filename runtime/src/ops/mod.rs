@@ -147,6 +147,7 @@ mod random_uniform_like;
 mod range;
 mod reciprocal;
 pub(crate) mod recurrence;
+mod recurrence_nest;
 mod reduce_l1;
 mod reduce_l2;
 mod reduce_log_sum;
@@ -219,7 +220,9 @@ mod xor;
 
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
-pub(crate) use op::{LinearQuantisation, Op, OpDef, OpName, PackSite, Packed, Product, Selection};
+pub(crate) use op::{
+    LinearQuantisation, Op, OpDef, OpName, PackSite, Packed, Product, Replacement, Selection,
+};
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};
 

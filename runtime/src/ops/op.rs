@@ -150,6 +150,18 @@ pub(crate) enum LinearQuantisation {
     },
 }
 
+/// How updates, input 2, replace places of input 0 that input 1 names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replacement {
+    /// Whole slices, whose leading coordinates lie along the last axis of input 1.
+    Slices,
+    /// Single elements, whose coordinates along one axis input 1 holds.
+    Elements {
+        /// The axis.
+        axis: i64,
+    },
+}
+
 /// One parsed operator: its attributes are typed fields of the implementor.
 pub(crate) trait Op: Debug + Send + Sync {
     /// Facts of all outputs from facts of the inputs. Refuses dtypes, ranks and shapes that do not fit. With
@@ -256,6 +268,11 @@ pub(crate) trait Op: Debug + Send + Sync {
 
     /// The axis along which output 0 is the inputs one behind the other.
     fn joined_axis(&self) -> Option<i64> {
+        None
+    }
+
+    /// How it writes over places of input 0, where what was there does not matter.
+    fn replacement(&self) -> Option<Replacement> {
         None
     }
 

@@ -2,6 +2,10 @@
 //! Runs a body once per slice of its scan inputs, carrying state and collecting outputs along an axis.
 //! Opsets 8, 9, 11, 16, 19, 21, 23, 24, 25. In opset 8 every value has a batch axis in front, sequences lie
 //! along axis 1, and rows may have lengths of their own.
+//!
+//! It has no nest: a nest reads operands at affine functions of its axes, and a body's operators read constants of the
+//! body's own, views, and values of any shape, some of them by data. The body is fused for itself, so that a step is its
+//! nests; what a recurrent operator computes is taken out of it beforehand.
 
 use super::attributes::{Body, NodeSpec};
 use super::r#loop::{stacked_fact, steady_state, without_content};

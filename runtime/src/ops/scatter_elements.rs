@@ -6,7 +6,7 @@
 
 use super::attributes::NodeSpec;
 use super::gather_elements::{ElementPlaces, check_elements, draw_elements};
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, Op, OpDef, Replacement};
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::scatter::{Reduction, Targets, scatter};
 use crate::cpu::{CpuSite, Kernel};
@@ -57,6 +57,10 @@ impl Op for ScatterElements {
             (Some(i), Some(u)) if i != u => Err(OpError::shape(format!("indices {i:?} for updates {u:?}"))),
             _ => Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()]),
         }
+    }
+
+    fn replacement(&self) -> Option<Replacement> {
+        (self.reduction == Reduction::None).then_some(Replacement::Elements { axis: self.axis })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -5,7 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::gather_nd::draw_tuples;
-use super::{Accuracy, Op, OpDef};
+use super::{Accuracy, Op, OpDef, Replacement};
 use crate::cpu::index_tuples::IndexTuples;
 use crate::cpu::scatter::{Reduction, Targets, scatter};
 use crate::cpu::{CpuSite, Kernel};
@@ -64,6 +64,10 @@ impl Op for ScatterNd {
             }
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn replacement(&self) -> Option<Replacement> {
+        (self.reduction == Reduction::None).then_some(Replacement::Slices)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -101,7 +101,7 @@ fn cell(net: &mut Net, x: &str, h: &str, [w, r, bw, br]: [&str; 4]) -> String {
 fn an_attention_decoder_spelled_out() {
     let (width, time) = (16, 4);
     let mut net = Net::new(&[("src", &[time, 1, width]), ("tgt", &[time, 1, width])]);
-    let mut step = |net: &mut Net, from: &str, at: i64| {
+    let step = |net: &mut Net, from: &str, at: i64| {
         let name = net.name();
         net.constants.push(ints(&name, &[], &[at]));
         net.node("Gather", &[from, &name], |node| node.with_int("axis", 0))
@@ -156,7 +156,7 @@ fn a_transformer_layer() {
     let mut x = "x".to_owned();
     for _ in 0..2 {
         let split = net.ints(&[0, 0, heads, width / heads]);
-        let mut part = |net: &mut Net, perm: [i64; 4]| {
+        let part = |net: &mut Net, perm: [i64; 4]| {
             let w = net.weights(&[width, width]);
             let y = net.op("MatMul", &[&x, &w]);
             let y = net.op("Reshape", &[&y, &split]);
@@ -174,7 +174,7 @@ fn a_transformer_layer() {
         let seen = net.op("Reshape", &[&seen, &joined]);
         let w = net.weights(&[width, width]);
         let seen = net.op("MatMul", &[&seen, &w]);
-        let mut normal = |net: &mut Net, x: &str, y: &str| {
+        let normal = |net: &mut Net, x: &str, y: &str| {
             let sum = net.op("Add", &[x, y]);
             let (scale, bias) = (net.around(&[width], 1.0, 0.2), net.around(&[width], 0.0, 0.2));
             net.op("LayerNormalization", &[&sum, &scale, &bias])

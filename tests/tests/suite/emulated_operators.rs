@@ -10,7 +10,7 @@ use std::ops::Range;
 const COVERED: &[(&str, u64, usize)] = &[
     ("ArgMax", 60, 6),
     ("ArgMin", 60, 6),
-    ("Attention", 40, 10),
+    ("Attention", 40, 5),
     ("AveragePool", 40, 10),
     ("BatchNormalization", 40, 10),
     ("Concat", 40, 30),
@@ -44,7 +44,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("MatMulInteger", 40, 10),
     ("MaxPool", 40, 10),
     ("Pad", 40, 30),
-    ("QLinearConv", 40, 10),
+    ("QLinearConv", 40, 5),
     ("QLinearMatMul", 40, 10),
     ("QuantizeLinear", 40, 10),
     ("RMSNormalization", 40, 10),

@@ -1,7 +1,7 @@
 //! Networks written node by node, their weights drawn, and run on the CPU and the emulated GPU.
 
 use recurve::{Device, Fallback, Session, Tensor, ValueRef};
-use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model, node, untyped};
+use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model_of, node, untyped};
 
 /// A network under construction.
 pub(crate) struct Net {
@@ -137,7 +137,8 @@ impl Net {
         let inputs: Vec<Message> =
             self.inputs.iter().map(|(name, shape)| fixed(name, code::F32, shape)).collect();
         let made: Vec<Message> = outputs.iter().map(|name| untyped(name)).collect();
-        let bytes = model(&graph(&inputs, &made, &self.nodes, &self.constants)).into_bytes();
+        let bytes =
+            model_of(10, &[("", 23)], &graph(&inputs, &made, &self.nodes, &self.constants)).into_bytes();
         let run = |device| {
             let builder =
                 Session::builder().with_threads(1).with_device(device).with_fallback(Fallback::Deny);

@@ -69,32 +69,60 @@ fn ulps(got: f32, want: f64) -> f64 {
     (got - want).abs() / unit
 }
 
-/// The largest error over every `step`th value on `level`, and where.
-fn worst<F: Function>(level: Level, step: usize) -> (f64, f32) {
-    const BLOCK: usize = 4096;
-    let routine = level.routine::<Each<F>>();
-    let (mut worst, mut xs, mut ys) = ((0.0, 0.0), Vec::with_capacity(BLOCK), vec![0f32; BLOCK]);
-    let mut values =
-        (0..=u32::MAX).step_by(step).map(f32::from_bits).filter(|x| x.is_nan() || x.abs() <= F::LIMIT);
-    loop {
-        xs.clear();
-        xs.extend(values.by_ref().take(BLOCK));
-        if xs.is_empty() {
-            return worst;
-        }
-        routine.call(bytemuck::cast_slice_mut(&mut ys[..xs.len()]), [bytemuck::cast_slice(&xs), &[], &[]]);
-        for (&x, &y) in xs.iter().zip(&ys) {
-            let off = ulps(y, F::want(x.into()));
-            if off > worst.0 {
-                worst = (off, x);
+/// The largest error over every `step`th value, and where, on each level: at least half a unit, which rounding takes.
+/// Blocks of values are dealt out to threads.
+fn worst<F: Function>(step: usize) -> Vec<(Level, f64, f32)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut all: Vec<(Level, f64, f32)> = Level::all().into_iter().map(|level| (level, 0.5, 0.0)).collect();
+    let parts: Vec<Vec<(Level, f64, f32)>> = std::thread::scope(|scope| {
+        let start = |thread| scope.spawn(move || worst_of::<F>(step, thread, threads));
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().map(|part| part.join().expect("no panic")).collect()
+    });
+    for part in parts {
+        for (all, part) in all.iter_mut().zip(part) {
+            if part.1 > all.1 {
+                *all = part;
             }
         }
     }
+    all
+}
+
+/// The same over every `threads`th block of values, from block `thread` on.
+fn worst_of<F: Function>(step: usize, thread: usize, threads: usize) -> Vec<(Level, f64, f32)> {
+    const BLOCK: usize = 4096;
+    let mut worst: Vec<(Level, f64, f32)> = Level::all().into_iter().map(|level| (level, 0.5, 0.0)).collect();
+    let (mut xs, mut wants, mut ys) =
+        (Vec::with_capacity(BLOCK), Vec::with_capacity(BLOCK), vec![0f32; BLOCK]);
+    let count = (1usize << 32).div_ceil(step);
+    for block in (thread..count.div_ceil(BLOCK)).step_by(threads) {
+        let values = block * BLOCK..count.min((block + 1) * BLOCK);
+        xs.clear();
+        xs.extend(
+            values.map(|i| f32::from_bits((i * step) as u32)).filter(|x| x.is_nan() || x.abs() <= F::LIMIT),
+        );
+        wants.clear();
+        wants.extend(xs.iter().map(|&x| F::want(x.into())));
+        for (level, most, place) in &mut worst {
+            let to = bytemuck::cast_slice_mut(&mut ys[..xs.len()]);
+            level.routine::<Each<F>>().call(to, [bytemuck::cast_slice(&xs), &[], &[]]);
+            for ((&x, &want), &y) in xs.iter().zip(&wants).zip(&ys) {
+                if y.to_bits() == (want as f32).to_bits() {
+                    continue;
+                }
+                let off = ulps(y, want);
+                if off > *most {
+                    (*most, *place) = (off, x);
+                }
+            }
+        }
+    }
+    worst
 }
 
 fn hold<F: Function>(step: usize) {
-    for level in Level::all() {
-        let (off, x) = worst::<F>(level, step);
+    for (level, off, x) in worst::<F>(step) {
         eprintln!("{} on {level:?}: {off:.3} ULP at {x:e}", F::NAME);
         assert!(off <= F::BOUND, "{} on {level:?}: {off} ULP at {x:e}", F::NAME);
     }

@@ -18,6 +18,9 @@ pub(crate) fn kernel(
     nest: &Nest,
     operand: &dyn Fn(usize) -> Result<(Vec<usize>, usize), OpError>,
 ) -> Result<GpuKernel, GpuReject> {
+    if nest.sequential.is_some() {
+        return Err(GpuReject::NoKernel);
+    }
     let extents = nest.axes.iter().map(|d| d.known().map(|n| n as u64)).collect::<Option<Vec<u64>>>();
     let extents = extents.ok_or(GpuReject::DataDependent)?;
     let mut types: Vec<Option<DType>> = vec![None; nest.reads.len()];
@@ -53,21 +56,16 @@ pub(crate) fn kernel(
         .iter()
         .map(|stage| stage.program.outputs().iter().map(|o| (o.register, o.dtype)).collect())
         .collect();
-    let stages: Vec<Stage<'_>> = nest
-        .stages
-        .iter()
-        .zip(&outputs)
-        .map(|(stage, outputs)| Stage {
+    let mut stages: Vec<Stage<'_>> = Vec::with_capacity(nest.stages.len());
+    for (stage, outputs) in nest.stages.iter().zip(&outputs) {
+        let (instructions, constants) = (stage.program.instructions(), stage.program.constants());
+        stages.push(Stage {
             over: stage.over.clone(),
-            program: Source {
-                instructions: stage.program.instructions(),
-                constants: stage.program.constants(),
-                outputs,
-            },
+            program: Source { instructions, constants, outputs },
             inputs: stage.inputs.iter().map(source).collect(),
-            effect: effect(&stage.effect),
-        })
-        .collect();
+            effect: effect(&stage.effect)?,
+        });
+    }
     let stored =
         nest.stages.iter().zip(&outputs).filter(|(s, _)| matches!(s.effect, loops::Effect::Store(_)));
     let (Some((_, stored)), None) = (stored.clone().next(), stored.clone().nth(1)) else {
@@ -101,9 +99,9 @@ pub(crate) fn kernel(
 /// The launch of an operator by its nest.
 pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
     let nest = nest.map_err(|why| match why {
-        Opaque::Operator => GpuReject::NoKernel,
+        // Shapes are known here: it is another form than that of a nest.
+        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential => GpuReject::NoKernel,
         Opaque::Type => GpuReject::Form("an element type that programs do not hold".into()),
-        Opaque::Extents => GpuReject::DataDependent,
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))
 }
@@ -119,12 +117,14 @@ fn source(from: &loops::Source) -> From {
     }
 }
 
-fn effect(from: &loops::Effect) -> Effect {
-    match from {
+fn effect(from: &loops::Effect) -> Result<Effect, GpuReject> {
+    Ok(match from {
+        // Of a loop over steps, which is no nest of these kernels.
+        loops::Effect::Carry(..) => return Err(GpuReject::NoKernel),
         loops::Effect::Store(index) => Effect::Store(index.iter().map(affine).collect()),
         loops::Effect::Fold(loops::Fold::Sum) => Effect::Fold(Fold::Sum),
         loops::Effect::Fold(loops::Fold::Product) => Effect::Fold(Fold::Product),
         loops::Effect::Fold(loops::Fold::Max) => Effect::Fold(Fold::Max),
         loops::Effect::Fold(loops::Fold::Min) => Effect::Fold(Fold::Min),
-    }
+    })
 }

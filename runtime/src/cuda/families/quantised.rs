@@ -294,7 +294,7 @@ impl Sum {
             }
         };
         stages.push(Stage { over: Vec::new(), program, inputs: given, effect: Effect::Store(self.store) });
-        nest::of_nest(site, Ok(Nest { axes: self.axes, reads, stages }))
+        nest::of_nest(site, Ok(Nest { axes: self.axes, reads, stages, sequential: None }))
     }
 }
 

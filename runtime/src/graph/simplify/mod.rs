@@ -10,7 +10,7 @@ mod inline_branch;
 
 use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
-use super::model::{Graph, NodeError, ValueId};
+use super::model::{Graph, Node, NodeError, ValueId};
 use crate::memory::Budget;
 use crate::ops::Op;
 use crate::ops::attributes::Body;
@@ -123,6 +123,15 @@ pub(crate) struct KnownFacts(Vec<Option<Fact>>);
 impl KnownFacts {
     /// The facts of `graph`, which must be the graph of the calls before, rewritten.
     pub(crate) fn update(&mut self, graph: &Graph) -> &[Option<Fact>] {
+        self.learn(graph, &graph.nodes)
+    }
+
+    /// The same where nothing but `nodes`, each behind those whose outputs it reads, has come to the graph or is to.
+    pub(crate) fn learn<'n>(
+        &mut self,
+        graph: &Graph,
+        nodes: impl IntoIterator<Item = &'n Node>,
+    ) -> &[Option<Fact>] {
         let facts = &mut self.0;
         let old = facts.len();
         facts.extend(
@@ -131,7 +140,7 @@ impl KnownFacts {
         for &id in graph.inputs.iter().filter(|id| id.index() >= old) {
             facts[id.index()].clone_from(&graph.value(id).declared);
         }
-        for node in &graph.nodes {
+        for node in nodes {
             let is_known = node.outputs.iter().flatten().all(|id| facts[id.index()].is_some());
             if is_known || node.inputs.iter().flatten().any(|id| facts[id.index()].is_none()) {
                 continue;
@@ -146,6 +155,11 @@ impl KnownFacts {
             }
         }
         facts
+    }
+
+    /// What is known.
+    pub(crate) fn facts(&self) -> &[Option<Fact>] {
+        &self.0
     }
 }
 

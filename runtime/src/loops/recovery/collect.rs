@@ -4,43 +4,74 @@
 //! the reverse one, either each with an axis of extent 1 put in, or each with its axis kept.
 
 use super::build::{integers, one};
-use super::index::{Index, Keys};
-use super::order::sort_nodes;
+use super::index::{Index, Keys, settle};
 use super::part::{Part, part_of};
 use crate::graph::fact::normal_axis;
-use crate::graph::{Dim, Fact, Graph, KnownFacts, Node, ValueId, redirect};
+use crate::graph::{Dim, Fact, Graph, KnownFacts, Node, ValueId};
 use crate::ops::attributes::Attribute;
 
 /// Replaces every such Concat.
-pub(super) fn collect(graph: &mut Graph, keys: &mut Keys, known: &mut KnownFacts) -> bool {
-    let joins: Vec<usize> = (0..graph.nodes.len())
-        .filter(|&at| graph.nodes[at].inputs.len() > 1 && graph.nodes[at].op.joined_axis().is_some())
-        .collect();
+pub(super) fn collect(graph: &mut Graph, keys: &mut Keys) -> bool {
+    let joins: Vec<usize> = (0..graph.nodes.len()).filter(|&at| is_join(&graph.nodes[at])).collect();
     if joins.is_empty() {
         return false;
     }
-    let index = Index::new(graph, keys);
-    let facts = known.update(graph);
-    let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
-    for at in joins {
-        let mut made: Vec<Node> = Vec::new();
-        let Some(Some(from)) = graph.nodes[at].outputs.first().copied() else { continue };
-        if let Some(to) = collected(graph, &index, facts, at, &mut made) {
-            replaced.push((from, to));
-            graph.nodes.append(&mut made);
+    let mut index = Index::new(graph, keys);
+    let mut known = KnownFacts::default();
+    known.update(graph);
+    let before = (graph.nodes.clone(), graph.outputs.clone());
+    let changed = replace(graph, &mut index, keys, &mut known, &joins);
+    settle(graph, changed.then_some(before))
+}
+
+/// Replaces those that read what the nodes from `first` on give, as it is or with an axis put in.
+pub(super) fn behind(
+    graph: &mut Graph,
+    index: &mut Index,
+    keys: &mut Keys,
+    known: &mut KnownFacts,
+    first: usize,
+) -> bool {
+    let mut joins = Vec::new();
+    for at in first..graph.nodes.len() {
+        let readers = |at: usize| graph.nodes[at].outputs.iter().flatten().flat_map(|id| index.readers(*id));
+        for reader in [at].into_iter().chain(readers(at)) {
+            if is_join(&graph.nodes[reader]) {
+                joins.push(reader);
+            } else if graph.nodes[reader].op.alias_of() == Some(0) {
+                joins.extend(readers(reader).filter(|&r| is_join(&graph.nodes[r])));
+            }
         }
     }
-    if replaced.is_empty() {
-        return false;
+    joins.sort_unstable();
+    joins.dedup();
+    replace(graph, index, keys, known, &joins)
+}
+
+fn is_join(node: &Node) -> bool {
+    node.inputs.len() > 1 && node.op.joined_axis().is_some()
+}
+
+fn replace(
+    graph: &mut Graph,
+    index: &mut Index,
+    keys: &mut Keys,
+    known: &mut KnownFacts,
+    joins: &[usize],
+) -> bool {
+    let mut changed = false;
+    for &at in joins {
+        let mut made: Vec<Node> = Vec::new();
+        let Some(Some(from)) = graph.nodes[at].outputs.first().copied() else { continue };
+        if let Some(to) = collected(graph, index, known.facts(), at, &mut made) {
+            known.learn(graph, &made);
+            index.append(graph, keys, made);
+            index.redirect(graph, &[(from, to)]);
+            index.remove(graph, &[at]);
+            changed = true;
+        }
     }
-    let mut map = vec![None; graph.values.len()];
-    for (from, to) in &replaced {
-        map[from.index()] = Some(*to);
-    }
-    let gone = |n: &Node| n.outputs.iter().flatten().any(|id| map[id.index()].is_some());
-    graph.nodes.retain(|n| !gone(n));
-    redirect(graph, &map);
-    sort_nodes(graph)
+    changed
 }
 
 /// One input of the Concat: a part of a tensor, as it is or with an axis of extent 1 at the Concat's axis.

@@ -6,6 +6,7 @@
 //! sequence; where the number is read otherwise, the numbers are a sequence themselves.
 
 use super::build::{integers, node as new_node, one};
+use super::number::Affine;
 use super::order::sort_nodes;
 use crate::dtype::Bool;
 use crate::graph::fact::normal_axis;
@@ -38,14 +39,6 @@ pub(super) fn scans(graph: &mut Graph) -> bool {
     changed && sort_nodes(graph)
 }
 
-/// `number · stride + offset`, as a list of one where `listed`.
-#[derive(Clone, Copy)]
-struct Affine {
-    stride: i64,
-    offset: i64,
-    listed: bool,
-}
-
 /// One sequence: the captured input, its axis, and whether it is read from the end.
 #[derive(Clone, Copy, PartialEq)]
 struct Taken {
@@ -57,18 +50,8 @@ struct Taken {
 fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Vec<Node>) -> Option<Node> {
     let looped = node.op.as_any().downcast_ref::<Loop>()?;
     let trips = node.inputs.first().copied().flatten()?;
+    let count = exact_count(graph, facts, node, looped)?;
     let fact = |id: ValueId| facts.get(id.index())?.as_ref()?.tensor();
-    let count = match fact(trips)?.as_integers()?.first()? {
-        Integer::Extent(Dim::Unknown) | Integer::Negative(_) => return None,
-        Integer::Extent(dim) => dim.clone(),
-    };
-    let started = match node.inputs.get(1).copied().flatten() {
-        None => true,
-        Some(id) => graph.constant(id)?.to_vec::<Bool>()?.first()?.get(),
-    };
-    if !started || !looped.condition_never_ends() {
-        return None;
-    }
     let carried = looped.carried();
     let formal = looped.body.formal_inputs;
     let mut body = looped.body.graph.clone();
@@ -76,8 +59,7 @@ fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
     body.values[condition.index()].constant = Some(Tensor::scalar(Bool::new(true)));
 
     // Affine functions of the number.
-    let mut affine: HashMap<ValueId, Affine> = HashMap::new();
-    affine.insert(number, Affine { stride: 1, offset: 0, listed: false });
+    let mut affine: HashMap<ValueId, Affine> = [(number, Affine::NUMBER)].into();
     let capture_of: HashMap<ValueId, usize> =
         body.inputs.iter().copied().enumerate().skip(formal).map(|(i, id)| (id, i)).collect();
     let mut taken: Vec<(Taken, ValueId)> = Vec::new();
@@ -88,7 +70,7 @@ fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
             nodes.push(inner);
             continue;
         };
-        if let Some(function) = affine_of(&body, &inner, &affine) {
+        if let Some(function) = Affine::of_node(&body, &inner, &affine) {
             affine.insert(output, function);
         }
         let element = (|| {
@@ -99,14 +81,7 @@ fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
             if *extent != count {
                 return None;
             }
-            let backwards = match (at.stride, at.offset) {
-                (1, 0) => false,
-                // Counted from the end.
-                (-1, -1) => true,
-                (-1, offset) if extent.known().is_some_and(|n| offset == n as i64 - 1) => true,
-                _ => return None,
-            };
-            Some((Taken { capture, axis, backwards }, keeps))
+            Some((Taken { capture, axis, backwards: at.runs_backwards(extent)? }, keeps))
         })();
         let Some((element, keeps)) = element else {
             nodes.push(inner);
@@ -183,6 +158,20 @@ fn scan_of(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
     Some(scan)
 }
 
+/// How often `looped` runs, where nothing ends it before.
+pub(super) fn exact_count(graph: &Graph, facts: &[Option<Fact>], node: &Node, looped: &Loop) -> Option<Dim> {
+    let trips = node.inputs.first().copied().flatten()?;
+    let count = match facts.get(trips.index())?.as_ref()?.tensor()?.as_integers()?.first()? {
+        Integer::Extent(Dim::Unknown) | Integer::Negative(_) => return None,
+        Integer::Extent(dim) => dim.clone(),
+    };
+    let started = match node.inputs.get(1).copied().flatten() {
+        None => true,
+        Some(id) => graph.constant(id)?.to_vec::<Bool>()?.first()?.get(),
+    };
+    (started && looped.condition_never_ends()).then_some(count)
+}
+
 /// The numbers of the iterations.
 fn numbers(
     graph: &mut Graph,
@@ -206,51 +195,6 @@ fn numbers(
     one(graph, made, "Range", Vec::new(), &[zero, trips, step])
 }
 
-/// The affine function of the number that the node's output is.
-fn affine_of(body: &Graph, node: &Node, known: &HashMap<ValueId, Affine>) -> Option<Affine> {
-    let input = |i: usize| node.inputs.get(i).copied().flatten();
-    let number = |id: ValueId| {
-        let t = body.constant(id).filter(|t| t.len() == 1 && t.shape().len() <= 1)?;
-        Some((t.view().to_i64s().ok()?[0], t.shape().len() == 1))
-    };
-    match node.def.name {
-        "Identity" => known.get(&input(0)?).copied(),
-        "Unsqueeze" => {
-            let from = *known.get(&input(0)?)?;
-            (!from.listed).then_some(Affine { listed: true, ..from })
-        }
-        "Squeeze" => {
-            let from = *known.get(&input(0)?)?;
-            from.listed.then_some(Affine { listed: false, ..from })
-        }
-        "Reshape" => {
-            let from = *known.get(&input(0)?)?;
-            let target = body.constant(input(1)?)?.view().to_i64s().ok()?;
-            match target[..] {
-                [] => Some(Affine { listed: false, ..from }),
-                [1 | -1] => Some(Affine { listed: true, ..from }),
-                _ => None,
-            }
-        }
-        "Add" | "Sub" => {
-            let (a, b) = (input(0)?, input(1)?);
-            let subtract = node.def.name == "Sub";
-            if let (Some(x), Some((n, listed))) = (known.get(&a), number(b)) {
-                let offset = if subtract { x.offset.checked_sub(n)? } else { x.offset.checked_add(n)? };
-                return Some(Affine { offset, listed: x.listed || listed, ..*x });
-            }
-            let ((n, listed), x) = (number(a)?, known.get(&b)?);
-            let (stride, offset) = if subtract {
-                (x.stride.checked_neg()?, n.checked_sub(x.offset)?)
-            } else {
-                (x.stride, x.offset.checked_add(n)?)
-            };
-            Some(Affine { stride, offset, listed: x.listed || listed })
-        }
-        _ => None,
-    }
-}
-
 /// Axis and index of the slice that the node takes out of its first input, of `rank` axes, and whether the axis
 /// stays.
 fn taken_by(
@@ -264,7 +208,7 @@ fn taken_by(
         "Gather" => {
             let at = *known.get(&input(1)?)?;
             let axis = node.op.gathered_axis()?;
-            Some((normal_axis(axis, rank).ok()?, at, at.listed))
+            (at.axes <= 1).then_some((normal_axis(axis, rank).ok()?, at, at.axes == 1))
         }
         "Slice" => {
             let (start, end) = (*known.get(&input(1)?)?, *known.get(&input(2)?)?);

@@ -4,15 +4,16 @@
 //! is an element of a sequence, or what was hoisted itself; where `W` is a constant matrix; and where the axis of time
 //! is not that of the features, so that the product of the whole sequence is that of its elements. Biases and
 //! elementwise functions of a hoisted product go with it where nothing else reads it: they take its place in memory
-//! and become its epilogue. Functions of the elements alone stay: hoisted, they would be stored and read again, while
-//! in the step they are made in cache. Nothing is hoisted out of a single step, nor where the result is larger than
+//! and become its epilogue. Functions of the elements alone stay, unless a product is all that reads them: hoisted, they
+//! would be stored and read again, while in the step they are made in cache. Nothing is hoisted out of a single step, nor where the result is larger than
 //! [`MOST_BYTES`].
 //!
 //! What the sums are made of does not change. The Scan of opset 8 is left alone.
 
 use super::build::{node as new_node, one};
+use super::is_elementwise;
 use super::order::sort_nodes;
-use crate::graph::fact::normal_axis;
+use crate::graph::fact::{Facts, normal_axis};
 use crate::graph::{Dim, Fact, Graph, Node, TensorFact, ValueId, known_facts};
 use crate::ops::Scan;
 use crate::ops::attributes::{Attribute, Body};
@@ -36,7 +37,7 @@ pub(super) fn hoist(graph: &mut Graph) -> bool {
         }
         let node = graph.nodes[at].clone();
         let mut made = Vec::new();
-        if let Some(scan) = hoisted(graph, &facts, &node, &mut made) {
+        if let Some(scan) = hoisted(graph, &facts, &node, What::Products, &mut made) {
             graph.nodes[at] = scan;
             graph.nodes.append(&mut made);
             changed = true;
@@ -66,7 +67,33 @@ impl Whole {
     }
 }
 
-fn hoisted(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Vec<Node>) -> Option<Node> {
+/// What is made before the Scan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    /// Products, and functions that they read or that read nothing else.
+    Products,
+    /// Functions of elements alone.
+    Functions,
+}
+
+/// The Scan `node` without the functions of its elements, which `made` makes for all steps: a cell whose input is
+/// quantised first, say, is a cell of the quantised input.
+pub(super) fn without_functions(
+    graph: &mut Graph,
+    facts: &[Option<Fact>],
+    node: &Node,
+    made: &mut Vec<Node>,
+) -> Option<Node> {
+    hoisted(graph, facts, node, What::Functions, made)
+}
+
+fn hoisted(
+    graph: &mut Graph,
+    facts: &[Option<Fact>],
+    node: &Node,
+    what: What,
+    made: &mut Vec<Node>,
+) -> Option<Node> {
     let scan = node.op.as_any().downcast_ref::<Scan>().filter(|s| !s.batched)?;
     let (states, formal) = (scan.states(), scan.body.formal_inputs);
     let mut body = scan.body.graph.clone();
@@ -86,12 +113,22 @@ fn hoisted(graph: &mut Graph, facts: &[Option<Fact>], node: &Node, made: &mut Ve
     let read = body.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&body.outputs);
     read.for_each(|id| *readers.entry(*id).or_default() += 1);
 
+    let wanted = match what {
+        What::Products => read_by_products(&body, &readers),
+        What::Functions => body.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect(),
+    };
+
     let mut gone: HashSet<ValueId> = HashSet::new();
     let mut kept: Vec<Node> = Vec::new();
     for inner in std::mem::take(&mut body.nodes) {
         let outside = match inner.outputs[..] {
-            [Some(output)] => product(graph, &body, &inner, &whole, made)
-                .or_else(|| function(graph, &body, &inner, &whole, &readers, made))
+            [Some(output)] => (what == What::Products)
+                .then(|| product(graph, &body, &inner, &whole, made))
+                .flatten()
+                .or_else(|| {
+                    let alone = wanted.contains(&output);
+                    function(graph, &body, &inner, &whole, (&readers, alone), made)
+                })
                 .map(|value| (output, value)),
             _ => None,
         };
@@ -187,18 +224,33 @@ fn product(
     Some(Whole { id, ..value })
 }
 
-/// An elementwise function of a hoisted product that nothing else reads, for all steps.
+/// What products with constant matrices read, and what functions that nothing else reads make it of.
+fn read_by_products(body: &Graph, readers: &HashMap<ValueId, usize>) -> HashSet<ValueId> {
+    let mut wanted = HashSet::new();
+    for node in body.nodes.iter().rev() {
+        let constant =
+            |i: usize| node.inputs.get(i).copied().flatten().is_some_and(|id| body.constant(id).is_some());
+        if node.op.product().is_some() && constant(1) {
+            wanted.extend(node.inputs.first().copied().flatten());
+        } else if node.outputs.iter().flatten().all(|id| wanted.contains(id) && readers.get(id) == Some(&1)) {
+            wanted.extend(node.inputs.iter().flatten());
+        }
+    }
+    wanted.retain(|id| readers.get(id) == Some(&1));
+    wanted
+}
+
+/// An elementwise function for all steps: of a hoisted product that nothing else reads, or, where it may come `alone`, of
+/// elements.
 fn function(
     graph: &mut Graph,
     body: &Graph,
     node: &Node,
     whole: &HashMap<ValueId, Whole>,
-    readers: &HashMap<ValueId, usize>,
+    (readers, alone): (&HashMap<ValueId, usize>, bool),
     made: &mut Vec<Node>,
 ) -> Option<Whole> {
-    let elementwise = node.op.activation().is_some()
-        || matches!(node.def.name, "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Neg" | "Exp" | "Reciprocal");
-    if !elementwise {
+    if !is_elementwise(node) && node.op.linear_quantisation().is_none() {
         return None;
     }
     let mut of: Option<&Whole> = None;
@@ -206,27 +258,43 @@ fn function(
         let Some(value) = whole.get(id) else { continue };
         let alike =
             of.is_none_or(|o| o.form == value.form && (o.axis, o.reversed) == (value.axis, value.reversed));
-        if !alike || !value.of_product || readers.get(id) != Some(&1) {
+        if !alike || !alone && (!value.of_product || readers.get(id) != Some(&1)) {
             return None;
         }
         of = Some(value);
     }
     let of = of?;
     let width = of.extents().last()?.known()?;
+    // A scale for each element of an axis would lie along another one.
+    let fits = |constant: &Tensor| match node.op.linear_quantisation() {
+        Some(_) => constant.len() == 1,
+        None => is_row(constant, width, of.extents().len() - 1),
+    };
     let mut inputs = Vec::with_capacity(node.inputs.len());
+    let mut given: Vec<Option<Fact>> = Vec::with_capacity(node.inputs.len());
     for id in &node.inputs {
-        let id = (*id)?;
-        inputs.push(Some(match (whole.get(&id), body.constant(id)) {
-            (Some(value), _) => value.id,
-            (None, Some(constant)) if is_row(constant, width, of.extents().len() - 1) => {
-                graph.add_constant("constant", constant.clone())
+        let Some(id) = *id else {
+            inputs.push(None);
+            given.push(None);
+            continue;
+        };
+        let (id, fact) = match (whole.get(&id), body.constant(id)) {
+            (Some(value), _) => (value.id, value.form.clone()),
+            (None, Some(constant)) if fits(constant) => {
+                let id = graph.add_constant("constant", constant.clone());
+                (id, TensorFact::constant(constant.clone()))
             }
             _ => return None,
-        }));
+        };
+        inputs.push(Some(id));
+        given.push(Some(fact.into()));
     }
+    let given: Vec<Option<&Fact>> = given.iter().map(Option::as_ref).collect();
+    let result = node.op.infer(Facts(&given)).ok()?;
+    let form = TensorFact { dtype: result.first()?.tensor()?.dtype, ..of.form.clone() };
     let id = graph.add_value(node.name.clone());
     made.push(Node { inputs, outputs: vec![Some(id)], ..node.clone() });
-    Some(Whole { id, ..of.clone() })
+    Some(Whole { id, form, ..of.clone() })
 }
 
 /// Whether a constant is one number or one row of `width`, of at most `rank` axes: an element does not grow by it.

@@ -1,8 +1,10 @@
 //! What rewrites look up in a graph: who writes a value, who reads it, and which nodes do the same to their
 //! inputs.
 
+use super::order::sort_nodes;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -41,13 +43,14 @@ impl Keys {
     }
 }
 
-/// See the module's documentation.
+/// See the module's documentation. A graph that is rewritten through [`Index::append`], [`Index::remove`] and
+/// [`Index::redirect`] keeps its index: nodes keep their places, those that are gone are left without outputs until
+/// [`settle`], and new ones stand at the end, in no order with the rest.
 pub(super) struct Index {
     /// Node and output position that writes each value.
     writer: Vec<Option<(u32, u32)>>,
-    /// The nodes that read value `v`: `readers[first[v]..first[v + 1]]`.
-    first: Vec<u32>,
-    readers: Vec<u32>,
+    /// The nodes that read each value, one entry per input.
+    readers: Vec<SmallVec<[u32; 4]>>,
     /// Number of each node's operator; see [`Keys`].
     pub(super) keys: Vec<u32>,
     /// A hash of each node's operator and of those that write its inputs.
@@ -56,45 +59,98 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new(graph: &Graph, numbers: &mut Keys) -> Self {
-        let mut writer = vec![None; graph.values.len()];
-        let mut first = vec![0u32; graph.values.len() + 1];
-        let mut keys = Vec::with_capacity(graph.nodes.len());
-        let mut outlook = Vec::with_capacity(graph.nodes.len());
+        let values = graph.values.len();
+        let mut index = Self {
+            writer: vec![None; values],
+            readers: vec![SmallVec::new(); values],
+            keys: Vec::with_capacity(graph.nodes.len()),
+            outlook: Vec::with_capacity(graph.nodes.len()),
+        };
         for (at, node) in graph.nodes.iter().enumerate() {
-            let key = numbers.of_node(node);
-            let mut hash = DefaultHasher::new();
-            key.hash(&mut hash);
-            for id in &node.inputs {
-                let from = id.map(|id| match writer[id.index()] {
-                    Some((from, output)) => (keys[from as usize], output, 0),
-                    None if graph.constant(id).is_some() => (0, 0, id.index() + 1),
-                    None => (0, 0, 0),
-                });
-                from.hash(&mut hash);
-                if let Some(id) = id {
-                    first[id.index() + 1] += 1;
+            index.add(graph, at, numbers.of_node(node));
+        }
+        index
+    }
+
+    /// Notes node `at`, whose inputs have their writers noted before.
+    fn add(&mut self, graph: &Graph, at: usize, key: u32) {
+        let node = &graph.nodes[at];
+        self.keys.push(key);
+        for id in node.inputs.iter().flatten() {
+            self.readers[id.index()].push(at as u32);
+        }
+        self.outlook.push(self.outlook_of(graph, at));
+        for (output, id) in node.outputs.iter().enumerate() {
+            if let Some(id) = id {
+                self.writer[id.index()] = Some((at as u32, output as u32));
+            }
+        }
+    }
+
+    fn outlook_of(&self, graph: &Graph, at: usize) -> u64 {
+        let mut hash = DefaultHasher::new();
+        self.keys[at].hash(&mut hash);
+        for id in &graph.nodes[at].inputs {
+            let from = id.map(|id| match self.writer[id.index()] {
+                Some((from, output)) => (self.keys[from as usize], output, 0),
+                None if graph.constant(id).is_some() => (0, 0, id.index() + 1),
+                None => (0, 0, 0),
+            });
+            from.hash(&mut hash);
+        }
+        hash.finish()
+    }
+
+    /// Appends `nodes`, each behind those whose outputs it reads.
+    pub(super) fn append(&mut self, graph: &mut Graph, numbers: &mut Keys, nodes: Vec<Node>) {
+        self.writer.resize(graph.values.len(), None);
+        self.readers.resize(graph.values.len(), SmallVec::new());
+        for node in nodes {
+            let key = numbers.of_node(&node);
+            graph.nodes.push(node);
+            self.add(graph, graph.nodes.len() - 1, key);
+        }
+    }
+
+    /// Takes nodes out.
+    pub(super) fn remove(&mut self, graph: &mut Graph, nodes: &[usize]) {
+        let mut read: Vec<ValueId> = Vec::new();
+        for &at in nodes {
+            let node = &mut graph.nodes[at];
+            read.extend(std::mem::take(&mut node.inputs).into_iter().flatten());
+            for id in std::mem::take(&mut node.outputs).into_iter().flatten() {
+                self.writer[id.index()] = None;
+            }
+        }
+        read.sort_unstable();
+        read.dedup();
+        for id in read {
+            self.readers[id.index()].retain(|r| !is_gone(graph, *r as usize));
+        }
+    }
+
+    /// Lets every reader of a pair's first value read its second one instead, pair by pair.
+    pub(super) fn redirect(&mut self, graph: &mut Graph, pairs: &[(ValueId, ValueId)]) {
+        for &(from, to) in pairs {
+            let readers = std::mem::take(&mut self.readers[from.index()]);
+            for &reader in &readers {
+                for id in graph.nodes[reader as usize].inputs.iter_mut().flatten() {
+                    if *id == from {
+                        *id = to;
+                    }
                 }
             }
-            keys.push(key);
-            outlook.push(hash.finish());
-            for (output, id) in node.outputs.iter().enumerate() {
-                if let Some(id) = id {
-                    writer[id.index()] = Some((at as u32, output as u32));
-                }
+            for &reader in &readers {
+                self.outlook[reader as usize] = self.outlook_of(graph, reader as usize);
+            }
+            self.readers[to.index()].extend(readers);
+        }
+        let targets: HashMap<ValueId, ValueId> = pairs.iter().copied().collect();
+        for id in &mut graph.outputs {
+            while let Some(to) = targets.get(id) {
+                *id = *to;
             }
         }
-        for v in 1..first.len() {
-            first[v] += first[v - 1];
-        }
-        let mut next = first.clone();
-        let mut readers = vec![0u32; first.last().copied().unwrap_or(0) as usize];
-        for (at, node) in graph.nodes.iter().enumerate() {
-            for id in node.inputs.iter().flatten() {
-                readers[next[id.index()] as usize] = at as u32;
-                next[id.index()] += 1;
-            }
-        }
-        Self { writer, first, readers, keys, outlook }
     }
 
     /// Node and output position that writes `id`.
@@ -104,10 +160,24 @@ impl Index {
 
     /// The nodes that read `id`, one entry per input.
     pub(super) fn readers(&self, id: ValueId) -> impl Iterator<Item = usize> + '_ {
-        let range = match (self.first.get(id.index()), self.first.get(id.index() + 1)) {
-            (Some(&a), Some(&b)) => a as usize..b as usize,
-            _ => 0..0,
-        };
-        self.readers[range].iter().map(|&n| n as usize)
+        self.readers.get(id.index()).into_iter().flatten().map(|&n| n as usize)
     }
+}
+
+/// Whether node `at` was taken out.
+pub(super) fn is_gone(graph: &Graph, at: usize) -> bool {
+    graph.nodes[at].outputs.is_empty()
+}
+
+/// Takes what is gone out of the graph, and sorts the rest: the end of what an index says. `before` holds the nodes and
+/// outputs from before the changes, if there were any, and is taken back where nodes form a cycle. Whether the graph
+/// changed.
+pub(super) fn settle(graph: &mut Graph, before: Option<(Vec<Node>, Vec<ValueId>)>) -> bool {
+    let Some(before) = before else { return false };
+    graph.nodes.retain(|n| !n.outputs.is_empty());
+    let sorted = sort_nodes(graph);
+    if !sorted {
+        (graph.nodes, graph.outputs) = before;
+    }
+    sorted
 }

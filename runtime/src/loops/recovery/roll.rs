@@ -1,45 +1,67 @@
 //! A template becomes one `Scan`.
 //!
-//! It holds when nothing that the Scan reads depends on what it replaces, when states keep dtype and shape, and
+//! It is *planned* first, which leaves the graph's nodes alone, and *applied* when it is wanted. It holds when nothing that the Scan reads depends on what it replaces, when states keep dtype and shape, and
 //! when sequences of values have one dtype and shape. Values of single steps that are read elsewhere become
 //! slices of a collected output, the last one of a state the Scan's final state.
 
 use super::build::{integers, node, one};
-use super::index::Index;
+use super::index::{Index, Keys};
 use super::peel::zeros_of;
+use super::reach::Reach;
 use super::template::{Sequence, Source, Template};
-use crate::graph::{Fact, Graph, Node, ValueId, redirect};
+use crate::graph::{Fact, Graph, Node, ValueId};
 use crate::memory::Budget;
 use crate::ops::attributes::{Attribute, Body};
 use crate::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
 
-/// Replaces the template's nodes. `depends` tells what depends on the chain. `None`, and nothing changed but
+/// A template's Scan that is not yet in the graph.
+pub(super) struct Plan {
+    /// What stands before the Scan.
+    pub(super) before: Vec<Node>,
+    /// The Scan, or what stands for it.
+    pub(super) scan: Vec<Node>,
+    /// What takes values of single steps out of it.
+    pub(super) behind: Vec<Node>,
+    /// What is read instead of what the nodes gave.
+    pub(super) replaced: Vec<(ValueId, ValueId)>,
+    /// The nodes that it stands for.
+    pub(super) gone: Vec<usize>,
+}
+
+impl Plan {
+    /// Puts the Scan in place of the nodes.
+    pub(super) fn apply(self, graph: &mut Graph, index: &mut Index, keys: &mut Keys) {
+        index.remove(graph, &self.gone);
+        let made = self.before.into_iter().chain(self.scan).chain(self.behind);
+        index.append(graph, keys, made.collect());
+        index.redirect(graph, &self.replaced);
+    }
+}
+
+/// Which classes lie in the loop: those of which a node depends on the chain. Others are kept where they are read.
+pub(super) fn inside(graph: &Graph, depends: &Reach<'_>, template: &Template) -> Vec<bool> {
+    let given = |n: &usize| graph.nodes[*n].outputs.iter().flatten().any(|id| depends.holds(*id));
+    template.classes.iter().map(|c| c.nodes.iter().flatten().any(given)).collect()
+}
+
+/// Plans the Scan that replaces the template's nodes, those of the classes `inside`. `None`, and nothing changed but
 /// values without readers, where it does not hold.
-pub(super) fn roll(
+///
+/// Nothing that the Scan reads depends on the nodes, so that no cycle comes of it.
+pub(super) fn plan(
     graph: &mut Graph,
     index: &Index,
     facts: &[Option<Fact>],
-    depends: &[bool],
+    inside: &[bool],
     template: &Template,
     budget: &Budget,
-) -> Option<()> {
-    // What lies in the loop: classes of which a node depends on the chain. Others are kept where they are read.
-    let inside: Vec<bool> = template
-        .classes
-        .iter()
-        .map(|c| {
-            c.nodes
-                .iter()
-                .flatten()
-                .any(|&n| graph.nodes[n].outputs.iter().flatten().any(|id| depends[id.index()]))
-        })
-        .collect();
+) -> Option<Plan> {
     let mut place: HashMap<usize, (usize, usize)> = HashMap::new();
     for (at, class) in template.classes.iter().enumerate().filter(|(at, _)| inside[*at]) {
         place.extend(class.nodes.iter().enumerate().filter_map(|(k, n)| n.map(|n| (n, (at, k)))));
     }
-    check(graph, facts, template, &place)?;
+    check(graph, index, facts, template, &place)?;
 
     let wanted = wanted_outside(graph, index, &place);
     let reversed = !template.sequences.is_empty() && template.sequences.iter().all(runs_backwards);
@@ -112,9 +134,7 @@ pub(super) fn roll(
     let outputs = template.states.len() + collected.len();
     let scan = node(graph, "Scan", attributes, inputs, captures.len(), outputs)?;
     let results: Vec<ValueId> = scan.outputs.iter().copied().collect::<Option<_>>()?;
-    made.push(scan);
-
-    let mut map: Vec<Option<ValueId>> = Vec::new();
+    let mut behind: Vec<Node> = Vec::new();
     let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
     for (id, what) in uses {
         let new = match what {
@@ -123,23 +143,14 @@ pub(super) fn roll(
                 let at = if reversed { last - step } else { step };
                 let at = graph.add_constant("step", Tensor::scalar(at as i64));
                 let from = results[template.states.len() + collected];
-                one(graph, &mut made, "Gather", vec![("axis", Attribute::Int(axis))], &[from, at])?
+                one(graph, &mut behind, "Gather", vec![("axis", Attribute::Int(axis))], &[from, at])?
             }
         };
         replaced.push((id, new));
     }
-    map.resize(graph.values.len(), None);
-    for (from, to) in replaced {
-        map[from.index()] = Some(to);
-    }
-    let mut at = 0;
-    graph.nodes.retain(|_| {
-        at += 1;
-        !place.contains_key(&(at - 1))
-    });
-    redirect(graph, &map);
-    graph.nodes.append(&mut made);
-    Some(())
+    let mut gone: Vec<usize> = place.into_keys().collect();
+    gone.sort_unstable();
+    Some(Plan { before: made, scan: vec![scan], behind, replaced, gone })
 }
 
 enum Use {
@@ -150,17 +161,13 @@ enum Use {
 /// Whether what the Scan would read is there before it, and states and sequences keep their form.
 fn check(
     graph: &Graph,
+    index: &Index,
     facts: &[Option<Fact>],
     template: &Template,
     place: &HashMap<usize, (usize, usize)>,
 ) -> Option<()> {
-    let mut tainted = vec![false; graph.values.len()];
-    for (at, node) in graph.nodes.iter().enumerate() {
-        if place.contains_key(&at) || node.inputs.iter().flatten().any(|id| tainted[id.index()]) {
-            node.outputs.iter().flatten().for_each(|id| tainted[id.index()] = true);
-        }
-    }
-    let free = |id: ValueId| !tainted[id.index()];
+    let behind = Reach::of(graph, index, place.keys().copied());
+    let free = |id: ValueId| !behind.holds(id);
     for class in &template.classes {
         for source in class.inputs.iter().flatten() {
             if let Source::Fixed(id) = source
@@ -218,8 +225,7 @@ fn wanted_outside(
     index: &Index,
     place: &HashMap<usize, (usize, usize)>,
 ) -> Vec<(ValueId, usize, usize, usize)> {
-    let mut given = vec![false; graph.values.len()];
-    graph.outputs.iter().for_each(|id| given[id.index()] = true);
+    let given: HashSet<ValueId> = graph.outputs.iter().copied().collect();
     let mut nodes: Vec<usize> = place.keys().copied().collect();
     nodes.sort_unstable();
     let mut wanted = Vec::new();
@@ -227,7 +233,7 @@ fn wanted_outside(
         let (class, step) = place[&at];
         for (output, id) in graph.nodes[at].outputs.iter().enumerate() {
             let Some(id) = *id else { continue };
-            if given[id.index()] || index.readers(id).any(|r| !place.contains_key(&r)) {
+            if given.contains(&id) || index.readers(id).any(|r| !place.contains_key(&r)) {
                 wanted.push((id, class, output, step));
             }
         }

@@ -10,16 +10,15 @@
 //! inputs is a plain cell, so there the state must be a constant or, as a whole, an input of the model, the result
 //! one of its outputs, and what else is read made by no other layer that is written out.
 
-use super::cell;
-use super::index::{Index, Keys};
+use super::index::{Index, Keys, settle};
 use super::order::sort_nodes;
 use super::part::{element_of, part_of};
-use super::roll;
+use super::roll::{self, Plan};
 use super::shared::share_nodes;
 use super::template::{Class, Sequence, Source, State, Template};
-use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, known_facts};
+use super::{as_operator, is_elementwise};
+use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId};
 use crate::memory::Budget;
-use crate::ops::Scan;
 use std::collections::{HashMap, HashSet};
 
 /// Nodes of a cell.
@@ -40,7 +39,7 @@ pub(super) fn operators(graph: &mut Graph, keys: &mut Keys, budget: &Budget) -> 
     let mut failed: HashSet<ValueId> = HashSet::new();
     let copied = own_joins(graph);
     let mut changed = false;
-    while replace_one(graph, keys, &mut failed, budget) {
+    while replace(graph, keys, &mut failed, budget) {
         changed = true;
     }
     if copied {
@@ -81,13 +80,16 @@ fn own_joins(graph: &mut Graph) -> bool {
     sort_nodes(graph)
 }
 
-fn replace_one(graph: &mut Graph, keys: &mut Keys, failed: &mut HashSet<ValueId>, budget: &Budget) -> bool {
-    let led_to = led_to(graph);
+/// Replaces the cells of one kind, the first of which there are any.
+fn replace(graph: &mut Graph, keys: &mut Keys, failed: &mut HashSet<ValueId>, budget: &Budget) -> bool {
+    let mut led_to = led_to(graph);
     if !led_to.contains(&true) {
         return false;
     }
-    let index = Index::new(graph, keys);
-    let facts = known_facts(graph);
+    let mut index = Index::new(graph, keys);
+    let mut known = KnownFacts::default();
+    known.update(graph);
+    let mut before = None;
     for kind in [Kind::Lstm, Kind::Gru, Kind::Plain] {
         for at in 0..graph.nodes.len() {
             let node = &graph.nodes[at];
@@ -100,52 +102,42 @@ fn replace_one(graph: &mut Graph, keys: &mut Keys, failed: &mut HashSet<ValueId>
             if !fits || !led_to[end.index()] || failed.contains(&end) || failed.len() > MOST_FAILURES {
                 continue;
             }
-            let Some(cone) = Cone::new(graph, &index, &facts, &led_to, end, kind) else { continue };
-            let templates = cone.templates(graph, &index, &facts, &led_to, end, kind);
-            for template in &templates {
-                if let Some(made) = replaced(graph, keys, &index, &facts, template, budget) {
-                    *graph = made;
-                    return true;
-                }
-            }
-            if !templates.is_empty() && kind != Kind::Lstm {
+            let facts = known.facts();
+            let Some(cone) = Cone::new(graph, &index, facts, &led_to, end, kind) else { continue };
+            let templates = cone.templates(graph, &index, facts, &led_to, end, kind);
+            let made =
+                templates.iter().find_map(|template| replaced(graph, &index, &mut known, template, budget));
+            if let Some(plan) = made {
+                before.get_or_insert_with(|| (graph.nodes.clone(), graph.outputs.clone()));
+                let first = graph.nodes.len();
+                plan.apply(graph, &mut index, keys);
+                known.learn(graph, &graph.nodes[first..]);
+                // What an operator gives comes of no product.
+                led_to.resize(graph.values.len(), false);
+            } else if !templates.is_empty() && kind != Kind::Lstm && before.is_none() {
                 failed.insert(end);
             }
         }
+        // The rest is looked at with what is known now.
+        if before.is_some() {
+            break;
+        }
     }
-    false
+    settle(graph, before)
 }
 
-/// The graph with the template's nodes as an operator.
+/// The operator in place of the template's nodes.
 fn replaced(
-    graph: &Graph,
-    keys: &mut Keys,
+    graph: &mut Graph,
     index: &Index,
-    facts: &[Option<Fact>],
+    known: &mut KnownFacts,
     template: &Template,
     budget: &Budget,
-) -> Option<Graph> {
-    let scans = |g: &Graph| g.nodes.iter().filter(|n| n.op.as_any().is::<Scan>()).count();
-    let mut made = graph.clone();
+) -> Option<Plan> {
     // Everything that the template holds is inside.
-    let mut depends = vec![false; graph.values.len()];
-    for node in template.classes.iter().flat_map(|c| c.nodes.iter().flatten()) {
-        graph.nodes[*node].outputs.iter().flatten().for_each(|id| depends[id.index()] = true);
-    }
-    roll::roll(&mut made, index, facts, &depends, template, budget)?;
-    if !sort_nodes(&mut made) {
-        return None;
-    }
-    cell::recognise(&mut made, keys, &mut KnownFacts::default(), budget);
-    (scans(&made) <= scans(graph)).then_some(made)
-}
-
-fn is_elementwise(node: &Node) -> bool {
-    node.op.activation().is_some()
-        || matches!(
-            node.def.name,
-            "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Neg" | "Exp" | "Reciprocal" | "Clip"
-        )
+    let inside = vec![true; template.classes.len()];
+    let plan = roll::plan(graph, index, known.facts(), &inside, template, budget)?;
+    as_operator(graph, index, known, plan, budget).ok()
 }
 
 /// The operand of a product with a constant matrix.

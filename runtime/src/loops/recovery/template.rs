@@ -16,7 +16,7 @@ pub(super) enum Source {
 }
 
 /// Nodes of which every step has one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Class {
     /// The node of each step; `None` where the step does without it, because its result is constant or nobody
     /// wants it.
@@ -25,7 +25,7 @@ pub(super) struct Class {
 }
 
 /// A value carried from step to step: output `output` of class `class`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) class: usize,
     pub(super) output: usize,
@@ -43,7 +43,7 @@ pub(super) enum Sequence {
 }
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Template {
     pub(super) steps: usize,
     pub(super) classes: Vec<Class>,

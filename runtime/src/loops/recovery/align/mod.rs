@@ -15,12 +15,15 @@
 //! itself reads the fifth comes first, unless the [`Reading`] says otherwise. Whatever these rules find, every class holds one node per step that does the same to aligned inputs: being right does not rest
 //! on the search.
 
+mod follow;
 mod verify;
 
 use super::index::Index;
 use super::part::element_of;
+use super::reach::Reach;
 use super::template::{Class, Sequence, Source, State, Template};
 use crate::graph::{Fact, Graph, ValueId};
+pub(super) use follow::follow;
 use std::collections::HashMap;
 
 /// Nesting of a step's nodes up to which they are aligned: the search recurses.
@@ -60,8 +63,8 @@ pub(super) struct Aligner<'a> {
     graph: &'a Graph,
     index: &'a Index,
     facts: &'a [Option<Fact>],
-    /// For each value, whether it depends on the chain's first node.
-    depends: &'a [bool],
+    /// What depends on the chain's first node.
+    depends: &'a Reach<'a>,
     steps: usize,
     template: Template,
     /// Class and step of each node that has one.
@@ -77,7 +80,7 @@ pub(super) fn align(
     graph: &Graph,
     index: &Index,
     facts: &[Option<Fact>],
-    depends: &[bool],
+    depends: &Reach<'_>,
     chain: &[usize],
     reading: Reading,
     fuel: &mut usize,
@@ -103,7 +106,7 @@ pub(super) fn align(
 
 impl Aligner<'_> {
     fn depends(&self, id: Option<ValueId>) -> bool {
-        id.is_some_and(|id| self.depends.get(id.index()).copied().unwrap_or(false))
+        id.is_some_and(|id| self.depends.holds(id))
     }
 
     fn place(&self, id: Option<ValueId>) -> Option<(usize, usize, usize)> {

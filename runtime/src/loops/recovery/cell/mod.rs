@@ -13,46 +13,38 @@ mod poly;
 mod stacked;
 mod symbolic;
 
-use super::index::{Index, Keys};
-use super::order::sort_nodes;
+use super::index::{Index, Keys, settle};
 use crate::graph::fact::normal_axis;
-use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, infer, redirect};
+use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId, infer};
 use crate::memory::Budget;
 use crate::ops::Scan;
 use layout::{Axis, axes_of};
 use symbolic::{Input, Piece, Symbolic, feature_axis};
 
 /// Replaces every such Scan.
-pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, known: &mut KnownFacts, budget: &Budget) -> bool {
-    let scans: Vec<usize> = (0..graph.nodes.len()).filter(|&at| is_scan(&graph.nodes[at])).collect();
-    if scans.is_empty() {
+pub(super) fn recognise(graph: &mut Graph, keys: &mut Keys, budget: &Budget) -> bool {
+    if !graph.nodes.iter().any(is_scan) {
         return false;
     }
-    let index = Index::new(graph, keys);
-    let facts = known.update(graph);
-    let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
-    let mut gone = vec![false; graph.nodes.len()];
-    for at in scans {
-        if let Some((map, mut made)) = replacement(graph, &index, facts, at, budget) {
-            replaced.extend(map);
-            gone[at] = true;
-            graph.nodes.append(&mut made);
+    let mut index = Index::new(graph, keys);
+    let mut known = KnownFacts::default();
+    known.update(graph);
+    let before = (graph.nodes.clone(), graph.outputs.clone());
+    let mut changed = false;
+    for at in 0..graph.nodes.len() {
+        if !is_scan(&graph.nodes[at]) {
+            continue;
+        }
+        let scan = graph.nodes[at].clone();
+        if let Some((map, made)) = replacement(graph, &index, known.facts(), &scan, budget) {
+            known.learn(graph, &made);
+            index.append(graph, keys, made);
+            index.redirect(graph, &map);
+            index.remove(graph, &[at]);
+            changed = true;
         }
     }
-    if replaced.is_empty() {
-        return false;
-    }
-    let mut map = vec![None; graph.values.len()];
-    for (from, to) in replaced {
-        map[from.index()] = Some(to);
-    }
-    let mut at = 0;
-    graph.nodes.retain(|_| {
-        at += 1;
-        !gone.get(at - 1).copied().unwrap_or(false)
-    });
-    redirect(graph, &map);
-    sort_nodes(graph)
+    settle(graph, changed.then_some(before))
 }
 
 fn is_scan(node: &Node) -> bool {
@@ -64,14 +56,15 @@ struct Leaves {
     sources: Vec<(ValueId, Vec<Axis>)>,
 }
 
-fn replacement(
+/// What is read instead of what `scan` gives, and the nodes that make it.
+pub(super) fn replacement(
     graph: &mut Graph,
     index: &Index,
     facts: &[Option<Fact>],
-    at: usize,
+    scan: &Node,
     budget: &Budget,
 ) -> Option<(Vec<(ValueId, ValueId)>, Vec<Node>)> {
-    [false, true].into_iter().find_map(|columns| replaced_by(graph, index, facts, at, columns, budget))
+    [false, true].into_iter().find_map(|columns| replaced_by(graph, index, facts, scan, columns, budget))
 }
 
 /// The same where features lie along the last axis, or with `columns` along the one before.
@@ -79,11 +72,10 @@ fn replaced_by(
     graph: &mut Graph,
     index: &Index,
     facts: &[Option<Fact>],
-    at: usize,
+    node: &Node,
     columns: bool,
     budget: &Budget,
 ) -> Option<(Vec<(ValueId, ValueId)>, Vec<Node>)> {
-    let node = graph.nodes[at].clone();
     let scan = node.op.as_any().downcast_ref::<Scan>()?;
     let reversed = *scan.input_reversed.first()?;
     let (states, sequences) = (scan.states(), scan.input_axes.len());
@@ -171,7 +163,7 @@ fn replaced_by(
         reversed,
         collected: &collected,
     };
-    emit::emit(graph, &node, &cell, &symbolic, &form, budget)
+    emit::emit(graph, node, &cell, &symbolic, &form, budget)
 }
 
 /// The pieces of a sequence's element. A product with constant weights made for all steps at once is taken apart

@@ -23,6 +23,16 @@ enum Form {
     LoopBackwards,
     /// With the extent of the sequence as number of iterations, which only the run tells.
     LoopDynamic,
+    /// The hidden states are written into a tensor at the number of the iteration, by ScatterND.
+    LoopScatter,
+    /// The same with a list of one coordinate, counted from the last step to the first.
+    LoopScatterBackwards,
+    /// The same by ScatterElements.
+    LoopScatterElements,
+    /// They are put behind those of before.
+    LoopConcat,
+    /// They are put before those of before.
+    LoopConcatBackwards,
     /// Scan of opset 8, one row of the batch at a time.
     Batched,
     /// The same from the last step to the first.
@@ -94,6 +104,19 @@ fn build(kind: Kind, spelling: Spelling, form: Form, batch: usize, time: usize) 
         id
     };
     let control = looped.then(|| (add(&mut body, "number"), add(&mut body, "condition")));
+    let puts_together = matches!(
+        form,
+        Form::LoopScatter
+            | Form::LoopScatterBackwards
+            | Form::LoopScatterElements
+            | Form::LoopConcat
+            | Form::LoopConcatBackwards
+    );
+    if puts_together {
+        let grows = matches!(form, Form::LoopConcat | Form::LoopConcatBackwards);
+        let shape = [&[if grows { 0 } else { time }], &lies.shape(batch, HIDDEN)[..]].concat();
+        states.push(net.floats(&shape, &vec![9.0; shape.iter().product()]));
+    }
     let inner: Vec<ValueId> = states.iter().map(|_| add(&mut body, "state")).collect();
     let given = add(&mut body, "x");
     let formal = if looped { 2 + states.len() } else { states.len() + 1 };
@@ -115,7 +138,7 @@ fn build(kind: Kind, spelling: Spelling, form: Form, batch: usize, time: usize) 
         }
         (_, None) => given,
     };
-    let c_in = inner.get(1).copied().unwrap_or(inner[0]);
+    let c_in = if cells { inner[1] } else { inner[0] };
     let mut constants = Spelling::constants(&weights);
     let (h_out, c_out) = spelling.step(&mut body, &mut constants, element, inner[0], c_in);
     if let Some((_, condition)) = control {
@@ -126,11 +149,40 @@ fn build(kind: Kind, spelling: Spelling, form: Form, batch: usize, time: usize) 
     if cells {
         body.output(c_out);
     }
-    let seen = body.op("Identity", &[h_out]);
+    let seen = match control {
+        Some((number, _)) if puts_together => {
+            let all = inner[states.len() - 1];
+            let (zero, last) = (body.integers(&[0]), body.integers(&[time as i64 - 1]));
+            let part = body.op("Unsqueeze", &[h_out, zero]);
+            match form {
+                Form::LoopConcat | Form::LoopConcatBackwards => {
+                    let parts = if form == Form::LoopConcat { [all, part] } else { [part, all] };
+                    body.with("Concat", vec![("axis", Attribute::Int(0))], &parts, 1)[0]
+                }
+                Form::LoopScatter => {
+                    let pair = body.integers(&[1, 1]);
+                    let at = body.op("Reshape", &[number, pair]);
+                    body.op("ScatterND", &[all, at, part])
+                }
+                Form::LoopScatterBackwards => {
+                    let at = body.op("Sub", &[last, number]);
+                    body.op("ScatterND", &[all, at, h_out])
+                }
+                _ => {
+                    let mut shape: Vec<i64> = lies.shape(batch, HIDDEN).iter().map(|&d| d as i64).collect();
+                    shape.insert(0, 1);
+                    let shape = body.integers(&shape);
+                    let at = body.op("Expand", &[number, shape]);
+                    body.op("ScatterElements", &[all, at, part])
+                }
+            }
+        }
+        _ => body.op("Identity", &[h_out]),
+    };
     body.output(seen);
     let body = Attribute::Body(Body { graph: body.graph, formal_inputs: formal });
 
-    let outputs = states.len() + 1;
+    let outputs = states.len() + usize::from(!puts_together);
     let made = if looped {
         let trips = if form == Form::LoopDynamic {
             let shape = net.op("Shape", &[x_id]);
@@ -189,6 +241,11 @@ fn build(kind: Kind, spelling: Spelling, form: Form, batch: usize, time: usize) 
     } else {
         sequence(HIDDEN, &seen).1
     };
+    let mut collected: Vec<f64> = collected;
+    if matches!(form, Form::LoopScatterBackwards | Form::LoopConcatBackwards) {
+        let step = collected.len() / time;
+        collected = collected.chunks(step).rev().flatten().copied().collect();
+    }
     expected.push(collected);
     (net, expected)
 }
@@ -202,6 +259,11 @@ fn bodies_become_operators() {
         Form::LoopSlices,
         Form::LoopBackwards,
         Form::LoopDynamic,
+        Form::LoopScatter,
+        Form::LoopScatterBackwards,
+        Form::LoopScatterElements,
+        Form::LoopConcat,
+        Form::LoopConcatBackwards,
         Form::Batched,
         Form::BatchedBackwards,
     ];

@@ -45,7 +45,7 @@ impl Steps {
     }
 
     /// `tanh(x·W + h·R)`.
-    fn step(&mut self, x: ValueId, h: ValueId, w: ValueId, r: ValueId) -> ValueId {
+    pub(super) fn step(&mut self, x: ValueId, h: ValueId, w: ValueId, r: ValueId) -> ValueId {
         let (a, b) = (self.net.op("MatMul", &[x, w]), self.net.op("MatMul", &[h, r]));
         let sum = self.net.op("Add", &[a, b]);
         self.net.op("Tanh", &[sum])

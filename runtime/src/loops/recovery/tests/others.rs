@@ -155,6 +155,48 @@ fn a_simple_recurrent_unit() {
     assert_eq!(body.get("MatMul"), None, "{body:?}");
 }
 
+/// SRU layers whose gates look at the state of the step before, and whose outputs, the next layer's inputs, read states
+/// besides.
+#[test]
+fn simple_recurrent_units_that_look_at_their_states() {
+    for layers in 1..=2 {
+        let mut s = steps(TIME);
+        let mut rows = s.x.clone();
+        for _ in 0..layers {
+            let (w, wf, wr) = (s.matrix(), s.matrix(), s.matrix());
+            let [vf, vr, bf, br] = [0; 4].map(|_| vector(&mut s, SIZE));
+            let mut c = s.zeros();
+            for row in &mut rows {
+                let (net, x) = (&mut s.net, *row);
+                let one = net.number(1.0);
+                let new = net.op("MatMul", &[x, w]);
+                let gate = |net: &mut Net, w: ValueId, v: ValueId, b: ValueId| {
+                    let (product, seen) = (net.op("MatMul", &[x, w]), net.op("Mul", &[c, v]));
+                    let sum = net.op("Add", &[product, seen]);
+                    let sum = net.op("Add", &[sum, b]);
+                    net.op("Sigmoid", &[sum])
+                };
+                let (f, r) = (gate(net, wf, vf, bf), gate(net, wr, vr, br));
+                let rest = net.op("Sub", &[one, f]);
+                let (a, b) = (net.op("Mul", &[f, c]), net.op("Mul", &[rest, new]));
+                c = net.op("Add", &[a, b]);
+                let rest = net.op("Sub", &[one, r]);
+                let (a, b) = (net.op("Mul", &[r, c]), net.op("Mul", &[rest, x]));
+                *row = net.op("Add", &[a, b]);
+            }
+        }
+        rows.into_iter().for_each(|h| s.net.output(h));
+        let what = format!("{layers} layers of simple recurrent units");
+        let counts = s.check(&what);
+        assert_eq!(counts.get("Scan"), Some(&layers), "{what}: {counts:?}");
+        let graph = s.net.simplified(true);
+        for scan in graph.nodes.iter().filter_map(|n| n.op.as_any().downcast_ref::<Scan>()) {
+            let body = census(&scan.body.graph);
+            assert_eq!(body.get("MatMul"), None, "{what}: {body:?}");
+        }
+    }
+}
+
 #[test]
 fn a_quasi_recurrent_layer() {
     // Gates made by what is not recurrent, then f ⊙ c + (1 − f) ⊙ z.
