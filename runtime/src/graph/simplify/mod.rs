@@ -157,6 +157,11 @@ impl KnownFacts {
         facts
     }
 
+    /// Forgets values from the one at `count` on, which the graph was to get and did not.
+    pub(crate) fn forget(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
     /// What is known.
     pub(crate) fn facts(&self) -> &[Option<Fact>] {
         &self.0

@@ -55,6 +55,9 @@ pub(super) struct Index {
     pub(super) keys: Vec<u32>,
     /// A hash of each node's operator and of those that write its inputs.
     pub(super) outlook: Vec<u64>,
+    /// Numbers of nodes, none smaller than those of the nodes that it depends on, while `is_ordered`.
+    order: Vec<u32>,
+    is_ordered: bool,
 }
 
 impl Index {
@@ -65,17 +68,20 @@ impl Index {
             readers: vec![SmallVec::new(); values],
             keys: Vec::with_capacity(graph.nodes.len()),
             outlook: Vec::with_capacity(graph.nodes.len()),
+            order: Vec::with_capacity(graph.nodes.len()),
+            is_ordered: true,
         };
         for (at, node) in graph.nodes.iter().enumerate() {
-            index.add(graph, at, numbers.of_node(node));
+            index.add(graph, at, numbers.of_node(node), at as u32);
         }
         index
     }
 
     /// Notes node `at`, whose inputs have their writers noted before.
-    fn add(&mut self, graph: &Graph, at: usize, key: u32) {
+    fn add(&mut self, graph: &Graph, at: usize, key: u32, order: u32) {
         let node = &graph.nodes[at];
         self.keys.push(key);
+        self.order.push(order);
         for id in node.inputs.iter().flatten() {
             self.readers[id.index()].push(at as u32);
         }
@@ -107,8 +113,10 @@ impl Index {
         self.readers.resize(graph.values.len(), SmallVec::new());
         for node in nodes {
             let key = numbers.of_node(&node);
+            let read = node.inputs.iter().flatten().filter_map(|id| self.writer(*id));
+            let order = read.map(|(from, _)| self.order[from]).max().unwrap_or(0);
             graph.nodes.push(node);
-            self.add(graph, graph.nodes.len() - 1, key);
+            self.add(graph, graph.nodes.len() - 1, key, order);
         }
     }
 
@@ -140,8 +148,10 @@ impl Index {
                     }
                 }
             }
+            let least = self.writer(to).map_or(0, |(node, _)| self.order[node]);
             for &reader in &readers {
                 self.outlook[reader as usize] = self.outlook_of(graph, reader as usize);
+                self.is_ordered &= least <= self.order[reader as usize];
             }
             self.readers[to.index()].extend(readers);
         }
@@ -156,6 +166,11 @@ impl Index {
     /// Node and output position that writes `id`.
     pub(super) fn writer(&self, id: ValueId) -> Option<(usize, usize)> {
         self.writer.get(id.index()).copied().flatten().map(|(n, o)| (n as usize, o as usize))
+    }
+
+    /// A number that nodes depending on node `at` have, or a larger one.
+    pub(super) fn order(&self, at: usize) -> u32 {
+        if self.is_ordered { self.order[at] } else { 0 }
     }
 
     /// The nodes that read `id`, one entry per input.

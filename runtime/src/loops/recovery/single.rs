@@ -136,8 +136,14 @@ fn replaced(
 ) -> Option<Plan> {
     // Everything that the template holds is inside.
     let inside = vec![true; template.classes.len()];
-    let plan = roll::plan(graph, index, known.facts(), &inside, template, budget)?;
-    as_operator(graph, index, known, plan, budget).ok()
+    let values = graph.values.len();
+    let plan = roll::plan(graph, index, known.facts(), &inside, template, budget);
+    let found = plan.and_then(|plan| as_operator(graph, index, known, plan, budget).ok());
+    if found.is_none() {
+        graph.values.truncate(values);
+        known.forget(values);
+    }
+    found
 }
 
 /// The operand of a product with a constant matrix.
