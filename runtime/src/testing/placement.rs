@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn operators_have_kernels_or_reasons() {
-        let placed = |name: &str| (0..40).map(move |seed| placement(name, seed).expect("a case").1);
-        assert!(placed("Relu").all(|p| matches!(p, Placement::Kernels(_) | Placement::Refused(_))));
-        let map = Placement::Kernels(["map"].into());
-        assert!(placed("Relu").any(|p| p == map));
-        assert!(placed("Flatten").any(|p| p == Placement::View));
-        assert!(placed("NonZero").all(|p| matches!(p, Placement::Refused(_))));
+        let placed = |name: &str| -> Vec<Placement> {
+            (0..40).map(|seed| placement(name, seed).expect("a case").1).collect()
+        };
+        assert!(placed("Relu").contains(&Placement::Kernels(["map"].into())));
+        assert!(placed("Flatten").contains(&Placement::View));
+        assert!(placed("NonZero").iter().all(|p| matches!(p, Placement::Refused(_))));
         assert!(placement("NoSuch", 0).is_err());
     }
 }
