@@ -48,7 +48,7 @@ const fn row(name: &'static str, file: &'static str, shapes: Shapes) -> Row {
 /// A model as it runs.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 struct Counts {
-    /// Nodes, those of bodies included.
+    /// Nodes that a kernel runs for, those of bodies included.
     operators: usize,
     /// Bytes that the nodes read and write whose shapes do not depend on data.
     bytes: f64,
@@ -102,7 +102,8 @@ fn bytes(graph: &GraphInfo) -> f64 {
 }
 
 fn nodes(graph: &GraphInfo) -> usize {
-    graph.nodes.iter().map(|node: &NodeInfo| 1 + node.bodies.iter().map(nodes).sum::<usize>()).sum()
+    let own = |node: &NodeInfo| usize::from(node.runs) + node.bodies.iter().map(nodes).sum::<usize>();
+    graph.nodes.iter().map(own).sum()
 }
 
 fn kilobytes(bytes: f64) -> String {
@@ -122,10 +123,12 @@ pub fn page(root: &Path, committed: &str) -> Result<(String, usize)> {
         Written by `cargo run --release -p recurve-tests --bin fusion-counts -- --update`; a test checks the rows\n\
         whose models are there: `cargo xtask models` writes all but the first, which is committed, and the last,\n\
         which is read from `../shared/models/silero-vad`.\n\n\
-        Operators are the nodes that run, those of bodies included, after constants are folded and dead nodes\n\
-        removed: before fusion (`--no-fusion`), and after recurrences are recovered and operators fused. Bytes are\n\
-        what the operators read and write in one run at batch 1, each operand once per operator; views move none,\n\
-        and of two branches that which moves more counts.\n\
+        Operators are the nodes that a kernel runs for, those of bodies included (of `If` those of both branches),\n\
+        before fusion (`--no-fusion`), and after recurrences are recovered and operators fused. Not counted are views,\n\
+        for which nothing runs (reshapes, transposes that move axes of extent 1 only, contiguous slices and parts,\n\
+        concatenations whose parts are made in their places), and what shapes and constants decide when a model is\n\
+        bound to shapes. Bytes are what the operators read and write in one run at batch 1, each operand once per\n\
+        operator, and of two branches those of the one that moves more.\n\
         `recurve inspect MODEL --fused` tells what became of a model of yours, operator by operator, and\n\
         `--svg OUT.svg` draws it.\n\n\
         | model | operators before | after | kB moved before | after |\n|---|---:|---:|---:|---:|\n",

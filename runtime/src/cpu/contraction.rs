@@ -32,6 +32,23 @@ pub(crate) type Epilogue<'a, T> =
 /// The same where the place of the block is known.
 pub(crate) type Finish<'a, C> = &'a dyn Fn(&mut MatrixMut<'_, C>) -> Result<(), OpError>;
 
+/// Makes rows of the left matrix: the first one's number among all of the operand's, and their elements.
+pub(crate) type Make<'a, T> = &'a (dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync);
+
+/// Where the left operand comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a, T> {
+    /// It lies in memory.
+    Given(&'a [T]),
+    /// Its rows, which the contraction takes to be row-major, are made for each block.
+    Made(Make<'a, T>),
+}
+
+/// Bytes of rows that are made for a block: they stay in a second cache beside what they are multiplied by.
+const MADE: usize = 1 << 17;
+/// Rows for which the right operand is worth being read whole.
+const MANY_MADE: usize = 16;
+
 /// An element type of contractions.
 pub(crate) trait Term: Number {
     /// Scratch bytes that [`Term::product`] needs for a block.
@@ -300,15 +317,17 @@ pub(crate) fn scratch_of<T: Number>(scratch: &mut [u8], count: usize) -> Result<
     bytemuck::try_cast_slice_mut(bytes).map_err(|_| OpError::internal("scratch memory is not aligned"))
 }
 
-/// One axis of a batch: its extent, and how far it moves in the left and right operand (0 where broadcast).
+/// One axis of a batch: its extent, and how far it moves in the left and right operand (0 where broadcast) and in the
+/// result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchAxis {
     pub(crate) extent: usize,
     pub(crate) a: usize,
     pub(crate) b: usize,
+    pub(crate) y: usize,
 }
 
-/// The form of a batched product `[…, m, k] · [k, n]`, out row-major and contiguous.
+/// The form of a batched product `[…, m, k] · [k, n]`, the columns of the result neighbours.
 #[derive(Clone, Debug)]
 pub(crate) struct Contraction {
     /// Batch axes, outermost first.
@@ -320,24 +339,52 @@ pub(crate) struct Contraction {
     pub(crate) a: (usize, usize),
     /// Row and column strides of one right matrix.
     pub(crate) b: (usize, usize),
+    /// Row stride of one matrix of the result.
+    pub(crate) y: usize,
 }
 
 impl Contraction {
+    /// The same where the matrices of the result lie one behind the other, row by row.
+    pub(crate) fn row_major(mut self) -> Self {
+        let mut step = self.m.saturating_mul(self.n);
+        for axis in self.batch.iter_mut().rev() {
+            axis.y = step;
+            step = step.saturating_mul(axis.extent);
+        }
+        Self { y: self.n, ..self }
+    }
+
     /// Number of matrices.
     pub(super) fn matrices(&self) -> usize {
         self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
     }
 
-    /// Extents of a block.
-    fn block<T: Term>(&self) -> (usize, usize) {
+    /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
+    /// threads, so that each row is made once.
+    fn block<T: Term>(&self, made: bool) -> (usize, usize) {
         let most = T::largest_block();
-        cut_blocks(self.matrices(), (self.m.min(most.0), self.n.min(most.1)), (self.m, self.n, self.k))
+        let form = (self.m, self.n, self.k);
+        let (rows, cols) = cut_blocks(self.matrices(), (self.m.min(most.0), self.n.min(most.1)), form);
+        let share = self.m.saturating_mul(self.matrices()).div_ceil(BLOCKS).max(MANY_MADE);
+        let fits = MADE / self.k.saturating_mul(size_of::<T>()).max(1);
+        let whole = share.min(fits).min(self.m);
+        let work = whole.saturating_mul(self.n).saturating_mul(self.k);
+        if made && self.m > SKINNY && whole >= MANY_MADE.min(self.m) && work <= LARGE_BLOCK {
+            return (whole, self.n.min(most.1));
+        }
+        (rows, cols)
+    }
+
+    /// Scratch bytes of the rows that are made for a block.
+    fn made<T: Term>(&self, rows: usize) -> usize {
+        rows.saturating_mul(self.k).saturating_mul(size_of::<T>()).div_ceil(64).saturating_mul(64)
     }
 
     /// Scratch bytes for `threads` threads.
-    pub(crate) fn scratch<T: Term>(&self, threads: usize) -> usize {
-        let (rows, cols) = self.block::<T>();
-        Lanes::bytes(T::scratch(rows, cols, self.k), threads)
+    pub(crate) fn scratch<T: Term>(&self, threads: usize, made: bool) -> usize {
+        let (rows, cols) = self.block::<T>(made);
+        let own = if made { self.made::<T>(rows) } else { 0 };
+        Lanes::bytes(own.saturating_add(T::scratch(rows, cols, self.k)), threads)
     }
 
     /// Multiplies, and passes each block through `epilogue`.
@@ -345,6 +392,17 @@ impl Contraction {
         &self,
         context: RunContext<'_>,
         (left, right): (&[T], &[T]),
+        memory: (&mut [T], &mut [u8]),
+        epilogue: Epilogue<'_, T>,
+    ) -> Result<(), OpError> {
+        self.run_from(context, (Left::Given(left), right), memory, epilogue)
+    }
+
+    /// The same of a left operand that may be made as it is read.
+    pub(crate) fn run_from<T: Term>(
+        &self,
+        context: RunContext<'_>,
+        (left, right): (Left<'_, T>, &[T]),
         (out, scratch): (&mut [T], &mut [u8]),
         epilogue: Epilogue<'_, T>,
     ) -> Result<(), OpError> {
@@ -352,13 +410,25 @@ impl Contraction {
         if out.is_empty() {
             return Ok(());
         }
-        let (rows, cols) = self.block::<T>();
-        let lanes = Lanes::new(scratch, T::scratch(rows, cols, k));
+        let (rows, cols) = self.block::<T>(matches!(left, Left::Made(_)));
+        let own = if let Left::Made(_) = left { self.made::<T>(rows) } else { 0 };
+        let lanes = Lanes::new(scratch, own.saturating_add(T::scratch(rows, cols, k)));
         let work = out.len().saturating_mul(k);
-        let blocks = Blocks::new(out, (self.matrices(), m, n), (rows, cols))?;
+        let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
+        let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
         for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
             let (a, b) = offsets(&self.batch, block.batch);
-            let a = Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k);
+            let (made, scratch) = scratch.split_at_mut(own.min(scratch.len()));
+            let a = match left {
+                Left::Given(left) => {
+                    Matrix::new(tail(left, a), (m, k), self.a)?.block(block.rows.clone(), 0..k)
+                }
+                Left::Made(make) => {
+                    let made = scratch_of::<T>(made, block.rows.len() * k)?;
+                    make(a.checked_div(k).unwrap_or(0) + block.rows.start, made)?;
+                    Matrix::new(made, (block.rows.len(), k), (k, 1))?
+                }
+            };
             let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
             let row = block.batch * m + block.rows.start;
             T::product(&mut block.out, a, b, scratch, &|y| epilogue(row, block.cols.start, y))

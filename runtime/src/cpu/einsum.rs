@@ -278,6 +278,7 @@ impl Planner<'_> {
             extent: self.extents[l],
             a: a.strides[l].unwrap_or(0),
             b: b.strides[l].unwrap_or(0),
+            y: 0,
         };
         let product = Contraction {
             batch: batch.iter().map(axis).collect(),
@@ -286,8 +287,10 @@ impl Planner<'_> {
             k: self.count(&depth)?,
             a: (stride(&a, &rows), stride(&a, &depth)),
             b: (stride(&b, &depth), stride(&b, &cols)),
-        };
-        *own = (*own).max(product.scratch::<T>(threads));
+            y: 0,
+        }
+        .row_major();
+        *own = (*own).max(product.scratch::<T>(threads, false));
         let labels = join([&batch, &rows, &cols]);
         let direct = order.is_some_and(|order| order == labels);
         let made = self.push(a.source, Action::Multiply(product, b.source), &labels, direct)?;

@@ -7,6 +7,7 @@ use super::number::Float;
 use super::tiles::Pieces;
 use crate::dtype::Element;
 use crate::error::OpError;
+use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -174,11 +175,14 @@ impl<'a, T> MatrixMut<'a, T> {
     }
 }
 
-/// A contiguous batch of row-major matrices, cut into blocks of rows and columns.
+/// A batch of matrices that fill a slice, cut into blocks of rows and columns.
 #[derive(Debug)]
 pub(crate) struct Blocks<'a, T> {
     start: *mut T,
     batch: usize,
+    /// Axes of the batch, outermost first: extent, and elements between neighbours.
+    axes: SmallVec<[(usize, usize); 4]>,
+    row_stride: usize,
     rows: usize,
     cols: usize,
     row_block: usize,
@@ -207,22 +211,47 @@ unsafe impl<T: Send> Send for Blocks<'_, T> {}
 unsafe impl<T: Send> Send for MatrixMut<'_, T> {}
 
 impl<'a, T> Blocks<'a, T> {
-    /// Cuts the `batch` matrices of `rows` by `cols` elements that fill `data`.
+    /// Cuts the `batch` row-major matrices of `rows` by `cols` elements that fill `data` one behind the other.
     pub(crate) fn new(
         data: &'a mut [T],
         (batch, rows, cols): (usize, usize, usize),
         (row_block, col_block): (usize, usize),
     ) -> Result<Self, OpError> {
-        let elements = batch.checked_mul(rows).and_then(|n| n.checked_mul(cols));
-        if elements != Some(data.len()) {
-            return Err(OpError::internal(format!(
-                "{batch} matrices {rows}x{cols} do not fill {} elements",
-                data.len()
-            )));
+        let axes = SmallVec::from_slice(&[(batch, rows.saturating_mul(cols))]);
+        Self::strided(data, axes, (rows, cols, cols), (row_block, col_block))
+    }
+
+    /// Cuts matrices of `rows` by `cols` elements, columns neighbours and rows `row_stride` apart, one for each point of
+    /// `axes`, that fill `data` without gaps and without sharing an element.
+    pub(crate) fn strided(
+        data: &'a mut [T],
+        axes: SmallVec<[(usize, usize); 4]>,
+        (rows, cols, row_stride): (usize, usize, usize),
+        (row_block, col_block): (usize, usize),
+    ) -> Result<Self, OpError> {
+        // From the innermost on, each axis steps over all that is inside it.
+        let mut steps: SmallVec<[(usize, usize); 6]> = axes.iter().map(|&(n, step)| (step, n)).collect();
+        steps.extend([(row_stride, rows), (1, cols)]);
+        steps.retain(|(_, extent)| *extent != 1);
+        steps.sort_unstable();
+        let batch = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.0));
+        let elements = batch.and_then(|n| n.checked_mul(rows)?.checked_mul(cols));
+        let whole =
+            steps.iter().try_fold(
+                1usize,
+                |reach, &(step, extent)| {
+                    if step == reach { reach.checked_mul(extent) } else { None }
+                },
+            );
+        if elements != Some(data.len()) || whole != elements && elements != Some(0) {
+            let found = data.len();
+            return Err(OpError::internal(format!("{axes:?} of {rows}x{cols} do not fill {found} elements")));
         }
         Ok(Self {
             start: data.as_mut_ptr(),
-            batch,
+            batch: batch.unwrap_or(0),
+            axes,
+            row_stride,
             rows,
             cols,
             row_block: row_block.max(1),
@@ -233,7 +262,8 @@ impl<'a, T> Blocks<'a, T> {
 }
 
 // SAFETY: a block is rows × columns of one matrix, and blocks of different indices differ in the matrix, the
-// range of rows or the range of columns; all are inside the slice that is borrowed mutably.
+// range of rows or the range of columns; matrices share no element, and all are inside the slice that is borrowed
+// mutably: axes from the innermost on step over all that is inside them.
 unsafe impl<'a, T: Send> Pieces for Blocks<'a, T> {
     type Piece = Block<'a, T>;
 
@@ -252,11 +282,16 @@ unsafe impl<'a, T: Send> Pieces for Blocks<'a, T> {
         let col = within % across * self.col_block;
         let rows = row..self.rows.min(row + self.row_block);
         let cols = col..self.cols.min(col + self.col_block);
-        // SAFETY: `batch < self.batch`, `row < self.rows` and `col < self.cols`, so the offset is inside the
-        // borrowed slice.
-        let start = unsafe { self.start.add((batch * self.rows + row) * self.cols + col) };
-        let out =
-            MatrixMut { start, rows: rows.len(), cols: cols.len(), row_stride: self.cols, data: PhantomData };
+        let (mut at, mut rest) = (row * self.row_stride + col, batch);
+        for (extent, stride) in self.axes.iter().rev() {
+            at += rest % extent * stride;
+            rest /= extent;
+        }
+        // SAFETY: `batch < self.batch`, `row < self.rows` and `col < self.cols`, and the axes step over each other
+        // inside the borrowed slice, which was checked when the blocks were made.
+        let start = unsafe { self.start.add(at) };
+        let row_stride = self.row_stride;
+        let out = MatrixMut { start, rows: rows.len(), cols: cols.len(), row_stride, data: PhantomData };
         Block { batch, rows, cols, out }
     }
 }
@@ -349,6 +384,25 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_interleaved_matrices_are_disjoint() {
+        // Two by two matrices of 3×4 elements, the rows of all of them in turn.
+        let mut data = vec![0u32; 2 * 2 * 3 * 4];
+        let axes = SmallVec::from_slice(&[(2, 8), (2, 4)]);
+        let blocks = Blocks::strided(&mut data, axes, (3, 4, 16), (2, 3)).expect("fits");
+        for index in 0..blocks.count() {
+            // SAFETY: each index once.
+            let mut block = unsafe { blocks.take(index) };
+            for i in 0..block.out.rows() {
+                let (row, first) = (block.rows.start + i, block.cols.start);
+                for (j, y) in block.out.row(i).iter_mut().enumerate() {
+                    *y += 1 + (row * 16 + block.batch * 4 + first + j) as u32;
+                }
+            }
+        }
+        assert!(data.iter().enumerate().all(|(i, &y)| y == i as u32 + 1), "{data:?}");
+    }
+
+    #[test]
     fn views_that_do_not_fit_are_refused() {
         let data = [0f32; 10];
         assert!(Matrix::new(&data, (2, 5), (5, 1)).is_ok());
@@ -358,5 +412,11 @@ mod tests {
         let mut data = [0f32; 10];
         assert!(MatrixMut::new(&mut data, usize::MAX, 2).is_err());
         assert!(Blocks::new(&mut data, (2, 2, 3), (1, 1)).is_err());
+        let two = |step| SmallVec::from_slice(&[(2, step)]);
+        let mut data = [0f32; 12];
+        // Rows of both matrices in turn; then rows and matrices that meet, and such as leave gaps.
+        assert!(Blocks::strided(&mut data, two(3), (2, 3, 6), (1, 1)).is_ok());
+        assert!(Blocks::strided(&mut data, two(3), (2, 3, 3), (1, 1)).is_err());
+        assert!(Blocks::strided(&mut data, two(12), (2, 3, 6), (1, 1)).is_err());
     }
 }

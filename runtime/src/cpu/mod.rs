@@ -39,6 +39,7 @@ pub(crate) mod relay;
 pub(crate) mod resample;
 pub(crate) mod reshaped;
 pub(crate) mod row_epilogue;
+pub(crate) mod row_fill;
 pub(crate) mod scatter;
 pub(crate) mod shards;
 pub(crate) mod simd;

@@ -81,6 +81,8 @@ impl RowEpilogue {
             }
         }
         let stored = program.outputs().first().map(|o| o.dtype.bits() / 8);
+        // A program that does not read the result takes the place of one.
+        let width = if result.is_some() { width } else { stored.unwrap_or(0) };
         if stored != Some(width) {
             return Ok(None);
         }
@@ -203,7 +205,9 @@ impl<'a> Finish<'a> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         for (piece, segment) in bytes.chunks_mut(SEGMENT * width).enumerate() {
             let copy = &mut scratch.copy[..segment.len()];
-            copy.copy_from_slice(segment);
+            if result.is_some() {
+                copy.copy_from_slice(segment);
+            }
             let copy = &*copy;
             let mut given: SmallVec<[&[u8]; 8]> = SmallVec::new();
             for (operand, start) in operands.iter().zip(&starts) {

@@ -119,13 +119,14 @@ unsafe impl<A: Pieces, B: Pieces, C: Pieces> Pieces for (A, B, C) {
     }
 }
 
-/// Several slices cut alike; each piece is one chunk of each.
+/// Several partitions with pieces of the same indices; each piece is one of each. Beyond its own last piece a partition
+/// of chunks gives empty ones.
 #[derive(Debug)]
-pub(crate) struct Many<'a, T>(pub(crate) SmallVec<[Chunks<'a, T>; 4]>);
+pub(crate) struct Each<P>(pub(crate) SmallVec<[P; 4]>);
 
-// SAFETY: pieces of different indices are disjoint in each slice, and the slices are borrowed mutably.
-unsafe impl<'a, T: Send> Pieces for Many<'a, T> {
-    type Piece = SmallVec<[&'a mut [T]; 4]>;
+// SAFETY: pieces of different indices are disjoint in each partition, and the partitions borrow mutably.
+unsafe impl<P: Pieces> Pieces for Each<P> {
+    type Piece = SmallVec<[P::Piece; 4]>;
 
     fn count(&self) -> usize {
         self.0.iter().map(Pieces::count).max().unwrap_or(0)
@@ -133,7 +134,7 @@ unsafe impl<'a, T: Send> Pieces for Many<'a, T> {
 
     unsafe fn take(&self, index: usize) -> Self::Piece {
         // SAFETY: the caller's promise is passed on.
-        self.0.iter().map(|chunks| unsafe { chunks.take(index) }).collect()
+        self.0.iter().map(|part| unsafe { part.take(index) }).collect()
     }
 }
 

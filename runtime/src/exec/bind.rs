@@ -10,7 +10,7 @@ use super::arena::{Tenant, assign_offsets};
 use super::evaluate::evaluate;
 use super::program::Program;
 use super::run::RunState;
-use super::views::{Views, joints, parts};
+use super::views::{Views, alias, joints, parts};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -159,7 +159,9 @@ impl Bound {
             let fixed = named().all(|(_, f)| {
                 f.tensor().is_some_and(|t| t.known_shape().is_some() && t.dtype != DType::String)
             });
-            if let (Some(source), true, false) = (node.op.alias_of(), fixed, late_input)
+            if fixed
+                && !late_input
+                && let Some(source) = alias(&*node.op, Facts(&given))
                 && let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first())
             {
                 views.put(to.index(), from.index(), 0);
@@ -225,6 +227,8 @@ impl Bound {
                     threads: program.threads,
                     epilogue: None,
                     strided: &[],
+                    prologue: None,
+                    written: None,
                 };
                 let kernel = node.op.cpu(&site).map_err(fail)?;
                 scratch = scratch.max(kernel.scratch());

@@ -36,6 +36,8 @@ pub(crate) fn evaluate(
         threads: context.team.threads(),
         epilogue: None,
         strided: &[],
+        prologue: None,
+        written: None,
     };
     let kernel = op.cpu(&site)?;
     let mut scratch = Buffer::zeroed(kernel.scratch(), context.budget)?;

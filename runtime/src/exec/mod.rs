@@ -28,3 +28,4 @@ pub use node_times::{NodeTime, NodeTimes, RunEvent};
 pub(crate) use program::{BuildContext, Program, fact_of};
 pub(crate) use run::{RunOnce, store};
 pub(crate) use team::{SPIN, Stop, Team};
+pub(crate) use views::standing;

@@ -1,6 +1,7 @@
 //! Values that lie inside others: views without copies.
 //!
-//! - The same bytes under another shape ([`crate::ops::Op::alias_of`]).
+//! - The same bytes under another shape ([`crate::ops::Op::alias_of`]), also where that follows from the shapes alone
+//!   ([`crate::ops::Op::keeps_order`]).
 //! - A contiguous part: a slice, or an output of a split, along an axis ahead of which all extents are 1
 //!   ([`crate::ops::Op::selection`]). Holds for types of whole bytes.
 //! - A concatenation along such an axis ([`crate::ops::Op::joined_axis`]): what is joined is written straight into its
@@ -8,6 +9,7 @@
 //!   output of the graph; and where the whole is no output either, whose memory the caller may give in any form.
 
 use crate::graph::fact::{Fact, Facts, normal_axis};
+use crate::graph::{Graph, Node, infer_node};
 use crate::ops::Op;
 
 /// For each value the one that it lies in, itself at first, and the byte at which it begins there.
@@ -57,6 +59,59 @@ impl Views {
     pub(super) fn is_whole(&self, value: usize) -> bool {
         self.within_itself(value) && !self.joined[value]
     }
+}
+
+/// The input whose bytes are output 0.
+pub(super) fn alias(op: &dyn Op, inputs: Facts<'_>) -> Option<usize> {
+    op.alias_of().or_else(|| op.keeps_order(inputs).then_some(0))
+}
+
+/// For each node of `graph` whether nothing runs for it on inputs of these facts: it is a view, or shapes and constants
+/// tell what it makes.
+pub(crate) fn standing(graph: &Graph, facts: &[Option<Fact>]) -> Vec<bool> {
+    let mut kept = vec![false; facts.len()];
+    graph.outputs.iter().for_each(|id| kept[id.index()] = true);
+    let mut known: Vec<bool> = facts.iter().map(|f| f.as_ref().is_some_and(is_known)).collect();
+    // Values that a step makes where it likes: not given, and neither in others nor made in parts.
+    let mut free = vec![false; facts.len()];
+    let mut stands = |node: &Node| {
+        let given: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
+        let named = || node.outputs.iter().flatten().map(|id| id.index());
+        let constant = node.inputs.iter().flatten().all(|id| known[id.index()])
+            && node.op.is_deterministic()
+            && node.op.bodies().is_empty();
+        if constant || named().all(|v| known[v]) {
+            named().for_each(|v| known[v] = true);
+            return true;
+        }
+        let fixed = |fact: &Fact| fact.tensor().is_some_and(|t| t.known_shape().is_some());
+        let shaped = given.iter().flatten().all(|f| fixed(f));
+        let Ok(outputs) = infer_node(&*node.op, Facts(&given)) else { return false };
+        if !shaped || !outputs.iter().all(fixed) {
+            return false;
+        }
+        if alias(&*node.op, Facts(&given)).is_some() || parts(&*node.op, Facts(&given), &outputs).is_some() {
+            return true;
+        }
+        let once = |id: usize| node.inputs.iter().flatten().filter(|other| other.index() == id).count() == 1;
+        let joins = |id: usize| free[id] && !kept[id] && once(id);
+        let whole = outputs.first().filter(|_| named().all(|v| !kept[v]));
+        let joined = whole.is_some_and(|whole| joints(&*node.op, Facts(&given), whole).is_some())
+            && node.inputs.iter().flatten().all(|id| joins(id.index()));
+        if joined {
+            node.inputs.iter().flatten().for_each(|id| free[id.index()] = false);
+        } else {
+            named().for_each(|v| free[v] = true);
+        }
+        joined
+    };
+    graph.nodes.iter().map(&mut stands).collect()
+}
+
+/// Whether a value's content follows from the shapes of the graph's inputs.
+fn is_known(fact: &Fact) -> bool {
+    fact.tensor().is_some_and(|t| t.as_constant().is_some() || t.dtype.is_int() && t.as_i64s().is_some())
 }
 
 /// Bytes ahead of each output, where all of them are contiguous parts of input 0.

@@ -8,7 +8,7 @@ use crate::ops::Cost;
 /// Work of one execution of `node` on inputs of these facts, where the shapes of its inputs and outputs are known.
 /// A view of an input is no work.
 pub(crate) fn node_cost(node: &Node, inputs: &[Option<&Fact>]) -> Option<Cost> {
-    if node.op.alias_of().is_some() {
+    if node.op.alias_of().is_some() || node.op.keeps_order(Facts(inputs)) {
         return Some(Cost::default());
     }
     let outputs = infer_node(&*node.op, Facts(inputs)).ok()?;

@@ -35,10 +35,35 @@ pub(crate) fn infer_node(op: &dyn Op, inputs: Facts<'_>) -> Result<Vec<Fact>, Op
 
 /// Facts of all values from facts of the inputs. A value that nothing writes has none.
 pub(crate) fn infer(graph: &Graph, inputs: &[Fact]) -> Result<Vec<Option<Fact>>, NodeError> {
+    infer_with(graph, inputs, &mut |_| ())
+}
+
+/// The same where every extent that would be unknown has a name of its own, so that what has the same extent, whatever
+/// it is, is known to. `names` counts them; names of different counts differ.
+pub(crate) fn infer_named(
+    graph: &Graph,
+    inputs: &[Fact],
+    names: &mut usize,
+) -> Result<Vec<Option<Fact>>, NodeError> {
+    infer_with(graph, inputs, &mut |fact| {
+        let Fact::Tensor(fact) = fact else { return };
+        for extent in fact.shape.iter_mut().flatten().filter(|d| **d == Dim::Unknown) {
+            // No model's dimension is called so.
+            *extent = Dim::symbol(&format!("\u{0}{names}"));
+            *names += 1;
+        }
+    })
+}
+
+fn infer_with(
+    graph: &Graph,
+    inputs: &[Fact],
+    each: &mut dyn FnMut(&mut Fact),
+) -> Result<Vec<Option<Fact>>, NodeError> {
     let mut facts: Vec<Option<Fact>> =
         graph.values.iter().map(|v| v.constant.clone().map(|t| TensorFact::constant(t).into())).collect();
     for (&id, fact) in graph.inputs.iter().zip(inputs) {
-        facts[id.index()] = Some(fact.clone());
+        each(facts[id.index()].insert(fact.clone()));
     }
     for node in &graph.nodes {
         let given: Vec<Option<&Fact>> =
@@ -50,7 +75,7 @@ pub(crate) fn infer(graph: &Graph, inputs: &[Fact]) -> Result<Vec<Option<Fact>>,
         }
         for (id, fact) in node.outputs.iter().zip(made) {
             if let Some(id) = id {
-                facts[id.index()] = Some(fact);
+                each(facts[id.index()].insert(fact));
             }
         }
     }

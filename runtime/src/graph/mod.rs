@@ -12,6 +12,6 @@ pub(crate) use check::check;
 pub(crate) use cost::node_cost;
 pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
-pub(crate) use infer::{infer, infer_node, merge};
+pub(crate) use infer::{infer, infer_named, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
-pub(crate) use simplify::{KnownFacts, Rewrites, known_facts, redirect, simplify};
+pub(crate) use simplify::{KnownFacts, Rewrites, known_facts, redirect, remove_dead_code, simplify};

@@ -21,6 +21,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// One of the nests to be composed; values are numbered by the caller.
 #[derive(Clone, Debug)]
@@ -41,8 +42,8 @@ pub(crate) type Operands = Vec<usize>;
 pub(crate) struct Space {
     /// Those of the outputs, and behind them those of rows where outputs have one element per row.
     pub(crate) axes: Vec<Dim>,
-    /// How many of the last axes are those of rows, which folds run over.
-    pub(crate) row: usize,
+    /// Which of them are those of rows, which folds run over: some of the outputs', or all behind them.
+    pub(crate) row: Range<usize>,
     /// How many of the first axes the outputs have.
     pub(crate) stored: usize,
 }
@@ -50,12 +51,7 @@ pub(crate) struct Space {
 impl Space {
     /// A space without rows.
     pub(crate) fn of_maps(axes: &[Dim]) -> Self {
-        Self { axes: axes.to_vec(), row: 0, stored: axes.len() }
-    }
-
-    /// The first axis of rows.
-    pub(crate) fn first_of_row(&self) -> usize {
-        self.axes.len() - self.row
+        Self { axes: axes.to_vec(), row: 0..0, stored: axes.len() }
     }
 }
 
@@ -88,7 +84,7 @@ pub(crate) fn compose(
         stored.push((composer.value(&mut body, value, &identity)?, dtype));
     }
     let program = body.builder.finish(&stored)?;
-    let over = (space.first_of_row()..space.stored).collect();
+    let over = space.row.clone().filter(|axis| *axis < space.stored).collect();
     let Composer { mut nest, operands, .. } = composer;
     nest.stages.push(Stage { over, program, inputs: body.inputs, effect: Effect::Store(identity) });
     Ok((nest, operands))
@@ -174,7 +170,7 @@ impl Composer<'_> {
         }
         let mut of_row = point.clone();
         if !folds.is_empty() {
-            let row = self.space.first_of_row()..self.space.axes.len();
+            let row = self.space.row.clone();
             let mut over: Vec<usize> = folds.iter().flat_map(|f| f.over.iter().copied()).collect();
             over.sort_unstable();
             over.dedup();
@@ -247,7 +243,7 @@ impl Composer<'_> {
         let made = self.stage(&mut body, member, stage, point, point)?;
         let output = stage.program.outputs()[0];
         let program = body.builder.finish(&[(made[0], output.dtype)])?;
-        let over = (self.space.first_of_row()..self.space.axes.len()).collect();
+        let over = self.space.row.clone().collect();
         self.nest.stages.push(Stage { over, program, inputs: body.inputs, effect: stage.effect.clone() });
         self.folds.insert(key, self.nest.stages.len() - 1);
         Ok(self.nest.stages.len() - 1)

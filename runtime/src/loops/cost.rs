@@ -6,6 +6,7 @@
 use super::nest::Nest;
 use super::program::{Opcode, Program};
 use crate::graph::Dim;
+use std::ops::Range;
 
 /// Most instructions of one fused program: beyond, the registers of a tile leave the first cache.
 pub(super) const MOST_INSTRUCTIONS: usize = 96;
@@ -26,6 +27,9 @@ const SEGMENT_LENGTH: f64 = 1024.0;
 const SHORT_ROW: f64 = 32.0;
 /// Rows longer than this are shared among threads by reductions of their own.
 const LONG_ROW: f64 = 65536.0;
+/// Multiply–adds under which a product is not cut into blocks, and the number of blocks aimed at.
+const BLOCK: f64 = 524_288.0;
+const MOST_BLOCKS: f64 = 16.0;
 /// So many rows keep all threads busy.
 const MANY_ROWS: f64 = 16.0;
 /// Tiles stay inside an innermost axis of at least so many elements, and what is still along it is computed once.
@@ -78,6 +82,29 @@ pub(super) fn short_segments(space: &[Dim], width: usize, rows: usize, seamless:
     let (count, length) =
         if seamless { (1.0, points(space)) } else { (points(&space[..rows]), points(&space[rows..])) };
     count * (length / SEGMENT_LENGTH).ceil() * SEGMENT > saved(space, width) + SEGMENT
+}
+
+/// Whether making an operand of extents `space` as a product with `columns` columns reads it costs less than having it in
+/// memory: it is made once where rows are many enough to be shared among threads, or else for each block of columns.
+pub(super) fn operand_pays(program: &Program, space: &[Dim], width: usize, columns: &Dim) -> bool {
+    let (rows, depth) = space.split_at(space.len().saturating_sub(1));
+    let (rows, depth) = (points(rows), points(depth));
+    let work = rows * depth * points(std::slice::from_ref(columns));
+    let blocks = if rows >= MANY_ROWS { 1.0 } else { (work / BLOCK).ceil().clamp(1.0, MOST_BLOCKS) };
+    let calls = blocks * rows * (depth / SEGMENT_LENGTH).ceil() * SEGMENT;
+    let again = (blocks - 1.0) * points(space) * operations(program);
+    calls + again <= saved(space, width) + SEGMENT
+}
+
+/// Whether rows of the axes `row` are worth a kernel of strips along the axes `strip`: strips long enough for its calls,
+/// and many enough for the threads or rows short enough for one.
+pub(super) fn strips_pay(axes: &[Dim], row: &Range<usize>, strip: &Range<usize>) -> bool {
+    let (rows, along) = (&axes[row.clone()], &axes[strip.clone()]);
+    let others = (0..axes.len()).filter(|a| !row.contains(a) && !strip.contains(a));
+    let count: f64 = others.map(|a| points(&axes[a..=a])).product();
+    let known = along.iter().all(|d| d.known().is_some());
+    let many = count * (points(along) / SEGMENT_LENGTH).ceil();
+    (!known || points(along) >= SHORT_ROW) && (points(rows) <= LONG_ROW || many >= MANY_ROWS)
 }
 
 /// Whether rows of the axes from `row` on are worth a kernel of rows: long enough for its calls, and many enough for

@@ -1,15 +1,15 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
 use super::apart::Apart;
+use super::candidate::{Candidate, candidates};
 use super::fused::Fused;
-use super::group::{Candidate, Group, group};
-use super::nest::Opaque;
-use super::parts::{part, put_together, take_apart};
+use super::group::{Group, group};
+use super::parts::{put_together, take_apart};
 use super::siblings::join_siblings;
+use super::stacked::stack_steps;
 use super::strided::source_of;
-use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts};
-use crate::graph::{Graph, Node, ValueId, infer};
+use crate::graph::{Graph, Node, ValueId, infer_named};
 use crate::memory::Budget;
 use crate::ops::OpName;
 use std::collections::HashMap;
@@ -26,15 +26,24 @@ pub(crate) struct Report {
 
 /// Fuses what can and should be, in `graph` and in its bodies. A graph whose inputs have no declared facts is left
 /// as it is.
-pub(crate) fn fuse(mut graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph, Report) {
-    let Ok(mut facts) = infer(&graph, inputs) else { return (graph, Report::default()) };
+pub(crate) fn fuse(graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph, Report) {
+    fuse_named(graph, inputs, budget, &mut 0)
+}
+
+/// The same; `names` counts the extents that have been named.
+fn fuse_named(mut graph: Graph, inputs: &[Fact], budget: &Budget, names: &mut usize) -> (Graph, Report) {
+    let Ok(mut facts) = infer_named(&graph, inputs, names) else { return (graph, Report::default()) };
     let mut report = Report::default();
-    if join_siblings(&mut graph, &facts, budget) {
-        let Ok(joined) = infer(&graph, inputs) else { return (graph, report) };
-        facts = joined;
+    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> bool; 2] =
+        [&stack_steps, &|graph, facts| join_siblings(graph, facts, budget)];
+    for rewrite in rewrites {
+        if rewrite(&mut graph, &facts) {
+            let Ok(made) = infer_named(&graph, inputs, names) else { return (graph, report) };
+            facts = made;
+        }
     }
     for node in &mut graph.nodes {
-        fuse_bodies(node, &facts, &mut report, budget);
+        fuse_bodies(node, &facts, &mut report, budget, names);
     }
     take_apart(&mut graph, &facts);
     let nodes = candidates(&graph, &facts);
@@ -59,7 +68,13 @@ pub(crate) fn fuse(mut graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph
     (graph, report)
 }
 
-fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, budget: &Budget) {
+fn fuse_bodies(
+    node: &mut Node,
+    facts: &[Option<Fact>],
+    report: &mut Report,
+    budget: &Budget,
+    names: &mut usize,
+) {
     if node.op.bodies().is_empty() {
         return;
     }
@@ -68,7 +83,7 @@ fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, bud
     let Some(inputs) = node.op.body_inputs(Facts(&given)) else { return };
     let mut made = Vec::new();
     for (body, inputs) in node.op.bodies().into_iter().zip(inputs) {
-        let (graph, inner) = fuse(body.graph.clone(), &inputs, budget);
+        let (graph, inner) = fuse_named(body.graph.clone(), &inputs, budget, names);
         let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
         report.apart.extend(inner.apart.into_iter().map(|(a, b, why)| (within(a), within(b), why)));
@@ -77,53 +92,6 @@ fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, bud
     if let Some(op) = node.op.with_bodies(made) {
         node.op = op;
     }
-}
-
-/// The nodes of `graph` as grouping sees them.
-pub(super) fn candidates(graph: &Graph, facts: &[Option<Fact>]) -> Vec<Candidate> {
-    graph.nodes.iter().map(|node| candidate(node, facts)).collect()
-}
-
-fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
-    let given: Vec<Option<&Fact>> =
-        node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-    // A nest makes the one output that is wanted; a node with others is left as it is.
-    let mut wanted = node.outputs.iter().enumerate().filter_map(|(at, id)| Some((at, (*id)?)));
-    let only = wanted.next().filter(|_| wanted.next().is_none());
-    let made: Option<Vec<Fact>> = only.and_then(|(_, id)| Some(vec![facts[id.index()].clone()?]));
-    let nest = match (&made, only) {
-        (Some(made), Some(_)) if node.outputs.len() == 1 && node.op.is_deterministic() => {
-            let nest = node.op.nest(Facts(&given), made);
-            nest.and_then(|n| if n.sequential.is_none() { Ok(n) } else { Err(Opaque::Sequential) })
-        }
-        (Some(_), Some((at, _))) => match node.op.infer(Facts(&given)) {
-            Ok(outputs) => part(&*node.op, Facts(&given), &outputs, at),
-            Err(_) => Err(Opaque::Operator),
-        },
-        _ => Err(Opaque::Operator),
-    };
-    let space = made.as_ref().and_then(|made| {
-        let fact = made.first()?.tensor()?;
-        Some((fact.shape.clone()?, fact.dtype.bits() / 8))
-    });
-    let rows = node.op.epilogue_rows(Facts(&given)).filter(|_| {
-        let absent = node.inputs.iter().position(Option::is_none).unwrap_or(node.inputs.len());
-        keeps_type(made.as_deref()) && node.inputs[absent..].iter().all(Option::is_none)
-    });
-    Candidate {
-        nest,
-        rows,
-        strided: node.op.strided_operands(),
-        inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),
-        outputs: node.outputs.iter().flatten().map(|id| id.index()).collect(),
-        space,
-    }
-}
-
-/// Whether results are computed in the type that they are stored in, so that an epilogue sees what would be stored.
-fn keeps_type(made: Option<&[Fact]>) -> bool {
-    let dtype = made.and_then(|m| m.first()?.tensor()).map(|t| t.dtype);
-    matches!(dtype, Some(DType::F32 | DType::F64))
 }
 
 /// The node that stands for `group`.
@@ -137,7 +105,9 @@ fn fused_node(graph: &Graph, nests: &[Candidate], group: &Group) -> Option<Node>
     let mut inputs: Vec<ValueId> = Vec::new();
     let made: Vec<ValueId> =
         group.members.iter().flat_map(|&m| graph.nodes[m].outputs.iter().flatten().copied()).collect();
-    let anchor = group.anchor.and_then(|a| group.members.iter().position(|&m| m == a));
+    let position = |node: Option<usize>| group.members.iter().position(|&m| Some(m) == node);
+    let (anchor, written) = (position(group.anchor), position(group.written));
+    let places = |nodes: &[usize]| nodes.iter().filter_map(|&node| position(Some(node))).collect();
     let mut take = |inner: &mut Graph, local: &mut HashMap<ValueId, ValueId>, id: ValueId| {
         let value = inner.add_value(graph.value(id).name.clone());
         inner.inputs.push(value);
@@ -187,7 +157,7 @@ fn fused_node(graph: &Graph, nests: &[Candidate], group: &Group) -> Option<Node>
     Some(Node {
         name: sink.name.clone(),
         def: OpName { domain: "recurve", name },
-        op: Arc::new(Fused { graph: inner, anchor }),
+        op: Arc::new(Fused { graph: inner, anchor, operand: places(&group.operand), written }),
         inputs: inputs.into_iter().map(Some).collect(),
         outputs: stored().map(Some).collect(),
     })

@@ -3,14 +3,17 @@
 //! shapes are bound the members are lowered once more, every extent known, and composed to the program that runs.
 
 use super::affine::Affine;
+use super::candidate::{Candidate, candidates};
 use super::compose::Space;
-use super::fuse::candidates;
-use super::group::{Candidate, Group, composed};
+use super::group::{Group, composed};
+use super::in_rows::{Form, form};
+use super::made_operand::{Piece, pieces};
 use super::nest::{Nest, Read};
 use super::row_form::row_program;
-use super::strided::strided_operand;
-use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout};
+use super::strided::{exchange, strided_operand};
+use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout, StripKernel, StripLayout, StripSpace};
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
+use crate::cpu::row_fill::RowFill;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::tail::Behind;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
@@ -19,6 +22,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Dim, Graph, NodeError, infer};
 use crate::ops::{Cost, Op, PackSite, Packed};
 use crate::reference::{RefInputs, RefValue, run_graph};
+use crate::tensor::Shape;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::Arc;
@@ -30,6 +34,10 @@ pub(crate) struct Fused {
     pub(super) graph: Graph,
     /// The contraction among the members.
     pub(super) anchor: Option<usize>,
+    /// The members that make the contraction's first operand as it is read.
+    pub(super) operand: Vec<usize>,
+    /// The last member, where it is an exchange of axes that the contraction writes through.
+    pub(super) written: Option<usize>,
 }
 
 /// The members bound to facts.
@@ -40,6 +48,8 @@ struct Bound {
     /// The value that each operand of the nest is.
     operands: Vec<usize>,
     space: Space,
+    /// The member whose value the nest makes.
+    core: usize,
 }
 
 impl Bound {
@@ -80,11 +90,37 @@ impl Fused {
         let nodes: Vec<Candidate> = candidates(&self.graph, &facts);
         let members: Vec<usize> = (0..nodes.len()).collect();
         let stored = self.graph.outputs.iter().skip(1).map(|id| id.index()).collect();
-        let group = Group::of(members, self.anchor, stored);
+        let mut group = Group::of(members, self.anchor, stored);
+        group.written = self.written;
+        group.operand.clone_from(&self.operand);
         let made = composed(&nodes, &group, &facts);
         let (nest, operands, space) =
             made.ok_or_else(|| OpError::internal("members that no longer compose"))?;
-        Ok(Bound { facts, nodes, nest, operands, space })
+        Ok(Bound { core: group.core(), facts, nodes, nest, operands, space })
+    }
+
+    /// What makes the rows of the contraction's first operand.
+    fn fill(&self, bound: &Bound) -> Result<RowFill, OpError> {
+        let misfit = || OpError::internal("an operand that no maps make");
+        let Bound { facts, nodes, .. } = bound;
+        let mut group = Group::of((0..nodes.len()).collect(), self.anchor, Vec::new());
+        group.operand.clone_from(&self.operand);
+        let mut made = Vec::new();
+        for Piece { nest, operands } in pieces(nodes, &group, facts).ok_or_else(misfit)? {
+            let shape: Shape = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(misfit)?;
+            let stage = nest.as_map().ok_or_else(misfit)?;
+            let mut inputs = Vec::with_capacity(nest.reads.len());
+            for read in &nest.reads {
+                let value = operands[read.operand];
+                let fact = facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
+                let layout = layout_of(&read.index, &fact.ok_or_else(misfit)?, shape.len())?;
+                inputs.push(EpilogueInput::Operand(self.input(value)?, layout));
+            }
+            let rows = shape.len().checked_sub(1).ok_or_else(misfit)?;
+            let map = RowEpilogue::new(&stage.program, inputs, &shape, rows)?.ok_or_else(misfit)?;
+            made.push((shape[rows], map));
+        }
+        RowFill::new(made)
     }
 
     /// Position of value `value` among the node's inputs.
@@ -98,8 +134,12 @@ impl Fused {
         let node = &self.graph.nodes[anchor];
         let members: Vec<usize> = (0..anchor).collect();
         let mut strided = Vec::with_capacity(node.inputs.len());
-        for id in node.inputs.iter().flatten() {
+        for (at, id) in node.inputs.iter().flatten().enumerate() {
             let Some(fact) = bound.facts[id.index()].as_ref() else { continue };
+            if at == 0 && !self.operand.is_empty() {
+                strided.push(None);
+                continue;
+            }
             let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
             let seen = strided_operand(&bound.nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
             let shape = bound.facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
@@ -170,25 +210,67 @@ fn unreadable() -> OpError {
     OpError::internal("an operand that no strides read")
 }
 
-/// The folds and the store of a group, row by row.
+/// Where the elements lie that the exchange of axes `at` reads, after it.
+fn written_layout(nodes: &[Candidate], at: usize) -> Result<Layout, OpError> {
+    let misfit = || OpError::internal("an exchange of axes that is none");
+    let nest = nodes[at].nest.as_ref().map_err(|_| misfit())?;
+    let axes = exchange(nest).ok_or_else(misfit)?;
+    let shape: Shape = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(misfit)?;
+    let dense = Layout::dense(&shape).strides;
+    Ok(Layout { offset: 0, strides: axes.into_iter().map(|axis| dense[axis]).collect() })
+}
+
+/// The folds and the store of a group, row by row or strip by strip.
 fn row_kernel(bound: &Bound, inputs: SmallVec<[usize; 8]>, threads: usize) -> Result<Kernel, OpError> {
     let unknown = || OpError::internal("rows of unknown extents");
-    let axes: Vec<usize> =
-        bound.nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(unknown)?;
-    let (rows, columns) = axes.split_at(bound.space.first_of_row());
-    let length = columns.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(unknown)?;
-    let program = row_program(&bound.nest, rows.len(), length)?;
-    let mut layouts = Vec::with_capacity(bound.nest.reads.len());
-    for layout in bound.layouts()? {
-        let along = layout.along(columns).ok_or_else(|| OpError::internal("an operand out of rows"))?;
-        layouts.push(RowLayout {
-            offset: layout.offset,
-            rows: SmallVec::from_slice(&layout.strides[..rows.len()]),
-            column: along.into(),
-        });
+    let Bound { nest, operands, space, facts, .. } = bound;
+    let axes: Vec<usize> = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(unknown)?;
+    let row = &axes[space.row.clone()];
+    let length = row.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(unknown)?;
+    let out_of_rows = || OpError::internal("an operand out of rows");
+    let layouts = bound.layouts()?;
+    match form(nest, operands, space, facts).ok_or_else(out_of_rows)? {
+        Form::Rows => {
+            let program = row_program(nest, &space.row, length)?;
+            let rows = &axes[..space.row.start];
+            let under = |layout: &Layout| {
+                let along = layout.along(row).ok_or_else(out_of_rows)?;
+                let strides = SmallVec::from_slice(&layout.strides[..rows.len()]);
+                Ok(RowLayout { offset: layout.offset, rows: strides, column: along.into() })
+            };
+            let layouts = layouts.iter().map(under).collect::<Result<Vec<_>, OpError>>()?;
+            Ok(RowKernel::over(&program, (rows, length), &layouts, threads)?.into_kernel(inputs))
+        }
+        Form::Strips(strip) => {
+            // Kept rows are those of all elements of a strip.
+            let program = row_program(nest, &space.row, length.saturating_mul(KEPT_STRIP))?;
+            let outer: SmallVec<[usize; 4]> =
+                (0..strip.start).filter(|axis| !space.row.contains(axis)).collect();
+            let of = |axes: &[usize], from: &[usize]| axes.iter().map(|&axis| from[axis]).collect();
+            let row: SmallVec<[usize; 4]> = space.row.clone().collect();
+            let under = |layout: &Layout| {
+                let along = layout.along_only(&axes, &strip).ok_or_else(out_of_rows)?;
+                let (offset, strides) = (layout.offset, &layout.strides);
+                Ok(StripLayout {
+                    offset,
+                    outer: of(&outer, strides),
+                    row: of(&row, strides),
+                    along: along.into(),
+                })
+            };
+            let mut stored = Layout::dense(&axes[..space.stored]);
+            stored.strides.resize(axes.len(), 0);
+            let stored = vec![under(&stored)?; program.outputs.len()];
+            let layouts = layouts.iter().map(under).collect::<Result<Vec<_>, OpError>>()?;
+            let along = axes[strip].iter().product();
+            let space = StripSpace { outer: of(&outer, &axes), row: of(&row, &axes), strip: along };
+            Ok(StripKernel::new(&program, space, &layouts, &stored, threads)?.into_kernel(inputs))
+        }
     }
-    Ok(RowKernel::over(&program, (rows, length), &layouts, threads)?.into_kernel(inputs))
 }
+
+/// Elements of a strip side by side, about.
+const KEPT_STRIP: usize = 32;
 
 /// How the operand of shape `shape` that is read at `index` lies under a space of `rank` axes.
 pub(crate) fn layout_of(index: &[Affine], shape: &[usize], rank: usize) -> Result<Layout, OpError> {
@@ -238,13 +320,14 @@ impl Op for Fused {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let bound = self.bind(site.inputs)?;
-        let Bound { facts, nest, operands, space, .. } = &bound;
+        let Bound { facts, nodes, nest, operands, space, core } = &bound;
         let reads = || nest.reads.iter().map(|r| self.input(operands[r.operand])).collect::<Result<_, _>>();
-        if space.row > 0 {
+        if !space.row.is_empty() {
             return row_kernel(&bound, reads()?, site.threads);
         }
         let stage = nest.as_map().ok_or_else(|| OpError::internal("a group that is no map"))?;
-        let shape = site.output_shape(0)?;
+        let known = |shape: &[Dim]| shape.iter().map(Dim::known).collect::<Option<Shape>>();
+        let shape = known(&nest.axes).ok_or_else(|| OpError::internal("a map of unknown extents"))?;
         let layouts = bound.layouts()?;
         let Some(anchor) = self.anchor else {
             let kernel = MapKernel::new(&stage.program, &shape, &layouts, site.threads)?;
@@ -260,18 +343,22 @@ impl Op for Fused {
             .op
             .epilogue_rows(anchor_inputs)
             .ok_or_else(|| OpError::internal("an anchor without rows"))?;
-        let epilogue = if node.outputs[0] == self.graph.outputs.first().copied() {
+        let epilogue = if *core == anchor {
             None
         } else {
             let epilogue = RowEpilogue::new(&stage.program, inputs, &shape, rows)?;
             Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
         };
+        let written = self.written.map(|at| written_layout(nodes, at)).transpose()?;
+        let fill = if self.operand.is_empty() { None } else { Some(Arc::new(self.fill(&bound)?)) };
         let output = facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],
             epilogue: epilogue.as_ref(),
             strided: &strided,
+            prologue: fill.as_ref(),
+            written: written.as_ref(),
             ..*site
         })
     }
@@ -279,7 +366,9 @@ impl Op for Fused {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
         if let Some(anchor) = self.anchor
-            && bound.space.row == 0
+            && bound.space.row.is_empty()
+            && self.operand.is_empty()
+            && self.written.is_none()
             && let Ok(kernel) = self.anchored(site, &bound, anchor)
         {
             return Ok(kernel);
@@ -290,7 +379,7 @@ impl Op for Fused {
             Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))
         };
         if self.anchor.is_none()
-            && bound.space.row == 0
+            && bound.space.row.is_empty()
             && let Ok(kernel) = families::map::kernel(site, &bound.nest, &operand)
         {
             return Ok(kernel);

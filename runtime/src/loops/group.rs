@@ -17,55 +17,18 @@
 
 use super::affine::Affine;
 use super::apart::Apart;
+use super::candidate::{Candidate, Role};
 use super::compose::{Member, Space, compose};
 use super::cost::{
     MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, short_segments,
+    strips_pay,
 };
-use super::in_rows::{all_in_rows, is_seamless, row_spaces};
-use super::nest::{Effect, Nest, Opaque, Read};
-use super::strided::strided_operand;
+use super::in_rows::{Form, all_in_rows, form, is_seamless, keeps_rows, row_spaces};
+use super::made_operand::makes_operand;
+use super::nest::{Effect, Nest, Read};
+use super::strided::{exchange, strided_operand};
 use crate::dtype::DType;
-use crate::graph::{Dim, Fact};
-
-/// A node as grouping sees it.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    /// Its nest, or why it has none.
-    pub(crate) nest: Result<Nest, Opaque>,
-    /// How many leading axes of its result count rows, when its kernel applies a program to finished rows.
-    pub(crate) rows: Option<usize>,
-    /// How many of its first inputs its kernel reads through any strides.
-    pub(crate) strided: usize,
-    /// Values that it reads.
-    pub(crate) inputs: Vec<Option<usize>>,
-    /// Values that it makes.
-    pub(crate) outputs: Vec<usize>,
-    /// Extents and bytes per element of its first output.
-    pub(crate) space: Option<(Vec<Dim>, usize)>,
-}
-
-/// What a node can be in a group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Role {
-    Map,
-    /// A reduction or normalisation.
-    Fold,
-    /// Its kernel takes an epilogue.
-    Contraction,
-    Other,
-}
-
-impl Candidate {
-    fn role(&self) -> Role {
-        match &self.nest {
-            Ok(nest) if nest.as_map().is_some() => Role::Map,
-            Ok(_) if self.outputs.len() != 1 => Role::Other,
-            Ok(_) if self.rows.is_some() => Role::Contraction,
-            Ok(nest) if nest.is_reduction() => Role::Fold,
-            _ => Role::Other,
-        }
-    }
-}
+use crate::graph::Fact;
 
 /// A set of nodes that become one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,11 +39,18 @@ pub(crate) struct Group {
     pub(crate) anchor: Option<usize>,
     /// Layouts ahead of the contraction that it reads its operands through ([`super::strided`]).
     prologue: Vec<usize>,
+    /// Maps that make the rows of the contraction's first operand ([`super::made_operand`]).
+    pub(crate) operand: Vec<usize>,
+    /// The last member, where it is an exchange of axes that the contraction writes its result through.
+    pub(crate) written: Option<usize>,
     /// Values that are stored besides the last node's.
     pub(crate) stored: Vec<usize>,
     folds: bool,
     instructions: usize,
 }
+
+/// How many maps are looked back through.
+const NEAR: usize = 8;
 
 /// Most values that a group stores.
 const MOST_STORED: usize = 4;
@@ -139,6 +109,9 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
     groups.iter_mut().for_each(|g| g.members.reverse());
     let mut alone = Vec::new();
     for group in &mut groups {
+        if group.anchor.is_none() {
+            group.leave_order();
+        }
         // Members that joined later may read their operands otherwise than by rows.
         if let Some(anchor) = group.anchor
             && let Err(why) = as_epilogue(nodes, group, anchor, facts)
@@ -146,12 +119,15 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
             let reader = nodes[anchor].outputs.iter().filter_map(|&v| readers[v].first()).min().copied();
             out.apart.extend(reader.map(|reader| (anchor, reader, why)));
             // With its prologue it is a group of its own.
-            let Group { members, prologue, .. } = group;
-            members.retain(|m| *m != anchor && !prologue.contains(m));
+            let Group { members, prologue, operand, .. } = group;
+            members.retain(|m| *m != anchor && !prologue.contains(m) && !operand.contains(m));
             let mut rest = std::mem::take(prologue);
             rest.push(anchor);
+            let operand = std::mem::take(operand);
+            rest.extend(&operand);
             group.anchor = None;
-            alone.push(Group::of(rest, Some(anchor), Vec::new()));
+            group.leave_order();
+            alone.push(Group { operand, ..Group::of(rest, Some(anchor), Vec::new()) });
         }
     }
     groups.extend(alone);
@@ -166,12 +142,30 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
 impl Group {
     /// A group of these members.
     pub(crate) fn of(members: Vec<usize>, anchor: Option<usize>, stored: Vec<usize>) -> Self {
-        Self { members, anchor, prologue: Vec::new(), stored, folds: false, instructions: 0 }
+        let (prologue, operand, written) = (Vec::new(), Vec::new(), None);
+        Self { members, anchor, prologue, operand, written, stored, folds: false, instructions: 0 }
     }
 
     /// The node that makes the first output: the last one.
     fn sink(&self) -> usize {
         self.members.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Whether node `index` is the contraction, or makes what it reads.
+    fn is_ahead(&self, index: usize) -> bool {
+        self.anchor == Some(index) || self.prologue.contains(&index) || self.operand.contains(&index)
+    }
+
+    /// The node that makes the last value ahead of the exchange that the contraction writes through.
+    pub(crate) fn core(&self) -> usize {
+        self.members.iter().copied().filter(|m| Some(*m) != self.written).max().unwrap_or(0)
+    }
+
+    /// Gives the exchange of axes back: without a contraction nothing writes through it.
+    fn leave_order(&mut self) {
+        if let Some(written) = self.written.take() {
+            self.members.retain(|m| *m != written);
+        }
     }
 }
 
@@ -183,16 +177,21 @@ impl Grouper<'_> {
     /// Begins a group with node `index` as the last one, if it can have members.
     fn begin(&mut self, index: usize) {
         let node = &self.nodes[index];
-        let Ok(nest) = &node.nest else { return };
         let role = node.role();
         let mut group = Group::of(vec![index], None, Vec::new());
-        group.instructions = instructions(nest);
         group.folds = role == Role::Fold;
+        group.instructions = node.nest.as_ref().map_or(0, instructions);
         let able = match role {
-            // A layout at the end of a group would only turn around the order in which it writes.
-            Role::Map => !nest.is_layout(),
+            // A layout at the end of a group turns around the order in which it writes, which contractions can.
+            Role::Map if node.is_layout() => {
+                let behind = self.follows(index, &[Role::Contraction]);
+                let writes = behind.is_some_and(|at| self.nodes[at].writes_strided);
+                group.written = Some(index);
+                writes && node.nest.as_ref().is_ok_and(|nest| exchange(nest).is_some())
+            }
+            Role::Map => true,
             Role::Fold => self.in_rows(&group).is_ok(),
-            Role::Contraction => node.strided > 0,
+            Role::Contraction => node.strided > 0 || node.makes_operand,
             Role::Other => false,
         };
         if role == Role::Contraction {
@@ -208,32 +207,31 @@ impl Grouper<'_> {
     fn join(&mut self, index: usize) -> Result<(), Apart> {
         let (at, stored) = self.group_for(index)?;
         let node = &self.nodes[index];
-        let nest = node.nest.as_ref().map_err(|why| Apart::Producer(why.clone()))?;
+        let role = node.role();
         let mut joined = self.groups[at].clone();
-        let ahead = |r: usize| joined.anchor == Some(r) || joined.prologue.contains(&r);
-        let is_ahead = self.readers_of(index).any(ahead);
-        if is_ahead && !(nest.is_layout() && self.readers_of(index).all(ahead)) {
-            return Err(Apart::Prologue);
-        }
+        let is_ahead = self.readers_of(index).any(|r| joined.is_ahead(r));
         joined.members.push(index);
         if is_ahead {
-            joined.prologue.push(index);
-            if joined.members.len() > MOST_MEMBERS || !self.reads_through(&joined) {
-                return Err(Apart::AgainstTheGrain);
+            if joined.members.len() > MOST_MEMBERS {
+                return Err(Apart::TooLong);
             }
+            self.joins_ahead(index, &mut joined)?;
             self.groups[at] = joined;
             self.of_node[index] = Some(at);
             return Ok(());
         }
-        joined.instructions += instructions(nest);
+        if let (Role::Other, Err(why)) = (role, &node.nest) {
+            return Err(Apart::Producer(why.clone()));
+        }
+        joined.instructions += node.nest.as_ref().map_or(0, instructions);
         joined.stored.extend(stored.then_some(node.outputs[0]));
         if joined.instructions > MOST_INSTRUCTIONS || joined.members.len() > MOST_MEMBERS {
             return Err(Apart::TooLong);
         }
-        match node.role() {
+        match role {
             Role::Map => self.map_joins(index, &joined)?,
             Role::Fold => {
-                if joined.anchor.is_some() {
+                if joined.anchor.is_some() || joined.written.is_some() {
                     return Err(Apart::Rows);
                 }
                 joined.folds = true;
@@ -246,7 +244,10 @@ impl Grouper<'_> {
                 if joined.folds || !joined.stored.is_empty() {
                     return Err(Apart::Rows);
                 }
-                let (sink, own) = (&self.nodes[joined.sink()].space, &node.space);
+                if joined.written.is_some() && !node.writes_strided {
+                    return Err(Apart::Rearranged);
+                }
+                let (sink, own) = (&self.nodes[joined.core()].space, &node.space);
                 let same = sink.as_ref().zip(own.as_ref()).is_some_and(|(a, b)| a.0 == b.0);
                 if !same || !self.point_for_point(index, &joined)? {
                     return Err(Apart::Rearranged);
@@ -257,6 +258,33 @@ impl Grouper<'_> {
         self.groups[at] = joined;
         self.of_node[index] = Some(at);
         Ok(())
+    }
+
+    /// Puts node `index`, already a member of `group`, ahead of its contraction: a layout that an operand is read
+    /// through, or a map that makes the first operand.
+    fn joins_ahead(&self, index: usize, group: &mut Group) -> Result<(), Apart> {
+        let node = &self.nodes[index];
+        let ahead = |r: usize| group.anchor == Some(r) || group.prologue.contains(&r);
+        if node.is_layout() && self.readers_of(index).all(ahead) {
+            group.prologue.push(index);
+            if self.reads_through(group) {
+                return Ok(());
+            }
+            group.prologue.pop();
+        }
+        let makes = |r: usize| group.operand.contains(&r) || group.anchor == Some(r);
+        if node.is_layout() && group.operand.is_empty() {
+            // A view costs nothing, and other layouts would be copied in any case.
+            return Err(Apart::AgainstTheGrain);
+        }
+        // What can be the end of another product or of rows is computed there.
+        if !self.readers_of(index).all(makes)
+            || self.follows(index, &[Role::Contraction, Role::Fold]).is_some()
+        {
+            return Err(Apart::Prologue);
+        }
+        group.operand.push(index);
+        makes_operand(self.nodes, group, self.facts)
     }
 
     /// Whether the contraction of `group` can read its operands through the layouts ahead of it.
@@ -282,8 +310,8 @@ impl Grouper<'_> {
                 Some(group) => found = Some(found.map_or(group, |f| earliest(f, group))),
                 None => {
                     refused.get_or_insert(match (&self.nodes[reader].nest, self.nodes[reader].role()) {
-                        (Err(why), _) => Apart::Reader(why.clone()),
                         (_, Role::Contraction) => Apart::Prologue,
+                        (Err(why), _) => Apart::Reader(why.clone()),
                         (_, Role::Fold) => Apart::Rows,
                         _ => Apart::NoRewrite,
                     });
@@ -305,30 +333,32 @@ impl Grouper<'_> {
             && node.role() == Role::Map
             && node.nest.as_ref().is_ok_and(|n| !n.is_layout())
             && self.groups[group].anchor.is_none()
+            && self.groups[group].written.is_none()
             && self.groups[group].stored.len() + 1 < MOST_STORED
             && outside.all(|reader| reader > sink)
-            && !self.follows_contraction(index);
+            && self.follows(index, &[Role::Contraction]).is_none();
         if able { Ok((group, true)) } else { Err(why()) }
     }
 
-    /// Whether node `index` could be part of the epilogue of a contraction before it.
-    fn follows_contraction(&self, index: usize) -> bool {
-        const NEAR: usize = 8;
+    /// The node ahead of node `index`, of one of these roles, that maps which nothing else reads lead to.
+    fn follows(&self, index: usize, roles: &[Role]) -> Option<usize> {
         let mut pending = vec![index];
         for _ in 0..NEAR {
-            let Some(next) = pending.pop() else { return false };
+            let next = pending.pop()?;
             for &value in self.nodes[next].inputs.iter().flatten() {
                 let Some(maker) = self.maker[value].filter(|_| self.readers[value].len() == 1) else {
                     continue;
                 };
-                match self.nodes[maker].role() {
-                    Role::Contraction => return true,
-                    Role::Map => pending.push(maker),
-                    Role::Fold | Role::Other => {}
+                let role = self.nodes[maker].role();
+                if roles.contains(&role) {
+                    return Some(maker);
+                }
+                if role == Role::Map {
+                    pending.push(maker);
                 }
             }
         }
-        false
+        None
     }
 
     /// Whether the map `index` may be computed inside `joined`, where it has been put.
@@ -336,7 +366,7 @@ impl Grouper<'_> {
         let node = &self.nodes[index];
         let nest = node.nest.as_ref().map_err(|why| Apart::Producer(why.clone()))?;
         let stage = nest.as_map().ok_or(Apart::NoRewrite)?;
-        let (space, _) = self.nodes[joined.sink()].space.as_ref().ok_or(Apart::NoRewrite)?;
+        let (space, _) = self.nodes[joined.core()].space.as_ref().ok_or(Apart::NoRewrite)?;
         let (own, width) = node.space.as_ref().ok_or(Apart::NoRewrite)?;
         if nest.reads.iter().flat_map(|r| &r.index).any(|a| a.terms().iter().any(|t| t.1 < 0)) {
             return Err(Apart::AgainstTheGrain);
@@ -348,23 +378,49 @@ impl Grouper<'_> {
         if nest.is_layout() && points(own) > SMALL && !in_order() {
             return Err(Apart::AgainstTheGrain);
         }
-        if recomputes(&stage.program, own, *width, space) {
+        if recomputes(&stage.program, own, *width, space) && !self.becomes_of_rows(index, joined) {
             return Err(Apart::Recomputed);
         }
         Ok(())
     }
 
+    /// Whether maps that only `joined` reads lead from node `index` back to a fold that will make rows of the group, so
+    /// that what has one element per row is computed once.
+    fn becomes_of_rows(&self, index: usize, joined: &Group) -> bool {
+        let mut with = joined.clone();
+        let mut pending = vec![index];
+        for _ in 0..NEAR {
+            let Some(next) = pending.pop() else { return false };
+            for &value in self.nodes[next].inputs.iter().flatten() {
+                let Some(maker) = self.maker[value].filter(|_| self.readers[value].len() == 1) else {
+                    continue;
+                };
+                let role = self.nodes[maker].role();
+                if matches!(role, Role::Map | Role::Fold) {
+                    with.members.push(maker);
+                    pending.push(maker);
+                }
+                if role == Role::Fold {
+                    return joined.anchor.is_none()
+                        && joined.written.is_none()
+                        && self.in_rows(&with).is_ok();
+                }
+            }
+        }
+        false
+    }
+
     /// Whether `group`, which folds, can be computed row by row, and that pays.
     fn in_rows(&self, group: &Group) -> Result<(), Apart> {
         let (nest, operands, space) = composed(self.nodes, group, self.facts).ok_or(Apart::Rows)?;
-        let row = space.first_of_row();
         let wide =
             |e: &Effect, d: DType| matches!(e, Effect::Store(_)) || matches!(d, DType::F32 | DType::F64);
         let summed = nest.stages.iter().all(|s| s.program.outputs().iter().all(|o| wide(&s.effect, o.dtype)));
-        if space.row == 0 || !summed || !all_in_rows(&nest, &operands, &(row..nest.axes.len()), self.facts) {
-            return Err(Apart::Rows);
-        }
-        if rows_pay(&nest.axes, row) { Ok(()) } else { Err(Apart::RowLength) }
+        let pays = match form(&nest, &operands, &space, self.facts).filter(|_| summed).ok_or(Apart::Rows)? {
+            Form::Rows => rows_pay(&nest.axes, space.row.start),
+            Form::Strips(strip) => strips_pay(&nest.axes, &space.row, &strip),
+        };
+        if pays { Ok(()) } else { Err(Apart::RowLength) }
     }
 
     /// Whether what node `index` makes is read in `group` only at the point that is being computed.
@@ -384,7 +440,7 @@ fn as_epilogue(
     anchor: usize,
     facts: &[Option<Fact>],
 ) -> Result<(), Apart> {
-    if group.sink() == anchor {
+    if group.core() == anchor {
         return Ok(());
     }
     let (nest, operands, _) = composed(nodes, group, facts).ok_or(Apart::Rearranged)?;
@@ -395,7 +451,7 @@ fn as_epilogue(
         Some(facts[value].as_ref()?.tensor()?.dtype)
     };
     let in_rows = all_in_rows(&nest, &operands, &(rows..nest.axes.len()), facts);
-    if dtype(group.sink()) != dtype(anchor) || !in_rows {
+    if dtype(group.core()) != dtype(anchor) || !in_rows {
         return Err(Apart::Rearranged);
     }
     let seamless = is_seamless(&nest, &operands, facts);
@@ -408,14 +464,15 @@ pub(crate) fn composed(
     group: &Group,
     facts: &[Option<Fact>],
 ) -> Option<(Nest, Vec<usize>, Space)> {
-    let inner = group.members.iter().filter(|&&m| Some(m) != group.anchor);
+    let apart = |m: usize| group.anchor == Some(m) || group.written == Some(m) || group.operand.contains(&m);
+    let inner = group.members.iter().filter(|&&m| !apart(m));
     let member = |&m: &usize| {
         let node = &nodes[m];
         let inputs = node.inputs.iter().map(|v| v.unwrap_or(usize::MAX)).collect();
         Some(Member { nest: node.nest.as_ref().ok()?.clone(), inputs, outputs: node.outputs.clone() })
     };
     let members: Vec<Member> = inner.map(member).collect::<Option<_>>()?;
-    let sink = &nodes[group.sink()];
+    let sink = &nodes[group.core()];
     let dtype = |value: usize| {
         // What is no tensor is read by no nest.
         facts[value].as_ref().and_then(Fact::tensor).map_or(DType::String, |t| t.dtype)
@@ -437,14 +494,5 @@ pub(crate) fn composed(
     row_spaces(extents, &row).find_map(|space| {
         let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
         Some((nest, operands, space))
-    })
-}
-
-/// Whether neighbours along the last of `rank` axes are neighbours in the operand, or one element.
-fn keeps_rows(read: &Read, rank: usize) -> bool {
-    read.index.last().is_none_or(|last| match last.terms() {
-        [] => true,
-        [(axis, 1)] => axis + 1 == rank,
-        _ => false,
     })
 }

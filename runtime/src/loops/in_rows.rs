@@ -1,4 +1,4 @@
-//! How operands must lie for a kernel that works row by row.
+//! How operands must lie for a kernel that works row by row, or on strips of rows side by side.
 
 use super::affine::Affine;
 use super::compose::Space;
@@ -59,10 +59,44 @@ pub(super) fn is_seamless(nest: &Nest, operands: &[usize], facts: &[Option<Fact>
 }
 
 /// The spaces that a group whose result has extents `space` may have when it folds along axes of extents `row`: rows
-/// are the last axes of the result, or the result has one element for each.
-pub(super) fn row_spaces(space: &[Dim], row: &[Dim]) -> impl Iterator<Item = Space> {
-    let stored = space.len();
-    let whole = space.ends_with(row).then(|| Space { axes: space.to_vec(), row: row.len(), stored });
-    let axes = [space, row].concat();
-    whole.into_iter().chain([Space { axes, row: row.len(), stored }])
+/// are the last axes of the result or, going backwards, others of them, or the result has one element for each.
+pub(super) fn row_spaces<'a>(space: &'a [Dim], row: &'a [Dim]) -> impl Iterator<Item = Space> + 'a {
+    let (stored, length) = (space.len(), row.len());
+    let places =
+        (0..(stored + 1).saturating_sub(length)).rev().filter(move |&at| space[at..].starts_with(row));
+    let within = places.map(move |at| Space { axes: space.to_vec(), row: at..at + length, stored });
+    within.chain([Space { axes: [space, row].concat(), row: stored..stored + length, stored }])
+}
+
+/// How a nest that folds runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// Elements of a row are neighbours.
+    Rows,
+    /// Along these axes of the result, its last ones, elements of different rows are.
+    Strips(Range<usize>),
+}
+
+/// The form in which `nest`, whose rows are those of `space`, reads its operands in order.
+pub(super) fn form(nest: &Nest, operands: &[usize], space: &Space, facts: &[Option<Fact>]) -> Option<Form> {
+    let Space { axes, row, stored } = space;
+    if row.is_empty() {
+        return None;
+    }
+    if row.end == axes.len() && all_in_rows(nest, operands, row, facts) {
+        return Some(Form::Rows);
+    }
+    let first = if row.start < *stored { row.end } else { 0 };
+    let mut strips = (first..*stored).map(|at| at..*stored);
+    let strip = strips.find(|strip| all_in_rows(nest, operands, strip, facts))?;
+    Some(Form::Strips(strip))
+}
+
+/// Whether neighbours along the last of `rank` axes are neighbours in the operand, or one element.
+pub(super) fn keeps_rows(read: &Read, rank: usize) -> bool {
+    read.index.last().is_none_or(|last| match last.terms() {
+        [] => true,
+        [(axis, 1)] => axis + 1 == rank,
+        _ => false,
+    })
 }

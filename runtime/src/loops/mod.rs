@@ -22,6 +22,7 @@
 
 mod affine;
 mod apart;
+mod candidate;
 mod compose;
 mod cost;
 mod fuse;
@@ -31,6 +32,7 @@ mod in_rows;
 #[cfg(test)]
 mod interpret;
 mod lower;
+mod made_operand;
 mod nest;
 mod parts;
 #[cfg(test)]
@@ -41,9 +43,13 @@ pub(crate) mod recovery;
 mod row_form;
 pub(crate) mod rows;
 mod sequential;
+mod sibling_readers;
 mod siblings;
 #[cfg(test)]
 mod sketch;
+#[cfg(test)]
+mod sketch_products;
+mod stacked;
 mod stages;
 mod strided;
 #[cfg(test)]

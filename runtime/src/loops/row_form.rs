@@ -9,15 +9,16 @@ use super::rows::{Combine, Extent, RowOutput, RowProgram, Source as Reduced, Sta
 use crate::dtype::DType;
 use crate::error::OpError;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Rows up to this length keep what is needed again.
 const KEPT: usize = 1 << 14;
 /// Operations for each element from which on a value is kept.
 const WORTH_KEEPING: usize = 2;
 
-/// The stages of `nest`, whose axes from `row` on are those of rows of `length` elements; inputs are the nest's reads.
+/// The stages of `nest`, whose axes `row` are those of rows of `length` elements; inputs are the nest's reads.
 /// Outputs have one element per row unless the store runs over rows.
-pub(crate) fn row_program(nest: &Nest, row: usize, length: usize) -> Result<RowProgram, OpError> {
+pub(crate) fn row_program(nest: &Nest, row: &Range<usize>, length: usize) -> Result<RowProgram, OpError> {
     let misfit = || OpError::internal("a nest that is no row program");
     let mut inputs = vec![None; nest.reads.len()];
     for stage in &nest.stages {
@@ -106,7 +107,13 @@ fn combine(fold: Fold) -> Combine {
 }
 
 /// The read that `register` is, as it lies in memory, with an element for each of the row's.
-fn direct(program: &Program, register: usize, inputs: &[Source], nest: &Nest, row: usize) -> Option<usize> {
+fn direct(
+    program: &Program,
+    register: usize,
+    inputs: &[Source],
+    nest: &Nest,
+    row: &Range<usize>,
+) -> Option<usize> {
     let made = &program.instructions()[register];
     let wide = matches!(made.dtype, DType::F32 | DType::F64);
     match inputs.get(made.arguments[0] as usize) {
@@ -118,8 +125,8 @@ fn direct(program: &Program, register: usize, inputs: &[Source], nest: &Nest, ro
 }
 
 /// Whether read `read` differs along the row.
-fn moves(nest: &Nest, read: usize, row: usize) -> bool {
-    nest.reads[read].index.iter().any(|a| a.terms().iter().any(|t| t.0 >= row))
+fn moves(nest: &Nest, read: usize, row: &Range<usize>) -> bool {
+    nest.reads[read].index.iter().any(|a| a.terms().iter().any(|t| row.contains(&t.0)))
 }
 
 /// The expressions of all stages, equal ones under one number.
@@ -146,7 +153,7 @@ enum Key {
 }
 
 impl Expressions {
-    fn of(nest: &Nest, row: usize) -> Self {
+    fn of(nest: &Nest, row: &Range<usize>) -> Self {
         let mut known: HashMap<Key, usize> = HashMap::new();
         let mut made: Vec<Expression> = Vec::new();
         let mut stages = Vec::with_capacity(nest.stages.len());

@@ -1,5 +1,6 @@
 //! Random graphs of operators that fuse.
 
+use super::sketch_products::{attention, gates, heads, steps};
 use crate::dtype::DType;
 use crate::exec::fact_of;
 use crate::graph::{Fact, Graph, Node, ValueId, infer};
@@ -82,7 +83,7 @@ impl Sketch {
     }
 
     /// Some value, one of the latest more often than an old one.
-    fn any(&self, g: &mut Gen) -> (ValueId, Vec<usize>) {
+    pub(super) fn any(&self, g: &mut Gen) -> (ValueId, Vec<usize>) {
         let n = self.values.len();
         let back = g.size(0, n - 1).min(g.size(0, n - 1));
         self.values[n - 1 - back].clone()
@@ -92,7 +93,7 @@ impl Sketch {
 /// Adds one random node.
 fn grow(s: &mut Sketch, g: &mut Gen) {
     let (x, shape) = s.any(g);
-    match g.size(0, 23) {
+    match g.size(0, 26) {
         0..=3 => {
             let unary = ["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Softsign", "Erf", "Softplus"];
             s.node(*g.pick(&unary), vec![], &[x]);
@@ -209,6 +210,9 @@ fn grow(s: &mut Sketch, g: &mut Gen) {
         }
         23 if shape.len() >= 2 => integers(s, g, x, &shape),
         22 if shape.len() >= 3 => heads(s, g, x, &shape),
+        24 if shape.len() == 3 => _ = attention(s, g, x, &shape),
+        25 if shape.len() >= 2 => _ = gates(s, g, x, &shape),
+        26 if shape.len() == 3 => _ = steps(s, g, x, &shape),
         _ => {}
     }
 }
@@ -240,33 +244,6 @@ fn integers(s: &mut Sketch, g: &mut Gen, x: ValueId, shape: &[usize]) {
     if g.chance(0.5) {
         s.node("DequantizeLinear", vec![], &[q, y_scale, y_zero]);
     }
-}
-
-/// The scores of an attention of several heads: a slice of one operand and both of its transposes.
-fn heads(s: &mut Sketch, g: &mut Gen, x: ValueId, shape: &[usize]) {
-    let rank = shape.len();
-    let depth = shape[rank - 1];
-    let heads = *g.pick(&[1, 2, 4]);
-    if !depth.is_multiple_of(heads) {
-        return;
-    }
-    let mut parted: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-    parted[rank - 1] = heads as i64;
-    parted.push((depth / heads) as i64);
-    let target = s.constant(Tensor::new(&[parted.len()], parted).expect("a list"));
-    let Some(positive) = s.node("Sigmoid", vec![], &[x]) else { return };
-    let Some(parts) = s.node("Reshape", vec![], &[positive, target]) else { return };
-    let mut perm: Vec<i64> = (0..=rank as i64).collect();
-    perm.swap(rank - 2, rank - 1);
-    let q = s.node("Transpose", vec![("perm", Attribute::Ints(perm.clone()))], &[parts]);
-    perm.swap(rank - 1, rank);
-    let k = s.node("Transpose", vec![("perm", Attribute::Ints(perm))], &[parts]);
-    let (Some(q), Some(k)) = (q, k) else { return };
-    let Some(scores) = s.node("MatMul", vec![], &[q, k]) else { return };
-    let scale = s.constant(Tensor::scalar(0.3f32));
-    let Some(scaled) = s.node("Mul", vec![], &[scores, scale]) else { return };
-    let Some(weights) = s.node("Softmax", vec![("axis", Attribute::Int(-1))], &[scaled]) else { return };
-    s.node("MatMul", vec![], &[weights, q]);
 }
 
 /// Operators that fold rows and use what they have folded: reductions and normalisations spelled out.

@@ -1,12 +1,18 @@
-//! Layouts absorbed into the reads of a contraction: a transpose, reshape or slice ahead of it moves no element.
+//! Layouts absorbed into the reads of a contraction, and into its writes: a transpose, reshape or slice ahead of it moves
+//! no element, nor does a transpose behind it.
 //!
 //! Legal where the operator's kernel reads the operand through any strides (`Op::strided_operands`), every reader of
 //! the layout is the contraction or another such layout, each index is an affine function with no negative factor, and
 //! elements stay neighbours along one of the matrix's two axes, so that packing reads whole cache lines.
 //! It pays always: the copy is saved, and the kernel packs its operands in any case.
+//!
+//! A transpose behind it is legal where the kernel writes through any strides (`Op::writes_strided`), the last axis stays
+//! the last, and nothing else reads what it turns around: finished rows are then written where they belong. It pays
+//! always: rows stay whole, and the copy is saved.
 
 use super::affine::Affine;
-use super::group::Candidate;
+use super::candidate::Candidate;
+use super::nest::Nest;
 
 /// Where a contraction's operand comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +41,21 @@ pub(super) fn strided_operand(
     Some(StridedOperand { value, index })
 }
 
+/// For each axis of what `nest` reads, the axis of what it makes that it becomes, where `nest` does nothing but exchange
+/// axes ahead of the last one.
+pub(super) fn exchange(nest: &Nest) -> Option<Vec<usize>> {
+    let [read] = nest.reads.as_slice() else { return None };
+    let own = |a: &Affine| match a.terms() {
+        [(axis, 1)] if a.offset() == 0 => Some(*axis),
+        _ => None,
+    };
+    let axes: Vec<usize> = read.index.iter().map(own).collect::<Option<_>>()?;
+    let mut seen = vec![false; nest.axes.len()];
+    axes.iter().for_each(|&axis| seen[axis] = true);
+    let last = axes.last()?.checked_add(1)? == nest.axes.len();
+    (nest.is_layout() && last && axes.len() == seen.len() && seen.into_iter().all(|s| s)).then_some(axes)
+}
+
 /// The value that `value` lies in, behind the layouts among `members`.
 pub(super) fn source_of(nodes: &[Candidate], members: &[usize], mut value: usize) -> usize {
     while let Some(&maker) = members.iter().find(|&&m| nodes[m].outputs.contains(&value)) {
@@ -50,9 +71,9 @@ impl StridedOperand {
     /// Whether a kernel may read it so, the last two of `rank` axes being those of the matrix.
     pub(super) fn is_readable(&self, rank: usize) -> bool {
         let forward = self.index.iter().all(|a| a.offset() >= 0 && a.terms().iter().all(|t| t.1 > 0));
-        let neighbours = self.index.last().is_some_and(|a| match a.terms() {
-            [(axis, 1)] => axis + 2 >= rank,
-            _ => false,
+        let neighbours = self.index.last().is_some_and(|a| {
+            let mut ones = a.terms().iter().filter(|t| t.1 == 1);
+            ones.next().is_some_and(|(axis, _)| axis + 2 >= rank) && ones.next().is_none()
         });
         forward && neighbours
     }

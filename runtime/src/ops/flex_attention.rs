@@ -173,9 +173,10 @@ impl Prepared {
             extent: batch.saturating_mul(kv_heads),
             a: rows.saturating_mul(keys),
             b: keys.saturating_mul(value_width),
+            y: 0,
         };
         let (a, b) = ((keys, 1), (value_width, 1));
-        Contraction { batch: vec![axis], m: rows, n: value_width, k: keys, a, b }
+        Contraction { batch: vec![axis], m: rows, n: value_width, k: keys, a, b, y: 0 }.row_major()
     }
 
     /// The outcome of modifier `which` on `scores`, or `scores` where there is none.
@@ -344,7 +345,7 @@ impl Op for FlexAttention {
                 .with_scratch(scratch));
             }
             dispatch!(score_type, floats, P => {
-                let scratch = scratch.max(prepared.sums().scratch::<P>(threads));
+                let scratch = scratch.max(prepared.sums().scratch::<P>(threads, false));
                 Ok(Kernel::new(move |io| prepared.run::<T, P>(io)).with_scratch(scratch))
             })
         })

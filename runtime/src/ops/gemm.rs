@@ -6,7 +6,7 @@
 use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Op, OpDef, Product};
-use crate::cpu::contraction::{Contraction, Term, tail};
+use crate::cpu::contraction::{Contraction, Left, Term, tail};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
@@ -82,6 +82,7 @@ impl Gemm {
             k: a[usize::from(!self.transpose_a)],
             a: strides(self.transpose_a, of_a)?,
             b: strides(self.transpose_b, of_b)?,
+            y: y[1],
         })
     }
 
@@ -102,16 +103,22 @@ impl Gemm {
         };
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
         let exact = self.alpha == 1.0 && self.beta == 1.0 || T::DTYPE.is_float();
-        let scratch = product.scratch::<T>(site.threads);
-        let epilogue = site.epilogue.cloned();
+        let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
+        let scratch = product.scratch::<T>(site.threads, fill.is_some());
         let kernel = Kernel::new(move |io| {
-            let operands = (tail(io.input::<T>(0)?, of_a.offset), tail(io.input::<T>(1)?, of_b.offset));
+            let right = tail(io.input::<T>(1)?, of_b.offset);
+            let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+            let make = |row: usize, rows: &mut [T]| filler.as_ref().map_or(Ok(()), |f| f.fill(row, rows));
+            let left = match filler {
+                Some(_) => Left::Made(&make),
+                None => Left::Given(tail(io.input::<T>(0)?, of_a.offset)),
+            };
             let bias = if c.is_some() { io.input::<T>(2)? } else { &[] };
             let (down, across) = c.unwrap_or_default();
             let finish = Finish::bind(epilogue.as_deref(), io)?;
             let context = io.context;
             let (scale, bias_scale) = (T::Compute::from_f64(alpha), T::Compute::from_f64(beta));
-            product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, block| {
+            product.run_from(context, (left, right), io.output_and_scratch::<T>(0)?, &|row, col, block| {
                 for i in 0..block.rows() {
                     let y = block.row(i);
                     let bias = bias.get((row + i) * down + col * across..).unwrap_or(&[]);
@@ -225,6 +232,10 @@ impl Op for Gemm {
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
         Some(1)
+    }
+
+    fn makes_operand(&self) -> bool {
+        !self.transpose_a
     }
 
     fn strided_operands(&self) -> usize {

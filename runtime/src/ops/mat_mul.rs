@@ -5,7 +5,7 @@
 
 use super::q_linear_mat_mul::QLinearMatMul;
 use super::{Accuracy, Cost, Op, OpDef, Product};
-use crate::cpu::contraction::{BatchAxis, Contraction, tail};
+use crate::cpu::contraction::{BatchAxis, Contraction, Left, tail};
 use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
@@ -67,10 +67,10 @@ fn merged(mut out: Contraction) -> Result<Contraction, OpError> {
     out.batch.retain(|axis| axis.extent != 1);
     while let Some(axis) = out.batch.last().copied()
         && axis.b == 0
-        && (out.m == 1 || axis.a == out.m.saturating_mul(out.a.0))
+        && (out.m == 1 || axis.a == out.m.saturating_mul(out.a.0) && axis.y == out.m.saturating_mul(out.y))
     {
         if out.m == 1 {
-            out.a.0 = axis.a;
+            (out.a.0, out.y) = (axis.a, axis.y);
         }
         out.m *= axis.extent;
         out.batch.pop();
@@ -80,13 +80,14 @@ fn merged(mut out: Contraction) -> Result<Contraction, OpError> {
 
 /// The product of row-major operands of known shapes, with all their batch axes.
 pub(super) fn batched(a: &[usize], b: &[usize]) -> Result<Contraction, OpError> {
-    strided((a, &Layout::dense(a).strides), (b, &Layout::dense(b).strides))
+    strided((a, &Layout::dense(a).strides), (b, &Layout::dense(b).strides), None)
 }
 
-/// The same of operands with these strides.
+/// The same of operands with these strides, and of a result with these where it is not row-major.
 fn strided(
     (a, a_strides): (&[usize], &[usize]),
     (b, b_strides): (&[usize], &[usize]),
+    y_strides: Option<&[usize]>,
 ) -> Result<Contraction, OpError> {
     let scalar = || OpError::shape("a scalar has no matrix product");
     let (&k, &last_b) = (a.last().ok_or_else(scalar)?, b.last().ok_or_else(scalar)?);
@@ -114,6 +115,7 @@ fn strided(
             extent,
             a: stride(batch_a, a_strides, axis),
             b: stride(batch_b, b_strides, axis),
+            y: 0,
         });
     }
     // A vector is a row on the left and a column on the right.
@@ -121,7 +123,14 @@ fn strided(
         |strides: &[usize], from_end: usize| strides.len().checked_sub(from_end).map_or(0, |at| strides[at]);
     let of_b =
         if b.len() > 1 { (along(b_strides, 2), along(b_strides, 1)) } else { (along(b_strides, 1), 1) };
-    Ok(Contraction { batch: axes, m, n, k, a: (along(a_strides, 2), along(a_strides, 1)), b: of_b })
+    let of_a = (along(a_strides, 2), along(a_strides, 1));
+    let mut product = Contraction { batch: axes, m, n, k, a: of_a, b: of_b, y: n }.row_major();
+    // Only results of matrices are written otherwise than row by row.
+    if let Some((strides, &row)) = y_strides.and_then(|strides| Some((strides, strides.get(rank)?))) {
+        product.batch.iter_mut().zip(strides).for_each(|(axis, &stride)| axis.y = stride);
+        product.y = row;
+    }
+    Ok(product)
 }
 
 /// Work of a product whose left operand has shape `a`.
@@ -181,18 +190,33 @@ impl Op for MatMul {
         2
     }
 
+    fn makes_operand(&self) -> bool {
+        true
+    }
+
+    fn writes_strided(&self) -> bool {
+        true
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
-        let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides))?)?;
-        let epilogue = site.epilogue.cloned();
+        let written = site.written.map(|layout| layout.strides.as_slice());
+        let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), written)?)?;
+        let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
-            let scratch = product.scratch::<T>(site.threads);
+            let scratch = product.scratch::<T>(site.threads, fill.is_some());
             let kernel = Kernel::new(move |io| {
-                let operands = (tail(io.input::<T>(0)?, a.offset), tail(io.input::<T>(1)?, b.offset));
+                let right = tail(io.input::<T>(1)?, b.offset);
+                let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+                let make = |row: usize, rows: &mut [T]| filler.as_ref().map_or(Ok(()), |f| f.fill(row, rows));
+                let left = match filler {
+                    Some(_) => Left::Made(&make),
+                    None => Left::Given(tail(io.input::<T>(0)?, a.offset)),
+                };
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                product.run(context, operands, io.output_and_scratch::<T>(0)?, &|row, col, y| {
+                product.run_from(context, (left, right), io.output_and_scratch::<T>(0)?, &|row, col, y| {
                     finish.apply_block(row, col, y)
                 })
             });
@@ -203,7 +227,7 @@ impl Op for MatMul {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
         let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
-        let contraction = strided((&shapes.0, &a.strides), (&shapes.1, &b.strides));
+        let contraction = strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), None);
         let contraction = contraction.and_then(merged).map_err(|_| GpuReject::NoKernel)?;
         let offsets = [a.offset, b.offset];
         let product = product::Product { contraction, offsets, alpha: 1.0, beta: 1.0, addend: None };

@@ -200,6 +200,18 @@ pub(crate) trait Op: Debug + Send + Sync {
         0
     }
 
+    /// Whether its kernel has rows of operand 0, a matrix for each point of its leading axes, made by
+    /// [`CpuSite::prologue`].
+    fn makes_operand(&self) -> bool {
+        false
+    }
+
+    /// Whether its kernel writes its output through the strides of [`CpuSite::written`], the last axis in order, when
+    /// [`Op::epilogue_rows`] says that the output has rows.
+    fn writes_strided(&self) -> bool {
+        false
+    }
+
     /// Facts that hold for the inputs of each body in every iteration, as far as they are known beforehand.
     fn body_inputs(&self, _inputs: Facts<'_>) -> Option<Vec<Vec<Fact>>> {
         None
@@ -215,6 +227,11 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// then gives both one place in memory and never runs a kernel.
     fn alias_of(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether inputs of these facts make output 0 what [`Op::alias_of`] tells of all: input 0's bytes in their order.
+    fn keeps_order(&self, _inputs: Facts<'_>) -> bool {
+        false
     }
 
     /// Whether output 0 is input 0, bit for bit and in the same shape, and no other output is wanted; such a node

@@ -75,7 +75,8 @@ pub(super) fn plan(
     let (rows, row_strides) = part(params[0], Side::Rows, product.m)?;
     let (cols, col_strides) = part(params[1], Side::Cols, product.n)?;
     let strides = row_strides.into_iter().zip(col_strides);
-    let zero_batch = batch.iter().zip(strides).map(|(&extent, (a, b))| BatchAxis { extent, a, b }).collect();
+    let zero_batch =
+        batch.iter().zip(strides).map(|(&extent, (a, b))| BatchAxis { extent, a, b, y: 0 }).collect();
     Ok(IntegerProduct { product, zero_batch, rows, cols })
 }
 

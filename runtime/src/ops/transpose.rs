@@ -68,13 +68,17 @@ impl Op for Transpose {
         Ok(vec![if axes.len() <= 1 { fact.with_content_of(x) } else { fact }.into()])
     }
 
-    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+    /// Axes of extent 1 may move freely among the others.
+    fn keeps_order(&self, inputs: Facts<'_>) -> bool {
         let Some(shape) = inputs.tensor(0).ok().and_then(|x| x.shape.as_ref()) else { return false };
         let Ok(axes) = self.axes(shape.len()) else { return false };
-        // Axes of extent 1 may move freely among the others.
-        let moved: Vec<usize> = axes.iter().copied().filter(|&a| shape[a] != Dim::Known(1)).collect();
-        let in_place = axes.iter().enumerate().all(|(i, &a)| i == a);
-        in_place || (moved.is_sorted() && keeps_shape(inputs, outputs))
+        axes.iter().filter(|&&a| shape[a] != Dim::Known(1)).is_sorted()
+    }
+
+    fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {
+        let rank = inputs.tensor(0).ok().and_then(TensorFact::rank);
+        let axes = rank.and_then(|rank| self.axes(rank).ok());
+        axes.is_some_and(|axes| axes.is_sorted()) || self.keeps_order(inputs) && keeps_shape(inputs, outputs)
     }
 
     fn after(&self, before: &dyn Op) -> Option<Arc<dyn Op>> {

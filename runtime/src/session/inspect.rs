@@ -62,6 +62,8 @@ pub struct NodeInfo {
     pub cost: Option<Cost>,
     /// Where each of `inputs` comes from.
     pub sources: Vec<Source>,
+    /// Whether a kernel runs for it: none does for a view, nor where shapes and constants tell what it makes.
+    pub runs: bool,
     /// The graphs of its bodies, with the facts that its inputs give them.
     pub bodies: Vec<GraphInfo>,
     /// The nodes that were fused into it; empty for a node of the model itself.
@@ -186,7 +188,8 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
     let spec = |id: ValueId| {
         Some(ValueSpec { name: graph.value(id).name.clone(), fact: facts[id.index()].clone()? })
     };
-    let info = |node: &Node| {
+    let standing = crate::exec::standing(graph, facts);
+    let info = |(at, node): (usize, &Node)| {
         let specs = |ids: &[Option<ValueId>]| ids.iter().map(|id| spec((*id)?)).collect();
         let read: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
@@ -199,7 +202,8 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
             inputs: specs(&node.inputs),
             outputs: specs(&node.outputs),
             sources: node.inputs.iter().map(|id| id.map_or(Source::Absent, source)).collect(),
-            cost: node_cost(node, &read),
+            cost: if standing[at] { Some(Cost::default()) } else { node_cost(node, &read) },
+            runs: !standing[at],
             bodies: body_infos(node, &read),
             members: members.iter().map(member).collect(),
             unfused_cost: fused.and_then(|f| f.unfused_cost(Facts(&read))),
@@ -208,7 +212,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
     GraphInfo {
         name: graph.name.clone(),
         inputs: graph.inputs.iter().map(|&id| spec(id)).collect(),
-        nodes: graph.nodes.iter().map(info).collect(),
+        nodes: graph.nodes.iter().enumerate().map(info).collect(),
         outputs: graph.outputs.iter().map(|&id| source(id)).collect(),
     }
 }

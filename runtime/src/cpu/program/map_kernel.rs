@@ -3,7 +3,7 @@
 use super::compile::{Compiled, Reach, Tile};
 use super::space::{Layout, Space};
 use crate::cpu::simd::Level;
-use crate::cpu::tiles::{Chunks, Lanes, Many, for_each_tile};
+use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
 use crate::loops::program::Program;
@@ -98,7 +98,7 @@ impl MapKernel {
             .into_iter()
             .zip(&self.compiled.widths)
             .map(|(out, width)| Chunks::new(out, PIECE * width));
-        let pieces = Many(pieces.collect());
+        let pieces = Each(pieces.collect());
         let lanes = Lanes::new(scratch, self.compiled.scratch);
         let work = self.space.len.saturating_mul(self.work);
         for_each_tile(context, work, lanes, &pieces, &|piece, mut outputs, scratch| {

@@ -8,7 +8,7 @@
 //!
 //! [`MapKernel`] runs a program over an output space ([`space`]) on the team; pieces depend on shapes alone, and no
 //! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments,
-//! [`RowKernel`] a program of stages over rows.
+//! [`RowKernel`] a program of stages over rows, [`StripKernel`] one over rows whose neighbours in memory are of other rows.
 
 mod compile;
 mod conversions;
@@ -22,6 +22,7 @@ mod row_kernel;
 #[cfg(test)]
 mod row_tests;
 mod space;
+mod strip_kernel;
 #[cfg(test)]
 mod tests;
 
@@ -33,3 +34,4 @@ pub(crate) use map_kernel::MapKernel;
 pub(crate) use operator::operator_kernel;
 pub(crate) use row_kernel::{RowKernel, RowLayout};
 pub(crate) use space::Layout;
+pub(crate) use strip_kernel::{StripKernel, StripLayout, StripSpace};

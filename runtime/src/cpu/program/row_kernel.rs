@@ -7,7 +7,7 @@
 use super::compile::{Compiled, Reach, Tile};
 use super::reductions::{combined, identity, reduction};
 use crate::cpu::simd::{Level, Routine};
-use crate::cpu::tiles::{Chunks, Lanes, Many, for_each_tile};
+use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
@@ -271,7 +271,7 @@ impl RowKernel {
             .into_iter()
             .zip(&self.outputs)
             .map(|(out, (per_row, width))| Chunks::new(out, many * per_row * width));
-        let pieces = Many(pieces.collect());
+        let pieces = Each(pieces.collect());
         let lanes = Lanes::new(scratch, self.lane());
         for_each_tile(
             context,

@@ -8,6 +8,7 @@
 use super::compile::Reach;
 use crate::error::OpError;
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// How one input lies under the output: the element at the output's first position, and by how many elements a step
 /// along each output axis moves.
@@ -58,7 +59,15 @@ impl Layout {
     /// Whether, along the last axes, whose extents are given, the input moves by one element from position to position
     /// (`Some(true)`), stands still (`Some(false)`), or neither.
     pub(crate) fn along(&self, extents: &[usize]) -> Option<bool> {
-        let strides = &self.strides[self.strides.len().checked_sub(extents.len())?..];
+        Self::in_order(extents, &self.strides[self.strides.len().checked_sub(extents.len())?..])
+    }
+
+    /// The same along the axes `axes` of a space of these extents.
+    pub(crate) fn along_only(&self, extents: &[usize], axes: &Range<usize>) -> Option<bool> {
+        Self::in_order(extents.get(axes.clone())?, self.strides.get(axes.clone())?)
+    }
+
+    fn in_order(extents: &[usize], strides: &[usize]) -> Option<bool> {
         let moving = extents.iter().zip(strides).filter(|(extent, _)| **extent != 1);
         if moving.clone().all(|(_, stride)| *stride == 0) {
             return Some(false);

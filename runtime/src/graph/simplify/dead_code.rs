@@ -3,7 +3,7 @@
 use crate::graph::model::Graph;
 
 /// Removes what no output depends on. Graph inputs stay: they are the caller's.
-pub(super) fn remove_dead_code(graph: &mut Graph) -> bool {
+pub(crate) fn remove_dead_code(graph: &mut Graph) -> bool {
     let mut read = vec![false; graph.values.len()];
     for id in &graph.outputs {
         read[id.index()] = true;

@@ -8,6 +8,8 @@ mod dead_code;
 mod fold;
 mod inline_branch;
 
+pub(crate) use dead_code::remove_dead_code;
+
 use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
 use super::model::{Graph, Node, NodeError, ValueId};
