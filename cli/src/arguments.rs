@@ -4,12 +4,13 @@ use crate::commands::{bench, check, devices, env, inspect, ops, plan, profile, r
 use crate::dimensions::Binding;
 use crate::environment;
 use crate::failure::UsageError;
-use crate::quantity::parse_bytes;
+use crate::quantity::{parse_bytes, parse_whole};
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Error, Fallback, Fusion, Session, SessionBuilder};
+use recurve::{Device, Error, Fallback, Fusion, RunOptions, Session, SessionBuilder};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Runs, checks and inspects ONNX models.
 #[derive(Debug, Parser)]
@@ -18,8 +19,8 @@ use std::path::PathBuf;
     version = environment::VERSION,
     max_term_width = 100,
     after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
-        Exit codes: 0 done, 1 unexpected, 2 usage or a file that cannot be opened,\n\
-        3 model, plan or profile invalid or unsupported, 4 no such GPU or driver,\n\
+        Exit codes: 0 done, 1 anything else (a memory limit, a full disk), 2 usage or a file that\n\
+        cannot be opened, 3 model, plan, profile or measurement invalid or unsupported, 4 no such GPU or driver,\n\
         5 outputs differ, 6 slower than the baseline, 7 no plan or schedule meets what is asked, 124 deadline passed."
 )]
 pub(crate) struct Arguments {
@@ -87,10 +88,10 @@ pub(crate) struct ModelArguments {
     /// The ONNX file
     pub(crate) model: PathBuf,
     /// Threads that an operator may use [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<usize>, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Most bytes of tensors, weights and workspaces, such as 512MiB [default: no limit]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
 }
 
@@ -104,7 +105,8 @@ pub(crate) struct InputArguments {
     #[command(flatten)]
     pub(crate) dimensions: DimensionArguments,
     /// Seed of the inputs that are drawn: floats from -1 to 1, 8-bit integers of any value, wider ones 0 or 1
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<u64>)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) seed: u64,
 }
 
@@ -135,7 +137,28 @@ pub(crate) struct ExecutionArguments {
     pub(crate) device: Device,
     /// What becomes of operators without a kernel for the GPU: deny, or cpu to run them there and count it
     #[arg(long, value_name = "WHAT", default_value = "deny")]
-    fallback: Fallback,
+    pub(crate) fallback: Fallback,
+}
+
+/// How long a command may take.
+#[derive(Debug, Args)]
+pub(crate) struct TimeArguments {
+    /// End with code 124 when a run takes longer than this many milliseconds; measuring for a profile, as a whole
+    #[arg(long, value_name = "MS", value_parser = parse_whole::<u64>, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+}
+
+impl TimeArguments {
+    /// The time, where there is a limit.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_millis)
+    }
+
+    /// What a run is to heed.
+    pub(crate) fn options(&self) -> RunOptions {
+        let options = RunOptions::default();
+        self.limit().map_or(options.clone(), |limit| options.with_timeout(limit))
+    }
 }
 
 impl ExecutionArguments {
@@ -171,8 +194,8 @@ impl ModelArguments {
         let session = builder.load(&self.model);
         spinner.finish_and_clear();
         let session = session.map_err(|error| match error {
-            // The others name the file or its nodes.
-            Error::NotOnnx { .. } | Error::Model { .. } => {
+            // The others name the file or the node.
+            Error::NotOnnx { .. } | Error::Model { .. } | Error::Unsupported { .. } => {
                 anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.model.display()))
             }
             error => error.into(),

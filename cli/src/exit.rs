@@ -1,6 +1,6 @@
 //! Exit codes.
 
-use crate::failure::UsageError;
+use crate::failure::{InvalidFile, UsageError};
 use crate::npz::ArchiveError;
 use recurve::{Error, ErrorKind};
 use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
@@ -18,8 +18,8 @@ pub enum Exit {
     /// The arguments do not fit the command or the model: a file that they name cannot be opened, its arrays are not
     /// those of the model.
     Usage = 2,
-    /// The model is malformed, or holds something that the engine does not run; or a plan or profile is not one, or is for
-    /// something else.
+    /// The model is malformed, or holds something that the engine does not run; or a plan, profile or measurement is not
+    /// one, or is for something else.
     Model = 3,
     /// A device or its driver failed.
     Device = 4,
@@ -73,6 +73,9 @@ impl Exit {
             let absent = [NotFound, PermissionDenied, NotADirectory, IsADirectory];
             if cause.downcast_ref::<std::io::Error>().is_some_and(|e| absent.contains(&e.kind())) {
                 return Self::Usage;
+            }
+            if cause.is::<InvalidFile>() {
+                return Self::Model;
             }
             if cause.is::<UsageError>() {
                 return Self::Usage;

@@ -24,6 +24,20 @@ impl UsageError {
     }
 }
 
+/// A file that the arguments name is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct InvalidFile {
+    problem: String,
+    hint: &'static str,
+}
+
+impl InvalidFile {
+    pub(crate) fn new(problem: impl Into<String>, hint: &'static str) -> Self {
+        Self { problem: problem.into(), hint }
+    }
+}
+
 /// Writes `error: …`, `caused by: …` and `hint: …` lines to stderr.
 pub(crate) fn report(error: &anyhow::Error, terminal: &Terminal) {
     let (first, causes) = lines(error);
@@ -61,6 +75,9 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     if let Some(error) = cause.downcast_ref::<UsageError>() {
         return error.hint;
+    }
+    if let Some(error) = cause.downcast_ref::<InvalidFile>() {
+        return Some(error.hint);
     }
     if let Some(ArchiveError::Member { .. }) = cause.downcast_ref::<ArchiveError>() {
         return Some("`numpy.savez(file, name=array)` writes what --inputs and --expect read");

@@ -11,6 +11,7 @@ mod environment;
 mod exit;
 mod facts;
 mod failure;
+mod files;
 mod inputs;
 mod latency;
 mod logging;

@@ -87,7 +87,7 @@ impl Terminal {
     /// Says something on stderr that the data does not say.
     pub(crate) fn narrate(&self, text: impl Display) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| tell(&text.to_string()));
         }
     }
 
@@ -95,13 +95,18 @@ impl Terminal {
     pub(crate) fn complain(&self, label: &str, text: &str) {
         let code = if label == "error" { "1;31" } else { "1" };
         let label = paint(&format!("{label}:"), code, self.colored.err);
-        self.bars.suspend(|| eprintln!("{label} {text}"));
+        self.bars.suspend(|| tell(&format!("{label} {text}")));
     }
 
     /// A bar of `steps`, or a spinner where their number is not known.
     pub(crate) fn progress(&self, steps: Option<u64>, label: &'static str) -> ProgressBar {
         progress::bar(&self.bars, steps, label)
     }
+}
+
+/// A line on stderr. Where nobody reads it any more, nobody is told.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn paint(text: &str, code: &str, colored: bool) -> String {

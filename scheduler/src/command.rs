@@ -28,7 +28,7 @@ struct Comparison<'a> {
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The instance document
+    /// The instance, a document that the documentation of `recurve_scheduler::Instance` describes
     pub file: PathBuf,
     /// How to schedule; `all` compares
     #[arg(long, value_enum, default_value_t = Choice::Portfolio)]
@@ -40,16 +40,16 @@ pub struct Options {
     #[arg(long, required_if_eq("mode", "memory"))]
     pub memory: Option<String>,
     /// Longest makespan allowed in memory mode, in microseconds
-    #[arg(long, required_if_eq("mode", "memory"))]
+    #[arg(long, required_if_eq("mode", "memory"), allow_negative_numbers = true)]
     pub slo_us: Option<f64>,
     /// Time for the portfolio, in milliseconds [default: 200]
-    #[arg(long, conflicts_with = "evaluations")]
+    #[arg(long, conflicts_with = "evaluations", allow_negative_numbers = true)]
     pub budget_ms: Option<u64>,
     /// Evaluations for the portfolio; the answer then depends on nothing but the seed
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub evaluations: Option<u64>,
     /// Seed of the search
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Print one JSON document
     #[arg(long)]

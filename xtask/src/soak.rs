@@ -129,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn the_jobs_of_this_checkout_can_be_listed() {
+        let workspace = Workspace::load().expect("the workspace");
+        let jobs = jobs(&workspace.metadata).expect("every declaration is well-formed");
+        assert!(jobs.iter().any(|job| job.name == "vector-math"), "{jobs:?}");
+    }
+
+    #[test]
     fn a_package_without_the_table_declares_none() {
         let mut metadata = metadata(&json!({}));
         metadata.packages[0].metadata = serde_json::Value::Null;

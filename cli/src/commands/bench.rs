@@ -3,10 +3,10 @@
 //! The time is cut into rounds, so that a disturbance shows as a round that differs from the others.
 
 use super::DOCUMENT_VERSION;
-use super::plan::write_file;
-use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
-use crate::failure::UsageError;
+use crate::failure::{InvalidFile, UsageError};
+use crate::files;
 use crate::inputs::{self, Input};
 use crate::latency::Latency;
 use crate::quantity::{self, plural};
@@ -31,6 +31,8 @@ pub(crate) struct Arguments {
     execution: ExecutionArguments,
     #[command(flatten)]
     inputs: InputArguments,
+    #[command(flatten)]
+    time: TimeArguments,
     /// Seconds to measure for, after a tenth of that to warm up
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = parse_seconds)]
     #[arg(allow_negative_numbers = true)]
@@ -43,7 +45,7 @@ pub(crate) struct Arguments {
     baseline: Option<PathBuf>,
     /// End with code 6 when the median is more than this above the baseline's, such as 5%
     #[arg(long, value_name = "P%", value_parser = parse_percent, requires = "baseline")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_hyphen_values = true)]
     assert: Option<f64>,
 }
 
@@ -67,6 +69,8 @@ struct Measurement {
     version: u32,
     recurve: String,
     machine: Machine,
+    /// Of the model file, without data that lies beside it.
+    model: String,
     threads: usize,
     device: String,
     inputs: Vec<Shaped>,
@@ -104,6 +108,7 @@ struct Comparison {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    files::check([&arguments.out])?;
     let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let baseline = arguments.baseline.as_deref().map(read).transpose()?;
@@ -111,6 +116,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         version: DOCUMENT_VERSION,
         recurve: crate::environment::VERSION.to_owned(),
         machine: Machine::here(),
+        model: hash_of(&arguments.model.model)?,
         threads: session.engine().threads(),
         device: arguments.execution.device.to_string(),
         inputs: inputs.iter().filter_map(shaped).collect(),
@@ -122,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if let Some(before) = &baseline {
         comparable(before, &setting, terminal)?;
     }
-    let measured = measure(&session, &inputs, setting, arguments.seconds, terminal)?;
+    let measured = measure(&session, &inputs, setting, arguments, terminal)?;
     let comparison = baseline.map(|before| {
         let p50_us = before.latency_us.p50;
         let ratio = measured.latency_us.p50 / p50_us;
@@ -132,7 +138,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         let mut text =
             serde_json::to_string_pretty(&measured).context("the measurement cannot be written")?;
         text.push('\n');
-        write_file(path, &text)?;
+        files::write(path, &text)?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
     if terminal.json() {
@@ -155,8 +161,10 @@ fn read(path: &Path) -> Result<Measurement> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
     let wrong = |what: String| {
-        UsageError::new(format!("`{}` is no measurement: {what}", path.display()))
-            .hint("`recurve bench MODEL --out F.json` writes what --baseline reads")
+        InvalidFile::new(
+            format!("`{}` is no measurement: {what}", path.display()),
+            "`recurve bench MODEL --out F.json` writes what --baseline reads",
+        )
     };
     let read: Measurement = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if read.version != DOCUMENT_VERSION {
@@ -179,10 +187,25 @@ fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> R
         return Err(UsageError::new(format!("the baseline was measured with other {what}"))
             .hint("--threads, --device, --dim and --inputs must be those of the baseline"));
     }
+    if before.model != now.model {
+        return Err(UsageError::new("the baseline was measured with another model file"));
+    }
     if before.machine != now.machine {
         terminal.narrate("note: the baseline was measured on another machine");
     }
     Ok(())
+}
+
+/// FNV-1a over the file, eight bytes at a time.
+fn hash_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    let hash = words.fold(0xcbf2_9ce4_8422_2325u64, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
+    Ok(format!("{hash:016x}-{}", bytes.len()))
 }
 
 fn shaped(input: &Input) -> Option<Shaped> {
@@ -201,14 +224,15 @@ fn measure(
     session: &Session,
     inputs: &[Input],
     setting: Measurement,
-    seconds: f64,
+    arguments: &Arguments,
     terminal: &Terminal,
 ) -> Result<Measurement> {
+    let (seconds, options) = (arguments.seconds, arguments.time.options());
     let bar = terminal.progress(Some(ROUNDS as u64), "measuring");
     let run = || -> Result<Duration, recurve::Error> {
         let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
         let start = Instant::now();
-        session.run(given)?;
+        session.run_with(given, &options)?;
         Ok(start.elapsed())
     };
     // One run at least, however long it takes.
@@ -249,7 +273,7 @@ fn text(measured: &Measurement, comparison: Option<Comparison>, terminal: &Termi
         row("p50", micros(p50)),
         row("min", micros(min)),
         row("p99", micros(p99)),
-        row("medians of rounds", format!("{} to {}", micros(best), micros(worst))),
+        row("rounds' medians", format!("{} to {}", micros(best), micros(worst))),
         row("of", format!("{runs}, {threads}, {}", measured.device)),
     ];
     if let Some(flops) = measured.flops {

@@ -1,7 +1,7 @@
 //! `recurve check`: compares a model's outputs with expected ones.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::table::table;
@@ -9,7 +9,7 @@ use crate::terminal::Terminal;
 use crate::{inputs, npz, onnx_test};
 use anyhow::Result;
 use recurve::testing::{Mismatch, Tolerance, compare};
-use recurve::{Session, Value};
+use recurve::{RunOptions, Session, Value};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
     execution: ExecutionArguments,
     #[command(flatten)]
     inputs: InputArguments,
+    #[command(flatten)]
+    time: TimeArguments,
     /// NPZ file with the expected outputs by name
     #[arg(long, value_name = "F.npz")]
     expect: Option<PathBuf>,
@@ -120,6 +122,7 @@ struct Element {
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let expected = arguments.expected()?;
     let session = arguments.model.load(arguments.execution.builder(), terminal)?;
+    let options = arguments.time.options();
     let tolerance = Tolerance { relative: arguments.rtol, absolute: arguments.atol };
     let cases = match expected {
         Expected::Suite(folder) => {
@@ -128,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
             let mut cases = Vec::new();
             for folder in folders {
                 let set = onnx_test::read(&folder, &session)?;
-                cases.push(case(&session, set.name, &set.inputs, &set.expected, tolerance)?);
+                cases.push(case((&session, &options), set.name, &set.inputs, &set.expected, tolerance)?);
                 bar.inc(1);
             }
             bar.finish_and_clear();
@@ -139,7 +142,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
                 npz::read(path)?.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
             let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
             let inputs: Vec<_> = inputs.into_iter().map(|input| (input.name, input.value)).collect();
-            vec![case(&session, path.display().to_string(), &inputs, &expected, tolerance)?]
+            vec![case((&session, &options), path.display().to_string(), &inputs, &expected, tolerance)?]
         }
     };
     for spec in session.outputs() {
@@ -179,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
 }
 
 fn case(
-    session: &Session,
+    (session, options): (&Session, &RunOptions),
     name: String,
     inputs: &[(String, Value)],
     expected: &[(String, Value)],
@@ -195,7 +198,7 @@ fn case(
             format!("`{name}` expects `{stray}`, which is no output of the model: {}", names.join(", "));
         return Err(UsageError::new(problem).hint("--expect takes arrays named as the outputs").into());
     }
-    let outputs = session.run(inputs.iter().map(|(name, value)| (name.as_str(), value)))?;
+    let outputs = session.run_with(inputs.iter().map(|(name, value)| (name.as_str(), value)), options)?;
     let mut verdicts = Vec::with_capacity(expected.len());
     for (name, want) in expected {
         let difference = match outputs.get(name).map(|got| compare(got, want, tolerance)) {

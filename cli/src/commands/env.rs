@@ -40,7 +40,7 @@ pub(crate) fn run(_: &Arguments, terminal: &Terminal) -> Result<Exit> {
         |variable: &Variable| std::env::var_os(variable.name).map(|v| v.to_string_lossy().into_owned());
     let document = Document {
         version: DOCUMENT_VERSION,
-        recurve: env!("CARGO_PKG_VERSION"),
+        recurve: crate::environment::VERSION,
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
         cpu: cpu_name(),

@@ -7,12 +7,12 @@ use crate::arguments::{DimensionArguments, ModelArguments};
 use crate::dimensions::resolve;
 use crate::drawing;
 use crate::exit::Exit;
-use crate::failure::UsageError;
+use crate::files;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use recurve::{Apart, Fusion, GraphInfo, NodeInfo, Session};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let drawing = drawing::Drawing::of(&graph);
     for (path, written) in [(&arguments.dot, drawing::dot as fn(&_) -> _), (&arguments.svg, drawing::svg)] {
         if let Some(path) = path {
-            write(path, &written(&drawing))?;
+            files::write(path, &written(&drawing))?;
+            terminal.narrate(format!("wrote {}", path.display()));
         }
     }
     if terminal.json() {
@@ -82,11 +83,6 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         terminal.print(&text::text(&inspected, terminal))?;
     }
     Ok(Exit::Success)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .map_err(|error| UsageError::new(format!("cannot write `{}`: {error}", path.display())).into())
 }
 
 fn place<'a>(graph: &'a GraphInfo, body: &Rc<str>, to: &mut Vec<Placed<'a>>) {

@@ -2,17 +2,18 @@
 
 use super::DOCUMENT_VERSION;
 use super::profile::{CacheArguments, measure};
-use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
+use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
+use crate::files;
 use crate::inputs;
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use recurve::{Plan, Planning, Profile};
 use recurve_scheduler::{Instance, Problem, Run, Schedule};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,8 @@ pub(crate) struct Arguments {
     inputs: InputArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    time: TimeArguments,
     /// What the plan is to be best at
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
@@ -43,7 +46,7 @@ pub(crate) struct Arguments {
     /// Write the plan as trace events, for Perfetto and Chrome
     #[arg(long, value_name = "F.json")]
     trace: Option<PathBuf>,
-    /// Write the scheduling instance, for `recurve schedule`
+    /// Write the scheduling instance, for `recurve schedule`, which shows hand-overs between threads as transfers
     #[arg(long, value_name = "F.json")]
     emit_instance: Option<PathBuf>,
 }
@@ -65,11 +68,13 @@ struct Document<'a> {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let Mode::Latency = arguments.mode;
+    let Arguments { out, gantt, trace, emit_instance, .. } = arguments;
+    files::check([out, gantt, trace, emit_instance])?;
     let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = match &arguments.profile {
         Some(path) => Profile::read(path).map_err(recurve::Error::from)?,
-        None => measure(&session, &inputs, &arguments.cache, terminal)?,
+        None => measure(&session, &inputs, (&arguments.cache, &arguments.time), terminal)?,
     };
     let shapes: Vec<(&str, &[usize])> =
         inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape()))).collect();
@@ -78,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     session.follow(&plan)?;
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| -> Result<()> {
         let Some(path) = path else { return Ok(()) };
-        write_file(path, &text()?)?;
+        files::write(path, &text()?)?;
         terminal.narrate(format!("wrote {}", path.display()));
         Ok(())
     };
@@ -100,10 +105,6 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         terminal.print(&text(&plan, terminal))?;
     }
     Ok(Exit::Success)
-}
-
-pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("`{}` cannot be written", path.display()))
 }
 
 /// The plan as a schedule of the instance that it came from: hand-overs take time in it and are not drawn.

@@ -1,20 +1,24 @@
 //! `recurve profile`: measures a model's operators on this machine.
 
 use super::DOCUMENT_VERSION;
-use crate::arguments::{FusionArguments, InputArguments, ModelArguments};
+use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
+use crate::files;
 use crate::inputs::{self, Input};
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use recurve::{Measured, Profile, ProfileCache, ProfileOptions, Session};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  recurve profile model.onnx --dim batch=1,time=50 --out profile.json")]
+#[command(
+    after_help = "What was measured before is taken from the user's cache and marked so; times are true only while \
+        nothing else uses the cores.\n\nExample:\n  recurve profile model.onnx --dim batch=1,time=50 --out profile.json"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -24,6 +28,8 @@ pub(crate) struct Arguments {
     inputs: InputArguments,
     #[command(flatten)]
     cache: CacheArguments,
+    #[command(flatten)]
+    time: TimeArguments,
     /// Write the profile to this file
     #[arg(long, value_name = "F.json")]
     out: Option<PathBuf>,
@@ -36,6 +42,20 @@ pub(crate) struct CacheArguments {
     /// Neither use nor keep measurements in the user's cache
     #[arg(long)]
     no_cache: bool,
+    /// Measure again what the user's cache has, and keep that
+    #[arg(long, conflicts_with = "no_cache")]
+    refresh: bool,
+}
+
+impl CacheArguments {
+    fn cache(&self) -> Option<ProfileCache> {
+        ProfileCache::user().filter(|_| !self.no_cache)
+    }
+
+    /// What is taken instead of measuring.
+    fn known(&self) -> Option<Profile> {
+        self.cache().filter(|_| !self.refresh).map(|cache| cache.load())
+    }
 }
 
 /// The document of `recurve profile --json`.
@@ -48,16 +68,17 @@ struct Document<'a> {
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
-    let profile = measure(&session, &inputs, &arguments.cache, terminal)?;
+    files::check([&arguments.out])?;
+    let before = arguments.cache.known();
+    let profile = measure(&session, &inputs, (&arguments.cache, &arguments.time), terminal)?;
     if let Some(path) = &arguments.out {
-        std::fs::write(path, profile.to_json())
-            .with_context(|| format!("`{}` cannot be written", path.display()))?;
+        files::write(path, &profile.to_json())?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
     if terminal.json() {
         terminal.document(&Document { version: DOCUMENT_VERSION, profile: &profile })?;
     } else {
-        terminal.print(&text(&profile, terminal))?;
+        terminal.print(&text(&profile, before.as_ref(), terminal))?;
     }
     Ok(Exit::Success)
 }
@@ -66,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
 pub(crate) fn measure(
     session: &Session,
     inputs: &[Input],
-    arguments: &CacheArguments,
+    (arguments, time): (&CacheArguments, &TimeArguments),
     terminal: &Terminal,
 ) -> Result<Profile> {
     let bar = terminal.progress(Some(0), "measuring");
@@ -75,8 +96,14 @@ pub(crate) fn measure(
         shown.set_length(all as u64);
         shown.set_position(done as u64);
     });
-    if let Some(cache) = ProfileCache::user().filter(|_| !arguments.no_cache) {
+    if let Some(cache) = arguments.cache() {
         options = options.with_cache(cache);
+    }
+    if arguments.refresh {
+        options = options.with_refresh();
+    }
+    if let Some(limit) = time.limit() {
+        options = options.with_timeout(limit);
     }
     let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
     let profile = session.profile(given, &options);
@@ -84,29 +111,51 @@ pub(crate) fn measure(
     Ok(profile?)
 }
 
-fn text(profile: &Profile, terminal: &Terminal) -> String {
+fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let times = |m: &Measured| [micros(m.median_us), micros(m.min_us), micros(m.p90_us), m.runs.to_string()];
-    let header = |first: &str, second: &str| {
-        [first, second, "median", "min", "p90", "runs"].map(str::to_owned).to_vec()
+    let header = |names: [&str; 2]| {
+        names
+            .into_iter()
+            .chain(["median", "min", "p90", "runs", "from"])
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
-    let mut rows = vec![header("signature", "lane")];
+    let from = |kept: bool| if kept { "cache" } else { "now" }.to_owned();
+    let mut rows = vec![header(["signature", "on"])];
     for (signature, cost) in &profile.operators {
         for (lane, measured) in &cost.lanes {
-            rows.push([signature.clone(), lane.clone()].into_iter().chain(times(measured)).collect());
+            let kept = before.and_then(|known| known.operators.get(signature)?.lanes.get(lane));
+            let mut row = vec![signature.clone(), lane_name(lane)];
+            row.extend(times(measured));
+            row.push(from(kept.is_some()));
+            rows.push(row);
         }
     }
-    let text = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
-    let mut rows = vec![header("hand-over", "threads")];
+    let operators = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
+    let mut rows = vec![header(["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
-        let kinds = [("phase", &handover.phase), ("flag", &handover.flag), ("wake", &handover.wake)];
+        let kept = before.is_some_and(|known| known.handover.contains_key(threads));
+        let kinds = [
+            ("to all threads and back", &handover.phase),
+            ("from thread to thread", &handover.flag),
+            ("to a thread that sleeps", &handover.wake),
+        ];
         for (kind, measured) in kinds {
-            rows.push([kind.to_owned(), threads.to_string()].into_iter().chain(times(measured)).collect());
+            let mut row = vec![kind.to_owned(), quantity::plural(*threads, "thread")];
+            row.extend(times(measured));
+            row.push(from(kept));
+            rows.push(row);
         }
     }
-    let handovers = match rows.len() {
-        1 => String::new(),
-        _ => format!("{}\n{}", terminal.heading("hand-overs"), table(&rows, &[1, 2, 3, 4, 5])),
-    };
-    text + &handovers
+    match rows.len() {
+        1 => operators,
+        _ => format!("{operators}{}\n{}", terminal.heading("hand-overs"), table(&rows, &[2, 3, 4, 5])),
+    }
+}
+
+/// `cpu:2` as `2 threads`; devices as they are called.
+fn lane_name(lane: &str) -> String {
+    let threads = lane.strip_prefix("cpu:").and_then(|count| count.parse().ok());
+    threads.map_or_else(|| lane.to_owned(), |count| quantity::plural(count, "thread"))
 }

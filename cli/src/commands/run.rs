@@ -1,9 +1,10 @@
 //! `recurve run`: runs a model and says what came out and how long it took.
 
 use super::DOCUMENT_VERSION;
-use super::plan::write_file;
-use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments};
+use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
+use crate::failure::UsageError;
+use crate::files;
 use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
@@ -14,7 +15,8 @@ use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
 use recurve::{
-    Fact, HostTrip, NodeTime, NodeTimes, Outputs, Plan, RunEvent, RunOptions, Session, TensorView, Value,
+    Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, RunEvent, RunOptions,
+    Session, TensorView, Value,
 };
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -57,9 +59,8 @@ pub(crate) struct Arguments {
     /// Write what the last measured run did as trace events, for Perfetto and Chrome
     #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
     trace: Option<PathBuf>,
-    /// End with code 124 when a run takes longer than this many milliseconds
-    #[arg(long, value_name = "MS", value_parser = parse_whole::<u64>, allow_negative_numbers = true)]
-    timeout: Option<u64>,
+    #[command(flatten)]
+    time: TimeArguments,
 }
 
 /// How operators are placed on the threads.
@@ -82,6 +83,9 @@ struct Document {
     runs: usize,
     warmup: usize,
     latency_us: Latency,
+    /// With `--plan` or `--mode latency`: the rewrite of the plan that was followed, or why none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
     /// `null` where the system does not tell.
     peak_rss_bytes: Option<u64>,
     inputs: Vec<InputEntry>,
@@ -121,6 +125,8 @@ struct TripEntry {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
+    arguments.check()?;
+    files::check([&arguments.outputs, &arguments.trace])?;
     let mode = match arguments.mode {
         Mode::Together => recurve::Mode::Together,
         Mode::Latency => recurve::Mode::Latency,
@@ -130,20 +136,22 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         builder = builder.with_profile_cache(None);
     }
     let session = arguments.model.load(builder, terminal)?;
-    if let Some(path) = &arguments.plan {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-        session.follow(&Plan::from_json(&text).map_err(recurve::Error::from)?)?;
+    let plan = arguments.plan.as_deref().map(read_plan).transpose()?;
+    if let Some(plan) = &plan {
+        session.follow(plan)?;
     }
     if arguments.outputs.is_some() {
         check_writable(&session)?;
     }
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+    if let Some(plan) = &plan {
+        fits(plan, &inputs)?;
+    }
     let times = NodeTimes::new();
     let (outputs, latency, events) = measure(&session, &inputs, arguments, &times, terminal)?;
     if let Some(path) = &arguments.trace {
         let trace = run_trace::document(&events, session.engine().threads());
-        write_file(path, &trace.to_string())?;
+        files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
     if let Some(path) = &arguments.outputs {
@@ -158,6 +166,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         runs: arguments.runs.get(),
         warmup: arguments.warmup,
         latency_us: latency,
+        plan: placement(&session, &inputs, arguments),
         peak_rss_bytes: peak_rss_bytes(),
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
@@ -172,6 +181,62 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+impl Arguments {
+    /// Refuses what would have no effect.
+    fn check(&self) -> Result<(), UsageError> {
+        let on_cpu = self.execution.device == Device::Cpu;
+        let planned = self.plan.is_some() || self.mode == Mode::Latency;
+        let problem = match () {
+            () if !on_cpu && planned => {
+                "plans are followed on the CPU only: --plan and --mode latency go with --device cpu"
+            }
+            () if !on_cpu && self.trace.is_some() => {
+                "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
+            }
+            () if on_cpu && self.execution.fallback == Fallback::Cpu => {
+                "--fallback cpu is for a GPU; there is no --device"
+            }
+            () if self.no_cache && self.mode != Mode::Latency => "--no-cache goes with --mode latency",
+            () => return Ok(()),
+        };
+        Err(UsageError::new(problem))
+    }
+}
+
+fn read_plan(path: &Path) -> Result<Plan> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let plan = Plan::from_json(&text).map_err(recurve::Error::from);
+    plan.with_context(|| format!("`{}` cannot be followed", path.display()))
+}
+
+/// Refuses a plan for inputs of other shapes, which no run would follow.
+fn fits(plan: &Plan, inputs: &[Input]) -> Result<(), recurve::Error> {
+    for planned in &plan.inputs {
+        let shape = |input: &Input| Some(input.value.as_tensor()?.shape().to_vec());
+        let given = inputs.iter().find(|input| input.name == planned.name).and_then(shape);
+        if given.as_ref() != Some(&planned.shape) {
+            let given = given.map_or_else(|| "another form".to_owned(), |shape| format!("{shape:?}"));
+            let what = format!("inputs {planned}; here `{}` has {given}", planned.name);
+            return Err(PlanError::Other { what }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What is said of plans, where one was asked for.
+fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Option<String> {
+    if arguments.plan.is_none() && arguments.mode != Mode::Latency {
+        return None;
+    }
+    let shapes = inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
+    Some(match session.followed(shapes) {
+        Some(rewrite) if rewrite == "none" => "followed".to_owned(),
+        Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),
+        None => "none is faster than running each operator on all threads".to_owned(),
+    })
+}
+
 fn measure(
     session: &Session,
     inputs: &[Input],
@@ -179,10 +244,7 @@ fn measure(
     times: &NodeTimes,
     terminal: &Terminal,
 ) -> Result<(Outputs, Latency, Vec<RunEvent>)> {
-    let mut warm = RunOptions::default();
-    if let Some(milliseconds) = arguments.timeout {
-        warm = warm.with_timeout(Duration::from_millis(milliseconds));
-    }
+    let warm = arguments.time.options();
     let measured = if arguments.profile_nodes { warm.clone().with_node_times(times) } else { warm.clone() };
     let runs = arguments.runs.get();
     let bar = terminal.progress(Some((arguments.warmup + runs) as u64), "running");
@@ -325,6 +387,9 @@ fn text(document: &Document, terminal: &Terminal) -> String {
             format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
         ],
     ];
+    if let Some(plan) = &document.plan {
+        rows.push(vec!["plan".to_owned(), plan.clone()]);
+    }
     if let Some(bytes) = document.peak_rss_bytes {
         rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
     }

@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 use anyhow::Result;
+use recurve_scheduler::ErrorKind;
 use recurve_scheduler::command::Options;
 
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let options = &arguments.options;
-    terminal.print(&format!("{}\n", recurve_scheduler::command::run(options)?.trim_end()))?;
+    let listing = recurve_scheduler::command::run(options).map_err(|error| match error.kind() {
+        ErrorKind::Document => {
+            anyhow::Error::new(error).context(format!("`{}` cannot be scheduled", options.file.display()))
+        }
+        _ => error.into(),
+    })?;
+    terminal.print(&format!("{}\n", listing.trim_end()))?;
     for path in [&options.gantt, &options.trace].into_iter().flatten() {
         terminal.narrate(format!("wrote {}", path.display()));
     }

@@ -43,12 +43,17 @@ fn a_baseline_of_something_else_is_refused() {
     recurve(&larger).with(Exit::Usage).says("the baseline was measured with other inputs");
     let threads = ["bench", &model, "--threads", "2", "--seconds", "0.01", "--baseline", &kept];
     recurve(&threads).with(Exit::Usage).says("the baseline was measured with other threads");
+    let mut other: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("written")).expect("a document");
+    other["model"] = "another".into();
+    std::fs::write(&path, other.to_string()).expect("written");
+    recurve(&compared).with(Exit::Usage).says("another model file");
     std::fs::write(&path, "{}").expect("written");
-    let ended = recurve(&compared).with(Exit::Usage);
+    let ended = recurve(&compared).with(Exit::Model);
     ended.says("is no measurement");
     ended.says("hint: `recurve bench MODEL --out F.json`");
     recurve(&[&short[..], &["--assert", "5%"]].concat()).with(Exit::Usage).says("--baseline");
-    recurve(&[&compared[..], &["--assert", "-5"]].concat())
+    recurve(&[&compared[..], &["--assert", "-5%"]].concat())
         .with(Exit::Usage)
         .says("a percentage of at least 0");
     recurve(&["bench", &model, "--seconds", "-1"]).with(Exit::Usage).says("seconds above 0");

@@ -25,6 +25,9 @@ fn wrong_arguments_are_usage() {
         .says("hint: set the number of threads with --threads");
     recurve(&["run", &data("")]).with(Exit::Usage).says("is a folder");
     for (arguments, problem) in [
+        (["run", "--threads", "-2"], "a whole number of at least 0"),
+        (["run", "--seed", "-1"], "a whole number of at least 0"),
+        (["run", "--memory-limit", "-5"], "is no unit of bytes"),
         (["run", "--runs", "0"], "a whole number of at least 1"),
         (["run", "--runs", "-1"], "a whole number of at least 1"),
         (["run", "--warmup", "-1"], "a whole number of at least 0"),
@@ -67,18 +70,24 @@ fn files_that_cannot_be_opened_are_usage() {
     ended.says("caused by: ");
     recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Usage).says("cannot open");
     let nowhere = data("no_such_folder/y.npz");
-    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot create");
+    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot be written");
     recurve(&["schedule", &data("no_such.json")]).with(Exit::Usage).says("cannot be accessed");
     recurve(&["inspect", &model, "--svg", &data("no_such_folder/y.svg")])
         .with(Exit::Usage)
-        .says("cannot write");
+        .says("cannot be written");
+    // Nothing is measured that could not be kept.
+    let start = Instant::now();
+    let far = ["bench", &model, "--seconds", "60", "--out", &nowhere];
+    recurve(&far).with(Exit::Usage).says("cannot be written");
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
 fn models_that_cannot_run_are_told_node_by_node() {
     for command in ["run", "inspect"] {
         let ended = recurve(&[command, &data("unknown.onnx"), "--json"]).with(Exit::Model);
-        ended.says("error: 2 of the model's nodes cannot run");
+        ended.says("unknown.onnx` cannot be loaded");
+        ended.says("caused by: 2 of the model's nodes cannot run");
         ended.says("caused by: node `first` (Frobnicate, opset 17): ");
         ended.says("caused by: node `second` (Twiddle, opset 17): ");
         ended.says("hint: `recurve ops`");
@@ -109,6 +118,10 @@ fn a_deadline_ends_an_endless_loop() {
     ended.says("hint: allow more time with --timeout");
     assert_eq!(ended.out, "");
     recurve(&["run", &data("biased.onnx"), "--timeout", "60000"]).with(Exit::Success);
+    for command in ["bench", "profile", "plan"] {
+        let ended = recurve(&[command, &data("endless.onnx"), "--timeout", "100"]);
+        ended.with(Exit::Timeout).says("error: the deadline passed");
+    }
 }
 
 #[test]

@@ -56,6 +56,12 @@ fn a_model_is_profiled_planned_and_run_along_its_plan() {
     arguments.extend(dims);
     let without = run(&arguments).with(Exit::Success).document();
     assert_eq!(along["outputs"], without["outputs"]);
+    assert!(along["plan"].as_str().is_some_and(|plan| plan.starts_with("followed")), "{along}");
+    assert!(without.get("plan").is_none());
+    let other = run(&["run", MODEL, "--plan", &plan, "--dim", "time=7,batch=1", "--threads", "2"]);
+    let other = other.with(Exit::Model);
+    other.says("the plan is for inputs");
+    other.says("hint: `recurve plan MODEL --out F.json`");
     assert!(bars(&json(Path::new(&trace))) >= 1);
 }
 
@@ -71,4 +77,41 @@ fn what_is_no_plan_or_profile_ends_with_the_code_of_documents() {
     run(&["plan", MODEL, "--profile", "nowhere.json"]).with(Exit::Usage);
     run(&["run", MODEL, "--plan", "nowhere.json"]).with(Exit::Usage);
     run(&["run", MODEL, "--plan", &bad, "--mode", "latency"]).with(Exit::Usage);
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    for (arguments, problem) in [
+        (&["--mode", "latency", "--device", "emulated"][..], "plans are followed on the CPU only"),
+        (&["--trace", "never.json", "--device", "emulated"], "--trace records the threads of the CPU"),
+        (&["--fallback", "cpu"], "--fallback cpu is for a GPU"),
+        (&["--no-cache"], "--no-cache goes with --mode latency"),
+    ] {
+        recurve_in(&root(), &[&["run", MODEL][..], arguments].concat()).with(Exit::Usage).says(problem);
+    }
+}
+
+#[test]
+fn kept_measurements_are_told_from_new_ones() {
+    let dims = ["--dim", "time=2,batch=1", "--threads", "1"];
+    let profile = |more: &[&str]| {
+        recurve_in(&root(), &[&["profile", MODEL][..], &dims, more].concat()).with(Exit::Success).out
+    };
+    let sources =
+        |text: &str, from: &str| text.lines().filter(|line| line.ends_with(&format!("  {from}"))).count();
+    let first = profile(&["--refresh"]);
+    assert!(sources(&first, "now") > 2 && sources(&first, "cache") == 0, "{first}");
+    let second = profile(&[]);
+    assert_eq!(sources(&second, "now"), 0, "{second}");
+    // Other runs may have added times on more threads.
+    assert!(sources(&second, "cache") >= sources(&first, "now"), "{second}");
+    assert_eq!(sources(&profile(&["--no-cache"]), "cache"), 0);
+}
+
+#[test]
+fn latency_mode_says_what_became_of_the_plan() {
+    let arguments =
+        ["run", MODEL, "--dim", "time=2,batch=1", "--threads", "2", "--mode", "latency", "--no-cache"];
+    let ended = recurve_in(&root(), &arguments).with(Exit::Success);
+    assert!(ended.out.lines().any(|line| line.trim_start().starts_with("plan ")), "{}", ended.out);
 }

@@ -60,7 +60,7 @@ pub struct LinkTime {
 #[non_exhaustive]
 pub enum ProfileError {
     /// A file cannot be read or written.
-    #[error("profile `{}`", path.display())]
+    #[error("the profile `{}` cannot be read or written", path.display())]
     Io {
         /// The file.
         path: PathBuf,

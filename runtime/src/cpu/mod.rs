@@ -48,6 +48,7 @@ pub(crate) mod softmax;
 pub(crate) mod split;
 pub(crate) mod stack;
 pub(crate) mod steps;
+pub(crate) mod streams;
 pub(crate) mod strided_copy;
 pub(crate) mod tiles;
 pub(crate) mod transposed_convolution;

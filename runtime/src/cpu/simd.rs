@@ -5,6 +5,7 @@
 //! holding one is the proof that its vector operations may run.
 
 use super::number::Float;
+use super::vector_math;
 
 /// What the loops of [`TileLoop`] may use beyond plain arithmetic.
 pub(crate) trait Isa: Copy {
@@ -12,6 +13,40 @@ pub(crate) trait Isa: Copy {
     fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32;
     /// `a · b + c`, rounded once where the instruction set can.
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
+    /// `to = e^(from − less)`.
+    #[inline(always)]
+    fn exp(self, to: &mut [f32], from: &[f32], less: f32) {
+        vector_math::exp_each(self, to, from, less);
+    }
+    /// `to = erf(from · scale)`.
+    #[inline(always)]
+    fn erf(self, to: &mut [f32], from: &[f32], scale: f32) {
+        vector_math::erf_each(self, to, from, scale);
+    }
+    /// Copies `from` over `to`, both whole lines of 64 bytes and `to` aligned to them, past the caches where the
+    /// instruction set can. What was copied may become visible late: [`order_streams`] ends that.
+    fn stream(self, to: &mut [u8], from: &[u8]);
+}
+
+/// Puts all streaming stores of this thread before whatever it does next.
+pub(crate) fn order_streams() {
+    // SAFETY: every processor of this architecture has the instruction, which has no operand.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Asks for the lines of `bytes` ahead of their use.
+pub(crate) fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        // SAFETY: every processor of this architecture has the instruction, which reads nothing that the program
+        // could notice; the address lies inside the slice.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// A loop over bytes of tiles, compiled once for each instruction set, of which the compiler makes vectors.
@@ -326,10 +361,35 @@ impl Isa for Portable {
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a * b + c
     }
+
+    #[inline(always)]
+    fn stream(self, to: &mut [u8], from: &[u8]) {
+        to.copy_from_slice(from);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! stream {
+    ($bytes:literal, $load:ident, $store:ident) => {
+        #[inline(always)]
+        fn stream(self, to: &mut [u8], from: &[u8]) {
+            assert!(to.as_ptr().addr().is_multiple_of(64) && to.len() == from.len());
+            for (to, from) in to.chunks_exact_mut($bytes).zip(from.chunks_exact($bytes)) {
+                // SAFETY: the token exists only where `Level` found the features; both slices hold a vector, and
+                // the one that is written is aligned to it, since it lies whole vectors behind an aligned start.
+                unsafe {
+                    let value = std::arch::x86_64::$load(from.as_ptr().cast());
+                    std::arch::x86_64::$store(to.as_mut_ptr().cast(), value);
+                }
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Isa for Avx2 {
+    stream!(32, _mm256_loadu_si256, _mm256_stream_si256);
+
     #[inline(always)]
     fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
@@ -343,6 +403,20 @@ impl Isa for Avx2 {
 
 #[cfg(target_arch = "x86_64")]
 impl Isa for Avx512 {
+    stream!(64, _mm512_loadu_si512, _mm512_stream_si512);
+
+    #[inline(always)]
+    fn exp(self, to: &mut [f32], from: &[f32], less: f32) {
+        // SAFETY: the token exists only where `Level` found the features.
+        unsafe { vector_math::wide::exp(to, from, less) }
+    }
+
+    #[inline(always)]
+    fn erf(self, to: &mut [f32], from: &[f32], scale: f32) {
+        // SAFETY: the token exists only where `Level` found the features.
+        unsafe { vector_math::wide::erf(to, from, scale) }
+    }
+
     #[inline(always)]
     fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)

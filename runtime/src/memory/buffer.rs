@@ -17,9 +17,18 @@ pub(crate) fn no_bytes<'a>() -> &'a mut [u8] {
     bytemuck::cast_slice_mut::<Line, u8>(&mut [])
 }
 
+/// Bytes from which on a buffer has pages of its own, huge ones where the system gives them: loops over buffers of
+/// this size miss the translation of ordinary pages more often than they miss the caches.
+const LARGE: usize = 4 << 20;
+
+enum Store {
+    Lines(Vec<Line>),
+    Pages(memmap2::MmapMut),
+}
+
 /// Zeroed bytes, aligned to 64.
 pub(crate) struct Buffer {
-    lines: Vec<Line>,
+    store: Store,
     len: usize,
     _charge: Charge,
 }
@@ -35,9 +44,17 @@ impl Buffer {
     pub(crate) fn zeroed(len: usize, budget: &Budget) -> Result<Self, OpError> {
         let count = len.div_ceil(ALIGN);
         let charge = budget.charge(count.checked_mul(ALIGN).ok_or_else(|| budget.overflow())?)?;
-        let lines = bytemuck::try_zeroed_vec(count)
-            .map_err(|()| OpError::Memory { requested: len, limit: budget.limit() })?;
-        Ok(Self { lines, len, _charge: charge })
+        let refused = || OpError::Memory { requested: len, limit: budget.limit() };
+        let store = if len < LARGE {
+            Store::Lines(bytemuck::try_zeroed_vec(count).map_err(|()| refused())?)
+        } else {
+            let pages = memmap2::MmapMut::map_anon(len).map_err(|_| refused())?;
+            // A system without huge pages runs on ordinary ones.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            Store::Pages(pages)
+        };
+        Ok(Self { store, len, _charge: charge })
     }
 
     /// `count` zero elements of `T`.
@@ -47,12 +64,18 @@ impl Buffer {
 
     /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        match &self.store {
+            Store::Lines(lines) => &bytemuck::cast_slice(lines)[..self.len],
+            Store::Pages(pages) => &pages[..self.len],
+        }
     }
 
     /// The bytes, writable.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        match &mut self.store {
+            Store::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
+            Store::Pages(pages) => &mut pages[..self.len],
+        }
     }
 
     /// The elements. The length must be a multiple of the element's size.

@@ -31,6 +31,7 @@ fn lanes(threads: usize) -> impl Iterator<Item = usize> {
 pub struct ProfileOptions {
     effort: Effort,
     cache: Option<ProfileCache>,
+    refresh: bool,
     pub(super) run: RunOptions,
     progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
 }
@@ -55,6 +56,12 @@ impl ProfileOptions {
         self
     }
 
+    /// Measures what the cache has, too, and puts it in the place of what was there.
+    pub fn with_refresh(mut self) -> Self {
+        self.refresh = true;
+        self
+    }
+
     /// Measuring ends with [`crate::ErrorKind::Deadline`] once it has taken this long.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.run = self.run.with_timeout(timeout);
@@ -75,7 +82,7 @@ impl ProfileOptions {
 }
 
 impl Session {
-    /// What [`Session::profile`] does on checked inputs.
+    /// What [`Session::profile`] does on checked inputs. What the cache has of other models comes along.
     pub(super) fn measure_all(
         &self,
         variants: &[Variant],
@@ -84,6 +91,9 @@ impl Session {
         context: RunContext<'_>,
     ) -> Result<Profile, Error> {
         let mut known = options.cache.as_ref().map_or_else(Profile::empty, ProfileCache::load);
+        if options.refresh {
+            known = Profile::empty();
+        }
         let threads = self.engine.threads();
         let mut fresh = Profile::empty();
         if threads > 1

@@ -5,7 +5,7 @@ use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
 use super::run_options::RunOptions;
 use super::runner::{Runner, check};
-use crate::cost::{Profile, ProfileCache};
+use crate::cost::{Profile, ProfileCache, StepSignature};
 use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, Misfit};
 use crate::exec::{Bound, BuildContext, Course, Program};
@@ -14,7 +14,7 @@ use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, rewrites};
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How operators are placed on the threads.
@@ -43,6 +43,7 @@ pub struct Planning {
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
 #[derive(Debug)]
 pub(super) struct Followed {
+    rewrite: String,
     inputs: Vec<PlannedInput>,
     bound: Arc<Bound>,
     course: Course,
@@ -188,7 +189,15 @@ impl Session {
                 Some(forms) => self.variants(&self.facts_of(&forms)?, |_| true)?,
                 None => vec![Variant { rewrite: "none".to_owned(), program: self.cpu_program()?.clone() }],
             };
-            self.measure_all(&variants, values, options, context)
+            let mut profile = self.measure_all(&variants, values, options, context)?;
+            let mut own = BTreeSet::new();
+            for Variant { program, .. } in &variants {
+                let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+                let forms = (0..bound.step_count()).filter_map(|step| bound.step_form(program, step));
+                own.extend(forms.map(|form| StepSignature::of(&form).0));
+            }
+            profile.operators.retain(|signature, _| own.contains(signature));
+            Ok(profile)
         })
     }
 
@@ -267,6 +276,25 @@ impl Session {
         let followed = self.check_plan(&variants, plan, self.context(&interrupt))?;
         self.plans.add(Choice::Follow(Arc::new(followed)));
         Ok(())
+    }
+
+    /// The rewrite of the plan that runs with inputs of these shapes follow, `none` where it rewrites nothing; `None`
+    /// where they follow no plan.
+    pub fn followed<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Option<String> {
+        let given: BTreeMap<&str, S> = shapes.into_iter().collect();
+        let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
+        let choices = self.plans.lock();
+        let fitting = choices.iter().find(|choice| match choice {
+            Choice::Together(inputs) => inputs.iter().all(fits),
+            Choice::Follow(followed) => followed.inputs.iter().all(fits),
+        });
+        match fitting? {
+            Choice::Together(_) => None,
+            Choice::Follow(followed) => Some(followed.rewrite.clone()),
+        }
     }
 
     fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
@@ -413,7 +441,8 @@ impl Session {
         let spin = self.engine.0.team.spin();
         let phases = plan.phases.clone();
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
-        Ok(Followed { inputs: plan.inputs.clone(), bound, course, program })
+        let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
+        Ok(Followed { rewrite, inputs, bound, course, program })
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a program to steps over places in memory.
 
-use super::routines;
+use super::routines::{self, OfDifference};
 use crate::cpu::simd::{Level, Routine};
 use crate::error::OpError;
 use crate::loops::program::{Instruction, Kind, Opcode, Program};
@@ -124,6 +124,26 @@ enum Spot {
     Output(usize),
 }
 
+/// For each instruction the difference that nothing but it reads, if it is of those that one loop makes of it:
+/// softmax and variances save a pass over the row by that.
+fn joined(program: &Program, reads: &[usize]) -> Vec<Option<(usize, OfDifference)>> {
+    let instructions = program.instructions();
+    let of = |instruction: &Instruction| {
+        let mut registers = instruction.registers();
+        let (first, second) = (registers.next()?, registers.next());
+        let (made, times) = match (instruction.opcode, second) {
+            (Opcode::Exp, None) => (OfDifference::Exp, 1),
+            (Opcode::Mul, Some(second)) if first == second => (OfDifference::Square, 2),
+            _ => return None,
+        };
+        let fits = instructions[first].opcode == Opcode::Sub
+            && matches!(instruction.kind, Kind::F32 | Kind::F64)
+            && reads[first] == times;
+        fits.then_some((first, made))
+    };
+    instructions.iter().map(of).collect()
+}
+
 /// The compiler's state.
 struct Compiler<'p> {
     level: Level,
@@ -161,6 +181,14 @@ impl Compiled {
             last[output.register] = usize::MAX;
             reads[output.register] += 1;
         }
+        let joined = joined(program, &reads);
+        for (i, taken) in joined.iter().enumerate() {
+            if let Some((difference, _)) = *taken {
+                for register in program.instructions()[difference].registers() {
+                    last[register] = last[register].max(i);
+                }
+            }
+        }
         let mut direct = vec![None; count];
         for (k, output) in program.outputs().iter().enumerate() {
             let made = &program.instructions()[output.register];
@@ -186,7 +214,9 @@ impl Compiled {
             steps: Vec::new(),
         };
         for (i, instruction) in program.instructions().iter().enumerate() {
-            compiler.instruction(i, instruction)?;
+            if !joined.iter().flatten().any(|(difference, _)| *difference == i) {
+                compiler.instruction(i, instruction, joined[i])?;
+            }
         }
         for k in 0..program.outputs().len() {
             compiler.output(k)?;
@@ -244,7 +274,13 @@ impl Compiler<'_> {
         OpError::internal(format!("no loop for {} of {}", instruction.opcode, instruction.kind))
     }
 
-    fn instruction(&mut self, i: usize, instruction: &Instruction) -> Result<(), OpError> {
+    /// The loop of instruction `i`, which may take in the difference that it is made of.
+    fn instruction(
+        &mut self,
+        i: usize,
+        instruction: &Instruction,
+        joined: Option<(usize, OfDifference)>,
+    ) -> Result<(), OpError> {
         let first = instruction.arguments[0] as usize;
         match instruction.opcode {
             Opcode::Constant => {
@@ -256,7 +292,8 @@ impl Compiler<'_> {
             Opcode::Input => return self.input(i, first, instruction),
             _ => {}
         }
-        let mut registers: SmallVec<[usize; 3]> = instruction.registers().collect();
+        let read = joined.map_or(instruction, |(difference, _)| &self.program.instructions()[difference]);
+        let mut registers: SmallVec<[usize; 3]> = read.registers().collect();
         let one = registers.iter().all(|&r| self.one[r]);
         self.one[i] = one;
         // Products of one element and a tile have the element second.
@@ -280,8 +317,11 @@ impl Compiler<'_> {
             self.steps.push(Planned::Loop { routine, to, from: source });
             (from[0], uniform[0], passing) = (Some(to), false, Some(slot));
         }
-        let routine =
-            routines::compute(self.level, instruction, uniform).ok_or_else(|| Self::missing(instruction))?;
+        let routine = match joined {
+            Some((_, made)) => routines::of_difference(self.level, instruction.kind, made, uniform),
+            None => routines::compute(self.level, instruction, uniform),
+        };
+        let routine = routine.ok_or_else(|| Self::missing(instruction))?;
         let spot = match self.direct[i] {
             _ if one => Spot::Cell(self.slots.cell()),
             Some(output) => Spot::Output(output),

@@ -220,6 +220,8 @@ pair! {
     Rem(Compute) -> T, _isa a b => a.rem(b);
     Min(Signed) -> T, _isa a b => a.smaller(b);
     Max(Signed) -> T, _isa a b => a.larger(b);
+    ExpDifference(Math) -> T, isa a b => Math::exp(a.sub(b), isa);
+    SquaredDifference(Math) -> T, _isa a b => a.sub(b).mul(a.sub(b));
     Larger(Signed) -> T, _isa a b => if a > b { a } else { b };
     Pow(Float) -> T, _isa a b => if b == T::from_f64(2.0) { a.mul(a) } else { a.powf(b) };
     Raised(Powers) -> T, _isa a b => a.raised(b);

@@ -2,7 +2,8 @@
 
 use super::compile::{Compiled, Reach, Tile};
 use super::space::{Layout, Space};
-use crate::cpu::simd::Level;
+use crate::cpu::simd::{Level, fetch};
+use crate::cpu::streams::{LINE, STREAMED, Streams};
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
@@ -18,13 +19,20 @@ pub(crate) struct MapKernel {
     widths: SmallVec<[usize; 8]>,
     /// Elements of a tile.
     tile: usize,
+    /// Positions of a piece.
+    piece: usize,
+    /// Whether tiles are computed into scratch memory and written past the caches from there.
+    streamed: bool,
+    level: Level,
     /// Operations on one element.
     work: usize,
     threads: usize,
 }
 
-/// Positions of the output that one thread computes at a time.
-const PIECE: usize = 1 << 14;
+/// Positions of the output that one thread computes at a time, at least and at most.
+const PIECE: [usize; 2] = [1 << 12, 1 << 14];
+/// Pieces of a small output: a thread that begins late still finds its share.
+const PIECES: usize = 16;
 
 impl MapKernel {
     /// `program` on inputs that lie as `layouts` say under outputs that are contiguous and have one shape.
@@ -58,12 +66,34 @@ impl MapKernel {
             tile = space.inner.div_ceil(parts).next_multiple_of(16).min(tile);
         }
         let widths = program.inputs().iter().map(|d| d.bits() / 8).collect();
-        Ok(Self { space, compiled, widths, tile, work: program.instructions().len(), threads })
+        let written = compiled.widths.iter().map(|width| space.len.saturating_mul(*width));
+        let streamed = written.fold(0usize, usize::saturating_add) >= STREAMED;
+        let work = program.instructions().len();
+        let piece = space.len.div_ceil(PIECES).next_multiple_of(1 << 10).clamp(PIECE[0], PIECE[1]);
+        Ok(Self { space, compiled, widths, tile, piece, streamed, level, work, threads })
+    }
+
+    /// Whatever its size, written past the caches or not.
+    #[cfg(test)]
+    pub(super) fn streamed(mut self, streamed: bool) -> Self {
+        self.streamed = streamed;
+        self
+    }
+
+    /// Bytes of a tile of each output in scratch memory, behind what the program needs.
+    fn staged(&self) -> impl Iterator<Item = usize> {
+        let tile = if self.streamed { self.tile } else { 0 };
+        self.compiled.widths.iter().map(move |width| (tile * width).next_multiple_of(LINE))
+    }
+
+    /// Bytes of one thread's scratch memory.
+    fn lane(&self) -> usize {
+        self.compiled.scratch.next_multiple_of(LINE) + self.staged().sum::<usize>()
     }
 
     /// Bytes of scratch memory that [`MapKernel::run`] needs.
     pub(crate) fn scratch(&self) -> usize {
-        Lanes::bytes(self.compiled.scratch, self.threads)
+        Lanes::bytes(self.lane(), self.threads)
     }
 
     /// Computes the outputs from the bytes of the inputs.
@@ -88,7 +118,7 @@ impl MapKernel {
         {
             return Err(OpError::internal("an output of a map has another size or is not aligned"));
         }
-        if scratch.len() < self.compiled.scratch || !is_aligned(scratch, 64) {
+        if scratch.len() < self.lane() || !is_aligned(scratch, 64) {
             return Err(OpError::internal("the scratch memory of a map is too short or not aligned"));
         }
         if self.space.len == 0 {
@@ -97,19 +127,27 @@ impl MapKernel {
         let pieces = outputs
             .into_iter()
             .zip(&self.compiled.widths)
-            .map(|(out, width)| Chunks::new(out, PIECE * width));
+            .map(|(out, width)| Chunks::new(out, self.piece * width));
         let pieces = Each(pieces.collect());
-        let lanes = Lanes::new(scratch, self.compiled.scratch);
+        let lanes = Lanes::new(scratch, self.lane());
         let work = self.space.len.saturating_mul(self.work);
         for_each_tile(context, work, lanes, &pieces, &|piece, mut outputs, scratch| {
-            self.piece(piece * PIECE, inputs, &mut outputs, scratch);
+            self.piece(piece * self.piece, inputs, &mut outputs, scratch);
             Ok(())
         })
     }
 
     /// Computes the positions from `start` on that `outputs` hold.
     fn piece(&self, start: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], scratch: &mut [u8]) {
+        let (scratch, mut rest) = scratch.split_at_mut(self.compiled.scratch.next_multiple_of(LINE));
         self.compiled.prepare(scratch);
+        let mut staged: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+        for bytes in self.staged() {
+            let (stage, behind) = rest.split_at_mut(bytes);
+            staged.push(stage);
+            rest = behind;
+        }
+        let streams = self.streamed.then(|| Streams::new(self.level));
         let Some(len) = outputs.first().zip(self.compiled.widths.first()).map(|(o, w)| o.len() / w) else {
             return;
         };
@@ -128,15 +166,29 @@ impl MapKernel {
             {
                 *window = &bytes[element * width..];
             }
-            self.compiled.run(&mut Tile {
-                len: count,
-                inputs: &windows,
-                outputs,
-                at,
-                scratch,
-                gather: &|k, to| self.space.gather(k, position, self.widths[k], inputs[k], to),
-            });
+            let gather =
+                |k: usize, to: &mut [u8]| self.space.gather(k, position, self.widths[k], inputs[k], to);
+            let (len, inputs, gather) = (count, &windows[..], &gather);
+            if let Some(streams) = &streams {
+                self.fetch_next(&windows, count);
+                self.compiled.run(&mut Tile { len, inputs, outputs: &mut staged, at: 0, scratch, gather });
+                for ((stage, to), width) in staged.iter().zip(&mut *outputs).zip(&self.compiled.widths) {
+                    streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
+                }
+            } else {
+                self.compiled.run(&mut Tile { len, inputs, outputs, at, scratch, gather });
+            }
             at += count;
+        }
+    }
+
+    /// Asks for what the next tile reads, where it lies behind what this one of `count` elements does.
+    fn fetch_next(&self, windows: &[&[u8]], count: usize) {
+        for (k, (window, width)) in windows.iter().zip(&self.widths).enumerate() {
+            if self.space.reach(k) == Reach::Run {
+                let next = (count * width).min(window.len())..(2 * count * width).min(window.len());
+                fetch(&window[next]);
+            }
         }
     }
 

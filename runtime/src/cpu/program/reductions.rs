@@ -11,8 +11,14 @@ use std::marker::PhantomData;
 const LANES: usize = 128;
 /// Elements that are combined with each other before they reach a lane.
 const DEEP: usize = 4;
-/// Lanes that are combined one after the other in the end.
-const LAST: usize = 16;
+/// Each lane of the first half with its fellow of the second.
+#[inline(always)]
+fn halved<T: Pod, F: Pair<A = T, Y = T>, I: Isa, const N: usize, const HALF: usize>(
+    isa: I,
+    lanes: &[T; N],
+) -> [T; HALF] {
+    std::array::from_fn(|i| F::at(isa, lanes[i], lanes[HALF + i]))
+}
 
 /// The elements of a tile combined by `F`; the target holds the value of nothing at first.
 struct Reduced<F>(PhantomData<F>);
@@ -39,15 +45,12 @@ impl<T: Pod, F: Pair<A = T, Y = T>> TileLoop for Reduced<F> {
         for (lane, &x) in lanes.iter_mut().zip(rest) {
             *lane = F::at(isa, *lane, x);
         }
-        let mut width = LANES;
-        while width > LAST {
-            width /= 2;
-            let (low, high) = lanes.split_at_mut(width);
-            for (a, &b) in low.iter_mut().zip(&*high) {
-                *a = F::at(isa, *a, b);
-            }
-        }
-        to[0] = lanes[1..LAST].iter().fold(lanes[0], |a, &b| F::at(isa, a, b));
+        let lanes: [T; 64] = halved::<T, F, I, LANES, 64>(isa, &lanes);
+        let lanes: [T; 32] = halved::<T, F, I, 64, 32>(isa, &lanes);
+        let lanes: [T; 16] = halved::<T, F, I, 32, 16>(isa, &lanes);
+        let lanes: [T; 8] = halved::<T, F, I, 16, 8>(isa, &lanes);
+        let lanes: [T; 4] = halved::<T, F, I, 8, 4>(isa, &lanes);
+        to[0] = F::at(isa, F::at(isa, lanes[0], lanes[2]), F::at(isa, lanes[1], lanes[3]));
     }
 }
 

@@ -43,6 +43,28 @@ impl<F: Single<A = f32, Y = f32>, L: Single<A = f32, Y = f32>> TileLoop for Turn
     }
 }
 
+/// `e^a`, or `e^(a − b)` with one `b` for the whole tile.
+struct Exps<const LESS: bool>;
+
+impl<const LESS: bool> TileLoop for Exps<LESS> {
+    #[inline(always)]
+    fn run<I: Isa>(isa: I, to: &mut [u8], [a, b, _]: [&[u8]; 3]) {
+        let less = if LESS { cast_slice::<_, f32>(b)[0] } else { 0.0 };
+        isa.exp(cast_slice_mut(to), cast_slice(a), less);
+    }
+}
+
+/// `erf(a)`, or `erf(a · b)` with one `b` for the whole tile.
+struct Erfs<const TIMES: bool>;
+
+impl<const TIMES: bool> TileLoop for Erfs<TIMES> {
+    #[inline(always)]
+    fn run<I: Isa>(isa: I, to: &mut [u8], [a, b, _]: [&[u8]; 3]) {
+        let scale = if TIMES { cast_slice::<_, f32>(b)[0] } else { 1.0 };
+        isa.erf(cast_slice_mut(to), cast_slice(a), scale);
+    }
+}
+
 /// `to` is one element everywhere.
 struct Spread<T>(PhantomData<T>);
 
@@ -182,13 +204,15 @@ pub(super) fn compute(level: Level, instruction: &Instruction, uniform: [bool; 3
         Opcode::Floor => floats!(kind, T => one::<f::Floor<T>>(level)),
         Opcode::Ceil => floats!(kind, T => one::<f::Ceil<T>>(level)),
         Opcode::Round => floats!(kind, T => one::<f::Round<T>>(level)),
-        Opcode::Exp => vector_f32!(level, kind, Exp),
+        Opcode::Exp if kind == Kind::F32 => Some(level.routine::<Exps<false>>()),
+        Opcode::Erf if kind == Kind::F32 => Some(level.routine::<Erfs<false>>()),
+        Opcode::Exp => standard!(kind, Exp),
         Opcode::ExpM1 => vector_f32!(level, kind, ExpM1),
         Opcode::Log => vector_f32!(level, kind, Log),
         Opcode::Log1p => vector_f32!(level, kind, Log1p),
         Opcode::Sigmoid => vector_f32!(level, kind, Sigmoid),
         Opcode::Tanh => vector_f32!(level, kind, Tanh),
-        Opcode::Erf => vector_f32!(level, kind, Erf),
+        Opcode::Erf => standard!(kind, Erf),
         Opcode::Softplus => vector_f32!(level, kind, Softplus),
         Opcode::Sin if kind == Kind::F32 => Some(level.routine::<Turning<f::Sin<f32>, f::LibrarySin<f32>>>()),
         Opcode::Cos if kind == Kind::F32 => Some(level.routine::<Turning<f::Cos<f32>, f::LibraryCos<f32>>>()),
@@ -228,6 +252,31 @@ pub(super) fn compute(level: Level, instruction: &Instruction, uniform: [bool; 3
             [_, false, true] => level.routine::<MulAdd<T, false, true>>(),
             _ => level.routine::<MulAdd<T, false, false>>(),
         }),
+    }
+}
+
+/// Two instructions in one loop: what is made of a difference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OfDifference {
+    /// Its exponential.
+    Exp,
+    /// Its square.
+    Square,
+}
+
+/// The loop for both instructions on the operands of the difference.
+pub(super) fn of_difference(
+    level: Level,
+    kind: Kind,
+    made: OfDifference,
+    uniform: [bool; 3],
+) -> Option<Routine> {
+    match (made, kind) {
+        (OfDifference::Exp, Kind::F32) if uniform[1] => Some(level.routine::<Exps<true>>()),
+        (OfDifference::Exp, Kind::F32) => Some(two::<f::ExpDifference<f32>>(level, uniform)),
+        (OfDifference::Exp, Kind::F64) => Some(two::<f::ExpDifference<f64>>(Level::PORTABLE, uniform)),
+        (OfDifference::Square, _) => floats!(kind, T => two::<f::SquaredDifference<T>>(level, uniform)),
+        _ => None,
     }
 }
 

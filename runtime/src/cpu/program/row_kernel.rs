@@ -108,8 +108,10 @@ struct Reduction {
     routine: Routine,
 }
 
-/// Elements that a thread takes at a time.
-const PIECE: usize = 1 << 13;
+/// Elements that a thread takes at a time, at least and at most: whole rows, one or more.
+const PIECE: [usize; 2] = [1 << 11, 1 << 13];
+/// Pieces of few rows: a thread that begins late still finds its share.
+const PIECES: usize = 24;
 /// Bytes of a scalar's place.
 const CELL: usize = 8;
 
@@ -266,7 +268,8 @@ impl RowKernel {
         if self.rows == 0 {
             return Ok(());
         }
-        let many = (PIECE / self.length.max(1)).max(1);
+        let [least, most] = PIECE.map(|elements| (elements / self.length.max(1)).max(1));
+        let many = self.rows.div_ceil(PIECES).clamp(least, most);
         let pieces = outputs
             .into_iter()
             .zip(&self.outputs)

@@ -11,13 +11,14 @@
 use crate::cpu::simd::Isa;
 
 /// Added to a number below 2²², leaves it rounded to an integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts.
-const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+pub(super) const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// `(e^r − 1 − r) / r²`, highest power first.
-const Q: [f32; 6] = [1.991_506_4e-4, 1.394_638_9e-3, 8.333_27e-3, 4.166_626_6e-2, 0.166_666_67, 0.5];
+pub(super) const Q: [f32; 6] =
+    [1.991_506_4e-4, 1.394_638_9e-3, 8.333_27e-3, 4.166_626_6e-2, 0.166_666_67, 0.5];
 /// Above, the result is infinite; below, zero.
-const RANGE: (f32, f32) = (-104.0, 88.8);
+pub(super) const RANGE: (f32, f32) = (-104.0, 88.8);
 
 /// Below, `e^x` may be subnormal or nearly so.
 const SMALL: f32 = -80.0;

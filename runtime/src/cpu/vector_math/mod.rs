@@ -24,10 +24,28 @@ mod logarithm;
 #[cfg(test)]
 mod tests;
 mod trigonometric;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod wide;
 
 use super::number::Float;
 use super::simd::Isa;
 pub(crate) use trigonometric::LIMIT as TURNS;
+
+/// `to = e^(from − less)`, an element at a time.
+#[inline(always)]
+pub(super) fn exp_each<I: Isa>(isa: I, to: &mut [f32], from: &[f32], less: f32) {
+    for (y, &x) in to.iter_mut().zip(from) {
+        *y = exponential::exp(isa, x - less);
+    }
+}
+
+/// `to = erf(from · scale)`, an element at a time.
+#[inline(always)]
+pub(super) fn erf_each<I: Isa>(isa: I, to: &mut [f32], from: &[f32], scale: f32) {
+    for (y, &x) in to.iter_mut().zip(from) {
+        *y = error_function::erf(isa, x * scale);
+    }
+}
 
 /// A float with functions for such loops.
 pub(crate) trait Math: Float {
