@@ -2,14 +2,16 @@
 //! `y[a, b] = argmax_k x[a, k, b]` (or argmin) over the middle of `[outer, depth, inner]`, as 64-bit integers; of equal ones
 //! the first or the last. A NaN counts as the extreme.
 //!
-//! A warp for each line: lanes take its elements in turn, keep the best one's value and place, and exchange them at the end.
-//! Being better is a total order of (value, place), so that the result does not depend on who compares with whom.
+//! A warp for each line: lanes take its elements in turn, keep the best one's key and place, and exchange them at the end.
+//! A key is a 64-bit integer that is larger for what is more extreme. Being better is a total order of (key, place), so
+//! that the result does not depend on who compares with whom.
 //!
 //! Grid `⌈outer·inner / 8⌉`, block 256, no shared memory.
 
 use crate::device::math::divide;
-use crate::device::{BF16, F16, Global, thread, warp};
-use crate::element::{Element, Real};
+use crate::device::{BF16, F16, Global, Plain, thread, warp};
+use crate::dtype::DType;
+use crate::element::Real;
 use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 
@@ -42,10 +44,55 @@ pub const fn geometry(lines: u32) -> Geometry {
     Geometry::linear(lines.div_ceil(WARPS), THREADS)
 }
 
-/// An element and its place on the line.
+/// Elements that are compared.
+trait Keyed: Plain {
+    /// A number whose order is that of the values; for the smallest one, the other way round.
+    fn key(self, smallest: bool) -> i64;
+}
+
+macro_rules! integers {
+    ($($t:ty)*) => { $(
+        impl Keyed for $t {
+            #[inline(always)]
+            fn key(self, smallest: bool) -> i64 {
+                if smallest { !i64::from(self) } else { i64::from(self) }
+            }
+        }
+    )* };
+}
+
+integers!(i8 i16 i32 i64 u8 u16 u32);
+
+impl Keyed for u64 {
+    #[inline(always)]
+    fn key(self, smallest: bool) -> i64 {
+        ((self ^ 1 << 63) as i64).key(smallest)
+    }
+}
+
+macro_rules! reals {
+    ($($t:ty)*) => { $(
+        impl Keyed for $t {
+            #[inline(always)]
+            fn key(self, smallest: bool) -> i64 {
+                let x = self.widen();
+                if x.is_nan() {
+                    return i64::MAX;
+                }
+                // Sign and magnitude as one number; both zeros are 0.
+                let magnitude = i64::from(x.to_bits() & 0x7fff_ffff);
+                (if x < 0.0 { -magnitude } else { magnitude }).key(smallest)
+            }
+        }
+    )* };
+}
+
+reals!(f32 F16 BF16);
+
+/// A key and its place on the line.
 #[derive(Clone, Copy)]
 struct Candidate {
-    value: f32,
+    key: i64,
     at: u32,
 }
 
@@ -54,30 +101,35 @@ impl Candidate {
     #[inline(always)]
     fn beats(self, other: Self, p: &Params) -> bool {
         let place = if p.last != 0 { self.at > other.at } else { self.at < other.at };
-        let (a, b) = if p.smallest != 0 { (-self.value, -other.value) } else { (self.value, other.value) };
         if self.at == NONE || other.at == NONE {
             other.at == NONE
-        } else if a.is_nan() || b.is_nan() {
-            a.is_nan() && (place || !b.is_nan())
         } else {
-            a > b || (a == b && place)
+            self.key > other.key || (self.key == other.key && place)
         }
+    }
+
+    /// That of the lane whose number differs in the bits of `lanes`.
+    #[inline(always)]
+    fn exchanged(self, lanes: u32) -> Self {
+        let half = |bits: i64| u64::from(warp::shuffle_xor(warp::ALL, bits as u32, lanes));
+        let key = half(self.key) | half(self.key >> 32) << 32;
+        Self { key: key as i64, at: warp::shuffle_xor(warp::ALL, self.at, lanes) }
     }
 }
 
 /// A warp for each line.
 #[inline(always)]
-fn run<T: Real>(p: Params) {
+fn run<T: Keyed>(p: Params) {
     let line = thread::block_idx_x() * WARPS + warp::warp_id();
     if line >= p.outer * p.inner {
         return;
     }
     let (a, b) = divide(line, p.inner);
     let x = p.x.cast::<T>().offset(a as usize * p.depth as usize * p.inner as usize + b as usize);
-    let mut best = Candidate { value: 0.0, at: NONE };
+    let mut best = Candidate { key: 0, at: NONE };
     let mut at = warp::lane_id();
     while at < p.depth {
-        let found = Candidate { value: x.load(at as usize * p.inner as usize).widen(), at };
+        let found = Candidate { key: x.load(at as usize * p.inner as usize).key(p.smallest != 0), at };
         if found.beats(best, &p) {
             best = found;
         }
@@ -85,8 +137,7 @@ fn run<T: Real>(p: Params) {
     }
     let mut distance = warp::LANES / 2;
     while distance > 0 {
-        let value = warp::shuffle_xor(warp::ALL, best.value, distance);
-        let found = Candidate { value, at: warp::shuffle_xor(warp::ALL, best.at, distance) };
+        let found = best.exchanged(distance);
         if found.beats(best, &p) {
             best = found;
         }
@@ -98,16 +149,48 @@ fn run<T: Real>(p: Params) {
 }
 
 entry!(
-    /// bf16.
+    /// BF16.
     ARG_EXTREME_BF16 = arg_extreme_bf16(Params): run::<BF16>, THREADS
 );
 entry!(
-    /// f16.
+    /// F16.
     ARG_EXTREME_F16 = arg_extreme_f16(Params): run::<F16>, THREADS
 );
 entry!(
     /// f32.
     ARG_EXTREME_F32 = arg_extreme_f32(Params): run::<f32>, THREADS
+);
+entry!(
+    /// i16.
+    ARG_EXTREME_I16 = arg_extreme_i16(Params): run::<i16>, THREADS
+);
+entry!(
+    /// i32.
+    ARG_EXTREME_I32 = arg_extreme_i32(Params): run::<i32>, THREADS
+);
+entry!(
+    /// i64.
+    ARG_EXTREME_I64 = arg_extreme_i64(Params): run::<i64>, THREADS
+);
+entry!(
+    /// i8.
+    ARG_EXTREME_I8 = arg_extreme_i8(Params): run::<i8>, THREADS
+);
+entry!(
+    /// u16.
+    ARG_EXTREME_U16 = arg_extreme_u16(Params): run::<u16>, THREADS
+);
+entry!(
+    /// u32.
+    ARG_EXTREME_U32 = arg_extreme_u32(Params): run::<u32>, THREADS
+);
+entry!(
+    /// u64.
+    ARG_EXTREME_U64 = arg_extreme_u64(Params): run::<u64>, THREADS
+);
+entry!(
+    /// u8.
+    ARG_EXTREME_U8 = arg_extreme_u8(Params): run::<u8>, THREADS
 );
 
 /// What is to be found.
@@ -119,8 +202,8 @@ pub struct Shape {
     pub depth: u32,
     /// Extents behind it.
     pub inner: u32,
-    /// Type of X.
-    pub element: Element,
+    /// Type of X, a number.
+    pub element: DType,
     /// Whether the smallest element is looked for.
     pub smallest: bool,
     /// Whether the last of equal ones counts.
@@ -128,8 +211,26 @@ pub struct Shape {
 }
 
 impl Shape {
+    fn entry(&self) -> Result<&'static Entry<Params>, Reject> {
+        Ok(match self.element {
+            DType::F32 => &ARG_EXTREME_F32,
+            DType::F16 => &ARG_EXTREME_F16,
+            DType::BF16 => &ARG_EXTREME_BF16,
+            DType::I8 => &ARG_EXTREME_I8,
+            DType::I16 => &ARG_EXTREME_I16,
+            DType::I32 => &ARG_EXTREME_I32,
+            DType::I64 => &ARG_EXTREME_I64,
+            DType::U8 => &ARG_EXTREME_U8,
+            DType::U16 => &ARG_EXTREME_U16,
+            DType::U32 => &ARG_EXTREME_U32,
+            DType::U64 => &ARG_EXTREME_U64,
+            _ => return Err(Reject::ElementType { operand: "x" }),
+        })
+    }
+
     /// Whether there is a kernel for it.
     pub fn accepts(&self) -> Result<(), Reject> {
+        self.entry()?;
         if self.depth == 0 || self.outer == 0 || self.inner == 0 {
             return Err(Reject::Unsupported { what: "the extreme of nothing" });
         }
@@ -147,14 +248,10 @@ impl Shape {
     pub fn prepare(&self, x: Buffer, y: Buffer, device: &Device) -> Result<Prepared<Params>, Reject> {
         self.accepts()?;
         let lines = u64::from(self.outer) * u64::from(self.inner);
-        let size = self.element.bytes();
+        let size = self.element.bits() as u64 / 8;
         x.holds("x", (lines * u64::from(self.depth)).saturating_mul(size), size)?;
         y.holds("y", 8 * lines, 8)?;
-        let entry: &'static Entry<Params> = match self.element {
-            Element::F32 => &ARG_EXTREME_F32,
-            Element::F16 => &ARG_EXTREME_F16,
-            Element::BF16 => &ARG_EXTREME_BF16,
-        };
+        let entry = self.entry()?;
         let params = Params {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -176,9 +273,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let shape =
-            Shape { outer: 2, depth: 3, inner: 1, element: Element::F32, smallest: false, last: false };
+        let shape = Shape { outer: 2, depth: 3, inner: 1, element: DType::F32, smallest: false, last: false };
         assert!(Shape { depth: 0, ..shape }.accepts().is_err());
+        let double = Shape { element: DType::F64, ..shape };
+        assert_eq!(double.accepts(), Err(Reject::ElementType { operand: "x" }));
         assert!(Shape { outer: u32::MAX, ..shape }.accepts().is_err());
         let (x, y) = (Buffer { address: 4096, bytes: 24 }, Buffer { address: 8196, bytes: 16 });
         let refused = shape.prepare(x, y, &EMULATED).err();

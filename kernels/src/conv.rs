@@ -1,5 +1,5 @@
 //! # Convolutions
-//! `y[n, m, p] = b[m] + Σ_{c, t} w[m, c, t] · x[n, g(m)·C/G + c, p·stride + t·dilation − begin]` over up to three spatial axes,
+//! `y[n, m, p] = program(Σ_{c, t} w[m, c, t] · x[n, g(m)·C/G + c, p·stride + t·dilation − begin], …)` over up to three spatial axes,
 //! zero outside the input; X and Y lie as `[images, channels, positions]`.
 //!
 //! An implicit matrix product per group: rows are the filters, columns the positions of all images, terms the channels and
@@ -16,7 +16,8 @@ use crate::device::math::divide;
 use crate::device::{BF16, F16, Global, Shared, shared, thread};
 use crate::element::{Element, Real};
 use crate::entry;
-use crate::gemm::simt::{accumulate, eight};
+use crate::epilogue::{Epilogue, Program, shared_bytes};
+use crate::gemm::simt::{accumulate, by_slabs, eight, most_shared, slab_bytes};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 
 /// One spatial axis.
@@ -48,9 +49,8 @@ impl Axis {
 pub struct Params {
     x: Global<u8>,
     w: Global<u8>,
-    /// Null: zero.
-    bias: Global<u8>,
-    y: Global<u8>,
+    /// Y, and what comes before it.
+    epilogue: Epilogue,
     axes: [Axis; MOST_AXES],
     /// Filters and channels of a group.
     filters: u32,
@@ -63,7 +63,7 @@ pub struct Params {
     reserved: u32,
 }
 
-const _: () = assert!(size_of::<Params>() == 128);
+const _: () = assert!(size_of::<Params>() == 208);
 
 /// Most spatial axes.
 pub const MOST_AXES: usize = 3;
@@ -77,10 +77,11 @@ pub const THREADS: u32 = TILE as u32;
 const PITCH: usize = TILE + 4;
 const SHARED: u32 = (2 * 2 * STEP * PITCH * 4) as u32;
 
-/// The launch of a convolution of so many positions.
-pub const fn geometry(positions: u32, filters: u32, groups: u32) -> Geometry {
+/// The launch of a convolution of so many positions and a program of so many registers.
+pub const fn geometry(positions: u32, filters: u32, groups: u32, slots: u32) -> Geometry {
     let grid = [positions.div_ceil(TILE as u32), filters.div_ceil(TILE as u32), groups];
-    Geometry { grid, ..Geometry::linear(1, THREADS).with_shared(SHARED) }
+    let slabs = shared_bytes(slab_bytes(TILE as u32), THREADS, slots);
+    Geometry { grid, ..Geometry::linear(1, THREADS).with_shared(if SHARED > slabs { SHARED } else { slabs }) }
 }
 
 /// The position that a thread brings elements of.
@@ -101,6 +102,12 @@ impl Params {
         let (rest, b) = divide(rest, self.axes[1].output);
         let (image, a) = divide(rest, self.axes[0].output);
         (image, [a, b, c])
+    }
+
+    /// Elements of a filter's plane of Y.
+    #[inline(always)]
+    fn positions_of_image(&self) -> u32 {
+        self.axes[0].output * self.axes[1].output * self.axes[2].output
     }
 
     /// Elements of a channel of X.
@@ -205,44 +212,38 @@ fn run<T: Real>(p: Params) {
         thread::sync_threads();
         term = next;
     }
-    // Two groups of four rows by two groups of four columns, half a tile apart.
-    let (y, half) = (p.y.cast::<T>(), TILE as u32 / 2);
-    let plane = u64::from(p.axes[0].output) * u64::from(p.axes[1].output) * u64::from(p.axes[2].output);
-    for j in 0..8 {
-        let at = first_column + tx as u32 * 4 + j as u32 / 4 * half + j as u32 % 4;
-        let (image, [a, b, c]) = p.position(at);
-        let place = (u64::from(a) * u64::from(p.axes[1].output) + u64::from(b)) * u64::from(p.axes[2].output)
-            + u64::from(c);
-        for i in 0..8 {
-            let of_group = first_row + ty as u32 * 4 + i as u32 / 4 * half + i as u32 % 4;
-            if at < p.positions && of_group < p.filters {
-                let filter = u64::from(group * p.filters + of_group);
-                let bias =
-                    if p.bias.is_null() { 0.0 } else { p.bias.cast::<T>().load(filter as usize).widen() };
-                let channel = u64::from(image * p.groups * p.filters) + filter;
-                y.store((channel * plane + place) as usize, T::narrow(sums[i][j] + bias));
+    let plane = p.positions_of_image();
+    by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
+        p.epilogue.store_slab(slab, |row, column| {
+            let (of_group, at) = (first_row + rows.row(row), first_column + column);
+            if at >= p.positions || of_group >= p.filters {
+                return (0, 0);
             }
-        }
-    }
+            // Positions follow one another up to the end of their image.
+            let (image, place) = divide(at, plane);
+            let filter = u64::from((image * p.groups + group) * p.filters + of_group);
+            (filter * u64::from(plane) + u64::from(place), plane - place)
+        });
+    });
 }
 
 entry!(
     /// bf16.
-    CONV_BF16 = conv_bf16(Params): run::<BF16>, THREADS, with_shared(SHARED)
+    CONV_BF16 = conv_bf16(Params): run::<BF16>, THREADS, with_shared(most_shared(TILE as u32)), with_min_blocks(4)
 );
 entry!(
     /// f16.
-    CONV_F16 = conv_f16(Params): run::<F16>, THREADS, with_shared(SHARED)
+    CONV_F16 = conv_f16(Params): run::<F16>, THREADS, with_shared(most_shared(TILE as u32)), with_min_blocks(4)
 );
 entry!(
     /// f32.
-    CONV_F32 = conv_f32(Params): run::<f32>, THREADS, with_shared(SHARED)
+    CONV_F32 = conv_f32(Params): run::<f32>, THREADS, with_shared(most_shared(TILE as u32)), with_min_blocks(4)
 );
 
 /// A convolution as the caller describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
-    /// Type of X, W, the bias and Y.
+    /// Type of X and W, and of Y where there is no program.
     pub element: Element,
     /// Images.
     pub images: u32,
@@ -257,16 +258,16 @@ pub struct Shape {
 }
 
 /// The memory of a launch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Buffers {
     /// X, dense.
     pub x: Buffer,
     /// W, `[groups · filters, channels, taps]`.
     pub w: Buffer,
-    /// One element per filter, or none.
-    pub bias: Buffer,
     /// Y, dense.
     pub y: Buffer,
+    /// What comes between the sums and Y.
+    pub program: Option<Program>,
 }
 
 impl Shape {
@@ -322,10 +323,8 @@ impl Shape {
         let channels = images * groups * u64::from(self.channels);
         buffers.x.holds("x", bytes(&[channels, self.product(|axis| axis.input)]), size)?;
         buffers.w.holds("w", bytes(&[groups, self.filters.into(), terms]), size)?;
-        if buffers.bias.is_some() {
-            buffers.bias.holds("bias", bytes(&[groups, self.filters.into()]), size)?;
-        }
-        buffers.y.holds("y", bytes(&[groups, self.filters.into(), positions]), size)?;
+        let outputs = groups.saturating_mul(self.filters.into()).saturating_mul(positions);
+        let epilogue = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, self.element.into())?;
         let entry: &'static Entry<Params> = match self.element {
             Element::F32 => &CONV_F32,
             Element::F16 => &CONV_F16,
@@ -334,8 +333,7 @@ impl Shape {
         let params = Params {
             x: Global::from_address(buffers.x.address),
             w: Global::from_address(buffers.w.address),
-            bias: Global::from_address(buffers.bias.address),
-            y: Global::from_address(buffers.y.address),
+            epilogue,
             axes: self.axes,
             filters: self.filters,
             channels: self.channels,
@@ -344,7 +342,8 @@ impl Shape {
             terms: terms as u32,
             reserved: 0,
         };
-        Prepared::new(entry, geometry(positions as u32, self.filters, self.groups), params, device)
+        let geometry = geometry(positions as u32, self.filters, self.groups, epilogue.slots());
+        Prepared::new(entry, geometry, params, device)
     }
 }
 
@@ -367,14 +366,14 @@ mod tests {
         assert!(Shape { images: 0, ..shape }.accepts().is_err());
         assert!(Shape { channels: u32::MAX, ..shape }.accepts().is_err());
         let buffer = |bytes| Buffer { address: 4096, bytes };
-        let good = Buffers { x: buffer(64), w: buffer(96), bias: Buffer::default(), y: buffer(96) };
+        let good = Buffers { x: buffer(64), w: buffer(96), y: buffer(96), program: None };
         assert!(shape.prepare(&good, &EMULATED).is_ok());
         let short = Buffers { w: buffer(92), ..good };
         let refused = shape.prepare(&short, &EMULATED).err();
         assert_eq!(refused, Some(Reject::Length { operand: "w", needed: 96, got: 92 }));
         let many = Shape { groups: 70_000, ..shape };
         let all = buffer(u64::from(u32::MAX));
-        let wide = Buffers { x: all, w: all, bias: Buffer::default(), y: all };
+        let wide = Buffers { x: all, w: all, y: all, program: None };
         assert!(matches!(many.prepare(&wide, &EMULATED).err(), Some(Reject::Grid { .. })));
     }
 }

@@ -1,6 +1,7 @@
 //! Element types of operands in memory. Registers hold f32 whatever an operand's type.
 
 use crate::device::{BF16, F16, Float16, Plain};
+use crate::dtype::DType;
 
 /// Type of an operand's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +20,16 @@ impl Element {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+        }
+    }
+}
+
+impl From<Element> for DType {
+    fn from(element: Element) -> Self {
+        match element {
+            Element::F32 => Self::F32,
+            Element::F16 => Self::F16,
+            Element::BF16 => Self::BF16,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! # Products of a matrix and few vectors
-//! `Y[m, n] = Σ_k X[m, k] · W[n, k] + bias[n]` for up to 16 rows of X, where reading W is all that takes time: it is read
-//! once, 16 bytes at a time, past L1.
+//! `Y[m, n] = program(Σ_k X[m, k] · W[n, k], …)` for up to 16 rows of X, where reading W is all that takes time: it is read
+//! once, 16 bytes at a time, past L1. The program is the `epilogue`.
 //!
 //! A warp makes [`ROWS`] rows of W; its lanes take 16 bytes of each in turn and multiply them with all rows of X, of which
 //! a block keeps `chunk` columns in shared memory as f32. Sums are f32, one per lane and output, and are added up over the
@@ -9,15 +9,17 @@
 //!
 //! Error: a sum of `k` products rounded at most `k / 32 + 5` times, ε of f32; one rounding to the type of Y.
 //!
-//! Grid `⌈N / 8⌉`, block 128, shared memory `4 · M · chunk` bytes, `chunk = min(8192 / max(M, 2), ⌈K⌉)`.
+//! Grid `⌈N / 8⌉`, block 128, shared memory the larger of `4 · M · chunk` bytes, `chunk = min(8192 / max(M, 2), ⌈K⌉)`, and
+//! `32 · M` bytes of sums and 2 KiB for each register of the program.
 
 use crate::device::math::fma_f32;
 use crate::device::{BF16, F16};
 use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::element::Element;
 use crate::entry;
+use crate::epilogue::{Epilogue, MOST_SLOTS, Program, Slab, shared_bytes};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
-use crate::wide::{Wide, load_real, store_real};
+use crate::wide::{Wide, load_real};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -27,22 +29,19 @@ pub struct Params {
     x: Global<u8>,
     /// `[rows, stride]`, packed.
     w: Global<u8>,
-    /// `[rows]`, or null.
-    bias: Global<f32>,
-    /// `[batch, rows]`, rows `y_stride` elements apart.
-    y: Global<u8>,
+    /// Y, `[batch, rows]`, and what comes before it.
+    epilogue: Epilogue,
     batch: u32,
     rows: u32,
     depth: u32,
     stride: u32,
     chunk: u32,
     x_stride: u32,
-    y_stride: u32,
-    /// Element types of X, and times 256 of Y.
-    elements: u32,
+    /// Element type of X.
+    element: u32,
 }
 
-const _: () = assert!(size_of::<Params>() == 64);
+const _: () = assert!(size_of::<Params>() == 144);
 
 /// Warps of a block.
 const WARPS: u32 = 4;
@@ -50,6 +49,8 @@ const WARPS: u32 = 4;
 pub const THREADS: u32 = 32 * WARPS;
 /// Rows of W that a warp makes.
 pub const ROWS: usize = 2;
+/// Rows of W that a block makes.
+const BLOCK_ROWS: u32 = WARPS * ROWS as u32;
 /// Most rows of X.
 pub const MOST: u32 = 16;
 /// Floats of X that a block keeps.
@@ -66,10 +67,15 @@ const fn chunk(batch: u32, stride: u32) -> u32 {
     if stride < most { stride } else { most }
 }
 
-/// The launch for `batch` rows of X.
-pub const fn geometry(batch: u32, rows: u32, stride: u32) -> Geometry {
-    let blocks = rows.div_ceil(WARPS * ROWS as u32);
-    Geometry::linear(blocks, THREADS).with_shared(4 * batch * chunk(batch, stride))
+/// Bytes of a block's sums for `batch` rows of X.
+const fn slab_bytes(batch: u32) -> u32 {
+    4 * batch * BLOCK_ROWS
+}
+
+/// The launch for `batch` rows of X and a program of so many registers.
+pub const fn geometry(batch: u32, rows: u32, stride: u32, slots: u32) -> Geometry {
+    let (x, sums) = (4 * batch * chunk(batch, stride), shared_bytes(slab_bytes(batch), THREADS, slots));
+    Geometry::linear(rows.div_ceil(BLOCK_ROWS), THREADS).with_shared(if x > sums { x } else { sums })
 }
 
 /// `sum + Σ a · b`, in the order of the elements.
@@ -96,7 +102,7 @@ fn stage<const M: usize>(p: &Params, tile: Shared<f32>, base: u32, length: u32) 
         while column < length {
             let inside = m < p.batch && base + column < p.depth;
             let index = m as usize * p.x_stride as usize + (base + column) as usize;
-            let value = if inside { load_real(p.x, p.elements & 0xff, index) } else { 0.0 };
+            let value = if inside { load_real(p.x, p.element, index) } else { 0.0 };
             tile.store((m * p.chunk + column) as usize, value);
             column += step;
         }
@@ -156,30 +162,40 @@ fn run<W: Wide, const M: usize>(p: Params) {
             thread::sync_threads();
         }
     }
-    store::<M>(&p, &sums, first, lane as usize);
+    store::<M>(&p, &sums, lane as usize);
 }
 
-/// Adds up over the lanes; lane `r · M + m` stores row `r` of batch `m`.
+/// Adds up over the lanes and makes the block's rows of Y: sums meet in shared memory, `[M, 8]`, where X was.
 #[inline(always)]
-fn store<const M: usize>(p: &Params, sums: &[[f32; M]; ROWS], first: usize, lane: usize) {
+fn store<const M: usize>(p: &Params, sums: &[[f32; M]; ROWS], lane: usize) {
+    let stage = shared::array::<f32>(0, M as u32 * BLOCK_ROWS);
+    let own = warp::warp_id() as usize * ROWS;
+    thread::sync_threads();
     let mut r = 0;
     while r < ROWS {
         let mut m = 0;
         while m < M {
             let sum = warp::reduce(sums[r][m], |a, b| a + b);
-            let row = first + r;
-            if lane == r * M + m && m < p.batch as usize && row < p.rows as usize {
-                let bias = if p.bias.is_null() { 0.0 } else { p.bias.load(row) };
-                store_real(p.y, p.elements >> 8, m * p.y_stride as usize + row, sum + bias);
+            if lane == r * M + m {
+                stage.store(m * BLOCK_ROWS as usize + own + r, sum);
             }
             m += 1;
         }
         r += 1;
     }
+    thread::sync_threads();
+    let registers = shared::array(slab_bytes(M as u32), p.epilogue.slots() * THREADS);
+    let slab = Slab { sums: stage, rows: M as u32, width: BLOCK_ROWS, pitch: BLOCK_ROWS, registers };
+    let first = thread::block_idx_x() * BLOCK_ROWS;
+    p.epilogue.store_slab(slab, |m, row| {
+        let left = if m < p.batch { p.rows.saturating_sub(first + row) } else { 0 };
+        (u64::from(m) * u64::from(p.rows) + u64::from(first + row), left)
+    });
 }
 
 /// Most shared memory of an entry.
 const SHARED: u32 = 4 * KEPT;
+const _: () = assert!(shared_bytes(slab_bytes(MOST), THREADS, MOST_SLOTS) <= SHARED);
 
 entry!(
     /// One vector, f32.
@@ -260,16 +276,16 @@ pub struct Shape {
 }
 
 /// The memory of a launch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Buffers {
     /// X, dense.
     pub x: Buffer,
     /// W, packed by [`pack`].
     pub w: Buffer,
-    /// The bias in f32; none where its address is 0.
-    pub bias: Buffer,
     /// Y, dense.
     pub y: Buffer,
+    /// What comes between the product and Y.
+    pub program: Option<Program>,
 }
 
 /// One way to compute the product.
@@ -342,29 +358,24 @@ impl Variant {
     ) -> Result<Prepared<Params>, Reject> {
         self.accepts(shape)?;
         let (batch, rows, depth) = (u64::from(shape.batch), u64::from(shape.rows), u64::from(shape.depth));
-        let Buffers { x, w, bias, y } = buffers;
+        let Buffers { x, w, y, program } = buffers;
         x.holds("x", batch * depth * shape.x.bytes(), shape.x.bytes())?;
         w.holds("w", packed_bytes(shape), 16)?;
-        y.holds("y", batch * rows * shape.y.bytes(), shape.y.bytes())?;
-        if bias.is_some() {
-            bias.holds("bias", 4 * rows, 4)?;
-        }
+        let epilogue = Epilogue::new(program.as_ref(), *y, batch * rows, shape.y.into())?;
         let stride = stride(shape.depth, shape.weights);
         let params = Params {
             x: Global::from_address(x.address),
             w: Global::from_address(w.address),
-            bias: Global::from_address(bias.address),
-            y: Global::from_address(y.address),
+            epilogue,
             batch: shape.batch,
             rows: shape.rows,
             depth: shape.depth,
             stride,
             chunk: chunk(self.batch, stride),
             x_stride: shape.depth,
-            y_stride: shape.rows,
-            elements: shape.x as u32 | (shape.y as u32) << 8,
+            element: shape.x as u32,
         };
-        Prepared::new(self.entry, geometry(self.batch, shape.rows, stride), params, device)
+        Prepared::new(self.entry, geometry(self.batch, shape.rows, stride, epilogue.slots()), params, device)
     }
 }
 
@@ -399,7 +410,7 @@ mod tests {
         let variant = VARIANTS.choose(&shape).expect("a variant");
         assert_eq!(variant.id, "gemv.f32.4");
         let buffer = |bytes| Buffer { address: 1 << 20, bytes };
-        let good = Buffers { x: buffer(120), w: buffer(8 * 12 * 4), bias: Buffer::default(), y: buffer(96) };
+        let good = Buffers { x: buffer(120), w: buffer(8 * 12 * 4), y: buffer(96), program: None };
         assert!(variant.prepare(&shape, &good, &EMULATED).is_ok());
         let refused = |buffers: &Buffers| variant.prepare(&shape, buffers, &EMULATED).err();
         let short = Buffers { w: buffer(8 * 10 * 4), ..good };
@@ -407,7 +418,7 @@ mod tests {
         let odd = Buffers { w: Buffer { address: (1 << 20) + 8, bytes: 384 }, ..good };
         assert!(matches!(refused(&odd), Some(Reject::Alignment { operand: "w", needed: 16, .. })));
         let none = Buffers { y: Buffer::default(), ..good };
-        assert_eq!(refused(&none), Some(Reject::Absent { operand: "y" }));
+        assert_eq!(refused(&none), Some(Reject::Absent { operand: "Y" }));
         let many = Shape { batch: 17, ..shape };
         assert_eq!(VARIANTS.choose(&many).err(), Some(Reject::Extent { name: "batch", got: 17, limit: 16 }));
         let narrow = VARIANTS.by_id("gemv.f32.2").expect("a variant").accepts(&shape);

@@ -13,28 +13,41 @@
 
 pub mod activation;
 pub mod arg_extreme;
+pub mod attention;
 #[cfg(all(not(target_arch = "nvptx64"), any(test, feature = "cases")))]
 #[doc(hidden)]
 pub mod cases;
+pub mod channels;
 pub mod conv;
+pub mod conv_transpose;
 pub mod copy;
+pub mod cumulative;
 pub mod device;
 pub mod dtype;
 pub mod element;
 pub mod elementary;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
+pub mod epilogue;
 pub mod gather;
+pub mod gather_nd;
 pub mod gemm;
 pub mod gemv;
 pub mod kernel;
 pub mod launch;
 pub mod map;
+pub mod nest;
+pub mod norm;
+pub mod places;
+pub mod pool;
 pub mod probe;
 pub mod program;
 pub mod recurrent;
 pub mod reduce;
+pub mod resample;
+pub mod scatter;
 pub mod softmax;
+pub mod top_k;
 mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.

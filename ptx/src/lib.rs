@@ -82,14 +82,46 @@ impl Module {
 
     /// The module's text, for the driver.
     pub fn text(&self) -> Result<String, Damaged> {
-        let damaged = Damaged { target: &self.record.target };
-        let mut stream = String::new();
-        if ZlibDecoder::new(STREAM).read_to_string(&mut stream).is_err() {
-            return Err(damaged);
-        }
-        let pieces = self.pieces.iter().map(|&(from, to)| stream.get(from..to).ok_or(damaged.clone()));
-        pieces.collect()
+        self.text_where(|_| true)
     }
+
+    /// The same with the entries of one family alone: a driver compiles all that it is given, and most programs use few
+    /// families.
+    pub fn text_of(&self, family: &str) -> Result<String, Damaged> {
+        self.text_where(|entry| family_of(entry) == family)
+    }
+
+    /// The families of the module's entries.
+    pub fn families(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let mut before = "";
+        let families = self.record.entries.iter().map(|entry| family_of(&entry.name));
+        families.filter(move |&family| std::mem::replace(&mut before, family) != family)
+    }
+
+    fn text_where(&self, wanted: impl Fn(&str) -> bool) -> Result<String, Damaged> {
+        let damaged = || Damaged { target: &self.record.target };
+        let mut stream = String::new();
+        ZlibDecoder::new(STREAM).read_to_string(&mut stream).map_err(|_| damaged())?;
+        let mut text = String::new();
+        for &(from, to) in self.pieces {
+            let piece = stream.get(from..to).ok_or_else(damaged)?;
+            // What no entry begins is for all of them.
+            if entry_of(piece).is_none_or(&wanted) {
+                text.push_str(piece);
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The family of an entry: the first word of its name.
+pub fn family_of(entry: &str) -> &str {
+    entry.split('_').next().unwrap_or(entry)
+}
+
+/// The name of the entry that a piece of a module is.
+fn entry_of(piece: &str) -> Option<&str> {
+    piece.strip_prefix(".visible .entry ")?.split('(').next()
 }
 
 #[cfg(test)]

@@ -78,3 +78,28 @@ fn a_processor_gets_the_module_made_for_it_or_the_nearest_below() {
 fn the_modules_fit_the_binary() {
     assert!(STREAM.len() <= CEILING, "{} bytes", STREAM.len());
 }
+
+#[test]
+fn the_families_have_each_entry_once() {
+    for module in modules() {
+        let names = |text: &str| -> Vec<String> {
+            text.split(".visible .entry ")
+                .skip(1)
+                .filter_map(|t| Some(t.split('(').next()?.to_owned()))
+                .collect()
+        };
+        let mut all = Vec::new();
+        for family in module.families() {
+            let text = module.text_of(family).expect("unpacks");
+            assert!(text.starts_with(".version"), "{family}");
+            let own = names(&text);
+            assert!(!own.is_empty() && own.iter().all(|name| family_of(name) == family), "{family}: {own:?}");
+            all.extend(own);
+        }
+        let mut whole = names(&module.text().expect("unpacks"));
+        all.sort();
+        whole.sort();
+        assert_eq!(all, whole);
+        assert!(module.families().count() > 1);
+    }
+}

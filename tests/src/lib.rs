@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod drawn_inputs;
 pub mod fusion_counts;
 pub mod gpu;
+pub mod gpu_coverage;
 pub mod mutation;
 pub mod npz;
 pub mod wire;

@@ -4,7 +4,7 @@ use super::bench::{Bench, Fault};
 use recurve_kernels::cases::encode;
 use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
 use recurve_kernels::element::Element;
-use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::launch::Launch;
 use std::sync::Arc;
 
 /// Channels, filters, height and width, kernel, stride.
@@ -38,7 +38,7 @@ pub(super) fn conv(bench: &mut Bench) -> Result<(), Fault> {
             let x = bench.filled(bytes(channels * side * side), &pattern)?;
             let w = bench.filled(bytes(filters * channels * kernel * kernel), &pattern)?;
             let y = bench.room(bytes(filters * output * output))?;
-            let buffers = Buffers { x, w, bias: Buffer::default(), y };
+            let buffers = Buffers { x, w, y, program: None };
             let launch: Arc<dyn Launch> = Arc::new(shape.prepare(&buffers, &limits)?);
             let seconds = bench.of_graph(&[launch], 8)?;
             let products = filters * output * output * channels * kernel * kernel;

@@ -1,7 +1,6 @@
 //! Products: with one vector and few, where bandwidth counts, and of large matrices, where arithmetic does.
 
 use super::bench::{Bench, Fault};
-use recurve_kernels::activation::Activation;
 use recurve_kernels::element::Element;
 use recurve_kernels::launch::{Buffer, Launch};
 use recurve_kernels::{gemm as matrices, gemv as vectors};
@@ -41,7 +40,7 @@ pub(super) fn gemv(bench: &mut Bench) -> Result<(), Fault> {
         let mut launches: Vec<Arc<dyn Launch>> = Vec::new();
         for set in 0..sets {
             let w = Buffer { address: w.address + set * bytes, bytes };
-            let buffers = vectors::Buffers { x, w, bias: Buffer::default(), y };
+            let buffers = vectors::Buffers { x, w, y, program: None };
             launches.push(Arc::new(variant.prepare(&shape, &buffers, &limits)?));
         }
         let seconds = bench.of_graph(&launches, 4)?;
@@ -71,11 +70,6 @@ pub(super) fn gemm(bench: &mut Bench) -> Result<(), Fault> {
             batches: [1, 1],
             a: matrix(false),
             b: matrix(transposed),
-            c_row: n.into(),
-            addend: None,
-            alpha: 1.0,
-            beta: 0.0,
-            activation: Activation::IDENTITY,
         };
         let bytes = u64::from(n) * u64::from(n) * element.bytes();
         let (a, b) = (bench.filled(bytes, &ones(element))?, bench.filled(bytes, &ones(element))?);
@@ -83,7 +77,7 @@ pub(super) fn gemm(bench: &mut Bench) -> Result<(), Fault> {
         let (variant, splits) = matrices::choose(&problem, &limits)?;
         let workspace = variant.workspace_bytes(&problem, splits);
         let workspace = if workspace > 0 { bench.room(workspace)? } else { Buffer::default() };
-        let operands = matrices::Operands { a, b, c, addend: Buffer::default(), workspace };
+        let operands = matrices::Operands { a, b, c, workspace, program: None };
         let plan = variant.prepare(&problem, splits, &operands, &limits)?;
         let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
         if let Some(sum) = plan.sum {

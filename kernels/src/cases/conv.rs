@@ -3,10 +3,10 @@
 use super::Failure;
 use super::decode;
 use super::draw::Draw;
+use super::epilogue::Behind;
 use super::lab::{Lab, close};
 use crate::conv::{Axis, Buffers, MOST_AXES, Shape};
 use crate::element::Element;
-use crate::launch::Buffer;
 
 fn axis(r: &mut Draw, most: u32) -> Axis {
     let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
@@ -23,7 +23,7 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
         let axis = Axis { input: 9, output: 9, kernel: 3, stride: 1, dilation: 1, begin: 1 };
         let axes = [Axis::NONE, Axis::NONE, axis];
         let shape = Shape { element: Element::F32, images: 1, groups: 1, channels: 43, filters: 66, axes };
-        return check(&shape, true, r, lab);
+        return check(&shape, r, lab);
     }
     let rank = r.within(1..=3) as usize;
     let mut axes = [Axis::NONE; MOST_AXES];
@@ -38,27 +38,30 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
         filters: r.edge(&[1, 8, 63, 64, 65], 1..=12),
         axes,
     };
-    let biased = r.bool();
-    check(&shape, biased, r, lab)
+    check(&shape, r, lab)
 }
 
-fn check(shape: &Shape, biased: bool, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+fn check(shape: &Shape, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let Shape { element, images, groups, channels, filters, axes } = *shape;
     let of = |f: fn(&Axis) -> u32| axes.iter().map(f).product::<u32>() as usize;
     let (inputs, outputs, taps) = (of(|a| a.input), of(|a| a.output), of(|a| a.kernel));
     let all = |n: u32| (groups * n) as usize;
     let x = r.floats(element, images as usize * all(channels) * inputs, 1.0);
     let w = r.floats(element, all(filters) * channels as usize * taps, 1.0);
-    let bias = r.floats(element, all(filters), 1.0);
-    let y = lab.room("y", (images as usize * all(filters) * outputs) as u64 * element.bytes())?;
+    let mut space = vec![images.into(), u64::from(groups * filters)];
+    space.extend(axes.iter().map(|axis| u64::from(axis.output)));
+    let behind = Behind::draw(r, element, &space)?;
+    let program = behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
+    let of_y = behind.as_ref().map_or(element, |behind| behind.element);
+    let y = lab.room("y", (images as usize * all(filters) * outputs) as u64 * of_y.bytes())?;
     let buffers = Buffers {
         x: lab.upload_floats("x", element, &x)?,
         w: lab.upload_floats("w", element, &w)?,
-        bias: if biased { lab.upload_floats("bias", element, &bias)? } else { Buffer::default() },
         y,
+        program,
     };
     lab.run(shape.prepare(&buffers, &lab.device())?)?;
-    let got = decode(element, &lab.bytes(y)?);
+    let got = decode(of_y, &lab.bytes(y)?);
     for (flat, &got) in got.iter().enumerate() {
         let (mut rest, mut p) = (flat, [0; MOST_AXES]);
         for i in (0..MOST_AXES).rev() {
@@ -67,8 +70,7 @@ fn check(shape: &Shape, biased: bool, r: &mut Draw, lab: &mut Lab<'_>) -> Result
         }
         let (image, filter) = (rest / all(filters), rest % all(filters));
         let group = filter / filters as usize;
-        let mut want = if biased { f64::from(bias[filter]) } else { 0.0 };
-        let mut size = want.abs();
+        let (mut want, mut size) = (0.0, 0.0);
         for c in 0..channels as usize {
             let channel = image * all(channels) + group * channels as usize + c;
             for tap in 0..taps {
@@ -76,12 +78,14 @@ fn check(shape: &Shape, biased: bool, r: &mut Draw, lab: &mut Lab<'_>) -> Result
                     let weight = w[(filter * channels as usize + c) * taps + tap];
                     let term = f64::from(x[channel * inputs + at]) * f64::from(weight);
                     want += term;
-                    size += term.abs();
+                    size += f64::abs(term);
                 }
             }
         }
+        let want = behind.as_ref().map_or(want, |behind| behind.of(want, flat as u64));
+        let what = || format!("{shape:?} [{flat}], {:?}", behind.as_ref().map(Behind::steps));
         // The error grows with the terms, not with what is left of them.
-        close((f64::from(got) - want) / (1.0 + size), 0.0, element, 8.0, || format!("{shape:?} [{flat}]"))?;
+        close((f64::from(got) - want) / (1.0 + size + want.abs()), 0.0, of_y, 32.0, what)?;
     }
     Ok(())
 }

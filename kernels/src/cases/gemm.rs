@@ -1,10 +1,9 @@
 //! Products against sums in f64.
 
 use super::Failure;
-use super::activation::{ALL, reference};
 use super::draw::Draw;
+use super::epilogue::Behind;
 use super::lab::Lab;
-use crate::activation::{Activation, Function};
 use crate::element::Element;
 use crate::gemm::{Matrix, Operands, Problem, Variant, by_id};
 use crate::launch::Buffer;
@@ -32,7 +31,7 @@ pub(super) fn tensor_bf16(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Resul
 fn one_of(ids: &[&str], g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let variant = by_id(g.pick(ids))?;
     let splits = g.pick(&[1, 1, 2, 3]);
-    Case::draw(g, variant).check(variant, splits, lab)
+    Case::draw(g, variant)?.check(variant, splits, lab)
 }
 
 /// One more than the largest offset of an array of these extents and strides; 0 where an extent is 0.
@@ -46,10 +45,9 @@ fn reach(axes: &[(u32, u64)]) -> u64 {
 /// A drawn problem with its operands on the host.
 struct Case {
     problem: Problem,
-    function: (Function, f32, f32),
     a: Vec<f32>,
     b: Vec<f32>,
-    d: Vec<f32>,
+    behind: Option<Behind>,
 }
 
 /// Extents on the edges of tiles and steps, and others.
@@ -58,7 +56,7 @@ fn extent(g: &mut Draw, edges: &[u32]) -> u32 {
 }
 
 impl Case {
-    fn draw(g: &mut Draw, variant: &Variant) -> Self {
+    fn draw(g: &mut Draw, variant: &Variant) -> Result<Self, Failure> {
         let edges: &[u32] =
             if variant.tile == 128 { &[1, 7, 8, 127, 128, 129, 130] } else { &[1, 8, 63, 64, 65, 97] };
         let [m, n] = [extent(g, edges), extent(g, edges)];
@@ -75,25 +73,7 @@ impl Case {
             Matrix { transposed, row, batch: [outer, inner] }
         };
         let (a, b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
-        let addend = g
-            .bool()
-            .then(|| g.pick(&[[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, n.into(), 1], [1, 2, 1, 1]]));
-        let function = if g.bool() { g.pick(&ALL) } else { Function::Identity };
-        let (alpha, beta) = (g.unit(), g.unit());
-        let problem = Problem {
-            element,
-            m,
-            n,
-            k,
-            batches,
-            a,
-            b,
-            c_row: u64::from(n) + u64::from(g.within(0..=3)),
-            addend,
-            alpha: 0.5 + g.unit() / 4.0,
-            beta: g.unit(),
-            activation: Activation::new(function, alpha, beta),
-        };
+        let problem = Problem { element, m, n, k, batches, a, b };
         let mut values = |count: u64, element| g.floats(element, count as usize, 1.0);
         let size = |matrix: &Matrix, rows: u32, columns: u32| {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
@@ -104,36 +84,35 @@ impl Case {
                 (columns, 1),
             ])
         };
-        let of_d = addend.map_or(0, |[outer, inner, row, column]| {
-            reach(&[(batches[0], outer), (batches[1], inner), (m, row), (n, column)])
-        });
         let a_values = values(size(&a, m, k), element);
         let b_values = values(size(&b, k, n), element);
-        let d = values(of_d, Element::F32);
-        Self { problem, function: (function, alpha, beta), a: a_values, b: b_values, d }
+        let space = [batches[0], batches[1], m, n].map(u64::from);
+        let behind = Behind::draw(g, element, &space)?;
+        Ok(Self { problem, a: a_values, b: b_values, behind })
     }
 
     /// Runs the variant and compares every element of C.
     fn check(&self, variant: &Variant, splits: u32, lab: &mut Lab<'_>) -> Result<(), Failure> {
         let Problem { element, m, n, k, batches, .. } = self.problem;
         let count = batches[0] * batches[1];
-        let c_elements = u64::from(count) * u64::from(m) * self.problem.c_row;
-        let addend = (!self.d.is_empty()).then_some(self.d.as_slice());
+        let elements = u64::from(count) * u64::from(m) * u64::from(n);
         let workspace = variant.workspace_bytes(&self.problem, splits);
+        let program = self.behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
+        let of_c = self.behind.as_ref().map_or(element, |behind| behind.element);
         let operands = Operands {
             a: lab.upload_floats("A", element, &self.a)?,
             b: lab.upload_floats("B", element, &self.b)?,
-            c: lab.room("C", c_elements * element.bytes())?,
-            addend: lab.upload_optional("D", addend)?,
+            c: lab.room("C", elements * of_c.bytes())?,
             workspace: if splits > 1 { lab.room("workspace", workspace)? } else { Buffer::default() },
+            program,
         };
         let plan = variant.prepare(&self.problem, splits, &operands, &lab.device())?;
         lab.run(plan.product)?;
         if let Some(sum) = plan.sum {
             lab.run(sum)?;
         }
-        let unit = match element {
-            Element::F32 => 0.0,
+        let unit = match of_c {
+            Element::F32 => 2f64.powi(-21),
             Element::F16 => 2f64.powi(-11),
             Element::BF16 => 2f64.powi(-8),
         };
@@ -143,8 +122,8 @@ impl Case {
                 outer * strides[0] + inner * strides[1]
             };
             for i in 0..u64::from(m) {
-                let first = (u64::from(batch) * u64::from(m) + i) * self.problem.c_row;
-                let row = lab.floats(operands.c, element, first, n as usize)?;
+                let first = (u64::from(batch) * u64::from(m) + i) * u64::from(n);
+                let row = lab.floats(operands.c, of_c, first, n as usize)?;
                 for j in 0..u64::from(n) {
                     let (mut sum, mut size) = (0.0, 0.0);
                     for l in 0..u64::from(k) {
@@ -156,26 +135,18 @@ impl Case {
                         sum += term;
                         size += term.abs();
                     }
-                    let mut y = f64::from(self.problem.alpha) * sum;
-                    if let Some([outer, inner, row, column]) = self.problem.addend {
-                        let d = self.d[(at([outer, inner]) + i * row + j * column) as usize];
-                        y += f64::from(self.problem.beta) * f64::from(d);
-                    }
-                    let (function, alpha, beta) = self.function;
-                    let bound = 2f64.powi(-24) * (f64::from(k) + 8.0) * (size + 1.0) * 4.0;
-                    // A threshold that rounding puts an element on the other side of.
-                    if function == Function::ThresholdedRelu && (y - f64::from(alpha)).abs() < bound {
-                        continue;
-                    }
-                    let expected = reference(function, alpha.into(), beta.into(), y);
+                    let behind = self.behind.as_ref();
+                    let expected = behind.map_or(sum, |behind| behind.of(sum, first + j));
+                    // Four steps may each double the error of the sum.
+                    let bound = 2f64.powi(-20) * (f64::from(k) + 8.0) * (size + 1.0) * 4.0;
                     let error = (f64::from(row[j as usize]) - expected).abs();
-                    let bound =
-                        bound + unit * expected.abs() + if element == Element::F16 { 6e-8 } else { 0.0 };
+                    let bound = bound + unit * expected.abs() + if of_c == Element::F16 { 6e-8 } else { 0.0 };
                     if error > bound || error.is_nan() {
                         let (id, got) = (variant.id, row[j as usize]);
                         let place = format!("{id} {splits} [{batch}, {i}, {j}]");
-                        let problem = self.problem;
-                        return Err(Failure::Wrong(format!("{place}: {got} for {expected}, {problem:?}")));
+                        let (problem, steps) = (self.problem, behind.map(Behind::steps));
+                        let what = format!("{place}: {got} for {expected}, {problem:?}, {steps:?}");
+                        return Err(Failure::Wrong(what));
                     }
                 }
             }

@@ -5,18 +5,30 @@
 
 pub(crate) mod activation;
 mod arg_extreme;
+mod attention;
+mod channels;
 mod conv;
+mod conv_transpose;
 mod copy;
+mod cumulative;
 mod draw;
+mod epilogue;
 mod gather;
+mod gather_nd;
 mod gemm;
 mod gemv;
 mod lab;
 mod map;
+mod nest;
+mod norm;
+mod pool;
 mod probe;
 mod recurrent;
 mod reduce;
+mod resample;
+mod scatter;
 mod softmax;
+mod top_k;
 
 pub use draw::{Draw, decode, encode, rounded};
 pub use lab::{EMULATED, Emulated, Lab, Machine, close};
@@ -75,9 +87,14 @@ impl Suite {
 /// Every suite, by name.
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
+    Suite { name: "attention", count: 60, run: attention::shapes },
+    Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
+    Suite { name: "cumulative", count: 60, run: cumulative::shapes },
     Suite { name: "gather", count: 60, run: gather::shapes },
+    Suite { name: "gather_nd", count: 60, run: gather_nd::shapes },
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
@@ -90,12 +107,20 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "map_programs", count: 80, run: map::programs },
     Suite { name: "map_turns", count: 2, run: map::turns },
     Suite { name: "map_variants", count: 2, run: map::variants },
+    Suite { name: "nest", count: 80, run: nest::shapes },
+    Suite { name: "nest_variants", count: 40, run: nest::variants },
+    Suite { name: "norm", count: 60, run: norm::shapes },
+    Suite { name: "pool", count: 80, run: pool::shapes },
     Suite { name: "probe", count: 40, run: probe::shapes },
     Suite { name: "reduce", count: 80, run: reduce::shapes },
     Suite { name: "reduce_variants", count: 72, run: reduce::variants },
+    Suite { name: "resample_nearest", count: 40, run: resample::nearest },
+    Suite { name: "resample_smooth", count: 40, run: resample::smooth },
     Suite { name: "rnn", count: 40, run: recurrent::rnn },
+    Suite { name: "scatter", count: 80, run: scatter::shapes },
     Suite { name: "softmax", count: 60, run: softmax::shapes },
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
+    Suite { name: "top_k", count: 60, run: top_k::shapes },
 ];
 
 #[cfg(test)]
@@ -121,9 +146,14 @@ mod tests {
 
     on_the_emulator! {
         arg_extreme
+        attention
+        channels
         conv
+        conv_transpose
         copy
+        cumulative
         gather
+        gather_nd
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16
@@ -136,12 +166,20 @@ mod tests {
         map_programs
         map_turns
         map_variants
+        nest
+        nest_variants
+        norm
+        pool
         probe
         reduce
         reduce_variants
+        resample_nearest
+        resample_smooth
         rnn
+        scatter
         softmax
         softmax_variants
+        top_k
     }
 
     #[test]

@@ -45,3 +45,9 @@ pub fn divide(a: u32, b: u32) -> (u32, u32) {
     let quotient = a.checked_div(b).unwrap_or(0);
     (quotient, a - quotient * b)
 }
+
+/// `x`, which the compiler does not know: a loop up to it stays a loop.
+#[inline(always)]
+pub fn opaque(x: u32) -> u32 {
+    imp::float::opaque(x)
+}

@@ -1,6 +1,6 @@
 //! # General matrix products
-//! `C = activation(α · A·B + β · D)` over a batch, `A` of `m × k`, `B` of `k × n`; A and B may be stored transposed, rows
-//! may be apart, batches have two axes with a stride each (0 repeats an operand), and D has any strides (0 broadcasts).
+//! `C = program(A·B, …)` over a batch, `A` of `m × k`, `B` of `k × n`, C dense; A and B may be stored transposed, rows may be
+//! apart, and batches have two axes with a stride each (0 repeats an operand). The program is the `epilogue`.
 //!
 //! - [`simt`]: any element type, one fused multiply-add per product, f32 sums in the order of k.
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
@@ -9,16 +9,16 @@
 //!
 //! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type.
 
-mod epilogue;
 pub mod simt;
 pub mod split_k;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
 
-use crate::activation::Activation;
 use crate::device::Global;
+use crate::dtype::DType;
 use crate::element::Element;
+use crate::epilogue::{Epilogue, Program, Slab, shared_bytes};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 
 /// What every kernel of the family takes.
@@ -27,20 +27,14 @@ use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 pub struct Params {
     a: Global<u8>,
     b: Global<u8>,
-    c: Global<u8>,
-    addend: Global<f32>,
     partials: Global<f32>,
     /// Elements between the outer and the inner axis' batches.
     a_batch: [u64; 2],
     b_batch: [u64; 2],
-    addend_batch: [u64; 2],
-    c_batch: u64,
     /// Elements between the rows as they are stored.
     a_row: u64,
     b_row: u64,
-    c_row: u64,
-    /// Elements between D's rows and columns.
-    addend_step: [u64; 2],
+    epilogue: Epilogue,
     m: u32,
     n: u32,
     k: u32,
@@ -49,12 +43,9 @@ pub struct Params {
     /// Terms of one part.
     split_terms: u32,
     transposed: u32,
-    alpha: f32,
-    beta: f32,
-    activation: Activation,
 }
 
-const _: () = assert!(size_of::<Params>() == 192);
+const _: () = assert!(size_of::<Params>() == 200);
 
 /// Quotient and remainder; a divisor is never 0, but the compiler would leave a panic in the code.
 #[inline(always)]
@@ -68,13 +59,30 @@ const A_TRANSPOSED: u32 = 1;
 const B_TRANSPOSED: u32 = 2;
 
 impl Params {
-    /// Offsets of A, B and D of a batch, in elements.
+    /// Offsets of A and B of a batch, in elements.
     #[inline(always)]
-    fn offsets(&self, batch: u32) -> [usize; 3] {
+    fn offsets(&self, batch: u32) -> [usize; 2] {
         let (outer, inner) = divided(batch, self.batches[1]);
         let (outer, inner) = (u64::from(outer), u64::from(inner));
         let of = |strides: [u64; 2]| (outer * strides[0] + inner * strides[1]) as usize;
-        [of(self.a_batch), of(self.b_batch), of(self.addend_batch)]
+        [of(self.a_batch), of(self.b_batch)]
+    }
+
+    /// The number in C, or among the parts, of an element of the product of `place`, and how many of its row follow.
+    #[inline(always)]
+    fn element(&self, place: Place, row: u32, column: u32) -> (u64, u32) {
+        let (row, column) = (place.row + row, place.column + column);
+        let matrix =
+            u64::from(if self.splits > 1 { place.batch * self.splits + place.split } else { place.batch });
+        let first = (matrix * u64::from(self.m) + u64::from(row)) * u64::from(self.n) + u64::from(column);
+        (first, if row < self.m { self.n.saturating_sub(column) } else { 0 })
+    }
+
+    /// Makes of a slab's sums what there is to be made of them: C, or a part. `row_of` gives a staged row's number in the
+    /// tile.
+    #[inline(always)]
+    fn store_slab(&self, place: Place, slab: Slab, row_of: impl Fn(u32) -> u32) {
+        self.epilogue.store_slab(slab, |row, column| self.element(place, row_of(row), column));
     }
 
     /// Batches of both axes.
@@ -91,8 +99,17 @@ impl Params {
     }
 }
 
-/// A product as the caller describes it: sizes, layouts and the arithmetic behind it.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// Where a block's tile lies.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: u32,
+    split: u32,
+    row: u32,
+    column: u32,
+}
+
+/// A product as the caller describes it: sizes and layouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// Type of A, B and C.
     pub element: Element,
@@ -108,16 +125,6 @@ pub struct Problem {
     pub a: Matrix,
     /// B.
     pub b: Matrix,
-    /// Elements between C's rows; its batches follow one another.
-    pub c_row: u64,
-    /// D, which is f32: elements between its batches (outer, inner), rows and columns.
-    pub addend: Option<[u64; 4]>,
-    /// Factor of the product.
-    pub alpha: f32,
-    /// Factor of D.
-    pub beta: f32,
-    /// What is applied last.
-    pub activation: Activation,
 }
 
 /// How an operand is stored.
@@ -140,10 +147,10 @@ pub struct Operands {
     pub b: Buffer,
     /// C, which is written.
     pub c: Buffer,
-    /// D, where the problem has one.
-    pub addend: Buffer,
     /// [`Variant::workspace_bytes`] bytes of scratch memory.
     pub workspace: Buffer,
+    /// What comes between the product and C.
+    pub program: Option<Program>,
 }
 
 /// One kernel of the family for one element type and layout.
@@ -154,13 +161,14 @@ pub struct Variant {
     /// Type of the operands.
     pub element: Element,
     entry: &'static Entry<Params>,
-    sum: &'static Entry<Params>,
     /// Rows and columns of a block's tile.
     pub(crate) tile: u32,
     /// Terms of a step.
     step: u32,
     threads: u32,
     shared: u32,
+    /// Bytes of a slab of sums.
+    slab: u32,
     /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
     pub(crate) layout: Option<[bool; 2]>,
 }
@@ -176,10 +184,10 @@ pub struct Plan {
 
 /// Every variant.
 pub static VARIANTS: &[Variant] = &[
-    simt::variant("simt_128_f32", Element::F32, &simt::GEMM_SIMT_128_F32, &split_k::GEMM_SUM_F32, 128),
-    simt::variant("simt_64_f32", Element::F32, &simt::GEMM_SIMT_64_F32, &split_k::GEMM_SUM_F32, 64),
-    simt::variant("simt_64_f16", Element::F16, &simt::GEMM_SIMT_64_F16, &split_k::GEMM_SUM_F16, 64),
-    simt::variant("simt_64_bf16", Element::BF16, &simt::GEMM_SIMT_64_BF16, &split_k::GEMM_SUM_BF16, 64),
+    simt::variant("simt_128_f32", Element::F32, &simt::GEMM_SIMT_128_F32, 128),
+    simt::variant("simt_64_f32", Element::F32, &simt::GEMM_SIMT_64_F32, 64),
+    simt::variant("simt_64_f16", Element::F16, &simt::GEMM_SIMT_64_F16, 64),
+    simt::variant("simt_64_bf16", Element::BF16, &simt::GEMM_SIMT_64_BF16, 64),
     tensor::variant_f16("tensor_f16_nn", &tensor::GEMM_TENSOR_F16_NN, [false, false]),
     tensor::variant_f16("tensor_f16_nt", &tensor::GEMM_TENSOR_F16_NT, [false, true]),
     tensor::variant_f16("tensor_f16_tn", &tensor::GEMM_TENSOR_F16_TN, [true, false]),
@@ -291,35 +299,21 @@ impl Variant {
         let b = stored(&problem.b, k, n).ok_or(overlap("rows of B that overlap"))?;
         operands.a.holds("A", a, alignment)?;
         operands.b.holds("B", b, alignment)?;
-        if u64::from(n) > problem.c_row {
-            return Err(overlap("rows of C that overlap"));
-        }
-        let c_batch = product(&[m.into(), problem.c_row]);
-        let c = reach(&[(count as u32, c_batch), (m, problem.c_row), (n, 1)]);
-        operands.c.holds("C", c.saturating_mul(bytes), bytes)?;
-        let addend = problem.addend.unwrap_or_default();
-        if problem.addend.is_some() {
-            let [outer, inner, row, column] = addend;
-            let needed = reach(&[(batches[0], outer), (batches[1], inner), (m, row), (n, column)]);
-            operands.addend.holds("D", needed.saturating_mul(4), 4)?;
-        }
+        let elements = product(&[count, m.into(), n.into()]);
+        let (program, c) = (operands.program.as_ref(), operands.c);
+        let last = Epilogue::new(program, c, elements, self.element.into())?;
         operands.workspace.holds("workspace", self.workspace_bytes(problem, splits), 4)?;
         let split_terms = k.div_ceil(splits).next_multiple_of(self.step);
         let flags = [(problem.a.transposed, A_TRANSPOSED), (problem.b.transposed, B_TRANSPOSED)];
         let params = Params {
             a: Global::from_address(operands.a.address),
             b: Global::from_address(operands.b.address),
-            c: Global::from_address(operands.c.address),
-            addend: Global::from_address(if problem.addend.is_some() { operands.addend.address } else { 0 }),
             partials: Global::from_address(operands.workspace.address),
             a_batch: problem.a.batch,
             b_batch: problem.b.batch,
-            addend_batch: [addend[0], addend[1]],
-            c_batch,
             a_row: problem.a.row,
             b_row: problem.b.row,
-            c_row: problem.c_row,
-            addend_step: [addend[2], addend[3]],
+            epilogue: last,
             m,
             n,
             k,
@@ -327,17 +321,24 @@ impl Variant {
             splits,
             split_terms,
             transposed: flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
-            alpha: problem.alpha,
-            beta: problem.beta,
-            activation: problem.activation,
+        };
+        // Parts are stored as they are.
+        let first = if splits > 1 {
+            let bytes = self.workspace_bytes(problem, splits);
+            let parts = Epilogue::new(None, operands.workspace, bytes / 4, DType::F32)?;
+            Params { epilogue: parts, ..params }
+        } else {
+            params
         };
         let geometry = Geometry {
             grid: [m.div_ceil(self.tile), n.div_ceil(self.tile), blocks as u32],
-            ..Geometry::linear(1, self.threads).with_shared(self.shared)
+            ..Geometry::linear(1, self.threads)
         };
-        let product = Prepared::new(self.entry, geometry, params, device)?;
-        let sum = split_k::geometry(m, n, count);
-        let sum = (splits > 1).then(|| Prepared::new(self.sum, sum?, params, device)).transpose()?;
+        let shared = shared_bytes(self.slab, self.threads, first.epilogue.slots()).max(self.shared);
+        let product = Prepared::new(self.entry, geometry.with_shared(shared), first, device)?;
+        let sum = split_k::geometry(elements, last.slots());
+        let sum =
+            (splits > 1).then(|| Prepared::new(&split_k::GEMM_SUM, sum?, params, device)).transpose()?;
         Ok(Plan { product, sum })
     }
 }

@@ -6,12 +6,12 @@
 //! Grid `⌈m / TILE⌉ × ⌈n / TILE⌉ × batches·splits`, block `(TILE / 8)²`, shared `128 · (TILE + 4)` bytes. The four padding
 //! words put the 8 × 4 elements that a warp stores at once into different banks.
 
-use super::epilogue::{Place, write_slab};
-use super::{A_TRANSPOSED, B_TRANSPOSED, Params, Variant, divided};
-use crate::device::math::fma_f32;
+use super::{A_TRANSPOSED, B_TRANSPOSED, Params, Place, Variant, divided};
+use crate::device::math::{fma_f32, opaque};
 use crate::device::{BF16, F16, Global, Shared, Vector, shared, thread};
 use crate::element::{Element, Real};
 use crate::entry;
+use crate::epilogue::{self, MOST_SLOTS, Slab};
 use crate::launch::Entry;
 
 /// Terms of a step.
@@ -25,22 +25,33 @@ const fn shared_bytes(tile: u32) -> u32 {
     2 * 2 * STEP as u32 * (tile + 4) * 4
 }
 
+/// Bytes of a slab of sums, `[TILE / 4, TILE + 4]`.
+pub(crate) const fn slab_bytes(tile: u32) -> u32 {
+    tile * (tile + 4)
+}
+
+/// Most shared memory.
+pub(crate) const fn most_shared(tile: u32) -> u32 {
+    let (steps, slabs) =
+        (shared_bytes(tile), epilogue::shared_bytes(slab_bytes(tile), threads(tile), MOST_SLOTS));
+    if steps > slabs { steps } else { slabs }
+}
+
 pub(super) const fn variant(
     id: &'static str,
     element: Element,
     entry: &'static Entry<Params>,
-    sum: &'static Entry<Params>,
     tile: u32,
 ) -> Variant {
     Variant {
         id,
         element,
         entry,
-        sum,
         tile,
         step: STEP as u32,
         threads: threads(tile),
         shared: shared_bytes(tile),
+        slab: slab_bytes(tile),
         layout: None,
     }
 }
@@ -113,7 +124,7 @@ pub(crate) fn accumulate(sums: &mut [[f32; 8]; 8], a: &[f32; 8], b: &[f32; 8]) {
 fn run<T: Real, const TILE: usize>(p: Params) {
     let tile = TILE as u32;
     let (batch, split) = divided(thread::block_idx_z(), p.splits);
-    let [a_offset, b_offset, addend] = p.offsets(batch);
+    let [a_offset, b_offset] = p.offsets(batch);
     let [row, column] = [thread::block_idx_x() * tile, thread::block_idx_y() * tile];
     let [from, to] = p.terms(split);
     let a = Operand::<T> {
@@ -161,38 +172,83 @@ fn run<T: Real, const TILE: usize>(p: Params) {
         thread::sync_threads();
         term = next;
     }
-    let place = Place { batch, split, row, column, addend };
-    // Slabs of two rows of every thread: `[TILE / 4, TILE + 4]` sums.
-    for slab in 0..4usize {
-        for j in 0..2 {
-            let staged = stage.offset((2 * ty + j) * (TILE + 4)).cast::<Vector<f32, 4>>();
-            let [s0, s1, s2, s3, s4, s5, s6, s7] = sums[2 * slab + j];
-            staged.store(tx, Vector([s0, s1, s2, s3]));
-            staged.store(tx + TILE / 8, Vector([s4, s5, s6, s7]));
+    let place = Place { batch, split, row, column };
+    by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
+        p.store_slab(place, slab, |row| rows.row(row))
+    });
+}
+
+/// Gives a tile's sums, slab by slab, to `store`, with what tells a staged row's number in the tile. A slab is two rows of
+/// every thread, `[TILE / 4, TILE + 4]`. The staging alone differs from one to the next, so that what `store` does is in
+/// the code once.
+#[inline(always)]
+pub(crate) fn by_slabs<const TILE: usize>(
+    sums: &[[f32; 8]; 8],
+    (stage, slots): (Shared<f32>, u32),
+    store: impl Fn(Slab, SlabRows),
+) {
+    let tile = TILE as u32;
+    let registers = shared::array(slab_bytes(tile), slots * threads(tile));
+    let slab = Slab { sums: stage, rows: tile / 4, width: tile, pitch: tile + 4, registers };
+    let (mut number, slabs) = (0, opaque(4));
+    while number < slabs {
+        // Each by its own constants: an array with another index would lie in memory.
+        match number {
+            0 => stage_pair::<TILE>(stage, &sums[0], &sums[1]),
+            1 => stage_pair::<TILE>(stage, &sums[2], &sums[3]),
+            2 => stage_pair::<TILE>(stage, &sums[4], &sums[5]),
+            _ => stage_pair::<TILE>(stage, &sums[6], &sums[7]),
         }
         thread::sync_threads();
-        let (half, pair) = ((slab / 2) as u32, (slab % 2) as u32);
-        write_slab::<T>(&p, place, stage, [tile / 4, tile, tile + 4], |staged| {
-            half * (tile / 2) + staged / 2 * 4 + pair * 2 + staged % 2
-        });
+        store(slab, SlabRows { tile, number });
         thread::sync_threads();
+        number += 1;
+    }
+}
+
+/// Puts two rows of a thread's sums into a slab.
+#[inline(always)]
+fn stage_pair<const TILE: usize>(stage: Shared<f32>, upper: &[f32; 8], lower: &[f32; 8]) {
+    let own = thread::thread_idx_x() as usize;
+    let (tx, ty) = (own % (TILE / 8), own / (TILE / 8));
+    let put = |row: usize, &[s0, s1, s2, s3, s4, s5, s6, s7]: &[f32; 8]| {
+        let row = stage.offset(row * (TILE + 4)).cast::<Vector<f32, 4>>();
+        row.store(tx, Vector([s0, s1, s2, s3]));
+        row.store(tx + TILE / 8, Vector([s4, s5, s6, s7]));
+    };
+    put(2 * ty, upper);
+    put(2 * ty + 1, lower);
+}
+
+/// Which rows of a tile a slab has.
+#[derive(Clone, Copy)]
+pub(crate) struct SlabRows {
+    tile: u32,
+    number: u32,
+}
+
+impl SlabRows {
+    /// The number in the tile of a staged row.
+    #[inline(always)]
+    pub(crate) fn row(self, staged: u32) -> u32 {
+        self.number / 2 * (self.tile / 2) + staged / 2 * 4 + self.number % 2 * 2 + staged % 2
     }
 }
 
 entry!(
     /// f32, tiles of 128 × 128.
     GEMM_SIMT_128_F32 = gemm_simt_128_f32(Params): run::<f32, 128>, threads(128),
-    with_shared(shared_bytes(128))
+    with_shared(most_shared(128)), with_min_blocks(1)
 );
 entry!(
     /// f32, tiles of 64 × 64.
-    GEMM_SIMT_64_F32 = gemm_simt_64_f32(Params): run::<f32, 64>, threads(64), with_shared(shared_bytes(64)), with_min_blocks(4)
+    GEMM_SIMT_64_F32 = gemm_simt_64_f32(Params): run::<f32, 64>, threads(64), with_shared(most_shared(64)), with_min_blocks(4)
 );
 entry!(
     /// f16, tiles of 64 × 64.
-    GEMM_SIMT_64_F16 = gemm_simt_64_f16(Params): run::<F16, 64>, threads(64), with_shared(shared_bytes(64)), with_min_blocks(4)
+    GEMM_SIMT_64_F16 = gemm_simt_64_f16(Params): run::<F16, 64>, threads(64), with_shared(most_shared(64)), with_min_blocks(4)
 );
 entry!(
     /// bf16, tiles of 64 × 64.
-    GEMM_SIMT_64_BF16 = gemm_simt_64_bf16(Params): run::<BF16, 64>, threads(64), with_shared(shared_bytes(64)), with_min_blocks(4)
+    GEMM_SIMT_64_BF16 = gemm_simt_64_bf16(Params): run::<BF16, 64>, threads(64), with_shared(most_shared(64)), with_min_blocks(4)
 );

@@ -1,54 +1,54 @@
 //! # The sum of a product's parts
-//! `C = activation(α · Σ_s partial_s + β · D)`, parts in their order. One thread per element of C.
+//! `C = program(Σ_s part_s, …)`, parts in their order. One thread for four elements of C.
 //!
-//! Grid `⌈batches·m·n / 256⌉`, block 256.
+//! Grid `⌈batches·m·n / 1024⌉`, block 256, shared memory `4 KiB` for each register of the program.
 
 use super::{Params, divided};
-use crate::device::{BF16, F16, thread};
-use crate::element::Real;
+use crate::device::{shared, thread};
 use crate::entry;
+use crate::epilogue::{MOST_SLOTS, shared_bytes};
 use crate::launch::{Geometry, Reject};
+use crate::map::interpreter::GROUP;
 
 const THREADS: u32 = 256;
 
-pub(super) fn geometry(m: u32, n: u32, batches: u64) -> Result<Geometry, Reject> {
-    let elements = super::product(&[m.into(), n.into(), batches]);
+/// The launch for so many elements of C and registers of the program.
+pub(super) fn geometry(elements: u64, slots: u32) -> Result<Geometry, Reject> {
     let limit = u64::from(u32::MAX / 2);
-    let blocks = elements.div_ceil(THREADS.into());
     if elements > limit {
         return Err(Reject::Extent { name: "elements of C", got: elements, limit });
     }
-    Ok(Geometry::linear(blocks as u32, THREADS))
+    let blocks = elements.div_ceil(u64::from(THREADS * GROUP));
+    Ok(Geometry::linear(blocks as u32, THREADS).with_shared(shared_bytes(0, THREADS, slots)))
 }
 
 #[inline(always)]
-fn run<T: Real>(p: Params) {
-    let at = thread::index_1d();
-    let size = p.m * p.n;
-    let (batch, element) = divided(at, size);
-    let (row, column) = divided(element, p.n);
-    let c_at = u64::from(batch) * p.c_batch + u64::from(row) * p.c_row + u64::from(column);
-    if batch >= p.batch_count() {
+fn run(p: Params) {
+    let (first, size) = (thread::index_1d() * GROUP, p.m * p.n);
+    let count = size * p.batch_count();
+    if first >= count {
         return;
     }
-    let mut sum = 0.0;
-    for split in 0..p.splits {
-        let part = u64::from(batch * p.splits + split) * u64::from(size);
-        sum += p.partials.load((part + u64::from(element)) as usize);
+    let valid = if count - first < GROUP { count - first } else { GROUP };
+    let mut sums = [0.0; 4];
+    let mut i = 0;
+    while i < GROUP {
+        if i < valid {
+            let (batch, element) = divided(first + i, size);
+            let mut split = 0;
+            while split < p.splits {
+                let part = u64::from(batch * p.splits + split) * u64::from(size);
+                sums[i as usize] += p.partials.load((part + u64::from(element)) as usize);
+                split += 1;
+            }
+        }
+        i += 1;
     }
-    let [_, _, addend] = p.offsets(batch);
-    p.c.cast::<T>().store(c_at as usize, T::narrow(p.finish(sum, addend, row, column)));
+    let registers = shared::array(0, p.epilogue.slots() * THREADS);
+    p.epilogue.store(registers, (first.into(), valid), || sums);
 }
 
 entry!(
-    /// C of f32.
-    GEMM_SUM_F32 = gemm_sum_f32(Params): run::<f32>, THREADS
-);
-entry!(
-    /// C of f16.
-    GEMM_SUM_F16 = gemm_sum_f16(Params): run::<F16>, THREADS
-);
-entry!(
-    /// C of bf16.
-    GEMM_SUM_BF16 = gemm_sum_bf16(Params): run::<BF16>, THREADS
+    /// C of any type.
+    GEMM_SUM = gemm_sum(Params): run, THREADS, with_shared(shared_bytes(0, THREADS, MOST_SLOTS))
 );

@@ -7,14 +7,15 @@
 //! filled with zeros, which add nothing. A stage is overwritten two steps after it was read, behind the barrier at the
 //! head of the step between.
 //!
-//! Grid `⌈m / 128⌉ × ⌈n / 128⌉ × batches·splits`, block 256, shared 3 · 2 · 10240 bytes. Rows of a stage are 8 elements
+//! Grid `⌈m / 128⌉ × ⌈n / 128⌉ × batches·splits`, block 256, shared memory 128 · 132 · 4 bytes for the sums, more than
+//! the stages take, and 4 KiB for each register of the program. Rows of a stage are 8 elements
 //! longer than their content: the eight rows that `ldmatrix` reads at once lie in different banks.
 
-use super::epilogue::{Place, write_slab};
-use super::{Params, Variant, divided, split_k};
+use super::{Params, Place, Variant, divided};
 use crate::device::{BF16, F16, Float16, Global, Shared, Vector, async_copy, mma, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::entry;
+use crate::epilogue::{self, MOST_SLOTS, Slab};
 use crate::launch::Entry;
 
 const TILE: u32 = 128;
@@ -25,23 +26,28 @@ const STAGES: u32 = 3;
 /// Elements of one operand's part of a stage: the larger of `[128, 32 + 8]` and `[32, 128 + 8]`.
 const STAGE: u32 = TILE * (STEP + 8);
 const SHARED: u32 = STAGES * 2 * STAGE * 2;
+/// Floats between the rows of a tile's sums.
+const PITCH: u32 = TILE + 4;
+/// Bytes of a tile's sums, which all leave the registers before a program needs some.
+const SLAB: u32 = TILE * PITCH * 4;
+/// Most shared memory.
+const MOST_SHARED: u32 = epilogue::shared_bytes(SLAB, THREADS, MOST_SLOTS);
 
 const fn variant(
     id: &'static str,
     element: Element,
     entry: &'static Entry<Params>,
-    sum: &'static Entry<Params>,
     layout: [bool; 2],
 ) -> Variant {
     Variant {
         id,
         element,
         entry,
-        sum,
         tile: TILE,
         step: STEP,
         threads: THREADS,
         shared: SHARED,
+        slab: SLAB,
         layout: Some(layout),
     }
 }
@@ -51,7 +57,7 @@ pub(super) const fn variant_f16(
     entry: &'static Entry<Params>,
     layout: [bool; 2],
 ) -> Variant {
-    variant(id, Element::F16, entry, &split_k::GEMM_SUM_F16, layout)
+    variant(id, Element::F16, entry, layout)
 }
 
 pub(super) const fn variant_bf16(
@@ -59,7 +65,7 @@ pub(super) const fn variant_bf16(
     entry: &'static Entry<Params>,
     layout: [bool; 2],
 ) -> Variant {
-    variant(id, Element::BF16, entry, &split_k::GEMM_SUM_BF16, layout)
+    variant(id, Element::BF16, entry, layout)
 }
 
 /// The types that `mma.sync` multiplies.
@@ -141,7 +147,7 @@ fn run<T: Factor, const A_TURNED: bool, const B_STORED_BY_COLUMN: bool>(p: Param
 #[inline(always)]
 fn product<T: Factor, const A_TURNED: bool, const B_TURNED: bool>(p: Params) {
     let (batch, split) = divided(thread::block_idx_z(), p.splits);
-    let [a_offset, b_offset, addend] = p.offsets(batch);
+    let [a_offset, b_offset] = p.offsets(batch);
     let [row, column] = [thread::block_idx_x() * TILE, thread::block_idx_y() * TILE];
     let [from, to] = p.terms(split);
     let memory = shared::array::<u16>(0, STAGES * 2 * STAGE);
@@ -196,28 +202,24 @@ fn product<T: Factor, const A_TURNED: bool, const B_TURNED: bool>(p: Params) {
     }
     async_copy::wait::<0>();
     thread::sync_threads();
-    let place = Place { batch, split, row, column, addend };
-    let stage = memory.cast::<f32>();
-    let pitch = TILE + 4;
+    let place = Place { batch, split, row, column };
+    let stage = shared::array::<f32>(0, SLAB / 4);
+    let registers = shared::array(SLAB, p.epilogue.slots() * THREADS);
+    let slab = Slab { sums: stage, rows: TILE, width: TILE, pitch: PITCH, registers };
     let (group, member) = (warp::lane_id() / 4, warp::lane_id() % 4);
-    // Slabs of 16 rows of every warp: `[32, TILE + 4]` sums.
-    for (slab, of_rows) in sums.iter().enumerate() {
+    for (i, of_rows) in sums.iter().enumerate() {
+        let at = (warp_row + 16 * i as u32 + group) * PITCH + warp_column + 2 * member;
         for (j, fragment) in of_rows.iter().enumerate() {
-            let x = warp_column + 8 * j as u32 + 2 * member;
-            let upper = ((warp_row / 4 + group) * pitch + x) as usize;
-            let lower = upper + (8 * pitch) as usize;
+            let upper = (at + 8 * j as u32) as usize;
+            let lower = upper + (8 * PITCH) as usize;
             stage.store(upper, fragment[0]);
             stage.store(upper + 1, fragment[1]);
             stage.store(lower, fragment[2]);
             stage.store(lower + 1, fragment[3]);
         }
-        thread::sync_threads();
-        let slab = slab as u32;
-        write_slab::<T>(&p, place, stage, [32, TILE, pitch], |staged| {
-            staged / 16 * 64 + slab * 16 + staged % 16
-        });
-        thread::sync_threads();
     }
+    thread::sync_threads();
+    p.store_slab(place, slab, |staged| staged);
 }
 
 /// The entries of one type: layouts by A and B, `n` as they are multiplied, `t` transposed.
@@ -226,7 +228,7 @@ macro_rules! entries {
         entry!(
             /// See the module.
             $constant = $symbol(Params): run::<$t, $a, $b>, THREADS,
-            with_shared(SHARED), with_capability(80), with_tensor_cores()
+            with_shared(MOST_SHARED), with_min_blocks(2), with_capability(80), with_tensor_cores()
         );
     )* };
 }

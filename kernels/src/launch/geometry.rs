@@ -26,10 +26,17 @@ pub struct Geometry {
 pub struct Device {
     /// Compute capability, ten times the major number plus the minor one.
     pub capability: u32,
-    /// Multiprocessors.
+    /// Multiprocessors that launches may take.
     pub multiprocessors: u32,
     /// The most shared memory of a block.
     pub shared_bytes: u32,
+}
+
+impl Device {
+    /// The same device of which launches are to take at most so many multiprocessors; at least one.
+    pub fn within(self, multiprocessors: u32) -> Self {
+        Self { multiprocessors: multiprocessors.clamp(1, self.multiprocessors), ..self }
+    }
 }
 
 impl Geometry {

@@ -9,6 +9,8 @@ use crate::kernel::Kernel;
 pub struct Prepared<P: 'static> {
     entry: &'static Entry<P>,
     geometry: Geometry,
+    /// Multiprocessors that it was prepared for.
+    multiprocessors: u32,
     params: P,
 }
 
@@ -22,7 +24,7 @@ impl<P: Copy + Send + Sync + 'static> Prepared<P> {
         device: &Device,
     ) -> Result<Self, Reject> {
         geometry.check(&entry.kernel, device)?;
-        Ok(Self { entry, geometry, params })
+        Ok(Self { entry, geometry, multiprocessors: device.multiprocessors, params })
     }
 
     /// What was checked.
@@ -37,6 +39,8 @@ pub trait Launch: Send + Sync {
     fn kernel(&self) -> &'static Kernel;
     /// The geometry.
     fn geometry(&self) -> &Geometry;
+    /// The multiprocessors that its grid was made for: all, or as many as it was given.
+    fn multiprocessors(&self) -> u32;
     /// The parameters in memory, as the driver takes them; they have the kernel's size.
     fn params_pointer(&self) -> *const ();
     /// What one thread does; the emulator calls it once for each.
@@ -50,6 +54,10 @@ impl<P: Copy + Send + Sync + 'static> Launch for Prepared<P> {
 
     fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     fn params_pointer(&self) -> *const () {

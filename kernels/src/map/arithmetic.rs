@@ -10,18 +10,36 @@ use crate::program::{Kind, Opcode};
 
 /// One instruction without its registers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
-    pub(super) opcode: Opcode,
+pub(crate) struct Operation {
+    pub(crate) opcode: Opcode,
     /// Of the result.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Of the operands.
-    pub(super) operands: Kind,
-    pub(super) dtype: DType,
+    pub(crate) operands: Kind,
+    pub(crate) dtype: DType,
+}
+
+/// What registers hold, and what is computed of it; known when a kernel is compiled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kinds {
+    /// Kinds of 64 bits may occur.
+    pub(crate) wide: bool,
+    /// Integers may occur.
+    pub(crate) integers: bool,
+    /// Functions are computed here, not by [`function32`].
+    pub(crate) functions: bool,
+}
+
+impl Kinds {
+    /// All that programs have; of 64 bits where `wide`.
+    pub(crate) const fn all(wide: bool) -> Self {
+        Self { wide, integers: true, functions: true }
+    }
 }
 
 /// The kinds of 32 bits and less, whose registers are 32 bits wide.
 #[cfg(not(target_arch = "nvptx64"))]
-pub(super) const fn is_narrow(kind: Kind) -> bool {
+pub(crate) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
 }
 
@@ -36,14 +54,14 @@ pub(crate) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
     !operands.is_float() || !function || (operands == Kind::F32 && elementary)
 }
 
-/// The result of an operation. `wide`, a constant: kinds of 64 bits may occur.
+/// The result of an operation.
 #[inline(always)]
-pub(super) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn apply(kinds: Kinds, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
     match op.opcode {
         Opcode::Select => return if a != 0 { b } else { c },
-        Opcode::Convert => return convert(wide, op.operands, op.kind, a),
+        Opcode::Convert => return convert(kinds, op.operands, op.kind, a),
         Opcode::Narrow => return narrow(op.dtype, a),
-        Opcode::RoundToOdd if wide => return round_to_odd(f64::from_bits(a)).to_bits().into(),
+        Opcode::RoundToOdd if kinds.wide => return round_to_odd(f64::from_bits(a)).to_bits().into(),
         _ => {}
     }
     match op.operands {
@@ -52,9 +70,9 @@ pub(super) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
             if op.opcode.is_comparison() {
                 return compare(op.opcode, x < y, x == y);
             }
-            float32(op.opcode, x, y, z).to_bits().into()
+            float32(kinds.functions, op.opcode, x, y, z).to_bits().into()
         }
-        Kind::I32 => {
+        Kind::I32 if kinds.integers => {
             let (x, y) = (a as i32, b as i32);
             if op.opcode.is_comparison() {
                 return compare(op.opcode, x < y, x == y);
@@ -72,21 +90,21 @@ pub(super) fn apply(wide: bool, op: Operation, [a, b, c]: [u64; 3]) -> u64 {
                 _ => a ^ 1,
             }
         }
-        Kind::F64 if wide => {
+        Kind::F64 if kinds.wide => {
             let [x, y, z] = [a, b, c].map(f64::from_bits);
             if op.opcode.is_comparison() {
                 return compare(op.opcode, x < y, x == y);
             }
             float64(op.opcode, x, y, z).to_bits()
         }
-        Kind::I64 if wide => {
+        Kind::I64 if kinds.wide => {
             let (x, y) = (a as i64, b as i64);
             if op.opcode.is_comparison() {
                 return compare(op.opcode, x < y, x == y);
             }
             int64(op.opcode, x, y) as u64
         }
-        Kind::U64 if wide => {
+        Kind::U64 if kinds.wide => {
             if op.opcode.is_comparison() {
                 return compare(op.opcode, a < b, a == b);
             }
@@ -107,7 +125,7 @@ fn compare(opcode: Opcode, less: bool, equal: bool) -> u64 {
 }
 
 #[inline(always)]
-fn float32(opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
+fn float32(functions: bool, opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
     match opcode {
         Opcode::Neg => -a,
         Opcode::Abs => a.abs(),
@@ -117,12 +135,12 @@ fn float32(opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
         Opcode::Floor => floor_f32(a),
         Opcode::Ceil => ceil_f32(a),
         Opcode::Round => round_f32(a),
-        Opcode::Exp => elementary::exp(a),
-        Opcode::Log => elementary::log(a),
-        Opcode::Sigmoid => elementary::sigmoid(a),
-        Opcode::Tanh => elementary::tanh(a),
-        Opcode::Erf => elementary::erf(a),
-        Opcode::Softplus => elementary::softplus(a),
+        Opcode::Exp if functions => elementary::exp(a),
+        Opcode::Log if functions => elementary::log(a),
+        Opcode::Sigmoid if functions => elementary::sigmoid(a),
+        Opcode::Tanh if functions => elementary::tanh(a),
+        Opcode::Erf if functions => elementary::erf(a),
+        Opcode::Softplus if functions => elementary::softplus(a),
         Opcode::Add => a + b,
         Opcode::Sub => a - b,
         Opcode::Mul => a * b,
@@ -144,6 +162,19 @@ fn float32(opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
         }
         Opcode::MulAdd => fma_f32(a, b, c),
         _ => a,
+    }
+}
+
+/// A function that [`is_computed`] of f32, each once in the code.
+#[inline(always)]
+pub(super) fn function32(opcode: Opcode, x: f32) -> f32 {
+    match opcode {
+        Opcode::Exp => elementary::exp(x),
+        Opcode::Log => elementary::log(x),
+        Opcode::Sigmoid => elementary::sigmoid(x),
+        Opcode::Tanh => elementary::tanh(x),
+        Opcode::Erf => elementary::erf(x),
+        _ => elementary::softplus(x),
     }
 }
 
@@ -255,26 +286,26 @@ power!(power_unsigned64 u64, |_: u64| false);
 
 /// A register in another kind: floats to integers truncate and saturate, NaN is 0; integers wrap.
 #[inline(always)]
-fn convert(wide: bool, from: Kind, to: Kind, bits: u64) -> u64 {
+fn convert(kinds: Kinds, from: Kind, to: Kind, bits: u64) -> u64 {
     match from {
         Kind::F32 => {
             let x = f32::from_bits(bits as u32);
             match to {
-                Kind::I32 => u64::from(x as i32 as u32),
+                Kind::I32 if kinds.integers => u64::from(x as i32 as u32),
                 Kind::Bool => u64::from(x != 0.0),
-                Kind::F64 if wide => f64::from(x).to_bits(),
-                Kind::I64 if wide => x as i64 as u64,
-                Kind::U64 if wide => x as u64,
+                Kind::F64 if kinds.wide => f64::from(x).to_bits(),
+                Kind::I64 if kinds.wide => x as i64 as u64,
+                Kind::U64 if kinds.wide => x as u64,
                 _ => bits,
             }
         }
-        Kind::I32 => from_integer(wide, bits as i32, to, bits),
+        Kind::I32 if kinds.integers => from_integer(kinds.wide, bits as i32, to, bits),
         Kind::Bool => match to {
             Kind::F32 => u64::from((bits as u32 as f32).to_bits()),
-            Kind::F64 if wide => (bits as f64).to_bits(),
+            Kind::F64 if kinds.wide => (bits as f64).to_bits(),
             _ => bits,
         },
-        Kind::F64 if wide => {
+        Kind::F64 if kinds.wide => {
             let x = f64::from_bits(bits);
             match to {
                 Kind::F32 => u64::from((x as f32).to_bits()),
@@ -285,14 +316,14 @@ fn convert(wide: bool, from: Kind, to: Kind, bits: u64) -> u64 {
                 Kind::F64 => bits,
             }
         }
-        Kind::I64 if wide => match to {
+        Kind::I64 if kinds.wide => match to {
             Kind::F32 => u64::from((bits as i64 as f32).to_bits()),
             Kind::F64 => (bits as i64 as f64).to_bits(),
             Kind::I32 => u64::from(bits as u32),
             Kind::Bool => u64::from(bits != 0),
             Kind::I64 | Kind::U64 => bits,
         },
-        Kind::U64 if wide => match to {
+        Kind::U64 if kinds.wide => match to {
             Kind::F32 => u64::from((bits as f32).to_bits()),
             Kind::F64 => (bits as f64).to_bits(),
             Kind::I32 => u64::from(bits as u32),
@@ -326,7 +357,7 @@ pub(super) fn narrow(dtype: DType, bits: u64) -> u64 {
 
 /// The register of an element whose bytes are the low ones of `raw`.
 #[inline(always)]
-pub(super) fn widen(dtype: DType, raw: u64) -> u64 {
+pub(crate) fn widen(dtype: DType, raw: u64) -> u64 {
     match dtype {
         DType::F16 => u64::from(F16::from_bits(raw as u16).to_f32().to_bits()),
         DType::BF16 => u64::from(BF16::from_bits(raw as u16).to_f32().to_bits()),
@@ -342,7 +373,7 @@ pub(super) fn widen(dtype: DType, raw: u64) -> u64 {
 
 /// The bytes of the element that a register becomes.
 #[inline(always)]
-pub(super) fn store(dtype: DType, bits: u64) -> u64 {
+pub(crate) fn store(dtype: DType, bits: u64) -> u64 {
     let real = f32::from_bits(bits as u32);
     match dtype {
         DType::F16 => u64::from(F16::from_f32(real).bits16()),

@@ -4,10 +4,12 @@
 //! behind its last reader. Operands carry how they are addressed, one word more for their strides.
 
 use super::arithmetic::{is_computed, is_narrow};
+use super::interpreter::{Access, RESULT, STORE};
 use super::operands::{Layout, Operand};
-use super::{MOST_INPUTS, MOST_OUTPUTS, STORE};
+use super::{MOST_INPUTS, MOST_OUTPUTS};
+use crate::device::Global;
 use crate::dtype::DType;
-use crate::launch::Reject;
+use crate::launch::{Buffer, Reject};
 use crate::program::{Instruction, Kind, Opcode};
 
 /// A program and how its operands lie in memory, ready to be copied to the device.
@@ -19,7 +21,10 @@ pub struct Code {
     pub(super) wide: bool,
     pub(super) count: u64,
     pub(super) inputs: Vec<Operand>,
+    /// The input that is what was computed before.
+    pub(super) result: Option<usize>,
     pub(super) outputs: Vec<DType>,
+    floats: bool,
 }
 
 /// The parts of a program.
@@ -39,6 +44,20 @@ const MOST_INSTRUCTIONS: usize = 512;
 impl Code {
     /// The code of `source` over elements of a space that `layout` describes.
     pub fn new(source: &Source<'_>, layout: &Layout) -> Result<Self, Reject> {
+        Self::with_result(source, layout, None)
+    }
+
+    /// The same for the epilogue of a kernel, which makes what would be input `result`, element for element.
+    pub fn behind(source: &Source<'_>, layout: &Layout, result: usize) -> Result<Self, Reject> {
+        let operand = layout.inputs.get(result).ok_or(Reject::Absent { operand: "result" })?;
+        let own = operand.access == Access::Dense || layout.count() == 1;
+        if !own || operand.first != 0 {
+            return Err(Reject::Unsupported { what: "another element of the result than the one at hand" });
+        }
+        Self::with_result(source, layout, Some(result))
+    }
+
+    fn with_result(source: &Source<'_>, layout: &Layout, result: Option<usize>) -> Result<Self, Reject> {
         let limit = |name, got: usize, limit: usize| {
             if got > limit {
                 Err(Reject::Extent { name, got: got as u64, limit: limit as u64 })
@@ -59,6 +78,12 @@ impl Code {
             let head = opcode as u32 | (kind as u32) << 8 | (operands as u32) << 16 | (dtype as u32) << 24;
             let target = slots.of[register];
             match opcode {
+                Opcode::Input if result == Some(arguments[0] as usize) => {
+                    if Kind::of(dtype) != Some(Kind::F32) {
+                        return Err(Reject::ElementType { operand: "result" });
+                    }
+                    words.push([head & !0xff | RESULT, target, 0, 0]);
+                }
                 Opcode::Input => {
                     let number = arguments[0] as usize;
                     let Some(operand) = layout.inputs.get(number) else {
@@ -113,9 +138,53 @@ impl Code {
             slots: slots.count,
             wide: !kinds().all(is_narrow),
             count: layout.count(),
+            floats: kinds().all(|kind| matches!(kind, Kind::F32 | Kind::Bool)),
             inputs: layout.inputs.clone(),
+            result,
             outputs: source.outputs.iter().map(|&(_, dtype)| dtype).collect(),
         })
+    }
+
+    /// Elements.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Words.
+    pub(crate) fn length(&self) -> u32 {
+        self.instructions
+    }
+
+    /// Registers that are alive at once.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Element types of the outputs.
+    pub(crate) fn outputs(&self) -> &[DType] {
+        &self.outputs
+    }
+
+    /// Whether registers hold floats and truth values alone.
+    pub(crate) fn is_of_floats(&self) -> bool {
+        self.floats
+    }
+
+    /// Where the inputs begin, once each is found to hold what is read of it. That of the result may be any.
+    pub(crate) fn bind(&self, buffers: &[Buffer]) -> Result<[Global<u8>; MOST_INPUTS], Reject> {
+        if buffers.len() != self.inputs.len() {
+            return Err(Reject::Unsupported { what: "another number of inputs than the program has" });
+        }
+        let mut inputs = [Global::from_address(0); MOST_INPUTS];
+        for (number, (buffer, operand)) in buffers.iter().zip(&self.inputs).enumerate() {
+            if self.result != Some(number) {
+                let size = operand.dtype.bits() as u64 / 8;
+                let alignment = if operand.is_vector() { (4 * size).min(16) } else { size };
+                buffer.holds("input", operand.reach * size, alignment)?;
+                inputs[number] = Global::from_address(buffer.address + operand.first * size);
+            }
+        }
+        Ok(inputs)
     }
 
     /// The bytes that the device must hold.

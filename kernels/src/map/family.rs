@@ -1,9 +1,7 @@
 //! The variants of maps, and launches of them.
 
 use super::code::Code;
-use super::{
-    Access, MOST_INPUTS, MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry,
-};
+use super::{MOST_OUTPUTS, NARROW, NARROW_SLOT, Params, SHARED, WIDE, WIDE_SLOT, geometry};
 use crate::device::Global;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject, Variant as _, Variants};
 
@@ -44,6 +42,9 @@ impl crate::launch::Variant for Variant {
         if code.wide && !self.wide {
             return Err(Reject::Unsupported { what: "a 64-bit register" });
         }
+        if code.result.is_some() {
+            return Err(Reject::Unsupported { what: "a result before the program" });
+        }
         if code.count == 0 {
             return Err(Reject::Unsupported { what: "a map without elements" });
         }
@@ -69,16 +70,10 @@ impl Variant {
     ) -> Result<Prepared<Params>, Reject> {
         self.accepts(code)?;
         buffers.code.holds("code", 16 * u64::from(code.instructions), 16)?;
-        if buffers.inputs.len() != code.inputs.len() || buffers.outputs.len() != code.outputs.len() {
-            return Err(Reject::Unsupported { what: "another number of operands than the program has" });
+        if buffers.outputs.len() != code.outputs.len() {
+            return Err(Reject::Unsupported { what: "another number of outputs than the program has" });
         }
-        let mut inputs = [Global::from_address(0); MOST_INPUTS];
-        for ((slot, buffer), operand) in inputs.iter_mut().zip(buffers.inputs).zip(&code.inputs) {
-            let size = operand.dtype.bits() as u64 / 8;
-            let alignment = if operand.is_vector() { (4 * size).min(16) } else { size };
-            buffer.holds("input", operand.reach * size, alignment)?;
-            *slot = Global::from_address(buffer.address + operand.first * size);
-        }
+        let inputs = code.bind(buffers.inputs)?;
         let mut outputs = [Global::from_address(0); MOST_OUTPUTS];
         for ((slot, buffer), dtype) in outputs.iter_mut().zip(buffers.outputs).zip(&code.outputs) {
             let size = dtype.bits() as u64 / 8;
@@ -105,5 +100,3 @@ impl Variant {
         Prepared::new(self.entry, geometry, params, device)
     }
 }
-
-const _: () = assert!(Access::Gather as u32 == 3);

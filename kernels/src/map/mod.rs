@@ -18,6 +18,7 @@ pub(crate) mod arithmetic;
 mod code;
 #[cfg(not(target_arch = "nvptx64"))]
 mod family;
+pub(crate) mod interpreter;
 #[cfg(not(target_arch = "nvptx64"))]
 mod operands;
 #[cfg(test)]
@@ -30,13 +31,10 @@ pub use family::{Buffers, VARIANTS, Variant};
 #[cfg(not(target_arch = "nvptx64"))]
 pub use operands::{Layout, MOST_AXES};
 
-use crate::device::math::divide;
-use crate::device::{Global, Shared, Vector, shared, thread};
-use crate::dtype::DType;
+use crate::device::{Global, Vector, shared, thread};
 use crate::entry;
 use crate::launch::Geometry;
-use crate::program::{Kind, Opcode};
-use arithmetic::{Operation, apply, store, widen};
+use interpreter::{GROUP, Narrow, Operands, Registers, Span, Wide, interpret, pick};
 
 /// Most inputs.
 pub const MOST_INPUTS: usize = 8;
@@ -63,8 +61,6 @@ const _: () = assert!(size_of::<Params>() == 120);
 
 /// Threads of a block.
 pub const THREADS: u32 = 128;
-/// Elements that a thread makes at a time.
-const GROUP: u32 = 4;
 /// Shared memory of a block.
 const SHARED: u32 = 48 * 1024;
 /// Bytes of a slot, for all threads of a block.
@@ -79,294 +75,50 @@ pub const fn geometry(count: u32, slots: u32, wide: bool, multiprocessors: u32) 
     Geometry::linear(if blocks < most { blocks } else { most }, THREADS).with_shared(bytes)
 }
 
-/// How four consecutive elements of an operand are found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-enum Access {
-    /// They lie side by side, as those of the outputs do.
-    Dense,
-    /// They are one and the same everywhere.
-    Scalar,
-    /// They differ in the last axis alone, along which the operand is dense or does not change.
-    Row,
-    /// One by one.
-    Gather,
-}
-
-/// In the place of an opcode: a register is stored.
-const STORE: u32 = 0xff;
-
-/// Bytes of an element.
-#[inline(always)]
-fn size(dtype: DType) -> u32 {
-    dtype.bits() as u32 / 8
-}
-
-/// The operation that a word's first quarter names.
-#[inline(always)]
-fn decode(head: u32) -> Operation {
-    Operation {
-        opcode: Opcode::from_code(head & 0xff),
-        kind: Kind::from_code(head >> 8 & 0xff),
-        operands: Kind::from_code(head >> 16 & 0xff),
-        dtype: DType::from_code(head >> 24),
-    }
-}
-
-/// The element's place in an operand with these strides, last axis first.
-#[inline(always)]
-fn place(element: u32, extents: [u32; 4], strides: [u32; 5]) -> u32 {
-    let (mut rest, mut offset) = (element, 0);
-    let mut axis = 0;
-    while axis < 4 {
-        let (quotient, remainder) = divide(rest, extents[axis]);
-        offset += remainder * strides[axis];
-        rest = quotient;
-        axis += 1;
-    }
-    offset + rest * strides[4]
-}
-
-/// Registers of a thread: four values each.
-trait Registers: Copy {
-    /// Whether they hold 64 bits.
-    const WIDE: bool;
-    fn new(slots: u32) -> Self;
-    fn get(self, slot: u32) -> [u64; 4];
-    fn set(self, slot: u32, values: [u64; 4]);
-}
-
-#[derive(Clone, Copy)]
-struct Narrow(Shared<Vector<u32, 4>>);
-
-impl Registers for Narrow {
-    const WIDE: bool = false;
-
+impl Operands for Params {
     #[inline(always)]
-    fn new(slots: u32) -> Self {
-        Self(shared::array(0, slots * THREADS))
+    fn input(&self, number: u32) -> Global<u8> {
+        pick(self.inputs, number)
     }
 
     #[inline(always)]
-    fn get(self, slot: u32) -> [u64; 4] {
-        self.0.load((slot * THREADS + thread::thread_idx_x()) as usize).0.map(u64::from)
+    fn output(&self, number: u32) -> Global<u8> {
+        pick(self.outputs, number)
     }
 
     #[inline(always)]
-    fn set(self, slot: u32, values: [u64; 4]) {
-        let index = (slot * THREADS + thread::thread_idx_x()) as usize;
-        self.0.store(index, Vector(values.map(|value| value as u32)));
+    fn result(&self) -> [u64; 4] {
+        [0; 4]
     }
-}
-
-#[derive(Clone, Copy)]
-struct Wide(Shared<Vector<u64, 2>>);
-
-impl Registers for Wide {
-    const WIDE: bool = true;
-
-    #[inline(always)]
-    fn new(slots: u32) -> Self {
-        Self(shared::array(0, 2 * slots * THREADS))
-    }
-
-    #[inline(always)]
-    fn get(self, slot: u32) -> [u64; 4] {
-        let index = (2 * slot * THREADS + thread::thread_idx_x()) as usize;
-        let (Vector([a, b]), Vector([c, d])) = (self.0.load(index), self.0.load(index + THREADS as usize));
-        [a, b, c, d]
-    }
-
-    #[inline(always)]
-    fn set(self, slot: u32, [a, b, c, d]: [u64; 4]) {
-        let index = (2 * slot * THREADS + thread::thread_idx_x()) as usize;
-        self.0.store(index, Vector([a, b]));
-        self.0.store(index + THREADS as usize, Vector([c, d]));
-    }
-}
-
-/// One element, its bytes in the low ones.
-#[inline(always)]
-#[track_caller]
-fn load_one(x: Global<u8>, size: u32, index: u32) -> u64 {
-    let index = index as usize;
-    match size {
-        1 => x.load(index).into(),
-        2 => x.cast::<u16>().load(index).into(),
-        4 => x.cast::<u32>().load(index).into(),
-        _ => x.cast::<u64>().load(index),
-    }
-}
-
-/// Four elements from `index`, a multiple of 4.
-#[inline(always)]
-#[track_caller]
-fn load_four(x: Global<u8>, size: u32, index: u32) -> [u64; 4] {
-    let group = (index / GROUP) as usize;
-    match size {
-        1 => {
-            let all = x.cast::<u32>().load(group);
-            [0, 8, 16, 24].map(|shift| u64::from(all >> shift & 0xff))
-        }
-        2 => {
-            let all = x.cast::<u64>().load(group);
-            [0, 16, 32, 48].map(|shift| all >> shift & 0xffff)
-        }
-        4 => x.cast::<Vector<u32, 4>>().load(group).0.map(u64::from),
-        _ => {
-            let x = x.cast::<Vector<u64, 2>>();
-            let (Vector([a, b]), Vector([c, d])) = (x.load(2 * group), x.load(2 * group + 1));
-            [a, b, c, d]
-        }
-    }
-}
-
-#[inline(always)]
-#[track_caller]
-fn store_one(y: Global<u8>, size: u32, index: u32, value: u64) {
-    let index = index as usize;
-    match size {
-        1 => y.store(index, value as u8),
-        2 => y.cast::<u16>().store(index, value as u16),
-        4 => y.cast::<u32>().store(index, value as u32),
-        _ => y.cast::<u64>().store(index, value),
-    }
-}
-
-#[inline(always)]
-#[track_caller]
-fn store_four(y: Global<u8>, size: u32, index: u32, [a, b, c, d]: [u64; 4]) {
-    let group = (index / GROUP) as usize;
-    match size {
-        1 => {
-            let all = (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | (d & 0xff) << 24;
-            y.cast::<u32>().store(group, all as u32);
-        }
-        2 => {
-            let all = (a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48;
-            y.cast::<u64>().store(group, all);
-        }
-        4 => y.cast().store(group, Vector([a as u32, b as u32, c as u32, d as u32])),
-        _ => {
-            let y = y.cast::<Vector<u64, 2>>();
-            y.store(2 * group, Vector([a, b]));
-            y.store(2 * group + 1, Vector([c, d]));
-        }
-    }
-}
-
-/// Entry `number` of an array in the parameters, chosen by comparisons, so that the array needs no memory of its own.
-#[inline(always)]
-fn pick<const N: usize>(from: [Global<u8>; N], number: u32) -> Global<u8> {
-    let mut picked = from[0];
-    let mut k = 1;
-    while k < N {
-        if number == k as u32 {
-            picked = from[k];
-        }
-        k += 1;
-    }
-    picked
-}
-
-/// The four elements of an input beside elements `first..first + valid`, as registers.
-#[inline(always)]
-fn load(
-    x: Global<u8>,
-    dtype: DType,
-    access: u32,
-    strides: [u32; 5],
-    extents: [u32; 4],
-    (first, valid): (u32, u32),
-) -> [u64; 4] {
-    let size = size(dtype);
-    let raw = if access == Access::Scalar as u32 {
-        [load_one(x, size, 0); 4]
-    } else if access == Access::Row as u32 {
-        let offset = place(first, extents, strides);
-        if strides[0] == 1 { load_four(x, size, offset) } else { [load_one(x, size, offset); 4] }
-    } else if access == Access::Dense as u32 && valid == GROUP {
-        load_four(x, size, first)
-    } else {
-        let mut raw = [0; 4];
-        let mut i = 0;
-        while i < GROUP {
-            if i < valid {
-                let dense = access == Access::Dense as u32;
-                let offset = if dense { first + i } else { place(first + i, extents, strides) };
-                raw[i as usize] = load_one(x, size, offset);
-            }
-            i += 1;
-        }
-        raw
-    };
-    raw.map(|raw| widen(dtype, raw))
 }
 
 /// Every thread.
 #[inline(always)]
-fn run<R: Registers>(p: Params) {
-    let registers = R::new(p.slots);
-    let Vector(extents) = p.code.load(0);
+fn run<R: Registers>(p: Params, registers: R) {
     let mut group = thread::index_1d();
     while group < p.count.div_ceil(GROUP) {
         let first = group * GROUP;
         let valid = if p.count - first < GROUP { p.count - first } else { GROUP };
-        let mut at = 1;
-        while at < p.words as usize {
-            let Vector([head, second, third, fourth]) = p.code.load(at);
-            at += 1;
-            let target = second & 0xffff;
-            if head & 0xff == STORE {
-                let dtype = DType::from_code(head >> 24);
-                let values = registers.get(target).map(|bits| store(dtype, bits));
-                let y = pick(p.outputs, third);
-                if valid == GROUP {
-                    store_four(y, size(dtype), first, values);
-                } else {
-                    let mut i = 0;
-                    while i < GROUP {
-                        if i < valid {
-                            store_one(y, size(dtype), first + i, values[i as usize]);
-                        }
-                        i += 1;
-                    }
-                }
-                continue;
-            }
-            let operation = decode(head);
-            let values = match operation.opcode {
-                Opcode::Input => {
-                    let Vector([a, b, c, d]) = p.code.load(at);
-                    at += 1;
-                    let (x, access) = (pick(p.inputs, third), second >> 16);
-                    load(x, operation.dtype, access, [a, b, c, d, fourth], extents, (first, valid))
-                }
-                Opcode::Constant => [u64::from(third) | u64::from(fourth) << 32; 4],
-                _ => {
-                    let a = registers.get(second >> 16);
-                    let b = if fourth > 1 { registers.get(third & 0xffff) } else { a };
-                    let c = if fourth > 2 { registers.get(third >> 16) } else { a };
-                    let mut values = [0; 4];
-                    let mut i = 0;
-                    while i < GROUP as usize {
-                        values[i] = apply(R::WIDE, operation, [a[i], b[i], c[i]]);
-                        i += 1;
-                    }
-                    values
-                }
-            };
-            registers.set(target, values);
-        }
+        interpret(registers, (p.code, p.words), Span { first, valid }, &p);
         group += p.blocks * THREADS;
     }
 }
 
+#[inline(always)]
+fn narrow(p: Params) {
+    run(p, Narrow::<true> { memory: shared::array(0, p.slots * THREADS), threads: THREADS });
+}
+
+#[inline(always)]
+fn wide(p: Params) {
+    run(p, Wide { memory: shared::array(0, 2 * p.slots * THREADS), threads: THREADS });
+}
+
 entry!(
     /// 32-bit registers.
-    NARROW = map_narrow(Params): run::<Narrow>, THREADS, with_shared(SHARED)
+    NARROW = map_narrow(Params): narrow, THREADS, with_shared(SHARED)
 );
 entry!(
     /// 64-bit registers.
-    WIDE = map_wide(Params): run::<Wide>, THREADS, with_shared(SHARED)
+    WIDE = map_wide(Params): wide, THREADS, with_shared(SHARED), with_spills(16)
 );

@@ -1,6 +1,6 @@
 //! How operands lie in memory beside the elements of a map, which are numbered as the outputs lie.
 
-use super::Access;
+use super::interpreter::Access;
 use crate::dtype::DType;
 use crate::launch::Reject;
 

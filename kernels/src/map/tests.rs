@@ -3,7 +3,7 @@
 use super::{Buffers, Code, Layout, Source, VARIANTS};
 use crate::cases::EMULATED;
 use crate::dtype::DType;
-use crate::launch::{Buffer, Reject, Variant as _};
+use crate::launch::{Buffer, Launch as _, Reject, Variant as _};
 use crate::program::{Instruction, Kind, Opcode};
 
 #[test]
@@ -98,11 +98,29 @@ fn layouts_merge_axes_and_find_how_operands_lie() {
     let layout = Layout::new(&[2, 3, 4], &[(DType::F32, dense, 0), (DType::F32, bias, 0)]).expect("a layout");
     assert_eq!(
         layout.inputs.iter().map(|o| o.access).collect::<Vec<_>>(),
-        [super::Access::Dense, super::Access::Row]
+        [super::interpreter::Access::Dense, super::interpreter::Access::Row]
     );
     let many = Layout::new(&[1 << 20, 1 << 20], &[]);
     assert!(matches!(many, Err(Reject::Extent { name: "elements", .. })));
     let strides: &[u64] = &[0, 7, 0, 5, 0, 3, 0];
     let axes = Layout::new(&[2; 7], &[(DType::F32, strides, 0)]);
     assert_eq!(axes.err(), Some(Reject::Extent { name: "axes", got: 7, limit: 5 }));
+}
+
+#[test]
+fn a_launch_takes_no_more_multiprocessors_than_it_is_given() {
+    let strides: &[u64] = &[1];
+    let layout = Layout::new(&[1 << 20], &[(DType::F32, strides, 0)]).expect("a layout");
+    let code = one(Opcode::Exp, DType::F32, &[DType::F32]).code(&layout).expect("a program");
+    let (x, y) = (Buffer { address: 1 << 24, bytes: 1 << 22 }, Buffer { address: 1 << 25, bytes: 1 << 22 });
+    let memory = Buffer { address: 1 << 20, bytes: 1 << 10 };
+    let buffers = Buffers { code: memory, inputs: &[x], outputs: &[y] };
+    let on = |device| {
+        let launch = VARIANTS.choose(&code).and_then(|variant| variant.prepare(&code, &buffers, &device));
+        let launch = launch.expect("a launch");
+        (launch.geometry().blocks(), launch.multiprocessors())
+    };
+    assert_eq!(on(EMULATED), (32 * 4, 4));
+    assert_eq!(on(EMULATED.within(1)), (32, 1));
+    assert_eq!(on(EMULATED.within(0)), (32, 1));
 }

@@ -38,6 +38,20 @@ struct Pass<C> {
     extrapolation: C,
 }
 
+/// One pass as a table: element `j` of the axis is the sum of its `taps` terms, an input place and a weight each.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) outer: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) inner: usize,
+    pub(crate) taps: usize,
+    pub(crate) terms: Vec<(usize, f32)>,
+    /// Elements that are the extrapolation, ascending.
+    pub(crate) outside: Vec<usize>,
+    pub(crate) extrapolation: f32,
+}
+
 /// What all passes of an interpolation have in common.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interpolation {
@@ -70,6 +84,21 @@ impl Interpolation {
                 Ok(converted(self.passes(axes), n, m, T::to_f64, store))
             }),
         }
+    }
+
+    /// The passes along `axes`, in order, as tables of f32.
+    pub(crate) fn tables(&self, axes: &[AxisScale]) -> Vec<Table> {
+        let table = |pass: Pass<f32>| Table {
+            outer: pass.outer,
+            from: pass.from,
+            to: pass.to(),
+            inner: pass.inner,
+            taps: pass.taps,
+            terms: pass.terms,
+            outside: pass.outside,
+            extrapolation: pass.extrapolation,
+        };
+        self.passes::<f32>(axes).into_iter().map(table).collect()
     }
 
     /// The passes along `axes`, in order.

@@ -169,6 +169,14 @@ impl NearestCopy {
     }
 }
 
+impl NearestCopy {
+    /// The source of each output coordinate along each axis up to the last resized one with the input's stride, the
+    /// elements that move as one, and the bits of what lies outside.
+    pub(crate) fn parts(&self) -> (&[(Vec<Option<usize>>, usize)], usize, u64) {
+        (&self.maps, self.inner, self.constant)
+    }
+}
+
 impl Movement for NearestCopy {
     fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();

@@ -55,6 +55,18 @@ impl OpenGpu {
         self.budget.peak()
     }
 
+    /// Whether `bytes` more could be given, all that is cached given up.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), GpuError> {
+        let cached = |(size, blocks): (&usize, &Vec<(u64, Charge)>)| size * blocks.len();
+        let cached: usize = self.lock().blocks.iter().map(cached).sum();
+        let held = self.budget.used().saturating_sub(cached);
+        let limit = self.budget.limit();
+        if bytes > limit.saturating_sub(held) {
+            return Err(GpuError::Limit { requested: bytes, limit });
+        }
+        Ok(())
+    }
+
     /// A block of `bytes`, from the cache where one fits that is at most a quarter larger.
     pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Block, GpuError> {
         let refused = || GpuError::Limit { requested: bytes, limit: self.budget.limit() };

@@ -8,6 +8,8 @@
 mod driver;
 mod emulated;
 mod error;
+#[cfg(test)]
+mod failing;
 pub(crate) mod families;
 mod memory;
 mod program;
@@ -80,6 +82,11 @@ pub(crate) struct Properties {
 pub(crate) trait Gpu: Debug + Send + Sync {
     /// What it is.
     fn properties(&self) -> &Properties;
+
+    /// Loads all kernels now, not each family when it is first used.
+    fn load_all(&self) -> Result<(), GpuError> {
+        Ok(())
+    }
 
     /// Bytes of its memory that nobody holds now.
     fn free_memory(&self) -> Result<usize, GpuError>;

@@ -1,8 +1,11 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
+use super::families::tail::Behind;
 use crate::cpu::RunContext;
+use crate::cpu::program::Layout;
 use crate::dtype::DType;
-use crate::graph::fact::{Fact, Facts};
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Nest, Opaque};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
@@ -48,6 +51,10 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) outputs: &'a [Fact],
     /// Which outputs somebody reads.
     pub(crate) wanted: &'a [bool],
+    /// What a group has behind the result, where the operator is its anchor.
+    pub(crate) behind: Option<&'a Behind>,
+    /// How the first inputs lie in memory, where they are not row-major: those that the operator reads by strides.
+    pub(crate) strided: &'a [Option<Layout>],
     /// What the launches run on.
     pub(crate) device: Device,
     /// What computes on the host what follows from constants.
@@ -72,8 +79,32 @@ impl GpuSite<'_> {
         self.inputs.tensor(index).map(|fact| fact.dtype).map_err(|_| GpuReject::NoKernel)
     }
 
-    /// Input `index`, when it is a constant.
+    /// Input `index` as it lies in memory: row-major where nothing else is said.
+    pub(crate) fn input_layout(&self, index: usize) -> Result<Layout, GpuReject> {
+        match self.strided.get(index) {
+            Some(Some(layout)) => Ok(layout.clone()),
+            _ => Ok(Layout::dense(&self.input_shape(index)?)),
+        }
+    }
+
+    /// The launches of an operator's nest, where its own kernel refuses for `reject`; not in a group, of which the nest
+    /// knows nothing.
+    pub(crate) fn of_nest(
+        &self,
+        reject: GpuReject,
+        nest: impl FnOnce() -> Result<Nest, Opaque>,
+    ) -> Result<GpuKernel, GpuReject> {
+        if self.behind.is_some() || self.strided.iter().any(Option::is_some) {
+            return Err(reject);
+        }
+        super::families::map::of_nest(self, nest())
+    }
+
+    /// Input `index`, when it is a constant that lies row-major.
     pub(crate) fn constant(&self, index: usize) -> Option<&Tensor> {
+        if matches!(self.strided.get(index), Some(Some(_))) {
+            return None;
+        }
         self.inputs.0.get(index).copied().flatten()?.tensor()?.as_constant()
     }
 }
@@ -101,6 +132,8 @@ pub(crate) type Launches = Vec<Arc<dyn Launch>>;
 pub(crate) struct Weights {
     /// The form: a node's weights of one form are packed once, whatever shapes it is bound to.
     pub(crate) form: String,
+    /// Their bytes, known before they are packed.
+    pub(crate) bytes: usize,
     /// Packs them.
     pub(crate) pack: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
     /// Whether they follow from the model's constants alone, not from the shapes that are bound.
@@ -108,8 +141,12 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub(crate) fn new(form: String, pack: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self { form, pack: Box::new(pack), shared: true }
+    pub(crate) fn new(
+        form: String,
+        bytes: usize,
+        pack: impl Fn() -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self { form, bytes, pack: Box::new(pack), shared: true }
     }
 
     /// Those of a part of this name.
@@ -151,13 +188,14 @@ impl GpuKernel {
         self
     }
 
-    /// Asks for constants to be on the device as `pack` makes them.
+    /// Asks for constants to be on the device as `pack` makes them, so many bytes.
     pub(crate) fn with_weights(
         mut self,
         form: impl Into<String>,
+        bytes: usize,
         pack: impl Fn() -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        self.weights.push(Weights::new(form.into(), pack));
+        self.weights.push(Weights::new(form.into(), bytes, pack));
         self
     }
 
@@ -170,6 +208,12 @@ impl GpuKernel {
     /// Asks for `bytes` to be on the device for this binding: programs and tables.
     pub(crate) fn with_data(mut self, bytes: Vec<u8>) -> Self {
         self.data.push(bytes);
+        self
+    }
+
+    /// The same, where there are any.
+    pub(crate) fn with_data_of(mut self, bytes: Option<Vec<u8>>) -> Self {
+        self.data.extend(bytes);
         self
     }
 
@@ -214,6 +258,29 @@ impl GpuKernel {
     /// What is to be on the device.
     pub(super) fn data(&self) -> &[Vec<u8>] {
         &self.data
+    }
+
+    /// The launches, where they are accepted, found before there is memory: with addresses as an arena gives them.
+    pub(crate) fn trial(&self, site: &GpuSite<'_>) -> Result<Launches, Reject> {
+        let mut next = 1u64 << 40;
+        let mut buffer = |bytes: u64| {
+            let address = next;
+            next += bytes.next_multiple_of(256).max(256);
+            Buffer { address, bytes }
+        };
+        let bytes = |fact: &Fact| fact.tensor().and_then(TensorFact::bytes).unwrap_or(0) as u64;
+        let inputs = site.inputs.0.iter();
+        let inputs: Vec<Buffer> =
+            inputs.map(|fact| fact.map_or(Buffer::default(), |fact| buffer(bytes(fact)))).collect();
+        let outputs = site.outputs.iter().zip(site.wanted);
+        let outputs: Vec<Buffer> = outputs
+            .map(|(fact, &wanted)| if wanted { buffer(bytes(fact)) } else { Buffer::default() })
+            .collect();
+        let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
+        let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
+        let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
+        let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })
     }
 
     /// The launches.

@@ -94,6 +94,12 @@ impl Engine {
         self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.peak())
     }
 
+    /// Gives `gpu` for `device` to sessions of this engine.
+    #[cfg(test)]
+    pub(crate) fn use_gpu(&self, device: Device, gpu: OpenGpu) {
+        self.0.open_gpus().insert(device, Arc::new(gpu));
+    }
+
     /// The engine that sessions without one of their own share, one for each number of threads.
     pub(crate) fn default_for(threads: Option<usize>) -> Result<Self, Error> {
         static ENGINES: OnceLock<Mutex<HashMap<usize, Weak<Shared>>>> = OnceLock::new();

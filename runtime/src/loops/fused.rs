@@ -15,6 +15,7 @@ use crate::cpu::program::{Layout, MapKernel, RowKernel, RowLayout, StripKernel, 
 use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
 use crate::cpu::row_fill::RowFill;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::tail::Behind;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -126,6 +127,78 @@ impl Fused {
     fn input(&self, value: usize) -> Result<usize, OpError> {
         let at = self.graph.inputs.iter().position(|id| id.index() == value);
         at.ok_or_else(|| OpError::internal("an operand that is no input"))
+    }
+
+    /// How the anchor's inputs lie in memory, where it reads them through layouts before it.
+    fn strided(&self, bound: &Bound, anchor: usize) -> Result<Vec<Option<Layout>>, OpError> {
+        let node = &self.graph.nodes[anchor];
+        let members: Vec<usize> = (0..anchor).collect();
+        let mut strided = Vec::with_capacity(node.inputs.len());
+        for (at, id) in node.inputs.iter().flatten().enumerate() {
+            let Some(fact) = bound.facts[id.index()].as_ref() else { continue };
+            if at == 0 && !self.operand.is_empty() {
+                strided.push(None);
+                continue;
+            }
+            let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
+            let seen = strided_operand(&bound.nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
+            let shape = bound.facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
+            let layout = layout_of(&seen.index, &shape.ok_or_else(unreadable)?, rank)?;
+            strided.push((seen.value != id.index()).then_some(layout));
+        }
+        Ok(strided)
+    }
+
+    /// The value that the anchor makes, and what the program behind it reads, where each lies so.
+    fn behind(
+        &self,
+        bound: &Bound,
+        anchor: usize,
+        layouts: Vec<Layout>,
+    ) -> Result<(usize, Vec<EpilogueInput>), OpError> {
+        let made = self.graph.nodes[anchor].outputs.first().copied().flatten();
+        let made = made.ok_or_else(|| OpError::internal("an anchor without output"))?.index();
+        let mut inputs = Vec::with_capacity(layouts.len());
+        for (read, layout) in bound.nest.reads.iter().zip(layouts) {
+            let value = bound.operands[read.operand];
+            inputs.push(if value == made {
+                EpilogueInput::Result
+            } else {
+                EpilogueInput::Operand(self.input(value)?, layout)
+            });
+        }
+        Ok((made, inputs))
+    }
+
+    /// The anchor's kernel with the rest of the group behind its sums.
+    fn anchored(&self, site: &GpuSite<'_>, bound: &Bound, anchor: usize) -> Result<GpuKernel, GpuReject> {
+        let unable = |_| GpuReject::NoKernel;
+        let stage = bound.nest.as_map().ok_or(GpuReject::NoKernel)?;
+        let layouts = bound.layouts().map_err(unable)?;
+        let strided = self.strided(bound, anchor).map_err(unable)?;
+        let (made, inputs) = self.behind(bound, anchor, layouts).map_err(unable)?;
+        let node = &self.graph.nodes[anchor];
+        let given: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|id| id.and_then(|id| bound.facts[id.index()].as_ref())).collect();
+        let fact = bound.facts[made].clone().ok_or(GpuReject::NoKernel)?;
+        let shape = fact.tensor().and_then(TensorFact::known_shape).ok_or(GpuReject::DataDependent)?;
+        let extents: Option<Vec<usize>> = bound.nest.axes.iter().map(Dim::known).collect();
+        if extents.as_deref() != Some(shape.as_slice()) {
+            return Err(GpuReject::Form("an epilogue over another shape".into()));
+        }
+        let behind = Behind { program: stage.program.clone(), inputs };
+        let is_whole = self.graph.outputs.first().is_some_and(|id| id.index() == made);
+        let inner = GpuSite {
+            inputs: Facts(&given),
+            outputs: std::slice::from_ref(&fact),
+            wanted: &[true],
+            behind: (!is_whole).then_some(&behind),
+            strided: &strided,
+            ..*site
+        };
+        let kernel = node.op.gpu(&inner)?;
+        kernel.trial(site)?;
+        Ok(kernel)
     }
 
     fn anchor_inputs(&self) -> usize {
@@ -263,36 +336,9 @@ impl Op for Fused {
         let node = &self.graph.nodes[anchor];
         let given: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let members: Vec<usize> = (0..anchor).collect();
-        let mut strided = Vec::with_capacity(given.len());
-        for (at, (id, fact)) in node.inputs.iter().zip(&given).enumerate() {
-            let Some((id, fact)) = id.zip(*fact) else { continue };
-            if at == 0 && !self.operand.is_empty() {
-                strided.push(None);
-                continue;
-            }
-            let rank = fact.tensor().and_then(TensorFact::rank).ok_or_else(unreadable)?;
-            let seen = strided_operand(nodes, &members, id.index(), rank).ok_or_else(unreadable)?;
-            let shape = facts[seen.value].as_ref().and_then(|f| f.tensor()?.known_shape());
-            let layout = layout_of(&seen.index, &shape.ok_or_else(unreadable)?, rank)?;
-            strided.push((seen.value != id.index()).then_some(layout));
-        }
+        let strided = self.strided(&bound, anchor)?;
         let anchor_inputs = Facts(&given);
-        let made = node
-            .outputs
-            .first()
-            .copied()
-            .flatten()
-            .ok_or_else(|| OpError::internal("an anchor without output"))?;
-        let mut inputs = Vec::with_capacity(nest.reads.len());
-        for (read, layout) in nest.reads.iter().zip(layouts) {
-            let value = operands[read.operand];
-            inputs.push(if value == made.index() {
-                EpilogueInput::Result
-            } else {
-                EpilogueInput::Operand(self.input(value)?, layout)
-            });
-        }
+        let (made, inputs) = self.behind(&bound, anchor, layouts)?;
         let rows = node
             .op
             .epilogue_rows(anchor_inputs)
@@ -305,8 +351,7 @@ impl Op for Fused {
         };
         let written = self.written.map(|at| written_layout(nodes, at)).transpose()?;
         let fill = if self.operand.is_empty() { None } else { Some(Arc::new(self.fill(&bound)?)) };
-        let output =
-            facts[made.index()].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
+        let output = facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],
@@ -320,15 +365,31 @@ impl Op for Fused {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let bound = self.bind(site.inputs).map_err(|_| GpuReject::NoKernel)?;
-        if self.anchor.is_some() || !bound.space.row.is_empty() {
-            return families::members::kernel(site, &self.graph);
+        if let Some(anchor) = self.anchor
+            && bound.space.row.is_empty()
+            && self.operand.is_empty()
+            && self.written.is_none()
+            && let Ok(kernel) = self.anchored(site, &bound, anchor)
+        {
+            return Ok(kernel);
         }
-        families::map::kernel(site, &bound.nest, &|operand| {
+        let operand = |operand: usize| {
             let value = bound.operands[operand];
             let shape = bound.facts[value].as_ref().and_then(|f| f.tensor()?.known_shape());
             Ok((shape.ok_or_else(unreadable)?.to_vec(), self.input(value)?))
-        })
-        .or_else(|_| families::members::kernel(site, &self.graph))
+        };
+        if self.anchor.is_none()
+            && bound.space.row.is_empty()
+            && let Ok(kernel) = families::map::kernel(site, &bound.nest, &operand)
+        {
+            return Ok(kernel);
+        }
+        // Kernels of the members' own are faster than an interpreted nest.
+        let why = match families::members::kernel(site, &self.graph) {
+            Ok(kernel) => return Ok(kernel),
+            Err(why) => why,
+        };
+        families::nest::kernel(site, &bound.nest, &operand).map_err(|_| why)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -62,5 +62,5 @@ pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
-pub(crate) use nest::{Fold, Nest, Opaque, Outside, Read, Source};
+pub(crate) use nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 pub(crate) use stages::Stages;

@@ -13,6 +13,8 @@ use crate::cpu::attention::{Attention as Plan, Cache, MaskForm, Operands, Sizes,
 use crate::cpu::contraction::Panel;
 use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::attention::Roles;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -272,12 +274,14 @@ impl Attention {
         if covers && fits && lead.len() <= 3 { Ok(()) } else { Err(misfit()) }
     }
 
-    fn plan(&self, site: &CpuSite<'_>) -> Result<Plan, OpError> {
-        let e = self.extents(site.inputs)?;
+    fn plan(&self, inputs: Facts<'_>) -> Result<Plan, OpError> {
+        let e = self.extents(inputs)?;
         let sizes = e.sizes()?;
-        let dtype = site.inputs.tensor(0)?.dtype;
-        let mask = if site.inputs.has(MASK) {
-            Some(MaskForm::new(&site.input_shape(MASK)?, sizes.total(), !self.short_masks))
+        let dtype = inputs.tensor(0)?.dtype;
+        let mask = if inputs.has(MASK) {
+            let shape = inputs.tensor(MASK)?.known_shape();
+            let shape = shape.ok_or_else(|| OpError::internal("a mask of unknown shape"))?;
+            Some(MaskForm::new(&shape, sizes.total(), !self.short_masks))
         } else {
             None
         };
@@ -363,11 +367,17 @@ impl Op for Attention {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let (plan, stage) = (self.plan(site)?, self.stage);
+        let (plan, stage) = (self.plan(site.inputs)?, self.stage);
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             let scratch = plan.scratch::<T>(site.threads);
             Ok(Kernel::new(move |io| run::<T>(io, &plan, stage)).with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let roles = Roles { mask: MASK, past: [PAST_KEY, PAST_VALUE], lengths: LENGTHS };
+        let plan = self.plan(site.inputs).map_err(|_| GpuReject::DataDependent)?;
+        families::attention::kernel(site, &plan, roles)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -7,14 +7,16 @@ use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_w
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Compute, Number, dispatch};
-use crate::cpu::pool::{Pool, Sum};
+use crate::cpu::pool::{self, Sum};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Affine, Fold, Nest, Opaque, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
+use recurve_kernels::pool::Pool;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -78,7 +80,7 @@ impl Op for AveragePool {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let pool = Pool::new(&pool_spans(&self.window, &site.input_shape(0)?)?)?;
+        let pool = pool::Pool::new(&pool_spans(&self.window, &site.input_shape(0)?)?)?;
         let with_padding = self.with_padding;
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
             let x = io.input::<T>(0)?;
@@ -92,6 +94,12 @@ impl Op for AveragePool {
                 }
             })
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
+        families::pool::kernel(site, &spans, Pool::Mean { padded: self.with_padding })
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

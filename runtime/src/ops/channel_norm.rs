@@ -8,7 +8,9 @@ use crate::cpu::moments::moments;
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
-use crate::dtype::FLOATS;
+use crate::cuda::families::norm::Rows;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
+use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::{Builder, Reg};
@@ -148,6 +150,27 @@ impl Op for ChannelNorm {
             if self.group_parameters { (line, groups) } else { (spatial.max(1), x[1].max(1)) };
         let plan = Plan { line, run, parameters, epsilon: self.epsilon };
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| plan.run::<T>(io))))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let x = site.input_shape(0)?;
+        let spatial: usize = x[2..].iter().product();
+        let groups = self.groups(x[1]).max(1);
+        let per_group = x[1] / groups;
+        let (length, rows) = (per_group * spatial, x[0] * groups);
+        let (step, run) = if self.group_parameters { (1, length) } else { (per_group, spatial) };
+        let rows = Rows {
+            rows,
+            length,
+            period: groups,
+            step,
+            run: run.max(1),
+            centred: true,
+            epsilon: self.epsilon,
+            statistics: DType::F32,
+        };
+        families::norm::kernel(site, &rows)
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -150,6 +150,56 @@ pub(super) fn reference_terms(
     }
 }
 
+/// A convolution as loops: image, group, filter of the group, positions; then channel of the group and taps, which are summed.
+pub(super) struct Loops {
+    pub(super) axes: Vec<Dim>,
+    pub(super) over: Vec<usize>,
+    /// Places of an element of the input, of a weight, of the result, and of a filter among those of all groups.
+    pub(super) at: Vec<Affine>,
+    pub(super) tap: Vec<Affine>,
+    pub(super) store: Vec<Affine>,
+    pub(super) filter: Affine,
+}
+
+/// The loops from an input of shape `x` under weights of shape `w` to a result of shape `y`.
+pub(super) fn loops(
+    window: &Window,
+    groups: usize,
+    x: &[Dim],
+    w: &[Dim],
+    y: &[Dim],
+) -> Result<Loops, Opaque> {
+    let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+    // The number of images is no part of a window.
+    let image = [&[Dim::Known(1)], x.get(1..).ok_or(Opaque::Operator)?].concat();
+    let (x_known, w_known) = (known(&image).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
+    let spans = spans(window, &x_known, &w_known).map_err(|_| Opaque::Extents)?;
+    let (rank, filters, channels) = (spans.len(), w_known[0] / groups, w_known[1]);
+    let (group, filter, depth) = (1, 2, 3 + rank);
+    let signed = |v: usize| i64::try_from(v).ok();
+    let index = || {
+        let of_filter = Affine::axis(filter).plus(group, signed(filters)?)?;
+        let mut at = vec![Affine::axis(0), Affine::axis(depth).plus(group, signed(channels)?)?];
+        let mut tap = vec![of_filter.clone(), Affine::axis(depth)];
+        let mut store = vec![Affine::axis(0), of_filter.clone()];
+        for (i, span) in spans.iter().enumerate() {
+            let moved = Affine::axis(3 + i).scaled(signed(span.stride)?)?;
+            let moved = moved.plus(depth + 1 + i, signed(span.dilation)?)?;
+            at.push(moved.shifted(-signed(span.begin)?)?);
+            tap.push(Affine::axis(depth + 1 + i));
+            store.push(Affine::axis(3 + i));
+        }
+        Some((at, tap, store, of_filter))
+    };
+    let (at, tap, store, of_filter) = index().ok_or(Opaque::Extents)?;
+    let mut axes = vec![y[0].clone(), Dim::Known(groups), Dim::Known(filters)];
+    axes.extend_from_slice(&y[2..]);
+    axes.push(Dim::Known(channels));
+    axes.extend_from_slice(&w[2..]);
+    let over: Vec<usize> = (depth..axes.len()).collect();
+    Ok(Loops { axes, over, at, tap, store, filter: of_filter })
+}
+
 impl Op for Conv {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 3)?;
@@ -176,44 +226,16 @@ impl Op for Conv {
         product_cost(inputs, outputs, depth)
     }
 
-    /// Axes: image, group, filter of the group, positions; then channel of the group and taps, which are summed.
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
         let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
         let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
-        let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
-        // The number of images is no part of a window.
-        let image = [&[Dim::Known(1)], x.get(1..).ok_or(Opaque::Operator)?].concat();
-        let (x_known, w_known) = (known(&image).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
-        let spans = spans(&self.window, &x_known, &w_known).map_err(|_| Opaque::Extents)?;
-        let (rank, filters, channels) = (spans.len(), w_known[0] / self.groups, w_known[1]);
-        let (group, filter, depth) = (1, 2, 3 + rank);
-        let signed = |v: usize| i64::try_from(v).ok();
-        let index = || {
-            let of_filter = Affine::axis(filter).plus(group, signed(filters)?)?;
-            let mut at = vec![Affine::axis(0), Affine::axis(depth).plus(group, signed(channels)?)?];
-            let mut tap = vec![of_filter.clone(), Affine::axis(depth)];
-            let mut store = vec![Affine::axis(0), of_filter.clone()];
-            for (i, span) in spans.iter().enumerate() {
-                let moved = Affine::axis(3 + i).scaled(signed(span.stride)?)?;
-                let moved = moved.plus(depth + 1 + i, signed(span.dilation)?)?;
-                at.push(moved.shifted(-signed(span.begin)?)?);
-                tap.push(Affine::axis(depth + 1 + i));
-                store.push(Affine::axis(3 + i));
-            }
-            Some((at, tap, store, of_filter))
-        };
-        let (at, tap, store, of_filter) = index().ok_or(Opaque::Extents)?;
-        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters)];
-        axes.extend_from_slice(&y[2..]);
-        axes.push(Dim::Known(channels));
-        axes.extend_from_slice(&w[2..]);
-        let over: Vec<usize> = (depth..axes.len()).collect();
+        let Loops { axes, over, at, tap, store, filter } = loops(&self.window, self.groups, x, w, y)?;
         let mut nest = Stages::over(inputs, outputs, axes)?;
         let sources = [nest.read(0, at, Outside::Value(0.0))?, nest.read(1, tap, Outside::Never)?];
         let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
         let mut sources = vec![sum];
         if inputs.has(2) {
-            sources.push(nest.read(2, vec![of_filter], Outside::Never)?);
+            sources.push(nest.read(2, vec![filter], Outside::Never)?);
         }
         nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
     }
@@ -285,6 +307,7 @@ impl Op for Conv {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w).map_err(|_| GpuReject::NoKernel)?;
         families::conv::kernel(site, self.groups, &spans)
+            .or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -3,7 +3,7 @@
 //! `x_zero` is a scalar, `w_zero` a scalar or one per filter. Opset 10.
 
 use super::attributes::NodeSpec;
-use super::conv::{draw_conv, output_dims, parse_groups, reference_shape, reference_terms, spans};
+use super::conv::{draw_conv, loops, output_dims, parse_groups, reference_shape, reference_terms, spans};
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
 use super::window::Window;
@@ -11,10 +11,13 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::quantised::Sum;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::Affine;
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -107,6 +110,12 @@ impl Op for ConvInteger {
         }
     }
 
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let zero = |index: usize| site.inputs.has(index).then_some(index);
+        let (sum, _) = gpu_sum(site, &self.window, self.groups, [0, 1], [zero(2), zero(3)])?;
+        sum.kernel(site, None)
+    }
+
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
         let (x, w) = (inputs.tensor(0)?, inputs.tensor(1)?);
         let sums =
@@ -117,6 +126,35 @@ impl Op for ConvInteger {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// The sum that a convolution of two quantised inputs is, their zero points perhaps among the inputs, and the place of what
+/// there is one of for each filter.
+pub(super) fn gpu_sum(
+    site: &GpuSite<'_>,
+    window: &Window,
+    groups: usize,
+    [x, w]: [usize; 2],
+    zeros: [Option<usize>; 2],
+) -> Result<(Sum, Affine), GpuReject> {
+    let dims = |shape: &[usize]| shape.iter().map(|&extent| Dim::Known(extent)).collect::<Vec<Dim>>();
+    let shapes = [site.input_shape(x)?, site.input_shape(w)?, site.output_shape(0)?];
+    let [from, weights, to] = [&shapes[0], &shapes[1], &shapes[2]].map(|shape| dims(shape));
+    let loops = loops(window, groups, &from, &weights, &to).map_err(|_| GpuReject::NoKernel)?;
+    let filter = loops.filter;
+    let of_filters = |index: usize| {
+        let one = site.input_shape(index)?.iter().product::<usize>() == 1;
+        Ok::<_, GpuReject>((index, if one { Vec::new() } else { vec![filter.clone()] }))
+    };
+    let sum = Sum {
+        axes: loops.axes,
+        over: loops.over,
+        operands: [(x, loops.at), (w, loops.tap)],
+        zeros: [zeros[0].map(|index| (index, Vec::new())), zeros[1].map(of_filters).transpose()?],
+        windows: true,
+        store: loops.store,
+    };
+    Ok((sum, filter))
 }
 
 /// Shape and elements of the reference's convolution of `x − x_zero` with `w − w_zero`.

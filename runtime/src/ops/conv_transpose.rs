@@ -10,6 +10,7 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::dispatch;
 use crate::cpu::transposed_convolution::TransposedConvolution;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -200,6 +201,12 @@ impl Op for ConvTranspose {
             });
             Ok(kernel.with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let spans = self.spans(&x, &w).map_err(|_| GpuReject::NoKernel)?;
+        families::conv::transposed(site, self.groups, &spans)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use crate::cpu::cumulative::Cumulative;
 use crate::cpu::number::{Compute, dispatch};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
@@ -86,6 +87,14 @@ impl Op for CumSum {
             run.run(team, x, io.output::<T>(0)?, Compute::zero(), Compute::add);
             Ok(())
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let axis = site.inputs.tensor(1).ok().and_then(|axis| axis.as_i64s()?.first().copied());
+        let axis = normal_axis(axis.ok_or(GpuReject::DataDependent)?, shape.len());
+        let axis = axis.map_err(|_| GpuReject::NoKernel)?;
+        families::lines::cumulative(site, &shape, axis, false, (self.reverse, self.exclusive))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -13,6 +13,7 @@ use crate::cpu::integer_product::load_zeros;
 use crate::cpu::moments::load_floats;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -105,6 +106,11 @@ impl Op for DequantizeLinear {
             DType::BF16 => kernel::<X, bf16>(granularity),
             _ => kernel::<X, f32>(granularity),
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let result = self.result.map_or_else(|| site.dtype(1), Ok)?;
+        families::quantised::dequantise(site, (self.axis, self.block), result)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

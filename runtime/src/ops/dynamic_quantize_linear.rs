@@ -6,6 +6,7 @@
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::granularity::Granularity;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -60,6 +61,10 @@ impl Op for DynamicQuantizeLinear {
                 }
             })
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::quantised::dynamically(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

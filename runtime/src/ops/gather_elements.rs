@@ -9,6 +9,7 @@ use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::dense_strides;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -139,6 +140,13 @@ impl Op for GatherElements {
             let indices = Indices::new(io.tensor(1)?)?;
             move_elements(&Elements { places: &places, indices }, io, &[0], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (data, indices) = (site.input_shape(0)?, site.input_shape(1)?);
+        let axis = normal_axis(self.axis, data.len()).map_err(|_| GpuReject::NoKernel)?;
+        let form = families::indexed::of_elements(&data, &indices, axis, site.dtype(1)?)?;
+        families::indexed::gathered(site, form)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

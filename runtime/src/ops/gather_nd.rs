@@ -8,6 +8,7 @@ use crate::cpu::index_tuples::IndexTuples;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -105,6 +106,12 @@ impl Op for GatherNd {
             let indices = io.input::<i64>(1)?;
             move_elements(&Slices { tuples: &tuples, indices }, io, &[0], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (data, indices) = (site.input_shape(0)?, site.input_shape(1)?);
+        let form = families::indexed::of_tuples(&data, &indices, self.batch, site.dtype(1)?)?;
+        families::indexed::gathered(site, form)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

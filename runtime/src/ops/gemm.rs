@@ -63,18 +63,27 @@ impl Gemm {
         }
     }
 
-    /// The product of operands of these shapes, `y` that of the output.
-    fn contraction(&self, a: &[usize], b: &[usize], y: &[usize]) -> Contraction {
-        let strides = |transposed: bool, cols: usize| if transposed { (1, cols.max(1)) } else { (cols, 1) };
-        Contraction {
+    /// The product of operands that lie so, A of shape `a`, the output of shape `y`.
+    fn contraction(
+        &self,
+        a: &[usize],
+        y: &[usize],
+        [of_a, of_b]: [&Layout; 2],
+    ) -> Result<Contraction, OpError> {
+        let strides = |transposed: bool, layout: &Layout| match (transposed, layout.strides.as_slice()) {
+            (false, &[down, across]) => Ok((down, across)),
+            (true, &[down, across]) => Ok((across, down)),
+            _ => Err(OpError::internal("an operand that is no matrix")),
+        };
+        Ok(Contraction {
             batch: Vec::new(),
             m: y[0],
             n: y[1],
             k: a[usize::from(!self.transpose_a)],
-            a: strides(self.transpose_a, a[1]),
-            b: strides(self.transpose_b, b[1]),
+            a: strides(self.transpose_a, of_a)?,
+            b: strides(self.transpose_b, of_b)?,
             y: y[1],
-        }
+        })
     }
 
     /// Elements between rows and columns of C; 0 along an axis of extent 1, so that it is read again and again.
@@ -86,23 +95,8 @@ impl Gemm {
 
     fn kernel<T: Term>(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (a, y) = (site.input_shape(0)?, site.output_shape(0)?);
-        let (m, n) = (y[0], y[1]);
-        let k = a[usize::from(!self.transpose_a)];
         let (of_a, of_b) = (site.input_layout(0)?, site.input_layout(1)?);
-        let strides = |transposed: bool, layout: &Layout| match (transposed, layout.strides.as_slice()) {
-            (false, &[down, across]) => Ok((down, across)),
-            (true, &[down, across]) => Ok((across, down)),
-            _ => Err(OpError::internal("an operand that is no matrix")),
-        };
-        let product = Contraction {
-            batch: Vec::new(),
-            m,
-            n,
-            k,
-            a: strides(self.transpose_a, &of_a)?,
-            b: strides(self.transpose_b, &of_b)?,
-            y: n,
-        };
+        let product = self.contraction(&a, &y, [&of_a, &of_b])?;
         let c = match site.inputs.optional(2)? {
             Some(_) if self.beta != 0.0 => Some(Self::steps(&site.input_shape(2)?)),
             _ => None,
@@ -253,15 +247,18 @@ impl Op for Gemm {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let contraction =
-            self.contraction(&site.input_shape(0)?, &site.input_shape(1)?, &site.output_shape(0)?);
+        let (a, y) = (site.input_shape(0)?, site.output_shape(0)?);
+        let (of_a, of_b) = (site.input_layout(0)?, site.input_layout(1)?);
+        let contraction = self.contraction(&a, &y, [&of_a, &of_b]).map_err(|_| GpuReject::NoKernel)?;
+        let offsets = [of_a.offset, of_b.offset];
         let addend = if site.inputs.has(2) && self.beta != 0.0 {
             let (row, column) = Self::steps(&site.input_shape(2)?);
             Some((2, [row as u64, column as u64]))
         } else {
             None
         };
-        product::Product { contraction, alpha: self.alpha, beta: self.beta, addend }.kernel(site)
+        let product = product::Product { contraction, offsets, alpha: self.alpha, beta: self.beta, addend };
+        product.kernel(site).or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

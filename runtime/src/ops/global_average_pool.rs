@@ -28,6 +28,7 @@ pub(super) const DEF: OpDef = OpDef {
                 };
                 global_pool::nest(inputs, outputs, loops::Fold::Sum, |_, x| x, mean)
             },
+            gpu: recurve_kernels::reduce::Fold::Mean,
             plane: |v| v.iter().sum::<f64>() / v.len() as f64,
         }))
     },

@@ -23,6 +23,7 @@ pub(super) const DEF: OpDef = OpDef {
             nest: |inputs, outputs| {
                 global_pool::nest(inputs, outputs, loops::Fold::Max, |_, x| x, |_, most, _| most)
             },
+            gpu: recurve_kernels::reduce::Fold::Max,
             plane: |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         }))
     },

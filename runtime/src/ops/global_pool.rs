@@ -3,6 +3,7 @@
 use super::Op;
 use crate::cpu::reduce::ReducePlan;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -22,6 +23,8 @@ pub(super) struct GlobalPool {
     pub(super) folder: fn(DType) -> Result<Folder, OpError>,
     /// Its nest.
     pub(super) nest: fn(Facts<'_>, &[Fact]) -> Result<Nest, Opaque>,
+    /// The fold of it on a GPU.
+    pub(super) gpu: recurve_kernels::reduce::Fold,
     /// The reference of one plane, with the operator's parameter.
     pub(super) plane: fn(&[f64]) -> f64,
 }
@@ -91,6 +94,13 @@ impl Op for GlobalPool {
         let plan = spatial_plan(&site.input_shape(0)?);
         let folder = (self.folder)(site.inputs.tensor(0)?.dtype)?;
         Ok(Kernel::new(move |io| folder(&plan, io)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let spatial: Vec<bool> = (0..shape.len()).map(|axis| axis >= 2).collect();
+        families::lines::reduce(site, &shape, &spatial, self.gpu)
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

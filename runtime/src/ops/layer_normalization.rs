@@ -10,6 +10,8 @@ use crate::cpu::normalization::Normalization;
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::norm::Rows;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -177,6 +179,24 @@ impl Plan {
     }
 }
 
+/// The rows of a tensor of `shape` from `axis` on, whose inputs `parameters` have one element per column.
+pub(super) fn layer_rows(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    axis: usize,
+    parameters: std::ops::Range<usize>,
+) -> Result<Rows, GpuReject> {
+    for index in parameters.filter(|&index| site.inputs.has(index)) {
+        if !matches!(Spread::new(&site.input_shape(index)?, shape, axis), Spread::Columns) {
+            return Err(GpuReject::Form("parameters that are not one per column".into()));
+        }
+    }
+    let span = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
+    let (rows, length) = span(&shape[..axis]).zip(span(&shape[axis..])).ok_or(GpuReject::NoKernel)?;
+    let (centred, epsilon, statistics) = (false, 0.0, DType::F32);
+    Ok(Rows { rows, length, period: 1, step: 0, run: 1, centred, epsilon, statistics })
+}
+
 /// Checks that input `index` broadcasts to `x` without widening it.
 pub(super) fn check_spread(inputs: Facts<'_>, index: usize, x: Option<&[Dim]>) -> Result<(), OpError> {
     let fact = inputs.optional(index)?;
@@ -279,6 +299,19 @@ impl Op for LayerNormalization {
             DType::BF16 => plan.run::<T, bf16>(io),
             _ => plan.run::<T, f32>(io),
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let axis = normal_axis(self.axis, shape.len()).map_err(|_| GpuReject::NoKernel)?;
+        let rows = layer_rows(site, &shape, axis, 1..3).map(|rows| Rows {
+            centred: true,
+            epsilon: self.epsilon,
+            statistics: self.stash,
+            ..rows
+        });
+        rows.and_then(|rows| families::norm::kernel(site, &rows))
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -9,6 +9,7 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::pool::{Gather, Pool};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -124,6 +125,13 @@ impl Op for LpPool {
                 y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::from_f64(sum.powf(1.0 / p)));
             })
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
+        let pool = recurve_kernels::pool::Pool::Norm { power: self.p as f32 };
+        families::pool::kernel(site, &spans, pool)
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

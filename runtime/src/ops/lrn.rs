@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -94,6 +95,17 @@ impl Op for Lrn {
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             Ok(Kernel::new(move |io| op.run::<T>(io, channels, plane)))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let response = families::norm::Response {
+            below: (self.size - 1) / 2,
+            above: (self.size - 1).div_ceil(2),
+            alpha: self.alpha / self.size as f64,
+            beta: self.beta,
+            bias: self.bias,
+        };
+        families::norm::channels(site, &response)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -226,8 +226,12 @@ impl Op for MatMul {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
-        let contraction = batched(&shapes.0, &shapes.1).and_then(merged).map_err(|_| GpuReject::NoKernel)?;
-        product::Product { contraction, alpha: 1.0, beta: 1.0, addend: None }.kernel(site)
+        let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
+        let contraction = strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), None);
+        let contraction = contraction.and_then(merged).map_err(|_| GpuReject::NoKernel)?;
+        let offsets = [a.offset, b.offset];
+        let product = product::Product { contraction, offsets, alpha: 1.0, beta: 1.0, addend: None };
+        product.kernel(site).or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -3,10 +3,11 @@
 //! for the whole tensor, per row of `a`, or per column of `b`. Opset 10.
 
 use super::mat_mul::{product_cost, product_dims};
-use super::quantised_product::{BYTES, check_plan, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_sum, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -83,6 +84,12 @@ impl Op for MatMulInteger {
             (_, DType::U8) => kernel::<i8, u8>(site),
             _ => kernel::<i8, i8>(site),
         }
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let zero = |index: usize| site.inputs.has(index).then_some(index);
+        let (sum, _) = gpu_sum(site, [0, 1], [zero(2), zero(3)])?;
+        sum.kernel(site, None)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::dispatch;
 use crate::cpu::pool::{LargestAt, Pool};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -191,6 +192,13 @@ impl Op for MaxPool {
                 }
             })
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
+        let pool = recurve_kernels::pool::Pool::Max { column_major: self.column_major };
+        families::pool::kernel(site, &spans, pool)
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

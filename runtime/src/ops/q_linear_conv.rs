@@ -5,7 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::conv::{check_bias, draw_conv, output_dims, parse_groups, spans};
-use super::conv_integer::{check_param, reference_sums};
+use super::conv_integer::{check_param, gpu_sum, reference_sums};
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
 use super::window::Window;
@@ -13,6 +13,8 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::quantised::Requantisation;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -115,6 +117,17 @@ impl Op for QLinearConv {
             (false, false, true) => self.kernel::<i8, i8, u8>(site),
             (false, false, false) => self.kernel::<i8, i8, i8>(site),
         }
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (sum, filter) = gpu_sum(site, &self.window, self.groups, [0, 3], [Some(2), Some(5)])?;
+        let one = site.input_shape(4)?.iter().product::<usize>() == 1;
+        let requantisation = Requantisation {
+            scales: [(1, Vec::new()), (4, if one { Vec::new() } else { vec![filter.clone()] })],
+            result: [6, 7],
+            bias: site.inputs.has(8).then(|| (8, vec![filter])),
+        };
+        sum.kernel(site, Some(&requantisation))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -5,11 +5,13 @@
 
 use super::mat_mul::{product_cost, product_dims};
 use super::mat_mul_integer::draw;
-use super::quantised_product::{BYTES, check_plan, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_sum, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::moments::load_floats;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::quantised::Requantisation;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -120,6 +122,13 @@ impl Op for QLinearMatMul {
             (false, false, true) => kernel::<i8, i8, u8>(site),
             (false, false, false) => kernel::<i8, i8, i8>(site),
         }
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (sum, places) = gpu_sum(site, [0, 3], [Some(2), Some(5)])?;
+        let [rows, cols] = places;
+        let requantisation = Requantisation { scales: [(1, rows), (4, cols)], result: [6, 7], bias: None };
+        sum.kernel(site, Some(&requantisation))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -4,9 +4,13 @@
 use super::mat_mul::batched;
 use crate::cpu::contraction::BatchAxis;
 use crate::cpu::integer_product::{Along, IntegerProduct};
+use crate::cuda::families::quantised::Sum;
+use crate::cuda::{GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::graph::Dim;
 use crate::graph::fact::{Facts, TensorFact};
+use crate::loops::{Affine, broadcast_index};
 use crate::reference::RefTensor;
 
 /// Element types of quantised operands.
@@ -83,6 +87,64 @@ pub(super) fn check_plan(inputs: Facts<'_>, [a, b]: [usize; 2], params: [usize; 
     let params = [shape(params[0])?.map(|s| (params[0], s)), shape(params[1])?.map(|s| (params[1], s))];
     let params = [&params[0], &params[1]].map(|p| p.as_ref().map(|(i, s)| (*i, s.as_slice())));
     plan(&x, &y, params).map(|_| ())
+}
+
+/// The sum that a product of quantised inputs is, their zero points perhaps among the inputs, and the places of the
+/// parameters of rows and columns.
+pub(super) fn gpu_sum(
+    site: &GpuSite<'_>,
+    [a, b]: [usize; 2],
+    zeros: [Option<usize>; 2],
+) -> Result<(Sum, [Vec<Affine>; 2]), GpuReject> {
+    let dims = |shape: &[usize]| shape.iter().map(|&extent| Dim::Known(extent)).collect::<Vec<Dim>>();
+    let (a_shape, b_shape) = (dims(&site.input_shape(a)?), dims(&site.input_shape(b)?));
+    let mut axes = dims(&site.output_shape(0)?);
+    let (rows, cols) = (usize::from(a_shape.len() > 1), usize::from(b_shape.len() > 1));
+    let depth = axes.len();
+    let lead = depth - rows - cols;
+    let spread = |shape: &[Dim]| broadcast_index(shape, &axes[..lead]).map_err(|_| GpuReject::NoKernel);
+    let index = |shape: &[Dim], own: &[usize]| {
+        let mut index = spread(&shape[..shape.len() - own.len()])?;
+        index.extend(own.iter().map(|&axis| Affine::axis(axis)));
+        Ok::<_, GpuReject>(index)
+    };
+    let last = depth - cols;
+    let of_a = if rows > 0 { index(&a_shape, &[lead, depth])? } else { vec![Affine::axis(depth)] };
+    let of_b = if cols > 0 { index(&b_shape, &[depth, last])? } else { vec![Affine::axis(depth)] };
+    // Where there is a parameter for each row of one matrix, or each column, behind those of the matrices in front.
+    let parameter = |index: usize, side: Side, axis: usize| {
+        let shape = dims(&site.input_shape(index)?);
+        let one = Dim::Known(1);
+        if shape.iter().all(|extent| *extent == one) {
+            return Ok(Vec::new());
+        }
+        let own = |extent: &Dim| if *extent == one { Affine::constant(0) } else { Affine::axis(axis) };
+        match (shape.as_slice(), side) {
+            ([extent], _) => Ok(vec![own(extent)]),
+            ([lead @ .., extent, _], Side::Rows) => {
+                Ok([spread(lead)?, vec![own(extent), Affine::constant(0)]].concat())
+            }
+            ([lead @ .., _, extent], Side::Cols) => {
+                Ok([spread(lead)?, vec![Affine::constant(0), own(extent)]].concat())
+            }
+            _ => Err(GpuReject::NoKernel),
+        }
+    };
+    let of = |zero: Option<usize>, side: Side, axis: usize| {
+        zero.map(|index| Ok::<_, GpuReject>((index, parameter(index, side, axis)?))).transpose()
+    };
+    let zeros = [of(zeros[0], Side::Rows, lead)?, of(zeros[1], Side::Cols, last)?];
+    let places = [&zeros[0], &zeros[1]].map(|zero| zero.as_ref().map_or(Vec::new(), |zero| zero.1.clone()));
+    axes.push(a_shape[a_shape.len() - 1].clone());
+    let sum = Sum {
+        axes,
+        over: vec![depth],
+        operands: [(a, of_a), (b, of_b)],
+        zeros,
+        windows: false,
+        store: (0..depth).map(Affine::axis).collect(),
+    };
+    Ok((sum, places))
 }
 
 /// One element of the reference's product: its sum, and the positions of its parameters.

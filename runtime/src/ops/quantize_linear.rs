@@ -11,6 +11,7 @@ use crate::cpu::integer_product::load_zeros;
 use crate::cpu::moments::load_floats;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -170,6 +171,13 @@ impl Op for QuantizeLinear {
             DType::U16 => kernel::<X, u16>(granularity, precision),
             _ => kernel::<X, u8>(granularity, precision),
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let zero = site.inputs.has(2).then(|| site.dtype(2)).transpose()?;
+        let result = zero.or(self.result).unwrap_or(DType::U8);
+        let precision = self.precision.map_or_else(|| site.dtype(1), Ok)?;
+        families::quantised::quantise(site, (self.axis, self.block), precision, result)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

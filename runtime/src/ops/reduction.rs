@@ -233,7 +233,8 @@ impl Op for Reduction {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let fold = self.kind.gpu.ok_or(GpuReject::NoKernel)?;
+        let by_nest = || families::map::of_nest(site, self.nest(site.inputs, site.outputs));
+        let Some(fold) = self.kind.gpu else { return by_nest() };
         let shape = site.input_shape(0)?;
         let axes = if site.inputs.has(1) {
             let axes = site.constant(1).and_then(|axes| axes.as_slice::<i64>().map(<[i64]>::to_vec));
@@ -242,7 +243,7 @@ impl Op for Reduction {
             self.axes.clone()
         };
         let reduced = self.reduced(&axes, shape.len()).map_err(|_| GpuReject::NoKernel)?;
-        families::lines::reduce(site, &shape, &reduced, fold)
+        families::lines::reduce(site, &shape, &reduced, fold).or_else(|_| by_nest())
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -13,6 +13,7 @@ use crate::cpu::movement::{bits_of, move_elements};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::resample::{AxisScale, Coordinates, Factor, NearestCopy, Rounding, scaled};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE, NUMBERS};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -154,6 +155,16 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 }
 
 impl Resize {
+    fn interpolation(&self, filter: Filter) -> Interpolation {
+        Interpolation {
+            filter,
+            coordinates: self.coordinates,
+            antialias: self.antialias,
+            exclude_outside: self.exclude_outside,
+            extrapolation: self.extrapolation.into(),
+        }
+    }
+
     /// The attributes by their names.
     fn reference_settings(&self) -> RefResize {
         let (mode, nearest_mode, a) = match self.mode {
@@ -351,14 +362,21 @@ impl Op for Resize {
                 return Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)));
             }
         };
-        let plan = Interpolation {
-            filter,
-            coordinates: self.coordinates,
-            antialias: self.antialias,
-            exclude_outside: self.exclude_outside,
-            extrapolation: self.extrapolation.into(),
-        };
-        plan.kernel(dtype, &axes, &from, &shape)
+        self.interpolation(filter).kernel(dtype, &axes, &from, &shape)
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let from = site.input_shape(0)?;
+        let scales = self.scales(site.inputs, &from).map_err(|_| GpuReject::NoKernel)?;
+        let axes = scales.ok_or(GpuReject::DataDependent)?;
+        match self.mode {
+            Mode::Nearest(rounding) => {
+                let constant = bits_of(site.dtype(0)?, self.extrapolation.into());
+                let copy = NearestCopy::new(&axes, self.coordinates, rounding, constant);
+                families::resample::nearest(site, &copy, &from)
+            }
+            Mode::Smooth(filter) => families::resample::smooth(site, &self.interpolation(filter), &axes),
+        }
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

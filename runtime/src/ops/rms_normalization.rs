@@ -3,13 +3,15 @@
 //! type is the result's. Opset 23. The mean is accumulated in f64.
 
 use super::attributes::NodeSpec;
-use super::layer_normalization::{Spread, check_spread, stash_type};
+use super::layer_normalization::{Spread, check_spread, layer_rows, stash_type};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::moments::sum_of;
 use crate::cpu::normalization::Normalization;
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::norm::Rows;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
@@ -125,6 +127,14 @@ impl Op for RmsNormalization {
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => dispatch!(scale, floats, V => {
             Ok(Kernel::new(move |io| run::<T, V>(io, cols, epsilon, &spread)))
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let axis = normal_axis(self.axis, shape.len()).map_err(|_| GpuReject::NoKernel)?;
+        let rows = layer_rows(site, &shape, axis, 1..2).map(|rows| Rows { epsilon: self.epsilon, ..rows });
+        rows.and_then(|rows| families::norm::kernel(site, &rows))
+            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use super::{Accuracy, Op, OpDef, Replacement};
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::scatter::{Reduction, Targets, scatter};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
@@ -72,6 +73,13 @@ impl Op for ScatterElements {
             let target = |at| places.place(indices, at);
             scatter(io, &shape, &Targets { run: 1, target: &target }, reduction)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (data, indices) = (site.input_shape(0)?, site.input_shape(1)?);
+        let axis = normal_axis(self.axis, data.len()).map_err(|_| GpuReject::NoKernel)?;
+        let form = families::indexed::of_elements(&data, &indices, axis, site.dtype(1)?)?;
+        families::indexed::scattered(site, form, self.reduction)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -9,6 +9,7 @@ use super::{Accuracy, Op, OpDef, Replacement};
 use crate::cpu::index_tuples::IndexTuples;
 use crate::cpu::scatter::{Reduction, Targets, scatter};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -79,6 +80,12 @@ impl Op for ScatterNd {
             let target = |at| tuples.place(indices, at);
             scatter(io, &shape, &Targets { run: tuples.run(), target: &target }, reduction)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (data, indices) = (site.input_shape(0)?, site.input_shape(1)?);
+        let form = families::indexed::of_tuples(&data, &indices, 0, site.dtype(1)?)?;
+        families::indexed::scattered(site, form, self.reduction)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

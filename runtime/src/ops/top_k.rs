@@ -8,6 +8,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::dispatch;
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -132,6 +133,12 @@ impl Op for TopK {
             }
             Ok(())
         }).with_scratch(scratch)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (from, shape) = (site.input_shape(0)?, site.output_shape(0)?);
+        let axis = normal_axis(self.axis, from.len()).map_err(|_| GpuReject::NoKernel)?;
+        families::lines::top_k(site, &from, axis, shape[axis], !self.largest)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -49,6 +49,8 @@ impl TestGpu {
     /// Opens `device` with the module of that name, or the one that suits it best.
     pub fn open(device: Device, module: Option<&str>) -> Result<Self, GpuError> {
         let gpu = cuda::open_with(device, module)?;
+        // A kernel that the driver does not take is found now, not when somebody needs it.
+        gpu.load_all()?;
         let properties = gpu.properties().clone();
         let (major, minor) = properties.capability;
         let named = |name: &str| recurve_ptx::modules().find(|m| m.record().target == name);

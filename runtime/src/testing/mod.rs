@@ -12,6 +12,7 @@ pub mod gpu;
 mod nest;
 mod on_device;
 mod operator;
+mod placement;
 mod random_plan;
 mod single_node;
 
@@ -24,5 +25,6 @@ pub use nest::{Link, Nest};
 pub use on_device::check_operator_on;
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
+pub use placement::{Placement, placement};
 pub use random_plan::random_plan;
 pub use single_node::{SingleNode, single_node, test_data};

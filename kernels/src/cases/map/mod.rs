@@ -1,8 +1,8 @@
 //! Maps against an interpreter of the definition.
 
 mod definition;
-mod program;
-mod value;
+pub(super) mod program;
+pub(super) mod value;
 
 use super::Failure;
 use super::draw::Draw;

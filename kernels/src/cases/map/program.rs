@@ -12,14 +12,14 @@ use crate::program::{Instruction, Kind, Opcode};
 
 /// A program in the making.
 #[derive(Default)]
-pub(super) struct Program {
-    pub(super) instructions: Vec<Instruction>,
-    pub(super) constants: Vec<(Kind, Value)>,
-    pub(super) outputs: Vec<(usize, DType)>,
+pub(in crate::cases) struct Program {
+    pub(in crate::cases) instructions: Vec<Instruction>,
+    pub(in crate::cases) constants: Vec<(Kind, Value)>,
+    pub(in crate::cases) outputs: Vec<(usize, DType)>,
 }
 
 impl Program {
-    pub(super) fn push(
+    pub(in crate::cases) fn push(
         &mut self,
         opcode: Opcode,
         kind: Kind,
@@ -31,18 +31,18 @@ impl Program {
         self.instructions.len() - 1
     }
 
-    pub(super) fn input(&mut self, number: u32, dtype: DType) -> usize {
+    pub(in crate::cases) fn input(&mut self, number: u32, dtype: DType) -> usize {
         let kind = Kind::of(dtype).unwrap_or(Kind::Bool);
         self.push(Opcode::Input, kind, kind, dtype, [number, 0, 0])
     }
 
-    pub(super) fn constant(&mut self, kind: Kind, value: Value) -> usize {
+    pub(in crate::cases) fn constant(&mut self, kind: Kind, value: Value) -> usize {
         self.constants.push((kind, value));
         self.push(Opcode::Constant, kind, kind, kind.dtype(), [self.constants.len() as u32 - 1, 0, 0])
     }
 
     /// An instruction of the kinds that its opcode has for these operands.
-    pub(super) fn call(&mut self, opcode: Opcode, args: &[usize]) -> usize {
+    pub(in crate::cases) fn call(&mut self, opcode: Opcode, args: &[usize]) -> usize {
         let operands = self.instructions[args[args.len() - 1]].kind;
         let kind = if opcode.is_comparison() { Kind::Bool } else { operands };
         let mut arguments = [0; 3];
@@ -50,7 +50,7 @@ impl Program {
         self.push(opcode, kind, operands, kind.dtype(), arguments)
     }
 
-    pub(super) fn run(&self, inputs: &[Value]) -> Vec<Value> {
+    pub(in crate::cases) fn run(&self, inputs: &[Value]) -> Vec<Value> {
         let mut registers: Vec<Value> = Vec::new();
         for instruction in &self.instructions {
             let first = instruction.arguments[0] as usize;
@@ -66,7 +66,7 @@ impl Program {
         self.outputs.iter().map(|&(register, dtype)| held(dtype, registers[register])).collect()
     }
 
-    pub(super) fn code(&self, layout: &Layout) -> Result<Code, Reject> {
+    pub(in crate::cases) fn code(&self, layout: &Layout) -> Result<Code, Reject> {
         let constants: Vec<u64> = self.constants.iter().map(|&(kind, value)| bits(kind, value)).collect();
         let source =
             Source { instructions: &self.instructions, constants: &constants, outputs: &self.outputs };
@@ -75,18 +75,18 @@ impl Program {
 }
 
 /// One input in memory.
-pub(super) struct Operand {
-    pub(super) dtype: DType,
-    pub(super) strides: Vec<u64>,
+pub(in crate::cases) struct Operand {
+    pub(in crate::cases) dtype: DType,
+    pub(in crate::cases) strides: Vec<u64>,
     /// The first element that is read.
-    pub(super) first: u64,
-    pub(super) values: Vec<Value>,
+    pub(in crate::cases) first: u64,
+    pub(in crate::cases) values: Vec<Value>,
 }
 
 impl Operand {
     /// Values for a space of `extents`, of which the axes in `broadcast` are not the operand's own, behind a few that
     /// are not read.
-    pub(super) fn draw(r: &mut Draw, dtype: DType, extents: &[u64], broadcast: u32) -> Self {
+    pub(in crate::cases) fn draw(r: &mut Draw, dtype: DType, extents: &[u64], broadcast: u32) -> Self {
         let mut strides = vec![0; extents.len()];
         let mut count = 1;
         for axis in (0..extents.len()).rev() {
@@ -100,7 +100,7 @@ impl Operand {
         Self { dtype, strides, first, values }
     }
 
-    pub(super) fn at(&self, extents: &[u64], element: u64) -> Value {
+    pub(in crate::cases) fn at(&self, extents: &[u64], element: u64) -> Value {
         let (mut rest, mut index) = (element, self.first);
         for axis in (0..extents.len()).rev() {
             index += rest % extents[axis] * self.strides[axis];
@@ -111,7 +111,7 @@ impl Operand {
 }
 
 /// Runs a program and compares every output; functions within `units` of the kind's ε.
-pub(super) fn check(
+pub(in crate::cases) fn check(
     program: &Program,
     extents: &[u64],
     operands: &[Operand],

@@ -7,15 +7,15 @@ use crate::program::Kind;
 
 /// A register's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::cases) enum Value {
     Float(f64),
     Int(i128),
     Bool(bool),
 }
 
-pub(super) use Value::{Bool, Float, Int};
+pub(in crate::cases) use Value::{Bool, Float, Int};
 
-pub(super) const DTYPES: [DType; 13] = [
+pub(in crate::cases) const DTYPES: [DType; 13] = [
     DType::F32,
     DType::F64,
     DType::F16,
@@ -31,16 +31,17 @@ pub(super) const DTYPES: [DType; 13] = [
     DType::Bool,
 ];
 
-pub(super) const KINDS: [Kind; 6] = [Kind::F32, Kind::F64, Kind::I32, Kind::I64, Kind::U64, Kind::Bool];
+pub(in crate::cases) const KINDS: [Kind; 6] =
+    [Kind::F32, Kind::F64, Kind::I32, Kind::I64, Kind::U64, Kind::Bool];
 
 /// The low bits of an integer.
-pub(super) fn wrap(value: i128, bits: u32, signed: bool) -> i128 {
+pub(in crate::cases) fn wrap(value: i128, bits: u32, signed: bool) -> i128 {
     let low = value & ((1 << bits) - 1);
     if signed && low >> (bits - 1) != 0 { low - (1 << bits) } else { low }
 }
 
 /// A value as an element of `dtype` holds it.
-pub(super) fn held(dtype: DType, value: Value) -> Value {
+pub(in crate::cases) fn held(dtype: DType, value: Value) -> Value {
     match (dtype, value) {
         (DType::F32, Float(v)) => Float(f64::from(v as f32)),
         (DType::F16, Float(v)) => Float(F16::from_f32(v as f32).to_f32().into()),
@@ -51,12 +52,12 @@ pub(super) fn held(dtype: DType, value: Value) -> Value {
 }
 
 /// A value as a register of `kind` holds it.
-pub(super) fn rounded(kind: Kind, value: Value) -> Value {
+pub(in crate::cases) fn rounded(kind: Kind, value: Value) -> Value {
     held(kind.dtype(), value)
 }
 
 /// The bytes of an element.
-pub(super) fn bytes(dtype: DType, value: Value) -> Vec<u8> {
+pub(in crate::cases) fn bytes(dtype: DType, value: Value) -> Vec<u8> {
     match (dtype, value) {
         (DType::F32, Float(v)) => (v as f32).to_le_bytes().to_vec(),
         (DType::F64, Float(v)) => v.to_le_bytes().to_vec(),
@@ -69,7 +70,7 @@ pub(super) fn bytes(dtype: DType, value: Value) -> Vec<u8> {
 }
 
 /// The element of bytes.
-pub(super) fn parse(dtype: DType, bytes: &[u8]) -> Value {
+pub(in crate::cases) fn parse(dtype: DType, bytes: &[u8]) -> Value {
     let mut all = [0; 16];
     all[..bytes.len()].copy_from_slice(bytes);
     let raw = i128::from_le_bytes(all);
@@ -84,7 +85,7 @@ pub(super) fn parse(dtype: DType, bytes: &[u8]) -> Value {
 }
 
 /// A value that `dtype` holds.
-pub(super) fn draw(r: &mut Draw, dtype: DType) -> Value {
+pub(in crate::cases) fn draw(r: &mut Draw, dtype: DType) -> Value {
     let value = if dtype == DType::Bool {
         Bool(r.bool())
     } else if dtype.is_float() {
@@ -100,7 +101,7 @@ pub(super) fn draw(r: &mut Draw, dtype: DType) -> Value {
 }
 
 /// The bits of a constant.
-pub(super) fn bits(kind: Kind, value: Value) -> u64 {
+pub(in crate::cases) fn bits(kind: Kind, value: Value) -> u64 {
     let mut all = [0; 8];
     let bytes = bytes(kind.dtype(), value);
     all[..bytes.len()].copy_from_slice(&bytes);
@@ -108,7 +109,7 @@ pub(super) fn bits(kind: Kind, value: Value) -> u64 {
 }
 
 /// Whether a result is that of the definition: exactly, or within `units` of the type's ε.
-pub(super) fn near(dtype: DType, got: Value, want: Value, units: f64) -> bool {
+pub(in crate::cases) fn near(dtype: DType, got: Value, want: Value, units: f64) -> bool {
     let (Float(got), Float(want)) = (got, want) else { return got == want };
     let ulp = match dtype {
         DType::F64 => f64::EPSILON,

@@ -14,6 +14,10 @@ pub(crate) fn f32_to_bf16(value: f32) -> u16 {
     bf16::from_f32(value).to_bits()
 }
 
+pub(crate) fn opaque(x: u32) -> u32 {
+    x
+}
+
 pub(crate) fn sqrt_f32(x: f32) -> f32 {
     x.sqrt()
 }

@@ -26,6 +26,7 @@ instruction! {
     trunc_f64 f64, reg64, "cvt.rzi.f64.f64";
     round_f32 f32, reg32, "cvt.rni.f32.f32";
     round_f64 f64, reg64, "cvt.rni.f64.f64";
+    opaque u32, reg32, "mov.b32";
     approximate_exp2 f32, reg32, "ex2.approx.ftz.f32";
     approximate_reciprocal f32, reg32, "rcp.approx.f32";
     approximate_rsqrt f32, reg32, "rsqrt.approx.f32";

@@ -30,6 +30,10 @@ impl<F: Fn() + Send + Sync> Launch for Closure<F> {
         &self.geometry
     }
 
+    fn multiprocessors(&self) -> u32 {
+        1
+    }
+
     fn params_pointer(&self) -> *const () {
         std::ptr::null()
     }

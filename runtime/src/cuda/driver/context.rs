@@ -1,4 +1,7 @@
-//! The primary context of one GPU and the module in it, shared by everything that works there.
+//! The primary context of one GPU and the modules in it, shared by everything that works there.
+//!
+//! The driver compiles what it is given, which takes it seconds for all kernels: each family is a module of its own, loaded
+//! when one of its kernels is first asked for.
 
 use super::status::check;
 use crate::cuda::{CudaVersion, GpuError, Properties};
@@ -17,9 +20,15 @@ pub(super) const NEEDED: CudaVersion = CudaVersion { major: 12, minor: 0 };
 pub(super) struct Context {
     device: sys::CUdevice,
     handle: sys::CUcontext,
-    module: sys::CUmodule,
+    module: recurve_ptx::Module,
+    /// By family.
+    loaded: Mutex<HashMap<&'static str, Loaded>>,
     functions: Mutex<HashMap<&'static str, Function>>,
 }
+
+/// The kernels of one family, in the driver's hands.
+#[derive(Clone, Copy, Debug)]
+struct Loaded(sys::CUmodule);
 
 /// A kernel of the module. The driver guards what lies behind the handle.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +36,8 @@ pub(super) struct Function(pub(super) sys::CUfunction);
 
 // SAFETY: the driver's handles of contexts, modules and functions may be used from any thread.
 unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Send for Loaded {}
 // SAFETY: as above; the driver synchronises calls itself.
 unsafe impl Send for Context {}
 // SAFETY: as above.
@@ -42,10 +53,7 @@ impl Context {
         let mut number = 0;
         // SAFETY: the library is there, and `number` is a place for an integer. Every driver has this call.
         check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&raw mut number) })?;
-        let found = CudaVersion::of_driver(number);
-        if found < NEEDED {
-            return Err(GpuError::DriverTooOld { found, needed: NEEDED });
-        }
+        let found = new_enough(CudaVersion::of_driver(number))?;
         // SAFETY: 0 is the only flag that there is.
         match unsafe { sys::cuInit(0) } {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => Err(GpuError::NoSuchDevice { ordinal: 0, count: 0 }),
@@ -95,24 +103,39 @@ impl Context {
         })
     }
 
-    /// Retains the primary context of GPU `ordinal` and loads `module`, PTX text, into it.
-    pub(super) fn open(ordinal: usize, module: &str) -> Result<Self, GpuError> {
+    /// Retains the primary context of GPU `ordinal`, for kernels of `module`.
+    pub(super) fn open(ordinal: usize, module: recurve_ptx::Module) -> Result<Self, GpuError> {
         let device = device(ordinal)?;
-        let text = CString::new(module).map_err(|_| GpuError::Driver {
-            call: "cuModuleLoadData",
-            problem: "a module with a NUL".into(),
-        })?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the device is the driver's own, and `handle` is a place for a handle.
         check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
         // From here on dropping gives the context back.
-        let mut context =
-            Self { device, handle, module: std::ptr::null_mut(), functions: Mutex::new(HashMap::new()) };
+        let context = Self { device, handle, module, loaded: Mutex::default(), functions: Mutex::default() };
         context.enter()?;
-        // SAFETY: the context is current, and the text ends with 0.
-        let code = unsafe { sys::cuModuleLoadData(&raw mut context.module, text.as_ptr().cast()) };
-        check("cuModuleLoadData", code)?;
         Ok(context)
+    }
+
+    /// Loads every family.
+    pub(super) fn load_all(&self) -> Result<(), GpuError> {
+        self.module.families().try_for_each(|family| self.family(family).map(drop))
+    }
+
+    /// The kernels of one family, loaded when they are first asked for.
+    fn family(&self, family: &'static str) -> Result<Loaded, GpuError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = loaded.get(family) {
+            return Ok(*found);
+        }
+        let failed = |problem: String| GpuError::Driver { call: "cuModuleLoadData", problem };
+        let text = self.module.text_of(family).map_err(|damaged| failed(damaged.to_string()))?;
+        let text = CString::new(text).map_err(|_| failed("a module with a NUL".into()))?;
+        self.enter()?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the context is current, and the text ends with 0.
+        let code = unsafe { sys::cuModuleLoadData(&raw mut handle, text.as_ptr().cast()) };
+        check("cuModuleLoadData", code)?;
+        loaded.insert(family, Loaded(handle));
+        Ok(Loaded(handle))
     }
 
     /// Makes the context current in this thread.
@@ -139,11 +162,12 @@ impl Context {
         let function = if let Some(found) = functions.get(entry) {
             *found
         } else {
+            let module = self.family(recurve_ptx::family_of(entry))?;
             self.enter()?;
             let name = CString::new(entry).map_err(|_| refused("its name holds a NUL".into()))?;
             let mut handle = std::ptr::null_mut();
             // SAFETY: the module is loaded, and the name ends with 0.
-            let code = unsafe { sys::cuModuleGetFunction(&raw mut handle, self.module, name.as_ptr()) };
+            let code = unsafe { sys::cuModuleGetFunction(&raw mut handle, module.0, name.as_ptr()) };
             if code == sys::CUresult::CUDA_ERROR_NOT_FOUND {
                 return Err(refused("the module has no such entry".into()));
             }
@@ -173,6 +197,11 @@ impl Context {
     }
 }
 
+/// The driver's version, where the engine can work with it.
+fn new_enough(found: CudaVersion) -> Result<CudaVersion, GpuError> {
+    if found < NEEDED { Err(GpuError::DriverTooOld { found, needed: NEEDED }) } else { Ok(found) }
+}
+
 fn device(ordinal: usize) -> Result<sys::CUdevice, GpuError> {
     let count = Context::count()?;
     let number = c_int::try_from(ordinal).ok().filter(|_| ordinal < count);
@@ -186,11 +215,40 @@ fn device(ordinal: usize) -> Result<sys::CUdevice, GpuError> {
 impl Drop for Context {
     fn drop(&mut self) {
         // What fails here fails because the GPU is lost; the process's end gives everything back.
-        if self.enter().is_ok() && !self.module.is_null() {
-            // SAFETY: nobody uses the module's functions any more: they are used through `self` alone.
-            let _ = unsafe { sys::cuModuleUnload(self.module) };
+        let loaded = std::mem::take(self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if self.enter().is_ok() {
+            for module in loaded.into_values() {
+                // SAFETY: nobody uses the module's functions any more: they are used through `self` alone.
+                let _ = unsafe { sys::cuModuleUnload(module.0) };
+            }
         }
         // SAFETY: retained once, in `open`.
         let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_is_too_old_is_an_error_that_says_what_to_do() {
+        let version = CudaVersion::of_driver(11_080);
+        assert_eq!(version, CudaVersion { major: 11, minor: 8 });
+        let refused = new_enough(version).expect_err("too old");
+        assert_eq!(refused, GpuError::DriverTooOld { found: version, needed: NEEDED });
+        assert!(refused.to_string().contains("11.8, 12.0 is needed: install a newer one"), "{refused}");
+        assert_eq!(new_enough(NEEDED), Ok(NEEDED));
+    }
+
+    #[test]
+    fn without_a_driver_that_is_the_error() {
+        // SAFETY: it only tries to open the library.
+        if unsafe { sys::is_culib_present() } {
+            return;
+        }
+        let absent = Context::driver().expect_err("there is none");
+        assert_eq!(absent, GpuError::NoDriver);
+        assert!(absent.to_string().contains("install NVIDIA's driver, or run on the CPU"), "{absent}");
     }
 }

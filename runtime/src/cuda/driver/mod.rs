@@ -32,7 +32,7 @@ pub(crate) fn gpus() -> Result<Vec<Properties>, GpuError> {
 }
 
 impl DriverGpu {
-    /// Opens GPU `ordinal` with the module that `module` gives for its compute capability.
+    /// Opens GPU `ordinal` for kernels of the module that `module` gives for its compute capability.
     pub(crate) fn open(
         ordinal: usize,
         module: impl FnOnce((u32, u32)) -> Option<recurve_ptx::Module>,
@@ -41,16 +41,17 @@ impl DriverGpu {
         let properties = Context::properties(ordinal, version)?;
         let (major, minor) = properties.capability;
         let module = module((major, minor)).ok_or(GpuError::NoModule { major, minor })?;
-        let text = module
-            .text()
-            .map_err(|damaged| GpuError::Driver { call: "cuModuleLoadData", problem: damaged.to_string() })?;
-        Ok(Self { properties, context: Arc::new(Context::open(ordinal, &text)?) })
+        Ok(Self { properties, context: Arc::new(Context::open(ordinal, module)?) })
     }
 }
 
 impl Gpu for DriverGpu {
     fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    fn load_all(&self) -> Result<(), GpuError> {
+        self.context.load_all()
     }
 
     fn free_memory(&self) -> Result<usize, GpuError> {

@@ -74,7 +74,8 @@ impl Composition {
     pub(super) fn constant(&mut self, name: &str, tensor: &Tensor) -> Place {
         let tensor = tensor.clone();
         let form = format!("{} {name}", self.name);
-        self.constants.push(Weights::new(form, move || tensor.view().bytes().to_vec()));
+        let bytes = tensor.view().bytes().len();
+        self.constants.push(Weights::new(form, bytes, move || tensor.view().bytes().to_vec()));
         Place::Constant(self.constants.len() - 1)
     }
 

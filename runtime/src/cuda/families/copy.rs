@@ -31,7 +31,7 @@ struct Copies {
 }
 
 /// Bytes of an element of `dtype`.
-fn size(dtype: DType) -> Result<u32, GpuReject> {
+pub(super) fn size(dtype: DType) -> Result<u32, GpuReject> {
     match dtype.bits() {
         bits if bits % 8 == 0 && bits > 0 => Ok(bits as u32 / 8),
         _ => Err(GpuReject::Form(format!("{dtype}"))),

@@ -1,9 +1,13 @@
-//! What works along one axis, or along neighbouring ones: softmax, reductions, and the place of an extreme.
+//! What works along axes: softmax, reductions, and the place of an extreme.
 
-use super::{element, extent};
+use super::composition::{Composition, Place};
+use super::{element, extent, map};
 use crate::cpu::lines::Lines;
+use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use recurve_kernels::{arg_extreme as extreme, reduce, softmax};
+use crate::graph::TensorFact;
+use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::{arg_extreme as extreme, cumulative as running, reduce, softmax, top_k as top};
 use std::sync::Arc;
 
 /// Softmax, or its logarithm, of input 0 along `lines`.
@@ -36,7 +40,7 @@ pub(crate) fn arg_extreme(
         outer: extent(lines.outer)?,
         depth: extent(lines.length)?,
         inner: extent(lines.inner)?,
-        element: element(site.dtype(0)?)?,
+        element: site.dtype(0)?,
         smallest,
         last,
     };
@@ -50,7 +54,8 @@ pub(crate) fn arg_extreme(
     }))
 }
 
-/// A fold of input 0 over the axes of `shape` that are `reduced`, which must be neighbours but for extents of 1.
+/// A fold of input 0 over the axes of `shape` that are `reduced`. Where others lie between them, a copy brings them to the
+/// end first.
 pub(crate) fn reduce(
     site: &GpuSite<'_>,
     shape: &[usize],
@@ -63,16 +68,42 @@ pub(crate) fn reduce(
         (Some(first), last) => (first, last.unwrap_or(first) + 1),
         (None, _) => (shape.len(), shape.len()),
     };
-    if (first..last).filter(wide).any(|axis| !reduced[axis]) {
-        return Err(GpuReject::Form("a reduction over axes that are no neighbours".into()));
+    if (first..last).filter(wide).all(|axis| reduced[axis]) {
+        return neighbours(site, [&shape[..first], &shape[first..last], &shape[last..]], fold);
     }
+    let (kept, gone): (Vec<usize>, Vec<usize>) = (0..shape.len()).partition(|&axis| !reduced[axis]);
+    let of = |axes: &[usize], from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<usize>>();
+    let strides = Layout::dense(shape).strides;
+    let (outer, depth) = (of(&kept, shape), of(&gone, shape));
+    let dtype = site.dtype(0)?;
+    let mut whole = Composition::new("");
+    let bytes = site.inputs.tensor(0).ok().and_then(TensorFact::bytes).ok_or(GpuReject::DataDependent)?;
+    let turned = whole.between(bytes)?;
+    let copy = map::moved(
+        site,
+        [dtype, dtype],
+        &[outer.clone(), depth.clone()].concat(),
+        &[of(&kept, &strides), of(&gone, &strides)].concat(),
+    )?;
+    whole.add("turned", copy, vec![Place::Input(0)], vec![turned])?;
+    let kernel = neighbours(site, [&outer, &depth, &[]], fold)?;
+    whole.add("fold", kernel, vec![turned], vec![Place::Output(0)])?;
+    Ok(whole.finish())
+}
+
+/// A fold over the axes in the middle.
+fn neighbours(
+    site: &GpuSite<'_>,
+    [outer, depth, inner]: [&[usize]; 3],
+    fold: reduce::Fold,
+) -> Result<GpuKernel, GpuReject> {
     let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
     let too_many = || GpuReject::Form("a reduction of so many elements".into());
     let part = |extents: &[usize]| extent(product(extents).ok_or_else(too_many)?);
     let form = reduce::Shape {
-        outer: part(&shape[..first])?,
-        depth: part(&shape[first..last])?,
-        inner: part(&shape[last..])?,
+        outer: part(outer)?,
+        depth: part(depth)?,
+        inner: part(inner)?,
         element: element(site.dtype(0)?)?,
         fold,
     };
@@ -83,5 +114,52 @@ pub(crate) fn reduce(
     Ok(GpuKernel::new(move |operands| {
         let buffers = reduce::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&form, &buffers, &device)?)])
+    }))
+}
+
+/// Extents in front of `axis`, along it and behind it.
+fn around(shape: &[usize], axis: usize) -> Result<[u32; 3], GpuReject> {
+    let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
+    let part = |extents: &[usize]| {
+        extent(product(extents).ok_or_else(|| GpuReject::Form("lines of so many elements".into()))?)
+    };
+    Ok([part(&shape[..axis])?, extent(shape[axis])?, part(&shape[axis + 1..])?])
+}
+
+/// The `k` largest or smallest elements of each line of input 0 along `axis`, and their places.
+pub(crate) fn top_k(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    axis: usize,
+    k: usize,
+    smallest: bool,
+) -> Result<GpuKernel, GpuReject> {
+    let [outer, depth, inner] = around(shape, axis)?;
+    let shape = top::Shape { dtype: site.dtype(0)?, outer, depth, inner, k: extent(k)?, smallest };
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let of = |at: usize| operands.outputs.get(at).copied().unwrap_or(Buffer::default());
+        let prepared = shape.prepare([operands.inputs[0], of(0), of(1)], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    }))
+}
+
+/// Running sums or products of input 0 along `axis`.
+pub(crate) fn cumulative(
+    site: &GpuSite<'_>,
+    shape: &[usize],
+    axis: usize,
+    product: bool,
+    (reverse, exclusive): (bool, bool),
+) -> Result<GpuKernel, GpuReject> {
+    let [outer, depth, inner] = around(shape, axis)?;
+    let dtype = site.dtype(0)?;
+    let shape = running::Shape { dtype, outer, depth, inner, product, reverse, exclusive };
+    shape.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let prepared = shape.prepare(operands.inputs[0], operands.outputs[0], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     }))
 }

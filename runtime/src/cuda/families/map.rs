@@ -4,7 +4,7 @@ use super::{copy, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::loops::program::{Builder, Program};
+use crate::loops::program::{Builder, Kind, Program};
 use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
 use recurve_kernels::launch::{Buffer, Reject};
 use recurve_kernels::map::{self, Code, Layout, Source};
@@ -47,7 +47,7 @@ pub(crate) fn kernel(
 
 /// The launch of `program` over `space`: operand `k` is input `reads[k]`, of the type, strides and first element of
 /// `inputs[k]`.
-fn launched(
+pub(super) fn launched(
     site: &GpuSite<'_>,
     program: &Program,
     space: &[u64],
@@ -89,13 +89,31 @@ pub(super) fn moved(
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
 }
 
-/// The launches of an operator by its nest.
+/// Zeros of type `dtype`, so many.
+pub(super) fn zeros(site: &GpuSite<'_>, dtype: DType, extents: &[usize]) -> Result<GpuKernel, GpuReject> {
+    if extents.contains(&0) {
+        return Ok(GpuKernel::new(|_| Ok(Vec::new())));
+    }
+    let mut builder = Builder::new(&[]);
+    let kind = Kind::of(dtype).ok_or(GpuReject::NoKernel)?;
+    let zero = builder.constant(kind, 0.0);
+    let program = builder.finish(&[(zero, dtype)]).map_err(|_| GpuReject::NoKernel)?;
+    let space: Vec<u64> = extents.iter().map(|&v| v as u64).collect();
+    launched(site, &program, &space, &[], Vec::new())
+}
+
+/// The launches of an operator by its nest, as a map or, where it is none, by the `nest` family.
 pub(crate) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
-    kernel(site, &nest.map_err(|_| GpuReject::NoKernel)?, &|input| operand(site, input))
+    if let Ok(nest) = &nest
+        && let Ok(kernel) = kernel(site, nest, &|input| operand(site, input))
+    {
+        return Ok(kernel);
+    }
+    super::nest::of_nest(site, nest)
 }
 
 /// Shape and position of input `input` of an operator.
-fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
+pub(super) fn operand(site: &GpuSite<'_>, input: usize) -> Result<(Vec<usize>, usize), OpError> {
     let shape = site.inputs.tensor(input)?.known_shape();
     Ok((shape.ok_or_else(|| OpError::internal("an operand of unknown shape"))?.to_vec(), input))
 }

@@ -151,7 +151,15 @@ impl<'a> Walk<'a> {
             self.places[to.index()] = Some(self.place(*from)?);
             return Ok(());
         }
-        let inner = GpuSite { inputs: Facts(&inputs), outputs: &outputs, wanted: &wanted, ..*site };
+        let given = Facts(&inputs);
+        let inner = GpuSite {
+            inputs: given,
+            outputs: &outputs,
+            wanted: &wanted,
+            behind: None,
+            strided: &[],
+            ..*site
+        };
         let kernel = node.op.gpu(&inner)?;
         // A branch that is known tells more than what either would give.
         let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);

@@ -1,15 +1,23 @@
 //! From operators to the kernel families of `recurve-kernels`: which shapes and layouts they are in the families' terms,
 //! and how constants are packed.
 
+pub(crate) mod attention;
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod copy;
+pub(crate) mod indexed;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
+pub(crate) mod nest;
+pub(crate) mod norm;
+pub(crate) mod pool;
 pub(crate) mod product;
+pub(crate) mod quantised;
 pub(crate) mod recurrent;
+pub(crate) mod resample;
 pub(crate) mod steps;
+pub(crate) mod tail;
 
 use super::GpuReject;
 use crate::dtype::DType;

@@ -1,19 +1,21 @@
 //! Matrix products: few rows by constant weights as `gemv`, which reads packed weights once; all others as `gemm`.
 
+use super::tail::{From, Making, Tail};
 use super::{element, extent};
-use crate::cpu::contraction::Contraction;
+use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use recurve_kernels::activation::Activation;
 use recurve_kernels::element::Element;
-use recurve_kernels::gemm::{self, Matrix, Operands, Problem};
+use recurve_kernels::gemm::{self, Matrix, Problem};
 use recurve_kernels::gemv;
 use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
 
-/// `y = α · a·b + β · d`, inputs 0 and 1 and, where there is one, input `addend`.
+/// `y = α · a·b + β · d`, inputs 0 and 1 and, where there is one, input `addend`, and what the site has behind it.
 #[derive(Debug)]
 pub(crate) struct Product {
     pub(crate) contraction: Contraction,
+    /// The first elements of a and b that are read.
+    pub(crate) offsets: [usize; 2],
     pub(crate) alpha: f32,
     pub(crate) beta: f32,
     /// The input that is added, and elements between its rows and columns.
@@ -23,27 +25,47 @@ pub(crate) struct Product {
 impl Product {
     /// The product's launches at `site`.
     pub(crate) fn kernel(self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let dtype = site.dtype(0)?;
-        let element = element(dtype)?;
-        if self.addend.is_some() && element != Element::F32 {
-            return Err(GpuReject::Form(format!("an addend of {dtype}")));
-        }
+        let element = element(site.dtype(0)?)?;
         let c = &self.contraction;
-        if c.batch.is_empty()
-            && c.m <= gemv::MOST as usize
-            && c.m * c.n * c.k > 0
-            && c.a == (c.k, 1)
-            && self.alpha == 1.0
-            && self.addend.is_none_or(|(_, step)| step == [0, 1] && self.beta == 1.0)
-            && site.constant(1).is_some()
-        {
-            return self.skinny(site, element);
+        if c.m == 0 || c.n == 0 || c.batch.iter().any(|axis| axis.extent == 0) {
+            return Ok(GpuKernel::new(|_| Ok(Vec::new())));
         }
-        self.general(site, element)
+        let tail = self.tail(site)?;
+        let packs = c.batch.is_empty() && c.m <= gemv::MOST as usize && c.k > 0;
+        if packs && c.a == (c.k, 1) && self.offsets[0] == 0 && site.constant(1).is_some() {
+            return self.skinny(site, element, tail);
+        }
+        self.general(site, element, tail)
+    }
+
+    /// The arithmetic behind the sums.
+    fn tail(&self, site: &GpuSite<'_>) -> Result<Option<Tail>, GpuReject> {
+        let mut making = Making::over(site.dtype(0)?, &site.output_shape(0)?);
+        if self.alpha != 1.0 {
+            let alpha = making.builder.constant_as(making.y, self.alpha.into());
+            let y = making.builder.mul(making.y, alpha);
+            making.set(y);
+        }
+        if let Some((input, step)) = self.addend.filter(|_| self.beta != 0.0) {
+            let d = making.read(From::Input(input), site.dtype(input)?, step.to_vec(), 0);
+            let y = if self.beta == 1.0 {
+                making.builder.add(making.y, d)
+            } else {
+                let beta = making.builder.constant_as(d, self.beta.into());
+                making.builder.mul_add(d, beta, making.y)
+            };
+            making.set(y);
+        }
+        making.finish(site)
     }
 
     /// As `gemv`: W is b, transposed and packed.
-    fn skinny(self, site: &GpuSite<'_>, element: Element) -> Result<GpuKernel, GpuReject> {
+    fn skinny(
+        self,
+        site: &GpuSite<'_>,
+        element: Element,
+        tail: Option<Tail>,
+    ) -> Result<GpuKernel, GpuReject> {
         let c = &self.contraction;
         let shape = gemv::Shape {
             batch: extent(c.m)?,
@@ -56,49 +78,59 @@ impl Product {
         let variant = gemv::VARIANTS.choose(&shape)?;
         let (row_stride, column_stride) = (c.b.1, c.b.0);
         let weights = site.constant(1).cloned().ok_or(GpuReject::NoKernel)?;
-        let (device, addend) = (site.device, self.addend.map(|(input, _)| input));
-        let kernel = GpuKernel::new(move |operands| {
-            let buffers = gemv::Buffers {
-                x: operands.inputs[0],
-                w: operands.weights[0],
-                bias: addend.map_or(Buffer::default(), |input| operands.inputs[input]),
-                y: operands.outputs[0],
-            };
-            Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
+        let device = site.device;
+        let data = Tail::data(tail.as_ref());
+        let kernel = GpuKernel::new(move |memory| {
+            let (x, w, y) = (memory.inputs[0], memory.weights[0], memory.outputs[0]);
+            let launch = Tail::with(tail.as_ref(), memory, |program| {
+                variant.prepare(&shape, &gemv::Buffers { x, w, y, program }, &device)
+            })?;
+            Ok(vec![Arc::new(launch)])
         });
         // Packed rows do not depend on the number of vectors.
         let form = format!("gemv {element:?}");
-        Ok(kernel.with_weights(form, move || {
-            let mut packed = vec![0; gemv::packed_bytes(&shape) as usize];
+        let bytes = gemv::packed_bytes(&shape) as usize;
+        let kernel = kernel.with_weights(form, bytes, move || {
+            let mut packed = vec![0; bytes];
             gemv::pack(&shape, weights.view().bytes(), row_stride, column_stride, &mut packed);
             packed
-        }))
+        });
+        Ok(kernel.with_data_of(data))
     }
 
     /// As `gemm`.
-    fn general(self, site: &GpuSite<'_>, element: Element) -> Result<GpuKernel, GpuReject> {
+    fn general(
+        self,
+        site: &GpuSite<'_>,
+        element: Element,
+        tail: Option<Tail>,
+    ) -> Result<GpuKernel, GpuReject> {
         let device = site.device;
         let problem = self.problem(element)?;
-        if problem.m == 0 || problem.n == 0 || problem.batches.contains(&0) {
-            return Ok(GpuKernel::new(|_| Ok(Vec::new())));
-        }
         let (variant, splits) = gemm::choose(&problem, &device)?;
         let workspace = variant.workspace_bytes(&problem, splits);
-        let addend = self.addend.map(|(input, _)| input);
-        let kernel = GpuKernel::new(move |operands| {
-            let memory = Operands {
-                a: operands.inputs[0],
-                b: operands.inputs[1],
-                c: operands.outputs[0],
-                addend: addend.map_or(Buffer::default(), |input| operands.inputs[input]),
-                workspace: operands.workspace,
+        let [a, b] = self.offsets.map(|offset| offset as u64 * element.bytes());
+        let data = Tail::data(tail.as_ref());
+        let kernel = GpuKernel::new(move |memory| {
+            let behind = |buffer: Buffer, offset: u64| Buffer {
+                address: buffer.address + offset,
+                bytes: buffer.bytes.saturating_sub(offset),
             };
-            let plan = variant.prepare(&problem, splits, &memory, &device)?;
-            let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
-            launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
-            Ok(launches)
+            Tail::with(tail.as_ref(), memory, |program| {
+                let operands = gemm::Operands {
+                    a: behind(memory.inputs[0], a),
+                    b: behind(memory.inputs[1], b),
+                    c: memory.outputs[0],
+                    workspace: memory.workspace,
+                    program,
+                };
+                let plan = variant.prepare(&problem, splits, &operands, &device)?;
+                let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
+                launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
+                Ok(launches)
+            })
         });
-        Ok(kernel.with_workspace(workspace as usize))
+        Ok(kernel.with_workspace(workspace as usize).with_data_of(data))
     }
 
     fn problem(&self, element: Element) -> Result<Problem, GpuReject> {
@@ -109,37 +141,28 @@ impl Product {
             [outer, inner] => [Some(outer), Some(inner)],
             more => return Err(GpuReject::Form(format!("a product over {} batch axes", more.len()))),
         };
-        let count =
-            |axis: Option<&crate::cpu::contraction::BatchAxis>| axis.map_or(Ok(1), |a| extent(a.extent));
-        let matrix = |(row, column): (usize, usize), a: bool| {
-            let stride = |axis: Option<&crate::cpu::contraction::BatchAxis>| {
-                axis.map_or(0, |x| if a { x.a } else { x.b } as u64)
+        let count = |axis: Option<&BatchAxis>| axis.map_or(Ok(1), |a| extent(a.extent));
+        let matrix = |(row, column): (usize, usize), [rows, columns]: [usize; 2], a: bool| {
+            let stride = |axis: Option<&BatchAxis>| axis.map_or(0, |x| if a { x.a } else { x.b } as u64);
+            // One of the two steps must be from an element to its neighbour; along one element there is no step.
+            let (transposed, between) = if column == 1 || columns == 1 {
+                (false, row)
+            } else if row == 1 || rows == 1 {
+                (true, column)
+            } else {
+                return Err(GpuReject::Form("a matrix whose rows and columns are both strided".into()));
             };
-            let transposed = column != 1;
-            Matrix {
-                transposed,
-                row: if transposed { column } else { row } as u64,
-                batch: [stride(outer), stride(inner)],
-            }
+            Ok(Matrix { transposed, row: between as u64, batch: [stride(outer), stride(inner)] })
         };
         let (m, n, k) = (extent(c.m)?, extent(c.n)?, extent(c.k)?);
-        let mut addend = self.addend.map(|(_, [row, column])| [0, 0, row, column]);
-        if self.beta == 0.0 {
-            addend = None;
-        }
         Ok(Problem {
             element,
             m,
             n,
             k,
             batches: [count(outer)?, count(inner)?],
-            a: matrix(c.a, true),
-            b: matrix(c.b, false),
-            c_row: u64::from(n),
-            addend,
-            alpha: self.alpha,
-            beta: self.beta,
-            activation: Activation::IDENTITY,
+            a: matrix(c.a, [c.m, c.k], true)?,
+            b: matrix(c.b, [c.k, c.n], false)?,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
-use crate::cuda::site::{GpuKernel, GpuSite, Operands};
+use crate::cuda::site::{GpuKernel, GpuSite, Weights};
 use crate::cuda::{Block, GpuReject};
 use crate::device::Fallback;
 use crate::dtype::DType;
@@ -146,7 +146,15 @@ impl<'p> Binder<'p> {
             self.root[to.index()] = self.root[from.index()];
             return Ok(());
         }
-        let site = GpuSite { inputs: Facts(given), outputs, wanted, device: self.program.device, context };
+        let site = GpuSite {
+            inputs: Facts(given),
+            outputs,
+            wanted,
+            behind: None,
+            strided: &[],
+            device: self.program.device,
+            context,
+        };
         let kernel = node.op.gpu(&site)?;
         let known = kernel.outputs().map(<[Fact]>::to_vec);
         let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
@@ -157,7 +165,7 @@ impl<'p> Binder<'p> {
             |id: &ValueId| self.constant(id.index()).is_some() && self.program.graph.constant(*id).is_none();
         let is_derived = node.inputs.iter().flatten().any(derived);
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
-        trial(&kernel, &site)?;
+        kernel.trial(&site)?;
         for (id, fact) in node.outputs.iter().zip(site.outputs) {
             if let Some(id) = id {
                 self.facts[id.index()] = Some(fact.clone());
@@ -218,6 +226,8 @@ impl<'p> Binder<'p> {
             }
         }
         let (offsets, arena) = assign_offsets(&tenants).ok_or_else(overflow)?;
+        // What does not fit is refused before anything is packed.
+        program.gpu.check(self.to_upload().saturating_add(arena))?;
         let tenant_place =
             |tenant: usize| Place::Arena { offset: offsets[tenant], bytes: tenants[tenant].bytes };
         for (place, tenant) in places.iter_mut().zip(&tenant_of) {
@@ -306,6 +316,20 @@ impl<'p> Binder<'p> {
         Ok(GpuBound { steps, inputs, outputs, arena, pinned, slots, _resident: resident, states })
     }
 
+    /// Bytes of weights and data that the kernels want and that are not on the device yet.
+    fn to_upload(&self) -> usize {
+        let kernels = self.planned.iter().filter_map(|(node, planned)| match planned {
+            Planned::Device(kernel) => Some((*node, kernel)),
+            Planned::Host(_) => None,
+        });
+        let bytes = kernels.flat_map(|(node, kernel)| {
+            let fresh = move |packed: &&Weights| !packed.shared || !self.program.has_weights(node, packed);
+            let weights = kernel.weights().iter().filter(fresh).map(|packed| packed.bytes);
+            weights.chain(kernel.data().iter().map(Vec::len))
+        });
+        bytes.fold(0, usize::saturating_add)
+    }
+
     /// Which values kernels read, or the host reads from the device: by the value whose bytes they share.
     fn read_on_device(&self) -> Vec<bool> {
         let graph = &self.program.graph;
@@ -337,28 +361,6 @@ impl<'p> Binder<'p> {
         let tensor = self.constant(value).ok_or_else(missing)?;
         Ok(Arc::new(program.uploader.upload(&program.gpu, tensor.view().bytes(), context.interrupt)?))
     }
-}
-
-/// Whether the kernel's launches are accepted, found before there is memory: with addresses as an arena gives them.
-fn trial(kernel: &GpuKernel, site: &GpuSite<'_>) -> Result<(), GpuReject> {
-    let mut next = 1u64 << 40;
-    let mut buffer = |bytes: u64| {
-        let address = next;
-        next += bytes.next_multiple_of(256).max(256);
-        Buffer { address, bytes }
-    };
-    let bytes = |fact: &Fact| fact.tensor().and_then(TensorFact::bytes).unwrap_or(0) as u64;
-    let inputs: Vec<Buffer> =
-        site.inputs.0.iter().map(|fact| fact.map_or(Buffer::default(), |fact| buffer(bytes(fact)))).collect();
-    let outputs = site.outputs.iter().zip(site.wanted);
-    let outputs: Vec<Buffer> =
-        outputs.map(|(fact, &wanted)| if wanted { buffer(bytes(fact)) } else { Buffer::default() }).collect();
-    let weights: Vec<Buffer> = kernel.weights().iter().map(|_| buffer(1 << 40)).collect();
-    let data: Vec<Buffer> = kernel.data().iter().map(|bytes| buffer(bytes.len() as u64)).collect();
-    let (workspace, fault) = (buffer(kernel.workspace() as u64), buffer(4));
-    let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-    kernel.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })?;
-    Ok(())
 }
 
 /// Pinned memory and slots of the host, as they are given out.

@@ -13,7 +13,7 @@ use crate::cuda::site::{GpuKernel, Launches, Operands};
 use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::exec::NodeTimes;
+use crate::exec::{Interrupt, NodeTimes};
 use crate::tensor::{Shape, Tensor, Value, ValueRef};
 use recurve_kernels::launch::Buffer;
 use std::ops::Range;
@@ -60,7 +60,7 @@ pub(crate) struct GpuBound {
     pub(super) slots: usize,
     /// What is on the device for this binding alone, and the constants that it reads.
     pub(super) _resident: Vec<Arc<Block>>,
-    pub(super) states: Mutex<Vec<State>>,
+    pub(super) states: Mutex<Vec<Held>>,
 }
 
 /// An output of the graph; its form is known unless it depends on data.
@@ -84,6 +84,13 @@ pub(super) struct State {
     under_way: bool,
 }
 
+/// A state whose work is waited for when it is dropped, but not for ever.
+#[derive(Debug)]
+pub(super) struct Held(Option<State>);
+
+/// How long work that nobody waits for any more may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "State({:?}, {} steps)", self.arena, self.launches.len())
@@ -104,12 +111,19 @@ impl GpuBound {
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
-        let mut state = self.take_state(program)?;
-        let ran = self.run_with(program, &mut state, inputs, outputs, context);
+        let mut held = self.take_state(program)?;
+        let Some(state) = &mut held.0 else {
+            return Err(GpuFailure::Node(node_error(
+                &program.graph,
+                usize::MAX,
+                OpError::internal("a state that was given up"),
+            )));
+        };
+        let ran = self.run_with(program, state, inputs, outputs, context);
         state.slots.fill(None);
         // A lost GPU loses the state with it.
         if !matches!(ran, Err(GpuFailure::Gpu(GpuError::Lost { .. } | GpuError::Emulator { .. }))) {
-            self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+            self.states.lock().unwrap_or_else(PoisonError::into_inner).push(held);
         }
         ran
     }
@@ -178,7 +192,7 @@ impl GpuBound {
         })
     }
 
-    fn take_state(&self, program: &GpuProgram) -> Result<State, GpuFailure> {
+    fn take_state(&self, program: &GpuProgram) -> Result<Held, GpuFailure> {
         if let Some(state) = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(state);
         }
@@ -205,7 +219,7 @@ impl GpuBound {
             }
         }
         let slots = vec![None; self.slots];
-        Ok(State { stream, pinned, arena, launches, stretches, slots, under_way: false })
+        Ok(Held(Some(State { stream, pinned, arena, launches, stretches, slots, under_way: false })))
     }
 
     /// Stretches of launches, each at once, and what the host does between them.
@@ -376,11 +390,19 @@ impl Output {
     }
 }
 
-impl Drop for State {
-    fn drop(&mut self) {
-        if self.under_way {
-            // The arena may not be given to others before; a GPU that is lost says so.
-            let _ = self.stream.finish(&crate::exec::Interrupt::default());
+impl Held {
+    /// Ends what is under way, so that the arena can be given to others. Work that does not end keeps its memory.
+    fn end(&mut self) {
+        let Some(mut state) = self.0.take() else { return };
+        let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
+        if state.under_way && matches!(state.stream.finish(&wait), Err(GpuError::Interrupted)) {
+            std::mem::forget(state);
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -191,6 +191,12 @@ impl GpuProgram {
         Ok(block)
     }
 
+    /// Whether node `node`'s weights of this form are on the device.
+    fn has_weights(&self, node: usize, packed: &Weights) -> bool {
+        let weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        weights.contains_key(&(node, packed.form.clone()))
+    }
+
     /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
     fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +204,9 @@ impl GpuProgram {
         if let Some(block) = weights.get(&key) {
             return Ok(block.clone());
         }
-        let block = Arc::new(self.uploader.upload(&self.gpu, &(packed.pack)(), interrupt)?);
+        let bytes = (packed.pack)();
+        debug_assert_eq!(bytes.len(), packed.bytes, "{}", packed.form);
+        let block = Arc::new(self.uploader.upload(&self.gpu, &bytes, interrupt)?);
         weights.insert(key, block.clone());
         Ok(block)
     }

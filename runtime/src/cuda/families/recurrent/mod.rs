@@ -65,7 +65,7 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &GpuSite<'_>) -> Result<GpuK
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
     if time == 0 {
-        return Err(GpuReject::Form("a recurrence without steps".into()));
+        return without_steps(site, dtype);
     }
     let mut whole = Composition::new("");
     let mut operands = Operands { site, dtype, sizes, batch_first: recurrence.batch_first };
@@ -87,6 +87,24 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &GpuSite<'_>) -> Result<GpuK
     whole.add("steps", steps, inputs, outputs.to_vec())?;
     for (at, place) in outputs.into_iter().enumerate() {
         operands.finish(&mut whole, at, place)?;
+    }
+    Ok(whole.finish())
+}
+
+/// No step: the last states are the initial ones, or zeros.
+fn without_steps(site: &GpuSite<'_>, dtype: DType) -> Result<GpuKernel, GpuReject> {
+    let mut whole = Composition::new("");
+    for (output, input) in [(1, H), (2, C)] {
+        if !site.wanted.get(output).copied().unwrap_or(false) {
+            continue;
+        }
+        let shape = site.output_shape(output)?;
+        let (kernel, from) = if site.inputs.has(input) {
+            (map::moved(site, [dtype, dtype], &shape, &dense(&shape))?, Place::Input(input))
+        } else {
+            (map::zeros(site, dtype, &shape)?, Place::Nowhere)
+        };
+        whole.add(&format!("state {output}"), kernel, vec![from], vec![Place::Output(output)])?;
     }
     Ok(whole.finish())
 }

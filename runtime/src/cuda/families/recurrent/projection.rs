@@ -6,12 +6,13 @@
 
 use super::{B, Sizes, W, X};
 use crate::cuda::families::extent;
+use crate::cuda::families::tail::{From, Making, Tail};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use recurve_kernels::activation::Activation;
+use crate::dtype::DType;
 use recurve_kernels::element::Element;
-use recurve_kernels::gemm::{self, Matrix, Operands, Problem};
+use recurve_kernels::gemm::{self, Matrix, Problem};
 use recurve_kernels::gemv;
-use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::launch::Launch;
 use std::sync::Arc;
 
 /// Elements between the gates of two steps, of two sequences, and of two directions.
@@ -55,23 +56,30 @@ fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, G
     };
     let (variant, device) = (gemv::VARIANTS.choose(&shape)?, site.device);
     let bias = site.constant(B).cloned();
-    let biased = bias.is_some();
-    let kernel = GpuKernel::new(move |operands| {
-        let buffers = gemv::Buffers {
-            x: operands.inputs[0],
-            w: operands.weights[0],
-            bias: if biased { operands.weights[1] } else { Buffer::default() },
-            y: operands.outputs[0],
-        };
-        Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
+    let mut making = Making::over(DType::F32, &[steps, sizes.directions * sizes.rows()]);
+    if bias.is_some() {
+        let of_w = making.read(From::Weights(1), DType::F32, vec![0, 1], 0);
+        let sum = making.builder.add(making.y, of_w);
+        making.set(sum);
+    }
+    let tail = making.finish(site)?;
+    let data = Tail::data(tail.as_ref());
+    let kernel = GpuKernel::new(move |memory| {
+        let (x, w, y) = (memory.inputs[0], memory.weights[0], memory.outputs[0]);
+        let launch = Tail::with(tail.as_ref(), memory, |program| {
+            variant.prepare(&shape, &gemv::Buffers { x, w, y, program }, &device)
+        })?;
+        Ok(vec![Arc::new(launch)])
     });
-    let kernel = kernel.with_weights(format!("gemv {:?}", shape.weights), move || {
-        let mut packed = vec![0; gemv::packed_bytes(&shape) as usize];
+    let kernel = kernel.with_data_of(data);
+    let bytes = gemv::packed_bytes(&shape) as usize;
+    let kernel = kernel.with_weights(format!("gemv {:?}", shape.weights), bytes, move || {
+        let mut packed = vec![0; bytes];
         gemv::pack(&shape, weights.view().bytes(), sizes.input, 1, &mut packed);
         packed
     });
     let Some(bias) = bias else { return Ok(kernel) };
-    Ok(kernel.with_weights("Wb", move || {
+    Ok(kernel.with_weights("Wb", 4 * sizes.directions * sizes.rows(), move || {
         let rows = sizes.rows();
         // Of each direction the biases of W, which stand before those of R.
         let of = |at: usize| bias.f64_at(at).unwrap_or(0.0) as f32;
@@ -84,7 +92,7 @@ fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, G
 fn whole(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, GpuReject> {
     let Sizes { input, directions, .. } = sizes;
     let rows = sizes.rows();
-    let (biased, device) = (site.inputs.has(B), site.device);
+    let device = site.device;
     debug_assert!(site.inputs.has(X));
     let problem = Problem {
         element: Element::F32,
@@ -94,26 +102,26 @@ fn whole(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, Gp
         batches: [1, extent(directions)?],
         a: Matrix { transposed: false, row: input as u64, batch: [0, 0] },
         b: Matrix { transposed: true, row: input as u64, batch: [0, (rows * input) as u64] },
-        c_row: rows as u64,
-        addend: biased.then_some([0, 2 * rows as u64, 0, 1]),
-        alpha: 1.0,
-        beta: 1.0,
-        activation: Activation::IDENTITY,
     };
+    let mut making = Making::over(DType::F32, &[directions, steps, rows]);
+    if site.inputs.has(B) {
+        let of_w = making.read(From::Input(2), DType::F32, vec![2 * rows as u64, 0, 1], 0);
+        let sum = making.builder.add(making.y, of_w);
+        making.set(sum);
+    }
+    let tail = making.finish(site)?;
+    let data = Tail::data(tail.as_ref());
     let (variant, splits) = gemm::choose(&problem, &device)?;
     let workspace = variant.workspace_bytes(&problem, splits);
-    let kernel = GpuKernel::new(move |operands| {
-        let memory = Operands {
-            a: operands.inputs[0],
-            b: operands.inputs[1],
-            c: operands.outputs[0],
-            addend: if biased { operands.inputs[2] } else { Buffer::default() },
-            workspace: operands.workspace,
-        };
-        let plan = variant.prepare(&problem, splits, &memory, &device)?;
-        let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
-        launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
-        Ok(launches)
+    let kernel = GpuKernel::new(move |memory| {
+        let (a, b, c) = (memory.inputs[0], memory.inputs[1], memory.outputs[0]);
+        Tail::with(tail.as_ref(), memory, |program| {
+            let operands = gemm::Operands { a, b, c, workspace: memory.workspace, program };
+            let plan = variant.prepare(&problem, splits, &operands, &device)?;
+            let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
+            launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
+            Ok(launches)
+        })
     });
-    Ok(kernel.with_workspace(workspace as usize))
+    Ok(kernel.with_workspace(workspace as usize).with_data_of(data))
 }
