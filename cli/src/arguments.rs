@@ -144,8 +144,12 @@ pub(crate) struct ExecutionArguments {
 #[derive(Debug, Args)]
 pub(crate) struct TimeArguments {
     /// End with code 124 when a run takes longer than this many milliseconds; measuring for a profile, as a whole
-    #[arg(long, value_name = "MS", value_parser = parse_whole::<u64>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
+}
+
+fn parse_milliseconds(text: &str) -> Result<u64, String> {
+    parse_whole(text).map_err(|problem| format!("{problem}: milliseconds, without a unit"))
 }
 
 impl TimeArguments {

@@ -63,8 +63,8 @@ fn what_runs_beside_the_gpu_is_told() {
     };
     let document = run(&["--fallback", "cpu", "--json"]).with(Exit::Success).document();
     let trips = serde_json::json!([{
-        "node": "sums",
-        "op": "CumSum",
+        "node": "best",
+        "op": "Hardmax",
         "reason": "no GPU kernel computes it",
         "calls": 4,
         "bytes_down": 80,
@@ -73,9 +73,9 @@ fn what_runs_beside_the_gpu_is_told() {
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"])
         .with(Exit::Success)
-        .prints("sums  CumSum        4  80 B  80 B  no GPU kernel computes it");
+        .prints("best  Hardmax       4  80 B  80 B  no GPU kernel computes it");
     let refused = run(&[]).with(Exit::Model);
-    assert!(refused.err.contains("`sums` (CumSum"), "{}", refused.err);
+    assert!(refused.err.contains("`best` (Hardmax"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
     run(&["--fallback", "gpu"]).with(Exit::Usage);
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);

@@ -211,10 +211,12 @@ fn unreadable() -> OpError {
 }
 
 /// Where the elements lie that the exchange of axes `at` reads, after it.
-fn written_layout(nodes: &[Candidate], at: usize) -> Result<Layout, OpError> {
+fn written_layout(nodes: &[Candidate], facts: &[Option<Fact>], at: usize) -> Result<Layout, OpError> {
     let misfit = || OpError::internal("an exchange of axes that is none");
     let nest = nodes[at].nest.as_ref().map_err(|_| misfit())?;
-    let axes = exchange(nest).ok_or_else(misfit)?;
+    let source = nodes[at].inputs.first().copied().flatten();
+    let from = source.and_then(|value| facts[value].as_ref()?.tensor()?.shape.as_deref());
+    let axes = exchange(nest, from.ok_or_else(misfit)?).ok_or_else(misfit)?;
     let shape: Shape = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(misfit)?;
     let dense = Layout::dense(&shape).strides;
     Ok(Layout { offset: 0, strides: axes.into_iter().map(|axis| dense[axis]).collect() })
@@ -349,7 +351,7 @@ impl Op for Fused {
             let epilogue = RowEpilogue::new(&stage.program, inputs, &shape, rows)?;
             Some(Arc::new(epilogue.ok_or_else(|| OpError::internal("an operand that is read out of order"))?))
         };
-        let written = self.written.map(|at| written_layout(nodes, at)).transpose()?;
+        let written = self.written.map(|at| written_layout(nodes, facts, at)).transpose()?;
         let fill = if self.operand.is_empty() { None } else { Some(Arc::new(self.fill(&bound)?)) };
         let output = facts[made].clone().ok_or_else(|| OpError::internal("an anchor without facts"))?;
         node.op.cpu(&CpuSite {

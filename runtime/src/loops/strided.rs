@@ -13,6 +13,7 @@
 use super::affine::Affine;
 use super::candidate::Candidate;
 use super::nest::Nest;
+use crate::graph::Dim;
 
 /// Where a contraction's operand comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,15 +42,18 @@ pub(super) fn strided_operand(
     Some(StridedOperand { value, index })
 }
 
-/// For each axis of what `nest` reads, the axis of what it makes that it becomes, where `nest` does nothing but exchange
-/// axes ahead of the last one.
-pub(super) fn exchange(nest: &Nest) -> Option<Vec<usize>> {
+/// For each axis of what `nest` reads, a value of extents `from`, the axis of what it makes that it becomes, where `nest`
+/// does nothing but exchange axes ahead of the last one: a part of a value is no exchange, though it reads like one.
+pub(super) fn exchange(nest: &Nest, from: &[Dim]) -> Option<Vec<usize>> {
     let [read] = nest.reads.as_slice() else { return None };
     let own = |a: &Affine| match a.terms() {
         [(axis, 1)] if a.offset() == 0 => Some(*axis),
         _ => None,
     };
     let axes: Vec<usize> = read.index.iter().map(own).collect::<Option<_>>()?;
+    if axes.len() != from.len() || axes.iter().zip(from).any(|(&axis, extent)| nest.axes[axis] != *extent) {
+        return None;
+    }
     let mut seen = vec![false; nest.axes.len()];
     axes.iter().for_each(|&axis| seen[axis] = true);
     let last = axes.last()?.checked_add(1)? == nest.axes.len();

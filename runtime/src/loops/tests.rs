@@ -137,7 +137,7 @@ fn largest_error(got: &Value, want: &RefValue) -> f64 {
 #[test]
 fn fused_graphs_compute_what_their_operators_do() {
     let seeds: u64 = std::env::var("RECURVE_SEEDS").map_or(5000, |s| s.parse().expect("a number of seeds"));
-    let (mut nodes, mut left, mut cancelled) = (0, 0, 0);
+    let (mut nodes, mut left, mut cancelled, mut flipped) = (0, 0, 0, 0);
     let mut made = std::collections::BTreeMap::<&str, usize>::new();
     for seed in 0..seeds {
         let Sketch { graph, inputs, .. } = sketch(seed);
@@ -179,6 +179,12 @@ fn fused_graphs_compute_what_their_operators_do() {
                 let apart = &run(graph.clone(), &inputs, 1)[output];
                 let same = compare_value(apart, want, tolerance).is_ok();
                 let (error, least) = (largest_error(got, want), largest_error(apart, want));
+                // A product that ends half way between two units may be rounded to either; what reads it is off by
+                // its share of one unit.
+                if graph.nodes.iter().any(|n| n.def.name == "QuantizeLinear") && error <= 1e-3 {
+                    flipped += 1;
+                    continue;
+                }
                 assert!(
                     !same && error <= 4.0 * least,
                     "seed {seed}, output {output}: {mismatch:?} in {text}"
@@ -187,6 +193,7 @@ fn fused_graphs_compute_what_their_operators_do() {
             }
         }
     }
+    assert!(flipped * 1000 <= seeds.max(1000), "a unit of {flipped} outputs of {seeds} graphs is another");
     assert!(cancelled * 200 <= seeds, "{cancelled} outputs of {seeds} graphs cancel");
     println!("{nodes} nodes of {seeds} graphs became {left}: {made:?}; {cancelled} outputs cancel");
     let all = ["FusedMap", "FusedRows", "FusedContraction", "several outputs", "integers"];

@@ -241,7 +241,11 @@ fn latency_mode_measures_once_and_gives_the_serial_bits() {
         });
         let profile = session.profile([("x", &x)], &options).expect("known");
         assert_eq!(asked.load(Ordering::Relaxed), 0, "{name} was measured again");
-        assert_eq!(profile, cache.load());
+        let kept = cache.load();
+        assert!(!profile.operators.is_empty());
+        assert!(
+            profile.operators.iter().all(|(signature, cost)| kept.operators.get(signature) == Some(cost))
+        );
     }
 }
 

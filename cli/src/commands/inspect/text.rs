@@ -101,8 +101,12 @@ fn about(metadata: &Metadata) -> Vec<Vec<String>> {
     named.chain(custom).map(|(key, value)| vec![one_line(key), one_line(&value)]).collect()
 }
 
-/// With line ends and other control characters spelled out, since files write whatever they like.
+/// With line ends and other control characters spelled out, since files write whatever they like, and in quotes where
+/// spaces at an end would be lost.
 fn one_line(text: &str) -> String {
+    if text.trim() != text {
+        return format!("{text:?}");
+    }
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
         if c.is_control() {
             line.extend(c.escape_default());
