@@ -12,7 +12,7 @@ const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::BF16];
 /// Rows at the edges of warps, kept rows and blocks; parameters by column, by row, and by runs of a row.
 pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let rows = r.edge(&[1, 8, 9], 1..=6);
-    let long = number % 3 == 0;
+    let long = number.is_multiple_of(3);
     let (parts, run) = if long {
         (r.within(1..=3), r.within(345..=700))
     } else {
