@@ -119,18 +119,26 @@ pub(super) fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value>
     made.into_iter().map(|v| v.expect("an output")).collect()
 }
 
-/// The largest difference of an element.
-fn largest_error(got: &Value, want: &RefValue) -> f64 {
-    let (Some(got), RefValue::Tensor(want)) = (got.as_tensor(), want) else { return f64::INFINITY };
+/// The difference of each element; infinite where they cannot be compared.
+fn errors(got: &Value, want: &RefValue) -> std::vec::IntoIter<f64> {
+    let (Some(got), RefValue::Tensor(want)) = (got.as_tensor(), want) else {
+        return vec![f64::INFINITY].into_iter();
+    };
     if let Ok(want) = want.as_floats() {
-        let errors =
-            want.iter().enumerate().map(|(i, want)| (got.f64_at(i).unwrap_or(f64::NAN) - want).abs());
-        return errors.fold(0.0, f64::max);
+        let error = |(i, want): (usize, &f64)| (got.f64_at(i).unwrap_or(f64::NAN) - want).abs();
+        return want.iter().enumerate().map(error).collect::<Vec<_>>().into_iter();
     }
     // Quantised: a rounding that falls the other way is one unit.
-    let (Ok(want), Ok(got)) = (want.as_ints(), got.view().to_i64s()) else { return f64::INFINITY };
-    let errors = want.iter().zip(&got).map(|(want, got)| (want - i128::from(*got)).abs() as f64);
-    errors.fold(0.0, f64::max)
+    let (Ok(want), Ok(got)) = (want.as_ints(), got.view().to_i64s()) else {
+        return vec![f64::INFINITY].into_iter();
+    };
+    let error = |(want, got): (&i128, &i64)| (want - i128::from(*got)).abs() as f64;
+    want.iter().zip(&got).map(error).collect::<Vec<_>>().into_iter()
+}
+
+/// The largest difference of an element.
+fn largest_error(got: &Value, want: &RefValue) -> f64 {
+    errors(got, want).fold(0.0, f64::max)
 }
 
 /// `RECURVE_SEEDS` sets how many graphs are drawn.
@@ -179,9 +187,11 @@ fn fused_graphs_compute_what_their_operators_do() {
                 let apart = &run(graph.clone(), &inputs, 1)[output];
                 let same = compare_value(apart, want, tolerance).is_ok();
                 let (error, least) = (largest_error(got, want), largest_error(apart, want));
-                // A product that ends half way between two units may be rounded to either; what reads it is off by
-                // its share of one unit.
-                if graph.nodes.iter().any(|n| n.def.name == "QuantizeLinear") && error <= 1e-3 {
+                // A product that ends half way between two units may be rounded to either: what is made of that
+                // element is off by a unit, and what reads it, such as a mean, by a share of one.
+                let quantised = graph.nodes.iter().any(|n| n.def.name == "QuantizeLinear");
+                if quantised && error <= 0.25 && errors(got, want).filter(|error| *error > 1e-3).count() <= 2
+                {
                     flipped += 1;
                     continue;
                 }
