@@ -214,9 +214,7 @@ fn unreadable() -> OpError {
 fn written_layout(nodes: &[Candidate], facts: &[Option<Fact>], at: usize) -> Result<Layout, OpError> {
     let misfit = || OpError::internal("an exchange of axes that is none");
     let nest = nodes[at].nest.as_ref().map_err(|_| misfit())?;
-    let source = nodes[at].inputs.first().copied().flatten();
-    let from = source.and_then(|value| facts[value].as_ref()?.tensor()?.shape.as_deref());
-    let axes = exchange(nest, from.ok_or_else(misfit)?).ok_or_else(misfit)?;
+    let axes = exchange(&nodes[at], facts).ok_or_else(misfit)?;
     let shape: Shape = nest.axes.iter().map(Dim::known).collect::<Option<_>>().ok_or_else(misfit)?;
     let dense = Layout::dense(&shape).strides;
     Ok(Layout { offset: 0, strides: axes.into_iter().map(|axis| dense[axis]).collect() })

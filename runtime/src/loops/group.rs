@@ -187,10 +187,7 @@ impl Grouper<'_> {
                 let behind = self.follows(index, &[Role::Contraction]);
                 let writes = behind.is_some_and(|at| self.nodes[at].writes_strided);
                 group.written = Some(index);
-                let source = node.inputs.first().copied().flatten();
-                let from = source.and_then(|value| self.facts[value].as_ref()?.tensor()?.shape.as_deref());
-                let nest = node.nest.as_ref().ok();
-                writes && nest.zip(from).is_some_and(|(nest, from)| exchange(nest, from).is_some())
+                writes && exchange(node, self.facts).is_some()
             }
             Role::Map => true,
             Role::Fold => self.in_rows(&group).is_ok(),

@@ -12,8 +12,7 @@
 
 use super::affine::Affine;
 use super::candidate::Candidate;
-use super::nest::Nest;
-use crate::graph::Dim;
+use crate::graph::fact::Fact;
 
 /// Where a contraction's operand comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,9 +41,12 @@ pub(super) fn strided_operand(
     Some(StridedOperand { value, index })
 }
 
-/// For each axis of what `nest` reads, a value of extents `from`, the axis of what it makes that it becomes, where `nest`
-/// does nothing but exchange axes ahead of the last one: a part of a value is no exchange, though it reads like one.
-pub(super) fn exchange(nest: &Nest, from: &[Dim]) -> Option<Vec<usize>> {
+/// For each axis of what `node` reads the axis of what it makes that it becomes, where it does nothing but exchange axes
+/// ahead of the last one: a part of a value is no exchange, though it reads like one.
+pub(super) fn exchange(node: &Candidate, facts: &[Option<Fact>]) -> Option<Vec<usize>> {
+    let nest = node.nest.as_ref().ok()?;
+    let source = node.inputs.first().copied().flatten()?;
+    let from = facts[source].as_ref()?.tensor()?.shape.as_deref()?;
     let [read] = nest.reads.as_slice() else { return None };
     let own = |a: &Affine| match a.terms() {
         [(axis, 1)] if a.offset() == 0 => Some(*axis),
