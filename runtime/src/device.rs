@@ -47,6 +47,61 @@ impl FromStr for Fallback {
     }
 }
 
+/// What a plan may use: threads of the CPU, and a GPU beside them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Devices {
+    /// Threads, the caller's included; `None` for one per core.
+    pub threads: Option<usize>,
+    /// The GPU; [`Device::Emulated`] is one, too.
+    pub gpu: Option<Device>,
+}
+
+impl FromStr for Devices {
+    type Err = Error;
+
+    /// Names with commas between them: `cpu`, `cpu:0-7` for eight threads, `cuda:0`, `emulated`.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::{Device, Devices};
+    /// let devices: Devices = "cpu:0-7,cuda:0".parse()?;
+    /// assert_eq!((devices.threads, devices.gpu), (Some(8), Some(Device::Cuda(0))));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = |problem: String| Error::Setting { name: "devices", problem };
+        let mut devices = Self::default();
+        let mut cpu = false;
+        for name in text.split(',').map(str::trim) {
+            let threads = name.strip_prefix("cpu:").map(|cores| {
+                let last = cores.strip_prefix("0-").unwrap_or(cores).parse::<usize>().ok();
+                let first = cores == "0" || cores.starts_with("0-");
+                last.filter(|_| first).and_then(|last| last.checked_add(1))
+            });
+            match (name, threads) {
+                ("cpu", _) | (_, Some(Some(_))) if cpu => {
+                    return Err(wrong(format!("is `{text}`, which names the CPU twice")));
+                }
+                ("cpu", _) => cpu = true,
+                (_, Some(Some(threads))) => (cpu, devices.threads) = (true, Some(threads)),
+                (_, Some(None)) => {
+                    let problem = format!("is `{text}`; cores are given as `cpu:0-N`, from the first on");
+                    return Err(wrong(problem));
+                }
+                (name, None) => {
+                    let other = |_| wrong(format!("is `{text}`; `cpu`, `cpu:0-7`, `cuda:0` and `emulated` are possible"));
+                    let gpu: Device = name.parse().map_err(other)?;
+                    if devices.gpu.replace(gpu).is_some() {
+                        return Err(wrong(format!("is `{text}`; plans use one GPU")));
+                    }
+                }
+            }
+        }
+        Ok(devices)
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,6 +186,18 @@ mod tests {
         assert_eq!("cpu".parse::<Fallback>().ok(), Some(Fallback::Cpu));
         let error = "gpu".parse::<Fallback>().expect_err("no fallback").to_string();
         assert!(error.contains("`gpu`"), "{error}");
+    }
+
+    #[test]
+    fn devices_are_one_cpu_and_one_gpu() {
+        let read = |text: &str| text.parse::<Devices>().ok().map(|d| (d.threads, d.gpu));
+        assert_eq!(read("cpu"), Some((None, None)));
+        assert_eq!(read("cpu:0"), Some((Some(1), None)));
+        assert_eq!(read("cpu:0-3, emulated"), Some((Some(4), Some(Device::Emulated))));
+        assert_eq!(read("cuda:1,cpu"), Some((None, Some(Device::Cuda(1)))));
+        for wrong in ["", "cpu:", "cpu:2-3", "cpu:0-", "cpu,cpu", "cpu:0-1,cpu", "cuda:0,emulated", "cpu;cuda:0"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -45,20 +45,22 @@ mod tensor;
 pub mod testing;
 
 pub use cost::{
-    Effort, Handover, LinkTime, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError,
+    DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError,
 };
 pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
-pub use device::{Device, Fallback, GpuInfo, gpus};
+pub use device::{Device, Devices, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};
-pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent};
+pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent, Space};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
-pub use plan::{Instruction, Phase, Plan, PlanError, PlannedInput, PlannedStep, Timing};
+pub use plan::{
+    Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
+};
 pub use session::{
-    Apart, Fusion, GraphInfo, Member, Mode, NodeInfo, Outputs, Parameters, Planning, ProfileOptions,
-    RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,
+    Apart, FrontPoint, Fusion, GraphInfo, Member, Mode, NodeInfo, Outputs, Parameters, Placement, PlanOptions,
+    Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -4,6 +4,7 @@
 //! [`Profile`] holds the measured time of each signature on each *lane*: `cpu:1` is one core, `cpu:2` two cores that
 //! share the step, `cuda:0` a GPU. What was never measured is absent.
 
+mod device;
 mod handover;
 mod machine;
 mod measure;
@@ -12,6 +13,8 @@ mod roofline;
 mod signature;
 mod store;
 
+pub(crate) use device::DeviceWork;
+pub use device::{DeviceProfile, DeviceRates, DeviceSource};
 pub use handover::Handover;
 pub use machine::Machine;
 pub(crate) use measure::measure;

@@ -1,5 +1,6 @@
 //! The profile document.
 
+use super::device::DeviceProfile;
 use super::handover::Handover;
 use super::machine::Machine;
 use super::measure::Measured;
@@ -25,6 +26,9 @@ pub struct Profile {
     pub handover: BTreeMap<usize, Handover>,
     /// Transfers between memories by size.
     pub links: Vec<LinkTime>,
+    /// Devices beside the CPU, by the names of their lanes and memories: `cuda:0`, `emulated`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, DeviceProfile>,
     /// By signature.
     pub operators: BTreeMap<String, OperatorCost>,
 }
@@ -91,6 +95,7 @@ impl Profile {
             machine: Machine::here(),
             handover: BTreeMap::new(),
             links: Vec::new(),
+            devices: BTreeMap::new(),
             operators: BTreeMap::new(),
         }
     }
@@ -111,6 +116,9 @@ impl Profile {
             || !profile.handover.values().all(Handover::is_sound)
         {
             return Err(malformed("times of transfers or hand-overs are none".to_owned()));
+        }
+        if let Some((name, _)) = profile.devices.iter().find(|(_, device)| !device.is_sound()) {
+            return Err(malformed(format!("the rates or times of `{name}` are none")));
         }
         Ok(profile)
     }
@@ -149,6 +157,7 @@ impl Profile {
     /// Adds what `other` measured; of what both measured, that of `other`.
     pub fn merge(&mut self, other: Self) {
         self.handover.extend(other.handover);
+        self.devices.extend(other.devices);
         for link in other.links {
             self.links.retain(|l| (&l.from, &l.to, l.bytes) != (&link.from, &link.to, link.bytes));
             self.links.push(link);

@@ -19,7 +19,7 @@ pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub use program::HostTrip;
-pub(crate) use program::{GpuFailure, GpuProgram};
+pub(crate) use program::{CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands};
 

@@ -241,22 +241,22 @@ impl GpuKernel {
     }
 
     /// Whether it may find fault with the data.
-    pub(super) fn can_fault(&self) -> bool {
+    pub(crate) fn can_fault(&self) -> bool {
         self.can_fault
     }
 
     /// Bytes of workspace.
-    pub(super) fn workspace(&self) -> usize {
+    pub(crate) fn workspace(&self) -> usize {
         self.workspace
     }
 
     /// The constants to be packed.
-    pub(super) fn weights(&self) -> &[Weights] {
+    pub(crate) fn weights(&self) -> &[Weights] {
         &self.weights
     }
 
     /// What is to be on the device.
-    pub(super) fn data(&self) -> &[Vec<u8>] {
+    pub(crate) fn data(&self) -> &[Vec<u8>] {
         &self.data
     }
 

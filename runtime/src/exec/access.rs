@@ -5,11 +5,15 @@ use super::program::Program;
 use crate::dtype::DType;
 use crate::graph::{Node, ValueId};
 use crate::tensor::Shape;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Memory that steps write: what belongs together and never overlaps anything else while it is alive.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Space {
+/// Memory that steps read and write: what belongs together and never overlaps anything else while it is alive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Space {
+    /// An input of the model, which no step writes.
+    Input(usize),
     /// A tenant of the arena.
     Tenant(usize),
     /// The caller's place for an output.
@@ -118,7 +122,7 @@ impl Bound {
         Some(StepForm { node: program.graph.nodes.get(s.node), inputs, outputs })
     }
 
-    /// What step `step` touches of the memory that steps write.
+    /// What step `step` touches of the memory that steps write, and of the inputs.
     pub(crate) fn accesses(&self, program: &Program, step: usize) -> Accesses {
         let s = &self.steps[step];
         let access = |id: &ValueId| {
@@ -136,6 +140,10 @@ impl Bound {
                     let start = value.offset;
                     let bytes = own().unwrap_or(usize::MAX - start);
                     Some(Access { space: Space::Output(at), bytes: start..start + bytes })
+                }
+                Place::Input(at) => {
+                    let start = value.offset;
+                    Some(Access { space: Space::Input(at), bytes: start..start + own()? })
                 }
                 _ => None,
             }

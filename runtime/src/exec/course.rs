@@ -9,9 +9,10 @@ use super::arena::STEP;
 use super::bind::{Bound, Located, Place};
 use super::flags::Flags;
 use super::program::Program;
+use crate::cuda::PlacedSteps;
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
-use crate::plan::{Causality, Lifetimes, Phase, PlanError};
+use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,12 +25,23 @@ pub(crate) struct Course {
     pub(super) serial: Vec<Vec<usize>>,
     /// Where every value lies.
     pub(super) values: Vec<Located>,
+    /// Where every tenant of the arena lies.
+    pub(super) offsets: Vec<usize>,
+    /// What runs on a device.
+    pub(super) device: Option<DeviceCourse>,
     flags: usize,
     arena: usize,
     /// Scratch memory of each worker.
     scratch: Vec<usize>,
     spin: Duration,
     states: Mutex<Vec<CourseState>>,
+}
+
+/// What runs on a device, and what is copied for it.
+#[derive(Debug)]
+pub(super) struct DeviceCourse {
+    pub(super) steps: PlacedSteps,
+    pub(super) copies: Vec<Move>,
 }
 
 /// The memory of one run, reused by later ones.
@@ -52,15 +64,52 @@ impl Course {
         workers: usize,
         spin: Duration,
     ) -> Result<Self, PlanError> {
+        let accesses: Vec<Accesses> =
+            (0..bound.steps.len()).map(|step| bound.accesses(program, step)).collect();
+        Self::checked(bound, program, phases, (offsets, &bound.tenant_bytes()), (&accesses, workers), spin)
+            .map(|(course, _)| course)
+    }
+
+    /// The same where some steps run on a device, whose arena has its rooms at `there`: `moves` says what is copied, and
+    /// nothing may be wrong in either memory. `device` is asked for what runs there once all is found to be valid; it is
+    /// given the bytes of the device's arena.
+    pub(crate) fn check_with_device<E: From<PlanError>>(
+        bound: &Bound,
+        program: &Program,
+        phases: Vec<Phase>,
+        (offsets, there): (&[usize], &[usize]),
+        (moves, workers): (Moves, usize),
+        spin: Duration,
+        device: impl FnOnce(usize) -> Result<PlacedSteps, E>,
+    ) -> Result<Self, E> {
+        let bytes = moves.host_bytes(&bound.tenant_bytes());
+        let (mut course, causality) =
+            Self::checked(bound, program, phases, (offsets, &bytes), (&moves.host, workers), spin)?;
+        check_order(&moves.device, &causality)?;
+        let lifetimes = Lifetimes::new(&causality, &moves.device, moves.rooms.len(), workers);
+        let bytes: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
+        let arena = check_offsets(&bytes, there, &lifetimes)?;
+        course.device = Some(DeviceCourse { steps: device(arena)?, copies: moves.copies });
+        Ok(course)
+    }
+
+    /// Checks what happens in the host's memory. Actions are steps, and copies behind them.
+    fn checked(
+        bound: &Bound,
+        program: &Program,
+        phases: Vec<Phase>,
+        (offsets, bytes): (&[usize], &[usize]),
+        (accesses, workers): (&[Accesses], usize),
+        spin: Duration,
+    ) -> Result<(Self, Causality), PlanError> {
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node });
         }
         let steps = bound.steps.len();
-        let causality = Causality::of(&phases, steps, workers)?;
-        let accesses: Vec<Accesses> = (0..steps).map(|step| bound.accesses(program, step)).collect();
-        check_order(&accesses, &causality)?;
-        let lifetimes = Lifetimes::new(&causality, &accesses, bound.tenants.len(), workers);
-        let arena = check_offsets(&bound.tenant_bytes(), offsets, &lifetimes)?;
+        let causality = Causality::with_copies(&phases, steps, accesses.len() - steps, workers)?;
+        check_order(accesses, &causality)?;
+        let lifetimes = Lifetimes::new(&causality, accesses, bound.tenants.len(), workers);
+        let arena = check_offsets(bytes, offsets, &lifetimes)?;
 
         let mut scratch = vec![0; workers];
         for step in 0..steps {
@@ -76,8 +125,11 @@ impl Course {
                 *offset = *offset - bound.tenants[*tenant].0 + offsets[*tenant];
             }
         }
-        let (flags, serial) = (causality.flags, causality.serial);
-        Ok(Self { phases, serial, values, flags, arena, scratch, spin, states: Mutex::default() })
+        let (flags, serial) = (causality.flags, causality.serial.clone());
+        let states = Mutex::default();
+        let (offsets, device) = (offsets.to_vec(), None);
+        let course = Self { phases, serial, values, offsets, device, flags, arena, scratch, spin, states };
+        Ok((course, causality))
     }
 
     /// Memory for a run.

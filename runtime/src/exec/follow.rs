@@ -2,18 +2,22 @@
 //!
 //! The places of a step are borrowed from memory that other workers use at the same time. [`Course::check`] proved that of
 //! two steps that touch a common byte, of which one writes it, one has ended when the other begins, and
-//! [`walk`] runs a step only when those that come before it have ended: so a place that is written is nobody else's.
+//! [`walk`] runs a step only when those that come before it have ended: so a place that is written is nobody else's. Copies
+//! between the host's memory and a device's are such steps, too.
 
+use super::access::Space;
 use super::bind::{Action, Bound, Located, Place, Step};
 use super::course::Course;
 use super::program::Program;
 use super::run::{step_error, store};
 use super::walk::{Hands, Route, walk};
 use crate::cpu::{Io, RunContext, Slot};
+use crate::cuda::{DeviceRun, GpuError, GpuFailure};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::{NodeError, ValueId};
 use crate::memory::Buffer;
+use crate::plan::Move;
 use crate::tensor::{TensorView, ValueRef};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
@@ -29,10 +33,15 @@ impl Bound {
         inputs: &[ValueRef<'_>],
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
-    ) -> Result<(), NodeError> {
+    ) -> Result<(), GpuFailure> {
         self.with_slots(program, outputs, context, |slots| {
-            let place_error =
-                |source| NodeError { node: program.graph.name.to_string(), op: "graph".into(), source };
+            let place_error = |source| {
+                GpuFailure::from(NodeError {
+                    node: program.graph.name.to_string(),
+                    op: "graph".into(),
+                    source,
+                })
+            };
             let mut state = course.take_state(context.budget).map_err(place_error)?;
             state.runs += 1;
             let mut places: SmallVec<[OutputPlace<'_>; 4]> = SmallVec::new();
@@ -42,10 +51,12 @@ impl Bound {
                 };
                 places.push(OutputPlace { dtype: *dtype, shape, bytes: SharedBytes::new(bytes) });
             }
+            let device = course.device.as_ref().map(|device| device.steps.begin()).transpose()?;
             let ground = Ground {
                 course,
                 program,
                 inputs,
+                device: device.as_ref(),
                 arena: SharedBytes::new(state.arena.bytes_mut()),
                 outputs: places,
                 // The nodes of a body are part of the node that runs it.
@@ -56,25 +67,63 @@ impl Bound {
                 serial: &course.serial,
                 flags: &state.flags,
                 run: state.runs,
+                steps: self.steps.len(),
             };
             let result = walk(&route, context.team, &mut state.scratch, &|scratch, hands, number| {
-                let step = &self.steps[number];
                 context.interrupt.check()?;
                 let started = context.times.map(|_| Instant::now());
-                ground.run(step, scratch, hands)?;
-                if let (Some(times), Some(started)) = (context.times, started)
-                    && let Some(node) = program.graph.nodes.get(step.node)
-                {
+                match self.steps.get(number) {
+                    Some(step) if !ground.on_device(number, context.times.is_some())? => {
+                        ground.run(step, scratch, hands)?;
+                    }
+                    Some(_) => {}
+                    None => ground.copy(number - self.steps.len())?,
+                }
+                if let (Some(times), Some(started)) = (context.times, started) {
                     let took = started.elapsed();
-                    times.add(step.node, node, took);
-                    times.event(node, hands.worker, started, took);
+                    match self.steps.get(number) {
+                        Some(step) => {
+                            if let Some(node) = program.graph.nodes.get(step.node) {
+                                times.add(step.node, node, took);
+                                times.event(node, hands.worker, started, took);
+                            }
+                        }
+                        None => times.copy(number - self.steps.len(), hands.worker, started, took),
+                    }
                 }
                 Ok(())
             });
             drop(ground);
             course.put_back(state);
-            result.map_err(|(step, source)| step_error(program, &self.steps[step], source))
+            let result = match result {
+                Ok(()) => device.map_or(Ok(()), |device| device.end(context.interrupt)),
+                Err((step, Failure::Op(source))) => Err(match self.steps.get(step) {
+                    Some(step) => step_error(program, step, source).into(),
+                    None => place_error(source),
+                }),
+                Err((_, Failure::Gpu(error))) => Err(error.into()),
+            };
+            result
         })
+    }
+}
+
+/// Why a step or a copy failed.
+#[derive(Debug)]
+enum Failure {
+    Op(OpError),
+    Gpu(GpuError),
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<GpuError> for Failure {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error)
     }
 }
 
@@ -125,16 +174,18 @@ struct OutputPlace<'a> {
 }
 
 /// What all steps of one run share.
-struct Ground<'a> {
+struct Ground<'a, 'd> {
     course: &'a Course,
     program: &'a Program,
     inputs: &'a [ValueRef<'a>],
+    /// What some steps run on.
+    device: Option<&'d DeviceRun<'d>>,
     arena: SharedBytes<'a>,
     outputs: SmallVec<[OutputPlace<'a>; 4]>,
     context: RunContext<'a>,
 }
 
-impl Ground<'_> {
+impl Ground<'_, '_> {
     /// Runs one step, when those that come before it on the course have ended.
     fn run(&self, step: &Step, scratch: &mut Buffer, hands: Hands<'_>) -> Result<(), OpError> {
         let context = RunContext { team: hands.team, ..self.context };
@@ -166,6 +217,43 @@ impl Ground<'_> {
             }
             Action::Late => Err(OpError::internal("a step of a plan is prepared late")),
         }
+    }
+
+    /// Launches step `number` where it runs on a device, and waits for it where it is timed; whether it does.
+    fn on_device(&self, number: usize, timed: bool) -> Result<bool, GpuError> {
+        let Some(device) = self.device.filter(|device| device.has(number)) else { return Ok(false) };
+        device.launch(number)?;
+        if timed {
+            device.wait(self.context.interrupt)?;
+        }
+        Ok(true)
+    }
+
+    /// Makes copy `number`, when what it copies has been written.
+    fn copy(&self, number: usize) -> Result<(), Failure> {
+        let (Some(device), Some(course)) = (self.device, &self.course.device) else { return Err(lost().into()) };
+        let Move { space, bytes, up } = course.copies.get(number).ok_or_else(lost)?;
+        let (shared, range) = match *space {
+            Space::Input(at) => {
+                let view = self.inputs.get(at).and_then(|value| value.tensor()).ok_or_else(lost)?;
+                let from = view.bytes().get(bytes.clone()).filter(|_| *up).ok_or_else(lost)?;
+                return Ok(device.up(number, from)?);
+            }
+            Space::Tenant(at) => {
+                let offset = *self.course.offsets.get(at).ok_or_else(lost)?;
+                (&self.arena, offset + bytes.start..offset + bytes.end)
+            }
+            Space::Output(at) => (&self.outputs.get(at).ok_or_else(lost)?.bytes, bytes.clone()),
+        };
+        if *up {
+            // SAFETY: copies are accesses like those of steps, of which the module's argument holds: who writes any of these
+            // bytes has ended, or begins when this has ended.
+            let from = unsafe { shared.read(range) }.ok_or_else(lost)?;
+            return Ok(device.up(number, from)?);
+        }
+        // SAFETY: as above; nobody else touches these bytes now.
+        let to = unsafe { shared.write(range) }.ok_or_else(lost)?;
+        Ok(device.down(number, to, self.context.interrupt)?)
     }
 
     /// A value to be read.

@@ -95,6 +95,16 @@ impl NodeTimes {
         }
     }
 
+    /// Tells that `worker` made copy `number` of a plan from `started` on for the time `took`.
+    pub(crate) fn copy(&self, number: usize, worker: Option<usize>, started: Instant, took: Duration) {
+        if let Some((origin, events)) = &self.0.events {
+            let start = started.saturating_duration_since(*origin);
+            let event =
+                RunEvent { name: format!("copy {number}").into(), op: "copy".to_owned(), worker, start, took };
+            events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
+    }
+
     /// Adds one run of `node`, which stands at `index` in its graph.
     pub(crate) fn add(&self, index: usize, node: &Node, took: Duration) {
         let mut nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -79,15 +79,16 @@ impl Bound {
     }
 
     /// Calls `body` with a slot for every output that is not [`Slot::Made`] where its form is known.
-    pub(super) fn with_slots(
+    pub(super) fn with_slots<E: From<NodeError>>(
         &self,
         program: &Program,
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
-        body: impl FnOnce(&mut Outputs<'_>) -> Result<(), NodeError>,
-    ) -> Result<(), NodeError> {
-        let place_error =
-            |source| NodeError { node: program.graph.name.to_string(), op: "graph".into(), source };
+        body: impl FnOnce(&mut Outputs<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let place_error = |source| {
+            E::from(NodeError { node: program.graph.name.to_string(), op: "graph".into(), source })
+        };
         // Outputs of known form whose slot is to be made get a buffer first.
         let mut buffers: SmallVec<[Option<Arc<Buffer>>; 4]> = SmallVec::new();
         for (index, slot) in outputs.iter().enumerate() {

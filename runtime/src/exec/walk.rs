@@ -33,9 +33,11 @@ pub(super) struct Route<'a> {
     pub(super) flags: &'a Flags,
     /// Number of this run among those with these flags, from 1.
     pub(super) run: u64,
+    /// Number of steps; copies are numbered behind them.
+    pub(super) steps: usize,
 }
 
-/// Runs `body` for every step, with the state of the worker that runs it. Where steps fail, the failure of the first of
+/// Runs `body` for every step and copy, with the state of the worker that runs it. Where steps fail, the failure of the first of
 /// them in the order of their numbers is told, and the others end soon.
 pub(super) fn walk<M: Send, E: Send>(
     route: &Route<'_>,
@@ -103,10 +105,9 @@ fn follow<M, E>(
                     return false;
                 }
             }
-            Instruction::Run(step) => {
-                if flags.is_ended(run) {
-                    return false;
-                }
+            Instruction::Run(_) | Instruction::Copy(_) => {
+                let step = instruction.action(route.steps);
+                let Some(step) = step.filter(|_| !flags.is_ended(run)) else { return false };
                 if let Err(error) = body(member.state, hands, step) {
                     member.failed = Some((step, error));
                     return false;
@@ -164,7 +165,7 @@ mod tests {
 
     impl Plan {
         fn route<'a>(&'a self, flags: &'a Flags, run: u64) -> Route<'a> {
-            Route { phases: &self.phases, serial: &self.causality.serial, flags, run }
+            Route { phases: &self.phases, serial: &self.causality.serial, flags, run, steps: self.needs.len() }
         }
     }
 

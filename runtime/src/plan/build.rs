@@ -2,13 +2,16 @@
 
 use super::PlanError;
 use super::causality::Causality;
+use super::device::DeviceCosts;
 use super::document::{Plan, PlannedInput, PlannedStep, Timing, VERSION};
 use super::instance::{LaneCost, Seat, StepCost, devices, instance, seats, step_costs};
 use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
+use super::mixed::{Forced, Goal, ParetoPoint, Parts};
+use super::moves::Ground;
 use super::predict::predict;
 use crate::cost::{Profile, graph_hash};
-use crate::exec::{Accesses, Bound, Program};
+use crate::exec::{Accesses, Bound, Program, Sizes};
 use recurve_scheduler::{Bounds, Budget, Instance, Problem, Schedule, Search};
 use std::time::Duration;
 
@@ -27,6 +30,19 @@ pub(crate) struct Site<'a> {
     pub(crate) workers: usize,
     pub(crate) spin: Duration,
     pub(crate) search: Budget,
+    pub(crate) goal: Goal,
+    /// A device beside the threads.
+    pub(crate) device: Option<DeviceSite<'a>>,
+}
+
+/// A device that steps may be placed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceSite<'a> {
+    pub(crate) costs: &'a DeviceCosts,
+    /// By step, where the user says so.
+    pub(crate) forced: &'a [Option<Forced>],
+    /// Most bytes of its memory.
+    pub(crate) limit: Option<u64>,
 }
 
 /// A plan with the instance that it is an answer to.
@@ -34,6 +50,8 @@ pub(crate) struct Site<'a> {
 pub(crate) struct Planned {
     pub(crate) plan: Plan,
     pub(crate) instance: Instance,
+    /// Plans that no other beats in bytes of the device's memory and time, where there is a device.
+    pub(crate) front: Vec<ParetoPoint>,
 }
 
 /// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
@@ -67,7 +85,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
     let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
         let (made, _) = phases(order, &needs, workers)?;
         let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);
-        let prediction = predict(&made, us, costs.len(), handover, site.spin);
+        let prediction = predict(&made, us, (costs.len(), 0), handover, site.spin);
         Ok((prediction, made))
     };
     let alone = candidate(&all(Lane::Worker(0)))?;
@@ -118,15 +136,37 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         steps: steps.collect(),
         phases: made,
         offsets,
+        device_us: None,
+        device: None,
     };
-    // With the devices that are not placed on yet, for whoever asks what they would give.
-    let devices = devices(profile);
-    let instance = if devices.is_empty() {
-        own
-    } else {
-        instance(bound, program, &costs, &accesses, profile, workers, &devices)
+    let Some(device) = site.device else {
+        // Within what was asked, as far as the CPU alone can be.
+        if let Some(slo_us) = site.goal.slo_us.filter(|slo_us| plan.predicted_us > *slo_us) {
+            return Err(PlanError::Slo { slo_us, best_us: plan.predicted_us, device_bytes: 0 });
+        }
+        // With the devices of the profile, for whoever asks what they would give.
+        let devices = devices(profile);
+        let instance = if devices.is_empty() {
+            own
+        } else {
+            instance(bound, program, &costs, &accesses, profile, workers, &devices)
+        };
+        return Ok(Planned { plan, instance, front: Vec::new() });
     };
-    Ok(Planned { plan, instance })
+    let sizes = Sizes::of(bound, program);
+    let parts = Parts {
+        site,
+        costs: &costs,
+        accesses: &accesses,
+        ground: Ground { accesses: &accesses, bytes: &sizes },
+        tenants: &tenants,
+        device: device.costs,
+        workers: (workers - 1).max(1),
+        handover,
+        forced: device.forced,
+        limit: device.limit,
+    };
+    parts.best(site.goal, Planned { plan, instance: own, front: Vec::new() })
 }
 
 /// The hash by which plans of this program's graph are found again.

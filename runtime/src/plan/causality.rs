@@ -35,10 +35,21 @@ pub(crate) struct Causality {
 impl Causality {
     /// Of `phases` that run each of `steps` steps once on `workers` workers.
     pub(crate) fn of(phases: &[Phase], steps: usize, workers: usize) -> Result<Self, PlanError> {
+        Self::with_copies(phases, steps, 0, workers)
+    }
+
+    /// Of `phases` that run each of `steps` steps and make each of `copies` copies once; copies are numbered behind the
+    /// steps.
+    pub(crate) fn with_copies(
+        phases: &[Phase],
+        steps: usize,
+        copies: usize,
+        workers: usize,
+    ) -> Result<Self, PlanError> {
         if workers == 0 || workers > MOST_WORKERS {
             return Err(PlanError::invalid(format!("it is for {workers} workers")));
         }
-        let mut moments: Vec<Option<Moment>> = vec![None; steps];
+        let mut moments: Vec<Option<Moment>> = vec![None; steps.saturating_add(copies)];
         let mut serial = Vec::with_capacity(phases.len());
         let mut flags = Flags::new(phases);
         let set = |moments: &mut Vec<Option<Moment>>, step: usize, moment: Moment| {
@@ -76,7 +87,10 @@ impl Causality {
                                             *own = (*own).max(*theirs);
                                         }
                                     }
-                                    Instruction::Run(step) => {
+                                    Instruction::Run(_) | Instruction::Copy(_) => {
+                                        let step = instruction.action(steps).ok_or_else(|| {
+                                            PlanError::invalid("a step or copy that is none")
+                                        })?;
                                         let (place, clock) = (clocks[worker][worker], clocks[worker].clone());
                                         set(&mut moments, step, Moment { phase, worker, place, clock })?;
                                         clocks[worker][worker] += 1;

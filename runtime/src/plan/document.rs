@@ -2,6 +2,7 @@
 
 use super::PlanError;
 use super::instruction::{Instruction, Phase};
+use crate::exec::Space;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -43,6 +44,52 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// Offset in the arena of every value that lies there.
     pub offsets: Vec<usize>,
+    /// The same as [`Plan::together_us`] with every step on the device that it can run on, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_us: Option<f64>,
+    /// What runs on a device beside the CPU, where something does. The last of the workers launches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PlannedDevice>,
+}
+
+/// What a plan has on a device beside the CPU.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PlannedDevice {
+    /// The device: `cuda:0`, `emulated`.
+    pub device: String,
+    /// The steps that run there.
+    pub steps: Vec<usize>,
+    /// What is copied between the memories.
+    pub copies: Vec<PlannedCopy>,
+    /// Bytes of its arena.
+    pub arena_bytes: usize,
+    /// Bytes of the weights and constants that stay there.
+    pub weight_bytes: usize,
+    /// Offset in its arena of everything that lies there.
+    pub offsets: Vec<usize>,
+}
+
+/// A copy between the host's memory and a device's.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PlannedCopy {
+    /// What it is of.
+    pub space: Space,
+    /// The first byte of that.
+    pub first: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// To the device, or from it.
+    pub up: bool,
+    /// How long it takes.
+    pub cost_us: f64,
+    /// Where that is known from.
+    pub timing: Timing,
+    /// When it begins, by the prediction.
+    pub start_us: f64,
 }
 
 /// The form of an input that a plan is for.
@@ -73,7 +120,7 @@ pub struct PlannedStep {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Where it runs: `cpu0`, `cpu1`, …, or `cpu*` for all workers together.
+    /// Where it runs: `cpu0`, `cpu1`, …, `cpu*` for all workers together, or a device.
     pub place: String,
     /// How long it takes there.
     pub cost_us: f64,
@@ -94,6 +141,10 @@ pub enum Timing {
     Measured,
     /// It follows from what similar operators took.
     Estimated,
+    /// It was measured on the emulator, and says nothing of a GPU.
+    Emulated,
+    /// It was computed from published constants of a device that was not measured.
+    Synthetic,
 }
 
 impl fmt::Display for Timing {
@@ -101,6 +152,8 @@ impl fmt::Display for Timing {
         f.write_str(match self {
             Self::Measured => "measured",
             Self::Estimated => "estimated",
+            Self::Emulated => "emulated",
+            Self::Synthetic => "synthetic",
         })
     }
 }
@@ -147,6 +200,13 @@ impl fmt::Display for Plan {
             let step = self.steps.get(step);
             step.map_or_else(String::new, |s| format!(" {} ({}) {:.1} us", s.name, s.op, s.cost_us))
         };
+        let moved = |copy: usize| {
+            let copy = self.device.as_ref().and_then(|device| device.copies.get(copy));
+            copy.map_or_else(String::new, |c| {
+                let way = if c.up { "to the device" } else { "to the host" };
+                format!(" {} of {} bytes {way} {:.1} us", space(c.space), c.bytes, c.cost_us)
+            })
+        };
         for (at, phase) in self.phases.iter().enumerate() {
             match phase {
                 Phase::Together { step } => writeln!(f, "phase {at} together\n  run {step}{}", name(*step))?,
@@ -159,6 +219,7 @@ impl fmt::Display for Plan {
                                 Instruction::Wait(flag) => writeln!(f, "    wait {flag}")?,
                                 Instruction::Run(step) => writeln!(f, "    run {step}{}", name(*step))?,
                                 Instruction::Signal(flag) => writeln!(f, "    signal {flag}")?,
+                                Instruction::Copy(copy) => writeln!(f, "    copy {copy}{}", moved(*copy))?,
                             }
                         }
                     }
@@ -166,6 +227,19 @@ impl fmt::Display for Plan {
             }
         }
         let offsets: Vec<String> = self.offsets.iter().map(ToString::to_string).collect();
-        writeln!(f, "offsets {}", offsets.join(" "))
+        writeln!(f, "offsets {}", offsets.join(" "))?;
+        let Some(device) = &self.device else { return Ok(()) };
+        let PlannedDevice { device: name, arena_bytes, weight_bytes, .. } = device;
+        writeln!(f, "device {name}, arena {arena_bytes} bytes, weights {weight_bytes} bytes")?;
+        let offsets: Vec<String> = device.offsets.iter().map(ToString::to_string).collect();
+        writeln!(f, "device offsets {}", offsets.join(" "))
+    }
+}
+
+fn space(space: Space) -> String {
+    match space {
+        Space::Input(at) => format!("input {at}"),
+        Space::Tenant(at) => format!("value {at}"),
+        Space::Output(at) => format!("output {at}"),
     }
 }

@@ -40,6 +40,31 @@ pub enum PlanError {
         /// The device.
         device: String,
     },
+    /// No plan that was found meets the objective.
+    #[error("no plan was found that takes at most {slo_us:.1} us: the fastest takes {best_us:.1} us, with {device_bytes} bytes of the device's memory")]
+    Slo {
+        /// The objective.
+        slo_us: f64,
+        /// The least time that was found.
+        best_us: f64,
+        /// Bytes of the device's memory that it takes.
+        device_bytes: usize,
+    },
+    /// The profile knows nothing of the device, or not what copies to it and from it take.
+    #[error("the profile knows too little of `{device}` to plan with it")]
+    UnknownDevice {
+        /// The device.
+        device: String,
+    },
+    /// What is said of where nodes run cannot be.
+    #[error("a placement cannot be kept: {what}")]
+    Placement {
+        /// Which, and why.
+        what: String,
+    },
+    /// No plan keeps within the limit of the device's memory.
+    #[error("no plan keeps within the limit of the device's memory")]
+    NothingFits,
     /// The scheduler failed.
     #[error("the scheduler failed")]
     Scheduler(#[from] recurve_scheduler::Error),

@@ -224,7 +224,7 @@ fn machine(profile: &Profile, workers: usize, devices: &[String]) -> Machine {
 
 /// Latency and bytes per microsecond of a link, by the smallest and the largest transfer that were measured; `None` where
 /// fewer than two sizes were, or where more bytes took no longer.
-fn link_of(profile: &Profile, from: &str, to: &str) -> Option<(f64, f64)> {
+pub(crate) fn link_of(profile: &Profile, from: &str, to: &str) -> Option<(f64, f64)> {
     let sizes: BTreeMap<u64, f64> = profile
         .links
         .iter()

@@ -18,6 +18,19 @@ pub enum Instruction {
     Run(usize),
     /// Raises the flag.
     Signal(usize),
+    /// Copies from one memory to another, as the plan's list of copies says.
+    Copy(usize),
+}
+
+impl Instruction {
+    /// The number of what it does among `steps` steps and the copies behind them; `None` where it does nothing.
+    pub(crate) fn action(self, steps: usize) -> Option<usize> {
+        match self {
+            Self::Run(step) => (step < steps).then_some(step),
+            Self::Copy(copy) => steps.checked_add(copy),
+            Self::Wait(_) | Self::Signal(_) => None,
+        }
+    }
 }
 
 /// What happens between two moments at which all workers meet.
@@ -53,6 +66,16 @@ pub(crate) fn phases(
     needs: &[Vec<usize>],
     workers: usize,
 ) -> Result<(Vec<Phase>, usize), PlanError> {
+    phases_with_copies(order, needs, needs.len(), workers)
+}
+
+/// The same where what has a number from `steps` on is a copy.
+pub(crate) fn phases_with_copies(
+    order: &[(usize, Lane)],
+    needs: &[Vec<usize>],
+    steps: usize,
+    workers: usize,
+) -> Result<(Vec<Phase>, usize), PlanError> {
     let mut phases = Vec::new();
     let mut open = Open::new(workers);
     // Phase in which a step ran, and where.
@@ -70,7 +93,7 @@ pub(crate) fn phases(
             .collect::<Result<_, _>>()?;
         match lane {
             Lane::All => {
-                open.close(&mut phases, &flags);
+                open.close(&mut phases, &flags, steps);
                 done[step] = Some((phases.len(), lane));
                 phases.push(Phase::Together { step });
             }
@@ -109,7 +132,7 @@ pub(crate) fn phases(
             }
         }
     }
-    open.close(&mut phases, &flags);
+    open.close(&mut phases, &flags, steps);
     Ok((phases, flag_count))
 }
 
@@ -131,7 +154,7 @@ impl Open {
     }
 
     /// Adds the phase, if anything runs in it, with a signal behind every step that is waited for.
-    fn close(&mut self, phases: &mut Vec<Phase>, flags: &[Option<usize>]) {
+    fn close(&mut self, phases: &mut Vec<Phase>, flags: &[Option<usize>], steps: usize) {
         let workers = self.lists.len();
         let closed = std::mem::replace(self, Self::new(workers));
         if closed.lists.iter().all(Vec::is_empty) {
@@ -149,7 +172,10 @@ impl Open {
                 match entry {
                     Entry::Wait(flag) => instructions.push(Instruction::Wait(flag)),
                     Entry::Run(step) => {
-                        instructions.push(Instruction::Run(step));
+                        instructions.push(match step.checked_sub(steps) {
+                            Some(copy) => Instruction::Copy(copy),
+                            None => Instruction::Run(step),
+                        });
                         instructions.extend(flags[step].map(Instruction::Signal));
                     }
                 }

@@ -6,25 +6,31 @@
 
 mod build;
 mod causality;
+mod device;
 mod document;
 mod error;
 mod instance;
 mod instruction;
 mod memory;
+mod mixed;
+mod moves;
 mod predict;
 mod random;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{Planned, Site, build, model_hash};
+pub(crate) use build::{DeviceSite, Planned, Site, build, model_hash};
 pub(crate) use causality::Causality;
-pub use document::{Plan, PlannedInput, PlannedStep, Timing};
+pub use document::{Plan, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing};
 pub use error::PlanError;
 pub(crate) use instance::step_work;
 pub use instruction::{Instruction, Phase};
 #[cfg(test)]
 pub(crate) use instruction::{Lane, phases};
+pub(crate) use device::DeviceCosts;
 pub(crate) use memory::Lifetimes;
-pub(crate) use random::random_plan;
+pub(crate) use mixed::{Assembled, Forced, Goal, ParetoPoint, Parts, Placed, assemble, room_offset};
+pub(crate) use moves::{Ground, Move, Moves, SpaceBytes};
+pub(crate) use random::{random_on_device, random_plan};
 pub(crate) use rewrite::rewrites;

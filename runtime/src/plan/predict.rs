@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Prediction {
     pub(crate) total_us: f64,
-    /// When each step begins.
+    /// When each step begins, and each copy behind them.
     pub(crate) starts: Vec<f64>,
 }
 
@@ -17,14 +17,14 @@ pub(crate) struct Prediction {
 pub(crate) fn predict(
     phases: &[Phase],
     cost: impl Fn(usize, Lane) -> f64,
-    steps: usize,
+    (steps, copies): (usize, usize),
     handover: Option<&Handover>,
     spin: Duration,
 ) -> Prediction {
     let (flag_us, wake_us, phase_us) =
         handover.map_or((0.0, 0.0, 0.0), |h| (h.flag.median_us, h.wake.median_us, h.phase.median_us));
     let spin_us = spin.as_secs_f64() * 1e6;
-    let mut starts = vec![0.0; steps];
+    let mut starts = vec![0.0; steps + copies];
     let mut now = 0.0;
     for phase in phases {
         match phase {
@@ -49,7 +49,8 @@ pub(crate) fn predict(
                                         clocks[worker] = time + if slow { wake_us } else { flag_us };
                                     }
                                 }
-                                Instruction::Run(step) => {
+                                Instruction::Run(_) | Instruction::Copy(_) => {
+                                    let Some(step) = instruction.action(steps) else { break };
                                     starts[step] = clocks[worker];
                                     clocks[worker] += cost(step, Lane::Worker(worker));
                                 }

@@ -3,11 +3,15 @@
 use super::PlanError;
 use super::build::needs;
 use super::causality::Causality;
-use super::document::{Plan, PlannedStep, Timing, VERSION};
-use super::instruction::{Lane, phases};
+use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
+use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
-use crate::exec::{Accesses, Bound, Program};
+use super::mixed::{Placed, assemble};
+use super::moves::{Ground, Move};
+use crate::cpu::RunContext;
+use crate::exec::{Accesses, Bound, Program, Sizes};
 use crate::testing::Gen;
+use recurve_kernels::launch::Device;
 
 /// Steps in a random order that their needs allow, each on a random worker or, now and then, on all.
 pub(crate) fn random_order(g: &mut Gen, needs: &[Vec<usize>], workers: usize) -> Vec<(usize, Lane)> {
@@ -49,6 +53,16 @@ pub(crate) fn random_plan(
     let lifetimes = Lifetimes::new(&causality, &accesses, bound.tenant_bytes().len(), workers);
     let (offsets, arena_bytes) = assign(&bound.tenant_bytes(), &lifetimes)
         .ok_or_else(|| PlanError::invalid("its arena is beyond all bounds"))?;
+    Ok(document(bound, program, workers, (made, offsets, arena_bytes)))
+}
+
+/// A plan without costs.
+fn document(
+    bound: &Bound,
+    program: &Program,
+    workers: usize,
+    (phases, offsets, arena_bytes): (Vec<Phase>, Vec<usize>, usize),
+) -> Plan {
     let named = |step: usize| {
         let (name, op) = bound.step_name(program, step);
         PlannedStep {
@@ -61,7 +75,7 @@ pub(crate) fn random_plan(
             bytes: 0,
         }
     };
-    Ok(Plan {
+    Plan {
         version: VERSION,
         model: String::new(),
         profile: String::new(),
@@ -73,8 +87,59 @@ pub(crate) fn random_plan(
         alone_us: 0.0,
         bound_us: 0.0,
         arena_bytes,
-        steps: (0..steps).map(named).collect(),
-        phases: made,
+        steps: (0..bound.step_count()).map(named).collect(),
+        phases,
         offsets,
-    })
+        device_us: None,
+        device: None,
+    }
+}
+
+/// A random plan over `workers` threads and a device: each step that can runs there or not, by chance.
+pub(crate) fn random_on_device(
+    bound: &Bound,
+    program: &Program,
+    workers: usize,
+    (name, device): (&str, Device),
+    seed: u64,
+    context: RunContext<'_>,
+) -> Result<Plan, PlanError> {
+    if let Some(node) = bound.unplaceable(program) {
+        return Err(PlanError::DependsOnData { node });
+    }
+    let g = &mut Gen::new(seed);
+    let steps = bound.step_count();
+    let accesses: Vec<Accesses> = (0..steps).map(|step| bound.accesses(program, step)).collect();
+    let share = [0.2, 0.5, 0.8, 1.0][g.size(0, 3)];
+    let (mut places, mut workspaces) = (Vec::with_capacity(steps), vec![0; steps]);
+    for (step, workspace) in workspaces.iter_mut().enumerate() {
+        let form = bound.device_form(program, step, device, context).ok().filter(|_| g.chance(share));
+        *workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
+        places.push(if form.is_some() { None } else { Some(g.size(0, workers - 1)) });
+    }
+    let sizes = Sizes::of(bound, program);
+    let tenants = bound.tenant_bytes();
+    let ground = Ground { accesses: &accesses, bytes: &sizes };
+    let placed =
+        Placed { ground, tenants: &tenants, workers: &places, workspaces: &workspaces, count: workers };
+    let made = assemble(placed, |moves| moves.needs.iter().map(|_| g.size(0, 1000) as f64).collect())?;
+    let copy = |copy: &Move| PlannedCopy {
+        space: copy.space,
+        first: copy.bytes.start,
+        bytes: copy.bytes.len(),
+        up: copy.up,
+        cost_us: 0.0,
+        timing: Timing::Estimated,
+        start_us: 0.0,
+    };
+    let device = PlannedDevice {
+        device: name.to_owned(),
+        steps: (0..steps).filter(|&step| places[step].is_none()).collect(),
+        copies: made.moves.copies.iter().map(copy).collect(),
+        arena_bytes: made.device_arena,
+        weight_bytes: 0,
+        offsets: made.device_offsets,
+    };
+    let plan = document(bound, program, workers + 1, (made.phases, made.offsets, made.arena));
+    Ok(Plan { device: Some(device), ..plan })
 }

@@ -158,7 +158,7 @@ fn a_prediction_is_the_longest_way_through_the_lists() {
         Lane::All => 4.0,
         Lane::Worker(_) => [10.0, 30.0, 5.0, 8.0][step],
     };
-    let prediction = predict(&made, cost, 4, None, Duration::ZERO);
+    let prediction = predict(&made, cost, (4, 0), None, Duration::ZERO);
     assert_eq!(prediction.total_us, 30.0 + 5.0 + 4.0);
     assert_eq!(prediction.starts, [0.0, 0.0, 30.0, 35.0]);
 }

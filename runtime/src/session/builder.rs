@@ -1,12 +1,13 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::devices::{PlanDevices, Placement};
 use super::planning::{Mode, Plans};
 use super::runner::Runner;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cuda::GpuProgram;
-use crate::device::{Device, Fallback};
+use crate::device::{Device, Devices, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
@@ -52,6 +53,9 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+    devices: Devices,
+    gpu_memory_limit: Option<usize>,
+    placements: Vec<Placement>,
 }
 
 impl Default for SessionBuilder {
@@ -66,6 +70,9 @@ impl Default for SessionBuilder {
             fallback: Fallback::default(),
             mode: Mode::default(),
             cache: ProfileCache::user(),
+            devices: Devices::default(),
+            gpu_memory_limit: None,
+            placements: Vec::new(),
         }
     }
 }
@@ -132,6 +139,25 @@ impl SessionBuilder {
         self
     }
 
+    /// What plans may use; by default the threads alone. The GPU is opened when a plan that uses it is followed. The number
+    /// of threads is that of [`SessionBuilder::with_threads`] where none is given here.
+    pub fn with_devices(mut self, devices: Devices) -> Self {
+        self.devices = devices;
+        self
+    }
+
+    /// Most bytes of the GPU's memory that a plan may use, weights included.
+    pub fn with_gpu_memory_limit(mut self, bytes: usize) -> Self {
+        self.gpu_memory_limit = Some(bytes);
+        self
+    }
+
+    /// Where nodes of some names have to run in plans; of several that fit a node the last counts.
+    pub fn with_placements(mut self, placements: impl IntoIterator<Item = Placement>) -> Self {
+        self.placements = placements.into_iter().collect();
+        self
+    }
+
     /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default with the user's other profiles,
     /// [`ProfileCache::user`].
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
@@ -157,7 +183,12 @@ impl SessionBuilder {
         start: Instant,
         read: impl FnOnce(&Budget) -> Result<Model, Error>,
     ) -> Result<Session, Error> {
-        let engine = match (self.engine, self.threads) {
+        let threads = self.threads.or(self.devices.threads);
+        if self.devices.gpu.is_some() && self.device != Device::Cpu {
+            let problem = "has a GPU beside a device that runs everything".into();
+            return Err(Error::Setting { name: "devices", problem });
+        }
+        let engine = match (self.engine, threads) {
             (Some(_), Some(_)) => {
                 let problem = "is given beside an engine, which has its own".into();
                 return Err(Error::Setting { name: "threads", problem });
@@ -233,6 +264,8 @@ impl SessionBuilder {
         };
         let load_time = start.elapsed();
         let plans = Plans::new(self.mode, self.cache);
+        let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
+        let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {
             engine,
             budget,
@@ -244,6 +277,7 @@ impl SessionBuilder {
             parameters,
             load_time,
             plans,
+            devices,
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, OpError};
 use crate::exec::{CancelToken, RunOnce, Team};
 use crate::graph::NodeError;
-use crate::plan::{Plan, PlanError, Planned, PlannedInput, model_hash, step_work};
+use crate::plan::{Goal, Plan, PlanError, Planned, PlannedInput, model_hash, step_work};
 use crate::tensor::{Value, ValueRef};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -189,7 +189,7 @@ impl Session {
         let profile = self.measure_all(&variants, values, &options, context)?;
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
-        for Planned { plan, .. } in self.build_plans(&variants, inputs, &profile, context)? {
+        for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, Goal::default()), context)? {
             if plan.predicted_us >= plan.together_us {
                 continue;
             }

@@ -2,9 +2,11 @@
 
 mod arguments;
 mod builder;
+mod devices;
 mod inspect;
 mod measuring;
 mod outputs;
+mod placing;
 mod planning;
 mod run_options;
 mod runner;
@@ -12,10 +14,11 @@ mod stream;
 
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
+pub use devices::Placement;
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
 pub use outputs::Outputs;
-pub use planning::{Mode, Planning};
+pub use planning::{FrontPoint, Mode, PlanOptions, Planning};
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -26,6 +29,7 @@ use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::tensor::{TensorMut, Value, ValueRef};
+use devices::PlanDevices;
 use planning::Plans;
 use runner::Runner;
 use smallvec::SmallVec;
@@ -58,6 +62,7 @@ pub struct Session {
     parameters: Parameters,
     load_time: Duration,
     plans: Plans,
+    devices: PlanDevices,
 }
 
 impl Session {

@@ -4,18 +4,23 @@ use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
 use super::run_options::RunOptions;
-use super::runner::{Runner, check};
+use super::runner::{Runner, check, gpu_error};
 use crate::cost::{Profile, ProfileCache, StepSignature};
 use crate::cpu::{RunContext, Slot};
+use crate::device::Device;
 use crate::error::{Error, Misfit};
 use crate::exec::{Bound, BuildContext, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
-use crate::plan::{Plan, PlanError, Planned, PlannedInput, Site, build, model_hash, random_plan, rewrites};
+use crate::plan::{
+    DeviceCosts, DeviceSite, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
+    model_hash, random_on_device, random_plan, rewrites,
+};
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How operators are placed on the threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,6 +33,56 @@ pub enum Mode {
     /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
     /// where its measured time is below that of [`Mode::Together`].
     Latency,
+    /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
+    /// those of [`Mode::Latency`]. [`PlanError::Slo`] says so where there is none.
+    Memory {
+        /// The objective for the time.
+        slo: Duration,
+    },
+}
+
+impl Mode {
+    fn goal(self) -> Goal {
+        match self {
+            Self::Together | Self::Latency => Goal::default(),
+            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), curve: false },
+        }
+    }
+}
+
+/// What a plan is to be: see [`Session::plan_with`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PlanOptions {
+    mode: Mode,
+    curve: bool,
+}
+
+impl PlanOptions {
+    /// What the plan is to be best at; the least time by default.
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Seeks [`Planning::front`], too, which takes a search for each of some points.
+    pub fn with_front(mut self) -> Self {
+        self.curve = true;
+        self
+    }
+
+    fn goal(self) -> Goal {
+        Goal { curve: self.curve, ..self.mode.goal() }
+    }
+}
+
+/// A plan that was found, by what it takes of a GPU's memory and of time; see [`Planning::front`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct FrontPoint {
+    /// Weights, constants and the arena.
+    pub device_bytes: usize,
+    /// What a run is predicted to take.
+    pub predicted_us: f64,
 }
 
 /// A plan with what it was made from.
@@ -38,17 +93,21 @@ pub struct Planning {
     pub plan: Plan,
     /// The instance that the scheduler was given, as the text of its document, with all devices of the profile.
     pub instance: String,
+    /// With a GPU: every plan that was met and that no other beats in both, by increasing bytes.
+    pub front: Vec<FrontPoint>,
 }
 
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
 #[derive(Debug)]
 pub(super) struct Followed {
-    rewrite: String,
-    inputs: Vec<PlannedInput>,
-    bound: Arc<Bound>,
-    course: Course,
+    pub(super) rewrite: String,
+    pub(super) inputs: Vec<PlannedInput>,
+    pub(super) bound: Arc<Bound>,
+    pub(super) course: Course,
     /// The rewritten program; the session's own where there is none.
-    program: Arc<Program>,
+    pub(super) program: Arc<Program>,
+    /// The device that some steps run on.
+    pub(super) device: Option<Device>,
 }
 
 impl Followed {
@@ -61,7 +120,8 @@ impl Followed {
         context: RunContext<'_>,
     ) -> Result<(), Error> {
         check(outputs, slots, |index| self.bound.output_form(index))?;
-        self.bound.follow(&self.course, &self.program, values, slots, context).map_err(NodeError::at_run)
+        let ran = self.bound.follow(&self.course, &self.program, values, slots, context);
+        ran.map_err(|failure| gpu_error(failure, self.device.unwrap_or_default(), 0, context))
     }
 
     fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
@@ -79,7 +139,7 @@ fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
 /// A program that does what the model does.
 #[derive(Debug)]
 pub(super) struct Variant {
-    rewrite: String,
+    pub(super) rewrite: String,
     pub(super) program: Arc<Program>,
 }
 
@@ -140,7 +200,7 @@ impl Plans {
                 None => {}
             }
         }
-        if self.mode != Mode::Latency {
+        if self.mode == Mode::Together {
             return Ok(None);
         }
         let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
@@ -208,13 +268,31 @@ impl Session {
         shapes: impl IntoIterator<Item = (&'a str, S)>,
         profile: &Profile,
     ) -> Result<Planning, Error> {
+        self.plan_with(shapes, profile, PlanOptions::default())
+    }
+
+    /// [`Session::plan`] for what `options` say. With [`SessionBuilder::with_devices`](crate::SessionBuilder::with_devices)
+    /// the plan may use a GPU, which need not be here: its costs are those of `profile`.
+    pub fn plan_with<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+        profile: &Profile,
+        options: PlanOptions,
+    ) -> Result<Planning, Error> {
         let inputs = self.planned_inputs(shapes)?;
-        let options = RunOptions::default();
-        let interrupt = options.interrupt();
+        let interrupt = RunOptions::default().interrupt();
+        let context = self.context(&interrupt);
         let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
-        let planned = self.build_plan(&variants, &inputs, profile, self.context(&interrupt))?;
+        let planned = self.build_plan(&variants, &inputs, (profile, options.goal()), context)?;
+        // What could not be followed is no plan.
+        let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
+        if let Some(variant) = variant {
+            let bound = variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
+            self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;
+        }
         let instance = planned.instance.to_json().map_err(PlanError::from)?;
-        Ok(Planning { plan: planned.plan, instance })
+        let point = |p: &ParetoPoint| FrontPoint { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
+        Ok(Planning { plan: planned.plan, instance, front: planned.front.iter().map(point).collect() })
     }
 
     /// A valid plan drawn from `seed`, of any of the model's rewrites: see [`crate::testing::random_plan`].
@@ -230,13 +308,18 @@ impl Session {
         let facts = self.facts_of(&inputs)?;
         let variants = self.variants(&facts, |_| true)?;
         let Variant { rewrite, program } = &variants[seed as usize % variants.len()];
-        let bound = program.bind_facts(facts, self.context(&interrupt)).map_err(NodeError::at_run)?;
-        Ok(Plan {
-            model,
-            rewrite: rewrite.clone(),
-            inputs,
-            ..random_plan(&bound, program, self.engine.threads(), seed)?
-        })
+        let context = self.context(&interrupt);
+        let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        let threads = self.engine.threads();
+        let drawn = match self.devices.gpu {
+            Some(gpu) => {
+                let on = self.devices.program(gpu, rewrite, program, (&self.engine, &self.budget))?;
+                let (workers, name) = ((threads - 1).max(1), gpu.to_string());
+                random_on_device(&bound, program, workers, (&name, on.device()), seed, context)?
+            }
+            None => random_plan(&bound, program, threads, seed)?,
+        };
+        Ok(Plan { model, rewrite: rewrite.clone(), inputs, ..drawn })
     }
 
     fn planned_inputs<'a, S: AsRef<[usize]>>(
@@ -371,7 +454,7 @@ impl Session {
         &self,
         variants: &[Variant],
         inputs: &[PlannedInput],
-        profile: &Profile,
+        profile: (&Profile, Goal),
         context: RunContext<'_>,
     ) -> Result<Planned, Error> {
         let mut plans = self.build_plans(variants, inputs, profile, context)?.into_iter();
@@ -383,15 +466,27 @@ impl Session {
         &self,
         variants: &[Variant],
         inputs: &[PlannedInput],
-        profile: &Profile,
+        (profile, goal): (&Profile, Goal),
         context: RunContext<'_>,
     ) -> Result<Vec<Planned>, Error> {
         let facts = self.facts_of(inputs)?;
         let model = model_hash(self.cpu_program()?);
         let mut plans: Vec<Planned> = Vec::new();
+        let mut unmet = None;
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
+            let gpu = self.devices.gpu.map(|gpu| gpu.to_string());
+            let costs = gpu.map(|name| {
+                let costs = DeviceCosts::new(&name, &bound, program, profile, context);
+                costs.ok_or(PlanError::UnknownDevice { device: name })
+            });
+            let costs = costs.transpose()?;
+            let forced = self.devices.forced(&bound, program)?;
+            let limit = self.devices.limit.map(|bytes| bytes as u64);
+            let device = costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit });
             let made = build(Site {
+                goal,
+                device,
                 bound: &bound,
                 program,
                 model: &model,
@@ -405,8 +500,12 @@ impl Session {
             // What was measured may not suffice for every rewrite.
             match made {
                 Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
+                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => unmet = Some(error),
                 made => plans.push(made?),
             }
+        }
+        if let (true, Some(error)) = (plans.is_empty(), unmet) {
+            return Err(error.into());
         }
         // Of the model as it is, which is the first variant.
         if let Some((together_us, alone_us)) = plans.first().map(|p| (p.plan.together_us, p.plan.alone_us)) {
@@ -414,7 +513,13 @@ impl Session {
                 (plan.together_us, plan.alone_us) = (together_us, alone_us);
             }
         }
-        plans.sort_by(|a, b| a.plan.predicted_us.total_cmp(&b.plan.predicted_us));
+        let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {
+            (Some(device), Some(_)) => device.arena_bytes.saturating_add(device.weight_bytes),
+            _ => 0,
+        };
+        plans.sort_by(|a, b| {
+            bytes(&a.plan).cmp(&bytes(&b.plan)).then(a.plan.predicted_us.total_cmp(&b.plan.predicted_us))
+        });
         Ok(plans)
     }
 
@@ -429,20 +534,23 @@ impl Session {
         if plan.model != model {
             return Err(other(format!("the model {}; this is {model}", plan.model)));
         }
-        if plan.workers != self.engine.threads() {
+        if plan.device.is_none() && plan.workers != self.engine.threads() {
             let here = self.engine.threads();
             return Err(other(format!("{} threads; the engine has {here}", plan.workers)));
         }
         let facts = self.facts_of(&plan.inputs)?;
         let variant = variants.iter().find(|v| v.rewrite == plan.rewrite);
-        let program =
-            variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?.program.clone();
+        let variant = variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?;
+        let program = variant.program.clone();
         let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        if let Some(planned) = &plan.device {
+            return self.check_placed(variant, bound, plan, planned, context);
+        }
         let spin = self.engine.0.team.spin();
         let phases = plan.phases.clone();
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
         let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
-        Ok(Followed { rewrite, inputs, bound, course, program })
+        Ok(Followed { rewrite, inputs, bound, course, program, device: None })
     }
 }
 

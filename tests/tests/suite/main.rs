@@ -20,6 +20,7 @@ mod gpu_coverage;
 mod hostile;
 mod limits;
 mod malformed;
+mod mixed;
 mod mutants;
 mod network;
 mod operators;

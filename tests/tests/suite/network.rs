@@ -1,6 +1,7 @@
 //! Networks written node by node, their weights drawn, and run on the CPU and the emulated GPU.
 
-use recurve::{Device, Fallback, Session, Tensor, ValueRef};
+use recurve::testing::random_plan;
+use recurve::{Device, Engine, Fallback, Outputs, Pinning, Session, Tensor, ValueRef};
 use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model_of, node, untyped};
 
 /// A network under construction.
@@ -122,7 +123,7 @@ impl Net {
         self.op("Softmax", &[&scores])
     }
 
-    /// Runs it on both devices and compares.
+    /// Runs it on both devices, and on both at once as some random plans place it, and compares.
     pub(crate) fn check(mut self, title: &str, outputs: &[&str]) {
         let given: Vec<(String, Tensor)> = self
             .inputs
@@ -149,17 +150,41 @@ impl Net {
             result.unwrap_or_else(|error| panic!("{title} on {device}: {error}"))
         };
         let (want, got) = (run(Device::Cpu), run(Device::Emulated));
-        for name in outputs {
-            let [want, got] = [&want, &got].map(|all| all.tensor(name).expect("there"));
-            assert_eq!(got.shape(), want.shape(), "{title}, {name}");
-            let (want, got) =
-                (want.as_slice::<f32>().expect("floats"), got.as_slice::<f32>().expect("floats"));
-            assert!(want.iter().all(|v| v.is_finite()), "{title}, {name}");
-            assert!(want.iter().any(|v| *v != 0.0), "{title}, {name}: nothing is told apart");
-            for (at, (got, want)) in got.iter().zip(want).enumerate() {
-                let error = (got - want).abs();
-                assert!(error <= 1e-4 * (1.0 + want.abs()), "{title}, {name}[{at}]: {got} for {want}");
-            }
+        compare(title, outputs, &want, &got);
+        let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None).build().expect("an engine");
+        let devices = "cpu,emulated".parse().expect("devices");
+        let placed = Session::builder().with_engine(&engine).with_devices(devices);
+        let placed = placed.load_bytes(bytes.clone()).expect("loads");
+        for seed in 0..random_plans(FEW) {
+            let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+            let plan = random_plan(&placed, shapes, seed).expect(title);
+            placed.follow(&plan).unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
+            let result = placed.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
+            let got = result.unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
+            compare(&format!("{title}, seed {seed}"), outputs, &want, &got);
+        }
+    }
+}
+
+/// Random placements on the CPU and the emulated GPU of each network that is checked.
+const FEW: u64 = 3;
+
+/// Random plans per model: `usual`, or what `RECURVE_RANDOM_PLANS` says.
+pub(crate) fn random_plans(usual: u64) -> u64 {
+    std::env::var("RECURVE_RANDOM_PLANS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+/// Holds `got` to `want`.
+pub(crate) fn compare(title: &str, outputs: &[&str], want: &Outputs, got: &Outputs) {
+    for name in outputs {
+        let [want, got] = [want, got].map(|all| all.tensor(name).expect("there"));
+        assert_eq!(got.shape(), want.shape(), "{title}, {name}");
+        let (want, got) = (want.as_slice::<f32>().expect("floats"), got.as_slice::<f32>().expect("floats"));
+        assert!(want.iter().all(|v| v.is_finite()), "{title}, {name}");
+        assert!(want.iter().any(|v| *v != 0.0), "{title}, {name}: nothing is told apart");
+        for (at, (got, want)) in got.iter().zip(want).enumerate() {
+            let error = (got - want).abs();
+            assert!(error <= 1e-4 * (1.0 + want.abs()), "{title}, {name}[{at}]: {got} for {want}");
         }
     }
 }

@@ -319,7 +319,7 @@ fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuErro
 }
 
 impl DeviceStep {
-    fn launches(
+    pub(super) fn launches(
         &self,
         arena: &Block,
         pinned: &dyn Pinned,

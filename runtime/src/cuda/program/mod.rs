@@ -8,6 +8,7 @@ mod bound;
 mod decisive;
 mod host;
 mod place;
+mod placed;
 mod residency;
 mod trips;
 mod upload;
@@ -23,6 +24,7 @@ use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::tensor::ValueRef;
 use bound::GpuBound;
+pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps};
 use decisive::Key;
 use recurve_kernels::launch::Device;
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +114,11 @@ impl GpuProgram {
             trips: Mutex::default(),
             bindings: Mutex::default(),
         })
+    }
+
+    /// What kernels are prepared for.
+    pub(crate) fn device(&self) -> Device {
+        self.device
     }
 
     /// The graph.

@@ -1,0 +1,305 @@
+//! Single steps of a graph on a GPU, for plans that place each step by itself: launches whose operands lie at the offsets
+//! that the plan gives them, and copies between the host's memory and the device's.
+//!
+//! What is given to the stream is done in its order, so that whoever gives it decides the order; a copy to the host is
+//! waited for, since somebody else goes on with what it brings. The stream, the arena and the pinned memory belong to one
+//! run at a time and are kept for later ones.
+
+use super::GpuProgram;
+use super::bound::DeviceStep;
+use super::place::Place;
+use super::residency::fits;
+use crate::cuda::site::Launches;
+use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Stream};
+use crate::error::OpError;
+use crate::exec::{DeviceForm, Interrupt, Operand, Space};
+use recurve_kernels::launch::Buffer;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long work that nobody waits for any more may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A copy: where its bytes lie on the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CopyPlace {
+    /// To the device.
+    pub(crate) up: bool,
+    /// The offset in the device's arena.
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Where a plan puts what the device holds.
+pub(crate) struct Layout<'a> {
+    /// The offset in the arena of the room that mirrors a space.
+    pub(crate) space: &'a dyn Fn(Space) -> Option<usize>,
+    /// The offset of a step's workspace.
+    pub(crate) workspace: &'a dyn Fn(usize) -> Option<usize>,
+    /// Bytes of the arena.
+    pub(crate) arena: usize,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct PlacedSteps {
+    program: Arc<GpuProgram>,
+    /// By the number of the step.
+    steps: HashMap<usize, (usize, DeviceStep)>,
+    copies: Vec<CopyPlace>,
+    /// Where each copy passes through pinned memory.
+    staging: Vec<usize>,
+    arena: usize,
+    pinned: usize,
+    /// What stays on the device, and the bytes of weights and constants among it.
+    _resident: Vec<Arc<Block>>,
+    resident_bytes: usize,
+    states: Mutex<Vec<State>>,
+}
+
+/// What one run needs.
+struct State {
+    stream: Box<dyn Stream>,
+    pinned: Box<dyn Pinned>,
+    arena: Block,
+    launches: HashMap<usize, Launches>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "State({:?}, {} steps)", self.arena, self.launches.len())
+    }
+}
+
+/// The device during one run. Work that is under way when it is dropped is waited for, but not for ever.
+pub(crate) struct DeviceRun<'p> {
+    placed: &'p PlacedSteps,
+    state: Mutex<Option<State>>,
+}
+
+/// Pinned memory as it is given out.
+#[derive(Default)]
+struct Staging(usize);
+
+impl Staging {
+    fn take(&mut self, bytes: usize) -> Result<usize, GpuError> {
+        let offset = self.0;
+        let end = offset.checked_add(bytes).and_then(|n| n.checked_next_multiple_of(256));
+        self.0 = end.ok_or(GpuError::Limit { requested: bytes, limit: usize::MAX })?;
+        Ok(offset)
+    }
+}
+
+impl PlacedSteps {
+    /// `forms` of the steps that run on the device, with their numbers, laid out so.
+    pub(crate) fn new(
+        program: Arc<GpuProgram>,
+        forms: Vec<(usize, DeviceForm)>,
+        copies: Vec<CopyPlace>,
+        layout: &Layout<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, GpuFailure> {
+        program.gpu.check(layout.arena)?;
+        let mut resident: Vec<Arc<Block>> = Vec::new();
+        let mut derived: HashMap<usize, Arc<Block>> = HashMap::new();
+        let mut staging = Staging::default();
+        let mut steps = HashMap::with_capacity(forms.len());
+        for (number, form) in forms {
+            let DeviceForm { node, kernel, inputs, outputs, .. } = form;
+            let mut place = |operand: &Operand| -> Result<Place, GpuFailure> {
+                Ok(match operand {
+                    Operand::Nowhere => Place::Nowhere,
+                    Operand::In { space, offset, bytes } => {
+                        let room = (layout.space)(*space).ok_or_else(|| lost(&program))?;
+                        Place::Arena { offset: room + offset, bytes: *bytes }
+                    }
+                    Operand::Constant { value, tensor, derived: own } => {
+                        let block = match derived.get(value) {
+                            Some(block) => block.clone(),
+                            None if *own => {
+                                let bytes = tensor.view().bytes();
+                                Arc::new(program.uploader.upload(&program.gpu, bytes, interrupt)?)
+                            }
+                            None => program.constant(*value, interrupt)?,
+                        };
+                        if !derived.contains_key(value) {
+                            resident.push(block.clone());
+                            derived.insert(*value, block.clone());
+                        }
+                        Place::Resident { address: block.address(), bytes: block.bytes() }
+                    }
+                })
+            };
+            let inputs = inputs.iter().map(&mut place).collect::<Result<Vec<_>, _>>()?;
+            let outputs = outputs.iter().map(&mut place).collect::<Result<Vec<_>, _>>()?;
+            let mut keep = |block: Arc<Block>| {
+                let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
+                resident.push(block);
+                buffer
+            };
+            let mut weights = Vec::with_capacity(kernel.weights().len());
+            for packed in kernel.weights() {
+                weights.push(keep(if packed.shared {
+                    program.weights(node, packed, interrupt)?
+                } else {
+                    Arc::new(program.uploader.upload(&program.gpu, &(packed.pack)(), interrupt)?)
+                }));
+            }
+            let mut data = Vec::with_capacity(kernel.data().len());
+            for bytes in kernel.data() {
+                data.push(keep(Arc::new(program.uploader.upload(&program.gpu, bytes, interrupt)?)));
+            }
+            let workspace = (layout.workspace)(number);
+            let workspace = workspace
+                .map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
+            let fault = if kernel.can_fault() { Some(staging.take(4)?) } else { None };
+            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault };
+            steps.insert(number, (node, step));
+        }
+        let staged = copies.iter().map(|copy| staging.take(copy.bytes)).collect::<Result<_, _>>()?;
+        let mut seen: Vec<u64> = Vec::new();
+        let mut resident_bytes = 0usize;
+        for block in &resident {
+            if !seen.contains(&block.address()) {
+                seen.push(block.address());
+                resident_bytes = resident_bytes.saturating_add(block.bytes());
+            }
+        }
+        Ok(Self {
+            program,
+            steps,
+            copies,
+            staging: staged,
+            arena: layout.arena,
+            pinned: staging.0.max(1),
+            _resident: resident,
+            resident_bytes,
+            states: Mutex::default(),
+        })
+    }
+
+    /// Bytes of weights and constants on the device.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
+    /// The device for one run.
+    pub(crate) fn begin(&self) -> Result<DeviceRun<'_>, GpuFailure> {
+        let kept = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let state = match kept {
+            Some(state) => state,
+            None => self.state()?,
+        };
+        for (_, step) in self.steps.values() {
+            if let Some(offset) = step.fault {
+                state.pinned.write(offset, &[0; 4])?;
+            }
+        }
+        Ok(DeviceRun { placed: self, state: Mutex::new(Some(state)) })
+    }
+
+    fn state(&self) -> Result<State, GpuFailure> {
+        let gpu = self.program.gpu.gpu();
+        let arena = self.program.gpu.allocate(self.arena)?;
+        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
+        let mut launches = HashMap::with_capacity(self.steps.len());
+        for (&number, (node, step)) in &self.steps {
+            let made = step.launches(&arena, &*pinned).map_err(|reject| {
+                let node = &self.program.graph.nodes[*node];
+                let why = GpuReject::Kernel(reject);
+                GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
+            })?;
+            made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
+            launches.insert(number, made);
+        }
+        Ok(State { stream, pinned, arena, launches })
+    }
+}
+
+fn lost(program: &GpuProgram) -> GpuFailure {
+    super::node_error(&program.graph, usize::MAX, OpError::internal("an operand has no room")).into()
+}
+
+impl DeviceRun<'_> {
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether step `number` runs here.
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.placed.steps.contains_key(&number)
+    }
+
+    /// Waits for everything that was given.
+    pub(crate) fn wait(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.stream.finish(interrupt))
+    }
+
+    /// Launches step `number`.
+    pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        let Some(State { stream, launches, .. }) = &mut *held else { return Err(given_up()) };
+        launches.get(&number).into_iter().flatten().try_for_each(|launch| stream.launch(launch))
+    }
+
+    /// Copies `from`, which may be written again when this returns, to the device.
+    pub(crate) fn up(&self, copy: usize, from: &[u8]) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        let Some(State { stream, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
+        let (place, staging) = (self.placed.copies[copy], self.placed.staging[copy]);
+        pinned.write(staging, from)?;
+        stream.copy(arena.address() + place.offset as u64, pinned.address() + staging as u64, from.len())
+    }
+
+    /// Copies from the device to `to`, behind everything that was given to it before.
+    pub(crate) fn down(&self, copy: usize, to: &mut [u8], interrupt: &Interrupt) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        let Some(State { stream, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
+        let (place, staging) = (self.placed.copies[copy], self.placed.staging[copy]);
+        stream.copy(pinned.address() + staging as u64, arena.address() + place.offset as u64, to.len())?;
+        stream.finish(interrupt)?;
+        pinned.read(staging, to)
+    }
+
+    /// Waits for what was given, and keeps the memory for later runs.
+    pub(crate) fn end(self, interrupt: &Interrupt) -> Result<(), GpuFailure> {
+        let mut held = self.lock();
+        let Some(state) = &mut *held else { return Err(given_up().into()) };
+        state.stream.finish(interrupt)?;
+        let mut fault = None;
+        for (node, step) in self.placed.steps.values() {
+            if let Some(offset) = step.fault {
+                let mut word = [0; 4];
+                state.pinned.read(offset, &mut word)?;
+                fault = fault.or((word != [0; 4]).then_some(*node));
+            }
+        }
+        let states = &self.placed.states;
+        states.lock().unwrap_or_else(PoisonError::into_inner).extend(held.take());
+        match fault {
+            Some(node) => {
+                let source = OpError::value("an index is outside its axis");
+                Err(super::node_error(&self.placed.program.graph, node, source).into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn given_up() -> GpuError {
+    GpuError::Lost { problem: "the run was given up".into() }
+}
+
+impl Drop for DeviceRun<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.lock().take() else { return };
+        let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
+        match state.stream.finish(&wait) {
+            Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
+            // Work that does not end keeps its memory.
+            Err(GpuError::Interrupted) => std::mem::forget(state),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A device beside the CPU in a plan: what the steps cost there, what they keep in its memory, and what copies take.
+
+use super::document::Timing;
+use super::instance::{link_of, step_work};
+use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Roofline, StepSignature};
+use crate::cpu::RunContext;
+use crate::cuda::GpuReject;
+use crate::exec::{Bound, DeviceForm, Operand, Program};
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use std::collections::BTreeMap;
+
+/// A step on the device.
+#[derive(Debug)]
+pub(crate) struct DeviceStep {
+    /// `None` where it was not measured and cannot be estimated.
+    pub(crate) cost: Option<(f64, Timing)>,
+    pub(crate) workspace: usize,
+    /// What stays in the device's memory for it, by names that steps share where they share the bytes.
+    pub(crate) weights: Vec<(String, usize)>,
+}
+
+/// The device, and what each step is there: why not, where it does not run there.
+#[derive(Debug)]
+pub(crate) struct DeviceCosts {
+    /// Its lane and memory: `cuda:0`.
+    pub(crate) name: String,
+    pub(crate) source: DeviceSource,
+    pub(crate) steps: Vec<Result<DeviceStep, GpuReject>>,
+    /// Microseconds, and bytes in a microsecond, of a copy to it and from it.
+    up: (f64, f64),
+    down: (f64, f64),
+}
+
+impl DeviceCosts {
+    /// The steps of `bound` on the device `name` of `profile`; `None` where the profile does not know it, or not its
+    /// links.
+    pub(crate) fn new(
+        name: &str,
+        bound: &Bound,
+        program: &Program,
+        profile: &Profile,
+        context: RunContext<'_>,
+    ) -> Option<Self> {
+        let device = profile.devices.get(name)?;
+        let (up, down) = (link_of(profile, "host", name)?, link_of(profile, name, "host")?);
+        let step = |step: usize| {
+            let form = bound.device_form(program, step, device.device(), context)?;
+            let cost = cost(step, &form, bound, program, profile, (name, device));
+            Ok(DeviceStep { cost, workspace: form.kernel.workspace(), weights: weights(&form) })
+        };
+        let steps = (0..bound.step_count()).map(step).collect();
+        Some(Self { name: name.to_owned(), source: device.source, steps, up, down })
+    }
+
+    /// What step `step` takes there, where it runs there and that is known.
+    pub(crate) fn cost(&self, step: usize) -> Option<(f64, Timing)> {
+        self.steps[step].as_ref().ok()?.cost
+    }
+
+    /// What copying so many bytes takes.
+    pub(crate) fn copy_us(&self, bytes: usize, up: bool) -> f64 {
+        let (latency, rate) = self.link(up);
+        latency + bytes as f64 / rate
+    }
+
+    /// Latency and bytes per microsecond.
+    pub(crate) fn link(&self, up: bool) -> (f64, f64) {
+        if up { self.up } else { self.down }
+    }
+
+    /// How costs that were measured are to be marked.
+    pub(crate) fn timing(&self) -> Timing {
+        timing(self.source)
+    }
+
+    /// Bytes that stay in the device's memory where these steps run there.
+    pub(crate) fn weight_bytes(&self, steps: impl Iterator<Item = usize>) -> usize {
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        for step in steps {
+            for (name, bytes) in self.steps[step].iter().flat_map(|s| &s.weights) {
+                held.insert(name, *bytes);
+            }
+        }
+        held.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+}
+
+fn timing(source: DeviceSource) -> Timing {
+    match source {
+        DeviceSource::Measured => Timing::Measured,
+        DeviceSource::Emulated => Timing::Emulated,
+        DeviceSource::Synthetic => Timing::Synthetic,
+    }
+}
+
+fn cost(
+    step: usize,
+    form: &DeviceForm,
+    bound: &Bound,
+    program: &Program,
+    profile: &Profile,
+    (name, device): (&str, &DeviceProfile),
+) -> Option<(f64, Timing)> {
+    let step_form = bound.step_form(program, step)?;
+    let signature = StepSignature::of(&step_form);
+    if let Some(measured) = profile.measured(&signature.0, name) {
+        return Some((measured.median_us, timing(device.source)));
+    }
+    let cost = step_work(bound, program, step)?;
+    let float = step_form.inputs.iter().flatten().map(|((dtype, _), _)| *dtype).find(|d| d.is_float());
+    let work = DeviceWork {
+        cost,
+        dtype: float.map_or("f32", |dtype| dtype.name()),
+        launches: form.launches,
+        steps: steps_in_order(bound, program, step),
+    };
+    if let Some(us) = device.by_rates(work) {
+        return Some((us, Timing::Synthetic));
+    }
+    let kind = signature.0.split(' ').next().unwrap_or_default();
+    let estimate = Roofline::fit(profile, name, kind)?.estimate(cost.flops, cost.bytes)?;
+    Some((estimate, Timing::Estimated))
+}
+
+/// Steps that follow one on the other in a recurrence: the extent of its sequential axis.
+fn steps_in_order(bound: &Bound, program: &Program, step: usize) -> usize {
+    let found = || {
+        let form = bound.step_form(program, step)?;
+        let node = form.node?;
+        let fact = |(dtype, shape): &crate::exec::Form| -> Fact { TensorFact::known(*dtype, shape).into() };
+        let inputs: Vec<Option<Fact>> =
+            form.inputs.iter().map(|i| i.as_ref().map(|(form, _)| fact(form))).collect();
+        let given: Vec<Option<&Fact>> = inputs.iter().map(Option::as_ref).collect();
+        let outputs = crate::graph::infer_node(&*node.op, Facts(&given)).ok()?;
+        let nest = node.op.nest(Facts(&given), &outputs).ok()?;
+        let axis = nest.sequential.as_ref()?.axis;
+        nest.axes.get(axis)?.known()
+    };
+    found().unwrap_or(0)
+}
+
+/// What stays on the device for a step.
+fn weights(form: &DeviceForm) -> Vec<(String, usize)> {
+    let mut named = Vec::new();
+    for operand in form.inputs.iter().chain(&form.outputs) {
+        if let Operand::Constant { value, tensor, .. } = operand {
+            named.push((format!("value {value}"), tensor.view().bytes().len()));
+        }
+    }
+    let node = form.node;
+    named.extend(form.kernel.weights().iter().map(|w| (format!("node {node} {}", w.form), w.bytes)));
+    let data = form.kernel.data().iter().enumerate();
+    named.extend(data.map(|(at, bytes)| (format!("node {node} table {at}"), bytes.len())));
+    named
+}

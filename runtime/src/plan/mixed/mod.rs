@@ -1,0 +1,223 @@
+//! Plans over threads and a device with a memory of its own.
+//!
+//! One worker launches for the device and copies, the others run steps on the CPU; flags stand between them. The stream is
+//! one: launches and copies to the device are done in the order in which they are given. Which placement is best is asked of
+//! the scheduler, and predicted by what the instructions do; everything on the device, as far as it can run there, is always
+//! among what is compared.
+
+mod assemble;
+mod instance;
+mod memory_mode;
+
+pub(crate) use assemble::{Assembled, Placed, assemble, room_offset};
+pub(crate) use memory_mode::{Goal, ParetoPoint};
+
+use super::PlanError;
+use super::build::{Planned, Site};
+use super::device::DeviceCosts;
+use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
+use super::instance::StepCost;
+use super::instruction::Lane;
+use super::moves::{Ground, Moves};
+use super::predict::{Prediction, predict};
+use crate::cost::Handover;
+use crate::exec::Accesses;
+use recurve_scheduler::{Bounds, Problem, Schedule, Search};
+
+/// Where a step has to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Forced {
+    Cpu,
+    Device,
+}
+
+/// What a plan over threads and a device is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) site: Site<'a>,
+    pub(crate) costs: &'a [StepCost],
+    pub(crate) accesses: &'a [Accesses],
+    pub(crate) ground: Ground<'a>,
+    pub(crate) tenants: &'a [usize],
+    pub(crate) device: &'a DeviceCosts,
+    /// Workers of the CPU beside the one that launches.
+    pub(crate) workers: usize,
+    pub(crate) handover: Option<&'a Handover>,
+    /// By step, where the user says so.
+    pub(crate) forced: &'a [Option<Forced>],
+    /// Most bytes of the device's memory.
+    pub(crate) limit: Option<u64>,
+}
+
+/// A placement with what it amounts to.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) made: Assembled,
+    prediction: Prediction,
+    workers: Vec<Option<usize>>,
+    weight_bytes: usize,
+}
+
+impl Candidate {
+    pub(crate) fn total_us(&self) -> f64 {
+        self.prediction.total_us
+    }
+
+    /// Bytes of the device's memory: weights, constants and the arena.
+    pub(crate) fn device_bytes(&self) -> usize {
+        self.weight_bytes.saturating_add(self.made.device_arena)
+    }
+}
+
+impl Parts<'_> {
+    /// Whether step `step` may run on the device, or on the CPU, as far as the user says.
+    pub(crate) fn allows(&self, step: usize, device: bool) -> bool {
+        self.forced[step].is_none_or(|forced| (forced == Forced::Device) == device)
+    }
+
+    /// What a step takes on the device, where it may and can run there.
+    pub(crate) fn device_cost(&self, step: usize) -> Option<(f64, Timing)> {
+        self.device.cost(step).filter(|_| self.allows(step, true))
+    }
+
+    /// Steps by worker, and in the order of `priority` by action.
+    fn candidate(
+        &self,
+        workers: Vec<Option<usize>>,
+        priority: impl FnOnce(&Moves) -> Vec<f64>,
+    ) -> Result<Candidate, PlanError> {
+        let workspaces: Vec<usize> =
+            self.device.steps.iter().map(|s| s.as_ref().map_or(0, |s| s.workspace)).collect();
+        let (ground, tenants, count) = (self.ground, self.tenants, self.workers);
+        let (workers_of, spaces) = (&workers[..], &workspaces[..]);
+        let placed = Placed { ground, tenants, workers: workers_of, workspaces: spaces, count };
+        let made = assemble(placed, priority)?;
+        let steps = self.costs.len();
+        let us = |action: usize, _: Lane| match action.checked_sub(steps) {
+            Some(copy) => self.copy_us(&made.moves, copy),
+            None => self.step_cost(action, &workers).map_or(0.0, |(us, _)| us),
+        };
+        let counts = (steps, made.moves.copies.len());
+        let prediction = predict(&made.phases, us, counts, self.handover, self.site.spin);
+        let there = (0..steps).filter(|&step| workers[step].is_none());
+        let weight_bytes = self.device.weight_bytes(there);
+        Ok(Candidate { made, prediction, workers, weight_bytes })
+    }
+
+    fn copy_us(&self, moves: &Moves, copy: usize) -> f64 {
+        let of = &moves.copies[copy];
+        self.device.copy_us(of.bytes.len(), of.up)
+    }
+
+    fn step_cost(&self, step: usize, workers: &[Option<usize>]) -> Option<(f64, Timing)> {
+        if workers[step].is_some() { self.costs[step].alone } else { self.device.cost(step) }
+    }
+
+    /// Everything on the device that may run there, and the rest on one worker, in the order of the graph.
+    pub(crate) fn all_on_device(&self) -> Result<Candidate, PlanError> {
+        let place = |step: usize| if self.device_cost(step).is_some() { None } else { Some(0) };
+        self.candidate((0..self.costs.len()).map(place).collect(), |moves| self.graph_order(moves))
+    }
+
+    /// Steps as they stand in the graph, copies right behind what they need, or first.
+    fn graph_order(&self, moves: &Moves) -> Vec<f64> {
+        let steps = self.costs.len();
+        let after = |copy: usize| moves.needs[copy].first().map_or(-0.5, |&writer| writer as f64 + 0.5);
+        let copies = (steps..steps + moves.copies.len()).map(after);
+        (0..steps).map(|step| step as f64).chain(copies).collect()
+    }
+
+    /// What the scheduler decided.
+    fn scheduled(&self, schedule: &Schedule) -> Result<Candidate, PlanError> {
+        let place = |run: &recurve_scheduler::Run| {
+            let processor = run.processor as usize;
+            (processor < self.workers).then_some(processor)
+        };
+        let workers = schedule.runs.iter().map(place).collect();
+        self.candidate(workers, |moves| {
+            let steps = self.costs.len();
+            let after = |copy: usize| moves.needs[copy].first().map_or(-1.0, |&w| schedule.runs[w].finish);
+            let copies = (steps..steps + moves.copies.len()).map(after);
+            schedule.runs.iter().map(|run| run.start).chain(copies).collect()
+        })
+    }
+
+    /// The plan's document.
+    pub(crate) fn plan(&self, chosen: &Candidate, bound_us: f64, device_us: f64) -> Plan {
+        let Candidate { made, prediction, workers, weight_bytes } = chosen;
+        let site = self.site;
+        let steps = (0..self.costs.len()).map(|step| {
+            let (cost_us, timing) = self.step_cost(step, workers).unwrap_or((0.0, Timing::Estimated));
+            let (name, op) = site.bound.step_name(site.program, step);
+            let written = self.accesses[step].writes.iter().filter(|w| w.bytes.end != usize::MAX);
+            PlannedStep {
+                name,
+                op,
+                place: workers[step].map_or_else(|| self.device.name.clone(), |w| format!("cpu{w}")),
+                cost_us,
+                timing,
+                start_us: prediction.starts[step],
+                bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
+            }
+        });
+        let copies = made.moves.copies.iter().enumerate().map(|(at, copy)| PlannedCopy {
+            space: copy.space,
+            first: copy.bytes.start,
+            bytes: copy.bytes.len(),
+            up: copy.up,
+            cost_us: self.copy_us(&made.moves, at),
+            timing: self.device.timing(),
+            start_us: prediction.starts[self.costs.len() + at],
+        });
+        Plan {
+            version: VERSION,
+            model: site.model.to_owned(),
+            profile: site.profile.hash(),
+            inputs: site.inputs.to_vec(),
+            rewrite: site.rewrite.to_owned(),
+            workers: self.workers + 1,
+            predicted_us: prediction.total_us,
+            together_us: 0.0,
+            alone_us: 0.0,
+            bound_us,
+            arena_bytes: made.arena,
+            steps: steps.collect(),
+            phases: made.phases.clone(),
+            offsets: made.offsets.clone(),
+            device_us: Some(device_us),
+            device: Some(PlannedDevice {
+                device: self.device.name.clone(),
+                steps: (0..workers.len()).filter(|&step| workers[step].is_none()).collect(),
+                copies: copies.collect(),
+                arena_bytes: made.device_arena,
+                weight_bytes: *weight_bytes,
+                offsets: made.device_offsets.clone(),
+            }),
+        }
+    }
+
+    /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
+    pub(crate) fn best(&self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+        let instance = instance::instance(self)?;
+        let problem = Problem::new(&instance)?;
+        let gpu_only = self.all_on_device()?;
+        let device_us = gpu_only.total_us();
+        let fits = |c: &Candidate| self.limit.is_none_or(|limit| c.device_bytes() as u64 <= limit);
+        let cpu_allowed = (0..self.costs.len()).all(|step| self.allows(step, false));
+        let bound_us = Bounds::new(&problem).best();
+        let memory = problem.memory(&self.device.name).unwrap_or_default();
+        let search = Search { seed: 1, budget: self.site.search };
+        let mut candidates = vec![gpu_only];
+        memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
+        candidates.retain(fits);
+        let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
+        let chosen = memory_mode::choose(goal, &candidates, cpu_us)?;
+        let (together_us, alone_us) = (cpu.plan.together_us, cpu.plan.alone_us);
+        let plan = match chosen {
+            Some(at) => self.plan(&candidates[at], bound_us, device_us),
+            None => Plan { device_us: Some(device_us), bound_us, ..cpu.plan },
+        };
+        let front = memory_mode::front(&candidates, cpu_us);
+        Ok(Planned { plan: Plan { together_us, alone_us, ..plan }, instance, front })
+    }
+}

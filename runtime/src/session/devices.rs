@@ -1,0 +1,152 @@
+//! What a session's plans may use beside the threads, and what the user says of where nodes run.
+
+use crate::cuda::GpuProgram;
+use crate::device::{Device, Fallback};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::exec::{Bound, Program};
+use crate::memory::Budget;
+use crate::plan::{Forced, PlanError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Nodes of some names that have to run on the CPU, or on the GPU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Placement {
+    /// Their names; `*` stands for any characters, and `?` for one.
+    pub pattern: String,
+    /// Where they run.
+    pub device: Device,
+}
+
+impl Placement {
+    /// Nodes whose names fit `pattern` run on `device`.
+    pub fn new(pattern: impl Into<String>, device: Device) -> Self {
+        Self { pattern: pattern.into(), device }
+    }
+}
+
+impl std::str::FromStr for Placement {
+    type Err = Error;
+
+    /// `pattern=device`, such as `decoder*=cpu`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let problem = || Error::Setting { name: "place", problem: format!("is `{text}`; `pattern=device` is possible") };
+        let (pattern, device) = text.rsplit_once('=').filter(|(p, _)| !p.is_empty()).ok_or_else(problem)?;
+        Ok(Self { pattern: pattern.to_owned(), device: device.parse().map_err(|_| problem())? })
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct PlanDevices {
+    pub(super) gpu: Option<Device>,
+    /// Most bytes of its memory.
+    pub(super) limit: Option<usize>,
+    pub(super) placements: Vec<Placement>,
+    pub(super) fallback: Fallback,
+    /// By rewrite: constants and packed weights that are on the device stay there while plans come and go.
+    programs: Mutex<HashMap<String, Arc<GpuProgram>>>,
+}
+
+impl PlanDevices {
+    pub(super) fn new(
+        gpu: Option<Device>,
+        limit: Option<usize>,
+        placements: Vec<Placement>,
+        fallback: Fallback,
+    ) -> Self {
+        Self { gpu, limit, placements, fallback, programs: Mutex::default() }
+    }
+
+    /// The rewrite's graph on the device, which is opened by the first who asks.
+    pub(super) fn program(
+        &self,
+        device: Device,
+        rewrite: &str,
+        program: &Program,
+        (engine, budget): (&Engine, &Budget),
+    ) -> Result<Arc<GpuProgram>, Error> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = programs.get(rewrite) {
+            return Ok(found.clone());
+        }
+        let failed = |source| Error::Gpu { device, source };
+        let gpu = engine.0.gpu(device).map_err(failed)?;
+        let hosts = (Fallback::Deny, engine.threads());
+        let made = GpuProgram::new(program.graph().clone(), gpu, budget.clone(), hosts).map_err(failed)?;
+        let made = Arc::new(made);
+        programs.insert(rewrite.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    /// Where the user says that each step runs; a pattern that fits nothing is an error.
+    pub(super) fn forced(&self, bound: &Bound, program: &Program) -> Result<Vec<Option<Forced>>, PlanError> {
+        let mut forced = vec![None; bound.step_count()];
+        for Placement { pattern, device } in &self.placements {
+            let mut fits = false;
+            for (step, forced) in forced.iter_mut().enumerate() {
+                if is_like(&bound.step_name(program, step).0, pattern) {
+                    fits = true;
+                    *forced = Some(if *device == Device::Cpu { Forced::Cpu } else { Forced::Device });
+                }
+            }
+            let gpu = *device == Device::Cpu || Some(*device) == self.gpu;
+            if !fits || !gpu {
+                let what = format!("`{pattern}={device}`: {}", if gpu { "no step has such a name" } else { "plans do not use it" });
+                return Err(PlanError::Placement { what });
+            }
+        }
+        Ok(forced)
+    }
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any characters and `?` for one.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let (name, pattern): (Vec<char>, Vec<char>) = (name.chars().collect(), pattern.chars().collect());
+    let (mut at, mut of) = (0, 0);
+    // The latest star, and what it stands for so far.
+    let mut star: Option<(usize, usize)> = None;
+    while at < name.len() {
+        match pattern.get(of) {
+            Some('*') => {
+                star = Some((of, at));
+                of += 1;
+            }
+            Some(&c) if c == '?' || c == name[at] => (at, of) = (at + 1, of + 1),
+            _ => match star {
+                Some((begin, end)) => {
+                    star = Some((begin, end + 1));
+                    (at, of) = (end + 1, begin + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[of..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_have_stars_and_question_marks() {
+        for (name, pattern) in [("a", "a"), ("decoder/lstm", "dec*"), ("abcabd", "*ab?"), ("", "*"), ("x=1", "x=?")] {
+            assert!(is_like(name, pattern), "{name} {pattern}");
+        }
+        for (name, pattern) in [("a", "b"), ("a", ""), ("abc", "a?"), ("abc", "*b"), ("", "?")] {
+            assert!(!is_like(name, pattern), "{name} {pattern}");
+        }
+    }
+
+    #[test]
+    fn a_placement_is_a_pattern_and_a_device() {
+        let read = "x=y*=cuda:0".parse::<Placement>().expect("one");
+        assert_eq!(read, Placement::new("x=y*", Device::Cuda(0)));
+        for wrong in ["", "a", "=cpu", "a=gpu"] {
+            assert!(wrong.parse::<Placement>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Planning and following plans over threads and a GPU.
+
+use super::Session;
+use super::planning::{Followed, Variant};
+use super::runner::gpu_error;
+use crate::cost::Profile;
+use crate::cpu::RunContext;
+use crate::cuda::{CopyPlace, GpuFailure, Layout, PlacedSteps};
+use crate::device::Device;
+use crate::error::Error;
+use crate::exec::{Accesses, Bound, Course, DeviceForm, Program, Sizes, Space};
+use crate::plan::{Ground, Moves, Plan, PlanError, PlannedDevice, room_offset};
+use std::sync::Arc;
+
+/// What a plan over threads and a device is checked by.
+struct Checking<'a> {
+    bound: &'a Bound,
+    program: &'a Program,
+    plan: &'a Plan,
+    planned: &'a PlannedDevice,
+    context: RunContext<'a>,
+}
+
+/// Why a course was not made, or the bytes of the device's arena where it was only to be checked.
+enum Unmade {
+    Plan(PlanError),
+    Gpu(GpuFailure),
+    Checked,
+}
+
+impl From<PlanError> for Unmade {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(error)
+    }
+}
+
+impl From<GpuFailure> for Unmade {
+    fn from(error: GpuFailure) -> Self {
+        Self::Gpu(error)
+    }
+}
+
+impl Checking<'_> {
+    /// What runs on the device, what is copied for it, and the course along which both go.
+    fn course(
+        &self,
+        spin: std::time::Duration,
+        device: recurve_kernels::launch::Device,
+        make: impl FnOnce(Vec<(usize, DeviceForm)>, &Moves, usize) -> Result<PlacedSteps, Unmade>,
+    ) -> Result<Course, Unmade> {
+        let Self { bound, program, plan, planned, context } = *self;
+        if let Some(node) = bound.unplaceable(program) {
+            return Err(PlanError::DependsOnData { node }.into());
+        }
+        let accesses: Vec<Accesses> =
+            (0..bound.step_count()).map(|step| bound.accesses(program, step)).collect();
+        let mut there: Vec<Option<usize>> = vec![None; accesses.len()];
+        let mut forms = Vec::with_capacity(planned.steps.len());
+        for &step in &planned.steps {
+            let slot = there.get_mut(step).ok_or_else(|| PlanError::invalid(format!("there is no step {step}")))?;
+            let form = bound.device_form(program, step, device, context).map_err(|reject| {
+                let node = bound.step_name(program, step).0;
+                GpuFailure::Rejected(vec![(node, bound.step_name(program, step).1, reject)])
+            })?;
+            if slot.replace(form.kernel.workspace()).is_some() {
+                return Err(PlanError::invalid(format!("step {step} is on the device twice")).into());
+            }
+            forms.push((step, form));
+        }
+        let sizes = Sizes::of(bound, program);
+        let moves = Moves::new(Ground { accesses: &accesses, bytes: &sizes }, &there)?;
+        let copies = planned.copies.iter().map(|c| (c.space, c.first, c.bytes, c.up));
+        let wanted = moves.copies.iter().map(|m| (m.space, m.bytes.start, m.bytes.len(), m.up));
+        if !copies.eq(wanted) {
+            return Err(PlanError::invalid("its copies are not those that its placement asks for").into());
+        }
+        let offsets = (&plan.offsets[..], &planned.offsets[..]);
+        let told = moves.clone();
+        Course::check_with_device(
+            bound,
+            program,
+            plan.phases.clone(),
+            offsets,
+            (moves, plan.workers),
+            spin,
+            |arena| make(forms, &told, arena),
+        )
+    }
+}
+
+impl Session {
+    /// Checks `plan`, of which some steps run on a device. Where it is `here`, that is opened, and what the steps keep in
+    /// its memory is brought there.
+    pub(super) fn check_placed(
+        &self,
+        variant: &Variant,
+        bound: Arc<Bound>,
+        plan: &Plan,
+        planned: &PlannedDevice,
+        context: RunContext<'_>,
+    ) -> Result<Followed, Error> {
+        let device: Device = planned.device.parse()?;
+        let program = variant.program.clone();
+        let most = self.engine.threads().max(2);
+        if plan.workers > most {
+            let what = format!("{} threads; the engine has {}", plan.workers, self.engine.threads());
+            return Err(PlanError::Other { what }.into());
+        }
+        let on = self.devices.program(device, &plan.rewrite, &program, (&self.engine, &self.budget))?;
+        let checking = Checking { bound: &bound, program: &program, plan, planned, context };
+        let spin = self.engine.0.team.spin();
+        let course = checking.course(spin, on.device(), |forms, moves, arena| {
+            let space = |space: Space| room_offset(moves, &planned.offsets, space);
+            let workspace = |step: usize| planned.offsets.get(moves.workspaces[step]?).copied();
+            let copies = moves.copies.iter().map(|copy| {
+                let room = space(copy.space).ok_or_else(|| PlanError::invalid("a copy of nothing"))?;
+                Ok(CopyPlace { up: copy.up, offset: room + copy.bytes.start, bytes: copy.bytes.len() })
+            });
+            let copies = copies.collect::<Result<Vec<_>, PlanError>>()?;
+            let layout = Layout { space: &space, workspace: &workspace, arena };
+            Ok(PlacedSteps::new(on.clone(), forms, copies, &layout, context.interrupt)?)
+        });
+        let course = course.map_err(|unmade| match unmade {
+            Unmade::Plan(error) => error.into(),
+            Unmade::Gpu(failure) => gpu_error(failure, device, 0, context),
+            Unmade::Checked => PlanError::invalid("it was only checked").into(),
+        })?;
+        let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
+        Ok(Followed { rewrite, inputs, bound, course, program, device: Some(device) })
+    }
+
+    /// Checks `plan`, of which some steps run on a device of `profile`, without that device.
+    pub(super) fn check_unplaced(
+        &self,
+        variant: &Variant,
+        bound: &Bound,
+        plan: &Plan,
+        profile: &Profile,
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        let Some(planned) = &plan.device else { return Ok(()) };
+        let unknown = || PlanError::UnknownDevice { device: planned.device.clone() };
+        let device = profile.devices.get(&planned.device).ok_or_else(unknown)?;
+        let checking = Checking { bound, program: &variant.program, plan, planned, context };
+        let spin = self.engine.0.team.spin();
+        match checking.course(spin, device.device(), |_, _, _| Err(Unmade::Checked)) {
+            Ok(_) | Err(Unmade::Checked) => Ok(()),
+            Err(Unmade::Plan(error)) => Err(error.into()),
+            Err(Unmade::Gpu(failure)) => Err(gpu_error(failure, Device::Cpu, 0, context)),
+        }
+    }
+}
