@@ -19,6 +19,7 @@ mod npy;
 mod npz;
 mod onnx_test;
 mod peak_rss;
+mod placement;
 mod progress;
 mod quantity;
 mod run_trace;

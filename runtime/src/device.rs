@@ -90,7 +90,9 @@ impl FromStr for Devices {
                     return Err(wrong(problem));
                 }
                 (name, None) => {
-                    let other = |_| wrong(format!("is `{text}`; `cpu`, `cpu:0-7`, `cuda:0` and `emulated` are possible"));
+                    let other = |_| {
+                        wrong(format!("is `{text}`; `cpu`, `cpu:0-7`, `cuda:0` and `emulated` are possible"))
+                    };
                     let gpu: Device = name.parse().map_err(other)?;
                     if devices.gpu.replace(gpu).is_some() {
                         return Err(wrong(format!("is `{text}`; plans use one GPU")));
@@ -195,7 +197,9 @@ mod tests {
         assert_eq!(read("cpu:0"), Some((Some(1), None)));
         assert_eq!(read("cpu:0-3, emulated"), Some((Some(4), Some(Device::Emulated))));
         assert_eq!(read("cuda:1,cpu"), Some((None, Some(Device::Cuda(1)))));
-        for wrong in ["", "cpu:", "cpu:2-3", "cpu:0-", "cpu,cpu", "cpu:0-1,cpu", "cuda:0,emulated", "cpu;cuda:0"] {
+        for wrong in
+            ["", "cpu:", "cpu:2-3", "cpu:0-", "cpu,cpu", "cpu:0-1,cpu", "cuda:0,emulated", "cpu;cuda:0"]
+        {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

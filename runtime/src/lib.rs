@@ -45,7 +45,8 @@ mod tensor;
 pub mod testing;
 
 pub use cost::{
-    DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError,
+    DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured, OperatorCost,
+    Profile, ProfileCache, ProfileError,
 };
 pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
 pub use device::{Device, Devices, Fallback, GpuInfo, gpus};
@@ -60,7 +61,7 @@ pub use plan::{
     Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
 };
 pub use session::{
-    Apart, FrontPoint, Fusion, GraphInfo, Member, Mode, NodeInfo, Outputs, Parameters, Placement, PlanOptions,
-    Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,
+    Apart, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters, Placement,
+    PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -82,7 +82,7 @@ fn what_is_no_plan_or_profile_ends_with_the_code_of_documents() {
 #[test]
 fn what_would_have_no_effect_is_refused() {
     for (arguments, problem) in [
-        (&["--mode", "latency", "--device", "emulated"][..], "plans are followed on the CPU only"),
+        (&["--mode", "latency", "--device", "emulated"][..], "--device runs everything in one place"),
         (&["--trace", "never.json", "--device", "emulated"], "--trace records the threads of the CPU"),
         (&["--fallback", "cpu"], "--fallback cpu is for a GPU"),
         (&["--no-cache"], "--no-cache goes with --mode latency"),

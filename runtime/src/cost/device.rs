@@ -101,7 +101,10 @@ impl DeviceProfile {
     pub(crate) fn is_sound(&self) -> bool {
         let positive = |rate: f64| rate.is_finite() && rate > 0.0;
         let rates = self.rates.as_ref().is_none_or(|r| {
-            r.flops_per_us.values().all(|f| positive(*f)) && positive(r.bytes_per_us) && r.step_us >= 0.0 && r.step_us.is_finite()
+            r.flops_per_us.values().all(|f| positive(*f))
+                && positive(r.bytes_per_us)
+                && r.step_us >= 0.0
+                && r.step_us.is_finite()
         });
         let times = [self.kernel, self.graph_node, self.round_trip];
         rates && times.iter().flatten().all(Measured::is_sound) && self.multiprocessors > 0
@@ -145,7 +148,8 @@ mod tests {
             round_trip: None,
             rates: Some(rates),
         };
-        let work = DeviceWork { cost: Cost { flops: 1000.0, bytes: 20.0 }, dtype: "f32", launches: 2, steps: 4 };
+        let work =
+            DeviceWork { cost: Cost { flops: 1000.0, bytes: 20.0 }, dtype: "f32", launches: 2, steps: 4 };
         assert_eq!(device.by_rates(work), Some(2.0 + 10.0 + 2.0));
         assert_eq!(device.by_rates(DeviceWork { dtype: "f16", ..work }), Some(2.0 + 2.0 + 2.0));
         device.graph_node = None;

@@ -173,6 +173,18 @@ impl Profile {
         }
     }
 
+    /// The devices beside the CPU alone: their costs, copies to them and from them, and operators on them.
+    pub fn of_devices(mut self) -> Self {
+        let Self { devices, links, operators, handover, .. } = &mut self;
+        handover.clear();
+        links.retain(|link| devices.contains_key(&link.from) || devices.contains_key(&link.to));
+        for cost in operators.values_mut() {
+            cost.lanes.retain(|lane, _| devices.contains_key(lane));
+        }
+        operators.retain(|_, cost| !cost.lanes.is_empty());
+        self
+    }
+
     /// What a signature takes on a lane, where it was measured.
     pub(crate) fn measured(&self, signature: &str, lane: &str) -> Option<Measured> {
         self.operators.get(signature)?.lanes.get(lane).copied()

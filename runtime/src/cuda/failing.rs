@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// What goes wrong from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// Nothing.
     None,
     /// There is no memory left.
@@ -34,14 +34,14 @@ struct FailingGpu {
 }
 
 #[derive(Clone, Debug)]
-struct Told(Arc<Mutex<Failure>>);
+pub(super) struct Told(Arc<Mutex<Failure>>);
 
 impl Told {
     fn is(&self, failure: Failure) -> bool {
         *self.0.lock().expect("no test panics inside") == failure
     }
 
-    fn fail(&self, failure: Failure) {
+    pub(super) fn fail(&self, failure: Failure) {
         *self.0.lock().expect("no test panics inside") = failure;
     }
 
@@ -139,13 +139,19 @@ impl Stream for FailingStream {
     }
 }
 
+/// An emulated GPU, and what tells it to fail.
+pub(super) fn failing_gpu() -> (OpenGpu, Told) {
+    let told = Told(Arc::new(Mutex::new(Failure::None)));
+    let inner = EmulatedGpu::new(1 << 30, Options::CHECKED);
+    let gpu = OpenGpu::new(Box::new(FailingGpu { inner, told: told.clone() }), usize::MAX);
+    (gpu, told)
+}
+
 /// A session on a GPU that can be told to fail.
 fn session() -> (Session, Told) {
     const MODEL: &[u8] =
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/lstm.onnx"));
-    let told = Told(Arc::new(Mutex::new(Failure::None)));
-    let inner = EmulatedGpu::new(1 << 30, Options::CHECKED);
-    let gpu = OpenGpu::new(Box::new(FailingGpu { inner, told: told.clone() }), usize::MAX);
+    let (gpu, told) = failing_gpu();
     let engine = Engine::builder().with_threads(1).build().expect("an engine");
     engine.use_gpu(Device::Emulated, gpu);
     let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);

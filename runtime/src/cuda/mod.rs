@@ -10,6 +10,8 @@ mod emulated;
 mod error;
 #[cfg(test)]
 mod failing;
+#[cfg(test)]
+mod failing_plans;
 pub(crate) mod families;
 mod memory;
 mod program;

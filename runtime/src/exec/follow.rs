@@ -222,16 +222,20 @@ impl Ground<'_, '_> {
     /// Launches step `number` where it runs on a device, and waits for it where it is timed; whether it does.
     fn on_device(&self, number: usize, timed: bool) -> Result<bool, GpuError> {
         let Some(device) = self.device.filter(|device| device.has(number)) else { return Ok(false) };
-        device.launch(number)?;
         if timed {
+            device.launch_alone(number)?;
             device.wait(self.context.interrupt)?;
+        } else {
+            device.launch(number)?;
         }
         Ok(true)
     }
 
     /// Makes copy `number`, when what it copies has been written.
     fn copy(&self, number: usize) -> Result<(), Failure> {
-        let (Some(device), Some(course)) = (self.device, &self.course.device) else { return Err(lost().into()) };
+        let (Some(device), Some(course)) = (self.device, &self.course.device) else {
+            return Err(lost().into());
+        };
         let Move { space, bytes, up } = course.copies.get(number).ok_or_else(lost)?;
         let (shared, range) = match *space {
             Space::Input(at) => {

@@ -99,8 +99,13 @@ impl NodeTimes {
     pub(crate) fn copy(&self, number: usize, worker: Option<usize>, started: Instant, took: Duration) {
         if let Some((origin, events)) = &self.0.events {
             let start = started.saturating_duration_since(*origin);
-            let event =
-                RunEvent { name: format!("copy {number}").into(), op: "copy".to_owned(), worker, start, took };
+            let event = RunEvent {
+                name: format!("copy {number}").into(),
+                op: "copy".to_owned(),
+                worker,
+                start,
+                took,
+            };
             events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         }
     }

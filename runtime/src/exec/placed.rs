@@ -70,7 +70,8 @@ impl Bound {
         let given: Vec<Option<Fact>> = given.collect::<Result<_, GpuReject>>()?;
         let given: Vec<Option<&Fact>> = given.iter().map(Option::as_ref).collect();
         // An output that nobody names has the form that the operator infers.
-        let inferred = crate::graph::infer_node(&*node.op, Facts(&given)).map_err(|_| GpuReject::DataDependent)?;
+        let inferred =
+            crate::graph::infer_node(&*node.op, Facts(&given)).map_err(|_| GpuReject::DataDependent)?;
         let mut facts = Vec::with_capacity(inferred.len());
         for (at, inferred) in inferred.into_iter().enumerate() {
             facts.push(match of.outputs.get(at).copied().flatten() {

@@ -86,9 +86,8 @@ impl Bound {
         context: RunContext<'_>,
         body: impl FnOnce(&mut Outputs<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let place_error = |source| {
-            E::from(NodeError { node: program.graph.name.to_string(), op: "graph".into(), source })
-        };
+        let place_error =
+            |source| E::from(NodeError { node: program.graph.name.to_string(), op: "graph".into(), source });
         // Outputs of known form whose slot is to be made get a buffer first.
         let mut buffers: SmallVec<[Option<Arc<Buffer>>; 4]> = SmallVec::new();
         for (index, slot) in outputs.iter().enumerate() {

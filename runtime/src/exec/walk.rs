@@ -165,7 +165,13 @@ mod tests {
 
     impl Plan {
         fn route<'a>(&'a self, flags: &'a Flags, run: u64) -> Route<'a> {
-            Route { phases: &self.phases, serial: &self.causality.serial, flags, run, steps: self.needs.len() }
+            Route {
+                phases: &self.phases,
+                serial: &self.causality.serial,
+                flags,
+                run,
+                steps: self.needs.len(),
+            }
         }
     }
 

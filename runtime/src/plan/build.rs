@@ -137,6 +137,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         phases: made,
         offsets,
         device_us: None,
+        device_bytes: None,
         device: None,
     };
     let Some(device) = site.device else {

@@ -89,7 +89,9 @@ impl Causality {
                                     }
                                     Instruction::Run(_) | Instruction::Copy(_) => {
                                         let step = instruction.action(steps).ok_or_else(|| {
-                                            PlanError::invalid("a step or copy that is none")
+                                            PlanError::invalid(format!(
+                                                "there is no step for {instruction:?}"
+                                            ))
                                         })?;
                                         let (place, clock) = (clocks[worker][worker], clocks[worker].clone());
                                         set(&mut moments, step, Moment { phase, worker, place, clock })?;

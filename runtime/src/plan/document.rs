@@ -47,6 +47,9 @@ pub struct Plan {
     /// The same as [`Plan::together_us`] with every step on the device that it can run on, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_us: Option<f64>,
+    /// Bytes of the device's memory in that case: weights, constants and the arena.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<usize>,
     /// What runs on a device beside the CPU, where something does. The last of the workers launches for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<PlannedDevice>,

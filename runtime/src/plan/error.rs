@@ -41,7 +41,9 @@ pub enum PlanError {
         device: String,
     },
     /// No plan that was found meets the objective.
-    #[error("no plan was found that takes at most {slo_us:.1} us: the fastest takes {best_us:.1} us, with {device_bytes} bytes of the device's memory")]
+    #[error(
+        "no plan was found that takes at most {slo_us:.1} us: the fastest takes {best_us:.1} us, with {device_bytes} bytes of the device's memory"
+    )]
     Slo {
         /// The objective.
         slo_us: f64,

@@ -22,15 +22,15 @@ mod tests;
 
 pub(crate) use build::{DeviceSite, Planned, Site, build, model_hash};
 pub(crate) use causality::Causality;
+pub(crate) use device::DeviceCosts;
 pub use document::{Plan, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing};
 pub use error::PlanError;
 pub(crate) use instance::step_work;
 pub use instruction::{Instruction, Phase};
 #[cfg(test)]
 pub(crate) use instruction::{Lane, phases};
-pub(crate) use device::DeviceCosts;
 pub(crate) use memory::Lifetimes;
-pub(crate) use mixed::{Assembled, Forced, Goal, ParetoPoint, Parts, Placed, assemble, room_offset};
+pub(crate) use mixed::{Forced, Goal, ParetoPoint, room_offset};
 pub(crate) use moves::{Ground, Move, Moves, SpaceBytes};
 pub(crate) use random::{random_on_device, random_plan};
 pub(crate) use rewrite::rewrites;

@@ -97,7 +97,10 @@ impl Moves {
             if there {
                 let room = |access: &Access, rooms: &mut Vec<(Option<Space>, usize)>| {
                     let bytes = bytes.bytes_of(access.space).ok_or_else(|| unknown(access.space))?;
-                    Ok::<_, PlanError>(Access { space: room_of(access.space, bytes, rooms), ..access.clone() })
+                    Ok::<_, PlanError>(Access {
+                        space: room_of(access.space, bytes, rooms),
+                        ..access.clone()
+                    })
                 };
                 let mut moved = Accesses::default();
                 for read in &of.reads {
@@ -122,7 +125,8 @@ impl Moves {
             made.needs.push(tensor.writer.into_iter().collect());
             let all = bytes.bytes_of(tensor.access.space).ok_or_else(|| unknown(tensor.access.space))?;
             let room = room_of(tensor.access.space, all, &mut made.rooms);
-            let (own, there) = (vec![tensor.access.clone()], vec![Access { space: room, ..tensor.access.clone() }]);
+            let (own, there) =
+                (vec![tensor.access.clone()], vec![Access { space: room, ..tensor.access.clone() }]);
             let (mut host, mut device) = (Accesses::default(), Accesses::default());
             if up {
                 (host.reads, device.writes) = (own, there);

@@ -91,6 +91,7 @@ fn document(
         phases,
         offsets,
         device_us: None,
+        device_bytes: None,
         device: None,
     }
 }

@@ -83,7 +83,7 @@ fn lists_that_cannot_be_followed_are_refused() {
         (apart(&[Run(0), Signal(0), Signal(0)], &[Run(1)]), "raised twice"),
         (apart(&[Run(0)], &[Run(0)]), "runs twice"),
         (apart(&[Run(0)], &[]), "never runs"),
-        (apart(&[Run(0), Run(7)], &[Run(1)]), "no step 7"),
+        (apart(&[Run(0), Run(7)], &[Run(1)]), "there is no step"),
         (vec![Phase::Together { step: 0 }], "never runs"),
         (vec![Phase::Apart { lists: vec![vec![Run(0), Run(1)]] }], "1 lists for 2 workers"),
     ] {

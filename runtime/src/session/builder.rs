@@ -1,8 +1,9 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
-use super::devices::{PlanDevices, Placement};
-use super::planning::{Mode, Plans};
+use super::devices::{Placement, PlanDevices};
+use super::mode::Mode;
+use super::plans::Plans;
 use super::runner::Runner;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;

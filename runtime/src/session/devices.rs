@@ -1,6 +1,6 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
-use crate::cuda::GpuProgram;
+use crate::cuda::{GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -8,7 +8,7 @@ use crate::exec::{Bound, Program};
 use crate::memory::Budget;
 use crate::plan::{Forced, PlanError};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Nodes of some names that have to run on the CPU, or on the GPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,20 +32,36 @@ impl std::str::FromStr for Placement {
 
     /// `pattern=device`, such as `decoder*=cpu`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let problem = || Error::Setting { name: "place", problem: format!("is `{text}`; `pattern=device` is possible") };
+        let problem = || Error::Setting {
+            name: "place",
+            problem: format!("is `{text}`; `pattern=device` is possible"),
+        };
         let (pattern, device) = text.rsplit_once('=').filter(|(p, _)| !p.is_empty()).ok_or_else(problem)?;
         Ok(Self { pattern: pattern.to_owned(), device: device.parse().map_err(|_| problem())? })
     }
 }
 
+/// A GPU that plans do not use any more since it failed, as [`Fallback::Cpu`] allows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LostDevice {
+    /// Which.
+    pub device: Device,
+    /// What it failed with.
+    pub error: GpuError,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct PlanDevices {
+    /// The GPU that the user allows.
     pub(super) gpu: Option<Device>,
     /// Most bytes of its memory.
     pub(super) limit: Option<usize>,
     pub(super) placements: Vec<Placement>,
-    pub(super) fallback: Fallback,
+    fallback: Fallback,
+    /// Why the GPU is not used any more.
+    lost: OnceLock<LostDevice>,
     /// By rewrite: constants and packed weights that are on the device stay there while plans come and go.
     programs: Mutex<HashMap<String, Arc<GpuProgram>>>,
 }
@@ -57,7 +73,28 @@ impl PlanDevices {
         placements: Vec<Placement>,
         fallback: Fallback,
     ) -> Self {
-        Self { gpu, limit, placements, fallback, programs: Mutex::default() }
+        Self { gpu, limit, placements, fallback, lost: OnceLock::new(), programs: Mutex::default() }
+    }
+
+    /// The GPU that plans use: none once it has failed.
+    pub(super) fn usable(&self) -> Option<Device> {
+        self.gpu.filter(|_| self.lost.get().is_none())
+    }
+
+    /// Whether plans go on without the GPU after this error; then it is noted.
+    pub(super) fn give_up(&self, error: &Error) -> bool {
+        let Error::Gpu { device, source } = error else { return false };
+        if self.fallback != Fallback::Cpu || self.gpu.is_none() {
+            return false;
+        }
+        tracing::warn!(%device, %source, "the GPU failed: plans go on without it");
+        let _ = self.lost.set(LostDevice { device: *device, error: source.clone() });
+        true
+    }
+
+    /// Why the GPU is not used any more.
+    pub(super) fn lost(&self) -> Option<&LostDevice> {
+        self.lost.get()
     }
 
     /// The rewrite's graph on the device, which is opened by the first who asks.
@@ -94,7 +131,10 @@ impl PlanDevices {
             }
             let gpu = *device == Device::Cpu || Some(*device) == self.gpu;
             if !fits || !gpu {
-                let what = format!("`{pattern}={device}`: {}", if gpu { "no step has such a name" } else { "plans do not use it" });
+                let what = format!(
+                    "`{pattern}={device}`: {}",
+                    if gpu { "no step has such a name" } else { "plans do not use it" }
+                );
                 return Err(PlanError::Placement { what });
             }
         }
@@ -133,7 +173,9 @@ mod tests {
 
     #[test]
     fn patterns_have_stars_and_question_marks() {
-        for (name, pattern) in [("a", "a"), ("decoder/lstm", "dec*"), ("abcabd", "*ab?"), ("", "*"), ("x=1", "x=?")] {
+        for (name, pattern) in
+            [("a", "a"), ("decoder/lstm", "dec*"), ("abcabd", "*ab?"), ("", "*"), ("x=1", "x=?")]
+        {
             assert!(is_like(name, pattern), "{name} {pattern}");
         }
         for (name, pattern) in [("a", "b"), ("a", ""), ("abc", "a?"), ("abc", "*b"), ("", "?")] {

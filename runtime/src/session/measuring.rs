@@ -1,7 +1,8 @@
 //! Measuring a model's operators, and trying a plan.
 
 use super::Session;
-use super::planning::{Followed, Variant};
+use super::planning::Variant;
+use super::plans::Followed;
 use super::run_options::RunOptions;
 use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
 use crate::cpu::{RunContext, Slot};
@@ -33,6 +34,7 @@ pub struct ProfileOptions {
     cache: Option<ProfileCache>,
     refresh: bool,
     pub(super) run: RunOptions,
+    cpu_alone: bool,
     progress: Option<Arc<dyn Fn(usize, usize) + Send + Sync>>,
 }
 
@@ -59,6 +61,12 @@ impl ProfileOptions {
     /// Measures what the cache has, too, and puts it in the place of what was there.
     pub fn with_refresh(mut self) -> Self {
         self.refresh = true;
+        self
+    }
+
+    /// Measures on the CPU alone, though plans may use a GPU: for those whose costs come from elsewhere.
+    pub fn with_cpu_alone(mut self) -> Self {
+        self.cpu_alone = true;
         self
     }
 
@@ -155,8 +163,18 @@ impl Session {
                 .step_through(program, values, &mut slots, context, &mut visit)
                 .map_err(NodeError::at_run)?;
         }
+        if let Some(device) = self.devices.usable().filter(|_| !options.cpu_alone) {
+            let progress = |done: usize, of: usize| {
+                if let Some(progress) = &options.progress {
+                    progress(all + done, all + of);
+                }
+            };
+            let kept = (&known, &mut fresh);
+            self.measure_device((device, options.effort), variants, values, kept, &progress, context)?;
+        }
+        let measured = !fresh.operators.is_empty() || !fresh.devices.is_empty();
         if let Some(cache) = &options.cache
-            && (all > 0 || !fresh.handover.is_empty())
+            && (measured || !fresh.handover.is_empty())
             && let Err(error) = cache.store(&fresh)
         {
             tracing::warn!(%error, "what was measured is not kept");
@@ -170,18 +188,22 @@ impl Session {
         &self,
         values: &[ValueRef<'_>],
         inputs: &[PlannedInput],
-        cache: Option<ProfileCache>,
+        (cache, goal): (Option<ProfileCache>, Goal),
         context: RunContext<'_>,
     ) -> Result<Option<Followed>, Error> {
         let program = self.cpu_program()?;
         let bound = program.bind(values, context).map_err(NodeError::at_run)?;
-        if self.engine.threads() == 1 {
+        // Plans for the threads alone and the least time are kept; others are few.
+        let plain = self.devices.usable().is_none() && goal == Goal::default();
+        if self.engine.threads() == 1 && plain {
             return Ok(None);
         }
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node }.into());
         }
-        if let Some(kept) = cache.as_ref().and_then(|cache| self.kept_plan(cache, inputs, context)) {
+        if let Some(kept) =
+            cache.as_ref().filter(|_| plain).and_then(|cache| self.kept_plan(cache, inputs, context))
+        {
             return Ok(Some(kept));
         }
         let options = ProfileOptions { cache, ..ProfileOptions::default() };
@@ -189,7 +211,15 @@ impl Session {
         let profile = self.measure_all(&variants, values, &options, context)?;
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
-        for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, Goal::default()), context)? {
+        for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, goal), context)? {
+            if let Some(slo_us) = goal.slo_us {
+                // The least bytes come first.
+                let followed = self.check_plan(&variants, &plan, context)?;
+                let [planned, _] = self.compare(&followed, values, context)?;
+                let within = planned.as_secs_f64() * 1e6 <= slo_us;
+                tracing::info!(?planned, slo_us, within, "the plan of the least bytes was tried");
+                return Ok(Some(followed));
+            }
             if plan.predicted_us >= plan.together_us {
                 continue;
             }
@@ -202,7 +232,7 @@ impl Session {
             }
         }
         let Some((_, plan, followed)) = best else { return Ok(None) };
-        if let Some(cache) = &options.cache
+        if let Some(cache) = options.cache.as_ref().filter(|_| plain)
             && let Err(error) = cache.store_plan(&plan)
         {
             tracing::warn!(%error, "the plan is not kept");

@@ -5,20 +5,23 @@ mod builder;
 mod devices;
 mod inspect;
 mod measuring;
+mod measuring_device;
+mod mode;
 mod outputs;
 mod placing;
 mod planning;
+mod plans;
 mod run_options;
 mod runner;
 mod stream;
 
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
-pub use devices::Placement;
+pub use devices::{LostDevice, Placement};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
+pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
-pub use planning::{FrontPoint, Mode, PlanOptions, Planning};
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -30,7 +33,7 @@ use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::tensor::{TensorMut, Value, ValueRef};
 use devices::PlanDevices;
-use planning::Plans;
+use plans::Plans;
 use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -106,6 +109,11 @@ impl Session {
     /// order of the graph.
     pub fn host_trips(&self) -> Vec<HostTrip> {
         self.runner.trips()
+    }
+
+    /// The GPU that plans no longer use since it failed, where [`SessionBuilder::with_fallback`] lets them go on without.
+    pub fn lost_device(&self) -> Option<LostDevice> {
+        self.devices.lost().cloned()
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
@@ -207,10 +215,14 @@ impl Session {
         options: &RunOptions,
     ) -> Result<(), Error> {
         self.with_values(inputs, misfits, options, |values, context| {
-            match self.plans.choose(self, values, context)? {
-                Some(followed) => followed.run(values, slots, &self.outputs, context),
-                None => self.runner.run(values, slots, &self.outputs, context),
+            if let Some(followed) = self.plans.choose(self, values, context)? {
+                match followed.run(values, slots, &self.outputs, context) {
+                    // Nothing of the run is kept: it is made again without the GPU.
+                    Err(error) if self.devices.give_up(&error) => self.plans.forget_devices(),
+                    ended => return ended,
+                }
             }
+            self.runner.run(values, slots, &self.outputs, context)
         })
     }
 

@@ -1,7 +1,8 @@
 //! Planning and following plans over threads and a GPU.
 
 use super::Session;
-use super::planning::{Followed, Variant};
+use super::planning::Variant;
+use super::plans::Followed;
 use super::runner::gpu_error;
 use crate::cost::Profile;
 use crate::cpu::RunContext;
@@ -9,7 +10,7 @@ use crate::cuda::{CopyPlace, GpuFailure, Layout, PlacedSteps};
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Accesses, Bound, Course, DeviceForm, Program, Sizes, Space};
-use crate::plan::{Ground, Moves, Plan, PlanError, PlannedDevice, room_offset};
+use crate::plan::{Ground, Instruction, Moves, Phase, Plan, PlanError, PlannedDevice, room_offset};
 use std::sync::Arc;
 
 /// What a plan over threads and a device is checked by.
@@ -57,7 +58,8 @@ impl Checking<'_> {
         let mut there: Vec<Option<usize>> = vec![None; accesses.len()];
         let mut forms = Vec::with_capacity(planned.steps.len());
         for &step in &planned.steps {
-            let slot = there.get_mut(step).ok_or_else(|| PlanError::invalid(format!("there is no step {step}")))?;
+            let slot =
+                there.get_mut(step).ok_or_else(|| PlanError::invalid(format!("there is no step {step}")))?;
             let form = bound.device_form(program, step, device, context).map_err(|reject| {
                 let node = bound.step_name(program, step).0;
                 GpuFailure::Rejected(vec![(node, bound.step_name(program, step).1, reject)])
@@ -86,6 +88,30 @@ impl Checking<'_> {
             |arena| make(forms, &told, arena),
         )
     }
+}
+
+/// Steps of the device that stand one behind the other on a list.
+fn stretches(phases: &[Phase], there: &[usize]) -> Vec<Vec<usize>> {
+    let mut found: Vec<Vec<usize>> = Vec::new();
+    for phase in phases {
+        let Phase::Apart { lists } = phase else { continue };
+        for list in lists {
+            let mut goes_on = false;
+            for instruction in list {
+                match *instruction {
+                    Instruction::Run(step) if there.contains(&step) => {
+                        match found.last_mut().filter(|_| goes_on) {
+                            Some(last) => last.push(step),
+                            None => found.push(vec![step]),
+                        }
+                        goes_on = true;
+                    }
+                    _ => goes_on = false,
+                }
+            }
+        }
+    }
+    found
 }
 
 impl Session {
@@ -118,7 +144,8 @@ impl Session {
             });
             let copies = copies.collect::<Result<Vec<_>, PlanError>>()?;
             let layout = Layout { space: &space, workspace: &workspace, arena };
-            Ok(PlacedSteps::new(on.clone(), forms, copies, &layout, context.interrupt)?)
+            let stretches = stretches(&plan.phases, &planned.steps);
+            Ok(PlacedSteps::new(on.clone(), forms, (copies, stretches), &layout, context.interrupt)?)
         });
         let course = course.map_err(|unmade| match unmade {
             Unmade::Plan(error) => error.into(),

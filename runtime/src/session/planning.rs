@@ -3,13 +3,14 @@
 use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
+use super::mode::{FrontPoint, PlanOptions, Planning};
+use super::plans::{Choice, Followed};
 use super::run_options::RunOptions;
-use super::runner::{Runner, check, gpu_error};
-use crate::cost::{Profile, ProfileCache, StepSignature};
-use crate::cpu::{RunContext, Slot};
-use crate::device::Device;
+use super::runner::Runner;
+use crate::cost::{Profile, StepSignature};
+use crate::cpu::RunContext;
 use crate::error::{Error, Misfit};
-use crate::exec::{Bound, BuildContext, Course, Program};
+use crate::exec::{BuildContext, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
@@ -19,122 +20,7 @@ use crate::plan::{
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How operators are placed on the threads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Mode {
-    /// One after the other, each on all threads.
-    #[default]
-    Together,
-    /// By a plan for the least time, made at the first run with inputs of some shapes: operators that are not in the
-    /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
-    /// where its measured time is below that of [`Mode::Together`].
-    Latency,
-    /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
-    /// those of [`Mode::Latency`]. [`PlanError::Slo`] says so where there is none.
-    Memory {
-        /// The objective for the time.
-        slo: Duration,
-    },
-}
-
-impl Mode {
-    fn goal(self) -> Goal {
-        match self {
-            Self::Together | Self::Latency => Goal::default(),
-            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), curve: false },
-        }
-    }
-}
-
-/// What a plan is to be: see [`Session::plan_with`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PlanOptions {
-    mode: Mode,
-    curve: bool,
-}
-
-impl PlanOptions {
-    /// What the plan is to be best at; the least time by default.
-    pub fn with_mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Seeks [`Planning::front`], too, which takes a search for each of some points.
-    pub fn with_front(mut self) -> Self {
-        self.curve = true;
-        self
-    }
-
-    fn goal(self) -> Goal {
-        Goal { curve: self.curve, ..self.mode.goal() }
-    }
-}
-
-/// A plan that was found, by what it takes of a GPU's memory and of time; see [`Planning::front`].
-#[derive(Clone, Copy, PartialEq, Debug)]
-#[non_exhaustive]
-pub struct FrontPoint {
-    /// Weights, constants and the arena.
-    pub device_bytes: usize,
-    /// What a run is predicted to take.
-    pub predicted_us: f64,
-}
-
-/// A plan with what it was made from.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Planning {
-    /// The plan.
-    pub plan: Plan,
-    /// The instance that the scheduler was given, as the text of its document, with all devices of the profile.
-    pub instance: String,
-    /// With a GPU: every plan that was met and that no other beats in both, by increasing bytes.
-    pub front: Vec<FrontPoint>,
-}
-
-/// A plan that was checked against the model and is followed by runs with inputs of its shapes.
-#[derive(Debug)]
-pub(super) struct Followed {
-    pub(super) rewrite: String,
-    pub(super) inputs: Vec<PlannedInput>,
-    pub(super) bound: Arc<Bound>,
-    pub(super) course: Course,
-    /// The rewritten program; the session's own where there is none.
-    pub(super) program: Arc<Program>,
-    /// The device that some steps run on.
-    pub(super) device: Option<Device>,
-}
-
-impl Followed {
-    /// Checks the slots against `outputs`, and runs.
-    pub(super) fn run(
-        &self,
-        values: &[ValueRef<'_>],
-        slots: &mut [Slot<'_>],
-        outputs: &[ValueSpec],
-        context: RunContext<'_>,
-    ) -> Result<(), Error> {
-        check(outputs, slots, |index| self.bound.output_form(index))?;
-        let ran = self.bound.follow(&self.course, &self.program, values, slots, context);
-        ran.map_err(|failure| gpu_error(failure, self.device.unwrap_or_default(), 0, context))
-    }
-
-    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
-        fit(&self.inputs, values)
-    }
-}
-
-fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
-    inputs.len() == values.len()
-        && inputs.iter().zip(values).all(|(input, value)| {
-            value.tensor().is_some_and(|t| t.dtype().name() == input.dtype && t.shape() == input.shape)
-        })
-}
+use std::sync::Arc;
 
 /// A program that does what the model does.
 #[derive(Debug)]
@@ -143,87 +29,8 @@ pub(super) struct Variant {
     pub(super) program: Arc<Program>,
 }
 
-/// What was decided for inputs of some shapes.
-#[derive(Clone, Debug)]
-enum Choice {
-    Together(Vec<PlannedInput>),
-    Follow(Arc<Followed>),
-}
-
-impl Choice {
-    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
-        match self {
-            Self::Together(inputs) => fit(inputs, values),
-            Self::Follow(followed) => followed.is_for(values),
-        }
-    }
-}
-
-/// Choices kept per session.
-const CHOICES: usize = 8;
-
-/// The plans of a session.
-#[derive(Debug)]
-pub(super) struct Plans {
-    mode: Mode,
-    cache: Option<ProfileCache>,
-    choices: Mutex<Vec<Choice>>,
-}
-
-impl Plans {
-    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
-        Self { mode, cache, choices: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
-        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, choice: Choice) {
-        let mut choices = self.lock();
-        choices.insert(0, choice);
-        choices.truncate(CHOICES);
-    }
-
-    /// The plan for these inputs, if one is to be followed.
-    pub(super) fn choose(
-        &self,
-        session: &Session,
-        values: &[ValueRef<'_>],
-        context: RunContext<'_>,
-    ) -> Result<Option<Arc<Followed>>, Error> {
-        {
-            let choices = self.lock();
-            match choices.iter().find(|choice| choice.is_for(values)) {
-                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
-                Some(Choice::Together(_)) => return Ok(None),
-                None => {}
-            }
-        }
-        if self.mode == Mode::Together {
-            return Ok(None);
-        }
-        let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
-        let choice = match session.plan_by_measuring(values, &inputs, self.cache.clone(), context) {
-            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
-            Ok(None) => Choice::Together(inputs),
-            Err(Error::Plan { source }) => {
-                tracing::info!(%source, "the model runs without a plan");
-                Choice::Together(inputs)
-            }
-            Err(error) => return Err(error),
-        };
-        let followed = match &choice {
-            Choice::Follow(followed) => Some(followed.clone()),
-            Choice::Together(_) => None,
-        };
-        self.add(choice);
-        Ok(followed)
-    }
-}
-
 /// The forms of tensors; `None` where one is no tensor.
-fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
+pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
     let form = |(spec, value): (&ValueSpec, &ValueRef<'_>)| {
         let t = value.tensor()?;
         Some(PlannedInput {
@@ -287,11 +94,13 @@ impl Session {
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
-            let bound = variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
+            let bound =
+                variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
             self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;
         }
         let instance = planned.instance.to_json().map_err(PlanError::from)?;
-        let point = |p: &ParetoPoint| FrontPoint { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
+        let point =
+            |p: &ParetoPoint| FrontPoint { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
         Ok(Planning { plan: planned.plan, instance, front: planned.front.iter().map(point).collect() })
     }
 
@@ -475,7 +284,7 @@ impl Session {
         let mut unmet = None;
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
-            let gpu = self.devices.gpu.map(|gpu| gpu.to_string());
+            let gpu = self.devices.usable().map(|gpu| gpu.to_string());
             let costs = gpu.map(|name| {
                 let costs = DeviceCosts::new(&name, &bound, program, profile, context);
                 costs.ok_or(PlanError::UnknownDevice { device: name })

@@ -4,7 +4,12 @@
 use crate::branches::{Extents, MODELS};
 use crate::network::{compare, random_plans};
 use recurve::testing::random_plan;
-use recurve::{Engine, Instruction, Phase, Pinning, Plan, Session, Space, Tensor};
+use recurve::{
+    Device, DeviceSource, Effort, Engine, Error, ErrorKind, Instruction, Measured, Mode, Phase, Pinning,
+    Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache, ProfileOptions, Session, Space, Tensor,
+    Timing,
+};
+use std::time::Duration;
 
 const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 16 };
 /// Random placements per model; `RECURVE_RANDOM_PLANS` sets another number.
@@ -111,8 +116,171 @@ fn a_placement_that_could_give_a_wrong_result_is_refused() {
             let mut bad = good.clone();
             bad.device.as_mut().expect("there").offsets.fill(0);
             let fits = session.follow(&bad).is_ok();
-            assert!(!fits || device.arena_bytes == device.offsets.iter().copied().max().unwrap_or(0), "{good}");
+            assert!(
+                !fits || device.arena_bytes == device.offsets.iter().copied().max().unwrap_or(0),
+                "{good}"
+            );
         }
     }
     assert!(waits > 20, "{waits}");
+}
+
+/// A profile of the CPU and the emulated GPU.
+fn profiled(session: &Session, x: &Tensor) -> Profile {
+    let effort = Effort { warm: 0, least: 1, most: 2, time: Duration::from_millis(1) };
+    let options = ProfileOptions::default().with_effort(effort);
+    session.profile([("x", x)], &options).expect("measured")
+}
+
+/// `profile` with the emulated GPU's times a thousandth of what they were, so that it is worth using.
+fn fast(mut profile: Profile) -> Profile {
+    let scaled = |m: &mut Measured| {
+        for us in [&mut m.median_us, &mut m.min_us, &mut m.p90_us] {
+            *us /= 1000.0;
+        }
+    };
+    for cost in profile.operators.values_mut() {
+        cost.lanes.iter_mut().filter(|(lane, _)| *lane == "emulated").for_each(|(_, m)| scaled(m));
+    }
+    profile.links.iter_mut().for_each(|link| scaled(&mut link.time));
+    profile
+}
+
+#[test]
+fn a_profile_has_the_emulated_gpu_and_says_so() {
+    let session = load(&engine(2), (MODELS[0].1)(SMALL));
+    let profile = profiled(&session, &input(SMALL, 1));
+    let device = &profile.devices["emulated"];
+    assert_eq!(device.source, DeviceSource::Emulated);
+    assert!(device.kernel.is_some() && device.graph_node.is_some() && device.round_trip.is_some());
+    assert!(device.rates.is_none(), "a rate that was never measured is absent");
+    for (from, to) in [("host", "emulated"), ("emulated", "host")] {
+        assert!(profile.links.iter().filter(|l| l.from == from && l.to == to).count() >= 2);
+    }
+    let there = |kind: &str| {
+        let mut of_kind = profile.operators.iter().filter(|(signature, _)| signature.starts_with(kind));
+        of_kind.any(|(_, cost)| cost.lanes.contains_key("emulated"))
+    };
+    assert!(there("LSTM"), "{:?}", profile.operators.keys().collect::<Vec<_>>());
+    assert_eq!(Profile::from_json(&profile.to_json()).expect("its own document"), profile);
+    let mut bad = profile.clone();
+    bad.devices.get_mut("emulated").expect("there").multiprocessors = 0;
+    assert!(Profile::from_json(&bad.to_json()).is_err());
+    let alone = ProfileOptions::default().with_cpu_alone();
+    let alone = session.profile([("x", &input(SMALL, 1))], &alone).expect("measured");
+    assert!(alone.devices.is_empty() && alone.links.is_empty());
+}
+
+#[test]
+fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
+    let x = input(SMALL, 1);
+    for (name, build) in MODELS {
+        let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
+        let want = serial.run([("x", &x)]).expect("runs");
+        let session = load(&engine(2), build(SMALL));
+        let profile = fast(profiled(&session, &x));
+        let plan = |options| session.plan_with(shapes(SMALL), &profile, options);
+        let follow = |plan: &Plan| {
+            session.follow(plan).unwrap_or_else(|e| panic!("{name}: {e:?}\n{plan}"));
+            compare(name, &["y"], &want, &session.run([("x", &x)]).expect("runs"));
+        };
+        let fastest = plan(PlanOptions::default().with_front()).expect(name);
+        follow(&fastest.plan);
+        let front = &fastest.front;
+        let falls = |p: &[recurve::FrontPoint]| {
+            p[0].device_bytes < p[1].device_bytes && p[0].predicted_us > p[1].predicted_us
+        };
+        assert!(!front.is_empty() && front.windows(2).all(falls), "{name}: {front:?}");
+        assert_eq!(front[0].device_bytes, 0, "{name}: the CPU alone takes none");
+        let alone_us = fastest.plan.device_us.expect("there is a device");
+        assert!(
+            fastest.plan.predicted_us <= alone_us && fastest.plan.predicted_us <= fastest.plan.together_us
+        );
+        let timings = fastest.plan.steps.iter().filter(|step| step.place == "emulated");
+        assert!(timings.clone().count() > 0, "{name}: {}", fastest.plan);
+        assert!(timings.clone().all(|s| matches!(s.timing, Timing::Emulated | Timing::Estimated)));
+
+        let bytes = |plan: &Plan| plan.device.as_ref().map_or(0, |d| d.arena_bytes + d.weight_bytes);
+        let mut last = usize::MAX;
+        for times in [1.0, 1.5, 3.0, 1000.0] {
+            let slo = Duration::from_secs_f64(fastest.plan.predicted_us * times * 1.001 / 1e6);
+            let options = PlanOptions::default().with_mode(Mode::Memory { slo });
+            let light = plan(options).unwrap_or_else(|e| panic!("{name}, {times}: {e:?}")).plan;
+            assert!(light.predicted_us <= slo.as_secs_f64() * 1e6, "{name}, {times}\n{light}");
+            assert!(bytes(&light) <= last.min(bytes(&fastest.plan)), "{name}, {times}");
+            last = bytes(&light);
+            if light.device.is_some() || light.workers == 2 {
+                follow(&light);
+            }
+        }
+        assert_eq!(last, 0, "{name}: with time enough nothing is on the GPU");
+
+        let slo = Duration::from_nanos(1);
+        let impossible = plan(PlanOptions::default().with_mode(Mode::Memory { slo })).expect_err("too short");
+        assert_eq!(impossible.kind(), ErrorKind::Unplannable);
+        let Error::Plan { source: PlanError::Slo { best_us, .. } } = impossible else {
+            panic!("{impossible:?}")
+        };
+        assert!(best_us > 0.0 && best_us <= alone_us, "{name}: the best that can be had is told");
+    }
+}
+
+#[test]
+fn limits_and_placements_are_kept_or_refused() {
+    let x = input(SMALL, 1);
+    let bytes = (MODELS[2].1)(SMALL);
+    let builder = |engine: &Engine| {
+        Session::builder().with_engine(engine).with_devices("cpu,emulated".parse().expect("devices"))
+    };
+    let engine = engine(2);
+    let free = builder(&engine).load_bytes(bytes.clone()).expect("loads");
+    let profile = fast(profiled(&free, &x));
+    let all = free.plan(shapes(SMALL), &profile).expect("a plan").plan;
+    let bytes_of = |plan: &Plan| plan.device.as_ref().map_or(0, |d| d.arena_bytes + d.weight_bytes);
+    let limit = bytes_of(&all) / 2;
+    let limited = builder(&engine).with_gpu_memory_limit(limit).load_bytes(bytes.clone()).expect("loads");
+    let half = limited.plan(shapes(SMALL), &profile).expect("a plan").plan;
+    assert!(bytes_of(&half) <= limit && half.predicted_us >= all.predicted_us, "{half}");
+
+    let on_cpu = all.steps.iter().find(|step| step.place == "emulated").expect("one").name.clone();
+    let placed = |pattern: &str, device| {
+        let session = builder(&engine).with_placements([Placement::new(pattern, device)]);
+        session.load_bytes(bytes.clone()).expect("loads").plan(shapes(SMALL), &profile).map(|p| p.plan)
+    };
+    let kept = placed(&on_cpu, Device::Cpu).expect("a plan");
+    let step = kept.steps.iter().find(|step| step.name == on_cpu);
+    assert!(step.is_none_or(|step| step.place.starts_with("cpu")), "{kept}");
+    let nothing = placed("*", Device::Cpu).expect("a plan");
+    assert!(nothing.device.is_none(), "{nothing}");
+    for (pattern, device) in [("no such node", Device::Cpu), ("*", Device::Cuda(3))] {
+        let error = placed(pattern, device).expect_err("refused");
+        assert!(matches!(error, Error::Plan { source: PlanError::Placement { .. } }), "{error:?}");
+    }
+    let unknown = free.plan(shapes(SMALL), &Profile::empty()).expect_err("nothing is known");
+    assert_eq!(unknown.kind(), ErrorKind::Unplannable, "{unknown:?}");
+}
+
+#[test]
+fn modes_measure_plan_and_run() {
+    let x = input(SMALL, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path());
+    let build = MODELS[2].1;
+    let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
+    let want = serial.run([("x", &x)]).expect("runs");
+    let session = |mode| {
+        let devices = "cpu,emulated".parse().expect("devices");
+        let builder = Session::builder().with_engine(&engine(2)).with_devices(devices).with_mode(mode);
+        builder.with_profile_cache(cache.clone()).load_bytes(build(SMALL)).expect("loads")
+    };
+    for mode in [Mode::Latency, Mode::Memory { slo: Duration::from_secs(5) }] {
+        let session = session(mode);
+        for _ in 0..2 {
+            compare(&format!("{mode:?}"), &["y"], &want, &session.run([("x", &x)]).expect("runs"));
+        }
+    }
+    assert!(cache.load().devices.contains_key("emulated"), "what was measured is kept");
+    let impossible = session(Mode::Memory { slo: Duration::from_nanos(1) });
+    let error = impossible.run([("x", &x)]).expect_err("too short");
+    assert!(matches!(error, Error::Plan { source: PlanError::Slo { .. } }), "{error:?}");
 }

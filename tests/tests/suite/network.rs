@@ -151,7 +151,8 @@ impl Net {
         };
         let (want, got) = (run(Device::Cpu), run(Device::Emulated));
         compare(title, outputs, &want, &got);
-        let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None).build().expect("an engine");
+        let engine =
+            Engine::builder().with_threads(2).with_pinning(Pinning::None).build().expect("an engine");
         let devices = "cpu,emulated".parse().expect("devices");
         let placed = Session::builder().with_engine(&engine).with_devices(devices);
         let placed = placed.load_bytes(bytes.clone()).expect("loads");
@@ -159,7 +160,8 @@ impl Net {
             let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
             let plan = random_plan(&placed, shapes, seed).expect(title);
             placed.follow(&plan).unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
-            let result = placed.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
+            let result =
+                placed.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
             let got = result.unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
             compare(&format!("{title}, seed {seed}"), outputs, &want, &got);
         }

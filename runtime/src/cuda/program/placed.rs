@@ -10,7 +10,7 @@ use super::bound::DeviceStep;
 use super::place::Place;
 use super::residency::fits;
 use crate::cuda::site::Launches;
-use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Stream};
+use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay, Stream};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
 use recurve_kernels::launch::Buffer;
@@ -52,9 +52,11 @@ pub(crate) struct PlacedSteps {
     staging: Vec<usize>,
     arena: usize,
     pinned: usize,
-    /// What stays on the device, and the bytes of weights and constants among it.
+    /// Steps that follow one on the other, and by step which of these it belongs to.
+    stretches: Vec<Vec<usize>>,
+    stretch_of: HashMap<usize, usize>,
+    /// What stays on the device.
     _resident: Vec<Arc<Block>>,
-    resident_bytes: usize,
     states: Mutex<Vec<State>>,
 }
 
@@ -64,6 +66,8 @@ struct State {
     pinned: Box<dyn Pinned>,
     arena: Block,
     launches: HashMap<usize, Launches>,
+    /// The stretches captured, once they have run.
+    graphs: Vec<Option<Box<dyn Replay>>>,
 }
 
 impl std::fmt::Debug for State {
@@ -92,11 +96,12 @@ impl Staging {
 }
 
 impl PlacedSteps {
-    /// `forms` of the steps that run on the device, with their numbers, laid out so.
+    /// `forms` of the steps that run on the device, with their numbers, laid out so. `stretches` are those of them that are
+    /// given one after the other without anything between.
     pub(crate) fn new(
         program: Arc<GpuProgram>,
         forms: Vec<(usize, DeviceForm)>,
-        copies: Vec<CopyPlace>,
+        (copies, stretches): (Vec<CopyPlace>, Vec<Vec<usize>>),
         layout: &Layout<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, GpuFailure> {
@@ -151,21 +156,13 @@ impl PlacedSteps {
                 data.push(keep(Arc::new(program.uploader.upload(&program.gpu, bytes, interrupt)?)));
             }
             let workspace = (layout.workspace)(number);
-            let workspace = workspace
-                .map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
+            let workspace =
+                workspace.map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
             let fault = if kernel.can_fault() { Some(staging.take(4)?) } else { None };
             let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault };
             steps.insert(number, (node, step));
         }
         let staged = copies.iter().map(|copy| staging.take(copy.bytes)).collect::<Result<_, _>>()?;
-        let mut seen: Vec<u64> = Vec::new();
-        let mut resident_bytes = 0usize;
-        for block in &resident {
-            if !seen.contains(&block.address()) {
-                seen.push(block.address());
-                resident_bytes = resident_bytes.saturating_add(block.bytes());
-            }
-        }
         Ok(Self {
             program,
             steps,
@@ -173,15 +170,15 @@ impl PlacedSteps {
             staging: staged,
             arena: layout.arena,
             pinned: staging.0.max(1),
+            stretch_of: stretches
+                .iter()
+                .enumerate()
+                .flat_map(|(at, steps)| steps.iter().map(move |step| (*step, at)))
+                .collect(),
+            stretches,
             _resident: resident,
-            resident_bytes,
             states: Mutex::default(),
         })
-    }
-
-    /// Bytes of weights and constants on the device.
-    pub(crate) fn resident_bytes(&self) -> usize {
-        self.resident_bytes
     }
 
     /// The device for one run.
@@ -213,7 +210,8 @@ impl PlacedSteps {
             made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
             launches.insert(number, made);
         }
-        Ok(State { stream, pinned, arena, launches })
+        let graphs = self.stretches.iter().map(|_| None).collect();
+        Ok(State { stream, pinned, arena, launches, graphs })
     }
 }
 
@@ -236,11 +234,37 @@ impl DeviceRun<'_> {
         self.lock().as_mut().map_or(Err(given_up()), |state| state.stream.finish(interrupt))
     }
 
-    /// Launches step `number`.
-    pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
+    /// Marks this place in the stream.
+    pub(super) fn record(&self) -> Result<Box<dyn Event>, GpuError> {
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.stream.record())
+    }
+
+    /// Launches step `number` alone.
+    pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
         let mut held = self.lock();
         let Some(State { stream, launches, .. }) = &mut *held else { return Err(given_up()) };
         launches.get(&number).into_iter().flatten().try_for_each(|launch| stream.launch(launch))
+    }
+
+    /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
+    pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
+        let PlacedSteps { stretches, stretch_of, .. } = self.placed;
+        let Some(&at) = stretch_of.get(&number) else { return self.launch_alone(number) };
+        if stretches[at].first() != Some(&number) {
+            return Ok(());
+        }
+        let mut held = self.lock();
+        let Some(State { stream, launches, graphs, .. }) = &mut *held else { return Err(given_up()) };
+        if let Some(graph) = &graphs[at] {
+            return stream.replay(&**graph);
+        }
+        let own: Vec<_> = stretches[at].iter().filter_map(|step| launches.get(step)).flatten().collect();
+        own.iter().try_for_each(|launch| stream.launch(launch))?;
+        // What has run once is captured: the driver has loaded every kernel by then.
+        if !own.is_empty() {
+            graphs[at] = Some(stream.capture(&mut |stream| own.iter().try_for_each(|l| stream.launch(l)))?);
+        }
+        Ok(())
     }
 
     /// Copies `from`, which may be written again when this returns, to the device.

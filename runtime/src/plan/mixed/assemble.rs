@@ -27,7 +27,6 @@ pub(crate) struct Placed<'a> {
 pub(crate) struct Assembled {
     pub(crate) moves: Moves,
     pub(crate) phases: Vec<Phase>,
-    pub(crate) causality: Causality,
     pub(crate) offsets: Vec<usize>,
     pub(crate) arena: usize,
     pub(crate) device_offsets: Vec<usize>,
@@ -57,7 +56,7 @@ pub(crate) fn assemble(
     let (offsets, arena) = place(&moves.host_bytes(tenants), &moves.host)?;
     let rooms: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
     let (device_offsets, device_arena) = place(&rooms, &moves.device)?;
-    Ok(Assembled { moves, phases, causality, offsets, arena, device_offsets, device_arena })
+    Ok(Assembled { moves, phases, offsets, arena, device_offsets, device_arena })
 }
 
 /// Actions by their priority as far as their needs allow.

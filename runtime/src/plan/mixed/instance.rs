@@ -19,10 +19,8 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
     let own: Vec<String> = (0..workers).map(|w| format!("cpu{w}")).collect();
     let mut memories: Vec<Memory> = own.iter().map(|name| memory(name, None)).collect();
     memories.push(memory(&device.name, parts.limit));
-    let mut processors: Vec<Processor> = own
-        .iter()
-        .map(|name| Processor { name: name.clone(), memory: name.clone(), units: None })
-        .collect();
+    let mut processors: Vec<Processor> =
+        own.iter().map(|name| Processor { name: name.clone(), memory: name.clone(), units: None }).collect();
     processors.push(Processor { name: device.name.clone(), memory: device.name.clone(), units: None });
     let flag = parts.handover.map_or(0.0, |h| h.flag.median_us);
     let mut links = Vec::new();

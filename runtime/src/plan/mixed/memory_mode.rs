@@ -37,8 +37,12 @@ pub(super) fn search(
     search: Search,
     candidates: &mut Vec<Candidate>,
 ) -> Result<(), PlanError> {
-    let found = problem.least_makespan(search)?;
-    candidates.push(parts.scheduled(&found.schedule)?);
+    match problem.least_makespan(search) {
+        Ok(found) => candidates.push(parts.scheduled(&found.schedule)?),
+        // The CPU alone may still do.
+        Err(Error::Capacity { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
     let least = candidates.iter().map(Candidate::total_us).fold(f64::INFINITY, f64::min);
     let tighter = goal.slo_us.into_iter().flat_map(|slo_us| TIGHTER.map(|part| part * slo_us));
     let curve = goal.curve.then(|| CURVE.map(|times| times * least));
@@ -47,7 +51,7 @@ pub(super) fn search(
         match problem.least_memory(memory, slo_us, search) {
             Ok(frugal) => candidates.push(parts.scheduled(&frugal.schedule)?),
             // A tighter objective than the user's need not be met.
-            Err(Error::Slo { .. }) => {}
+            Err(Error::Slo { .. } | Error::Capacity { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -56,10 +60,15 @@ pub(super) fn search(
 
 /// The candidate to be taken, or `None` for the CPU alone, which takes `cpu_us` where it is allowed. What is as good does
 /// not replace what is simpler: the CPU alone, then the device alone.
-pub(super) fn choose(goal: Goal, candidates: &[Candidate], cpu_us: Option<f64>) -> Result<Option<usize>, PlanError> {
+pub(super) fn choose(
+    goal: Goal,
+    candidates: &[Candidate],
+    cpu_us: Option<f64>,
+) -> Result<Option<usize>, PlanError> {
     let gpu = candidates.iter().enumerate().map(|(at, c)| (Some(at), c.device_bytes(), c.total_us()));
     let all = cpu_us.map(|us| (None, 0, us)).into_iter().chain(gpu);
-    let fastest = |a: (Option<usize>, usize, f64), b: (Option<usize>, usize, f64)| if b.2 < a.2 { b } else { a };
+    let fastest =
+        |a: (Option<usize>, usize, f64), b: (Option<usize>, usize, f64)| if b.2 < a.2 { b } else { a };
     let least_us = all.clone().reduce(fastest);
     let Some(slo_us) = goal.slo_us else {
         return least_us.map(|(at, ..)| at).ok_or(PlanError::NothingFits);
@@ -75,13 +84,10 @@ pub(super) fn choose(goal: Goal, candidates: &[Candidate], cpu_us: Option<f64>) 
 /// Every pair of bytes and time that no other beats, by increasing bytes.
 pub(super) fn front(candidates: &[Candidate], cpu_us: Option<f64>) -> Vec<ParetoPoint> {
     let cpu = cpu_us.map(|predicted_us| ParetoPoint { device_bytes: 0, predicted_us });
-    let gpu = candidates
-        .iter()
-        .map(|c| ParetoPoint { device_bytes: c.device_bytes(), predicted_us: c.total_us() });
+    let gpu =
+        candidates.iter().map(|c| ParetoPoint { device_bytes: c.device_bytes(), predicted_us: c.total_us() });
     let mut all: Vec<ParetoPoint> = cpu.into_iter().chain(gpu).collect();
-    all.sort_by(|a, b| {
-        a.device_bytes.cmp(&b.device_bytes).then(a.predicted_us.total_cmp(&b.predicted_us))
-    });
+    all.sort_by(|a, b| a.device_bytes.cmp(&b.device_bytes).then(a.predicted_us.total_cmp(&b.predicted_us)));
     let mut least = f64::INFINITY;
     all.retain(|point| {
         let better = point.predicted_us < least;

@@ -143,7 +143,7 @@ impl Parts<'_> {
     }
 
     /// The plan's document.
-    pub(crate) fn plan(&self, chosen: &Candidate, bound_us: f64, device_us: f64) -> Plan {
+    fn plan(&self, chosen: &Candidate, bound_us: f64) -> Plan {
         let Candidate { made, prediction, workers, weight_bytes } = chosen;
         let site = self.site;
         let steps = (0..self.costs.len()).map(|step| {
@@ -184,7 +184,8 @@ impl Parts<'_> {
             steps: steps.collect(),
             phases: made.phases.clone(),
             offsets: made.offsets.clone(),
-            device_us: Some(device_us),
+            device_us: None,
+            device_bytes: None,
             device: Some(PlannedDevice {
                 device: self.device.name.clone(),
                 steps: (0..workers.len()).filter(|&step| workers[step].is_none()).collect(),
@@ -198,10 +199,21 @@ impl Parts<'_> {
 
     /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
     pub(crate) fn best(&self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+        for (step, forced) in self.forced.iter().enumerate() {
+            if *forced == Some(Forced::Device) && self.device.cost(step).is_none() {
+                let why = match &self.device.steps[step] {
+                    Err(reject) => reject.to_string(),
+                    Ok(_) => "it was not measured there".to_owned(),
+                };
+                let (name, _) = self.site.bound.step_name(self.site.program, step);
+                let what = format!("`{name}` does not run on {}: {why}", self.device.name);
+                return Err(PlanError::Placement { what });
+            }
+        }
         let instance = instance::instance(self)?;
         let problem = Problem::new(&instance)?;
         let gpu_only = self.all_on_device()?;
-        let device_us = gpu_only.total_us();
+        let (device_us, device_bytes) = (Some(gpu_only.total_us()), Some(gpu_only.device_bytes()));
         let fits = |c: &Candidate| self.limit.is_none_or(|limit| c.device_bytes() as u64 <= limit);
         let cpu_allowed = (0..self.costs.len()).all(|step| self.allows(step, false));
         let bound_us = Bounds::new(&problem).best();
@@ -213,11 +225,13 @@ impl Parts<'_> {
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
         let chosen = memory_mode::choose(goal, &candidates, cpu_us)?;
         let (together_us, alone_us) = (cpu.plan.together_us, cpu.plan.alone_us);
-        let plan = match chosen {
-            Some(at) => self.plan(&candidates[at], bound_us, device_us),
-            None => Plan { device_us: Some(device_us), bound_us, ..cpu.plan },
+        // The instance is that of the plan.
+        let (plan, instance) = match chosen {
+            Some(at) => (self.plan(&candidates[at], bound_us), instance),
+            None => (cpu.plan, cpu.instance),
         };
         let front = memory_mode::front(&candidates, cpu_us);
-        Ok(Planned { plan: Plan { together_us, alone_us, ..plan }, instance, front })
+        let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
+        Ok(Planned { plan, instance, front })
     }
 }

@@ -1,0 +1,92 @@
+//! The emulated GPU told to fail while plans use it beside the CPU: typed errors, sessions that go on, and, where that is
+//! allowed, plans without it.
+
+use super::failing::{Failure, Told, failing_gpu};
+use crate::device::{Device, Fallback};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind};
+use crate::testing::random_plan;
+use crate::{GpuError, Outputs, RunOptions, Session, Tensor};
+use std::time::{Duration, Instant};
+
+const MODEL: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+
+/// A session that follows a plan of which some steps run on a GPU that can be told to fail.
+fn session(fallback: Fallback) -> (Session, Told) {
+    let (gpu, told) = failing_gpu();
+    let engine = Engine::builder().with_threads(2).build().expect("an engine");
+    engine.use_gpu(Device::Emulated, gpu);
+    let devices = "cpu,emulated".parse().expect("devices");
+    let builder = Session::builder().with_engine(&engine).with_devices(devices).with_fallback(fallback);
+    let session = builder.load_bytes(MODEL).expect("loads");
+    let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
+    let plans = (0..50).map(|seed| random_plan(&session, shapes, seed).expect("a plan"));
+    let mut mixed = plans.filter(|plan| {
+        plan.device.as_ref().is_some_and(|d| !d.steps.is_empty() && d.steps.len() < plan.steps.len())
+    });
+    session.follow(&mixed.next().expect("one that uses both")).expect("valid");
+    (session, told)
+}
+
+fn run(session: &Session, options: &RunOptions) -> Result<Outputs, Error> {
+    let question = Tensor::new(&[3, 1], vec![2i64, 10, 2]).expect("a tensor");
+    let state = Tensor::new(&[1, 1, 128], vec![0f32; 128]).expect("a tensor");
+    session.run_with([("question", &question), ("h", &state), ("c", &state)], options)
+}
+
+fn answer(outputs: &Outputs) -> Vec<i64> {
+    outputs.tensor("answer").expect("there").to_vec::<i64>().expect("integers")
+}
+
+#[test]
+fn a_failure_of_the_gpu_ends_the_run_with_its_error() {
+    for (failure, goes_on) in [(Failure::Launch, true), (Failure::Sticky, false)] {
+        let (session, told) = session(Fallback::Deny);
+        // What ran once is captured, and a graph's launches are not refused one by one.
+        if failure != Failure::Launch {
+            assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
+        }
+        told.fail(failure);
+        let error = run(&session, &RunOptions::default()).expect_err("it fails");
+        assert_eq!(error.kind(), ErrorKind::Device, "{error:?}");
+        told.fail(Failure::None);
+        if goes_on {
+            assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
+        }
+        assert!(session.lost_device().is_none());
+    }
+}
+
+#[test]
+fn a_lost_gpu_is_done_without_where_that_is_allowed_and_is_reported() {
+    let (session, told) = session(Fallback::Cpu);
+    told.fail(Failure::Sticky);
+    for _ in 0..3 {
+        assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
+    }
+    let lost = session.lost_device().expect("reported");
+    assert!(lost.device == Device::Emulated && matches!(lost.error, GpuError::Lost { .. }), "{lost:?}");
+}
+
+#[test]
+fn a_gpu_that_stalls_ends_with_the_deadline_and_the_session_can_be_dropped() {
+    let (session, told) = session(Fallback::Deny);
+    told.fail(Failure::Stuck);
+    let short = RunOptions::default().with_timeout(Duration::from_millis(50));
+    let ended = run(&session, &short);
+    assert!(matches!(ended, Err(Error::Deadline)), "{ended:?}");
+    let start = Instant::now();
+    drop(session);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn memory_that_does_not_suffice_is_an_error_when_the_plan_is_first_run() {
+    let (session, told) = session(Fallback::Deny);
+    told.fail(Failure::Memory);
+    let error = run(&session, &RunOptions::default()).expect_err("it fails");
+    assert!(matches!(error, Error::Gpu { source: GpuError::OutOfMemory { .. }, .. }), "{error:?}");
+    told.fail(Failure::None);
+    assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
+}

@@ -1,0 +1,149 @@
+//! What a GPU costs: one step's launches, launches that do nothing, and copies both ways.
+
+use super::placed::{CopyPlace, Layout, PlacedSteps};
+use super::{GpuFailure, GpuProgram};
+use crate::cost::{Effort, Measured, measure};
+use crate::cuda::{GpuError, OpenGpu};
+use crate::exec::{DeviceForm, Interrupt, Operand, Space};
+use recurve_kernels::launch::{Device, Launch};
+use recurve_kernels::probe::empty;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Launches that are timed together.
+const TOGETHER: u32 = 16;
+/// Bytes of the copies that are timed: the smallest and the largest give latency and bandwidth.
+const SIZES: [usize; 3] = [4, 64 << 10, 4 << 20];
+
+/// What handing work to a GPU costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Overheads {
+    /// One launch among others.
+    pub(crate) kernel: Option<Measured>,
+    /// One node of a captured graph.
+    pub(crate) graph_node: Option<Measured>,
+    /// From a launch until the host knows of its end.
+    pub(crate) round_trip: Option<Measured>,
+    /// Copies by bytes: to the device, and from it.
+    pub(crate) copies: Vec<(usize, [Option<Measured>; 2])>,
+}
+
+impl OpenGpu {
+    /// Measures what handing it work costs.
+    pub(crate) fn overheads(
+        self: &Arc<Self>,
+        device: &Device,
+        effort: Effort,
+        interrupt: &Interrupt,
+    ) -> Result<Overheads, GpuError> {
+        let refused = |reject| GpuError::Launch { kernel: "empty".into(), problem: format!("{reject}") };
+        let launch: Arc<dyn Launch> = Arc::new(empty(1, device).map_err(refused)?);
+        let most = SIZES.into_iter().max().unwrap_or(0);
+        let (block, pinned) = (self.allocate(most)?, self.gpu().pinned(most)?);
+        let mut stream = self.gpu().stream()?;
+        stream.launch(&launch)?;
+        stream.finish(interrupt)?;
+        let round_trip = measure(effort, || {
+            let start = Instant::now();
+            stream.launch(&launch)?;
+            stream.finish(interrupt)?;
+            Ok::<_, GpuError>(start.elapsed())
+        })?;
+        let kernel = measure(effort, || {
+            let start = Instant::now();
+            (0..TOGETHER).try_for_each(|_| stream.launch(&launch))?;
+            stream.finish(interrupt)?;
+            Ok::<_, GpuError>(start.elapsed() / TOGETHER)
+        })?;
+        let graph = stream.capture(&mut |stream| (0..TOGETHER).try_for_each(|_| stream.launch(&launch)))?;
+        let graph_node = measure(effort, || {
+            let start = Instant::now();
+            stream.replay(&*graph)?;
+            stream.finish(interrupt)?;
+            Ok::<_, GpuError>(start.elapsed() / TOGETHER)
+        })?;
+        let mut copies = Vec::with_capacity(SIZES.len());
+        let mut host = vec![1u8; most];
+        for bytes in SIZES {
+            let up = measure(effort, || {
+                let start = Instant::now();
+                pinned.write(0, &host[..bytes])?;
+                stream.copy(block.address(), pinned.address(), bytes)?;
+                stream.finish(interrupt)?;
+                Ok::<_, GpuError>(start.elapsed())
+            })?;
+            let down = measure(effort, || {
+                let start = Instant::now();
+                stream.copy(pinned.address(), block.address(), bytes)?;
+                stream.finish(interrupt)?;
+                pinned.read(0, &mut host[..bytes])?;
+                Ok::<_, GpuError>(start.elapsed())
+            })?;
+            copies.push((bytes, [up, down]));
+        }
+        Ok(Overheads { kernel, graph_node, round_trip, copies })
+    }
+}
+
+impl GpuProgram {
+    /// The GPU.
+    pub(crate) fn gpu(&self) -> &Arc<OpenGpu> {
+        &self.gpu
+    }
+
+    /// Measures a step by itself, on operands of zeros.
+    pub(crate) fn measure(
+        self: &Arc<Self>,
+        form: DeviceForm,
+        effort: Effort,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Measured>, GpuFailure> {
+        let mut rooms: BTreeMap<Space, usize> = BTreeMap::new();
+        for operand in form.inputs.iter().chain(&form.outputs) {
+            if let Operand::In { space, offset, bytes } = operand {
+                let room = rooms.entry(*space).or_default();
+                *room = (*room).max(offset.saturating_add(*bytes));
+            }
+        }
+        let mut arena = 0usize;
+        let mut place = |bytes: usize| {
+            let offset = arena;
+            let end = offset.checked_add(bytes).and_then(|n| n.checked_next_multiple_of(256));
+            arena = end.ok_or(GpuError::Limit { requested: bytes, limit: usize::MAX })?;
+            Ok::<usize, GpuError>(offset)
+        };
+        let mut offsets = BTreeMap::new();
+        let mut copies = Vec::new();
+        for (space, bytes) in rooms {
+            let offset = place(bytes)?;
+            offsets.insert(space, offset);
+            copies.push(CopyPlace { up: true, offset, bytes });
+        }
+        let workspace = place(form.kernel.workspace())?;
+        let space = |space: Space| offsets.get(&space).copied();
+        let zeros: Vec<usize> = copies.iter().map(|copy| copy.bytes).collect();
+        let layout = Layout { space: &space, workspace: &|_| Some(workspace), arena };
+        let placed =
+            PlacedSteps::new(self.clone(), vec![(0, form)], (copies, Vec::new()), &layout, interrupt)?;
+        let run = placed.begin()?;
+        for (copy, bytes) in zeros.into_iter().enumerate() {
+            run.up(copy, &vec![0; bytes])?;
+        }
+        let measured = measure(effort, || run.timed(0, interrupt))?;
+        run.end(interrupt)?;
+        Ok(measured)
+    }
+}
+
+impl super::DeviceRun<'_> {
+    /// Launches step `number` and tells how long it took on the device.
+    fn timed(&self, number: usize, interrupt: &Interrupt) -> Result<Duration, GpuError> {
+        let before = self.record()?;
+        self.launch_alone(number)?;
+        let after = self.record()?;
+        self.wait(interrupt)?;
+        let milliseconds = after.milliseconds_since(&*before)?;
+        Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1e3))
+    }
+}

@@ -1,0 +1,109 @@
+//! Measuring a model's operators on a GPU, and what handing it work costs.
+
+use super::Session;
+use super::planning::Variant;
+use super::runner::gpu_error;
+use crate::cost::{DeviceProfile, DeviceSource, Effort, LinkTime, OperatorCost, Profile, StepSignature};
+use crate::cpu::RunContext;
+use crate::cuda::{GpuFailure, GpuProgram};
+use crate::device::Device;
+use crate::error::Error;
+use crate::exec::Bound;
+use crate::graph::NodeError;
+use crate::plan::step_work;
+use crate::tensor::ValueRef;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Session {
+    /// Adds to `fresh` what `known` does not have of `device`: each step of the variants that runs there, by itself.
+    /// `progress` is told of each measurement, and of how many are left.
+    pub(super) fn measure_device(
+        &self,
+        (device, effort): (Device, Effort),
+        variants: &[Variant],
+        values: &[ValueRef<'_>],
+        (known, fresh): (&Profile, &mut Profile),
+        progress: &dyn Fn(usize, usize),
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        let name = device.to_string();
+        let failed = |failure: GpuFailure| gpu_error(failure, device, 0, context);
+        let mut wanted: Vec<(String, Arc<GpuProgram>, Arc<Bound>, usize, &Variant)> = Vec::new();
+        let mut first = None;
+        for variant in variants {
+            let program = &variant.program;
+            let on = self.devices.program(device, &variant.rewrite, program, (&self.engine, &self.budget))?;
+            let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+            for step in 0..bound.step_count() {
+                let Some(form) = bound.step_form(program, step) else { continue };
+                let signature = StepSignature::of(&form).0;
+                let is_known = known.measured(&signature, &name).is_some();
+                if !is_known && !wanted.iter().any(|(of, ..)| *of == signature) {
+                    wanted.push((signature, on.clone(), bound.clone(), step, variant));
+                }
+            }
+            first.get_or_insert(on);
+        }
+        if let Some(on) = first
+            && !known.devices.contains_key(&name)
+        {
+            let measured = measure_overheads(&on, device, effort, context).map_err(failed)?;
+            fresh.devices.insert(name.clone(), measured.0);
+            fresh.links.extend(measured.1);
+        }
+        let all = wanted.len();
+        for (at, (signature, on, bound, step, Variant { program, .. })) in wanted.into_iter().enumerate() {
+            context.interrupt.check().map_err(|source| {
+                NodeError { node: signature.clone(), op: "profile".to_owned(), source }.at_run()
+            })?;
+            // What does not run there has no time there.
+            if let Ok(form) = bound.device_form(program, step, on.device(), context) {
+                let measured = on.measure(form, effort, context.interrupt).map_err(failed)?;
+                let work = step_work(&bound, program, step);
+                let entry = fresh.operators.entry(signature).or_insert_with(|| OperatorCost {
+                    flops: work.map(|w| w.flops),
+                    bytes: work.map(|w| w.bytes),
+                    lanes: BTreeMap::new(),
+                });
+                entry.lanes.extend(measured.map(|m| (name.clone(), m)));
+            }
+            progress(at + 1, all);
+        }
+        Ok(())
+    }
+}
+
+fn measure_overheads(
+    on: &GpuProgram,
+    device: Device,
+    effort: Effort,
+    context: RunContext<'_>,
+) -> Result<(DeviceProfile, Vec<LinkTime>), GpuFailure> {
+    let limits = on.device();
+    let overheads = on.gpu().overheads(&limits, effort, context.interrupt)?;
+    let properties = on.gpu().gpu().properties();
+    let emulated = device == Device::Emulated;
+    let profile = DeviceProfile {
+        name: properties.name.clone(),
+        source: if emulated { DeviceSource::Emulated } else { DeviceSource::Measured },
+        notes: Vec::new(),
+        capability: limits.capability,
+        multiprocessors: limits.multiprocessors,
+        shared_bytes: limits.shared_bytes,
+        memory_bytes: properties.memory,
+        kernel: overheads.kernel,
+        graph_node: overheads.graph_node,
+        round_trip: overheads.round_trip,
+        rates: None,
+    };
+    let mut links = Vec::new();
+    for (bytes, times) in overheads.copies {
+        for (up, time) in [true, false].into_iter().zip(times) {
+            let (host, there) = ("host".to_owned(), device.to_string());
+            let (from, to) = if up { (host, there) } else { (there, host) };
+            links.extend(time.map(|time| LinkTime { from, to, bytes: bytes as u64, time }));
+        }
+    }
+    Ok((profile, links))
+}

@@ -1,0 +1,79 @@
+//! What plans are to be best at, and what planning gives.
+
+use crate::plan::{Goal, Plan};
+use std::time::Duration;
+
+/// How operators are placed on the threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// One after the other, each on all threads.
+    #[default]
+    Together,
+    /// By a plan for the least time, made at the first run with inputs of some shapes: operators that are not in the
+    /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
+    /// where its measured time is below that of [`Mode::Together`].
+    Latency,
+    /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
+    /// those of [`Mode::Latency`]. [`PlanError::Slo`] says so where there is none.
+    Memory {
+        /// The objective for the time.
+        slo: Duration,
+    },
+}
+
+impl Mode {
+    pub(super) fn goal(self) -> Goal {
+        match self {
+            Self::Together | Self::Latency => Goal::default(),
+            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), curve: false },
+        }
+    }
+}
+
+/// What a plan is to be: see [`Session::plan_with`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PlanOptions {
+    mode: Mode,
+    curve: bool,
+}
+
+impl PlanOptions {
+    /// What the plan is to be best at; the least time by default.
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Seeks [`Planning::front`], too, which takes a search for each of some points.
+    pub fn with_front(mut self) -> Self {
+        self.curve = true;
+        self
+    }
+
+    pub(super) fn goal(self) -> Goal {
+        Goal { curve: self.curve, ..self.mode.goal() }
+    }
+}
+
+/// A plan that was found, by what it takes of a GPU's memory and of time; see [`Planning::front`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct FrontPoint {
+    /// Weights, constants and the arena.
+    pub device_bytes: usize,
+    /// What a run is predicted to take.
+    pub predicted_us: f64,
+}
+
+/// A plan with what it was made from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Planning {
+    /// The plan.
+    pub plan: Plan,
+    /// The instance that the scheduler was given, as the text of its document, with all devices of the profile.
+    pub instance: String,
+    /// With a GPU: every plan that was met and that no other beats in both, by increasing bytes.
+    pub front: Vec<FrontPoint>,
+}

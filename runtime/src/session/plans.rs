@@ -1,0 +1,151 @@
+//! The plans that a session follows, by the shapes of its inputs.
+
+use super::Session;
+use super::arguments::ValueSpec;
+use super::mode::Mode;
+use super::planning::forms_of;
+use super::runner::{check, gpu_error};
+use crate::cost::ProfileCache;
+use crate::cpu::{RunContext, Slot};
+use crate::device::Device;
+use crate::error::Error;
+use crate::exec::{Bound, Course, Program};
+use crate::plan::{PlanError, PlannedInput};
+use crate::tensor::ValueRef;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A plan that was checked against the model and is followed by runs with inputs of its shapes.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) rewrite: String,
+    pub(super) inputs: Vec<PlannedInput>,
+    pub(super) bound: Arc<Bound>,
+    pub(super) course: Course,
+    /// The rewritten program; the session's own where there is none.
+    pub(super) program: Arc<Program>,
+    /// The device that some steps run on.
+    pub(super) device: Option<Device>,
+}
+
+impl Followed {
+    /// Checks the slots against `outputs`, and runs.
+    pub(super) fn run(
+        &self,
+        values: &[ValueRef<'_>],
+        slots: &mut [Slot<'_>],
+        outputs: &[ValueSpec],
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        check(outputs, slots, |index| self.bound.output_form(index))?;
+        let ran = self.bound.follow(&self.course, &self.program, values, slots, context);
+        ran.map_err(|failure| gpu_error(failure, self.device.unwrap_or_default(), 0, context))
+    }
+
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        fit(&self.inputs, values)
+    }
+}
+
+fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
+    inputs.len() == values.len()
+        && inputs.iter().zip(values).all(|(input, value)| {
+            value.tensor().is_some_and(|t| t.dtype().name() == input.dtype && t.shape() == input.shape)
+        })
+}
+
+/// What was decided for inputs of some shapes.
+#[derive(Clone, Debug)]
+pub(super) enum Choice {
+    Together(Vec<PlannedInput>),
+    Follow(Arc<Followed>),
+}
+
+impl Choice {
+    fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
+        match self {
+            Self::Together(inputs) => fit(inputs, values),
+            Self::Follow(followed) => followed.is_for(values),
+        }
+    }
+}
+
+/// Choices kept per session.
+const CHOICES: usize = 8;
+
+/// The plans of a session.
+#[derive(Debug)]
+pub(super) struct Plans {
+    mode: Mode,
+    cache: Option<ProfileCache>,
+    choices: Mutex<Vec<Choice>>,
+}
+
+impl Plans {
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
+        Self { mode, cache, choices: Mutex::default() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, choice: Choice) {
+        let mut choices = self.lock();
+        choices.insert(0, choice);
+        choices.truncate(CHOICES);
+    }
+
+    /// Forgets the plans that use a device.
+    pub(super) fn forget_devices(&self) {
+        let uses = |choice: &Choice| matches!(choice, Choice::Follow(followed) if followed.device.is_some());
+        self.lock().retain(|choice| !uses(choice));
+    }
+
+    /// The plan for these inputs, if one is to be followed.
+    pub(super) fn choose(
+        &self,
+        session: &Session,
+        values: &[ValueRef<'_>],
+        context: RunContext<'_>,
+    ) -> Result<Option<Arc<Followed>>, Error> {
+        {
+            let choices = self.lock();
+            match choices.iter().find(|choice| choice.is_for(values)) {
+                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
+                Some(Choice::Together(_)) => return Ok(None),
+                None => {}
+            }
+        }
+        if self.mode == Mode::Together {
+            return Ok(None);
+        }
+        let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
+        let choice = match session.plan_by_measuring(
+            values,
+            &inputs,
+            (self.cache.clone(), self.mode.goal()),
+            context,
+        ) {
+            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
+            Ok(None) => Choice::Together(inputs),
+            // What was asked for cannot be had.
+            Err(Error::Plan {
+                source:
+                    source @ (PlanError::Slo { .. } | PlanError::NothingFits | PlanError::Placement { .. }),
+            }) => return Err(source.into()),
+            // Plans are made again, without the GPU, when the next run asks.
+            Err(error) if session.devices.give_up(&error) => return Ok(None),
+            Err(Error::Plan { source }) => {
+                tracing::info!(%source, "the model runs without a plan");
+                Choice::Together(inputs)
+            }
+            Err(error) => return Err(error),
+        };
+        let followed = match &choice {
+            Choice::Follow(followed) => Some(followed.clone()),
+            Choice::Together(_) => None,
+        };
+        self.add(choice);
+        Ok(followed)
+    }
+}
