@@ -109,6 +109,9 @@ impl GpuSite<'_> {
     }
 }
 
+/// What stands for an operand that no launch reads.
+pub(crate) const UNREAD: Buffer = Buffer { address: 1, bytes: 0 };
+
 /// Where the operands of a launch are.
 pub(crate) struct Operands<'a> {
     /// The inputs; absent ones have address 0.
@@ -262,6 +265,16 @@ impl GpuKernel {
 
     /// The launches, where they are accepted, found before there is memory: with addresses as an arena gives them.
     pub(crate) fn trial(&self, site: &GpuSite<'_>) -> Result<Launches, Reject> {
+        self.trial_without(site, None)
+    }
+
+    /// Whether no launch reads input `index`, as where it is packed into the weights: every family checks alignment and
+    /// length of what its launches read, and this has neither.
+    pub(crate) fn leaves_unread(&self, site: &GpuSite<'_>, index: usize) -> bool {
+        self.trial_without(site, Some(index)).is_ok()
+    }
+
+    fn trial_without(&self, site: &GpuSite<'_>, unread: Option<usize>) -> Result<Launches, Reject> {
         let mut next = 1u64 << 40;
         let mut buffer = |bytes: u64| {
             let address = next;
@@ -270,8 +283,11 @@ impl GpuKernel {
         };
         let bytes = |fact: &Fact| fact.tensor().and_then(TensorFact::bytes).unwrap_or(0) as u64;
         let inputs = site.inputs.0.iter();
-        let inputs: Vec<Buffer> =
+        let mut inputs: Vec<Buffer> =
             inputs.map(|fact| fact.map_or(Buffer::default(), |fact| buffer(bytes(fact)))).collect();
+        if let Some(input) = unread.and_then(|index| inputs.get_mut(index)) {
+            *input = UNREAD;
+        }
         let outputs = site.outputs.iter().zip(site.wanted);
         let outputs: Vec<Buffer> = outputs
             .map(|(fact, &wanted)| if wanted { buffer(bytes(fact)) } else { Buffer::default() })

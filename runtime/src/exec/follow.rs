@@ -95,15 +95,14 @@ impl Bound {
             });
             drop(ground);
             course.put_back(state);
-            let result = match result {
+            match result {
                 Ok(()) => device.map_or(Ok(()), |device| device.end(context.interrupt)),
                 Err((step, Failure::Op(source))) => Err(match self.steps.get(step) {
                     Some(step) => step_error(program, step, source).into(),
                     None => place_error(source),
                 }),
                 Err((_, Failure::Gpu(error))) => Err(error.into()),
-            };
-            result
+            }
         })
     }
 }

@@ -18,8 +18,10 @@ const ALIGNED: usize = 16;
 /// Where an operand lies.
 #[derive(Clone, Debug)]
 pub(crate) enum Operand {
-    /// Nowhere: it is absent, or nobody reads it.
+    /// Nowhere: it is absent, or nobody wants it.
     Nowhere,
+    /// It is there, but no launch reads it.
+    Unread,
     /// In a space, from this byte on.
     In { space: Space, offset: usize, bytes: usize },
     /// It is a constant: a value of the graph, or one that follows from the bound shapes.
@@ -93,6 +95,12 @@ impl Bound {
         let derived = |o: &Operand| matches!(o, Operand::Constant { derived: true, .. });
         let kernel = if inputs.iter().any(derived) { kernel.of_this_binding() } else { kernel };
         let launches = kernel.trial(&site)?.len();
+        let mut inputs = inputs;
+        for (at, input) in inputs.iter_mut().enumerate() {
+            if matches!(input, Operand::Constant { .. }) && kernel.leaves_unread(&site, at) {
+                *input = Operand::Unread;
+            }
+        }
         Ok(DeviceForm { node: of.node, kernel, launches, inputs, outputs })
     }
 

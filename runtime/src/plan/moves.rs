@@ -121,7 +121,7 @@ impl Moves {
             }
         }
         for tensor in tensors.iter().filter(|t| t.copy.is_some()) {
-            let up = !tensor.writer.is_some_and(|w| on_device[w].is_some());
+            let up = tensor.writer.is_none_or(|w| on_device[w].is_none());
             made.needs.push(tensor.writer.into_iter().collect());
             let all = bytes.bytes_of(tensor.access.space).ok_or_else(|| unknown(tensor.access.space))?;
             let room = room_of(tensor.access.space, all, &mut made.rooms);

@@ -9,7 +9,7 @@ use super::GpuProgram;
 use super::bound::DeviceStep;
 use super::place::Place;
 use super::residency::fits;
-use crate::cuda::site::Launches;
+use crate::cuda::site::{Launches, UNREAD};
 use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay, Stream};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
@@ -115,6 +115,7 @@ impl PlacedSteps {
             let mut place = |operand: &Operand| -> Result<Place, GpuFailure> {
                 Ok(match operand {
                     Operand::Nowhere => Place::Nowhere,
+                    Operand::Unread => Place::Resident { address: UNREAD.address, bytes: 0 },
                     Operand::In { space, offset, bytes } => {
                         let room = (layout.space)(*space).ok_or_else(|| lost(&program))?;
                         Place::Arena { offset: room + offset, bytes: *bytes }
