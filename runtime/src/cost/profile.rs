@@ -185,6 +185,11 @@ impl Profile {
         self
     }
 
+    /// What handing work over costs among `threads` threads or, where that was not measured, among the most that were.
+    pub(crate) fn handover_among(&self, threads: usize) -> Option<&Handover> {
+        self.handover.get(&threads).or_else(|| self.handover.values().next_back())
+    }
+
     /// What a signature takes on a lane, where it was measured.
     pub(crate) fn measured(&self, signature: &str, lane: &str) -> Option<Measured> {
         self.operators.get(signature)?.lanes.get(lane).copied()

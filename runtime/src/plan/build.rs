@@ -81,7 +81,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
             Lane::All => costs[step].together.or(costs[step].alone),
         }
     };
-    let handover = profile.handover.get(&workers);
+    let handover = profile.handover_among(workers);
     let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
         let (made, _) = phases(order, &needs, workers)?;
         let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);

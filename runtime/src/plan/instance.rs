@@ -193,7 +193,7 @@ fn machine(profile: &Profile, workers: usize, devices: &[String]) -> Machine {
         processors.push(Processor { name: "cpu*".to_owned(), memory: shared.to_owned(), units: Some(own) });
         if workers <= MOST_MEMORIES {
             memories.push(memory("cpu*".to_owned()));
-            let handover = profile.handover.get(&workers);
+            let handover = profile.handover_among(workers);
             let (flag, phase) = handover.map_or((0.0, 0.0), |h| (h.flag.median_us, h.phase.median_us));
             let mut link = |from: &str, to: &str, latency_us: f64| {
                 let (from, to) = (from.to_owned(), to.to_owned());

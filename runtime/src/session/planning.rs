@@ -281,7 +281,7 @@ impl Session {
         let facts = self.facts_of(inputs)?;
         let model = model_hash(self.cpu_program()?);
         let mut plans: Vec<Planned> = Vec::new();
-        let mut unmet = None;
+        let mut unmet: Option<PlanError> = None;
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let gpu = self.devices.usable().map(|gpu| gpu.to_string());
@@ -309,7 +309,12 @@ impl Session {
             // What was measured may not suffice for every rewrite.
             match made {
                 Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
-                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => unmet = Some(error),
+                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
+                    unmet = Some(match unmet.take() {
+                        Some(other) => nearer(other, error),
+                        None => error,
+                    });
+                }
                 made => plans.push(made?),
             }
         }
@@ -368,4 +373,13 @@ const SEARCH: Budget = Budget::Evaluations(20_000);
 fn misfit_shape(name: &str) -> Misfit {
     let problem = "has dimensions that are not bound; a plan is for known shapes".to_owned();
     Misfit { role: "input", name: name.to_owned(), problem }
+}
+
+/// Of two reasons why an objective is not met, the one that is nearer to meeting it.
+fn nearer(a: PlanError, b: PlanError) -> PlanError {
+    let least = |error: &PlanError| match error {
+        PlanError::Slo { best_us, .. } => *best_us,
+        _ => f64::INFINITY,
+    };
+    if least(&b) < least(&a) { b } else { a }
 }
