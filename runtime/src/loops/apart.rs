@@ -18,6 +18,16 @@ pub(crate) enum Apart {
     NoRewrite,
     /// The reader is itself a contraction, which reads the operand as it is.
     Prologue,
+    /// The reader, a convolution, reads its input in place.
+    InPlace,
+    /// The reader gathers windows that overlap, and would make the value again for each.
+    Windows,
+    /// Planes are too large to stay in a cache between being made and read.
+    LargePlanes,
+    /// Planes are too few for all threads, or too short.
+    FewPlanes,
+    /// What makes an operand does not lie in its rows.
+    OutOfRows,
     /// The group has a contraction already.
     SecondContraction,
     /// The contraction's result is not read point for point.
@@ -43,6 +53,17 @@ impl fmt::Display for Apart {
             Self::Reader(why) => write!(f, "of its reader, {why}"),
             Self::NoRewrite => f.write_str("no rewrite joins the two"),
             Self::Prologue => f.write_str("its reader takes the operand as it is"),
+            Self::InPlace => f.write_str(
+                "the convolution behind it reads its input where it lies, so that computing it there would save nothing",
+            ),
+            Self::Windows => f.write_str(
+                "the convolution behind it gathers overlapping windows and would compute it again for each of them",
+            ),
+            Self::LargePlanes => f.write_str(
+                "windows overlap and a channel is too large for a cache, so that it is computed once and stored",
+            ),
+            Self::FewPlanes => f.write_str("there are too few channels to share among threads, or they are too small"),
+            Self::OutOfRows => f.write_str("its operands are not read in the order in which its reader needs it"),
             Self::SecondContraction => f.write_str("the group has a contraction already"),
             Self::Rearranged => f.write_str("its result is not read point for point"),
             Self::Rows => f.write_str("it does not lie in the rows of its reader"),

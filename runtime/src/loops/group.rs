@@ -6,8 +6,10 @@
 //! the work grows with the number of edges.
 //!
 //! A map that is read elsewhere, too, or is an output of the model, joins as a value that the group stores, when its
-//! other readers come after the group's last node, so that again no path comes back, and it has the result's extents.
-//! It stays outside where a contraction ahead of it would lose its epilogue.
+//! other readers come after the group's last node, so that again no path comes back, and it has the result's extents;
+//! so do a contraction, whose sums are then stored beside what its epilogue makes of them, and a reduction with one
+//! element for each of the result's. What has other extents would be stored by another loop than the result is. A map
+//! stays outside where a contraction ahead of it would lose its epilogue: rows that fold are no epilogue.
 //!
 //! Legal: a map joins maps ([`super::compose`]); a contraction whose result is read only at the point that is
 //! written joins as the *anchor*, with the group as its epilogue, once per group; a reduction or normalisation joins,
@@ -24,7 +26,7 @@ use super::cost::{
     strips_pay,
 };
 use super::in_rows::{Form, all_in_rows, form, is_seamless, keeps_rows, row_spaces};
-use super::made_operand::makes_operand;
+use super::made_operand::{makes_operand, takes_made, unmade};
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
 use crate::dtype::DType;
@@ -126,6 +128,7 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
             let operand = std::mem::take(operand);
             rest.extend(&operand);
             group.anchor = None;
+            group.stored.retain(|value| !nodes[anchor].outputs.contains(value));
             group.leave_order();
             alone.push(Group { operand, ..Group::of(rest, Some(anchor), Vec::new()) });
         }
@@ -191,7 +194,7 @@ impl Grouper<'_> {
             }
             Role::Map => true,
             Role::Fold => self.in_rows(&group).is_ok(),
-            Role::Contraction => node.strided > 0 || node.makes_operand,
+            Role::Contraction => node.strided > 0 || takes_made(node),
             Role::Other => false,
         };
         if role == Role::Contraction {
@@ -241,7 +244,7 @@ impl Grouper<'_> {
                 if joined.anchor.replace(index).is_some() {
                     return Err(Apart::SecondContraction);
                 }
-                if joined.folds || !joined.stored.is_empty() {
+                if joined.folds {
                     return Err(Apart::Rows);
                 }
                 if joined.written.is_some() && !node.writes_strided {
@@ -310,7 +313,7 @@ impl Grouper<'_> {
                 Some(group) => found = Some(found.map_or(group, |f| earliest(f, group))),
                 None => {
                     refused.get_or_insert(match (&self.nodes[reader].nest, self.nodes[reader].role()) {
-                        (_, Role::Contraction) => Apart::Prologue,
+                        (_, Role::Contraction) => unmade(&self.nodes[reader]),
                         (Err(why), _) => Apart::Reader(why.clone()),
                         (_, Role::Fold) => Apart::Rows,
                         _ => Apart::NoRewrite,
@@ -328,15 +331,20 @@ impl Grouper<'_> {
         let sink = self.groups[group].sink();
         let same = node.space.is_some()
             && node.space.as_ref().map(|s| &s.0) == self.nodes[sink].space.as_ref().map(|s| &s.0);
+        let whole = match node.role() {
+            Role::Map => !node.is_layout(),
+            Role::Contraction | Role::Fold => true,
+            Role::Other => false,
+        };
+        let loses = self.groups[group].folds && self.follows(index, &[Role::Contraction]).is_some();
         let able = same
+            && whole
             && node.outputs.len() == 1
-            && node.role() == Role::Map
-            && node.nest.as_ref().is_ok_and(|n| !n.is_layout())
             && self.groups[group].anchor.is_none()
             && self.groups[group].written.is_none()
             && self.groups[group].stored.len() + 1 < MOST_STORED
             && outside.all(|reader| reader > sink)
-            && self.follows(index, &[Role::Contraction]).is_none();
+            && !loses;
         if able { Ok((group, true)) } else { Err(why()) }
     }
 

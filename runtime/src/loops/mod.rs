@@ -51,16 +51,22 @@ mod siblings;
 mod sketch;
 #[cfg(test)]
 mod sketch_products;
+#[cfg(test)]
+mod sketch_windows;
 mod stacked;
 mod stages;
+#[cfg(test)]
+mod stored_tests;
 mod strided;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 pub(crate) use affine::Affine;
 pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
-pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, rearranged, reshaped_index};
 pub(crate) use nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 pub(crate) use stages::Stages;

@@ -162,6 +162,8 @@ pub(crate) enum Opaque {
     Lengths,
     /// Its steps come one after the other.
     Sequential,
+    /// Elements lie at quotients or remainders of places, or where a table says.
+    Places,
 }
 
 impl fmt::Display for Opaque {
@@ -172,6 +174,7 @@ impl fmt::Display for Opaque {
             Self::Extents => "extents are not known",
             Self::Lengths => "its rows end at lengths of their own",
             Self::Sequential => "its steps come one after the other",
+            Self::Places => "its elements lie at places that no sum of multiples of loop counters gives",
         })
     }
 }
