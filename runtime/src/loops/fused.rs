@@ -19,7 +19,7 @@ use crate::cuda::families::tail::Behind;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::graph::{Dim, Graph, NodeError, infer};
+use crate::graph::{Dim, Graph, NodeError, ValueId, infer};
 use crate::ops::{Cost, Making, Op, PackSite, Packed};
 use crate::reference::{RefInputs, RefValue, run_graph};
 use crate::tensor::Shape;
@@ -77,6 +77,13 @@ impl Fused {
         let given: Vec<Fact> =
             (0..inputs.len()).map(|i| inputs.value(i).cloned().ok()).collect::<Option<_>>()?;
         self.graph.cost(&given)
+    }
+
+    /// What is known of what each member reads.
+    pub(crate) fn member_inputs(&self, inputs: Facts<'_>) -> Option<Vec<Vec<Option<Fact>>>> {
+        let facts = self.facts(inputs).ok()?;
+        let given = |id: &Option<ValueId>| id.and_then(|id| facts[id.index()].clone());
+        Some(self.graph.nodes.iter().map(|node| node.inputs.iter().map(given).collect()).collect())
     }
 
     fn facts(&self, inputs: Facts<'_>) -> Result<Vec<Option<Fact>>, OpError> {

@@ -33,6 +33,7 @@ mod group;
 mod in_rows;
 #[cfg(test)]
 mod interpret;
+mod joined;
 mod lower;
 mod made_operand;
 mod nest;
@@ -67,6 +68,7 @@ pub(crate) use affine::Affine;
 pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
+pub(crate) use joined::Joined;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, rearranged, reshaped_index};
 pub(crate) use nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 pub(crate) use stages::Stages;

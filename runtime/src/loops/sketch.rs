@@ -214,7 +214,7 @@ fn grow(s: &mut Sketch, g: &mut Gen) {
         24 if shape.len() == 3 => _ = attention(s, g, x, &shape),
         25 if shape.len() >= 2 => _ = gates(s, g, x, &shape),
         26 if shape.len() == 3 => _ = steps(s, g, x, &shape),
-        27..=28 if shape.len() >= 3 => _ = windows(s, g, x, &shape),
+        27..=28 if (3..=5).contains(&shape.len()) => _ = windows(s, g, x, &shape),
         _ => {}
     }
 }
