@@ -93,7 +93,6 @@ mod tests {
         assert_eq!((parts[0].len(), parts[1].len()), (8, 16));
         parts.into_iter().for_each(|part| part.fill(7));
         assert!(beside.beside(&mut strange).is_err(), "what is no part of the result");
-        drop(slots);
         assert_eq!(other, [[0u8; 8], [7; 8], [7; 8], [0; 8]].concat()[..]);
     }
 

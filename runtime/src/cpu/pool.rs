@@ -163,7 +163,7 @@ impl Pool {
             for i in 0..many {
                 let line = tile * (chunk / width.output) + i;
                 let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
-                let x = run.plane(image, plane, line % lines == 0, scratch)?;
+                let x = run.plane(image, plane, line.is_multiple_of(lines), scratch)?;
                 for first in (0..width.output).step_by(STRIP) {
                     let count = STRIP.min(width.output - first);
                     let mut states = [gather.empty(); STRIP];
@@ -204,7 +204,7 @@ impl Pool {
             for (i, out) in all.chunks_mut(width.output).enumerate() {
                 let line = tile * many + i;
                 let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
-                let x = run.plane(image, plane, line % lines == 0, scratch)?;
+                let x = run.plane(image, plane, line.is_multiple_of(lines), scratch)?;
                 for (index, out) in out.chunks_mut(strip).enumerate() {
                     let first = index * strip * width.stride;
                     let span = (out.len() - 1) * width.stride + reach;

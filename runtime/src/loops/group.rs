@@ -22,10 +22,10 @@ use super::apart::Apart;
 use super::candidate::{Candidate, Role};
 use super::compose::{Member, Space, compose};
 use super::cost::{
-    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, short_segments,
-    strips_pay,
+    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, strips_pay,
 };
-use super::in_rows::{Form, all_in_rows, form, is_seamless, keeps_rows, row_spaces};
+use super::epilogue::as_epilogue;
+use super::in_rows::{Form, form, keeps_rows, row_spaces};
 use super::made_operand::{makes_operand, takes_made, unmade};
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
@@ -438,32 +438,6 @@ impl Grouper<'_> {
         let made = self.nodes[index].outputs[0];
         Ok(nest.reads.iter().all(|r| operands[r.operand] != made || direct(r)))
     }
-}
-
-/// Whether the maps of `group` can be and should be the epilogue of `anchor`: every operand is still or contiguous
-/// along the columns of its result.
-fn as_epilogue(
-    nodes: &[Candidate],
-    group: &Group,
-    anchor: usize,
-    facts: &[Option<Fact>],
-) -> Result<(), Apart> {
-    if group.core() == anchor {
-        return Ok(());
-    }
-    let (nest, operands, _) = composed(nodes, group, facts).ok_or(Apart::Rearranged)?;
-    let (rows, (_, width)) = nodes[anchor].rows.zip(nodes[anchor].space.as_ref()).ok_or(Apart::Rearranged)?;
-    // The kernel writes to the group's output as if it were its own.
-    let dtype = |node: usize| {
-        let value = *nodes[node].outputs.first()?;
-        Some(facts[value].as_ref()?.tensor()?.dtype)
-    };
-    let in_rows = all_in_rows(&nest, &operands, &(rows..nest.axes.len()), facts);
-    if dtype(group.core()) != dtype(anchor) || !in_rows {
-        return Err(Apart::Rearranged);
-    }
-    let seamless = is_seamless(&nest, &operands, facts);
-    if short_segments(&nest.axes, *width, rows, seamless) { Err(Apart::RowLength) } else { Ok(()) }
 }
 
 /// The nest of the maps and folds of `group`, its operands and its space.

@@ -27,6 +27,7 @@ mod compose;
 mod cost;
 #[cfg(test)]
 mod coverage_tests;
+mod epilogue;
 mod fuse;
 mod fused;
 mod group;
