@@ -165,7 +165,7 @@ fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> Str
     }
     let mut text = operators;
     if rows.len() > 1 {
-        text += &format!("{}\n{}", terminal.heading("hand-overs"), table(&rows, &[2, 3, 4, 5]));
+        text = text + &terminal.heading("hand-overs") + "\n" + &table(&rows, &[2, 3, 4, 5]);
     }
     text + &devices(profile, terminal)
 }
@@ -189,7 +189,7 @@ fn devices(profile: &Profile, terminal: &Terminal) -> String {
             add(what, Some(link.time));
         }
         let title = terminal.heading(&format!("{name}: {}", device.name));
-        text += &format!("{title}\n{}", table(&rows, &[1, 2, 3, 4]));
+        text = text + &title + "\n" + &table(&rows, &[1, 2, 3, 4]);
     }
     text
 }
