@@ -133,7 +133,7 @@ fn profiled(session: &Session, x: &Tensor) -> Profile {
 }
 
 /// `profile` with the emulated GPU's times a thousandth of what they were, so that it is worth using.
-fn fast(mut profile: Profile) -> Profile {
+fn sped_up(mut profile: Profile) -> Profile {
     let scaled = |m: &mut Measured| {
         for us in [&mut m.median_us, &mut m.min_us, &mut m.p90_us] {
             *us /= 1000.0;
@@ -178,7 +178,7 @@ fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
         let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
         let want = serial.run([("x", &x)]).expect("runs");
         let session = load(&engine(2), build(SMALL));
-        let profile = fast(profiled(&session, &x));
+        let profile = sped_up(profiled(&session, &x));
         let plan = |options| session.plan_with(shapes(SMALL), &profile, options);
         let follow = |plan: &Plan| {
             session.follow(plan).unwrap_or_else(|e| panic!("{name}: {e:?}\n{plan}"));
@@ -234,7 +234,7 @@ fn limits_and_placements_are_kept_or_refused() {
     };
     let engine = engine(2);
     let free = builder(&engine).load_bytes(bytes.clone()).expect("loads");
-    let profile = fast(profiled(&free, &x));
+    let profile = sped_up(profiled(&free, &x));
     let all = free.plan(shapes(SMALL), &profile).expect("a plan").plan;
     let bytes_of = |plan: &Plan| plan.device.as_ref().map_or(0, |d| d.arena_bytes + d.weight_bytes);
     let limit = bytes_of(&all) / 2;
