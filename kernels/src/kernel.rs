@@ -82,6 +82,7 @@ pub static KERNELS: &[&Kernel] = &[
     &arg_extreme::ARG_EXTREME_BF16.kernel,
     &arg_extreme::ARG_EXTREME_F16.kernel,
     &arg_extreme::ARG_EXTREME_F32.kernel,
+    &arg_extreme::ARG_EXTREME_F64.kernel,
     &arg_extreme::ARG_EXTREME_I16.kernel,
     &arg_extreme::ARG_EXTREME_I32.kernel,
     &arg_extreme::ARG_EXTREME_I64.kernel,
