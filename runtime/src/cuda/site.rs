@@ -26,6 +26,17 @@ pub enum GpuReject {
     /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
+    /// A type of its elements that the kernels do not compute.
+    #[error("{0} is not computed by its GPU kernels: cast it, or allow `Fallback::Cpu`")]
+    ElementType(DType),
+    /// A function that the kernels do not compute of elements of this type.
+    #[error("{function} of {dtype} is not computed by GPU kernels: {}", remedy(*dtype))]
+    Function {
+        /// The function.
+        function: String,
+        /// The type that it is computed in.
+        dtype: DType,
+    },
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
     Form(String),
@@ -37,9 +48,22 @@ pub enum GpuReject {
     Kernel(Reject),
 }
 
+/// What to do about a function without a kernel: functions are those of float32.
+fn remedy(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F64 => "cast it to float32, or allow `Fallback::Cpu`",
+        _ => "allow `Fallback::Cpu`",
+    }
+}
+
 impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
-        Self::Kernel(reject)
+        match reject {
+            Reject::Function { function, of } => {
+                Self::Function { function: function.to_string(), dtype: of.dtype() }
+            }
+            other => Self::Kernel(other),
+        }
     }
 }
 
@@ -97,7 +121,11 @@ impl GpuSite<'_> {
         if self.behind.is_some() || self.strided.iter().any(Option::is_some) {
             return Err(reject);
         }
-        super::families::map::of_nest(self, nest())
+        match super::families::map::of_nest(self, nest()) {
+            // It has none: the reason of its own kernel tells more.
+            Err(GpuReject::NoKernel) => Err(reject),
+            other => other,
+        }
     }
 
     /// Input `index`, when it is a constant that lies row-major.

@@ -29,7 +29,7 @@ pub(crate) fn element(dtype: DType) -> Result<Element, GpuReject> {
         DType::F32 => Ok(Element::F32),
         DType::F16 => Ok(Element::F16),
         DType::BF16 => Ok(Element::BF16),
-        other => Err(GpuReject::Form(format!("{other}"))),
+        other => Err(GpuReject::ElementType(other)),
     }
 }
 
