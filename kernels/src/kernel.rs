@@ -121,6 +121,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gather_nd::GATHER_ND_2.kernel,
     &gather_nd::GATHER_ND_4.kernel,
     &gather_nd::GATHER_ND_8.kernel,
+    &gemm::integer::GEMM_INTEGER.kernel,
     &gemm::simt::GEMM_SIMT_128_F32.kernel,
     &gemm::simt::GEMM_SIMT_64_BF16.kernel,
     &gemm::simt::GEMM_SIMT_64_F16.kernel,

@@ -121,8 +121,16 @@ impl GpuSite<'_> {
         if self.behind.is_some() || self.strided.iter().any(Option::is_some) {
             return Err(reject);
         }
-        match super::families::map::of_nest(self, nest()) {
-            // It has none: the reason of its own kernel tells more.
+        self.nest_or(reject, nest())
+    }
+
+    /// The launches of an operator's nest; where it has none, `reject`, the reason of its own kernel, tells more.
+    pub(crate) fn nest_or(
+        &self,
+        reject: GpuReject,
+        nest: Result<Nest, Opaque>,
+    ) -> Result<GpuKernel, GpuReject> {
+        match super::families::map::of_nest(self, nest) {
             Err(GpuReject::NoKernel) => Err(reject),
             other => other,
         }

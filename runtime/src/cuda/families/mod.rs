@@ -4,8 +4,10 @@
 pub(crate) mod attention;
 mod composition;
 pub(crate) mod conv;
+pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod indexed;
+pub(crate) mod integer_product;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;

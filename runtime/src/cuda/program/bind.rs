@@ -9,6 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
+use crate::cuda::memory::rounded;
 use crate::cuda::site::{GpuKernel, GpuSite, Weights};
 use crate::cuda::{Block, GpuReject};
 use crate::device::Fallback;
@@ -233,7 +234,8 @@ impl<'p> Binder<'p> {
         workspaces.iter().for_each(|&at| own[at].bytes = 0);
         let values = assign_offsets(&own).map_or(arena, |(_, bytes)| bytes.min(arena));
         // What does not fit is refused before anything is packed.
-        program.gpu.check(self.to_upload().saturating_add(arena))?;
+        let blocks = self.to_upload().saturating_add(rounded(arena).unwrap_or(usize::MAX));
+        program.gpu.check(blocks)?;
         let tenant_place =
             |tenant: usize| Place::Arena { offset: offsets[tenant], bytes: tenants[tenant].bytes };
         for (place, tenant) in places.iter_mut().zip(&tenant_of) {
@@ -319,7 +321,7 @@ impl<'p> Binder<'p> {
             steps.push(Step { node: index, work });
         }
         let (launches, states) = (self.launches, Mutex::default());
-        Ok(GpuBound { steps, inputs, outputs, arena, values, pinned, slots, launches, resident, states })
+        Ok(GpuBound { steps, inputs, outputs, arena, values, pinned, launches, slots, resident, states })
     }
 
     /// Bytes of weights and data that the kernels want and that are not on the device yet.
@@ -333,7 +335,7 @@ impl<'p> Binder<'p> {
             let weights = kernel.weights().iter().filter(fresh).map(|packed| packed.bytes);
             weights.chain(kernel.data().iter().map(Vec::len))
         });
-        bytes.fold(0, usize::saturating_add)
+        bytes.fold(0, |sum, bytes| sum.saturating_add(rounded(bytes).unwrap_or(usize::MAX)))
     }
 
     /// Which values kernels read, or the host reads from the device: by the value whose bytes they share.
