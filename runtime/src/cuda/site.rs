@@ -30,12 +30,14 @@ pub enum GpuReject {
     #[error("{0} is not computed by its GPU kernels: cast it, or allow `Fallback::Cpu`")]
     ElementType(DType),
     /// A function that the kernels do not compute of elements of this type.
-    #[error("{function} of {dtype} is not computed by GPU kernels: {}", remedy(*dtype))]
+    #[error("{function} of {dtype} is not computed by GPU kernels: {}", remedy(*narrower))]
     Function {
         /// The function.
         function: String,
         /// The type that it is computed in.
         dtype: DType,
+        /// Whether there is a kernel for it in float32.
+        narrower: bool,
     },
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
@@ -48,19 +50,20 @@ pub enum GpuReject {
     Kernel(Reject),
 }
 
-/// What to do about a function without a kernel: functions are those of float32.
-fn remedy(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F64 => "cast it to float32, or allow `Fallback::Cpu`",
-        _ => "allow `Fallback::Cpu`",
-    }
+/// What to do about a function without a kernel.
+fn remedy(narrower: bool) -> &'static str {
+    if narrower { "cast it to float32, or allow `Fallback::Cpu`" } else { "allow `Fallback::Cpu`" }
 }
 
 impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::Function { function, of } => {
-                Self::Function { function: function.to_string(), dtype: of.dtype() }
+                use recurve_kernels::program::Opcode as O;
+                let elementary =
+                    matches!(function, O::Exp | O::Log | O::Sigmoid | O::Tanh | O::Erf | O::Softplus);
+                let (dtype, narrower) = (of.dtype(), elementary && of.dtype() == DType::F64);
+                Self::Function { function: function.to_string(), dtype, narrower }
             }
             other => Self::Kernel(other),
         }
