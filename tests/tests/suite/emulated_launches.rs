@@ -233,7 +233,7 @@ fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
             .iter()
             .map(|spec| {
                 let shape: Vec<usize> =
-                    spec.fact.tensor().and_then(|t| t.known_shape()).expect("known").to_vec();
+                    spec.fact.tensor().and_then(recurve::TensorFact::known_shape).expect("known").to_vec();
                 let values = drawn(2, shape.iter().product(), 0.5).into_iter().map(|v| f64::from(v).abs());
                 (spec.name.to_string(), Tensor::new(&shape, values.collect::<Vec<f64>>()).expect("a tensor"))
             })
