@@ -101,7 +101,9 @@ pub(crate) fn kernel(
 pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
     let nest = nest.map_err(|why| match why {
         // Shapes are known here: it is another form than that of a nest.
-        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential => GpuReject::NoKernel,
+        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential | Opaque::Places => {
+            GpuReject::NoKernel
+        }
         Opaque::Type => foreign(site),
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))
