@@ -48,7 +48,7 @@ pub use cost::{
     DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured, OperatorCost,
     Profile, ProfileCache, ProfileError,
 };
-pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
+pub use cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
 pub use device::{Device, Devices, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};

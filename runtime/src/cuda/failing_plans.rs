@@ -1,7 +1,8 @@
 //! The emulated GPU told to fail while plans use it beside the CPU: typed errors, sessions that go on, and, where that is
 //! allowed, plans without it.
 
-use super::failing::{Failure, Told, failing_gpu};
+use super::OpenGpu;
+use super::watched::{Failure, Told, WatchedGpu};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
@@ -9,14 +10,15 @@ use crate::testing::random_plan;
 use crate::{GpuError, Outputs, RunOptions, Session, Tensor};
 use std::time::{Duration, Instant};
 
+const REFUSED: Failure = Failure::Launch("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES");
 const MODEL: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
 
 /// A session that follows a plan of which some steps run on a GPU that can be told to fail.
 fn session(fallback: Fallback) -> (Session, Told) {
-    let (gpu, told) = failing_gpu();
+    let (gpu, told) = WatchedGpu::new(1 << 30);
     let engine = Engine::builder().with_threads(2).build().expect("an engine");
-    engine.use_gpu(Device::Emulated, gpu);
+    engine.use_gpu(Device::Emulated, OpenGpu::new(Box::new(gpu), usize::MAX));
     let devices = "cpu,emulated".parse().expect("devices");
     let builder = Session::builder().with_engine(&engine).with_devices(devices).with_fallback(fallback);
     let session = builder.load_bytes(MODEL).expect("loads");
@@ -41,16 +43,16 @@ fn answer(outputs: &Outputs) -> Vec<i64> {
 
 #[test]
 fn a_failure_of_the_gpu_ends_the_run_with_its_error() {
-    for (failure, goes_on) in [(Failure::Launch, true), (Failure::Sticky, false)] {
+    for (failure, goes_on) in [(REFUSED, true), (Failure::Sticky, false)] {
         let (session, told) = session(Fallback::Deny);
         // What ran once is captured, and a graph's launches are not refused one by one.
-        if failure != Failure::Launch {
+        if failure != REFUSED {
             assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
         }
         told.fail(failure);
         let error = run(&session, &RunOptions::default()).expect_err("it fails");
         assert_eq!(error.kind(), ErrorKind::Device, "{error:?}");
-        told.fail(Failure::None);
+        told.recover();
         if goes_on {
             assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
         }
@@ -87,6 +89,6 @@ fn memory_that_does_not_suffice_is_an_error_when_the_plan_is_first_run() {
     told.fail(Failure::Memory);
     let error = run(&session, &RunOptions::default()).expect_err("it fails");
     assert!(matches!(error, Error::Gpu { source: GpuError::OutOfMemory { .. }, .. }), "{error:?}");
-    told.fail(Failure::None);
+    told.recover();
     assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
 }

@@ -26,7 +26,7 @@ pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::HostTrip;
+use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
@@ -114,6 +114,12 @@ impl Session {
     /// The GPU that plans no longer use since it failed, where [`SessionBuilder::with_fallback`] lets them go on without.
     pub fn lost_device(&self) -> Option<LostDevice> {
         self.devices.lost().cloned()
+    }
+
+    /// What the model takes of the GPU that it runs on: bytes by what they are for, and launches; for the shapes of the
+    /// latest run, or those of the model where it says all. None on the CPU, and before shapes are known.
+    pub fn gpu_use(&self) -> Option<GpuUse> {
+        self.runner.gpu_use()
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
