@@ -20,7 +20,6 @@ mod npy;
 mod npz;
 mod onnx_test;
 mod peak_rss;
-mod placement;
 mod progress;
 mod quantity;
 mod run_trace;
