@@ -14,13 +14,14 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Up to this many rows a product is bound by reading the right matrix.
-pub(crate) const SKINNY: usize = 4;
+pub(crate) const SKINNY: usize = 64;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
 const PANEL_DEPTH: usize = 256;
 /// Columns of such a panel.
 const PANEL_COLS: usize = 512;
-/// Columns of a block of few rows are a multiple of these: whole lines of the caches.
-const COLUMNS: usize = 16;
+/// Columns of a block of few rows: at least these, since they are read in runs, and a multiple of a line of the caches.
+const COLUMNS: usize = 128;
+const LINE: usize = 16;
 /// Blocks aimed at, so that a few threads share them evenly.
 const BLOCKS: usize = 16;
 /// Multiply–adds under which a block is not cut further.
@@ -339,8 +340,10 @@ impl Contraction {
         let form = (self.m, self.n, self.k);
         if self.is_read_once() && !made {
             let bytes = self.n.saturating_mul(self.k).saturating_mul(size_of::<T>());
-            let blocks = (bytes / SHARE).clamp(1, BLOCKS);
-            return (self.m, self.n.div_ceil(blocks).next_multiple_of(COLUMNS).min(most.1));
+            let most_blocks = (self.n / COLUMNS).min(bytes / SHARE).clamp(1, BLOCKS);
+            // A power of two, so that a few threads have equal shares.
+            let blocks = 1 << most_blocks.ilog2();
+            return (self.m, self.n.div_ceil(blocks).next_multiple_of(LINE).min(most.1));
         }
         let (rows, cols) = cut_blocks(self.matrices(), (self.m.min(most.0), self.n.min(most.1)), form);
         let share = self.m.saturating_mul(self.matrices()).div_ceil(BLOCKS).max(MANY_MADE);

@@ -233,7 +233,8 @@ mod tests {
             let b: Vec<f32> = (0..n * k).map(|_| g.float(-1.0, 1.0) as f32).collect();
             let (across, accumulate) = (g.chance(0.5), g.chance(0.5));
             let a = Matrix::new(&a, (m, k), (k, 1)).expect("fits");
-            let b = Matrix::new(&b, (k, n), if across { (n.max(1), 1) } else { (1, k.max(1)) }).expect("fits");
+            let b =
+                Matrix::new(&b, (k, n), if across { (n.max(1), 1) } else { (1, k.max(1)) }).expect("fits");
             let mut data = vec![1.0f32; m * n];
             let mut out = MatrixMut::new(&mut data, m, n).expect("fits");
             assert!(multiply_few(&mut out, a, b, accumulate), "round {round}");

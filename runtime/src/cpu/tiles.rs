@@ -286,12 +286,9 @@ mod tests {
         }
         for own in [false, true] {
             let mut a = vec![0u8; 50];
-            let (pieces, fails) = (
-                Chunks::new(&mut a, 1),
-                &|i: usize, _: &mut [u8], _: &mut [u8]| {
-                    if i == 3 { Err(OpError::value("planted")) } else { Ok(()) }
-                },
-            );
+            let (pieces, fails) = (Chunks::new(&mut a, 1), &|i: usize, _: &mut [u8], _: &mut [u8]| {
+                if i == 3 { Err(OpError::value("planted")) } else { Ok(()) }
+            });
             let none = Lanes::none();
             assert!(if own {
                 for_each_own_tile(context, usize::MAX, none, &pieces, fails).is_err()

@@ -62,7 +62,8 @@ impl Epilogue {
             {
                 *window = if *reach == Reach::One { bytes } else { &bytes[at * width..] };
             }
-            let mut tile = Tile { len: count, inputs: &windows, outputs, at, scratch, gather: &|_, _| {} };
+            let mut tile =
+                Tile { len: count, lane: 0, inputs: &windows, outputs, at, scratch, gather: &|_, _| {} };
             self.compiled.run(&mut tile);
         }
         Ok(())

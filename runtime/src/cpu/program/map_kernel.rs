@@ -171,12 +171,20 @@ impl MapKernel {
             let (len, inputs, gather) = (count, &windows[..], &gather);
             if let Some(streams) = &streams {
                 self.fetch_next(&windows, count);
-                self.compiled.run(&mut Tile { len, inputs, outputs: &mut staged, at: 0, scratch, gather });
+                self.compiled.run(&mut Tile {
+                    len,
+                    lane: 0,
+                    inputs,
+                    outputs: &mut staged,
+                    at: 0,
+                    scratch,
+                    gather,
+                });
                 for ((stage, to), width) in staged.iter().zip(&mut *outputs).zip(&self.compiled.widths) {
                     streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
                 }
             } else {
-                self.compiled.run(&mut Tile { len, inputs, outputs, at, scratch, gather });
+                self.compiled.run(&mut Tile { len, lane: 0, inputs, outputs, at, scratch, gather });
             }
             at += count;
         }

@@ -14,6 +14,7 @@ mod compile;
 mod conversions;
 mod epilogue;
 mod functions;
+mod joined;
 mod map_kernel;
 mod operator;
 mod reductions;

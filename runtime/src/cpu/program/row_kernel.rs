@@ -1,8 +1,10 @@
 //! A row program over the rows of a tensor.
 //!
-//! A thread takes a number of rows that depends on their length alone and runs all stages on one row after the other,
-//! in tiles; a row of usual length stays in L1 between stages. Scratch memory of a thread, in bytes:
-//! `[registers of each stage | tiles to be reduced | kept rows | scalars]`.
+//! A thread takes a number of rows that depends on their length alone, and of these as many at once as stay in L1. It
+//! runs one stage after the other on them: first what is one element for a row, for all of them in one loop, then row
+//! after row, in tiles. Scratch memory of a thread, in bytes, `lanes` rows at once:
+//! `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`; scalars and
+//! such inputs lie in lines of `lanes` elements.
 
 use super::compile::{Compiled, Reach, Tile};
 use super::reductions::{combined, identity, reduction};
@@ -10,6 +12,7 @@ use crate::cpu::simd::{Level, Routine};
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
+use crate::loops::program::{Instruction, Opcode};
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
 
@@ -76,6 +79,9 @@ pub(crate) struct RowKernel {
     tiles: usize,
     kept: usize,
     scalars: usize,
+    given: usize,
+    /// Rows at once.
+    lanes: usize,
     work: usize,
     threads: usize,
 }
@@ -89,6 +95,8 @@ struct BoundStage {
     reduced: Vec<Reduction>,
     /// Outputs that are only reduced.
     passing: usize,
+    /// Whether its only reduction is a sum that the loops take as they compute what is added.
+    sums: bool,
     /// Start of the rows that it keeps, and bytes per element of each kept row so far, of its own and of all before.
     kept_at: usize,
     kept: Vec<usize>,
@@ -114,6 +122,9 @@ const PIECE: [usize; 2] = [1 << 11, 1 << 13];
 const PIECES: usize = 24;
 /// Bytes of a scalar's place.
 const CELL: usize = 8;
+/// Bytes of rows that are worked on at once, and their number at most.
+const CACHED: usize = 32 << 10;
+const LANES: usize = 16;
 
 impl RowKernel {
     /// `program` on `rows` rows of `length` elements.
@@ -148,16 +159,25 @@ impl RowKernel {
         if layouts.len() != program.inputs.len() || layouts.iter().any(misfit) {
             return Err(OpError::internal("a row program has inputs of other layouts"));
         }
+        let lanes = lanes(program, length, layouts);
         let mut stages: Vec<BoundStage> = Vec::new();
         let (mut registers, mut kept, mut scalars, mut most, mut work) = (0, 0, 0, 0, 0);
         let mut kept_widths: Vec<usize> = Vec::new();
         for stage in &program.stages {
             let once = stage.extent != Extent::Row;
-            let of_input = |l: &RowLayout| if l.column == 0 || once { Reach::One } else { Reach::Run };
+            // A stage that runs once per row runs over the rows as others do over their elements.
+            let of_row = if once { Reach::Run } else { Reach::One };
+            let of_input = |l: &RowLayout| if l.column == 0 { of_row } else { Reach::Run };
             let mut reaches: Vec<Reach> = layouts.iter().map(of_input).collect();
-            reaches.extend(kept_widths.iter().map(|_| if once { Reach::One } else { Reach::Run }));
-            reaches.extend(std::iter::repeat_n(Reach::One, scalars));
-            let compiled = Compiled::new(level, &stage.program, &reaches)?;
+            reaches.extend(kept_widths.iter().map(|_| Reach::Run));
+            reaches.extend(std::iter::repeat_n(of_row, scalars));
+            let of_rows = layouts.len()..layouts.len() + kept_widths.len();
+            let reads_row =
+                |i: &Instruction| i.opcode == Opcode::Input && of_rows.contains(&(i.arguments[0] as usize));
+            if once && stage.program.instructions().iter().any(reads_row) {
+                return Err(OpError::internal("a stage that runs once per row reads elements of it"));
+            }
+            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, lanes)?;
             let mut reduced: Vec<Reduction> = Vec::new();
             for &(combine, source) in &stage.reduced {
                 let width = match source {
@@ -177,9 +197,14 @@ impl RowKernel {
             if !once {
                 work += stage.program.instructions().len();
             }
+            let sums = match reduced.as_slice() {
+                [Reduction { combine: Combine::Sum, source: Source::Output(k), .. }] => compiled.adds_up(*k),
+                _ => false,
+            };
             let bound = BoundStage {
                 once,
                 registers,
+                sums,
                 kept_at: kept,
                 kept_before: kept_widths.clone(),
                 scalars_before: scalars,
@@ -194,7 +219,7 @@ impl RowKernel {
             for width in own {
                 let bytes = length.checked_mul(width).and_then(|b| b.checked_next_multiple_of(64));
                 kept = bytes
-                    .and_then(|b| b.checked_add(kept))
+                    .and_then(|b| b.checked_mul(lanes)?.checked_add(kept))
                     .ok_or_else(|| OpError::internal("a row beyond all memory"))?;
                 kept_widths.push(width);
             }
@@ -224,7 +249,9 @@ impl RowKernel {
             registers,
             tiles: most * (tile * CELL),
             kept,
-            scalars: (scalars * CELL).next_multiple_of(64),
+            scalars: (scalars * lanes * CELL).next_multiple_of(64),
+            given: layouts.len() * lanes * CELL,
+            lanes,
             work,
             threads,
         })
@@ -232,7 +259,9 @@ impl RowKernel {
 
     /// Bytes of scratch memory that a thread needs.
     fn lane(&self) -> usize {
-        [self.tiles, self.kept, self.scalars].into_iter().fold(self.registers, usize::saturating_add)
+        [self.tiles, self.kept, self.scalars, self.given]
+            .into_iter()
+            .fold(self.registers, usize::saturating_add)
     }
 
     /// Bytes of scratch memory that [`RowKernel::run`] needs.
@@ -285,84 +314,161 @@ impl RowKernel {
                 for stage in &self.stages {
                     stage.compiled.prepare(&mut scratch[stage.registers..]);
                 }
-                for row in 0..many.min(self.rows - piece * many) {
-                    self.row(piece * many + row, row, inputs, &mut outputs, scratch);
+                let rows = many.min(self.rows - piece * many);
+                for at in (0..rows).step_by(self.lanes) {
+                    let count = self.lanes.min(rows - at);
+                    self.rows(piece * many + at, at, count, inputs, &mut outputs, scratch);
                 }
                 Ok(())
             },
         )
     }
 
-    /// Runs all stages on row `row`, the `at`-th of the outputs' pieces.
-    fn row(&self, row: usize, at: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], scratch: &mut [u8]) {
+    /// Runs all stages on `count` rows from row `first` on, the `at`-th of the outputs' pieces.
+    fn rows(
+        &self,
+        first: usize,
+        at: usize,
+        count: usize,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        scratch: &mut [u8],
+    ) {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
-        let (kept, scalars) = rest.split_at_mut(self.kept);
-        let starts: SmallVec<[usize; 8]> =
-            self.inputs.iter().map(|(layout, _)| layout.start(&self.axes, row)).collect();
+        let (kept, rest) = rest.split_at_mut(self.kept);
+        let (scalars, given) = rest.split_at_mut(self.scalars);
+        let line = self.lanes * CELL;
+        for ((line, (layout, width)), bytes) in given.chunks_exact_mut(line).zip(&self.inputs).zip(inputs) {
+            for (row, cell) in line.chunks_exact_mut(*width).take(count).enumerate() {
+                let start = layout.start(&self.axes, first + row) * width;
+                // A row of no elements has no first one.
+                if let Some(element) = bytes.get(start..start + width) {
+                    cell.copy_from_slice(element);
+                }
+            }
+        }
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
             let (before, own) = kept.split_at_mut(stage.kept_at);
-            let (known, made) = scalars.split_at_mut(stage.scalars_before * CELL);
-            let mut totals: SmallVec<[f64; 4]> = stage.reduced.iter().map(|r| identity(r.combine)).collect();
-            let length = if stage.once { 1 } else { self.length };
-            for from in (0..length).step_by(self.tile) {
-                let len = self.tile.min(length - from);
-                let mut windows: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                for ((bytes, (layout, width)), start) in inputs.iter().zip(&self.inputs).zip(&starts) {
-                    windows.push(bytes.get((start + from * layout.column) * width..).unwrap_or(&[]));
-                }
-                let mut start = 0;
-                for width in &stage.kept_before {
-                    windows.push(&before[start + from * width..]);
-                    start += (self.length * width).next_multiple_of(64);
-                }
-                windows.extend(known.chunks_exact(CELL));
-                let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
-                let mut free = &mut *tiles;
-                for k in 0..stage.passing {
-                    let (tile, rest) = free.split_at_mut(self.tile * CELL);
-                    targets.push(&mut tile[..len * stage.compiled.widths[k]]);
-                    free = rest;
-                }
-                let mut free = &mut *own;
-                for width in &stage.kept {
-                    let (line, rest) = free.split_at_mut((self.length * width).next_multiple_of(64));
-                    targets.push(&mut line[from * width..(from + len) * width]);
-                    free = rest;
-                }
-                if stage.once {
-                    let cells = made.chunks_exact_mut(CELL).take(stage.scalars).zip(&stage.compiled.widths);
-                    targets.extend(cells.map(|(cell, width)| &mut cell[..*width]));
-                }
-                for (k, output) in outputs.iter_mut().enumerate() {
-                    if stage.stored.contains(&k) {
-                        let (per_row, width) = self.outputs[k];
-                        targets.push(&mut output[(at * per_row + from) * width..][..len * width]);
-                    }
-                }
-                let mut tile = Tile {
-                    len,
-                    inputs: &windows,
-                    outputs: &mut targets,
-                    at: 0,
-                    scratch: registers,
-                    gather: &|_, _| {},
-                };
-                stage.compiled.run(&mut tile);
-                for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
-                    let elements = match reduction.source {
-                        Source::Output(k) => &*targets[k],
-                        Source::Input(k) => &windows[k][..len * reduction.width],
-                    };
-                    *total = combined(reduction.combine, *total, reduce(reduction, elements));
+            let (known, made) = scalars.split_at_mut(stage.scalars_before * line);
+            // All inputs as those see them that have an element for each row.
+            let mut windows: SmallVec<[&[u8]; 8]> = given.chunks_exact(line).take(inputs.len()).collect();
+            windows.extend(stage.kept_before.iter().map(|_| &[][..]));
+            windows.extend(known.chunks_exact(line));
+            if stage.once {
+                self.once(stage, at, count, (&windows, made), outputs, registers);
+                continue;
+            }
+            stage.compiled.run_uniform(count, &windows, registers);
+            for lane in 0..count {
+                self.row(
+                    stage,
+                    (first + lane, at + lane, lane),
+                    inputs,
+                    &mut windows,
+                    RowMemory { outputs, before, own, tiles, made, registers },
+                );
+            }
+        }
+    }
+
+    /// Runs a stage that runs once per row on `count` rows.
+    fn once(
+        &self,
+        stage: &BoundStage,
+        at: usize,
+        count: usize,
+        (inputs, made): (&[&[u8]], &mut [u8]),
+        outputs: &mut [&mut [u8]],
+        registers: &mut [u8],
+    ) {
+        let lines = made.chunks_exact_mut(self.lanes * CELL).take(stage.scalars).zip(&stage.compiled.widths);
+        let mut targets: SmallVec<[&mut [u8]; 4]> =
+            lines.map(|(line, width)| &mut line[..count * width]).collect();
+        for (k, output) in outputs.iter_mut().enumerate().filter(|(k, _)| stage.stored.contains(k)) {
+            let (_, width) = self.outputs[k];
+            targets.push(&mut output[at * width..][..count * width]);
+        }
+        let outputs = &mut targets;
+        let mut tile =
+            Tile { len: count, lane: 0, inputs, outputs, at: 0, scratch: registers, gather: &|_, _| {} };
+        stage.compiled.run(&mut tile);
+    }
+
+    /// Runs a stage on row `row`, the `at`-th of the outputs' pieces and the `lane`-th of those that are worked on.
+    /// `windows` begin with the inputs and the rows kept before; those that lie along the row are set here.
+    fn row<'m>(
+        &self,
+        stage: &BoundStage,
+        (row, at, lane): (usize, usize, usize),
+        inputs: &[&'m [u8]],
+        windows: &mut SmallVec<[&'m [u8]; 8]>,
+        memory: RowMemory<'_, '_, 'm>,
+    ) {
+        let RowMemory { outputs, before, own, tiles, made, registers } = memory;
+        let line = |width: usize| (self.length * width).next_multiple_of(64);
+        let mut totals: SmallVec<[f64; 4]> = stage.reduced.iter().map(|r| identity(r.combine)).collect();
+        for from in (0..self.length).step_by(self.tile) {
+            let len = self.tile.min(self.length - from);
+            for ((window, bytes), (layout, width)) in windows.iter_mut().zip(inputs).zip(&self.inputs) {
+                if layout.column == 1 {
+                    *window = &bytes[(layout.start(&self.axes, row) + from) * width..];
                 }
             }
-            for ((cell, total), reduction) in made.chunks_exact_mut(CELL).zip(&totals).zip(&stage.reduced) {
-                match reduction.width {
-                    4 => cell[..4].copy_from_slice(&(*total as f32).to_ne_bytes()),
-                    _ => cell.copy_from_slice(&total.to_ne_bytes()),
+            let mut start = 0;
+            for (window, width) in windows[inputs.len()..].iter_mut().zip(&stage.kept_before) {
+                *window = &before[start + lane * line(*width) + from * width..];
+                start += self.lanes * line(*width);
+            }
+            let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+            let mut free = &mut *tiles;
+            for width in &stage.compiled.widths[..stage.passing] {
+                let (tile, rest) = free.split_at_mut(self.tile * CELL);
+                targets.push(&mut tile[..len * width]);
+                free = rest;
+            }
+            let mut free = &mut *own;
+            for width in &stage.kept {
+                let (lines, rest) = free.split_at_mut(self.lanes * line(*width));
+                targets.push(&mut lines[lane * line(*width) + from * width..][..len * width]);
+                free = rest;
+            }
+            for (k, output) in outputs.iter_mut().enumerate() {
+                if stage.stored.contains(&k) {
+                    let (per_row, width) = self.outputs[k];
+                    targets.push(&mut output[(at * per_row + from) * width..][..len * width]);
                 }
+            }
+            let mut tile = Tile {
+                len,
+                lane,
+                inputs: windows,
+                outputs: &mut targets,
+                at: 0,
+                scratch: registers,
+                gather: &|_, _| {},
+            };
+            let sum = stage.compiled.run_steps(&mut tile, stage.sums);
+            if stage.sums {
+                totals[0] += f64::from(sum);
+                continue;
+            }
+            for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
+                let elements = match reduction.source {
+                    Source::Output(k) => &*targets[k],
+                    Source::Input(k) if self.inputs[k].0.column == 1 => &windows[k][..len * reduction.width],
+                    Source::Input(k) => &windows[k][lane * reduction.width..][..reduction.width],
+                };
+                *total = combined(reduction.combine, *total, reduce(reduction, elements));
+            }
+        }
+        let cells = made.chunks_exact_mut(self.lanes * CELL).zip(&totals).zip(&stage.reduced);
+        for ((cells, total), reduction) in cells {
+            let cell = &mut cells[lane * reduction.width..][..reduction.width];
+            match reduction.width {
+                4 => cell.copy_from_slice(&(*total as f32).to_ne_bytes()),
+                _ => cell.copy_from_slice(&total.to_ne_bytes()),
             }
         }
     }
@@ -381,6 +487,27 @@ impl RowKernel {
         })
         .with_scratch(scratch)
     }
+}
+
+/// What a stage works on beside its inputs.
+struct RowMemory<'r, 'o, 'm> {
+    outputs: &'r mut [&'o mut [u8]],
+    before: &'m [u8],
+    own: &'r mut [u8],
+    tiles: &'r mut [u8],
+    made: &'r mut [u8],
+    registers: &'r mut [u8],
+}
+
+/// How many rows are worked on at once: as many as stay in the first cache, with what is kept of them.
+fn lanes(program: &RowProgram, length: usize, layouts: &[RowLayout]) -> usize {
+    let along =
+        layouts.iter().zip(&program.inputs).filter(|(l, _)| l.column == 1 && l.rows.iter().any(|&d| d != 0));
+    let read: usize = along.map(|(_, dtype)| dtype.bits() / 8).sum();
+    let written: usize = program.outputs.iter().filter(|o| !o.single).map(|o| o.dtype.bits() / 8).sum();
+    let kept: usize = program.stages.iter().map(|stage| stage.kept * CELL / 2).sum();
+    let row = length.saturating_mul(read + written + kept).max(1);
+    (CACHED / row).clamp(1, LANES)
 }
 
 /// A tile as one number.

@@ -317,6 +317,7 @@ impl StripKernel {
                 }
                 let mut tile = Tile {
                     len,
+                    lane: 0,
                     inputs: &windows,
                     outputs: &mut targets,
                     at: 0,

@@ -7,23 +7,29 @@
 //! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
 
 use super::exponential::{LN2, Q, RANGE, ROUND};
+use super::{LANES, sum_of_lanes};
 use std::arch::x86_64::{
     __m512, __mmask16, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permutex2var_ps, _mm512_scalef_ps, _mm512_set1_ps,
-    _mm512_sub_ps,
+    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permutex2var_ps, _mm512_scalef_ps,
+    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-/// Lanes of a vector.
-const LANES: usize = 16;
+/// Elements of a vector.
+const WIDTH: usize = 16;
+
+/// The mask of the first `count` elements of a vector, of which there is at least one.
+#[inline]
+fn lanes(count: usize) -> __mmask16 {
+    (u32::MAX >> (32 - count)) as __mmask16
+}
 
 /// `to = f(from)`, a vector at a time; the lanes of the last one that hold no element are not read and not written.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
-    for (to, from) in to.chunks_mut(LANES).zip(from.chunks(LANES)) {
-        let count = to.len().min(from.len());
-        let mask = (u32::MAX >> (32 - count)) as __mmask16;
+    for (to, from) in to.chunks_mut(WIDTH).zip(from.chunks(WIDTH)) {
+        let mask = lanes(to.len().min(from.len()));
         // SAFETY: the mask has a lane for each element that both slices have, and chunks are not empty.
         unsafe {
             let x = _mm512_maskz_loadu_ps(mask, from.as_ptr());
@@ -32,25 +38,78 @@ fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
     }
 }
 
+/// The constants of an exponential.
+struct Exponential {
+    less: __m512,
+    range: [__m512; 2],
+    round: __m512,
+    log2_e: __m512,
+    ln2: [__m512; 2],
+    one: __m512,
+    q: [__m512; Q.len()],
+}
+
+impl Exponential {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn new(less: f32) -> Self {
+        Self {
+            less: _mm512_set1_ps(less),
+            // Above 2¹²⁸ the scaling makes infinities of its own.
+            range: [_mm512_set1_ps(RANGE.0), _mm512_set1_ps(RANGE.1 + 1.0)],
+            round: _mm512_set1_ps(ROUND),
+            log2_e: _mm512_set1_ps(std::f32::consts::LOG2_E),
+            ln2: [_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1])],
+            one: _mm512_set1_ps(1.0),
+            q: Q.map(|c| _mm512_set1_ps(c)),
+        }
+    }
+
+    /// `e^(x − less)`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn at(&self, x: __m512) -> __m512 {
+        let x = _mm512_sub_ps(x, self.less);
+        // The second operand is the result where one is NaN.
+        let x = _mm512_min_ps(self.range[1], _mm512_max_ps(self.range[0], x));
+        let n = _mm512_sub_ps(_mm512_fmadd_ps(x, self.log2_e, self.round), self.round);
+        let r = _mm512_fnmadd_ps(n, self.ln2[1], _mm512_fnmadd_ps(n, self.ln2[0], x));
+        let p = self.q[1..].iter().fold(self.q[0], |p, &c| _mm512_fmadd_ps(p, r, c));
+        let m = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
+        _mm512_scalef_ps(_mm512_add_ps(m, self.one), n)
+    }
+}
+
 /// `to = e^(from − less)`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn exp(to: &mut [f32], from: &[f32], less: f32) {
-    // Above 2¹²⁸ the scaling makes infinities of its own.
-    let (low, high) = (_mm512_set1_ps(RANGE.0), _mm512_set1_ps(RANGE.1 + 1.0));
-    let (round, log2_e) = (_mm512_set1_ps(ROUND), _mm512_set1_ps(std::f32::consts::LOG2_E));
-    let (ln2, rest) = (_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1]));
-    let (one, less) = (_mm512_set1_ps(1.0), _mm512_set1_ps(less));
-    let q = Q.map(|c| _mm512_set1_ps(c));
-    each(to, from, |x| {
-        let x = _mm512_sub_ps(x, less);
-        // The second operand is the result where one is NaN.
-        let x = _mm512_min_ps(high, _mm512_max_ps(low, x));
-        let n = _mm512_sub_ps(_mm512_fmadd_ps(x, log2_e, round), round);
-        let r = _mm512_fnmadd_ps(n, rest, _mm512_fnmadd_ps(n, ln2, x));
-        let p = q[1..].iter().fold(q[0], |p, &c| _mm512_fmadd_ps(p, r, c));
-        let m = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-        _mm512_scalef_ps(_mm512_add_ps(m, one), n)
-    });
+    let constants = Exponential::new(less);
+    each(to, from, |x| constants.at(x));
+}
+
+/// `to = e^(from − less)`, and their sum: four vectors of sums in turn, then the lanes of those in halves.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(in crate::cpu) fn exp_sum(to: &mut [f32], from: &[f32], less: f32) -> f32 {
+    let constants = Exponential::new(less);
+    let mut sums = [_mm512_set1_ps(0.0); LANES / WIDTH];
+    for (to, from) in to.chunks_mut(LANES).zip(from.chunks(LANES)) {
+        let lines = to.chunks_mut(WIDTH).zip(from.chunks(WIDTH));
+        for ((to, from), sum) in lines.zip(&mut sums) {
+            let mask = lanes(to.len().min(from.len()));
+            // SAFETY: the mask has a lane for each element that both slices have, and chunks are not empty.
+            unsafe {
+                let y = constants.at(_mm512_maskz_loadu_ps(mask, from.as_ptr()));
+                _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, y);
+                *sum = _mm512_mask_add_ps(*sum, mask, *sum, y);
+            }
+        }
+    }
+    let mut all = [0.0; LANES];
+    for (sum, to) in sums.iter().zip(all.chunks_exact_mut(WIDTH)) {
+        // SAFETY: a chunk has the elements of a vector.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sum) }
+    }
+    sum_of_lanes(all)
 }
 
 /// `to = erf(from · scale)`.
