@@ -14,7 +14,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Up to this many rows a product is bound by reading the right matrix.
-pub(crate) const SKINNY: usize = 64;
+pub(crate) const SKINNY: usize = 16;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
 const PANEL_DEPTH: usize = 256;
 /// Columns of such a panel.

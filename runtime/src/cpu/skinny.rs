@@ -4,6 +4,8 @@
 //! element of the left matrix; where its columns do, some of them are multiplied by the rows of the left matrix,
 //! element by element. An element of the result is the same sum in the same order whatever block it is computed in:
 //! in the first form from the front to the end, in the second in as many parts as a vector has lanes.
+//!
+//! Arrays are filled by loops: closures given to functions of arrays are not compiled for the instruction set.
 
 use super::gemm::{Matrix, MatrixMut};
 use super::number::Float;
@@ -98,9 +100,18 @@ impl<F: Float> Part<'_, F> {
     fn add<S: Simd<F>, const R: usize, const D: usize>(self, simd: S, out: &mut MatrixMut<'_, F>) {
         let Self { a, b, at, row, begin } = self;
         let n = b.cols();
-        let factors: [[F; D]; R] = std::array::from_fn(|i| std::array::from_fn(|l| a.at(row + i, at + l)));
-        let spread = factors.map(|row| row.map(|f| simd.splat(f)));
-        let lines: [&[F]; D] = std::array::from_fn(|l| b.piece(at + l));
+        let mut factors = [[F::zero(); D]; R];
+        let mut spread = [[simd.splat(F::zero()); D]; R];
+        for (i, (factors, spread)) in factors.iter_mut().zip(&mut spread).enumerate() {
+            for (l, (factor, spread)) in factors.iter_mut().zip(spread).enumerate() {
+                *factor = a.at(row + i, at + l);
+                *spread = simd.splat(*factor);
+            }
+        }
+        let mut lines: [&[F]; D] = [&[]; D];
+        for (l, line) in lines.iter_mut().enumerate() {
+            *line = b.piece(at + l);
+        }
         let mut sums: [&mut [F]; R] = out.rows_from(row);
         let whole = n - n % S::LANES;
         for j in (0..whole).step_by(S::LANES) {
@@ -185,17 +196,25 @@ fn dots<F: Float, S: Simd<F>, const R: usize, const C: usize>(
     b: Matrix<'_, F>,
     (row, col, accumulate): (usize, usize, bool),
 ) {
-    let x: [&[F]; R] = std::array::from_fn(|i| a.piece(row + i));
-    let w: [&[F]; C] = std::array::from_fn(|j| b.piece(col + j));
+    let (mut x, mut w): ([&[F]; R], [&[F]; C]) = ([&[]; R], [&[]; C]);
+    for (i, x) in x.iter_mut().enumerate() {
+        *x = a.piece(row + i);
+    }
+    for (j, w) in w.iter_mut().enumerate() {
+        *w = b.piece(col + j);
+    }
     let depth = x[0].len();
     let whole = depth - depth % S::LANES;
     let mut acc = [[simd.splat(F::zero()); C]; R];
     for l in (0..whole).step_by(S::LANES) {
-        let w: [S::Vector; C] = std::array::from_fn(|j| simd.load(&w[j][l..]));
+        let mut columns = [simd.splat(F::zero()); C];
+        for (column, w) in columns.iter_mut().zip(&w) {
+            *column = simd.load(&w[l..]);
+        }
         for (acc, x) in acc.iter_mut().zip(&x) {
             let x = simd.load(&x[l..]);
-            for (acc, w) in acc.iter_mut().zip(&w) {
-                *acc = simd.mul_add(x, *w, *acc);
+            for (acc, column) in acc.iter_mut().zip(&columns) {
+                *acc = simd.mul_add(x, *column, *acc);
             }
         }
     }

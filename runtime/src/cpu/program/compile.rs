@@ -1,94 +1,12 @@
 //! From a program to steps over places in memory.
 
+use super::compiled::{Compiled, NOTHING, Operand, Place, Reach, Step};
 use super::joined::{self, Joined, joined};
 use super::routines;
 use crate::cpu::simd::{Folding, Level, Routine};
 use crate::error::OpError;
 use crate::loops::program::{Instruction, Kind, Opcode, Program};
 use smallvec::SmallVec;
-
-/// How an input is read in a tile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reach {
-    /// One element for the whole tile.
-    One,
-    /// One element after the other, as they lie in memory.
-    Run,
-    /// Collected into scratch memory before the loops read them.
-    Gathered,
-}
-
-/// Where something lies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    /// At this byte of the scratch memory.
-    Scratch(usize),
-    /// At the front of this input's window.
-    Input(usize),
-    /// In this output.
-    Output(usize),
-    /// Nowhere: the operand is not read.
-    Nowhere,
-}
-
-/// A register or element of storage.
-#[derive(Clone, Copy, Debug)]
-struct Operand {
-    place: Place,
-    /// Bytes of an element.
-    width: usize,
-    /// Whether there is one element for the whole tile.
-    one: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Collects input `input` at a place in scratch memory.
-    Gather { input: usize, to: usize, width: usize },
-    /// One loop.
-    Loop { routine: Routine, to: Operand, from: [Operand; 3] },
-}
-
-/// A program for tiles whose inputs are read in certain ways.
-///
-/// What is one element for a tile is computed for some tiles at once, before them: element `i` of such an input or
-/// register belongs to tile `i`, their *lane*.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    /// Byte offsets, bytes and bits of the constants.
-    constants: Vec<(usize, usize, u64)>,
-    /// Most lanes.
-    lanes: usize,
-    /// What is one element for a tile.
-    uniform: Vec<Step>,
-    /// What is computed for each element.
-    steps: Vec<Step>,
-    /// Of the steps that can add up what they make: which, the output that they write, and how.
-    folding: Option<(usize, usize, Folding)>,
-    /// Bytes per element of the outputs.
-    pub(super) widths: Vec<usize>,
-    /// Most elements of a tile.
-    pub(super) tile: usize,
-    /// Bytes of scratch memory.
-    pub(super) scratch: usize,
-}
-
-/// What the steps read and write in one tile.
-pub(super) struct Tile<'t, 'o> {
-    /// Elements.
-    pub(super) len: usize,
-    /// Which of the elements that are one for a tile are its own.
-    pub(super) lane: usize,
-    /// Windows of the inputs; those of [`Reach::Gathered`] are not looked at.
-    pub(super) inputs: &'t [&'t [u8]],
-    /// The outputs, and the element of theirs at which the tile begins.
-    pub(super) outputs: &'t mut [&'o mut [u8]],
-    pub(super) at: usize,
-    /// As many bytes as [`Compiled::scratch`] says, aligned to 64.
-    pub(super) scratch: &'t mut [u8],
-    /// Collects an input's elements of the tile.
-    pub(super) gather: &'t dyn Fn(usize, &mut [u8]),
-}
 
 /// Bytes of the register file that are to stay in L1 beside inputs and outputs.
 const FILE: usize = 24 << 10;
@@ -103,8 +21,6 @@ fn width(kind: Kind) -> usize {
         Kind::F64 | Kind::I64 | Kind::U64 => 8,
     }
 }
-
-const NOTHING: Operand = Operand { place: Place::Nowhere, width: 0, one: false };
 
 /// Scratch slots, numbered until the size of a tile is known.
 #[derive(Default)]
@@ -235,105 +151,6 @@ impl Compiled {
         }
         Ok(compiler.placed(lanes.max(1)))
     }
-
-    /// Whether [`Compiled::run`] can add up output `k` as it computes it.
-    pub(super) fn adds_up(&self, k: usize) -> bool {
-        self.folding.is_some_and(|(_, output, _)| output == k)
-    }
-
-    /// Writes the constants to a thread's scratch memory, before its first tile.
-    pub(super) fn prepare(&self, scratch: &mut [u8]) {
-        for &(offset, width, bits) in &self.constants {
-            for cell in scratch[offset..][..width * self.lanes].chunks_exact_mut(width) {
-                cell.copy_from_slice(&bits.to_le_bytes()[..width]);
-            }
-        }
-    }
-
-    /// Computes what is one element for a tile, for the first `lanes` tiles, of whose inputs those that are so begin
-    /// at `inputs`.
-    pub(super) fn run_uniform(&self, lanes: usize, inputs: &[&[u8]], scratch: &mut [u8]) {
-        debug_assert!(lanes <= self.lanes);
-        for step in &self.uniform {
-            if let Step::Loop { routine, to, from } = step {
-                // What is one element for a tile is kept in scratch memory.
-                let Place::Scratch(start) = to.place else { continue };
-                let part = |operand: &Operand| (0, operand.width * lanes);
-                let (target, fetch) = apart(scratch, (start, to.width * lanes), inputs, part);
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
-            }
-        }
-    }
-
-    /// Runs all steps on one tile, which is the only one of its lane.
-    pub(super) fn run(&self, tile: &mut Tile<'_, '_>) {
-        self.run_uniform(1, tile.inputs, tile.scratch);
-        self.run_steps(tile, false);
-    }
-
-    /// Runs the steps on one tile of those that [`Compiled::run_uniform`] was called for. With `sum` the output that
-    /// [`Compiled::adds_up`] tells is added up, and may not be written.
-    pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, sum: bool) -> f32 {
-        let (len, lane, inputs) = (tile.len, tile.lane, tile.inputs);
-        let mut total = 0.0;
-        for (index, step) in self.steps.iter().enumerate() {
-            let (routine, to, from) = match step {
-                Step::Gather { input, to, width } => {
-                    (tile.gather)(*input, &mut tile.scratch[*to..to + len * width]);
-                    continue;
-                }
-                Step::Loop { routine, to, from } => (routine, to, from),
-            };
-            let part = |operand: &Operand| match operand.one {
-                true => (lane * operand.width, operand.width),
-                false => (0, operand.width * len),
-            };
-            if let Place::Scratch(start) = to.place {
-                let (target, fetch) = apart(tile.scratch, (start, to.width * len), inputs, part);
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
-            } else if let Place::Output(k) = to.place {
-                let target = &mut tile.outputs[k][tile.at * to.width..(tile.at + len) * to.width];
-                let scratch = &*tile.scratch;
-                let fetch = |operand: &Operand| {
-                    let (from, bytes) = part(operand);
-                    match operand.place {
-                        Place::Scratch(at) => &scratch[at + from..][..bytes],
-                        Place::Input(k) => &inputs[k][from..][..bytes],
-                        Place::Output(_) | Place::Nowhere => &[][..],
-                    }
-                };
-                let operands = [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])];
-                match self.folding {
-                    Some((at, _, folding)) if sum && at == index => total = folding.call(target, operands),
-                    _ => routine.call(target, operands),
-                }
-            }
-        }
-        total
-    }
-}
-
-/// The `(start, bytes)` of scratch memory that a step writes, and its operands, of which `part` tells the first byte and
-/// their number. A register never lies where an operand of its instruction does.
-fn apart<'s>(
-    scratch: &'s mut [u8],
-    (start, bytes): (usize, usize),
-    inputs: &'s [&'s [u8]],
-    part: impl Fn(&Operand) -> (usize, usize) + 's,
-) -> (&'s mut [u8], impl Fn(&Operand) -> &'s [u8]) {
-    let (before, rest) = scratch.split_at_mut(start);
-    let (target, after) = rest.split_at_mut(bytes);
-    let (before, after, beyond) = (&*before, &*after, start + bytes);
-    let fetch = move |operand: &Operand| {
-        let (from, bytes) = part(operand);
-        match operand.place {
-            Place::Scratch(at) if at < start => &before[at + from..][..bytes],
-            Place::Scratch(at) => &after[at - beyond + from..][..bytes],
-            Place::Input(k) => &inputs[k][from..][..bytes],
-            Place::Output(_) | Place::Nowhere => &[][..],
-        }
-    };
-    (target, fetch)
 }
 
 impl Compiler<'_> {

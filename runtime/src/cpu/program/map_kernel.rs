@@ -1,6 +1,6 @@
 //! A program over an output space.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::space::{Layout, Space};
 use crate::cpu::simd::{Level, fetch};
 use crate::cpu::streams::{LINE, STREAMED, Streams};
@@ -173,7 +173,7 @@ impl MapKernel {
                 self.fetch_next(&windows, count);
                 self.compiled.run(&mut Tile {
                     len,
-                    lane: 0,
+                    rows: Rows::default(),
                     inputs,
                     outputs: &mut staged,
                     at: 0,
@@ -184,7 +184,15 @@ impl MapKernel {
                     streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
                 }
             } else {
-                self.compiled.run(&mut Tile { len, lane: 0, inputs, outputs, at, scratch, gather });
+                self.compiled.run(&mut Tile {
+                    len,
+                    rows: Rows::default(),
+                    inputs,
+                    outputs,
+                    at,
+                    scratch,
+                    gather,
+                });
             }
             at += count;
         }

@@ -11,6 +11,7 @@
 //! [`RowKernel`] a program of stages over rows, [`StripKernel`] one over rows whose neighbours in memory are of other rows.
 
 mod compile;
+mod compiled;
 mod conversions;
 mod epilogue;
 mod functions;
@@ -20,6 +21,7 @@ mod operator;
 mod reductions;
 mod routines;
 mod row_kernel;
+mod row_layout;
 #[cfg(test)]
 mod row_tests;
 mod space;
@@ -28,11 +30,12 @@ mod strip_kernel;
 mod tests;
 
 #[allow(unused_imports, reason = "the entry of products")]
-pub(crate) use compile::Reach;
+pub(crate) use compiled::Reach;
 #[allow(unused_imports, reason = "the entry of products")]
 pub(crate) use epilogue::Epilogue;
 pub(crate) use map_kernel::MapKernel;
 pub(crate) use operator::operator_kernel;
-pub(crate) use row_kernel::{RowKernel, RowLayout};
+pub(crate) use row_kernel::RowKernel;
+pub(crate) use row_layout::RowLayout;
 pub(crate) use space::Layout;
 pub(crate) use strip_kernel::{StripKernel, StripLayout, StripSpace};

@@ -6,8 +6,9 @@
 //! `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`; scalars and
 //! such inputs lie in lines of `lanes` elements.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::reductions::{combined, identity, reduction};
+use super::row_layout::{CELL, RowLayout, collect, lanes};
 use crate::cpu::simd::{Level, Routine};
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
@@ -15,51 +16,6 @@ use crate::error::OpError;
 use crate::loops::program::{Instruction, Opcode};
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
-
-/// How an input lies under the rows: the element at the front of the first, and by how many elements a step along
-/// each axis of rows, and along a row, moves.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct RowLayout {
-    /// First element.
-    pub(crate) offset: usize,
-    /// From row to row, along each of their axes.
-    pub(crate) rows: SmallVec<[usize; 4]>,
-    /// From element to element: 0 or 1.
-    pub(crate) column: usize,
-}
-
-impl RowLayout {
-    /// Rows along one axis, `row` elements from each other, or the same elements in all of them where it is 0.
-    pub(crate) fn plain(row: usize) -> Self {
-        Self { offset: 0, rows: SmallVec::from_slice(&[row]), column: 1 }
-    }
-
-    /// The layout under axes of extents `rows` without the axes of extent 1.
-    fn moving(mut self, rows: &[usize]) -> Self {
-        let kept = self.rows.iter().zip(rows).filter(|(_, extent)| **extent != 1).map(|(stride, _)| *stride);
-        self.rows = kept.collect();
-        self
-    }
-
-    /// The front of row `row`, whose axes have the extents `rows`.
-    fn start(&self, rows: &[usize], mut row: usize) -> usize {
-        let Some((first, rest)) = self.rows.split_first() else { return self.offset };
-        let mut at = self.offset;
-        for (extent, stride) in rows[1..].iter().zip(rest).rev() {
-            at += row % extent * stride;
-            row /= extent;
-        }
-        at + row * first
-    }
-
-    /// Elements that there must be for rows of `length`.
-    fn needed(&self, rows: &[usize], length: usize) -> Option<usize> {
-        let last = rows.iter().zip(&self.rows).try_fold(self.offset, |at, (extent, stride)| {
-            at.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
-        })?;
-        last.checked_add(length.checked_sub(1)?.checked_mul(self.column)?)?.checked_add(1)
-    }
-}
 
 /// A row program bound to shapes.
 #[derive(Debug)]
@@ -72,6 +28,8 @@ pub(crate) struct RowKernel {
     stages: Vec<BoundStage>,
     /// Layout and bytes per element of each input.
     inputs: Vec<(RowLayout, usize)>,
+    /// Of which inputs elements of rows are collected.
+    of_rows: Vec<bool>,
     /// Elements per row and bytes per element of each output.
     outputs: Vec<(usize, usize)>,
     /// Bytes of the parts of a thread's scratch memory.
@@ -120,11 +78,6 @@ struct Reduction {
 const PIECE: [usize; 2] = [1 << 11, 1 << 13];
 /// Pieces of few rows: a thread that begins late still finds its share.
 const PIECES: usize = 24;
-/// Bytes of a scalar's place.
-const CELL: usize = 8;
-/// Bytes of rows that are worked on at once, and their number at most.
-const CACHED: usize = 32 << 10;
-const LANES: usize = 16;
 
 impl RowKernel {
     /// `program` on `rows` rows of `length` elements.
@@ -235,12 +188,12 @@ impl RowKernel {
             axes: rows.iter().copied().filter(|&d| d != 1).collect(),
             length,
             tile,
-            stages,
             inputs: layouts
                 .iter()
                 .map(|l| l.clone().moving(rows))
                 .zip(program.inputs.iter().map(|d| d.bits() / 8))
                 .collect(),
+            of_rows: layouts.iter().map(|l| l.column == 0 || stages.iter().any(|s| s.once)).collect(),
             outputs: program
                 .outputs
                 .iter()
@@ -254,6 +207,7 @@ impl RowKernel {
             lanes,
             work,
             threads,
+            stages,
         })
     }
 
@@ -314,22 +268,24 @@ impl RowKernel {
                 for stage in &self.stages {
                     stage.compiled.prepare(&mut scratch[stage.registers..]);
                 }
-                let rows = many.min(self.rows - piece * many);
-                for at in (0..rows).step_by(self.lanes) {
-                    let count = self.lanes.min(rows - at);
-                    self.rows(piece * many + at, at, count, inputs, &mut outputs, scratch);
+                let (mut at, rows) = (0, many.min(self.rows - piece * many));
+                let last = self.axes.last().copied().unwrap_or(1).max(1);
+                while at < rows {
+                    let first = piece * many + at;
+                    let count = self.lanes.min(rows - at).min(last - first % last);
+                    self.rows((first, at, count), inputs, &mut outputs, scratch);
+                    at += count;
                 }
                 Ok(())
             },
         )
     }
 
-    /// Runs all stages on `count` rows from row `first` on, the `at`-th of the outputs' pieces.
+    /// Runs all stages on `count` rows from row `first` on, the `at`-th of the outputs' pieces. All of them lie along the
+    /// last axis of rows.
     fn rows(
         &self,
-        first: usize,
-        at: usize,
-        count: usize,
+        (first, at, count): (usize, usize, usize),
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         scratch: &mut [u8],
@@ -339,137 +295,160 @@ impl RowKernel {
         let (kept, rest) = rest.split_at_mut(self.kept);
         let (scalars, given) = rest.split_at_mut(self.scalars);
         let line = self.lanes * CELL;
-        for ((line, (layout, width)), bytes) in given.chunks_exact_mut(line).zip(&self.inputs).zip(inputs) {
-            for (row, cell) in line.chunks_exact_mut(*width).take(count).enumerate() {
-                let start = layout.start(&self.axes, first + row) * width;
-                // A row of no elements has no first one.
-                if let Some(element) = bytes.get(start..start + width) {
-                    cell.copy_from_slice(element);
-                }
+        let mut along: SmallVec<[(&[u8], usize); 8]> = SmallVec::new();
+        for ((k, (layout, width)), bytes) in self.inputs.iter().enumerate().zip(inputs) {
+            let (start, step) = (layout.start(&self.axes, first) * width, layout.step() * width);
+            along.push((bytes.get(start..).unwrap_or(&[]), step));
+            if self.of_rows[k] {
+                collect(&mut given[k * line..][..line], along[k], *width, count);
             }
         }
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
             let (before, own) = kept.split_at_mut(stage.kept_at);
             let (known, made) = scalars.split_at_mut(stage.scalars_before * line);
-            // All inputs as those see them that have an element for each row.
-            let mut windows: SmallVec<[&[u8]; 8]> = given.chunks_exact(line).take(inputs.len()).collect();
-            windows.extend(stage.kept_before.iter().map(|_| &[][..]));
-            windows.extend(known.chunks_exact(line));
+            let (mut windows, mut steps) = (SmallVec::<[&[u8]; 8]>::new(), SmallVec::<[usize; 8]>::new());
+            for (k, (layout, _)) in self.inputs.iter().enumerate() {
+                let one = stage.once || layout.column == 0;
+                let (window, step) = if one { (&given[k * line..][..line], 0) } else { along[k] };
+                windows.push(window);
+                steps.push(step);
+            }
+            let mut start = 0;
+            for width in &stage.kept_before {
+                windows.push(&before[start..]);
+                steps.push(self.kept_row(*width));
+                start += self.lanes * self.kept_row(*width);
+            }
+            for scalar in known.chunks_exact(line) {
+                windows.push(scalar);
+            }
             if stage.once {
-                self.once(stage, at, count, (&windows, made), outputs, registers);
+                self.once(stage, (at, count), (&windows, made), outputs, registers);
                 continue;
             }
             stage.compiled.run_uniform(count, &windows, registers);
+            let (mut targets, mut apart) = (SmallVec::<[&mut [u8]; 4]>::new(), SmallVec::<[usize; 4]>::new());
+            let mut free = &mut *tiles;
+            for _ in 0..stage.passing {
+                let (tile, rest) = free.split_at_mut(self.tile * CELL);
+                targets.push(tile);
+                apart.push(0);
+                free = rest;
+            }
+            let mut free = &mut *own;
+            for width in &stage.kept {
+                let step = self.kept_row(*width);
+                let (lines, rest) = free.split_at_mut(self.lanes * step);
+                targets.push(lines);
+                apart.push(step);
+                free = rest;
+            }
+            for (k, output) in outputs.iter_mut().enumerate() {
+                if stage.stored.contains(&k) {
+                    let (per_row, width) = self.outputs[k];
+                    targets.push(&mut output[at * per_row * width..]);
+                    apart.push(per_row * width);
+                }
+            }
             for lane in 0..count {
-                self.row(
-                    stage,
-                    (first + lane, at + lane, lane),
-                    inputs,
-                    &mut windows,
-                    RowMemory { outputs, before, own, tiles, made, registers },
-                );
+                let rows = Rows { lane, from: 0, inputs: &steps, outputs: &apart, still: stage.passing };
+                self.row(stage, rows, &windows, &mut targets, (made, registers));
             }
         }
+    }
+
+    /// Bytes between the kept rows of `width` bytes per element.
+    fn kept_row(&self, width: usize) -> usize {
+        (self.length * width).next_multiple_of(64)
     }
 
     /// Runs a stage that runs once per row on `count` rows.
     fn once(
         &self,
         stage: &BoundStage,
-        at: usize,
-        count: usize,
+        (at, count): (usize, usize),
         (inputs, made): (&[&[u8]], &mut [u8]),
         outputs: &mut [&mut [u8]],
         registers: &mut [u8],
     ) {
-        let lines = made.chunks_exact_mut(self.lanes * CELL).take(stage.scalars).zip(&stage.compiled.widths);
-        let mut targets: SmallVec<[&mut [u8]; 4]> =
-            lines.map(|(line, width)| &mut line[..count * width]).collect();
-        for (k, output) in outputs.iter_mut().enumerate().filter(|(k, _)| stage.stored.contains(k)) {
-            let (_, width) = self.outputs[k];
-            targets.push(&mut output[at * width..][..count * width]);
+        let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+        for line in made.chunks_exact_mut(self.lanes * CELL).take(stage.scalars) {
+            targets.push(line);
         }
-        let outputs = &mut targets;
-        let mut tile =
-            Tile { len: count, lane: 0, inputs, outputs, at: 0, scratch: registers, gather: &|_, _| {} };
-        stage.compiled.run(&mut tile);
+        for (k, output) in outputs.iter_mut().enumerate() {
+            if stage.stored.contains(&k) {
+                targets.push(&mut output[at * self.outputs[k].1..]);
+            }
+        }
+        stage.compiled.run(&mut Tile {
+            len: count,
+            rows: Rows::default(),
+            inputs,
+            outputs: &mut targets,
+            at: 0,
+            scratch: registers,
+            gather: &|_, _| {},
+        });
     }
 
-    /// Runs a stage on row `row`, the `at`-th of the outputs' pieces and the `lane`-th of those that are worked on.
-    /// `windows` begin with the inputs and the rows kept before; those that lie along the row are set here.
-    fn row<'m>(
+    /// Runs a stage on one row.
+    fn row(
         &self,
         stage: &BoundStage,
-        (row, at, lane): (usize, usize, usize),
-        inputs: &[&'m [u8]],
-        windows: &mut SmallVec<[&'m [u8]; 8]>,
-        memory: RowMemory<'_, '_, 'm>,
+        mut rows: Rows<'_>,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        (made, registers): (&mut [u8], &mut [u8]),
     ) {
-        let RowMemory { outputs, before, own, tiles, made, registers } = memory;
-        let line = |width: usize| (self.length * width).next_multiple_of(64);
-        let mut totals: SmallVec<[f64; 4]> = stage.reduced.iter().map(|r| identity(r.combine)).collect();
-        for from in (0..self.length).step_by(self.tile) {
+        let mut totals: SmallVec<[f64; 4]> = SmallVec::new();
+        for reduction in &stage.reduced {
+            totals.push(identity(reduction.combine));
+        }
+        let mut from = 0;
+        while from < self.length {
             let len = self.tile.min(self.length - from);
-            for ((window, bytes), (layout, width)) in windows.iter_mut().zip(inputs).zip(&self.inputs) {
-                if layout.column == 1 {
-                    *window = &bytes[(layout.start(&self.axes, row) + from) * width..];
-                }
-            }
-            let mut start = 0;
-            for (window, width) in windows[inputs.len()..].iter_mut().zip(&stage.kept_before) {
-                *window = &before[start + lane * line(*width) + from * width..];
-                start += self.lanes * line(*width);
-            }
-            let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
-            let mut free = &mut *tiles;
-            for width in &stage.compiled.widths[..stage.passing] {
-                let (tile, rest) = free.split_at_mut(self.tile * CELL);
-                targets.push(&mut tile[..len * width]);
-                free = rest;
-            }
-            let mut free = &mut *own;
-            for width in &stage.kept {
-                let (lines, rest) = free.split_at_mut(self.lanes * line(*width));
-                targets.push(&mut lines[lane * line(*width) + from * width..][..len * width]);
-                free = rest;
-            }
-            for (k, output) in outputs.iter_mut().enumerate() {
-                if stage.stored.contains(&k) {
-                    let (per_row, width) = self.outputs[k];
-                    targets.push(&mut output[(at * per_row + from) * width..][..len * width]);
-                }
-            }
-            let mut tile = Tile {
-                len,
-                lane,
-                inputs: windows,
-                outputs: &mut targets,
-                at: 0,
-                scratch: registers,
-                gather: &|_, _| {},
-            };
+            rows.from = from;
+            let gather = &|_: usize, _: &mut [u8]| {};
+            let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
             let sum = stage.compiled.run_steps(&mut tile, stage.sums);
             if stage.sums {
                 totals[0] += f64::from(sum);
-                continue;
+            } else {
+                for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
+                    let elements = self.reduced(reduction, &rows, len, inputs, outputs);
+                    *total = combined(reduction.combine, *total, reduce(reduction, elements));
+                }
             }
-            for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
-                let elements = match reduction.source {
-                    Source::Output(k) => &*targets[k],
-                    Source::Input(k) if self.inputs[k].0.column == 1 => &windows[k][..len * reduction.width],
-                    Source::Input(k) => &windows[k][lane * reduction.width..][..reduction.width],
-                };
-                *total = combined(reduction.combine, *total, reduce(reduction, elements));
-            }
+            from += len;
         }
         let cells = made.chunks_exact_mut(self.lanes * CELL).zip(&totals).zip(&stage.reduced);
         for ((cells, total), reduction) in cells {
-            let cell = &mut cells[lane * reduction.width..][..reduction.width];
+            let cell = &mut cells[rows.lane * reduction.width..];
             match reduction.width {
-                4 => cell.copy_from_slice(&(*total as f32).to_ne_bytes()),
-                _ => cell.copy_from_slice(&total.to_ne_bytes()),
+                4 => cell[..4].copy_from_slice(&(*total as f32).to_ne_bytes()),
+                _ => cell[..8].copy_from_slice(&total.to_ne_bytes()),
             }
+        }
+    }
+
+    /// The elements of a tile that are reduced.
+    fn reduced<'m>(
+        &self,
+        reduction: &Reduction,
+        rows: &Rows<'_>,
+        len: usize,
+        inputs: &[&'m [u8]],
+        outputs: &'m [&mut [u8]],
+    ) -> &'m [u8] {
+        let (width, lane) = (reduction.width, rows.lane);
+        match reduction.source {
+            Source::Output(k) if k < rows.still => &outputs[k][..len * width],
+            Source::Output(k) => &outputs[k][lane * rows.outputs[k] + rows.from * width..][..len * width],
+            Source::Input(k) if self.inputs[k].0.column == 1 => {
+                &inputs[k][lane * rows.inputs[k] + rows.from * width..][..len * width]
+            }
+            Source::Input(k) => &inputs[k][lane * width..][..width],
         }
     }
 
@@ -487,27 +466,6 @@ impl RowKernel {
         })
         .with_scratch(scratch)
     }
-}
-
-/// What a stage works on beside its inputs.
-struct RowMemory<'r, 'o, 'm> {
-    outputs: &'r mut [&'o mut [u8]],
-    before: &'m [u8],
-    own: &'r mut [u8],
-    tiles: &'r mut [u8],
-    made: &'r mut [u8],
-    registers: &'r mut [u8],
-}
-
-/// How many rows are worked on at once: as many as stay in the first cache, with what is kept of them.
-fn lanes(program: &RowProgram, length: usize, layouts: &[RowLayout]) -> usize {
-    let along =
-        layouts.iter().zip(&program.inputs).filter(|(l, _)| l.column == 1 && l.rows.iter().any(|&d| d != 0));
-    let read: usize = along.map(|(_, dtype)| dtype.bits() / 8).sum();
-    let written: usize = program.outputs.iter().filter(|o| !o.single).map(|o| o.dtype.bits() / 8).sum();
-    let kept: usize = program.stages.iter().map(|stage| stage.kept * CELL / 2).sum();
-    let row = length.saturating_mul(read + written + kept).max(1);
-    (CACHED / row).clamp(1, LANES)
 }
 
 /// A tile as one number.

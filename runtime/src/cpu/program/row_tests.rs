@@ -1,6 +1,7 @@
 //! Row programs against an evaluation element by element, on every instruction set.
 
-use super::row_kernel::{RowKernel, RowLayout};
+use super::row_kernel::RowKernel;
+use super::row_layout::RowLayout;
 use crate::cpu::RunContext;
 use crate::cpu::normalization::Normalization;
 use crate::cpu::simd::Level;
