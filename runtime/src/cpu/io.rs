@@ -1,5 +1,6 @@
 //! What a running kernel reads and writes.
 
+use super::alongside::Alongside;
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
 use crate::exec::{Interrupt, NodeTimes, Program, Team};
@@ -298,6 +299,15 @@ impl<'a, 'b> Io<'a, 'b> {
             });
         }
         program.run(inputs, &mut slots, self.context).map_err(NodeError::in_body)
+    }
+
+    /// The outputs besides output 0, whose elements have `width` bytes, taken out of their slots; theirs have `widths`.
+    pub(crate) fn take_alongside(
+        &mut self,
+        width: usize,
+        widths: &[usize],
+    ) -> Result<Alongside<'a>, OpError> {
+        Alongside::take(self.outputs, width, widths)
     }
 
     /// The scratch memory, aligned to 64.

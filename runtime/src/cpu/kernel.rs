@@ -59,8 +59,8 @@ pub(crate) struct CpuSite<'a> {
     /// How inputs lie in memory whose shape the facts do not tell, for an operator that says it reads them so:
     /// [`crate::ops::Op::strided_operands`].
     pub(crate) strided: &'a [Option<super::program::Layout>],
-    /// What makes the rows of operand 0, which is then not read, for an operator that says it takes them so:
-    /// [`crate::ops::Op::makes_operand`].
+    /// What makes the rows or planes of operand 0, which is then not read, for an operator that says it takes them so:
+    /// [`crate::ops::Op::making`].
     pub(crate) prologue: Option<&'a std::sync::Arc<super::row_fill::RowFill>>,
     /// How the elements of output 0 lie in memory where not row by row, for an operator that says it writes them so:
     /// [`crate::ops::Op::writes_strided`].

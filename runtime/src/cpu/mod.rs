@@ -1,5 +1,6 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
+mod alongside;
 pub(crate) mod attention;
 pub(crate) mod block_quantised;
 pub(crate) mod body;

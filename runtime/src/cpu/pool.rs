@@ -2,12 +2,19 @@
 //!
 //! Planes `[images · channels]` of up to three spatial axes are pooled one output line at a time. Along a line
 //! the taps are visited one after the other, each for all positions at which it lies inside.
+//!
+//! What is read may be made plane by plane ([`Around`]), by the thread that pools the plane next, and finished lines may
+//! be passed through a map.
 
-use super::RunContext;
+use super::contraction::scratch_of;
 use super::number::{Compute, Number, is_nan};
+use super::row_epilogue::{Finish, RowEpilogue};
+use super::row_fill::{Filler, RowFill};
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use super::{CpuSite, Io, RunContext};
 use crate::error::OpError;
 use crate::ops::window::Span;
+use std::sync::Arc;
 
 /// A pool with its shapes known.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +36,80 @@ pub(crate) trait Gather<T: Number>: Sync {
 /// Writes a strip of results: elements of both outputs (empty when not wanted), the states, and the plane, z, y
 /// and first position.
 pub(crate) type Store<'a, T, U, S> = &'a (dyn Fn(&mut [T], &mut [U], &[S], [usize; 4]) + Sync);
+
+/// The maps around a pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    fill: Option<Arc<RowFill>>,
+    epilogue: Option<Arc<RowEpilogue>>,
+}
+
+impl Around {
+    /// Those that `site` has.
+    pub(crate) fn of(site: &CpuSite<'_>) -> Self {
+        Self { fill: site.prologue.cloned(), epilogue: site.epilogue.cloned() }
+    }
+
+    /// Bytes of scratch memory for `threads` threads that pool planes of elements `T`.
+    pub(crate) fn scratch<T>(&self, pool: &Pool, threads: usize) -> usize {
+        self.fill
+            .as_ref()
+            .map_or(0, |_| Lanes::bytes(pool.input_plane().saturating_mul(size_of::<T>()), threads))
+    }
+
+    /// What a run reads, and what becomes of its lines.
+    pub(crate) fn bind<'a, 'i: 'a, T: Number>(&'a self, io: &mut Io<'i, '_>) -> Result<Run<'a, T>, OpError> {
+        let made = self.fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+        let x = if made.is_some() { &[][..] } else { io.input::<T>(0)? };
+        Ok(Run { x, made, finish: Finish::bind(self.epilogue.as_deref(), io)? })
+    }
+}
+
+/// The operands of one run.
+#[derive(Debug)]
+pub(crate) struct Run<'a, T> {
+    x: &'a [T],
+    /// What makes planes, in the place of `x`.
+    made: Option<Filler<'a>>,
+    finish: Finish<'a>,
+}
+
+impl<T: Number> Run<'_, T> {
+    /// A number of lines near `many` that a thread pools at a time, of planes of `lines` lines.
+    fn lines(&self, many: usize, lines: usize) -> usize {
+        match self.made {
+            Some(_) => many.max(1).next_multiple_of(lines.max(1)),
+            None => many.max(1),
+        }
+    }
+
+    /// A thread's memory of `pool`, out of `scratch`.
+    fn lanes<'s>(&self, pool: &Pool, scratch: &'s mut [u8]) -> Lanes<'s> {
+        match self.made {
+            Some(_) => Lanes::new(scratch, pool.input_plane().saturating_mul(size_of::<T>())),
+            None => Lanes::none(),
+        }
+    }
+
+    /// Input plane `image` of `size` elements, in `scratch` where it is made, `fresh` when it must be.
+    fn plane<'p>(
+        &'p self,
+        image: usize,
+        size: usize,
+        fresh: bool,
+        scratch: &'p mut [u8],
+    ) -> Result<&'p [T], OpError> {
+        let Some(made) = &self.made else {
+            let short = || OpError::internal("a pool's input has another size than it was bound for");
+            return self.x.get(image * size..).and_then(|x| x.get(..size)).ok_or_else(short);
+        };
+        let plane = scratch_of::<T>(scratch, size)?;
+        if fresh {
+            made.fill(image, plane)?;
+        }
+        Ok(plane)
+    }
+}
 
 /// Positions of a line handled at once.
 const STRIP: usize = 64;
@@ -57,12 +138,12 @@ impl Pool {
         self.spans.iter().fold(1usize, |n, s| n.saturating_mul(s.kernel))
     }
 
-    /// Pools `x` by `gather`; `store` writes the results strip by strip.
+    /// Pools what `run` reads by `gather`; `store` writes the results strip by strip.
     pub(crate) fn run<T: Number, U: Send, G: Gather<T>>(
         &self,
         context: RunContext<'_>,
-        x: &[T],
-        (out, second): (&mut [T], &mut [U]),
+        run: &Run<'_, T>,
+        (out, second, scratch): (&mut [T], &mut [U], &mut [u8]),
         gather: &G,
         store: Store<'_, T, U, G::State>,
     ) -> Result<(), OpError> {
@@ -73,15 +154,16 @@ impl Pool {
             return Ok(());
         }
         let line_work = width.output.saturating_mul(self.taps()).max(1);
-        let chunk = (PARALLEL_WORK / line_work).max(1) * width.output;
+        let chunk = run.lines(PARALLEL_WORK / line_work, lines) * width.output;
         let pieces = (Chunks::new(out, chunk), Chunks::new(second, chunk));
         let work = elements.saturating_mul(self.taps());
-        for_each_tile(context, work, Lanes::none(), &pieces, &|tile, (out, second), _| {
+        let lanes = run.lanes(self, scratch);
+        for_each_tile(context, work, lanes, &pieces, &|tile, (out, second), scratch| {
             let many = out.len().max(second.len()) / width.output;
             for i in 0..many {
                 let line = tile * (chunk / width.output) + i;
                 let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
-                let x = &x[image * plane..][..plane];
+                let x = run.plane(image, plane, line.is_multiple_of(lines), scratch)?;
                 for first in (0..width.output).step_by(STRIP) {
                     let count = STRIP.min(width.output - first);
                     let mut states = [gather.empty(); STRIP];
@@ -92,7 +174,7 @@ impl Pool {
                     store(out, second, &states[..count], [image, z, y, first]);
                 }
             }
-            Ok(())
+            run.finish.apply_from(tile * chunk, out)
         })
     }
 
@@ -100,27 +182,29 @@ impl Pool {
     pub(crate) fn largest<T: Number>(
         &self,
         context: RunContext<'_>,
-        x: &[T],
-        out: &mut [T],
+        run: &Run<'_, T>,
+        (out, scratch): (&mut [T], &mut [u8]),
     ) -> Result<(), OpError> {
         let [depth, height, width] = self.spans;
         let reach = (width.kernel - 1).saturating_mul(width.dilation).saturating_add(1);
         if reach > COLUMNS / 2 {
-            return self.run::<T, (), _>(context, x, (out, &mut []), &Largest, &|y, _, most, _| {
+            let outputs = (out, &mut [][..], scratch);
+            return self.run::<T, (), _>(context, run, outputs, &Largest, &|y, _, most, _| {
                 y.copy_from_slice(most);
             });
         }
         let (lines, plane) = (depth.output * height.output, self.input_plane());
         let strip = (COLUMNS - reach) / width.stride + 1;
         let line_work = width.output.saturating_mul(height.kernel + width.kernel).max(1);
-        let many = (PARALLEL_WORK / line_work).max(1);
+        let many = run.lines(PARALLEL_WORK / line_work, lines);
         let work = out.len().saturating_mul(height.kernel + width.kernel);
         let pieces = Chunks::new(out, many.saturating_mul(width.output));
-        for_each_tile(context, work, Lanes::none(), &pieces, &|tile, out, _| {
-            for (i, out) in out.chunks_mut(width.output).enumerate() {
+        let lanes = run.lanes(self, scratch);
+        for_each_tile(context, work, lanes, &pieces, &|tile, all, scratch| {
+            for (i, out) in all.chunks_mut(width.output).enumerate() {
                 let line = tile * many + i;
                 let (image, z, y) = (line / lines, line % lines / height.output, line % height.output);
-                let x = &x[image * plane..][..plane];
+                let x = run.plane(image, plane, line.is_multiple_of(lines), scratch)?;
                 for (index, out) in out.chunks_mut(strip).enumerate() {
                     let first = index * strip * width.stride;
                     let span = (out.len() - 1) * width.stride + reach;
@@ -145,7 +229,7 @@ impl Pool {
                     }
                 }
             }
-            Ok(())
+            run.finish.apply_from(tile * many * width.output, all)
         })
     }
 

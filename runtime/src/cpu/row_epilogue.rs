@@ -2,9 +2,11 @@
 //! cache, in segments that stay in the first one.
 //!
 //! The result is seen as rows of `columns` elements: a matrix product's own rows, a convolution's channels of one image.
-//! Every other operand is one element for a row or one for each column, at an offset that follows from the row.
+//! Every other operand is one element for a row or one for each column, at an offset that follows from the row. Values of
+//! the program besides the first are stored in outputs of their own that lie beside the result.
 
 use super::Io;
+use super::alongside::Alongside;
 use super::gemm::MatrixMut;
 use super::program::{Epilogue, Layout, Reach};
 use crate::error::OpError;
@@ -33,6 +35,8 @@ pub(crate) struct RowEpilogue {
     seamless: bool,
     /// Bytes of an element of the result.
     width: usize,
+    /// Of the program's values behind the first, which are stored beside the result.
+    beside: SmallVec<[usize; 2]>,
 }
 
 #[derive(Debug)]
@@ -80,7 +84,8 @@ impl RowEpilogue {
                 }
             }
         }
-        let stored = program.outputs().first().map(|o| o.dtype.bits() / 8);
+        let mut widths = program.outputs().iter().map(|o| o.dtype.bits() / 8);
+        let (stored, beside) = (widths.next(), widths.collect());
         // A program that does not read the result takes the place of one.
         let width = if result.is_some() { width } else { stored.unwrap_or(0) };
         if stored != Some(width) {
@@ -89,7 +94,7 @@ impl RowEpilogue {
         let seamless = operands.iter().all(|o| o.layout.along(shape) == Some(o.along));
         let columns = inner.iter().product::<usize>().max(1);
         let program = Epilogue::new(program, &reaches)?;
-        Ok(Some(Self { program, result, operands, outer: outer.to_vec(), columns, seamless, width }))
+        Ok(Some(Self { program, result, operands, outer: outer.to_vec(), columns, seamless, width, beside }))
     }
 }
 
@@ -98,6 +103,7 @@ impl RowEpilogue {
 pub(crate) struct Finish<'a> {
     epilogue: Option<&'a RowEpilogue>,
     operands: SmallVec<[&'a [u8]; 4]>,
+    alongside: Option<Alongside<'a>>,
 }
 
 #[derive(Clone, Copy, Zeroable, Pod)]
@@ -112,15 +118,30 @@ thread_local! {
 impl<'a> Finish<'a> {
     /// Leaves rows as they are.
     pub(crate) fn nothing() -> Self {
-        Self { epilogue: None, operands: SmallVec::new() }
+        Self { epilogue: None, operands: SmallVec::new(), alongside: None }
     }
 
-    /// `epilogue`, if any, with the operands of one run.
-    pub(crate) fn bind<'i: 'a>(epilogue: Option<&'a RowEpilogue>, io: &Io<'i, '_>) -> Result<Self, OpError> {
+    /// `epilogue`, if any, with the operands of one run. It takes the outputs beside the first that it stores.
+    pub(crate) fn bind<'i: 'a>(
+        epilogue: Option<&'a RowEpilogue>,
+        io: &mut Io<'i, '_>,
+    ) -> Result<Self, OpError> {
+        let mut bound = Self::reading(epilogue, io)?;
+        if let Some(epilogue) = epilogue.filter(|e| !e.beside.is_empty()) {
+            bound.alongside = Some(io.take_alongside(epilogue.width, &epilogue.beside)?);
+        }
+        Ok(bound)
+    }
+
+    /// The same of a map whose one value is the result.
+    pub(super) fn reading<'i: 'a>(
+        epilogue: Option<&'a RowEpilogue>,
+        io: &Io<'i, '_>,
+    ) -> Result<Self, OpError> {
         let inputs = epilogue.map_or(&[][..], |e| &e.operands);
         let operands =
             inputs.iter().map(|o| Ok(io.tensor(o.input)?.bytes())).collect::<Result<_, OpError>>()?;
-        Ok(Self { epilogue, operands })
+        Ok(Self { epilogue, operands, alongside: None })
     }
 
     /// Applies the program to a block whose first element is element `column` of row `row`, in the result's own type.
@@ -217,7 +238,13 @@ impl<'a> Finish<'a> {
             if let Some(at) = result {
                 given.insert(*at, copy);
             }
-            program.apply_tile(segment.len() / width, &given, &mut [segment], scratch.registers)?;
+            let count = segment.len() / width;
+            match &self.alongside {
+                None => program.apply_tile(count, &given, &mut [segment], scratch.registers)?,
+                Some(alongside) => {
+                    program.apply_tile(count, &given, &mut alongside.beside(segment)?, scratch.registers)?;
+                }
+            }
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! Rows of a matrix that are computed where they are needed: the left operand of a product, made block by block in a
-//! cache instead of in memory.
+//! Rows that are computed where they are needed: those of the left operand of a product, made block by block in a cache
+//! instead of in memory, or the planes of what a convolution or a pool reads, each a row of the axes behind the channels.
 //!
 //! A row is one map, or several beside each other, each over its own columns: what is concatenated is never put
 //! together in memory.
 
-use super::Io;
 use super::row_epilogue::{Finish, RowEpilogue};
+use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use super::{Io, RunContext};
 use crate::error::OpError;
 use bytemuck::Pod;
 use smallvec::SmallVec;
@@ -40,7 +41,7 @@ impl RowFill {
 
     /// The maps with the operands of one run.
     pub(crate) fn bind<'a, 'i: 'a>(&'a self, io: &Io<'i, '_>) -> Result<Filler<'a>, OpError> {
-        let maps = self.pieces.iter().map(|piece| Finish::bind(Some(&piece.map), io));
+        let maps = self.pieces.iter().map(|piece| Finish::reading(Some(&piece.map), io));
         Ok(Filler { fill: self, maps: maps.collect::<Result<_, OpError>>()? })
     }
 }
@@ -53,6 +54,19 @@ pub(crate) struct Filler<'a> {
 }
 
 impl Filler<'_> {
+    /// Writes all rows.
+    pub(crate) fn fill_all<T: Pod + Send>(
+        &self,
+        context: RunContext<'_>,
+        rows: &mut [T],
+    ) -> Result<(), OpError> {
+        let columns = self.fill.columns.max(1);
+        let many = (PARALLEL_WORK / columns).max(1);
+        let work = rows.len();
+        let chunks = Chunks::new(rows, many.saturating_mul(columns));
+        for_each_tile(context, work, Lanes::none(), &chunks, &|tile, rows, _| self.fill(tile * many, rows))
+    }
+
     /// Writes the rows from `row` on, whole ones one behind the other.
     pub(crate) fn fill<T: Pod>(&self, row: usize, rows: &mut [T]) -> Result<(), OpError> {
         let RowFill { pieces, columns } = self.fill;

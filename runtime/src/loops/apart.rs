@@ -18,6 +18,16 @@ pub(crate) enum Apart {
     NoRewrite,
     /// The reader is itself a contraction, which reads the operand as it is.
     Prologue,
+    /// The reader, a convolution, reads its input in place.
+    InPlace,
+    /// The reader gathers windows that overlap, and would make the value again for each.
+    Windows,
+    /// Planes are too large to stay in a cache between being made and read.
+    LargePlanes,
+    /// Planes are too few for all threads, or too short.
+    FewPlanes,
+    /// What makes an operand does not lie in its rows.
+    OutOfRows,
     /// The group has a contraction already.
     SecondContraction,
     /// The contraction's result is not read point for point.
@@ -35,21 +45,35 @@ pub(crate) enum Apart {
 }
 
 impl fmt::Display for Apart {
+    /// A sentence about the node that makes the value, for those who use the engine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SeveralReaders => f.write_str("its value has readers elsewhere"),
-            Self::Output => f.write_str("its value is an output"),
-            Self::Producer(why) => write!(f, "{why}"),
-            Self::Reader(why) => write!(f, "of its reader, {why}"),
-            Self::NoRewrite => f.write_str("no rewrite joins the two"),
-            Self::Prologue => f.write_str("its reader takes the operand as it is"),
-            Self::SecondContraction => f.write_str("the group has a contraction already"),
-            Self::Rearranged => f.write_str("its result is not read point for point"),
-            Self::Rows => f.write_str("it does not lie in the rows of its reader"),
-            Self::RowLength => f.write_str("rows are too short, or too few for their length"),
-            Self::Recomputed => f.write_str("computing it again would cost more than storing it"),
-            Self::AgainstTheGrain => f.write_str("it would be read against the order in memory"),
-            Self::TooLong => f.write_str("the fused program would be too long"),
-        }
+        f.write_str(match self {
+            Self::Producer(why) => return write!(f, "{why}"),
+            Self::Reader(why) => return write!(f, "the operator that reads it stays by itself: {why}"),
+            Self::SeveralReaders => "other operators read its value, too, so that it is stored in any case",
+            Self::Output => "its value is an output of the model, so that it is stored in any case",
+            Self::NoRewrite => "neither of the two operators can be computed inside the other",
+            Self::Prologue => "the matrix product, convolution or pooling that reads it needs this input in memory",
+            Self::InPlace => {
+                "the convolution that reads it takes each element where it lies: computing it there would save nothing"
+            }
+            Self::Windows => {
+                "the convolution that reads it gathers overlapping windows and would compute it again for each of them"
+            }
+            Self::LargePlanes => {
+                "windows overlap and a channel is too large for a cache: it is computed once and stored"
+            }
+            Self::FewPlanes => "its channels are too few to share them among threads, or too small for a call each",
+            Self::OutOfRows => "it reads something in another order than the operator behind it needs its rows in",
+            Self::SecondContraction => {
+                "the fused operator has a matrix product, convolution or pooling already, and can have only one"
+            }
+            Self::Rearranged => "the operator behind it uses its elements in another order than they are made in",
+            Self::Rows => "the operator behind it is computed row by row, and this one does not have the same rows",
+            Self::RowLength => "rows are too short for a call each, or too long and too few to share among threads",
+            Self::Recomputed => "computing it again wherever it is needed would cost more than storing it",
+            Self::AgainstTheGrain => "reading it out of the order in which it lies in memory would cost more than a copy",
+            Self::TooLong => "the fused operator would become too large",
+        })
     }
 }

@@ -5,6 +5,7 @@ use super::parts::part;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, normal_axis};
 use crate::graph::{Dim, Graph, Node, ValueId};
+use crate::ops::Making;
 
 /// A node as grouping sees it.
 #[derive(Debug)]
@@ -15,8 +16,8 @@ pub(crate) struct Candidate {
     pub(crate) rows: Option<usize>,
     /// How many of its first inputs its kernel reads through any strides.
     pub(crate) strided: usize,
-    /// Whether its kernel makes rows of its first operand as it reads them.
-    pub(crate) makes_operand: bool,
+    /// How its kernel has its first operand made as it reads it.
+    pub(crate) making: Making,
     /// The axis along which it puts its operands one behind the other.
     pub(crate) joins: Option<usize>,
     /// Whether its kernel writes rows wherever strides say.
@@ -97,7 +98,7 @@ pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
         nest,
         rows,
         strided: node.op.strided_operands(),
-        makes_operand: node.op.makes_operand(),
+        making: node.op.making(Facts(&given)),
         joins: joined_axis(node, made.as_deref()),
         writes_strided: node.op.writes_strided(),
         inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),

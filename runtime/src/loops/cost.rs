@@ -3,6 +3,7 @@
 //! Saved is writing a value and reading it again. Lost are computing it more than once, calls for short rows, and
 //! parallelism where rows are few and long. Symbolic extents count as a guess.
 
+use super::apart::Apart;
 use super::nest::Nest;
 use super::program::{Opcode, Program};
 use crate::graph::Dim;
@@ -32,6 +33,8 @@ const BLOCK: f64 = 524_288.0;
 const MOST_BLOCKS: f64 = 16.0;
 /// So many rows keep all threads busy.
 const MANY_ROWS: f64 = 16.0;
+/// Bytes of a plane that one thread makes and reads again: beyond, it leaves half of a 1 MiB L2 with what it is made of.
+const MOST_PLANE: f64 = 262_144.0;
 /// Tiles stay inside an innermost axis of at least so many elements, and what is still along it is computed once.
 const TILED: usize = 64;
 
@@ -94,6 +97,20 @@ pub(super) fn operand_pays(program: &Program, space: &[Dim], width: usize, colum
     let calls = blocks * rows * (depth / SEGMENT_LENGTH).ceil() * SEGMENT;
     let again = (blocks - 1.0) * points(space) * operations(program);
     calls + again <= saved(space, width) + SEGMENT
+}
+
+/// Whether making the planes behind the first two axes of `space`, elements of `width` bytes, as a convolution or pool reads
+/// them costs less than having them in memory: each stays in the cache of the thread that makes and reads it, and they
+/// are many enough for the threads or so few elements that one thread does.
+pub(super) fn planes_pay(space: &[Dim], width: usize) -> Result<(), Apart> {
+    let (planes, elements) = space.split_at(space.len().min(2));
+    let (planes, elements) = (points(planes), points(elements));
+    if elements * width as f64 > MOST_PLANE {
+        return Err(Apart::LargePlanes);
+    }
+    let calls = planes * (elements / SEGMENT_LENGTH).ceil() * SEGMENT;
+    let shared = planes >= MANY_ROWS || points(space) <= LONG_ROW;
+    if shared && calls <= saved(space, width) + SEGMENT { Ok(()) } else { Err(Apart::FewPlanes) }
 }
 
 /// Whether rows of the axes `row` are worth a kernel of strips along the axes `strip`: strips long enough for its calls,

@@ -4,6 +4,7 @@ use super::apart::Apart;
 use super::candidate::{Candidate, candidates};
 use super::fused::Fused;
 use super::group::{Group, group};
+use super::joined::Joined;
 use super::parts::{put_together, take_apart};
 use super::siblings::join_siblings;
 use super::stacked::stack_steps;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(crate) struct Report {
     /// Names of the nodes that each fused node, by its name, consists of.
     pub(crate) fused: Vec<(Arc<str>, Vec<Arc<str>>)>,
+    /// Nodes that took the place of several before groups were made.
+    pub(crate) joined: Vec<Joined>,
     /// Producer and reader that stayed apart, and why.
     pub(crate) apart: Vec<(Arc<str>, Arc<str>, Apart)>,
 }
@@ -34,10 +37,11 @@ pub(crate) fn fuse(graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph, Re
 fn fuse_named(mut graph: Graph, inputs: &[Fact], budget: &Budget, names: &mut usize) -> (Graph, Report) {
     let Ok(mut facts) = infer_named(&graph, inputs, names) else { return (graph, Report::default()) };
     let mut report = Report::default();
-    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> bool; 2] =
+    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 2] =
         [&stack_steps, &|graph, facts| join_siblings(graph, facts, budget)];
     for rewrite in rewrites {
-        if rewrite(&mut graph, &facts) {
+        if let Some(joined) = rewrite(&mut graph, &facts) {
+            report.joined.extend(joined);
             let Ok(made) = infer_named(&graph, inputs, names) else { return (graph, report) };
             facts = made;
         }
@@ -86,6 +90,9 @@ fn fuse_bodies(
         let (graph, inner) = fuse_named(body.graph.clone(), &inputs, budget, names);
         let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
+        report
+            .joined
+            .extend(inner.joined.into_iter().map(|joined| Joined { name: within(joined.name), ..joined }));
         report.apart.extend(inner.apart.into_iter().map(|(a, b, why)| (within(a), within(b), why)));
         made.push(crate::ops::attributes::Body { graph, formal_inputs: body.formal_inputs });
     }

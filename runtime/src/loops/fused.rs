@@ -7,7 +7,7 @@ use super::candidate::{Candidate, candidates};
 use super::compose::Space;
 use super::group::{Group, composed};
 use super::in_rows::{Form, form};
-use super::made_operand::{Piece, pieces};
+use super::made_operand::{Piece, first_column, pieces};
 use super::nest::{Nest, Read};
 use super::row_form::row_program;
 use super::strided::{exchange, strided_operand};
@@ -19,8 +19,8 @@ use crate::cuda::families::tail::Behind;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::graph::{Dim, Graph, NodeError, infer};
-use crate::ops::{Cost, Op, PackSite, Packed};
+use crate::graph::{Dim, Graph, NodeError, ValueId, infer};
+use crate::ops::{Cost, Making, Op, PackSite, Packed};
 use crate::reference::{RefInputs, RefValue, run_graph};
 use crate::tensor::Shape;
 use smallvec::SmallVec;
@@ -79,6 +79,13 @@ impl Fused {
         self.graph.cost(&given)
     }
 
+    /// What is known of what each member reads.
+    pub(crate) fn member_inputs(&self, inputs: Facts<'_>) -> Option<Vec<Vec<Option<Fact>>>> {
+        let facts = self.facts(inputs).ok()?;
+        let given = |id: &Option<ValueId>| id.and_then(|id| facts[id.index()].clone());
+        Some(self.graph.nodes.iter().map(|node| node.inputs.iter().map(given).collect()).collect())
+    }
+
     fn facts(&self, inputs: Facts<'_>) -> Result<Vec<Option<Fact>>, OpError> {
         let given: Vec<Fact> =
             (0..inputs.len()).map(|i| inputs.value(i).cloned()).collect::<Result<_, _>>()?;
@@ -116,9 +123,11 @@ impl Fused {
                 let layout = layout_of(&read.index, &fact.ok_or_else(misfit)?, shape.len())?;
                 inputs.push(EpilogueInput::Operand(self.input(value)?, layout));
             }
-            let rows = shape.len().checked_sub(1).ok_or_else(misfit)?;
+            let making = self.anchor.map_or(Making::Nothing, |at| nodes[at].making);
+            let rows = first_column(making, shape.len()).ok_or_else(misfit)?;
             let map = RowEpilogue::new(&stage.program, inputs, &shape, rows)?.ok_or_else(misfit)?;
-            made.push((shape[rows], map));
+            let columns = shape[rows..].iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            made.push((columns.ok_or_else(misfit)?, map));
         }
         RowFill::new(made)
     }
@@ -310,12 +319,21 @@ impl Op for Fused {
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
         let Some(anchor) = self.anchor else { return Ok(None) };
         let node = &self.graph.nodes[anchor];
-        if node.inputs.iter().flatten().any(|id| !self.graph.inputs.contains(id)) {
+        let made = usize::from(!self.operand.is_empty());
+        if node.inputs.iter().skip(made).flatten().any(|id| !self.graph.inputs.contains(id)) {
             // What is packed as it lies in memory would be read through strides.
             return Ok(None);
         }
-        let given = &site.inputs.0[..self.anchor_inputs().min(site.inputs.len())];
-        self.graph.nodes[anchor].op.pack(&PackSite { inputs: Facts(given), ..*site })
+        let mut given = site.inputs.0[..self.anchor_inputs().min(site.inputs.len())].to_vec();
+        let facts;
+        if made > 0 {
+            // In the place of the made operand stands something that it is made of.
+            let Ok(all) = self.facts(site.inputs) else { return Ok(None) };
+            facts = all;
+            let operand = node.inputs.first().copied().flatten();
+            given[0] = operand.and_then(|id| facts[id.index()].as_ref());
+        }
+        self.graph.nodes[anchor].op.pack(&PackSite { inputs: Facts(&given), ..*site })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -355,6 +373,7 @@ impl Op for Fused {
         node.op.cpu(&CpuSite {
             inputs: anchor_inputs,
             outputs: &[output],
+            wanted: &[true],
             epilogue: epilogue.as_ref(),
             strided: &strided,
             prologue: fill.as_ref(),
@@ -369,6 +388,7 @@ impl Op for Fused {
             && bound.space.row.is_empty()
             && self.operand.is_empty()
             && self.written.is_none()
+            && self.graph.outputs.len() == 1
             && let Ok(kernel) = self.anchored(site, &bound, anchor)
         {
             return Ok(kernel);

@@ -6,8 +6,10 @@
 //! the work grows with the number of edges.
 //!
 //! A map that is read elsewhere, too, or is an output of the model, joins as a value that the group stores, when its
-//! other readers come after the group's last node, so that again no path comes back, and it has the result's extents.
-//! It stays outside where a contraction ahead of it would lose its epilogue.
+//! other readers come after the group's last node, so that again no path comes back, and it has the result's extents;
+//! so do a contraction, whose sums are then stored beside what its epilogue makes of them, and a reduction with one
+//! element for each of the result's. What has other extents would be stored by another loop than the result is. A map
+//! stays outside where a contraction ahead of it would lose its epilogue: rows that fold are no epilogue.
 //!
 //! Legal: a map joins maps ([`super::compose`]); a contraction whose result is read only at the point that is
 //! written joins as the *anchor*, with the group as its epilogue, once per group; a reduction or normalisation joins,
@@ -20,11 +22,11 @@ use super::apart::Apart;
 use super::candidate::{Candidate, Role};
 use super::compose::{Member, Space, compose};
 use super::cost::{
-    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, short_segments,
-    strips_pay,
+    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, strips_pay,
 };
-use super::in_rows::{Form, all_in_rows, form, is_seamless, keeps_rows, row_spaces};
-use super::made_operand::makes_operand;
+use super::epilogue::as_epilogue;
+use super::in_rows::{Form, form, keeps_rows, row_spaces};
+use super::made_operand::{makes_operand, takes_made, unmade};
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
 use crate::dtype::DType;
@@ -126,6 +128,7 @@ pub(crate) fn group(nodes: &[Candidate], values: usize, kept: &[usize], facts: &
             let operand = std::mem::take(operand);
             rest.extend(&operand);
             group.anchor = None;
+            group.stored.retain(|value| !nodes[anchor].outputs.contains(value));
             group.leave_order();
             alone.push(Group { operand, ..Group::of(rest, Some(anchor), Vec::new()) });
         }
@@ -191,7 +194,7 @@ impl Grouper<'_> {
             }
             Role::Map => true,
             Role::Fold => self.in_rows(&group).is_ok(),
-            Role::Contraction => node.strided > 0 || node.makes_operand,
+            Role::Contraction => node.strided > 0 || takes_made(node),
             Role::Other => false,
         };
         if role == Role::Contraction {
@@ -241,7 +244,7 @@ impl Grouper<'_> {
                 if joined.anchor.replace(index).is_some() {
                     return Err(Apart::SecondContraction);
                 }
-                if joined.folds || !joined.stored.is_empty() {
+                if joined.folds {
                     return Err(Apart::Rows);
                 }
                 if joined.written.is_some() && !node.writes_strided {
@@ -310,7 +313,7 @@ impl Grouper<'_> {
                 Some(group) => found = Some(found.map_or(group, |f| earliest(f, group))),
                 None => {
                     refused.get_or_insert(match (&self.nodes[reader].nest, self.nodes[reader].role()) {
-                        (_, Role::Contraction) => Apart::Prologue,
+                        (_, Role::Contraction) => unmade(&self.nodes[reader]),
                         (Err(why), _) => Apart::Reader(why.clone()),
                         (_, Role::Fold) => Apart::Rows,
                         _ => Apart::NoRewrite,
@@ -328,15 +331,20 @@ impl Grouper<'_> {
         let sink = self.groups[group].sink();
         let same = node.space.is_some()
             && node.space.as_ref().map(|s| &s.0) == self.nodes[sink].space.as_ref().map(|s| &s.0);
+        let whole = match node.role() {
+            Role::Map => !node.is_layout(),
+            Role::Contraction | Role::Fold => true,
+            Role::Other => false,
+        };
+        let loses = self.groups[group].folds && self.follows(index, &[Role::Contraction]).is_some();
         let able = same
+            && whole
             && node.outputs.len() == 1
-            && node.role() == Role::Map
-            && node.nest.as_ref().is_ok_and(|n| !n.is_layout())
             && self.groups[group].anchor.is_none()
             && self.groups[group].written.is_none()
             && self.groups[group].stored.len() + 1 < MOST_STORED
             && outside.all(|reader| reader > sink)
-            && self.follows(index, &[Role::Contraction]).is_none();
+            && !loses;
         if able { Ok((group, true)) } else { Err(why()) }
     }
 
@@ -430,32 +438,6 @@ impl Grouper<'_> {
         let made = self.nodes[index].outputs[0];
         Ok(nest.reads.iter().all(|r| operands[r.operand] != made || direct(r)))
     }
-}
-
-/// Whether the maps of `group` can be and should be the epilogue of `anchor`: every operand is still or contiguous
-/// along the columns of its result.
-fn as_epilogue(
-    nodes: &[Candidate],
-    group: &Group,
-    anchor: usize,
-    facts: &[Option<Fact>],
-) -> Result<(), Apart> {
-    if group.core() == anchor {
-        return Ok(());
-    }
-    let (nest, operands, _) = composed(nodes, group, facts).ok_or(Apart::Rearranged)?;
-    let (rows, (_, width)) = nodes[anchor].rows.zip(nodes[anchor].space.as_ref()).ok_or(Apart::Rearranged)?;
-    // The kernel writes to the group's output as if it were its own.
-    let dtype = |node: usize| {
-        let value = *nodes[node].outputs.first()?;
-        Some(facts[value].as_ref()?.tensor()?.dtype)
-    };
-    let in_rows = all_in_rows(&nest, &operands, &(rows..nest.axes.len()), facts);
-    if dtype(group.core()) != dtype(anchor) || !in_rows {
-        return Err(Apart::Rearranged);
-    }
-    let seamless = is_seamless(&nest, &operands, facts);
-    if short_segments(&nest.axes, *width, rows, seamless) { Err(Apart::RowLength) } else { Ok(()) }
 }
 
 /// The nest of the maps and folds of `group`, its operands and its space.

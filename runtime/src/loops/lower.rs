@@ -1,7 +1,7 @@
 //! Lowering: the pieces from which operators make their nests.
 
 use super::affine::Affine;
-use super::nest::{Nest, Opaque, Outside, Read};
+use super::nest::{Effect, Nest, Opaque, Outside, Read, Source, Stage};
 use super::program::{Builder, Kind, Reg};
 use crate::dtype::DType;
 use crate::graph::Dim;
@@ -100,6 +100,27 @@ pub(crate) fn layout(
     let program = builder.finish(&[(x, to.dtype)]).map_err(|_| Opaque::Operator)?;
     let read = Read { operand: 0, index, outside: Outside::Never };
     Ok(Nest::map(extents(to)?.to_vec(), vec![read], program))
+}
+
+/// The nest of an operator that moves elements over axes of its own: output element `to` is that of input 0 at `from`,
+/// both functions of `axes`, which reach each element of the output once.
+pub(crate) fn rearranged(
+    inputs: Facts<'_>,
+    outputs: &[Fact],
+    axes: Vec<Dim>,
+    from: Vec<Affine>,
+    to: Vec<Affine>,
+) -> Result<Nest, Opaque> {
+    let dtype = operand(inputs, 0)?.dtype;
+    if dtype != result(outputs)?.dtype {
+        return Err(Opaque::Operator);
+    }
+    let mut builder = Builder::new(&[dtype]);
+    let x = builder.input(0);
+    let program = builder.finish(&[(x, dtype)]).map_err(|_| Opaque::Operator)?;
+    let reads = vec![Read { operand: 0, index: from, outside: Outside::Never }];
+    let stage = Stage { over: Vec::new(), program, inputs: vec![Source::Read(0)], effect: Effect::Store(to) };
+    Ok(Nest { axes, reads, stages: vec![stage], sequential: None })
 }
 
 /// The index of the element that lies at the same place in row-major order, where it is affine: extents of 1 come and

@@ -27,12 +27,14 @@ mod compose;
 mod cost;
 #[cfg(test)]
 mod coverage_tests;
+mod epilogue;
 mod fuse;
 mod fused;
 mod group;
 mod in_rows;
 #[cfg(test)]
 mod interpret;
+mod joined;
 mod lower;
 mod made_operand;
 mod nest;
@@ -51,16 +53,23 @@ mod siblings;
 mod sketch;
 #[cfg(test)]
 mod sketch_products;
+#[cfg(test)]
+mod sketch_windows;
 mod stacked;
 mod stages;
+#[cfg(test)]
+mod stored_tests;
 mod strided;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 pub(crate) use affine::Affine;
 pub(crate) use apart::Apart;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
-pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, reshaped_index};
+pub(crate) use joined::Joined;
+pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, rearranged, reshaped_index};
 pub(crate) use nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 pub(crate) use stages::Stages;

@@ -162,16 +162,22 @@ pub(crate) enum Opaque {
     Lengths,
     /// Its steps come one after the other.
     Sequential,
+    /// Elements lie at quotients or remainders of places, or where a table says.
+    Places,
 }
 
 impl fmt::Display for Opaque {
+    /// A sentence about the operator, for those who use the engine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Operator => "the operator is no loop nest",
-            Self::Type => "the element type is none that programs hold",
-            Self::Extents => "extents are not known",
-            Self::Lengths => "its rows end at lengths of their own",
-            Self::Sequential => "its steps come one after the other",
+            Self::Operator => {
+                "it is no loop over elements, or data decides what it reads or how much it makes"
+            }
+            Self::Type => "fused operators do not compute with its type of elements",
+            Self::Extents => "its sizes are not known when the model is loaded",
+            Self::Lengths => "its sequences end where data says",
+            Self::Sequential => "its time steps follow one after the other in a kernel of their own",
+            Self::Places => "its elements come from places that a table, a quotient or a remainder tells",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Patterns that must become certain operators, whatever else changes, and compute what they did.
 
+use super::apart::Apart;
 use super::fuse;
 use super::quantised::to_integers;
 use super::sketch::Sketch;
@@ -15,46 +16,51 @@ use crate::tensor::{Tensor, ValueRef};
 use crate::testing::{Gen, Tolerance, compare_value};
 
 /// A graph that is being drawn up, and where its values come from.
-struct Pattern {
-    sketch: Sketch,
+pub(super) struct Pattern {
+    pub(super) sketch: Sketch,
     g: Gen,
 }
 
 impl Pattern {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { sketch: Sketch::default(), g: Gen::new(3) }
     }
 
-    fn input(&mut self, shape: &[usize]) -> ValueId {
+    pub(super) fn input(&mut self, shape: &[usize]) -> ValueId {
         let tensor = self.g.tensor_in(DType::F32, shape, -2.0, 2.0);
         self.sketch.input(tensor)
     }
 
-    fn weights(&mut self, shape: &[usize]) -> ValueId {
+    pub(super) fn weights(&mut self, shape: &[usize]) -> ValueId {
         let tensor = self.g.tensor_in(DType::F32, shape, -0.5, 0.5);
         self.sketch.constant(tensor)
     }
 
-    fn number(&mut self, value: f32) -> ValueId {
+    pub(super) fn number(&mut self, value: f32) -> ValueId {
         self.sketch.constant(Tensor::scalar(value))
     }
 
-    fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
+    pub(super) fn op(&mut self, op: &str, inputs: &[ValueId]) -> ValueId {
         self.with(op, vec![], inputs)
     }
 
-    fn with(&mut self, op: &str, attributes: Vec<(&str, Attribute)>, inputs: &[ValueId]) -> ValueId {
+    pub(super) fn with(
+        &mut self,
+        op: &str,
+        attributes: Vec<(&str, Attribute)>,
+        inputs: &[ValueId],
+    ) -> ValueId {
         self.sketch.node(op, attributes, inputs).expect("a node that fits")
     }
 
     /// A reduction along the last axis.
-    fn reduce(&mut self, op: &str, x: ValueId) -> ValueId {
+    pub(super) fn reduce(&mut self, op: &str, x: ValueId) -> ValueId {
         let axes = self.sketch.constant(Tensor::new(&[1], vec![-1i64]).expect("a list"));
         self.op(op, &[x, axes])
     }
 
     /// The mean taken off, over the deviation, scaled.
-    fn normalised(&mut self, x: ValueId, length: usize) -> ValueId {
+    pub(super) fn normalised(&mut self, x: ValueId, length: usize) -> ValueId {
         let mean = self.reduce("ReduceMean", x);
         let away = self.op("Sub", &[x, mean]);
         let two = self.number(2.0);
@@ -68,9 +74,21 @@ impl Pattern {
         self.op("Mul", &[normal, scale])
     }
 
+    /// Checks that the operators of the fused graph are `names`, that `why` is among the reasons for which others stayed
+    /// apart, and that it computes what the operators by themselves do.
+    pub(super) fn stays_apart(self, outputs: &[ValueId], names: &[&str], why: &Apart) {
+        let mut graph = self.sketch.graph.clone();
+        graph.outputs = outputs.to_vec();
+        let facts: Vec<Fact> =
+            self.sketch.inputs.iter().map(|t| fact_of(ValueRef::Tensor(t.view()))).collect();
+        let (_, report) = fuse(graph, &facts, &Budget::unlimited());
+        assert!(report.apart.iter().any(|(.., other)| other == why), "{:?}", report.apart);
+        self.becomes(outputs, 0, names);
+    }
+
     /// Checks that the operators of the fused graph are `names`, also when the first extent of the first `free` inputs
     /// is a symbol, and that it computes what the operators by themselves do.
-    fn becomes(self, outputs: &[ValueId], free: usize, names: &[&str]) {
+    pub(super) fn becomes(self, outputs: &[ValueId], free: usize, names: &[&str]) {
         let Sketch { mut graph, inputs, .. } = self.sketch;
         graph.outputs = outputs.to_vec();
         let references: Vec<RefValue> =
@@ -273,7 +291,7 @@ fn sums_of_columns_take_maps_before_and_behind() {
 
 impl Pattern {
     /// A product by weights, and a bias.
-    fn dense(&mut self, x: ValueId, rows: usize, columns: usize) -> ValueId {
+    pub(super) fn dense(&mut self, x: ValueId, rows: usize, columns: usize) -> ValueId {
         let (w, b) = (self.weights(&[rows, columns]), self.weights(&[columns]));
         let product = self.op("MatMul", &[x, w]);
         self.op("Add", &[b, product])
@@ -284,7 +302,7 @@ impl Pattern {
         self.op("Reshape", &[x, shape])
     }
 
-    fn transposed(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
+    pub(super) fn transposed(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
         self.with("Transpose", vec![("perm", Attribute::Ints(perm.to_vec()))], &[x])
     }
 }

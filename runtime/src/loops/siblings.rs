@@ -11,6 +11,7 @@
 //! where they are read without a copy ([`super::sibling_readers`]): the operand is then packed once and read once.
 //! The two directions of a recurrence do not meet here: what is one operator over time reads no sibling's operand.
 
+use super::joined::Joined;
 use super::recovery::build::{integers, node};
 use super::sibling_readers::Readers;
 use crate::graph::fact::Fact;
@@ -37,8 +38,12 @@ impl Sibling {
     }
 }
 
-/// Puts siblings of `graph` together.
-pub(super) fn join_siblings(graph: &mut Graph, facts: &[Option<Fact>], budget: &Budget) -> bool {
+/// Puts siblings of `graph` together; what became of them, if there were any.
+pub(super) fn join_siblings(
+    graph: &mut Graph,
+    facts: &[Option<Fact>],
+    budget: &Budget,
+) -> Option<Vec<Joined>> {
     let readers = Readers::of(graph, facts);
     let mut families: Vec<Vec<Sibling>> = Vec::new();
     let mut of_operand: HashMap<ValueId, Vec<usize>> = HashMap::new();
@@ -63,8 +68,15 @@ pub(super) fn join_siblings(graph: &mut Graph, facts: &[Option<Fact>], budget: &
     let mut made: HashMap<usize, Vec<Node>> = HashMap::new();
     let mut gone = vec![false; graph.nodes.len()];
     let mut constants: Vec<ValueId> = Vec::new();
+    let mut report = Vec::new();
     for family in &families {
         let Some(nodes) = joined(graph, family, budget) else { continue };
+        let products = family.iter().map(|s| &graph.nodes[s.product]);
+        report.push(Joined::of(&nodes[0].name, products, Some(0)));
+        if family[0].bias.is_some() {
+            let sums = family.iter().map(|s| &graph.nodes[s.last()]);
+            report.push(Joined::of(&nodes[1].name, sums, None));
+        }
         for sibling in family {
             gone[sibling.product] = true;
             constants.extend(graph.nodes[sibling.product].inputs[1..].iter().flatten());
@@ -75,7 +87,6 @@ pub(super) fn join_siblings(graph: &mut Graph, facts: &[Option<Fact>], budget: &
         }
         made.insert(family[0].product, nodes);
     }
-    let changed = !made.is_empty();
     for (at, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
         graph.nodes.extend(made.remove(&at).unwrap_or_default());
         if !gone[at] {
@@ -88,7 +99,7 @@ pub(super) fn join_siblings(graph: &mut Graph, facts: &[Option<Fact>], budget: &
     for id in constants.into_iter().filter(|id| !read.contains(id) && !graph.outputs.contains(id)) {
         graph.values[id.index()].constant = None;
     }
-    changed
+    (!report.is_empty()).then_some(report)
 }
 
 /// The left operand of node `at`, and what it is, where it is a product of that operand, as it is, by constants.

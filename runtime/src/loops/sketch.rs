@@ -1,6 +1,7 @@
 //! Random graphs of operators that fuse.
 
 use super::sketch_products::{attention, gates, heads, steps};
+use super::sketch_windows::windows;
 use crate::dtype::DType;
 use crate::exec::fact_of;
 use crate::graph::{Fact, Graph, Node, ValueId, infer};
@@ -93,7 +94,7 @@ impl Sketch {
 /// Adds one random node.
 fn grow(s: &mut Sketch, g: &mut Gen) {
     let (x, shape) = s.any(g);
-    match g.size(0, 26) {
+    match g.size(0, 28) {
         0..=3 => {
             let unary = ["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Softsign", "Erf", "Softplus"];
             s.node(*g.pick(&unary), vec![], &[x]);
@@ -213,6 +214,7 @@ fn grow(s: &mut Sketch, g: &mut Gen) {
         24 if shape.len() == 3 => _ = attention(s, g, x, &shape),
         25 if shape.len() >= 2 => _ = gates(s, g, x, &shape),
         26 if shape.len() == 3 => _ = steps(s, g, x, &shape),
+        27..=28 if (3..=5).contains(&shape.len()) => _ = windows(s, g, x, &shape),
         _ => {}
     }
 }

@@ -9,6 +9,7 @@
 //! The sums are what they were. It pays where there is a product: its weights are read once instead of once a step,
 //! and one operator takes the place of one a step.
 
+use super::joined::Joined;
 use super::recovery::build::{integers, node as new_node};
 use crate::graph::fact::{Fact, Facts, normal_axis};
 use crate::graph::{Graph, Node, ValueId, remove_dead_code};
@@ -52,12 +53,12 @@ impl Steps {
     }
 }
 
-/// Stacks what can be; whether anything was.
-pub(super) fn stack_steps(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
+/// Stacks what can be; what became of it, if anything was.
+pub(super) fn stack_steps(graph: &mut Graph, facts: &[Option<Fact>]) -> Option<Vec<Joined>> {
     let ends: Vec<usize> =
         (0..graph.nodes.len()).filter(|&at| graph.nodes[at].op.joined_axis().is_some()).collect();
     if ends.is_empty() {
-        return false;
+        return None;
     }
     let mut readers = vec![0usize; graph.values.len()];
     let mut maker = HashMap::new();
@@ -67,15 +68,18 @@ pub(super) fn stack_steps(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
     }
     graph.outputs.iter().for_each(|id| readers[id.index()] += 1);
     let mut stacked: HashMap<usize, Vec<Node>> = HashMap::new();
+    let mut report = Vec::new();
     for at in ends {
+        let (made, joined) = (Vec::new(), Vec::new());
         let mut stacking =
-            Stacking { graph, facts, readers: &readers, maker: &maker, made: Vec::new(), products: 0 };
+            Stacking { graph, facts, readers: &readers, maker: &maker, made, joined, products: 0 };
         if let Some(nodes) = stacking.end(at) {
+            report.append(&mut stacking.joined);
             stacked.insert(at, nodes);
         }
     }
     if stacked.is_empty() {
-        return false;
+        return None;
     }
     for (at, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
         match stacked.remove(&at) {
@@ -84,7 +88,7 @@ pub(super) fn stack_steps(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
         }
     }
     remove_dead_code(graph);
-    true
+    Some(report)
 }
 
 struct Stacking<'a> {
@@ -93,6 +97,7 @@ struct Stacking<'a> {
     readers: &'a [usize],
     maker: &'a HashMap<ValueId, usize>,
     made: Vec<Node>,
+    joined: Vec<Joined>,
     products: usize,
 }
 
@@ -166,13 +171,18 @@ impl Stacking<'_> {
             given.push(self.whole(&of_steps?, depth)?);
         }
         let element = self.shape(first)?;
-        if node.op.product().is_some() {
-            return self.product(&node, &given, element);
-        }
-        if let Some(axis) = node.op.joined_axis() {
-            return self.joined(&given, normal_axis(axis, element.len()).ok()?, element);
-        }
-        self.elementwise(&node, &given, element)
+        let is_product = node.op.product().is_some();
+        let whole = if is_product {
+            self.product(&node, &given, element)?
+        } else if let Some(axis) = node.op.joined_axis() {
+            self.joined(&given, normal_axis(axis, element.len()).ok()?, element)?
+        } else {
+            self.elementwise(&node, &given, element)?
+        };
+        let of_steps = makers.iter().map(|&at| &self.graph.nodes[at]);
+        let made = self.made.last().map(|made| Joined::of(&made.name, of_steps, is_product.then_some(1)));
+        self.joined.extend(made);
+        Some(whole)
     }
 
     /// The sequence whose elements the nodes `makers` take, one after the other along its first axis.

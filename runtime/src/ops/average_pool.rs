@@ -5,9 +5,9 @@
 use super::attributes::NodeSpec;
 use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows, windows};
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Making, Op, OpDef};
 use crate::cpu::number::{Compute, Number, dispatch};
-use crate::cpu::pool::{self, Sum};
+use crate::cpu::pool::{self, Around, Sum};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
@@ -79,24 +79,41 @@ impl Op for AveragePool {
         })
     }
 
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        Making::Planes
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let pool = pool::Pool::new(&pool_spans(&self.window, &site.input_shape(0)?)?)?;
         let with_padding = self.with_padding;
-        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
-            let x = io.input::<T>(0)?;
+        let (around, threads) = (Around::of(site), site.threads);
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
+            let scratch = around.scratch::<T>(&pool, threads);
+            let kernel = Kernel::new(move |io| {
+            let run = around.bind::<T>(io)?;
             let context = io.context;
-            let outputs = (io.output::<T>(0)?, &mut [][..]);
-            pool.run::<T, (), _>(context, x, outputs, &Sum, &|y, _, sums, [_, z, line, first]| {
+            let (y, scratch) = io.output_and_scratch::<T>(0)?;
+            let outputs = (y, &mut [][..], scratch);
+            pool.run::<T, (), _>(context, &run, outputs, &Sum, &|y, _, sums, [_, z, line, first]| {
                 for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
                     let (inside, padded) = pool.tap_counts([z, line, first + i]);
                     let count = if with_padding { padded } else { inside };
                     *y = T::store(sum.div(<T as Number>::Compute::from_f64(count as f64)));
                 }
             })
-        })))
+        });
+            Ok(kernel.with_scratch(scratch))
+        })
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.behind.is_some() {
+            return Err(GpuReject::Form("a pool with a program behind it".into()));
+        }
         let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
         families::pool::kernel(site, &spans, Pool::Mean { padded: self.with_padding })
             .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))

@@ -12,6 +12,7 @@ use crate::cuda::families::norm::Rows;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
+use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::{Builder, Reg};
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
@@ -107,23 +108,34 @@ impl Op for ChannelNorm {
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
     }
 
-    /// Of channels by themselves; runs of several channels are no axis of the input.
+    /// Of channels by themselves, or of runs of channels: group `g` and channel `c` of it are then axes of their own.
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
-        let axes = extents(operand(inputs, 0)?)?.to_vec();
-        if self.groups.is_some() || axes.len() < 3 {
+        let mut axes = extents(operand(inputs, 0)?)?.to_vec();
+        if axes.len() < 3 && self.groups.is_none() {
             return Err(Opaque::Operator);
+        }
+        let rank = axes.len();
+        let mut here: Vec<Affine> = (0..rank).map(Affine::axis).collect();
+        let mut parameter = Affine::axis(1);
+        if let Some(groups) = self.groups {
+            let channels = axes[1].known().filter(|c| c.is_multiple_of(groups)).ok_or(Opaque::Extents)?;
+            axes.splice(1..2, [Dim::Known(groups), Dim::Known(channels / groups)]);
+            let run = i64::try_from(channels / groups).map_err(|_| Opaque::Extents)?;
+            let channel = Affine::axis(1).scaled(run).and_then(|c| c.plus(2, 1)).ok_or(Opaque::Extents)?;
+            here =
+                [Affine::axis(0), channel.clone()].into_iter().chain((3..=rank).map(Affine::axis)).collect();
+            parameter = if self.group_parameters { Affine::axis(1) } else { channel };
         }
         let over: Vec<usize> = (2..axes.len()).collect();
         let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
         let count = count.ok_or(Opaque::Extents)? as f64;
-        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
         let by_count = |p: &mut Builder, v: Reg| {
             let count = p.constant_as(v, count);
             p.div(v, count)
         };
         let mut nest = Stages::over(inputs, outputs, axes)?;
         let x = nest.read(0, here.clone(), Outside::Never)?;
-        let [scale, bias] = [1, 2].map(|index| nest.read(index, vec![Affine::axis(1)], Outside::Never));
+        let [scale, bias] = [1, 2].map(|index| nest.read(index, vec![parameter.clone()], Outside::Never));
         let sum = nest.fold(Fold::Sum, &over, &[x], |_, v| v[0])?;
         let squares = nest.fold(Fold::Sum, &over, &[x, sum], |p, v| {
             let mean = by_count(p, v[1]);

@@ -6,7 +6,8 @@ use super::attributes::{Attribute, NodeSpec};
 use super::mat_mul::product_cost;
 use super::q_linear_conv::QLinearConv;
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, Making, Op, OpDef, PackSite, Packed};
+use crate::cpu::contraction::scratch_of;
 use crate::cpu::convolution::Convolution;
 use crate::cpu::direct_convolution::{
     DirectConvolution, Operands, PackedFilters, Weights, is_few, pack, reaches,
@@ -263,11 +264,27 @@ impl Op for Conv {
         Some(2)
     }
 
+    fn making(&self, inputs: Facts<'_>) -> Making {
+        let (Ok(x), Ok(w)) = (inputs.tensor(0), inputs.tensor(1)) else { return Making::Nothing };
+        let Some(shape) = w.known_shape() else { return Making::Windows };
+        let [filters, channels, kernel @ ..] = shape.as_slice() else { return Making::Nothing };
+        let steps = || self.window.strides.iter().chain(&self.window.dilations);
+        if kernel.iter().all(|&k| k == 1)
+            && steps().all(|&s| s == 1)
+            && self.window.pads.iter().all(|&p| p == 0)
+        {
+            return Making::InPlace;
+        }
+        let packed = w.as_constant().is_some() || is_few(filters / self.groups) || *channels == 1;
+        let direct = x.dtype == DType::F32 && *channels > 0 && reaches(kernel, &self.window.dilations);
+        if packed && direct { Making::Planes } else { Making::Windows }
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = spans(&self.window, &x, &w)?;
         let form = (w[1], w[0] / self.groups);
-        let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
+        let (biased, epilogue, fill) = (site.inputs.has(2), site.epilogue.cloned(), site.prologue.cloned());
         let packed = site.packed_as::<PackedFilters>();
         // Groups of one channel or of few filters are read as they are; without channels nothing is read.
         let alone = site.inputs.tensor(0)?.dtype == DType::F32
@@ -276,6 +293,7 @@ impl Op for Conv {
         if packed.is_some() || alone {
             let direct = DirectConvolution::new(x[0], self.groups, form, &spans);
             let direct = direct.ok_or_else(|| OpError::shape("the window's extents are too large"))?;
+            let direct = if fill.is_some() { direct.of_made_planes() } else { direct };
             let scratch = direct.scratch(site.threads);
             let kernel = Kernel::new(move |io| {
                 let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
@@ -283,7 +301,9 @@ impl Op for Conv {
                     Some(packed) => Weights::Packed(packed),
                     None => Weights::Rows(io.input::<f32>(1)?),
                 };
-                let operands = Operands { x: io.input::<f32>(0)?, weights, bias };
+                let made = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+                let x = if made.is_some() { &[][..] } else { io.input::<f32>(0)? };
+                let operands = Operands { x, made: made.as_ref(), weights, bias };
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 direct.run(io.context, operands, io.output_and_scratch(0)?, &finish)
             });
@@ -291,13 +311,28 @@ impl Op for Conv {
         }
         let convolution = Convolution::new(x[0], self.groups, form, &spans)?;
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
-            let scratch = convolution.scratch::<T>(site.threads);
+            // What is gathered block by block is made in whole before.
+            let count = if fill.is_some() { site.inputs.tensor(0)?.element_count() } else { Some(0) };
+            let bytes = count.and_then(|n| n.checked_mul(size_of::<T>())?.checked_next_multiple_of(64));
+            let whole = bytes.ok_or_else(|| OpError::shape("the input's extents are too large"))?;
+            let scratch = convolution.scratch::<T>(site.threads).saturating_add(whole);
             let kernel = Kernel::new(move |io| {
                 let bias = if biased { Some(io.input::<T>(2)?) } else { None };
-                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, bias);
+                let made = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+                let (w, given) = (io.input::<T>(1)?, if made.is_some() { &[][..] } else { io.input::<T>(0)? });
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 let context = io.context;
-                convolution.run(context, operands, io.output_and_scratch(0)?, &finish)
+                let (y, scratch) = io.output_and_scratch(0)?;
+                let (first, scratch) = scratch.split_at_mut(whole.min(scratch.len()));
+                let x = match made {
+                    Some(made) => {
+                        let x = scratch_of::<T>(first, count.unwrap_or(0))?;
+                        made.fill_all(context, x)?;
+                        &*x
+                    }
+                    None => given,
+                };
+                convolution.run(context, (x, w, bias), (y, scratch), &finish)
             });
             Ok(kernel.with_scratch(scratch))
         })

@@ -15,6 +15,7 @@ use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -160,6 +161,43 @@ impl ConvTranspose {
     }
 }
 
+/// One spatial axis of the nest: its loops, the last of them over taps, and what they read and write.
+struct Gathered {
+    extents: Vec<Dim>,
+    place: Affine,
+    weight: Affine,
+    output: Affine,
+}
+
+impl Gathered {
+    /// Of `span`, whose first loop is axis `first`.
+    fn of(span: &Span, first: usize) -> Option<Self> {
+        let signed = |v: usize| i64::try_from(v).ok();
+        let Span { input, kernel, stride, dilation, begin, .. } = *span;
+        if stride == 1 {
+            let place = Affine::axis(first).plus(first + 1, signed(dilation)?.checked_neg()?)?;
+            return Some(Self {
+                extents: vec![Dim::Known(input), Dim::Known(kernel)],
+                place: place.shifted(signed(begin)?)?,
+                weight: Affine::axis(first + 1),
+                output: Affine::axis(first),
+            });
+        }
+        if dilation != 1 || !input.is_multiple_of(stride) {
+            return None;
+        }
+        let (outer, within, tap) = (first, first + 1, first + 2);
+        let (whole, rest) = (begin / stride, begin % stride);
+        let taps = (kernel - 1 + stride - rest) / stride + 1;
+        let far = signed(stride)?;
+        let weight = Affine::axis(within).plus(tap, far)?.shifted(signed(rest)?.checked_sub(far)?)?;
+        let place = Affine::axis(outer).plus(tap, -1)?.shifted(signed(whole)?.checked_add(1)?)?;
+        let extents = vec![Dim::Known(input / stride), Dim::Known(stride), Dim::Known(taps)];
+        let output = Affine::axis(outer).scaled(far)?.plus(within, 1)?;
+        Some(Self { extents, place, weight, output })
+    }
+}
+
 impl Op for ConvTranspose {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 3)?;
@@ -177,6 +215,48 @@ impl Op for ConvTranspose {
             check_bias(bias, 2, shape.get(1).unwrap_or(&Dim::Unknown))?;
         }
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    /// Every output element gathers the taps that reach it. Of stride 1 tap `t` comes from place `o + p − t·d`. Of stride
+    /// `s` the place is a quotient, unless outputs are counted as `o = q·s + r`: tap `t` is then weight
+    /// `r + p mod s − s + t·s` and comes from place `q + ⌊p / s⌋ + 1 − t`, which needs that `s` divides the extent of the
+    /// output and that taps are not apart (`d = 1`).
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
+        let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+        // The number of images is no part of a window.
+        let image = [&[Dim::Known(1)], x.get(1..).ok_or(Opaque::Operator)?].concat();
+        let (image, kernel) = (known(&image).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
+        let spans = self.spans(&image, &kernel).map_err(|_| Opaque::Extents)?;
+        let (channels, filters) = (image[1] / self.groups, kernel[1]);
+        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters), Dim::Known(channels)];
+        let mut over = vec![3];
+        let signed = |v: usize| i64::try_from(v).ok();
+        let of_group = |axis: usize, each: usize| Affine::axis(axis).plus(1, signed(each)?);
+        let filter = of_group(2, filters).ok_or(Opaque::Extents)?;
+        let channel = of_group(3, channels).ok_or(Opaque::Extents)?;
+        let (mut at, mut tap) = (vec![Affine::axis(0), channel.clone()], vec![channel, Affine::axis(2)]);
+        let mut store = vec![Affine::axis(0), filter.clone()];
+        for span in &spans {
+            let first = axes.len();
+            let Gathered { extents, place, weight, output } =
+                Gathered::of(span, first).ok_or(Opaque::Places)?;
+            over.push(first + extents.len() - 1);
+            axes.extend(extents);
+            at.push(place);
+            tap.push(weight);
+            store.push(output);
+        }
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let border = Outside::Value(0.0);
+        let sources = [nest.read(0, at, border)?, nest.read(1, tap, border)?];
+        let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
+        if inputs.has(2) {
+            sources.push(nest.read(2, vec![filter], Outside::Never)?);
+        }
+        nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {

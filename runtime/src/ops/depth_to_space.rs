@@ -12,6 +12,7 @@ use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Nest, Opaque, extents, operand, rearranged};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -59,6 +60,21 @@ pub(super) fn block_size(spec: &NodeSpec) -> Result<usize, OpError> {
         .ok_or_else(|| OpError::attribute("blocksize", format!("is {block}")))
 }
 
+/// The channel that holds pixel `(i, j)` of the blocks of size `b` of channel `k` of `channels`, where these are the axes
+/// `[k, i, j]` of a nest.
+pub(super) fn block_channel(
+    b: i64,
+    channels: &Dim,
+    column_first: bool,
+    [k, i, j]: [usize; 3],
+) -> Option<Affine> {
+    if column_first {
+        return Affine::axis(k).scaled(b)?.plus(i, 1)?.scaled(b)?.plus(j, 1);
+    }
+    let channels = i64::try_from(channels.known()?).ok()?;
+    Affine::axis(i).scaled(b)?.plus(j, 1)?.scaled(channels)?.plus(k, 1)
+}
+
 /// `extent / divisor`, which must be exact.
 pub(super) fn shared_out(extent: &Dim, divisor: usize) -> Result<Dim, OpError> {
     match (extent.known(), extent.exact_div(&Dim::Known(divisor))) {
@@ -91,6 +107,22 @@ impl Op for DepthToSpace {
         };
         let (b, channels) = (Dim::Known(self.block), shared_out(c, self.block * self.block)?);
         Ok(vec![TensorFact::new(x.dtype, vec![n.clone(), channels, h * &b, w * &b]).into()])
+    }
+
+    /// `y[n, c, h·b + i, w·b + j] = x[n, channel(c, i, j), h, w]`.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (from, to) =
+            (extents(operand(inputs, 0)?)?, extents(outputs[0].tensor().ok_or(Opaque::Operator)?)?);
+        let (Some(b), [n, _, h, w], [_, c, ..]) = (i64::try_from(self.block).ok(), from, to) else {
+            return Err(Opaque::Extents);
+        };
+        let channel = block_channel(b, c, self.column_first, [1, 2, 3]).ok_or(Opaque::Extents)?;
+        let pixel = |of: usize, within: usize| Affine::axis(of).scaled(b)?.plus(within, 1);
+        let (row, column) = (pixel(4, 2).ok_or(Opaque::Extents)?, pixel(5, 3).ok_or(Opaque::Extents)?);
+        let axes =
+            vec![n.clone(), c.clone(), Dim::Known(self.block), Dim::Known(self.block), h.clone(), w.clone()];
+        let source = vec![Affine::axis(0), channel, Affine::axis(4), Affine::axis(5)];
+        rearranged(inputs, outputs, axes, source, vec![Affine::axis(0), Affine::axis(1), row, column])
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -12,6 +12,8 @@ use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -193,6 +195,44 @@ impl Op for Equation {
         let extents = ranked.extents(&shapes)?;
         let shape = ranked.numbers(&ranked.output).into_iter().map(|l| extents[l].clone()).collect();
         Ok(vec![TensorFact::new(first.dtype, shape).into()])
+    }
+
+    /// Axes are the labels, those of the output first; the product of all operands is summed over the others.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let shapes = (0..inputs.len()).map(|index| extents(operand(inputs, index)?));
+        let shapes: Vec<&[Dim]> = shapes.collect::<Result<_, _>>()?;
+        let ranked = self.ranked(&shapes.iter().map(|s| s.len()).collect::<Vec<_>>());
+        let ranked = ranked.map_err(|_| Opaque::Operator)?;
+        let whole = ranked.extents(&shapes).map_err(|_| Opaque::Extents)?;
+        if whole.contains(&Dim::Unknown) {
+            return Err(Opaque::Extents);
+        }
+        let stored = ranked.output.len();
+        let summed = ranked.all.iter().filter(|label| !ranked.output.contains(label));
+        let order: Vec<Label> = ranked.output.iter().chain(summed).copied().collect();
+        let axes: Vec<Dim> = order.iter().map(|&label| whole[ranked.index(label)].clone()).collect();
+        let over: Vec<usize> = (stored..axes.len()).collect();
+        let mut nest = Stages::over(inputs, outputs, axes.clone())?;
+        let mut sources = Vec::with_capacity(shapes.len());
+        for (index, (labels, shape)) in ranked.operands.iter().zip(&shapes).enumerate() {
+            let place = |(label, extent): (&Label, &Dim)| {
+                let axis = order.iter().position(|other| other == label).ok_or(Opaque::Operator)?;
+                match extent {
+                    own if *own == axes[axis] => Ok(Affine::axis(axis)),
+                    Dim::Known(1) => Ok(Affine::constant(0)),
+                    _ => Err(Opaque::Extents),
+                }
+            };
+            let at = labels.iter().zip(*shape).map(place).collect::<Result<_, _>>()?;
+            sources.push(nest.read(index, at, Outside::Never)?);
+        }
+        let product = |p: &mut Builder, v: &[Reg]| v[1..].iter().fold(v[0], |all, &next| p.mul(all, next));
+        let here = (0..stored).map(Affine::axis).collect();
+        if over.is_empty() {
+            return nest.store(here, &[], &sources, product);
+        }
+        let sum = nest.fold(Fold::Sum, &over, &sources, product)?;
+        nest.store(here, &[], &[sum], |_, v| v[0])
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {

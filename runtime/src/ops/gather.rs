@@ -120,11 +120,30 @@ impl Op for Gather {
         families::copy::gathered(site, normal_axis(self.axis, rank).map_err(|_| GpuReject::NoKernel)?)
     }
 
-    /// One constant index is a layout; others are read from memory.
+    /// One constant index, or a list of constant ones as far apart each, is a layout; others are a table in memory.
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
         let indices = inputs.tensor(1).map_err(|_| Opaque::Operator)?;
-        let Some(&[at]) = indices.as_i64s().as_deref() else { return Err(Opaque::Operator) };
+        let all = indices.as_i64s().ok_or(Opaque::Places)?;
         let picked = indices.rank().ok_or(Opaque::Extents)?;
+        let &[at, ref rest @ ..] = all.as_slice() else { return Err(Opaque::Operator) };
+        if !rest.is_empty() {
+            let (&last, step) = (rest.last().unwrap_or(&at), rest[0].checked_sub(at).ok_or(Opaque::Places)?);
+            let apart = all.windows(2).all(|pair| pair[1].checked_sub(pair[0]) == Some(step));
+            if picked != 1 || !apart {
+                return Err(Opaque::Places);
+            }
+            return layout(inputs, outputs, |from, _| {
+                let axis = normal_axis(self.axis, from.len()).ok()?;
+                let extent = i64::try_from(from[axis].known()?).ok()?;
+                // All from the front or all from the back.
+                let shift = if at < 0 { extent } else { 0 };
+                let inside = |v: i64| v.checked_add(shift).filter(|v| (0..extent).contains(v));
+                let (first, _) = inside(at).zip(inside(last))?;
+                let mut index: Vec<Affine> = (0..from.len()).map(Affine::axis).collect();
+                index[axis] = Affine::axis(axis).scaled(step)?.shifted(first)?;
+                Some(index)
+            });
+        }
         layout(inputs, outputs, |from, _| {
             let axis = normal_axis(self.axis, from.len()).ok()?;
             let extent = i64::try_from(from[axis].known()?).ok()?;

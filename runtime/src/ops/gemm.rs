@@ -5,7 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
-use super::{Accuracy, Cost, Op, OpDef, Product};
+use super::{Accuracy, Cost, Making, Op, OpDef, Product};
 use crate::cpu::contraction::{Contraction, Left, Term, tail};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::program::Layout;
@@ -234,8 +234,8 @@ impl Op for Gemm {
         Some(1)
     }
 
-    fn makes_operand(&self) -> bool {
-        !self.transpose_a
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        if self.transpose_a { Making::Nothing } else { Making::Rows }
     }
 
     fn strided_operands(&self) -> usize {

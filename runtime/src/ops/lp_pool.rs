@@ -5,9 +5,9 @@
 use super::attributes::NodeSpec;
 use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows, windows};
 use super::window::Window;
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Making, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
-use crate::cpu::pool::{Gather, Pool};
+use crate::cpu::pool::{Around, Gather, Pool};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
@@ -114,20 +114,37 @@ impl Op for LpPool {
         nest.store(store, &[], &[sum], |b, v| scalar_root(b, v[0], self.p))
     }
 
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        Making::Planes
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let pool = Pool::new(&pool_spans(&self.window, &site.input_shape(0)?)?)?;
         let p = self.p;
-        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
-            let x = io.input::<T>(0)?;
+        let (around, threads) = (Around::of(site), site.threads);
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
+            let scratch = around.scratch::<T>(&pool, threads);
+            let kernel = Kernel::new(move |io| {
+            let run = around.bind::<T>(io)?;
             let context = io.context;
-            let outputs = (io.output::<T>(0)?, &mut [][..]);
-            pool.run::<T, (), _>(context, x, outputs, &Powers(p), &|y, _, sums, _| {
+            let (y, scratch) = io.output_and_scratch::<T>(0)?;
+            let outputs = (y, &mut [][..], scratch);
+            pool.run::<T, (), _>(context, &run, outputs, &Powers(p), &|y, _, sums, _| {
                 y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::from_f64(sum.powf(1.0 / p)));
             })
-        })))
+        });
+            Ok(kernel.with_scratch(scratch))
+        })
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.behind.is_some() {
+            return Err(GpuReject::Form("a pool with a program behind it".into()));
+        }
         let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
         let pool = recurve_kernels::pool::Pool::Norm { power: self.p as f32 };
         families::pool::kernel(site, &spans, pool)

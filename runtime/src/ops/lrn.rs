@@ -10,7 +10,9 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
+use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -87,6 +89,29 @@ impl Op for Lrn {
             return Err(OpError::input(0, "has no channel axis"));
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    /// The sum of squares over an axis of the neighbouring channels, those outside the input left out.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let mut axes = extents(operand(inputs, 0)?)?.to_vec();
+        let rank = axes.len();
+        let here: Vec<Affine> = (0..rank).map(Affine::axis).collect();
+        let below = i64::try_from((self.size - 1) / 2).ok();
+        let neighbour = below.and_then(|below| Affine::axis(1).plus(rank, 1)?.shifted(-below));
+        let mut near = here.clone();
+        *near.get_mut(1).ok_or(Opaque::Operator)? = neighbour.ok_or(Opaque::Extents)?;
+        axes.push(Dim::Known(self.size));
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let (x, other) = (nest.read(0, here.clone(), Outside::Never)?, nest.read(0, near, Outside::Skipped)?);
+        let squares = nest.fold(Fold::Sum, &[rank], &[other], |p, v| p.mul(v[0], v[0]))?;
+        nest.store(here, &[], &[x, squares], |p, v| {
+            let share = p.constant_as(v[1], self.alpha / self.size as f64);
+            let (bias, beta) = (p.constant_as(v[1], self.bias), p.constant_as(v[1], self.beta));
+            let scaled = p.mul(v[1], share);
+            let raised = p.add(bias, scaled);
+            let scale = p.pow(raised, beta);
+            p.div(v[0], scale)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

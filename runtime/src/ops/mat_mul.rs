@@ -4,7 +4,7 @@
 //! 13 (bfloat16). Integers wrap.
 
 use super::q_linear_mat_mul::QLinearMatMul;
-use super::{Accuracy, Cost, Op, OpDef, Product};
+use super::{Accuracy, Cost, Making, Op, OpDef, Product};
 use crate::cpu::contraction::{BatchAxis, Contraction, Left, tail};
 use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
@@ -190,8 +190,8 @@ impl Op for MatMul {
         2
     }
 
-    fn makes_operand(&self) -> bool {
-        true
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        Making::Rows
     }
 
     fn writes_strided(&self) -> bool {

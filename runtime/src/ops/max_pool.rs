@@ -6,9 +6,9 @@
 use super::attributes::NodeSpec;
 use super::conv::draw_window;
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Op, OpDef};
+use super::{Accuracy, Cost, Making, Op, OpDef};
 use crate::cpu::number::dispatch;
-use crate::cpu::pool::{LargestAt, Pool};
+use crate::cpu::pool::{Around, LargestAt, Pool};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
@@ -162,19 +162,31 @@ impl Op for MaxPool {
         nest.store((0..taps[0]).map(Affine::axis).collect(), &[], &[most], |_, v| v[0])
     }
 
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        Making::Planes
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let pool = Pool::new(&pool_spans(&self.window, &site.input_shape(0)?)?)?;
         let (plane, extents) = (pool.input_plane(), pool.spans.map(|s| s.input));
         let column_major = self.column_major;
         let indices = site.wanted.get(1).copied().unwrap_or(false);
-        dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(Kernel::new(move |io| {
-            let x = io.input::<T>(0)?;
+        let (around, threads) = (Around::of(site), site.threads);
+        dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
+            let scratch = around.scratch::<T>(&pool, threads);
+            let kernel = Kernel::new(move |io| {
+            let run = around.bind::<T>(io)?;
             let context = io.context;
             if !indices {
-                return pool.largest(context, x, io.output::<T>(0)?);
+                return pool.largest(context, &run, io.output_and_scratch::<T>(0)?);
             }
+            // What makes both is no group's anchor: nothing is made in scratch memory.
             let (y, indices) = io.two_outputs::<T, i64>()?;
-            pool.run(context, x, (y, indices), &LargestAt, &|y, at, found, [image, ..]| {
+            pool.run(context, &run, (y, indices, &mut []), &LargestAt, &|y, at, found, [image, ..]| {
                 y.iter_mut().zip(found).for_each(|(y, (most, _))| *y = *most);
                 for (at, &(_, index)) in at.iter_mut().zip(found) {
                     let [depth, height, width] = extents;
@@ -191,10 +203,15 @@ impl Op for MaxPool {
                     *at = (image * plane + index) as i64;
                 }
             })
-        })))
+        });
+            Ok(kernel.with_scratch(scratch))
+        })
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.behind.is_some() {
+            return Err(GpuReject::Form("a pool with a program behind it".into()));
+        }
         let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
         let pool = recurve_kernels::pool::Pool::Max { column_major: self.column_major };
         families::pool::kernel(site, &spans, pool)

@@ -10,7 +10,9 @@ use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
-use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
+use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes, normal_axis};
+use crate::loops::program::{Builder, Reg};
+use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -154,6 +156,36 @@ impl Op for MeanVarianceNormalization {
             normal_axes(&self.axes, rank)?;
         }
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(x.dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let axes = extents(operand(inputs, 0)?)?.to_vec();
+        let over = self.axes.iter().map(|&a| normal_axis(a, axes.len()));
+        let mut over: Vec<usize> = over.collect::<Result<_, _>>().map_err(|_| Opaque::Operator)?;
+        over.sort_unstable();
+        over.dedup();
+        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+        let count = count.ok_or(Opaque::Extents)? as f64;
+        let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
+        let by_count = |p: &mut Builder, v: Reg| {
+            let count = p.constant_as(v, count);
+            p.div(v, count)
+        };
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let sum = nest.fold(Fold::Sum, &over, &[x], |_, v| v[0])?;
+        let squares = nest.fold(Fold::Sum, &over, &[x, sum], |p, v| {
+            let mean = by_count(p, v[1]);
+            let away = p.sub(v[0], mean);
+            p.mul(away, away)
+        })?;
+        nest.store(here, &over, &[x, sum, squares], |p, v| {
+            let (mean, variance) = (by_count(p, v[1]), by_count(p, v[2]));
+            let deviation = p.sqrt(variance);
+            let epsilon = p.constant_as(deviation, EPSILON);
+            let (away, raised) = (p.sub(v[0], mean), p.add(deviation, epsilon));
+            p.div(away, raised)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -221,7 +221,7 @@ mod xor;
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{
-    LinearQuantisation, Op, OpDef, OpName, PackSite, Packed, Product, Replacement, Selection,
+    LinearQuantisation, Making, Op, OpDef, OpName, PackSite, Packed, Product, Replacement, Selection,
 };
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};

@@ -150,6 +150,22 @@ pub(crate) enum LinearQuantisation {
     },
 }
 
+/// How a kernel has the elements of operand 0 made, or why it has not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Making {
+    /// It reads what lies in memory.
+    Nothing,
+    /// Rows of the last axis, of a matrix for each point of the axes ahead: again for each block of columns where
+    /// rows are few.
+    Rows,
+    /// Planes of the axes behind the first two, each once.
+    Planes,
+    /// It reads planes where they lie: made by it they would be written and read just the same.
+    InPlace,
+    /// It gathers windows that overlap: elements would be made again for each of them.
+    Windows,
+}
+
 /// How updates, input 2, replace places of input 0 that input 1 names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Replacement {
@@ -200,10 +216,9 @@ pub(crate) trait Op: Debug + Send + Sync {
         0
     }
 
-    /// Whether its kernel has rows of operand 0, a matrix for each point of its leading axes, made by
-    /// [`CpuSite::prologue`].
-    fn makes_operand(&self) -> bool {
-        false
+    /// How its kernel has operand 0 made by [`CpuSite::prologue`].
+    fn making(&self, _inputs: Facts<'_>) -> Making {
+        Making::Nothing
     }
 
     /// Whether its kernel writes its output through the strides of [`CpuSite::written`], the last axis in order, when

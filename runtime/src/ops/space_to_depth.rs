@@ -3,7 +3,7 @@
 //! in the block is the slowest part of the new channel (`DCR`) or the quickest (`CRD`). Opsets 1, 13, 28 (`mode`).
 
 use super::attributes::NodeSpec;
-use super::depth_to_space::{block_size, is_column_first, shared_out};
+use super::depth_to_space::{block_channel, block_size, is_column_first, shared_out};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::move_elements;
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
@@ -13,6 +13,7 @@ use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Nest, Opaque, extents, operand, rearranged};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -65,6 +66,22 @@ impl Op for SpaceToDepth {
         let channels = c * &Dim::Known(self.block * self.block);
         let (h, w) = (shared_out(h, self.block)?, shared_out(w, self.block)?);
         Ok(vec![TensorFact::new(x.dtype, vec![n.clone(), channels, h, w]).into()])
+    }
+
+    /// `y[n, channel(c, i, j), h, w] = x[n, c, h·b + i, w·b + j]`.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (from, to) =
+            (extents(operand(inputs, 0)?)?, extents(outputs[0].tensor().ok_or(Opaque::Operator)?)?);
+        let (Some(b), [n, c, ..], [.., h, w]) = (i64::try_from(self.block).ok(), from, to) else {
+            return Err(Opaque::Extents);
+        };
+        let channel = block_channel(b, c, self.column_first, [1, 2, 3]).ok_or(Opaque::Extents)?;
+        let pixel = |of: usize, within: usize| Affine::axis(of).scaled(b)?.plus(within, 1);
+        let (row, column) = (pixel(4, 2).ok_or(Opaque::Extents)?, pixel(5, 3).ok_or(Opaque::Extents)?);
+        let axes =
+            vec![n.clone(), c.clone(), Dim::Known(self.block), Dim::Known(self.block), h.clone(), w.clone()];
+        let target = vec![Affine::axis(0), channel, Affine::axis(4), Affine::axis(5)];
+        rearranged(inputs, outputs, axes, vec![Affine::axis(0), Affine::axis(1), row, column], target)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -11,6 +11,7 @@ use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, keeps_shape};
+use crate::loops::{Affine, Nest, Opaque, extents, operand, rearranged};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
@@ -70,6 +71,29 @@ impl Op for Tile {
             _ => None,
         };
         Ok(vec![values.map_or(fact.clone(), |v| fact.with_integers(v)).into()])
+    }
+
+    /// An axis that is repeated is two: the repeats, and the places within one; repeats of one element are a broadcast.
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (from, to) =
+            (extents(operand(inputs, 0)?)?, extents(outputs[0].tensor().ok_or(Opaque::Operator)?)?);
+        let (mut axes, mut source, mut target) = (Vec::new(), Vec::new(), Vec::new());
+        for (extent, whole) in from.iter().zip(to) {
+            let axis = axes.len();
+            if extent == whole || *extent == Dim::Known(1) {
+                source.push(if extent == whole { Affine::axis(axis) } else { Affine::constant(0) });
+                target.push(Affine::axis(axis));
+                axes.push(whole.clone());
+                continue;
+            }
+            let (own, all) = extent.known().zip(whole.known()).ok_or(Opaque::Extents)?;
+            let far =
+                i64::try_from(own).ok().and_then(|own| Affine::axis(axis).scaled(own)?.plus(axis + 1, 1));
+            source.push(Affine::axis(axis + 1));
+            target.push(far.ok_or(Opaque::Extents)?);
+            axes.extend([Dim::Known(all.checked_div(own).unwrap_or(0)), extent.clone()]);
+        }
+        rearranged(inputs, outputs, axes, source, target)
     }
 
     fn is_identity(&self, inputs: Facts<'_>, outputs: &[Fact]) -> bool {

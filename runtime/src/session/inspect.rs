@@ -5,10 +5,10 @@ use super::arguments::{ValueSpec, refuse, unknown};
 use crate::error::Error;
 use crate::graph::fact::Facts;
 use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
-use crate::loops::Fused;
-use crate::ops::Cost;
+use crate::loops::{Fused, Joined};
 use crate::ops::attributes::Body;
-use std::collections::HashSet;
+use crate::ops::{Cost, OpName};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A prepared graph: a model's, or that of a body.
@@ -66,7 +66,8 @@ pub struct NodeInfo {
     pub runs: bool,
     /// The graphs of its bodies, with the facts that its inputs give them.
     pub bodies: Vec<GraphInfo>,
-    /// The nodes that were fused into it; empty for a node of the model itself.
+    /// The nodes that were fused into it, or in whose place it stands: products that read one operand, steps of a sequence.
+    /// Empty for a node of the model itself.
     pub members: Vec<Member>,
     /// Work of the members one by one, with every value between them written and read; known where `cost` is.
     pub unfused_cost: Option<Cost>,
@@ -152,7 +153,8 @@ impl Session {
         }
         let graph = self.runner.graph();
         let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
-        Ok(graph_info(graph, &facts))
+        let joins = self.fusion.joined.iter().map(|joined| (&*joined.name, joined)).collect();
+        Ok(graph_info(graph, &facts, &joins, ""))
     }
 
     /// Neighbours of the loaded model that were not fused, and why, by the order of the producers.
@@ -171,7 +173,28 @@ impl Session {
     }
 }
 
-fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
+/// By their paths, the nodes that took the place of several.
+type Joins<'a> = HashMap<&'a str, &'a Joined>;
+
+/// The nodes of the model that `node` of the prepared one is.
+fn members(node: &Node, joined: Option<&Joined>) -> Vec<Member> {
+    let of = |(name, def): &(Arc<str>, OpName)| Member { name: name.clone(), op: def.full_name() };
+    match joined {
+        Some(joined) => joined.members.iter().map(of).collect(),
+        None => vec![of(&(node.name.clone(), node.def))],
+    }
+}
+
+/// Bytes that the nodes read more than the one that took their place, of which these inputs are known.
+fn read_again(joined: Option<&Joined>, given: &[Option<&Fact>]) -> f64 {
+    let Some(Joined { members, shared: Some(shared), .. }) = joined else { return 0.0 };
+    let fact = given.get(*shared).copied().flatten().and_then(Fact::tensor);
+    let bytes = fact.and_then(crate::graph::TensorFact::bytes).unwrap_or(0);
+    members.len().saturating_sub(1) as f64 * bytes as f64
+}
+
+/// `path` is that of the body that the graph is, with `/` behind it.
+fn graph_info(graph: &Graph, facts: &[Option<Fact>], joins: &Joins<'_>, path: &str) -> GraphInfo {
     let mut sources = vec![Source::Absent; graph.values.len()];
     for (at, id) in graph.inputs.iter().enumerate() {
         sources[id.index()] = Source::Input(at);
@@ -193,20 +216,38 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
         let specs = |ids: &[Option<ValueId>]| ids.iter().map(|id| spec((*id)?)).collect();
         let read: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
-        let fused = node.op.as_any().downcast_ref::<Fused>();
-        let members = fused.map_or(&[][..], |f| &f.members().nodes);
-        let member = |m: &Node| Member { name: m.name.clone(), op: m.def.full_name() };
+        let cost = if standing[at] { Some(Cost::default()) } else { node_cost(node, &read) };
+        let joined = |node: &Node| joins.get(format!("{path}{}", node.name).as_str()).copied();
+        let more = |cost: Cost, bytes: f64| Cost { bytes: cost.bytes + bytes, ..cost };
+        let (of, unfused_cost) = match node.op.as_any().downcast_ref::<Fused>() {
+            Some(fused) => {
+                let nodes = &fused.members().nodes;
+                let inputs = fused.member_inputs(Facts(&read)).unwrap_or_default();
+                let again = nodes.iter().zip(&inputs).map(|(node, given)| {
+                    read_again(joined(node), &given.iter().map(Option::as_ref).collect::<Vec<_>>())
+                });
+                let again = again.sum();
+                let of = nodes.iter().flat_map(|node| members(node, joined(node))).collect();
+                (of, fused.unfused_cost(Facts(&read)).map(|cost| more(cost, again)))
+            }
+            None => match joined(node) {
+                Some(own) => {
+                    (members(node, Some(own)), cost.map(|cost| more(cost, read_again(Some(own), &read))))
+                }
+                None => (Vec::new(), None),
+            },
+        };
         NodeInfo {
             name: node.name.clone(),
             op: node.def.full_name(),
             inputs: specs(&node.inputs),
             outputs: specs(&node.outputs),
             sources: node.inputs.iter().map(|id| id.map_or(Source::Absent, source)).collect(),
-            cost: if standing[at] { Some(Cost::default()) } else { node_cost(node, &read) },
+            cost,
             runs: !standing[at],
-            bodies: body_infos(node, &read),
-            members: members.iter().map(member).collect(),
-            unfused_cost: fused.and_then(|f| f.unfused_cost(Facts(&read))),
+            bodies: body_infos(node, &read, joins, path),
+            members: of,
+            unfused_cost,
         }
     };
     GraphInfo {
@@ -217,7 +258,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>]) -> GraphInfo {
     }
 }
 
-fn body_infos(node: &Node, read: &[Option<&Fact>]) -> Vec<GraphInfo> {
+fn body_infos(node: &Node, read: &[Option<&Fact>], joins: &Joins<'_>, path: &str) -> Vec<GraphInfo> {
     let bodies = node.op.bodies();
     if bodies.is_empty() {
         return Vec::new();
@@ -227,7 +268,7 @@ fn body_infos(node: &Node, read: &[Option<&Fact>]) -> Vec<GraphInfo> {
         let known = given.get(at).and_then(|inputs| crate::graph::infer(&body.graph, inputs).ok());
         // What is known without its inputs: constants and what follows from them.
         let facts = known.unwrap_or_else(|| crate::graph::known_facts(&body.graph));
-        graph_info(&body.graph, &facts)
+        graph_info(&body.graph, &facts, joins, &format!("{path}{}/{}/", node.name, body.graph.name))
     };
     bodies.into_iter().enumerate().map(info).collect()
 }

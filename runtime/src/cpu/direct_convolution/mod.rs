@@ -18,6 +18,7 @@ use super::RunContext;
 use super::contraction::scratch_of;
 use super::gemm::{Block, Blocks, MatrixMut};
 use super::row_epilogue::Finish;
+use super::row_fill::Filler;
 use super::simd::{Lane, Level};
 use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
@@ -46,6 +47,8 @@ pub(crate) struct DirectConvolution {
     filters: usize,
     planes: Planes,
     block: (usize, usize),
+    /// Whether channels of the input are made as planes are filled.
+    made: bool,
 }
 
 /// Whether windows of these extents and dilations are computed here.
@@ -78,8 +81,10 @@ fn block(batch: usize, filters: usize, planes: &Planes) -> (usize, usize) {
 
 /// What a run reads.
 #[derive(Clone, Copy)]
-pub(crate) struct Operands<'a> {
+pub(crate) struct Operands<'a, 'm> {
     pub(crate) x: &'a [f32],
+    /// What makes the channels of all images, in the place of `x`.
+    pub(crate) made: Option<&'a Filler<'m>>,
     pub(crate) weights: Weights<'a>,
     pub(crate) bias: Option<&'a [f32]>,
 }
@@ -104,7 +109,14 @@ impl DirectConvolution {
         let planes = Planes::new(spatial).filter(|_| channels > 0)?;
         channels.checked_mul(planes.taps.len())?;
         let block = block(images.saturating_mul(groups), filters, &planes);
-        Some(Self { images, groups, channels, filters, planes, block })
+        Some(Self { images, groups, channels, filters, planes, block, made: false })
+    }
+
+    /// The same where each channel of the input is made by the thread that brings it into planes.
+    pub(crate) fn of_made_planes(mut self) -> Self {
+        self.made = true;
+        self.planes.in_place = false;
+        self
     }
 
     /// Elements of the planes of one group of one image, with room for vectors that begin inside.
@@ -120,7 +132,15 @@ impl DirectConvolution {
     /// Bytes that each thread needs.
     fn lane(&self) -> usize {
         let elements = if self.by_group() { self.group_planes() } else { ASIDE };
-        elements.saturating_mul(size_of::<f32>())
+        elements.saturating_mul(size_of::<f32>()).saturating_add(if self.by_group() { self.one() } else { 0 })
+    }
+
+    /// Bytes of a channel of the input where it is made.
+    fn one(&self) -> usize {
+        if !self.made {
+            return 0;
+        }
+        self.planes.input().saturating_mul(size_of::<f32>()).saturating_add(63) / 64 * 64
     }
 
     fn shared(&self) -> usize {
@@ -133,14 +153,15 @@ impl DirectConvolution {
 
     /// Scratch bytes for `threads` threads.
     pub(crate) fn scratch(&self, threads: usize) -> usize {
-        self.shared().saturating_add(Lanes::bytes(self.lane(), threads))
+        let lane = if self.by_group() { self.lane() } else { self.lane().max(self.one()) };
+        self.shared().saturating_add(Lanes::bytes(lane, threads))
     }
 
     /// `out = x ∗ w + bias`, passed through `finish`, whose rows are the channels of all images.
     pub(crate) fn run(
         &self,
         context: RunContext<'_>,
-        operands: Operands<'_>,
+        operands: Operands<'_, '_>,
         (out, scratch): (&mut [f32], &mut [u8]),
         finish: &Finish<'_>,
     ) -> Result<(), OpError> {
@@ -149,7 +170,8 @@ impl DirectConvolution {
         if made == 0 || self.images == 0 {
             return Ok(());
         }
-        if operands.x.len() != self.images * image || out.len() != self.images * made {
+        let given = self.made && operands.made.is_some() || operands.x.len() == self.images * image;
+        if !given || out.len() != self.images * made {
             return Err(OpError::internal("a convolution's operands have other sizes than it was bound for"));
         }
         let level = match operands.weights {
@@ -161,7 +183,7 @@ impl DirectConvolution {
         }
         let (shared, own) = scratch.split_at_mut(self.shared());
         for (index, out) in out.chunks_exact_mut(made).enumerate() {
-            let x = &operands.x[index * image..][..image];
+            let x = if self.made { &[][..] } else { &operands.x[index * image..][..image] };
             if self.planes.in_place {
                 let lanes = Lanes::new(own, self.lane());
                 self.image(context, level, Operands { x, ..operands }, (index, out, lanes), finish)?;
@@ -172,8 +194,11 @@ impl DirectConvolution {
             let (planes_of, tail) = planes.split_at_mut(self.groups * self.channels * each);
             tail.fill(0.0);
             let chunks = Chunks::new(planes_of, each);
-            for_each_tile(context, image, Lanes::none(), &chunks, &|channel, to, _| {
-                self.planes.fill(&x[channel * self.planes.input()..][..self.planes.input()], to);
+            let lanes = if self.made { Lanes::new(own, self.one()) } else { Lanes::none() };
+            for_each_tile(context, image, lanes, &chunks, &|channel, to, scratch| {
+                let first = index * self.groups * self.channels;
+                let x = Operands { x, ..operands };
+                self.planes.fill(self.channel(x, (first, channel), scratch)?, to);
                 Ok(())
             })?;
             let lanes = Lanes::new(own, self.lane());
@@ -182,12 +207,26 @@ impl DirectConvolution {
         Ok(())
     }
 
+    /// Channel `channel` of what `operands` read, made in `scratch` where it is made, as row `first + channel`.
+    fn channel<'a>(
+        &self,
+        operands: Operands<'a, '_>,
+        (first, channel): (usize, usize),
+        scratch: &'a mut [u8],
+    ) -> Result<&'a [f32], OpError> {
+        let input = self.planes.input();
+        let Some(made) = operands.made else { return Ok(&operands.x[channel * input..][..input]) };
+        let plane = scratch_of::<f32>(scratch, input)?;
+        made.fill(first + channel, plane)?;
+        Ok(plane)
+    }
+
     /// One image, whose planes are `operands.x`.
     fn image(
         &self,
         context: RunContext<'_>,
         level: Level,
-        operands: Operands<'_>,
+        operands: Operands<'_, '_>,
         (image, out, lanes): (usize, &mut [f32], Lanes<'_>),
         finish: &Finish<'_>,
     ) -> Result<(), OpError> {
@@ -208,17 +247,18 @@ impl DirectConvolution {
         &self,
         context: RunContext<'_>,
         level: Level,
-        operands: Operands<'_>,
+        operands: Operands<'_, '_>,
         (out, scratch): (&mut [f32], &mut [u8]),
         finish: &Finish<'_>,
     ) -> Result<(), OpError> {
-        let (made, input) = (self.filters * self.planes.positions(), self.planes.input());
+        let made = self.filters * self.planes.positions();
         let work = out.len().saturating_mul(self.planes.taps.len());
         let lanes = Lanes::new(scratch, self.lane());
         for_each_tile(context, work, lanes, &Chunks::new(out, made), &|index, out, scratch| {
+            let (one, scratch) = scratch.split_at_mut(self.one().min(scratch.len()));
             let planes = scratch_of::<f32>(scratch, self.group_planes())?;
             let (to, tail) = planes.split_at_mut(self.planes.channel());
-            self.planes.fill(&operands.x[index * input..][..input], to);
+            self.planes.fill(self.channel(operands, (0, index), one)?, to);
             tail.fill(0.0);
             let cols = 0..self.planes.positions();
             let mut block = Block {
@@ -238,7 +278,7 @@ impl DirectConvolution {
     fn sweep(
         &self,
         level: Level,
-        operands: Operands<'_>,
+        operands: Operands<'_, '_>,
         block: &mut Block<'_, f32>,
         (first, aside): (usize, &mut [f32]),
     ) {

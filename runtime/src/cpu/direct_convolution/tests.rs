@@ -108,7 +108,7 @@ fn equals_the_sum_of_the_specification() {
             let form = (case.groups, case.filters, depth);
             let packed = pack(level, bytemuck::cast_slice(&w), form, &budget, &|_| {}).expect("room");
             for weights in packed.iter().map(Weights::Packed).chain([Weights::Rows(&w)]) {
-                let operands = Operands { x: &x, weights, bias: Some(&bias) };
+                let operands = Operands { x: &x, made: None, weights, bias: Some(&bias) };
                 let mut out = vec![f32::NAN; expected.len()];
                 let mut scratch = vec![0xa5a5_a5a5_a5a5_a5a5_u64; direct.scratch(2).div_ceil(8) + 8];
                 let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch);

@@ -51,12 +51,13 @@ impl StripLayout {
     }
 }
 
-/// The element that `index`, counted over axes of these extents, is at.
+/// The element that `index`, counted over axes of these extents, is at. Of no elements, that of an empty row's fold, it is
+/// some place that is not read.
 fn located(extents: &[usize], strides: &[usize], mut index: usize) -> usize {
     let mut at = 0;
     for (extent, stride) in extents.iter().zip(strides).rev() {
-        at += index % extent * stride;
-        index /= extent;
+        at += index % extent.max(&1) * stride;
+        index /= extent.max(&1);
     }
     at
 }

@@ -100,7 +100,9 @@ pub(crate) fn kernel(
 pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
     let nest = nest.map_err(|why| match why {
         // Shapes are known here: it is another form than that of a nest.
-        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential => GpuReject::NoKernel,
+        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential | Opaque::Places => {
+            GpuReject::NoKernel
+        }
         Opaque::Type => GpuReject::Form("an element type that programs do not hold".into()),
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))

@@ -160,7 +160,7 @@ pub(crate) fn dynamically(site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
     }
     let count = x.iter().try_fold(1usize, |n, &e| n.checked_mul(e)).ok_or(GpuReject::NoKernel)?;
     if count == 0 {
-        return Err(GpuReject::Form("the range of nothing".into()));
+        return Err(GpuReject::Form("the scale of a tensor without elements".into()));
     }
     let parts = [("y", DType::U8, count), ("scale", DType::F32, 1), ("zero", DType::U8, 1)];
     for (output, (name, dtype, extent)) in parts.into_iter().enumerate() {

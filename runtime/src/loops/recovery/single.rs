@@ -19,10 +19,14 @@ use super::template::{Class, Sequence, Source, State, Template};
 use super::{as_operator, is_elementwise};
 use crate::graph::{Fact, Graph, KnownFacts, Node, TensorFact, ValueId};
 use crate::memory::Budget;
+use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 
 /// Nodes of a cell.
 const MOST_NODES: usize = 256;
+/// Products of a cell: one of the input and one of the state for each of an LSTM's four gates. What adds up more, such as
+/// the residual sums of a stack of layers, is followed back no further.
+const MOST_PRODUCTS: usize = 8;
 /// Templates of a graph that turn out to be no cell.
 const MOST_FAILURES: usize = 64;
 
@@ -216,8 +220,8 @@ struct Cone {
     nodes: Vec<usize>,
     /// What is read from outside, constants included, in the order in which it was found.
     begins: Vec<(ValueId, Role)>,
-    /// Role of what each input of each node reads.
-    roles: HashMap<(usize, usize), Role>,
+    /// Of each of `nodes` the role of what each of its inputs reads; nothing of one that is absent.
+    roles: Vec<SmallVec<[Option<Role>; 4]>>,
 }
 
 impl Cone {
@@ -260,7 +264,10 @@ impl Cone {
         apart: &[usize],
     ) -> Option<Self> {
         let form = facts.get(end.index())?.as_ref()?.tensor();
-        let mut cone = Self { nodes: Vec::new(), begins: Vec::new(), roles: HashMap::new() };
+        let mut begins: Vec<(ValueId, Role)> = Vec::new();
+        let mut inner: Vec<(usize, SmallVec<[Option<Role>; 4]>)> = Vec::new();
+        let mut seen: HashSet<usize> = HashSet::new();
+        let mut products = 0;
         let mut open = vec![(end, Role::Elementwise)];
         while let Some((id, role)) = open.pop() {
             let inside = (graph.constant(id).is_none())
@@ -270,35 +277,36 @@ impl Cone {
                 .filter(|at| !apart.contains(at))
                 .filter(|&at| is_inside(graph, index, facts, led_to, id, at, role, kind));
             let Some(at) = inside else {
-                if !cone.begins.contains(&(id, role)) {
-                    cone.begins.push((id, role));
+                if !begins.contains(&(id, role)) {
+                    begins.push((id, role));
                 }
                 continue;
             };
-            if cone.nodes.contains(&at) {
+            if !seen.insert(at) {
                 continue;
-            }
-            cone.nodes.push(at);
-            if cone.nodes.len() > MOST_NODES {
-                return None;
             }
             let node = &graph.nodes[at];
             let operand = weighted_operand(graph, node, form);
+            products += usize::from(operand.is_some());
+            if products > MOST_PRODUCTS || seen.len() > MOST_NODES {
+                return None;
+            }
+            let mut roles = SmallVec::from_elem(None, node.inputs.len());
             for (input, given) in node.inputs.iter().enumerate() {
                 let Some(given) = *given else { continue };
                 let through = node.op.joined_axis().is_some() && role == Role::Operand;
                 let of = if operand == Some(input) || through { Role::Operand } else { Role::Elementwise };
-                cone.roles.insert((at, input), of);
+                roles[input] = Some(of);
                 // Weights are no begin.
                 if operand.is_none() || operand == Some(input) || graph.constant(given).is_none() {
                     open.push((given, of));
                 }
             }
+            inner.push((at, roles));
         }
-        cone.nodes.sort_unstable();
-        let products =
-            cone.nodes.iter().filter(|&&at| weighted_operand(graph, &graph.nodes[at], None).is_some());
-        (products.count() > 0).then_some(cone)
+        inner.sort_unstable_by_key(|node| node.0);
+        let (nodes, roles) = inner.into_iter().unzip();
+        (products > 0).then_some(Self { nodes, begins, roles })
     }
 
     /// What the cell may be as one step, with each choice of its states.
@@ -378,14 +386,14 @@ impl Cone {
             let (class, output) = written(after)?;
             template.states.push(State { class, output, initial: Some(initial) });
         }
-        for &at in &self.nodes {
+        for (&at, roles) in self.nodes.iter().zip(&self.roles) {
             let mut inputs = Vec::new();
             for (input, given) in graph.nodes[at].inputs.iter().enumerate() {
                 let Some(id) = *given else {
                     inputs.push(None);
                     continue;
                 };
-                let role = *self.roles.get(&(at, input))?;
+                let role = (*roles.get(input)?)?;
                 let state = states.iter().position(|s| s.0 == id && (s.1 == role || kind == Kind::Gru));
                 inputs.push(Some(if let Some((class, output)) = written(id) {
                     Source::Step { class, output }
