@@ -14,7 +14,9 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Up to this many rows a product is bound by reading the right matrix.
-pub(crate) const SKINNY: usize = 16;
+pub(crate) const SKINNY: usize = 8;
+/// Up to this many rows each thread has its own columns of the right matrix.
+const SHARED: usize = 16;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
 const PANEL_DEPTH: usize = 256;
 /// Columns of such a panel.
@@ -330,7 +332,7 @@ impl Contraction {
 
     /// Whether it is one product that is bound by reading the right matrix.
     fn is_read_once(&self) -> bool {
-        self.m <= SKINNY && self.matrices() == 1
+        self.m <= SHARED && self.matrices() == 1
     }
 
     /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
