@@ -14,7 +14,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Up to this many rows a product is bound by reading the right matrix.
-pub(crate) const SKINNY: usize = 8;
+pub(crate) const SKINNY: usize = 4;
 /// Up to this many rows each thread has its own columns of the right matrix.
 const SHARED: usize = 16;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
@@ -31,7 +31,7 @@ const SMALL_BLOCK: usize = 1 << 19;
 /// Bytes of the right matrix of a block of few rows, where there is one for each of some threads.
 const SHARE: usize = 1 << 16;
 /// Multiply–adds above which a block is cut in any case: deadlines are checked between blocks.
-const LARGE_BLOCK: usize = 1 << 27;
+pub(crate) const LARGE_BLOCK: usize = 1 << 27;
 
 /// What is done to each finished block: its first row, counted over all matrices, first column, and values.
 pub(crate) type Epilogue<'a, T> =
