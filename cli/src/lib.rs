@@ -13,6 +13,7 @@ mod exit;
 mod facts;
 mod failure;
 mod files;
+mod gpu_memory;
 mod inputs;
 mod latency;
 mod logging;

@@ -9,11 +9,12 @@
 //! Grid `⌈outer·inner / 8⌉`, block 256, no shared memory.
 
 use crate::device::math::divide;
-use crate::device::{BF16, F16, Global, Plain, thread, warp};
+use crate::device::{BF16, F16, Global, Plain, warp};
 use crate::dtype::DType;
 use crate::element::Real;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::lines::{self, THREADS, WARPS};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +34,8 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 40);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / warp::LANES;
 /// The place of a lane that has seen nothing.
 const NONE: u32 = u32::MAX;
-
-/// The launch for so many lines.
-pub const fn geometry(lines: u32) -> Geometry {
-    Geometry::linear(lines.div_ceil(WARPS), THREADS)
-}
 
 /// Elements that are compared.
 trait Keyed: Plain {
@@ -89,6 +82,17 @@ macro_rules! reals {
 
 reals!(f32 F16 BF16);
 
+impl Keyed for f64 {
+    #[inline(always)]
+    fn key(self, smallest: bool) -> i64 {
+        if self.is_nan() {
+            return i64::MAX;
+        }
+        let magnitude = (self.to_bits() & i64::MAX as u64) as i64;
+        (if self < 0.0 { -magnitude } else { magnitude }).key(smallest)
+    }
+}
+
 /// A key and its place on the line.
 #[derive(Clone, Copy)]
 struct Candidate {
@@ -111,8 +115,7 @@ impl Candidate {
     /// That of the lane whose number differs in the bits of `lanes`.
     #[inline(always)]
     fn exchanged(self, lanes: u32) -> Self {
-        let half = |bits: i64| u64::from(warp::shuffle_xor(warp::ALL, bits as u32, lanes));
-        let key = half(self.key) | half(self.key >> 32) << 32;
+        let key = warp::shuffle_wide(warp::ALL, warp::Source::Xor, self.key as u64, lanes);
         Self { key: key as i64, at: warp::shuffle_xor(warp::ALL, self.at, lanes) }
     }
 }
@@ -120,7 +123,7 @@ impl Candidate {
 /// A warp for each line.
 #[inline(always)]
 fn run<T: Keyed>(p: Params) {
-    let line = thread::block_idx_x() * WARPS + warp::warp_id();
+    let line = lines::of_warp();
     if line >= p.outer * p.inner {
         return;
     }
@@ -159,6 +162,10 @@ entry!(
 entry!(
     /// f32.
     ARG_EXTREME_F32 = arg_extreme_f32(Params): run::<f32>, THREADS
+);
+entry!(
+    /// f64.
+    ARG_EXTREME_F64 = arg_extreme_f64(Params): run::<f64>, THREADS
 );
 entry!(
     /// i16.
@@ -214,6 +221,7 @@ impl Shape {
     fn entry(&self) -> Result<&'static Entry<Params>, Reject> {
         Ok(match self.element {
             DType::F32 => &ARG_EXTREME_F32,
+            DType::F64 => &ARG_EXTREME_F64,
             DType::F16 => &ARG_EXTREME_F16,
             DType::BF16 => &ARG_EXTREME_BF16,
             DType::I8 => &ARG_EXTREME_I8,
@@ -262,7 +270,7 @@ impl Shape {
             last: self.last.into(),
             reserved: 0,
         };
-        Prepared::new(entry, geometry(lines as u32), params, device)
+        Prepared::new(entry, lines::by_warp(lines as u32), params, device)
     }
 }
 
@@ -275,8 +283,8 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let shape = Shape { outer: 2, depth: 3, inner: 1, element: DType::F32, smallest: false, last: false };
         assert!(Shape { depth: 0, ..shape }.accepts().is_err());
-        let double = Shape { element: DType::F64, ..shape };
-        assert_eq!(double.accepts(), Err(Reject::ElementType { operand: "x" }));
+        let truth = Shape { element: DType::Bool, ..shape };
+        assert_eq!(truth.accepts(), Err(Reject::ElementType { operand: "x" }));
         assert!(Shape { outer: u32::MAX, ..shape }.accepts().is_err());
         let (x, y) = (Buffer { address: 4096, bytes: 24 }, Buffer { address: 8196, bytes: 16 });
         let refused = shape.prepare(x, y, &EMULATED).err();

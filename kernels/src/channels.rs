@@ -9,11 +9,12 @@
 //! Grid `min(⌈elements / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::math::divide;
-use crate::device::{BF16, F16, Global, thread};
+use crate::device::{BF16, F16, Global};
 use crate::element::{Element, Real};
 use crate::elementary::{exp, log};
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -28,32 +29,17 @@ pub struct Params {
     alpha: f32,
     beta: f32,
     bias: f32,
-    /// Elements.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    elements: Elements,
     reserved: u32,
 }
 
 const _: () = assert!(size_of::<Params>() == 56);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
-
 /// Every thread.
 #[inline(always)]
 fn run<T: Real>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (plane, position) = divide(number, p.positions);
         let (image, channel) = divide(plane, p.channels);
         let first = channel.saturating_sub(p.below);
@@ -68,8 +54,7 @@ fn run<T: Real>(p: Params) {
         }
         let scale = exp(p.beta * log(p.bias + p.alpha * squares));
         y.store(number as usize, T::narrow(x.load(number as usize).widen() / scale));
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -113,10 +98,7 @@ impl Shape {
     pub fn accepts(&self) -> Result<u32, Reject> {
         let planes = u64::from(self.images) * u64::from(self.channels);
         let got = planes.saturating_mul(self.positions.into());
-        if got > MOST {
-            return Err(Reject::Extent { name: "elements", got, limit: MOST });
-        }
-        Ok(got as u32)
+        elements::limit("elements", got).map(|()| got as u32)
     }
 
     /// A launch that has been checked; nothing is to be done where Y is empty.
@@ -128,7 +110,7 @@ impl Shape {
         let size = self.element.bytes();
         x.holds("x", u64::from(count) * size, size)?;
         y.holds("y", u64::from(count) * size, size)?;
-        let geometry = geometry(count, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, count.into());
         let params = Params {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -139,8 +121,7 @@ impl Shape {
             alpha: self.alpha,
             beta: self.beta,
             bias: self.bias,
-            count,
-            threads: geometry.grid[0] * THREADS,
+            elements,
             reserved: 0,
         };
         let entry: &'static Entry<Params> = match self.element {

@@ -12,10 +12,11 @@
 
 use crate::conv::{Axis, MOST_AXES};
 use crate::device::math::divide;
-use crate::device::{BF16, F16, Global, thread};
+use crate::device::{BF16, F16, Global};
 use crate::element::{Element, Real};
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -35,25 +36,12 @@ pub struct Params {
     /// Taps, and elements of a plane of X.
     taps: u32,
     plane: u32,
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
     reserved: u32,
 }
 
 const _: () = assert!(size_of::<Params>() == 136);
-
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
 
 /// The position of X that tap `tap` brings to `place` of Y, if there is one.
 #[inline(always)]
@@ -71,8 +59,7 @@ fn source(axis: &Axis, place: u32, tap: u32) -> Option<u32> {
 fn run<T: Real>(p: Params) {
     let (x, w, y) = (p.x.cast::<T>(), p.w.cast::<T>(), p.y.cast::<T>());
     let [a, b, c] = &p.axes;
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (rest, at_c) = divide(number, c.input);
         let (rest, at_b) = divide(rest, b.input);
         let (rest, at_a) = divide(rest, a.input);
@@ -114,8 +101,7 @@ fn run<T: Real>(p: Params) {
             sum += p.bias.cast::<T>().load((group * p.filters + filter) as usize).widen();
         }
         y.store(number as usize, T::narrow(sum));
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -192,9 +178,7 @@ impl Shape {
             ("elements", y),
             ("reach", self.axes.iter().map(reach).max().unwrap_or(0)),
         ] {
-            if got > MOST {
-                return Err(Reject::Extent { name, got, limit: MOST });
-            }
+            elements::limit(name, got)?;
         }
         Ok(())
     }
@@ -212,7 +196,7 @@ impl Shape {
             buffers.bias.holds("bias", u64::from(self.groups) * u64::from(self.filters) * size, size)?;
         }
         buffers.y.holds("y", y * size, size)?;
-        let geometry = geometry(y as u32, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, y);
         let params = Params {
             x: Global::from_address(buffers.x.address),
             w: Global::from_address(buffers.w.address),
@@ -224,8 +208,7 @@ impl Shape {
             groups: self.groups,
             taps: self.product(|axis| axis.kernel) as u32,
             plane: self.product(|axis| axis.output) as u32,
-            count: y as u32,
-            threads: geometry.grid[0] * THREADS,
+            elements,
             reserved: 0,
         };
         let entry: &'static Entry<Params> = match self.element {

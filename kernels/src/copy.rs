@@ -9,9 +9,10 @@
 //! Grid `min(⌈n / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::math::divide;
-use crate::device::{Global, Plain, Vector, thread};
+use crate::device::{Global, Plain, Vector};
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -27,26 +28,13 @@ pub struct Params {
     y_steps: [i64; MOST_AXES],
     /// Last axis first; that of the first axis is not needed.
     extents: [u32; MOST_AXES],
-    /// Elements.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    elements: Elements,
 }
 
 const _: () = assert!(size_of::<Params>() == 160);
 
 /// Most axes, once those that can be one are.
 pub const MOST_AXES: usize = 6;
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
 
 /// The places of element `number` of the box on both sides.
 #[inline(always)]
@@ -67,12 +55,10 @@ fn places(p: &Params, number: u32) -> (u64, u64) {
 #[inline(always)]
 fn run<T: Plain>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (from, to) = places(&p, number);
         y.store(to as usize, x.load(from as usize));
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -130,9 +116,7 @@ impl Region {
             return Err(Reject::Unsupported { what: "a side of another rank" });
         }
         let count = extents.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent)).unwrap_or(u64::MAX);
-        if count > MOST {
-            return Err(Reject::Extent { name: "elements", got: count, limit: MOST });
-        }
+        elements::limit("elements", count)?;
         let x_reach = reach(extents, x)?;
         let y_reach = reach(extents, y)?;
         let (mut axes, mut rank) = ([(1, 0, 0); MOST_AXES], 0usize);
@@ -187,7 +171,7 @@ impl Region {
         let [x_bytes, y_bytes] = self.bytes();
         x.holds("x", x_bytes, self.size.into())?;
         y.holds("y", y_bytes, self.size.into())?;
-        if x.address < y.address + y.bytes && y.address < x.address + x.bytes {
+        if x.overlaps(&y) {
             return Err(Reject::Unsupported { what: "a copy onto itself" });
         }
         let wide = self.widened([x.address, y.address]);
@@ -195,7 +179,7 @@ impl Region {
         for (at, (extent, from, to)) in wide.axes.into_iter().enumerate() {
             (extents[at], x_steps[at], y_steps[at]) = (extent as u32, from, to);
         }
-        let geometry = geometry(wide.count as u32, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, wide.count);
         let params = Params {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -204,8 +188,7 @@ impl Region {
             x_steps,
             y_steps,
             extents,
-            count: wide.count as u32,
-            threads: geometry.grid[0] * THREADS,
+            elements,
         };
         let entry: &'static Entry<Params> = match wide.size {
             1 => &COPY_1,

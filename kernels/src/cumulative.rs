@@ -16,6 +16,7 @@ use crate::device::{Global, thread, warp};
 use crate::dtype::DType;
 use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::lines::{self, THREADS};
 use crate::map::arithmetic::{Kinds, Operation, apply, store, widen};
 use crate::map::interpreter::{load_one, store_one};
 use crate::program::{Kind, Opcode};
@@ -41,10 +42,6 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 56);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / warp::LANES;
-
 /// How the work is shared out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
@@ -57,8 +54,8 @@ pub enum Plan {
 /// The launch of a plan.
 pub const fn geometry(plan: Plan, lines: u32) -> Geometry {
     match plan {
-        Plan::Warp => Geometry::linear(lines.div_ceil(WARPS), THREADS),
-        Plan::Columns => Geometry::linear(lines.div_ceil(THREADS), THREADS),
+        Plan::Warp => lines::by_warp(lines),
+        Plan::Columns => lines::by_block(lines.div_ceil(THREADS)),
     }
 }
 
@@ -99,17 +96,17 @@ impl Params {
 /// The value of lane `source`.
 #[inline(always)]
 fn of_lane<const WIDE: bool>(value: u64, source: u32) -> u64 {
-    let low = warp::shuffle_idx(warp::ALL, value as u32, source);
-    if !WIDE {
-        return low.into();
+    if WIDE {
+        warp::shuffle_wide(warp::ALL, warp::Source::Lane, value, source)
+    } else {
+        warp::shuffle_idx(warp::ALL, value as u32, source).into()
     }
-    u64::from(low) | u64::from(warp::shuffle_idx(warp::ALL, (value >> 32) as u32, source)) << 32
 }
 
 /// A warp for each line.
 #[inline(always)]
 fn by_warp<const WIDE: bool>(p: Params) {
-    let line = thread::block_idx_x() * WARPS + warp::warp_id();
+    let line = lines::of_warp();
     if line >= p.outer * p.inner {
         return;
     }

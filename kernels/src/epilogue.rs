@@ -220,9 +220,7 @@ impl Epilogue {
         if program.count != count {
             return Err(Reject::Extent { name: "elements of the program", got: program.count, limit: count });
         }
-        let over =
-            |other: &Buffer| y.address < other.address + other.bytes && other.address < y.address + y.bytes;
-        if program.buffers.iter().any(over) {
+        if program.buffers.iter().any(|input| y.overlaps(input)) {
             return Err(Reject::Unsupported { what: "an output that lies over an input" });
         }
         let Program { code, inputs, words, slots, .. } = *program;

@@ -9,9 +9,11 @@
 
 use crate::device::atomic::Scope;
 use crate::device::math::divide;
-use crate::device::{Global, Plain, Vector, thread};
+use crate::device::{Global, Plain, Vector};
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::places::{index_at, inside};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -27,46 +29,20 @@ pub struct Params {
     picked: u32,
     /// Whether indices have 64 bits.
     wide: u32,
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
 }
 
 const _: () = assert!(size_of::<Params>() == 56);
-
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
-
-/// The place on an axis that an index names, if there is one.
-#[inline(always)]
-fn place(index: i64, extent: u32) -> Option<u32> {
-    let from_start = if index < 0 { index.wrapping_add(i64::from(extent)) } else { index };
-    if from_start >= 0 && from_start < i64::from(extent) { Some(from_start as u32) } else { None }
-}
 
 /// Every thread.
 #[inline(always)]
 fn run<T: Plain>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (row, b) = divide(number, p.inner);
         let (a, j) = divide(row, p.picked);
-        let index = if p.wide != 0 {
-            p.indices.cast::<u64>().load(j as usize) as i64
-        } else {
-            i64::from(p.indices.cast::<i32>().load(j as usize))
-        };
-        let value = match place(index, p.extent) {
+        let value = match inside(index_at(p.indices, p.wide, j as usize), p.extent) {
             Some(at) => {
                 let row = u64::from(a) * u64::from(p.extent) + u64::from(at);
                 x.load((row * u64::from(p.inner) + u64::from(b)) as usize)
@@ -77,8 +53,7 @@ fn run<T: Plain>(p: Params) {
             }
         };
         y.store(number as usize, value);
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -146,9 +121,7 @@ impl Shape {
         for (name, got) in
             [("elements", elements), ("elements of X", of([self.outer, self.extent, self.inner]))]
         {
-            if got > MOST {
-                return Err(Reject::Extent { name, got, limit: MOST });
-            }
+            elements::limit(name, got)?;
         }
         Ok(())
     }
@@ -172,8 +145,8 @@ impl Shape {
         while size < 16 && inner % 2 == 0 && aligned(2 * size) {
             (size, inner) = (2 * size, inner / 2);
         }
-        let count = self.outer * self.picked * inner;
-        let geometry = geometry(count, device.multiprocessors);
+        let count = u64::from(self.outer) * u64::from(self.picked) * u64::from(inner);
+        let (elements, geometry) = Elements::on(device, count);
         let params = Params {
             x: Global::from_address(buffers.x.address),
             indices: Global::from_address(buffers.indices.address),
@@ -183,8 +156,7 @@ impl Shape {
             inner,
             picked: self.picked,
             wide: u32::from(self.index == 8),
-            count,
-            threads: geometry.grid[0] * THREADS,
+            elements,
         };
         let entry: &'static Entry<Params> = match size {
             1 => &GATHER_1,

@@ -8,9 +8,10 @@
 //! Grid `min(⌈elements / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::atomic::Scope;
-use crate::device::{Global, Plain, thread};
+use crate::device::{Global, Plain};
+use crate::elements::{Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 use crate::places::{Form, Places};
 
 /// What a launch takes.
@@ -21,29 +22,17 @@ pub struct Params {
     y: Global<u8>,
     fault: Global<u32>,
     places: Places,
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
 }
 
 const _: () = assert!(size_of::<Params>() == 168);
-
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
 
 /// Every thread.
 #[inline(always)]
 fn run<T: Plain>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let value = match p.places.find(number) {
             Some(place) => x.load(place as usize),
             None => {
@@ -52,8 +41,7 @@ fn run<T: Plain>(p: Params) {
             }
         };
         y.store(number as usize, value);
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -107,14 +95,13 @@ pub fn prepare(
     buffers.x.holds("x", form.elements() * bytes, bytes)?;
     buffers.y.holds("y", count * bytes, bytes)?;
     buffers.fault.holds("fault", 4, 4)?;
-    let geometry = geometry(count as u32, device.multiprocessors);
+    let (elements, geometry) = Elements::on(device, count);
     let params = Params {
         x: Global::from_address(buffers.x.address),
         y: Global::from_address(buffers.y.address),
         fault: Global::from_address(buffers.fault.address),
         places: form.places(buffers.indices)?,
-        count: count as u32,
-        threads: geometry.grid[0] * THREADS,
+        elements,
     };
     Prepared::new(entry, geometry, params, device).map(Some)
 }

@@ -26,6 +26,7 @@ pub mod device;
 pub mod dtype;
 pub mod element;
 pub mod elementary;
+pub mod elements;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod emulator;
 pub mod epilogue;
@@ -35,6 +36,7 @@ pub mod gemm;
 pub mod gemv;
 pub mod kernel;
 pub mod launch;
+pub mod lines;
 pub mod map;
 pub mod nest;
 pub mod norm;

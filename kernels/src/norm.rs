@@ -12,10 +12,11 @@
 //! Grid `⌈rows / 8⌉` and `rows`; block 256; shared memory 32 bytes.
 
 use crate::device::math::{divide, sqrt_f32};
-use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
+use crate::device::{BF16, F16, Global, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::launch::{Buffer, Device, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::lines::{self, KEPT, THREADS, Typed, WARP_DEPTH, WARPS};
 use crate::wide::{load_real, store_real};
 
 /// What a launch takes.
@@ -47,13 +48,6 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 88);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / 32;
-/// Elements of a row that a lane keeps.
-const KEPT: usize = 32;
-/// The longest row that a warp keeps.
-const WARP_LENGTH: u32 = 32 * KEPT as u32;
 const SHARED: u32 = 4 * WARPS;
 
 /// How the work is shared out.
@@ -68,8 +62,8 @@ pub enum Plan {
 /// The launch of a plan.
 pub const fn geometry(plan: Plan, rows: u32) -> Geometry {
     match plan {
-        Plan::Warp => Geometry::linear(rows.div_ceil(WARPS), THREADS),
-        Plan::Block => Geometry::linear(rows, THREADS).with_shared(SHARED),
+        Plan::Warp => lines::by_warp(rows),
+        Plan::Block => lines::by_block(rows).with_shared(SHARED),
     }
 }
 
@@ -109,7 +103,7 @@ impl Params {
 /// A warp for each row.
 #[inline(always)]
 fn by_warp<T: Real>(p: Params) {
-    let row = thread::block_idx_x() * WARPS + warp::warp_id();
+    let row = lines::of_warp();
     if row >= p.rows {
         return;
     }
@@ -155,22 +149,10 @@ fn by_warp<T: Real>(p: Params) {
     }
 }
 
-/// The sum over a block; `partial` is free again when every thread has passed the next barrier.
+/// The sum over a block.
 #[inline(always)]
-fn over_block(partial: Shared<f32>, value: f32) -> f32 {
-    let own = warp::reduce(value, |a, b| a + b);
-    if warp::lane_id() == 0 {
-        partial.store(warp::warp_id() as usize, own);
-    }
-    thread::sync_threads();
-    let mut total = 0.0;
-    let mut w = 0;
-    while w < WARPS as usize {
-        total += partial.load(w);
-        w += 1;
-    }
-    thread::sync_threads();
-    total
+fn over_block(value: f32) -> f32 {
+    lines::over_block(shared::array(0, WARPS), [value], |[a], [b]| [a + b])[0]
 }
 
 /// A block for each row.
@@ -178,7 +160,6 @@ fn over_block(partial: Shared<f32>, value: f32) -> f32 {
 fn by_block<T: Real>(p: Params) {
     let row = thread::block_idx_x();
     let (x, first) = (p.x.cast::<T>(), row as usize * p.length as usize);
-    let partial: Shared<f32> = shared::array(0, WARPS);
     let own = thread::thread_idx_x();
     let mut mean = 0.0;
     if p.centred != 0 {
@@ -187,7 +168,7 @@ fn by_block<T: Real>(p: Params) {
             sum += x.load(first + j as usize).widen();
             j += THREADS;
         }
-        mean = over_block(partial, sum) / p.length as f32;
+        mean = over_block(sum) / p.length as f32;
     }
     let (mut squares, mut j) = (0.0, own);
     while j < p.length {
@@ -195,7 +176,7 @@ fn by_block<T: Real>(p: Params) {
         squares += away * away;
         j += THREADS;
     }
-    let inverse = p.inverse_of(over_block(partial, squares));
+    let inverse = p.inverse_of(over_block(squares));
     if own == 0 {
         p.store_statistics(row, mean, inverse);
     }
@@ -278,27 +259,16 @@ pub struct Buffers {
 }
 
 /// One way to normalise.
-#[derive(Debug)]
-pub struct Variant {
-    /// Its stable name.
-    pub id: &'static str,
-    plan: Plan,
-    element: Element,
-    entry: &'static Entry<Params>,
-}
-
-const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static Entry<Params>) -> Variant {
-    Variant { id, plan, element, entry }
-}
+pub type Variant = Typed<Plan, Params>;
 
 /// The family; the first that accepts is chosen.
 pub static VARIANTS: Variants<Variant> = Variants(&[
-    variant("norm.warp_f32", Plan::Warp, Element::F32, &WARP_F32),
-    variant("norm.warp_f16", Plan::Warp, Element::F16, &WARP_F16),
-    variant("norm.warp_bf16", Plan::Warp, Element::BF16, &WARP_BF16),
-    variant("norm.block_f32", Plan::Block, Element::F32, &BLOCK_F32),
-    variant("norm.block_f16", Plan::Block, Element::F16, &BLOCK_F16),
-    variant("norm.block_bf16", Plan::Block, Element::BF16, &BLOCK_BF16),
+    Typed::new("norm.warp_f32", Plan::Warp, Element::F32, &WARP_F32),
+    Typed::new("norm.warp_f16", Plan::Warp, Element::F16, &WARP_F16),
+    Typed::new("norm.warp_bf16", Plan::Warp, Element::BF16, &WARP_BF16),
+    Typed::new("norm.block_f32", Plan::Block, Element::F32, &BLOCK_F32),
+    Typed::new("norm.block_f16", Plan::Block, Element::F16, &BLOCK_F16),
+    Typed::new("norm.block_bf16", Plan::Block, Element::BF16, &BLOCK_BF16),
 ]);
 
 impl Shape {
@@ -328,7 +298,7 @@ impl crate::launch::Variant for Variant {
             return Err(Reject::Unsupported { what: "a normalisation of nothing" });
         }
         let limit = u64::from(u32::MAX / 2);
-        let most = if self.plan == Plan::Warp { WARP_LENGTH.into() } else { limit };
+        let most = if self.plan == Plan::Warp { WARP_DEPTH.into() } else { limit };
         for (name, got, limit) in [
             ("length", u64::from(shape.length), most),
             ("rows", u64::from(shape.rows), i32::MAX as u64),

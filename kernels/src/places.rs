@@ -5,6 +5,7 @@
 
 use crate::device::Global;
 use crate::device::math::divide;
+use crate::elements::{self, MOST};
 use crate::launch::{Buffer, Reject};
 
 /// Most axes of elements, and most indices of a tuple.
@@ -29,8 +30,22 @@ pub(crate) struct Places {
 
 const _: () = assert!(size_of::<Places>() == 136);
 
+/// Index `at`, of 64 bits where it is `wide`.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn index_at(indices: Global<u8>, wide: u32, at: usize) -> i64 {
+    if wide != 0 { indices.cast::<u64>().load(at) as i64 } else { i64::from(indices.cast::<i32>().load(at)) }
+}
+
+/// The place on an axis that an index names, if there is one. Indices below 0 count from the end.
+#[inline(always)]
+pub(crate) fn inside(index: i64, extent: u32) -> Option<u32> {
+    let from_start = if index < 0 { index.wrapping_add(i64::from(extent)) } else { index };
+    if from_start >= 0 && from_start < i64::from(extent) { Some(from_start as u32) } else { None }
+}
+
 impl Places {
-    /// The place of element `number`, or none where an index is outside its axis. Indices below 0 count from the end.
+    /// The place of element `number`, or none where an index is outside its axis.
     #[inline(always)]
     pub(crate) fn find(&self, number: u32) -> Option<u32> {
         let (mut place, mut tuple, mut rest) = (0u32, 0u32, number);
@@ -42,22 +57,17 @@ impl Places {
         }
         place += rest * self.steps[MOST_AXES - 1];
         tuple += rest * self.index_steps[MOST_AXES - 1];
-        let mut inside = true;
+        let mut all_inside = true;
         for c in 0..MOST_AXES {
             if (c as u32) < self.depth {
                 let at = (tuple + c as u32) as usize;
-                let index = if self.wide != 0 {
-                    self.indices.cast::<u64>().load(at) as i64
-                } else {
-                    i64::from(self.indices.cast::<i32>().load(at))
-                };
-                let limit = i64::from(self.limits[c]);
-                let index = if index < 0 { index.wrapping_add(limit) } else { index };
-                inside &= index >= 0 && index < limit;
-                place = place.wrapping_add((index as u32).wrapping_mul(self.strides[c]));
+                match inside(index_at(self.indices, self.wide, at), self.limits[c]) {
+                    Some(index) => place = place.wrapping_add(index.wrapping_mul(self.strides[c])),
+                    None => all_inside = false,
+                }
             }
         }
-        if inside { Some(place) } else { None }
+        if all_inside { Some(place) } else { None }
     }
 }
 
@@ -74,9 +84,6 @@ pub struct Form {
     elements: u64,
     count: u64,
 }
-
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
 
 fn limit(name: &'static str, got: u64, limit: u64) -> Result<(), Reject> {
     if got > limit { Err(Reject::Extent { name, got, limit }) } else { Ok(()) }
@@ -97,9 +104,9 @@ impl Form {
         }
         let count = axes.iter().fold(1, |n: u64, axis| n.saturating_mul(axis[0]));
         let most = MOST_AXES as u64;
-        limit("elements", count, MOST)?;
-        limit("elements of the array", elements, MOST)?;
-        limit("indices", indices, MOST)?;
+        elements::limit("elements", count)?;
+        elements::limit("elements of the array", elements)?;
+        elements::limit("indices", indices)?;
         limit("indices of a tuple", named.len() as u64, most)?;
         let mut form = Self {
             axes: [[1, 0, 0]; MOST_AXES],

@@ -14,11 +14,12 @@
 
 use crate::conv::{Axis, MOST_AXES};
 use crate::device::math::{divide, sqrt_f32};
-use crate::device::{BF16, F16, Global, Plain, thread};
+use crate::device::{BF16, F16, Global, Plain};
 use crate::element::{Element, Real};
 use crate::elementary;
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +32,8 @@ pub struct Params {
     axes: [Axis; MOST_AXES],
     /// Zeros behind each axis, for means that count them.
     ends: [u32; MOST_AXES],
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
     /// The exponent of a norm.
     power: f32,
     /// What is computed.
@@ -47,20 +46,9 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 144);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
-
 /// The mean of the taps inside, or of those inside and of the padding; a norm.
 const MEAN: u32 = 0;
 const PADDED_MEAN: u32 = 1;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
 
 /// The taps of the window at `position` from which and up to which they lie inside `extent`, and where it begins.
 #[inline(always)]
@@ -186,8 +174,7 @@ ordered_integer!(u8);
 #[inline(always)]
 fn largest<T: Ordered>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (plane, at) = p.position(number);
         let first = plane as usize * p.plane as usize;
         let (mut most, mut place, mut seen) = (T::LOWEST, 0, false);
@@ -205,8 +192,7 @@ fn largest<T: Ordered>(p: Params) {
         if !p.places.is_null() {
             p.places.store(number as usize, first as u64 + u64::from(place));
         }
-        number += p.threads;
-    }
+    });
 }
 
 /// `|x|^q`.
@@ -241,8 +227,7 @@ fn root(x: f32, q: f32) -> f32 {
 #[inline(always)]
 fn sum<T: Real>(p: Params) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (plane, at) = p.position(number);
         let first = plane as usize * p.plane as usize;
         let (mut total, mut inside) = (0.0f32, 0u32);
@@ -262,8 +247,7 @@ fn sum<T: Real>(p: Params) {
             root(total, p.power)
         };
         y.store(number as usize, T::narrow(value));
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -406,14 +390,12 @@ impl Shape {
             ("taps", self.product(|axis| axis.kernel)),
             ("reach", self.axes.iter().map(reach).max().unwrap_or(0).saturating_add(ends)),
         ] {
-            if got > MOST {
-                return Err(Reject::Extent { name, got, limit: MOST });
-            }
+            elements::limit(name, got)?;
         }
         if self.axes.iter().any(|axis| axis.stride == 0 || axis.dilation == 0 || axis.kernel == 0) {
             return Err(Reject::Unsupported { what: "a window without taps" });
         }
-        if matches!(self.pool, Pool::Norm { power } if !(power >= 1.0)) {
+        if matches!(self.pool, Pool::Norm { power } if power.is_nan() || power < 1.0) {
             return Err(Reject::Unsupported { what: "a norm of an exponent below 1" });
         }
         Ok(())
@@ -446,15 +428,14 @@ impl Shape {
             Pool::Mean { padded: true } => (PADDED_MEAN, 0.0, [0; 3]),
             Pool::Norm { power } => (PADDED_MEAN + 1, power, [0; 3]),
         };
-        let geometry = geometry(to as u32, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, to);
         let params = Params {
             x: Global::from_address(buffers.x.address),
             y: Global::from_address(buffers.y.address),
             places: Global::from_address(buffers.places.address),
             axes: self.axes,
             ends: self.ends,
-            count: to as u32,
-            threads: geometry.grid[0] * THREADS,
+            elements,
             power,
             what,
             steps,

@@ -5,7 +5,7 @@
 //! or 16 bytes of them; lanes are folded by exchanges, warps through shared memory. `columns` is for `inner > 1`: lanes
 //! are neighbouring columns, the 8 warps of a block take every 8th row of them. Folds are in f32.
 //!
-//! Hazard: a maximum that forgets NaNs; every fold keeps them. A sum of `k` terms is rounded `k / 256 + 8` times in a row
+//! Hazard: a maximum that forgets NaNs; every fold keeps them. A sum of `k` terms is rounded `k / 256 + 12` times in a row
 //! at most by a block, `k / 32 + 5` by a warp, `k / 8 + 8` by columns, ε of f32.
 //!
 //! Grid: `outer / 8` rows for warps, `outer` for blocks, `outer · ⌈inner / 32⌉` for columns, at most 2³¹ − 1; block 256,
@@ -15,7 +15,8 @@ use crate::device::math::{divide, fma_f32, sqrt_f32};
 use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
 use crate::element::Element;
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::launch::{Buffer, Device, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::lines::{self, THREADS, Typed, WARP_DEPTH, WARPS};
 use crate::wide::Wide;
 
 /// What is folded, and how.
@@ -57,11 +58,6 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 40);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / 32;
-/// The longest row that a warp folds.
-const WARP_DEPTH: u32 = 1024;
 /// One f32 of each thread.
 const SHARED: u32 = 4 * THREADS;
 
@@ -78,12 +74,12 @@ pub enum Plan {
 
 /// The launch of a plan.
 pub const fn geometry(plan: Plan, outer: u32, inner: u32) -> Geometry {
-    let blocks = match plan {
-        Plan::RowsByWarp => outer.div_ceil(WARPS),
-        Plan::RowsByBlock => outer,
-        Plan::Columns => outer * inner.div_ceil(32),
+    let linear = match plan {
+        Plan::RowsByWarp => lines::by_warp(outer),
+        Plan::RowsByBlock => lines::by_block(outer),
+        Plan::Columns => lines::by_block(outer * inner.div_ceil(32)),
     };
-    Geometry::linear(blocks, THREADS).with_shared(SHARED)
+    linear.with_shared(SHARED)
 }
 
 /// The neutral element.
@@ -161,7 +157,7 @@ fn fold_row<T: Wide>(p: &Params, row: usize, lane: usize, lanes: usize) -> f32 {
 /// A warp for each row.
 #[inline(always)]
 fn rows_by_warp<T: Wide>(p: Params) {
-    let row = thread::block_idx_x() * WARPS + warp::warp_id();
+    let row = lines::of_warp();
     if row >= p.outer {
         return;
     }
@@ -177,20 +173,11 @@ fn rows_by_warp<T: Wide>(p: Params) {
 #[inline(always)]
 fn rows_by_block<T: Wide>(p: Params) {
     let row = thread::block_idx_x() as usize;
-    let (lane, number) = (warp::lane_id() as usize, warp::warp_id() as usize);
-    let total = fold_row::<T>(&p, row, thread::thread_idx_x() as usize, THREADS as usize);
-    let total = warp::reduce(total, |a, b| join(p.fold, a, b));
-    let partial: Shared<f32> = shared::array(0, WARPS);
-    if lane == 0 {
-        partial.store(number, total);
-    }
-    thread::sync_threads();
-    if number == 0 {
-        let total = if lane < WARPS as usize { partial.load(lane) } else { identity(p.fold) };
-        let total = warp::reduce(total, |a, b| join(p.fold, a, b));
-        if lane == 0 {
-            p.y.cast().store(row, T::narrow(finish(p.fold, total, p.scale)));
-        }
+    let own = thread::thread_idx_x();
+    let total = fold_row::<T>(&p, row, own as usize, THREADS as usize);
+    let [total] = lines::over_block(shared::array(0, WARPS), [total], |[a], [b]| [join(p.fold, a, b)]);
+    if own == 0 {
+        p.y.cast().store(row, T::narrow(finish(p.fold, total, p.scale)));
     }
 }
 
@@ -284,30 +271,19 @@ pub struct Buffers {
 }
 
 /// One way to reduce.
-#[derive(Debug)]
-pub struct Variant {
-    /// Its stable name.
-    pub id: &'static str,
-    pub(crate) plan: Plan,
-    pub(crate) element: Element,
-    entry: &'static Entry<Params>,
-}
-
-const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static Entry<Params>) -> Variant {
-    Variant { id, plan, element, entry }
-}
+pub type Variant = Typed<Plan, Params>;
 
 /// The family; the first that accepts is chosen.
 pub static VARIANTS: Variants<Variant> = Variants(&[
-    variant("reduce.warp.f32", Plan::RowsByWarp, Element::F32, &WARP_F32),
-    variant("reduce.warp.f16", Plan::RowsByWarp, Element::F16, &WARP_F16),
-    variant("reduce.warp.bf16", Plan::RowsByWarp, Element::BF16, &WARP_BF16),
-    variant("reduce.block.f32", Plan::RowsByBlock, Element::F32, &BLOCK_F32),
-    variant("reduce.block.f16", Plan::RowsByBlock, Element::F16, &BLOCK_F16),
-    variant("reduce.block.bf16", Plan::RowsByBlock, Element::BF16, &BLOCK_BF16),
-    variant("reduce.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
-    variant("reduce.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
-    variant("reduce.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
+    Typed::new("reduce.warp.f32", Plan::RowsByWarp, Element::F32, &WARP_F32),
+    Typed::new("reduce.warp.f16", Plan::RowsByWarp, Element::F16, &WARP_F16),
+    Typed::new("reduce.warp.bf16", Plan::RowsByWarp, Element::BF16, &WARP_BF16),
+    Typed::new("reduce.block.f32", Plan::RowsByBlock, Element::F32, &BLOCK_F32),
+    Typed::new("reduce.block.f16", Plan::RowsByBlock, Element::F16, &BLOCK_F16),
+    Typed::new("reduce.block.bf16", Plan::RowsByBlock, Element::BF16, &BLOCK_BF16),
+    Typed::new("reduce.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
+    Typed::new("reduce.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
+    Typed::new("reduce.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
 ]);
 
 impl crate::launch::Variant for Variant {

@@ -8,10 +8,11 @@
 //! Grid `min(⌈elements / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::math::divide;
-use crate::device::{Global, Plain, thread};
+use crate::device::{Global, Plain};
 use crate::element::Element;
+use crate::elements::{self, Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 use crate::wide::{load_real, store_real};
 
 /// What a launch along one axis takes.
@@ -26,10 +27,8 @@ pub struct SmoothParams {
     to: u32,
     inner: u32,
     taps: u32,
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
     /// Types of X and Y.
     x_type: u32,
     y_type: u32,
@@ -54,10 +53,8 @@ pub struct NearestParams {
     tables: [u32; MOST_AXES],
     /// Elements that move together, behind the last axis.
     inner: u32,
-    /// Elements of Y.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// Of Y.
+    elements: Elements,
     reserved: u32,
 }
 
@@ -65,24 +62,13 @@ const _: () = assert!(size_of::<NearestParams>() == 96);
 
 /// Most axes with tables.
 pub const MOST_AXES: usize = 4;
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-/// Most elements, so that a thread's next one is still a number.
-const MOST: u64 = u32::MAX as u64 / 2;
 /// The place of what lies outside.
 pub const OUTSIDE: u32 = u32::MAX;
-
-/// The launch for so many elements.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
-}
 
 /// Every thread: weighted sums along an axis.
 #[inline(always)]
 fn smooth(p: SmoothParams) {
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (row, b) = divide(number, p.inner);
         let (a, j) = divide(row, p.to);
         let terms = p.table.offset(2 * j as usize * p.taps as usize);
@@ -98,16 +84,14 @@ fn smooth(p: SmoothParams) {
             t += 1;
         }
         store_real(p.y, p.y_type, number as usize, sum);
-        number += p.threads;
-    }
+    });
 }
 
 /// Every thread: the nearest elements.
 #[inline(always)]
 fn nearest<T: Plain>(p: NearestParams) {
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         let (mut rest, within) = divide(number, p.inner);
         let (mut place, mut inside) = (u64::from(within), true);
         for axis in 0..MOST_AXES {
@@ -119,8 +103,7 @@ fn nearest<T: Plain>(p: NearestParams) {
         }
         let value = if inside { x.load(place as usize) } else { T::from_bits(p.constant.into()) };
         y.store(number as usize, value);
-        number += p.threads;
-    }
+    });
 }
 
 entry!(
@@ -144,9 +127,9 @@ entry!(
     SMOOTH = resample_smooth(SmoothParams): smooth, THREADS
 );
 
-fn elements(factors: &[u64]) -> Result<u64, Reject> {
+fn product(factors: &[u64]) -> Result<u64, Reject> {
     let got = factors.iter().fold(1u64, |n, &factor| n.saturating_mul(factor));
-    if got > MOST { Err(Reject::Extent { name: "elements", got, limit: MOST }) } else { Ok(got) }
+    elements::limit("elements", got).map(|()| got)
 }
 
 /// A weighted sum along one axis, as the caller describes it.
@@ -173,8 +156,8 @@ pub struct Smooth {
 impl Smooth {
     /// Whether there is a kernel for it.
     pub fn accepts(&self) -> Result<[u64; 2], Reject> {
-        let of = |along: u32| elements(&[self.outer.into(), along.into(), self.inner.into()]);
-        elements(&[2, self.to.into(), self.taps.into()])?;
+        let of = |along: u32| product(&[self.outer.into(), along.into(), self.inner.into()]);
+        product(&[2, self.to.into(), self.taps.into()])?;
         Ok([of(self.from)?, of(self.to)?])
     }
 
@@ -191,7 +174,7 @@ impl Smooth {
         x.holds("x", from * self.x.bytes(), self.x.bytes())?;
         y.holds("y", to * self.y.bytes(), self.y.bytes())?;
         table.holds("table", 8 * u64::from(self.to) * u64::from(self.taps), 4)?;
-        let geometry = geometry(to as u32, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, to);
         let params = SmoothParams {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -200,8 +183,7 @@ impl Smooth {
             to: self.to,
             inner: self.inner,
             taps: self.taps,
-            count: to as u32,
-            threads: geometry.grid[0] * THREADS,
+            elements,
             x_type: self.x as u32,
             y_type: self.y as u32,
             outside: self.outside,
@@ -232,7 +214,7 @@ impl Nearest {
         }
         let of = |side: usize| {
             let [a, b, c, d] = self.axes.map(|axis| u64::from(axis[side]));
-            elements(&[a, b, c, d, self.inner.into()])
+            product(&[a, b, c, d, self.inner.into()])
         };
         Ok([of(0)?, of(1)?])
     }
@@ -252,7 +234,7 @@ impl Nearest {
         y.holds("y", to * size, size)?;
         let rows: u64 = self.axes.iter().map(|axis| u64::from(axis[1])).sum();
         table.holds("table", 4 * rows, 4)?;
-        let geometry = geometry(to as u32, device.multiprocessors);
+        let (elements, geometry) = Elements::on(device, to);
         let mut params = NearestParams {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -262,8 +244,7 @@ impl Nearest {
             steps: [0; MOST_AXES],
             tables: [0; MOST_AXES],
             inner: self.inner,
-            count: to as u32,
-            threads: geometry.grid[0] * THREADS,
+            elements,
             reserved: 0,
         };
         let (mut step, mut table) = (self.inner, rows as u32);

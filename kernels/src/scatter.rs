@@ -12,11 +12,13 @@
 //! Grid `min(⌈updates / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::atomic::{AtomicInteger, Operation as Atomic, Order, Scope};
-use crate::device::{Global, Plain, thread};
+use crate::device::{Global, Plain};
 use crate::dtype::DType;
+use crate::elements::{Elements, THREADS};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 use crate::map::arithmetic::{Kinds, Operation, apply, store, widen};
+use crate::map::interpreter::load_one;
 use crate::places::{Form, Places};
 use crate::program::{Kind, Opcode};
 
@@ -30,10 +32,8 @@ pub struct Params {
     /// A word for each element of Y, zero at first: 1 and the number of the last update.
     claims: Global<u32>,
     places: Places,
-    /// Updates.
-    count: u32,
-    /// Threads of the grid.
-    threads: u32,
+    /// The updates.
+    elements: Elements,
     /// Type of the elements, and what is done with the updates; of use where they are combined.
     dtype: u32,
     operation: u32,
@@ -41,44 +41,37 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 184);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-
-/// The launch for so many updates.
-pub const fn geometry(count: u32, multiprocessors: u32) -> Geometry {
-    let (blocks, most) = (count.div_ceil(THREADS), 32 * multiprocessors);
-    Geometry::linear(if blocks < most { blocks } else { most }, THREADS)
+impl Params {
+    /// Gives each of the thread's updates with its place to `take`; one whose place is nowhere is a fault.
+    #[inline(always)]
+    fn each(&self, mut take: impl FnMut(u32, u32)) {
+        self.elements.each(|number| match self.places.find(number) {
+            Some(place) => take(number, place),
+            None => self.fault.store_relaxed(0, 1, Scope::System),
+        });
+    }
 }
 
 /// Every thread: which update is the last one of its element.
 #[inline(always)]
 fn claim(p: Params) {
-    let mut number = thread::index_1d();
-    while number < p.count {
-        match p.places.find(number) {
-            Some(place) => {
-                let order = (Atomic::Max, Order::Relaxed, Scope::Device);
-                p.claims.fetch(order.0, place as usize, number + 1, order.1, order.2);
-            }
-            None => p.fault.store_relaxed(0, 1, Scope::System),
-        }
-        number += p.threads;
-    }
+    p.each(|number, place| {
+        let order = (Atomic::Max, Order::Relaxed, Scope::Device);
+        p.claims.fetch(order.0, place as usize, number + 1, order.1, order.2);
+    });
 }
 
 /// Every thread: the last update of each element is written.
 #[inline(always)]
 fn put<T: Plain>(p: Params) {
     let (updates, y) = (p.updates.cast::<T>(), p.y.cast::<T>());
-    let mut number = thread::index_1d();
-    while number < p.count {
+    p.elements.each(|number| {
         if let Some(place) = p.places.find(number)
             && p.claims.load(place as usize) == number + 1
         {
             y.store(place as usize, updates.load(number as usize));
         }
-        number += p.threads;
-    }
+    });
 }
 
 /// The element that an update makes of another one, as the low bits of both.
@@ -122,45 +115,25 @@ fn combine_narrow(p: Params) {
     let dtype = DType::from_code(p.dtype);
     let bits = dtype.bits() as u32;
     // Elements of a word, as a power of 2.
-    let power = if bits == 8 {
-        2
-    } else if bits == 16 {
-        1
-    } else {
-        0
-    };
-    let mut number = thread::index_1d();
-    while number < p.count {
-        match p.places.find(number) {
-            Some(place) => {
-                let update = crate::map::interpreter::load_one(p.updates, bits / 8, number as usize);
-                let (word, shift) = (place >> power, (place & ((1 << power) - 1)) * bits);
-                let mask = (u32::MAX >> (32 - bits)) << shift;
-                exchange(p.y.cast::<u32>(), word as usize, |old| {
-                    let made = combined(dtype == DType::U32, &p, u64::from((old & mask) >> shift), update);
-                    (old & !mask) | ((made as u32) << shift & mask)
-                });
-            }
-            None => p.fault.store_relaxed(0, 1, Scope::System),
-        }
-        number += p.threads;
-    }
+    let power = 5 - bits.trailing_zeros();
+    p.each(|number, place| {
+        let update = load_one(p.updates, bits / 8, number as usize);
+        let (word, shift) = (place >> power, (place & ((1 << power) - 1)) * bits);
+        let mask = (u32::MAX >> (32 - bits)) << shift;
+        exchange(p.y.cast::<u32>(), word as usize, |old| {
+            let made = combined(dtype == DType::U32, &p, u64::from((old & mask) >> shift), update);
+            (old & !mask) | ((made as u32) << shift & mask)
+        });
+    });
 }
 
 /// Every thread: updates of 8 bytes are combined.
 #[inline(always)]
 fn combine_wide(p: Params) {
-    let mut number = thread::index_1d();
-    while number < p.count {
-        match p.places.find(number) {
-            Some(place) => {
-                let update = p.updates.cast::<u64>().load(number as usize);
-                exchange(p.y.cast::<u64>(), place as usize, |old| combined(true, &p, old, update));
-            }
-            None => p.fault.store_relaxed(0, 1, Scope::System),
-        }
-        number += p.threads;
-    }
+    p.each(|number, place| {
+        let update = p.updates.cast::<u64>().load(number as usize);
+        exchange(p.y.cast::<u64>(), place as usize, |old| combined(true, &p, old, update));
+    });
 }
 
 entry!(
@@ -256,15 +229,14 @@ pub fn prepare(
     if replaces {
         buffers.claims.holds("claims", 4 * form.elements(), 4)?;
     }
-    let geometry = geometry(count as u32, device.multiprocessors);
+    let (elements, geometry) = Elements::on(device, count);
     let params = Params {
         updates: Global::from_address(buffers.updates.address),
         y: Global::from_address(buffers.y.address),
         fault: Global::from_address(buffers.fault.address),
         claims: Global::from_address(buffers.claims.address),
         places: form.places(buffers.indices)?,
-        count: count as u32,
-        threads: geometry.grid[0] * THREADS,
+        elements,
         dtype: dtype as u32,
         operation: opcode as u32,
     };

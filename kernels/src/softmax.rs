@@ -13,11 +13,12 @@
 //! Grid `⌈outer / 8⌉`, `outer` and `outer · ⌈inner / 256⌉`; block 256; shared memory 64 bytes.
 
 use crate::device::math::divide;
-use crate::device::{BF16, F16, Global, Shared, shared, thread, warp};
+use crate::device::{BF16, F16, Global, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::elementary::{exp, log};
 use crate::entry;
-use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::launch::{Buffer, Device, Geometry, Prepared, Reject, Variant as _, Variants};
+use crate::lines::{self, KEPT, THREADS, Typed, WARP_DEPTH, WARPS};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +35,6 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 32);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / 32;
-/// Elements of a row that a lane keeps.
-const KEPT: usize = 32;
-/// The longest row that a warp keeps.
-const WARP_DEPTH: u32 = 32 * KEPT as u32;
 /// Maximum and sum of each warp.
 const SHARED: u32 = 8 * WARPS;
 
@@ -58,9 +52,9 @@ pub enum Plan {
 /// The launch of a plan.
 pub const fn geometry(plan: Plan, outer: u32, inner: u32) -> Geometry {
     match plan {
-        Plan::Warp => Geometry::linear(outer.div_ceil(WARPS), THREADS),
-        Plan::Block => Geometry::linear(outer, THREADS).with_shared(SHARED),
-        Plan::Columns => Geometry::linear(outer * inner.div_ceil(THREADS), THREADS),
+        Plan::Warp => lines::by_warp(outer),
+        Plan::Block => lines::by_block(outer).with_shared(SHARED),
+        Plan::Columns => lines::by_block(outer * inner.div_ceil(THREADS)),
     }
 }
 
@@ -104,25 +98,22 @@ impl Normalizer {
         if logarithm != 0 { x - self.max - log(self.sum) } else { exp(x - self.max) / self.sum }
     }
 
-    /// Over the lanes of a warp.
+    /// Over the threads of a block.
     #[inline(always)]
-    fn over_warp(self) -> Self {
-        let mut total = self;
-        let mut distance = 16;
-        while distance > 0 {
-            let max = warp::shuffle_xor(warp::ALL, total.max, distance);
-            let sum = warp::shuffle_xor(warp::ALL, total.sum, distance);
-            total = total.join(Self { max, sum });
-            distance /= 2;
-        }
-        total
+    fn over_block(self) -> Self {
+        let of = |[max, sum]: [f32; 2]| Self { max, sum };
+        let join = |a: [f32; 2], b: [f32; 2]| {
+            let Self { max, sum } = of(a).join(of(b));
+            [max, sum]
+        };
+        of(lines::over_block(shared::array(0, 2 * WARPS), [self.max, self.sum], join))
     }
 }
 
 /// A warp for each row.
 #[inline(always)]
 fn by_warp<T: Real>(p: Params) {
-    let row = (thread::block_idx_x() * WARPS + warp::warp_id()) as usize;
+    let row = lines::of_warp() as usize;
     if row >= p.outer as usize {
         return;
     }
@@ -163,7 +154,6 @@ fn by_warp<T: Real>(p: Params) {
 #[inline(always)]
 fn by_block<T: Real>(p: Params) {
     let (row, depth) = (thread::block_idx_x() as usize, p.depth as usize);
-    let (lane, number) = (warp::lane_id() as usize, warp::warp_id() as usize);
     let (x, y) = (p.x.cast::<T>(), p.y.cast::<T>());
     let first = thread::thread_idx_x() as usize;
     let mut total = Normalizer::EMPTY;
@@ -172,19 +162,7 @@ fn by_block<T: Real>(p: Params) {
         total = total.with(x.load(row * depth + i).widen());
         i += THREADS as usize;
     }
-    let total = total.over_warp();
-    let partial: Shared<f32> = shared::array(0, 2 * WARPS);
-    if lane == 0 {
-        partial.store(2 * number, total.max);
-        partial.store(2 * number + 1, total.sum);
-    }
-    thread::sync_threads();
-    let mut total = Normalizer::EMPTY;
-    let mut w = 0;
-    while w < WARPS as usize {
-        total = total.join(Normalizer { max: partial.load(2 * w), sum: partial.load(2 * w + 1) });
-        w += 1;
-    }
+    let total = total.over_block();
     let mut i = first;
     while i < depth {
         let value = x.load(row * depth + i).widen();
@@ -280,30 +258,19 @@ pub struct Buffers {
 }
 
 /// One way to compute it.
-#[derive(Debug)]
-pub struct Variant {
-    /// Its stable name.
-    pub id: &'static str,
-    pub(crate) plan: Plan,
-    pub(crate) element: Element,
-    entry: &'static Entry<Params>,
-}
-
-const fn variant(id: &'static str, plan: Plan, element: Element, entry: &'static Entry<Params>) -> Variant {
-    Variant { id, plan, element, entry }
-}
+pub type Variant = Typed<Plan, Params>;
 
 /// The family; the first that accepts is chosen.
 pub static VARIANTS: Variants<Variant> = Variants(&[
-    variant("softmax.warp.f32", Plan::Warp, Element::F32, &WARP_F32),
-    variant("softmax.warp.f16", Plan::Warp, Element::F16, &WARP_F16),
-    variant("softmax.warp.bf16", Plan::Warp, Element::BF16, &WARP_BF16),
-    variant("softmax.block.f32", Plan::Block, Element::F32, &BLOCK_F32),
-    variant("softmax.block.f16", Plan::Block, Element::F16, &BLOCK_F16),
-    variant("softmax.block.bf16", Plan::Block, Element::BF16, &BLOCK_BF16),
-    variant("softmax.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
-    variant("softmax.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
-    variant("softmax.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
+    Typed::new("softmax.warp.f32", Plan::Warp, Element::F32, &WARP_F32),
+    Typed::new("softmax.warp.f16", Plan::Warp, Element::F16, &WARP_F16),
+    Typed::new("softmax.warp.bf16", Plan::Warp, Element::BF16, &WARP_BF16),
+    Typed::new("softmax.block.f32", Plan::Block, Element::F32, &BLOCK_F32),
+    Typed::new("softmax.block.f16", Plan::Block, Element::F16, &BLOCK_F16),
+    Typed::new("softmax.block.bf16", Plan::Block, Element::BF16, &BLOCK_BF16),
+    Typed::new("softmax.columns.f32", Plan::Columns, Element::F32, &COLUMNS_F32),
+    Typed::new("softmax.columns.f16", Plan::Columns, Element::F16, &COLUMNS_F16),
+    Typed::new("softmax.columns.bf16", Plan::Columns, Element::BF16, &COLUMNS_BF16),
 ]);
 
 impl crate::launch::Variant for Variant {

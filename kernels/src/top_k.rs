@@ -14,6 +14,7 @@ use crate::device::{Global, shared, thread, warp};
 use crate::dtype::DType;
 use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use crate::lines::{self, THREADS};
 use crate::map::arithmetic::widen;
 use crate::map::interpreter::{load_one, store_one};
 
@@ -37,9 +38,6 @@ pub struct Params {
 
 const _: () = assert!(size_of::<Params>() == 48);
 
-/// Threads of a block.
-pub const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / warp::LANES;
 /// The longest line that a block sorts.
 const SORTED: u32 = 2048;
 /// Bytes of a key and a place, for each element of a line that is sorted.
@@ -62,8 +60,8 @@ pub enum Plan {
 /// The launch of a plan.
 pub const fn geometry(plan: Plan, lines: u32, depth: u32) -> Geometry {
     match plan {
-        Plan::Select => Geometry::linear(lines.div_ceil(WARPS), THREADS),
-        Plan::Sort => Geometry::linear(lines, THREADS).with_shared(PAIR * depth.next_power_of_two()),
+        Plan::Select => lines::by_warp(lines),
+        Plan::Sort => lines::by_block(lines).with_shared(PAIR * depth.next_power_of_two()),
     }
 }
 
@@ -148,7 +146,7 @@ impl Params {
 /// A warp for each line, pass by pass.
 #[inline(always)]
 fn select(p: Params) {
-    let number = thread::block_idx_x() * WARPS + warp::warp_id();
+    let number = lines::of_warp();
     if number >= p.outer * p.inner {
         return;
     }
@@ -167,10 +165,8 @@ fn select(p: Params) {
         }
         let mut distance = warp::LANES / 2;
         while distance > 0 {
-            let low = warp::shuffle_xor(warp::ALL, best.key as u32, distance);
-            let high = warp::shuffle_xor(warp::ALL, (best.key >> 32) as u32, distance);
-            let at = warp::shuffle_xor(warp::ALL, best.at, distance);
-            let found = Candidate { key: u64::from(low) | u64::from(high) << 32, at };
+            let key = warp::shuffle_wide(warp::ALL, warp::Source::Xor, best.key, distance);
+            let found = Candidate { key, at: warp::shuffle_xor(warp::ALL, best.at, distance) };
             if found.beats(best) {
                 best = found;
             }

@@ -47,7 +47,7 @@ pub mod testing;
 pub use cost::{
     Effort, Handover, LinkTime, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError,
 };
-pub use cuda::{CudaVersion, GpuError, GpuReject, HostTrip};
+pub use cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
 pub use device::{Device, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};

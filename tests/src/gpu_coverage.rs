@@ -30,8 +30,11 @@ impl Seen {
                 self.families.extend(families.into_iter().map(str::to_owned));
             }
             Placement::Refused(reason) => {
-                // So that types refused alike share a row.
-                let reason = dtype.map_or(reason.clone(), |d| reason.replace(d.name(), "the type"));
+                // What to do about it stands above the table, and types refused alike share a row.
+                let advice = [": cast it", ": allow"].into_iter().find_map(|start| reason.find(start));
+                let reason = &reason[..advice.unwrap_or(reason.len())];
+                let of_type = dtype.and_then(|d| reason.strip_prefix(d.name()));
+                let reason = of_type.map_or(reason.to_owned(), |rest| format!("the type{rest}"));
                 *self.reasons.entry(reason).or_default() += 1;
                 return;
             }
@@ -88,7 +91,8 @@ pub fn page() -> Result<String> {
          The CPU runs every operator with every element type listed. The last column tells what a GPU launches: the kernel\n\
          families of `kernels/src`, over 80 random valid uses of each operator, or why it refuses, of several reasons the one\n\
          met most. *view*: the output is the input under another shape. *known when bound*: the outputs follow from shapes and\n\
-         constants. What is refused runs on the host only where `Fallback::Cpu` allows it, and each such trip is reported.\n\n\
+         constants. What is refused runs on the host only where `Fallback::Cpu` allows it, and each such trip is reported;\n\
+         where another type has a kernel, a cast gives it one.\n\n\
          | operator | types of the first input | GPU |\n|---|---|---|\n",
     );
     let mut all = operators();

@@ -13,6 +13,8 @@ pub mod code {
     pub const STRING: i64 = 8;
     /// bool
     pub const BOOL: i64 = 9;
+    /// `DOUBLE`
+    pub const F64: i64 = 11;
     /// complex64
     pub const COMPLEX64: i64 = 14;
     /// float8e4m3fn

@@ -26,7 +26,7 @@ struct Options {
     /// Seed of everything that is drawn; of the time, where it is not given
     #[arg(long)]
     seed: Option<u64>,
-    /// A little of everything
+    /// A little of everything; the emulator runs no more
     #[arg(long)]
     small: bool,
 }
@@ -34,12 +34,13 @@ struct Options {
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let small = options.small || options.device == "emulated";
     let plan = Plan {
         bundle: options.bundle,
         out: options.out.clone(),
         device: options.device,
         limit: Duration::from_secs(options.seconds),
-        small: options.small,
+        small,
         seed: options.seed.unwrap_or_else(now),
     };
     let passed = run(&plan)?;

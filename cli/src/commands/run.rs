@@ -6,6 +6,7 @@ use crate::document;
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
+use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
@@ -94,6 +95,9 @@ struct Document {
     /// Nodes that ran on the CPU although the model runs on a GPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_trips: Vec<TripEntry>,
+    /// What the model takes of the GPU that it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<GpuMemory>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<Vec<NodeEntry>>,
 }
@@ -172,6 +176,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
         host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
+        gpu: session.gpu_use().map(GpuMemory::from),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
     };
     if terminal.json() {
@@ -379,6 +384,9 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         };
         let rows: Vec<_> = std::iter::once(header).chain(document.host_trips.iter().map(row)).collect();
         section("on the CPU", &rows, &[2, 3, 4]);
+    }
+    if let Some(gpu) = &document.gpu {
+        section("on the GPU", &gpu.rows(), &[1]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
     let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));

@@ -20,6 +20,12 @@ fn equal_outputs_pass() {
 }
 
 #[test]
+fn outputs_of_the_emulated_gpu_are_checked_too() {
+    check("biased_y.npz", &["--device", "emulated"]).with(Exit::Success).prints("ok  y");
+    check("biased_wrong.npz", &["--device", "emulated"]).with(Exit::OutputsDiffer);
+}
+
+#[test]
 fn the_first_differing_elements_are_shown() {
     let ended = check("biased_wrong.npz", &[]).with(Exit::OutputsDiffer);
     ended.prints("differs  y");

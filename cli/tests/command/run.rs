@@ -83,6 +83,20 @@ fn what_runs_beside_the_gpu_is_told() {
 }
 
 #[test]
+fn what_a_model_takes_of_its_gpu_is_told() {
+    let model = data("biased.onnx");
+    let run = |more: &[&str]| recurve(&[&["run", &model, "--dim", "batch=3,time=5"], more].concat());
+    let document = run(&["--device", "emulated", "--json"]).with(Exit::Success).document();
+    let gpu = &document["gpu"];
+    assert_eq!((&gpu["context_bytes"], &gpu["module_bytes"]), (&0.into(), &0.into()));
+    for kind in ["weight_bytes", "activation_bytes", "pinned_bytes", "launches"] {
+        assert!(gpu[kind].as_u64().is_some_and(|count| count > 0), "{kind}: {gpu}");
+    }
+    run(&["--device", "emulated"]).with(Exit::Success).prints("launches of a run");
+    assert!(run(&["--json"]).with(Exit::Success).document().get("gpu").is_none());
+}
+
+#[test]
 fn nodes_are_timed_only_on_request() {
     let document = recurve(&["run", &data("biased.onnx"), "--json", "-q"]).with(Exit::Success).document();
     assert!(document.get("nodes").is_none());

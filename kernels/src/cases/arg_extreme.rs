@@ -8,8 +8,9 @@ use crate::device::{BF16, F16};
 use crate::dtype::DType;
 use crate::element::Real;
 
-const TYPES: [DType; 11] = [
+const TYPES: [DType; 12] = [
     DType::F32,
+    DType::F64,
     DType::F16,
     DType::BF16,
     DType::I8,
@@ -26,6 +27,7 @@ const TYPES: [DType; 11] = [
 fn stored(dtype: DType, value: f64) -> (Vec<u8>, f64) {
     match dtype {
         DType::F32 => ((value as f32).to_le_bytes().to_vec(), value),
+        DType::F64 => (value.to_le_bytes().to_vec(), value),
         DType::F16 => (F16::narrow(value as f32).to_bits().to_le_bytes().to_vec(), value),
         DType::BF16 => (BF16::narrow(value as f32).to_bits().to_le_bytes().to_vec(), value),
         DType::I8 => ((value as i8).to_le_bytes().to_vec(), (value as i8).into()),
@@ -52,7 +54,9 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
     let (outer, depth, inner) = (shape.outer as usize, shape.depth as usize, shape.inner as usize);
     let mut x: Vec<f64> = (0..outer * depth * inner).map(|_| f64::from((r.unit() * 4.0).round())).collect();
     let extremes: &[f64] = match shape.element {
-        DType::F32 | DType::F16 | DType::BF16 => &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0],
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => {
+            &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]
+        }
         // Those of every type, as far as f64 has them.
         _ => &[f64::NEG_INFINITY, 127.0, f64::INFINITY],
     };

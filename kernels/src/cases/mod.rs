@@ -16,6 +16,7 @@ mod epilogue;
 mod gather;
 mod gather_nd;
 mod gemm;
+mod gemm_integer;
 mod gemv;
 mod lab;
 mod map;
@@ -95,6 +96,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
     Suite { name: "gather", count: 60, run: gather::shapes },
     Suite { name: "gather_nd", count: 60, run: gather_nd::shapes },
+    Suite { name: "gemm_integer", count: 48, run: gemm_integer::shapes },
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
@@ -154,6 +156,7 @@ mod tests {
         cumulative
         gather
         gather_nd
+        gemm_integer
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16

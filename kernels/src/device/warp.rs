@@ -63,6 +63,14 @@ pub fn shuffle<T: Plain>(mask: u32, source: Source, value: T, argument: u32, wid
     T::from_bits(bits.into())
 }
 
+/// The 64 bits of `value` of another lane of the whole warp.
+#[inline(always)]
+#[track_caller]
+pub fn shuffle_wide(mask: u32, source: Source, value: u64, argument: u32) -> u64 {
+    let half = |bits: u64| u64::from(shuffle(mask, source, bits as u32, argument, LANES));
+    half(value) | half(value >> 32) << 32
+}
+
 /// `value` of the lane whose number differs in the bits of `lanes`.
 #[inline(always)]
 #[track_caller]

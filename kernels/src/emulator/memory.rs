@@ -43,12 +43,18 @@ pub struct OutOfMemory {
 }
 
 /// The bytes of one allocation.
-#[derive(Debug)]
 pub(super) struct Allocation {
     bytes: u64,
     words: Box<[AtomicU32]>,
     /// One bit for each byte.
     written: Box<[AtomicU64]>,
+}
+
+impl std::fmt::Debug for Allocation {
+    /// Without what it holds, which may be all of a model's weights.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Allocation({} bytes)", self.bytes)
+    }
 }
 
 /// An address that lies in no allocation.

@@ -6,9 +6,11 @@
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
 //! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
 //!   a second launch, so that results do not depend on timing.
+//! - [`integer`]: quantised matrices, with parameters of its own and without a program.
 //!
 //! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type.
 
+pub mod integer;
 pub mod simt;
 pub mod split_k;
 pub mod tensor;

@@ -174,7 +174,7 @@ fn run<T: Real, const TILE: usize>(p: Params) {
     }
     let place = Place { batch, split, row, column };
     by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
-        p.store_slab(place, slab, |row| rows.row(row))
+        p.store_slab(place, slab, |row| rows.row(row));
     });
 }
 

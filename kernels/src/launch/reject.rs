@@ -1,5 +1,6 @@
 //! Why a variant does not apply or a launch is refused.
 
+use crate::program::{Kind, Opcode};
 use core::fmt;
 
 /// Memory that the caller hands to a launch as an operand.
@@ -15,6 +16,11 @@ impl Buffer {
     /// Whether it is there.
     pub const fn is_some(&self) -> bool {
         self.address != 0
+    }
+
+    /// Whether it shares a byte with `other`.
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.address < other.address + other.bytes && other.address < self.address + self.bytes
     }
 
     /// Checks that it holds `needed` bytes from an address aligned to `alignment`.
@@ -117,6 +123,13 @@ pub enum Reject {
         /// The device's.
         got: u32,
     },
+    /// A function that no kernel computes for this kind of register.
+    Function {
+        /// The function.
+        function: Opcode,
+        /// What it is of.
+        of: Kind,
+    },
     /// What the kernel does not compute.
     Unsupported {
         /// What that is.
@@ -151,6 +164,7 @@ impl fmt::Display for Reject {
             Self::Capability { needed, got } => {
                 write!(f, "compute capability {got} of the device is below {needed} (both times ten)")
             }
+            Self::Function { function, of } => write!(f, "{function} of {of} is not computed"),
             Self::Unsupported { what } => write!(f, "{what} is not computed"),
         }
     }

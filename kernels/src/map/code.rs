@@ -41,6 +41,22 @@ pub struct Source<'a> {
 /// Most instructions.
 const MOST_INSTRUCTIONS: usize = 512;
 
+/// Whether something is not too much.
+pub(crate) fn limit(name: &'static str, got: usize, limit: usize) -> Result<(), Reject> {
+    if got > limit { Err(Reject::Extent { name, got: got as u64, limit: limit as u64 }) } else { Ok(()) }
+}
+
+impl Source<'_> {
+    /// Whether kernels compute all of it.
+    pub(crate) fn accepts(&self) -> Result<(), Reject> {
+        limit("instructions", self.instructions.len(), MOST_INSTRUCTIONS)?;
+        match self.instructions.iter().find(|of| !is_computed(of.opcode, of.operands)) {
+            Some(of) => Err(Reject::Function { function: of.opcode, of: of.operands }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Code {
     /// The code of `source` over elements of a space that `layout` describes.
     pub fn new(source: &Source<'_>, layout: &Layout) -> Result<Self, Reject> {
@@ -58,19 +74,9 @@ impl Code {
     }
 
     fn with_result(source: &Source<'_>, layout: &Layout, result: Option<usize>) -> Result<Self, Reject> {
-        let limit = |name, got: usize, limit: usize| {
-            if got > limit {
-                Err(Reject::Extent { name, got: got as u64, limit: limit as u64 })
-            } else {
-                Ok(())
-            }
-        };
         limit("inputs", layout.inputs.len(), MOST_INPUTS)?;
         limit("outputs", source.outputs.len(), MOST_OUTPUTS)?;
-        limit("instructions", source.instructions.len(), MOST_INSTRUCTIONS)?;
-        if !source.instructions.iter().all(|i| is_computed(i.opcode, i.operands)) {
-            return Err(Reject::Unsupported { what: "a function that is not elementary" });
-        }
+        source.accepts()?;
         let slots = Slots::assign(source)?;
         let mut words = vec![layout.extents_word()];
         for (register, instruction) in source.instructions.iter().enumerate() {

@@ -78,10 +78,7 @@ impl Variant {
         for ((slot, buffer), dtype) in outputs.iter_mut().zip(buffers.outputs).zip(&code.outputs) {
             let size = dtype.bits() as u64 / 8;
             buffer.holds("output", code.count * size, (4 * size).min(16))?;
-            let over = |other: &Buffer| {
-                buffer.address < other.address + other.bytes && other.address < buffer.address + buffer.bytes
-            };
-            if buffers.inputs.iter().any(over) {
+            if buffers.inputs.iter().any(|input| buffer.overlaps(input)) {
                 return Err(Reject::Unsupported { what: "an output that lies over an input" });
             }
             *slot = Global::from_address(buffer.address);

@@ -25,6 +25,8 @@ mod operands;
 mod tests;
 
 #[cfg(not(target_arch = "nvptx64"))]
+pub(crate) use code::limit;
+#[cfg(not(target_arch = "nvptx64"))]
 pub use code::{Code, Source};
 #[cfg(not(target_arch = "nvptx64"))]
 pub use family::{Buffers, VARIANTS, Variant};

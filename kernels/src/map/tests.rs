@@ -66,10 +66,12 @@ fn what_a_variant_does_not_compute_is_refused() {
     let refused = chosen.prepare(&code, &buffers, &EMULATED).err();
     assert_eq!(refused, Some(Reject::Unsupported { what: "an output that lies over an input" }));
     for (opcode, dtype) in [(Opcode::Sin, DType::F32), (Opcode::Pow, DType::F32), (Opcode::Exp, DType::F64)] {
-        let what = "a function that is not elementary";
         let refused = one(opcode, dtype, &[dtype]).code(&line(dtype)).err();
-        assert_eq!(refused, Some(Reject::Unsupported { what }));
+        let of = Kind::of(dtype).expect("a kind");
+        assert_eq!(refused, Some(Reject::Function { function: opcode, of }));
     }
+    let double = Reject::Function { function: Opcode::Exp, of: Kind::F64 };
+    assert_eq!(double.to_string(), "exp of f64 is not computed");
     let wide = one(Opcode::Neg, DType::I64, &[DType::I64]).code(&line(DType::I64));
     let refused = VARIANTS.by_id("map.narrow").expect("a variant").accepts(&wide.expect("a program"));
     assert_eq!(refused, Err(Reject::Unsupported { what: "a 64-bit register" }));

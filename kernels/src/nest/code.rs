@@ -8,8 +8,8 @@ use super::place::{Affine, LIMIT, too_far};
 use super::{MOST_INPUTS, MOST_OUTPUTS, SKIPPED, STORE};
 use crate::dtype::DType;
 use crate::launch::Reject;
-use crate::map::Source;
-use crate::map::arithmetic::{is_computed, is_narrow};
+use crate::map::arithmetic::is_narrow;
+use crate::map::{Source, limit};
 use crate::program::{Instruction, Kind, Opcode};
 
 /// A nest over dense operands.
@@ -126,13 +126,6 @@ const MOST_WORDS: usize = 8192;
 /// Most axes.
 const MOST_AXES: usize = 16;
 
-fn limit(name: &'static str, got: usize, limit: usize) -> Result<(), Reject> {
-    if got > limit {
-        return Err(Reject::Extent { name, got: got as u64, limit: limit as u64 });
-    }
-    Ok(())
-}
-
 fn elements(shape: &[u64]) -> Result<u64, Reject> {
     let count = shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent)).unwrap_or(u64::MAX);
     if i128::from(count) > LIMIT { Err(too_far(count.into())) } else { Ok(count) }
@@ -184,10 +177,7 @@ impl Code {
         let count = elements(&stage.over.iter().map(|&axis| nest.extents[axis]).collect::<Vec<_>>())?;
         self.inside = self.inside.max(count);
         let Source { instructions, constants, outputs } = stage.program;
-        limit("instructions", instructions.len(), 512)?;
-        if !instructions.iter().all(|i| is_computed(i.opcode, i.operands)) {
-            return Err(Reject::Unsupported { what: "a function that is not elementary" });
-        }
+        stage.program.accepts()?;
         self.wide |= !instructions.iter().all(|i| is_narrow(i.kind) && is_narrow(i.operands));
         let slots = Slots::assign(nest, stage)?;
         self.slots = self.slots.max(slots.count);

@@ -97,10 +97,7 @@ impl Variant {
         {
             let size = dtype.bits() as u64 / 8;
             buffer.holds("output", elements * size, size)?;
-            let over = |other: &Buffer| {
-                buffer.address < other.address + other.bytes && other.address < buffer.address + buffer.bytes
-            };
-            if buffers.inputs.iter().any(over) {
+            if buffers.inputs.iter().any(|input| buffer.overlaps(input)) {
                 return Err(Reject::Unsupported { what: "an output that lies over an input" });
             }
             *slot = Global::from_address(buffer.address);

@@ -238,12 +238,11 @@ impl<R: Registers> Walker<R> {
 /// What lane `distance` away has.
 #[inline(always)]
 fn exchange<R: Registers>(value: u64, distance: u32) -> u64 {
-    let low = warp::shuffle_xor(warp::ALL, value as u32, distance);
-    if !R::WIDE {
-        return low.into();
+    if R::WIDE {
+        warp::shuffle_wide(warp::ALL, warp::Source::Xor, value, distance)
+    } else {
+        warp::shuffle_xor(warp::ALL, value as u32, distance).into()
     }
-    let high = warp::shuffle_xor(warp::ALL, (value >> 32) as u32, distance);
-    u64::from(low) | u64::from(high) << 32
 }
 
 /// Every thread; `TEAM` of them take a point.

@@ -326,7 +326,7 @@ impl Contraction {
     }
 
     /// Number of matrices.
-    pub(super) fn matrices(&self) -> usize {
+    pub(crate) fn matrices(&self) -> usize {
         self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
     }
 

@@ -10,6 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Blocks are multiples of this.
 const GRAIN: usize = 512;
 
+/// The bytes of a block that holds so many.
+pub(crate) fn rounded(bytes: usize) -> Option<usize> {
+    bytes.max(1).checked_next_multiple_of(GRAIN)
+}
+
 /// A GPU that is open, its limit, and blocks that nobody uses now.
 #[derive(Debug)]
 pub(crate) struct OpenGpu {
@@ -70,7 +75,7 @@ impl OpenGpu {
     /// A block of `bytes`, from the cache where one fits that is at most a quarter larger.
     pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Block, GpuError> {
         let refused = || GpuError::Limit { requested: bytes, limit: self.budget.limit() };
-        let size = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or_else(refused)?;
+        let size = rounded(bytes).ok_or_else(refused)?;
         let made = |address, size, charge| {
             Ok(Block { owner: self.clone(), address, bytes, size, charge: Some(charge) })
         };
@@ -125,6 +130,11 @@ impl Block {
     /// Its address, a multiple of 256.
     pub(crate) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// The bytes that it takes of the device's memory.
+    pub(crate) fn held(&self) -> usize {
+        self.size
     }
 
     /// The bytes asked for.

@@ -14,12 +14,14 @@ pub(crate) mod families;
 mod memory;
 mod program;
 mod site;
+#[cfg(test)]
+mod watched;
 
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
-pub use program::HostTrip;
 pub(crate) use program::{GpuFailure, GpuProgram};
+pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands};
 
@@ -78,6 +80,15 @@ pub(crate) struct Properties {
     pub(crate) driver: Option<CudaVersion>,
 }
 
+/// What a GPU's memory holds besides what is allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Overhead {
+    /// Bytes that were taken when it was opened: the context's, and those of other processes.
+    pub(crate) context: u64,
+    /// Bytes that loading modules took.
+    pub(crate) modules: u64,
+}
+
 /// A GPU.
 pub(crate) trait Gpu: Debug + Send + Sync {
     /// What it is.
@@ -86,6 +97,11 @@ pub(crate) trait Gpu: Debug + Send + Sync {
     /// Loads all kernels now, not each family when it is first used.
     fn load_all(&self) -> Result<(), GpuError> {
         Ok(())
+    }
+
+    /// Bytes of its memory that its context and the modules loaded so far take.
+    fn overhead(&self) -> Overhead {
+        Overhead::default()
     }
 
     /// Bytes of its memory that nobody holds now.

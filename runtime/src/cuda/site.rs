@@ -26,6 +26,19 @@ pub enum GpuReject {
     /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
+    /// A type of its elements that the kernels do not compute.
+    #[error("{0} is not computed by its GPU kernels: cast it, or allow `Fallback::Cpu`")]
+    ElementType(DType),
+    /// A function that the kernels do not compute of elements of this type.
+    #[error("{function} of {dtype} is not computed by GPU kernels: {}", remedy(*narrower))]
+    Function {
+        /// The function.
+        function: String,
+        /// The type that it is computed in.
+        dtype: DType,
+        /// Whether there is a kernel for it in float32.
+        narrower: bool,
+    },
     /// A form of it that the kernels do not take.
     #[error("{0} is not computed by a GPU kernel")]
     Form(String),
@@ -37,9 +50,23 @@ pub enum GpuReject {
     Kernel(Reject),
 }
 
+/// What to do about a function without a kernel.
+fn remedy(narrower: bool) -> &'static str {
+    if narrower { "cast it to float32, or allow `Fallback::Cpu`" } else { "allow `Fallback::Cpu`" }
+}
+
 impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
-        Self::Kernel(reject)
+        match reject {
+            Reject::Function { function, of } => {
+                use recurve_kernels::program::Opcode as O;
+                let elementary =
+                    matches!(function, O::Exp | O::Log | O::Sigmoid | O::Tanh | O::Erf | O::Softplus);
+                let (dtype, narrower) = (of.dtype(), elementary && of.dtype() == DType::F64);
+                Self::Function { function: function.to_string(), dtype, narrower }
+            }
+            other => Self::Kernel(other),
+        }
     }
 }
 
@@ -97,7 +124,19 @@ impl GpuSite<'_> {
         if self.behind.is_some() || self.strided.iter().any(Option::is_some) {
             return Err(reject);
         }
-        super::families::map::of_nest(self, nest())
+        self.nest_or(reject, nest())
+    }
+
+    /// The launches of an operator's nest; where it has none, `reject`, the reason of its own kernel, tells more.
+    pub(crate) fn nest_or(
+        &self,
+        reject: GpuReject,
+        nest: Result<Nest, Opaque>,
+    ) -> Result<GpuKernel, GpuReject> {
+        match super::families::map::of_nest(self, nest) {
+            Err(GpuReject::NoKernel) => Err(reject),
+            other => other,
+        }
     }
 
     /// Input `index`, when it is a constant that lies row-major.

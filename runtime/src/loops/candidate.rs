@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub(crate) joins: Option<usize>,
     /// Whether its kernel writes rows wherever strides say.
     pub(crate) writes_strided: bool,
+    /// Whether values of a program behind its rows may be stored beside its result.
+    pub(crate) stores_beside: bool,
     /// Values that it reads.
     pub(crate) inputs: Vec<Option<usize>>,
     /// Values that it makes.
@@ -67,6 +69,23 @@ pub(super) fn candidates(graph: &Graph, facts: &[Option<Fact>]) -> Vec<Candidate
     graph.nodes.iter().map(|node| candidate(node, facts)).collect()
 }
 
+/// The same where groups are what the kernels of a GPU take in: a product or convolution with maps behind its sums, of
+/// which one value is stored, where it lies.
+pub(super) fn device_candidates(graph: &Graph, facts: &[Option<Fact>]) -> Vec<Candidate> {
+    let of = |node: &Node| {
+        let sums = node.op.product().is_some() || node.op.weight_channel_axis().is_some();
+        let own = candidate(node, facts);
+        Candidate {
+            rows: own.rows.filter(|_| sums),
+            making: Making::Nothing,
+            writes_strided: false,
+            stores_beside: false,
+            ..own
+        }
+    };
+    graph.nodes.iter().map(of).collect()
+}
+
 /// One node as grouping sees it.
 pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
     let given: Vec<Option<&Fact>> =
@@ -101,6 +120,7 @@ pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
         making: node.op.making(Facts(&given)),
         joins: joined_axis(node, made.as_deref()),
         writes_strided: node.op.writes_strided(),
+        stores_beside: true,
         inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),
         outputs: node.outputs.iter().flatten().map(|id| id.index()).collect(),
         space,

@@ -1,7 +1,7 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
 use super::apart::Apart;
-use super::candidate::{Candidate, candidates};
+use super::candidate::{Candidate, candidates, device_candidates};
 use super::fused::Fused;
 use super::group::{Group, group};
 use super::joined::Joined;
@@ -51,14 +51,30 @@ fn fuse_named(mut graph: Graph, inputs: &[Fact], budget: &Budget, names: &mut us
     }
     take_apart(&mut graph, &facts);
     let nodes = candidates(&graph, &facts);
+    grouped(&mut graph, &nodes, &facts, &mut report);
+    graph.nodes = put_together(std::mem::take(&mut graph.nodes));
+    (graph, report)
+}
+
+/// `graph`, the members of a group, with one node for each group that the kernels of a GPU take in; `None` where that is
+/// nothing but all of them or none.
+pub(super) fn fuse_for_device(graph: &Graph, facts: &[Option<Fact>]) -> Option<Graph> {
+    let mut made = graph.clone();
+    let nodes = device_candidates(graph, facts);
+    grouped(&mut made, &nodes, facts, &mut Report::default());
+    (1 < made.nodes.len() && made.nodes.len() < graph.nodes.len()).then_some(made)
+}
+
+/// Puts one node in the place of each group of `nodes`, those of `graph`.
+fn grouped(graph: &mut Graph, nodes: &[Candidate], facts: &[Option<Fact>], report: &mut Report) {
     let kept: Vec<usize> = graph.outputs.iter().map(|id| id.index()).collect();
-    let grouping = group(&nodes, graph.values.len(), &kept, &facts);
+    let grouping = group(nodes, graph.values.len(), &kept, facts);
     let name = |at: usize| graph.nodes[at].name.clone();
     report.apart.extend(grouping.apart.iter().map(|(a, b, why)| (name(*a), name(*b), why.clone())));
     let mut replaced: HashMap<usize, Node> = HashMap::new();
     let mut gone = vec![false; graph.nodes.len()];
     for group in &grouping.groups {
-        let Some(node) = fused_node(&graph, &nodes, group) else { continue };
+        let Some(node) = fused_node(graph, nodes, group) else { continue };
         report.fused.push((node.name.clone(), group.members.iter().map(|&m| name(m)).collect()));
         group.members.iter().for_each(|&m| gone[m] = true);
         replaced.extend(group.members.last().map(|&last| (last, node)));
@@ -68,8 +84,7 @@ fn fuse_named(mut graph: Graph, inputs: &[Fact], budget: &Budget, names: &mut us
         .into_iter()
         .enumerate()
         .filter_map(|(at, node)| replaced.remove(&at).or((!gone[at]).then_some(node)));
-    graph.nodes = put_together(left.collect());
-    (graph, report)
+    graph.nodes = left.collect();
 }
 
 fn fuse_bodies(

@@ -5,6 +5,7 @@
 use super::affine::Affine;
 use super::candidate::{Candidate, candidates};
 use super::compose::Space;
+use super::fuse::fuse_for_device;
 use super::group::{Group, composed};
 use super::in_rows::{Form, form};
 use super::made_operand::{Piece, first_column, pieces};
@@ -401,6 +402,13 @@ impl Op for Fused {
         if self.anchor.is_none()
             && bound.space.row.is_empty()
             && let Ok(kernel) = families::map::kernel(site, &bound.nest, &operand)
+        {
+            return Ok(kernel);
+        }
+        // A part of the group is what a kernel takes in.
+        if self.anchor.is_some()
+            && let Some(graph) = fuse_for_device(&self.graph, &bound.facts)
+            && let Ok(kernel) = families::members::kernel(site, &graph)
         {
             return Ok(kernel);
         }

@@ -333,10 +333,12 @@ impl Grouper<'_> {
             && node.space.as_ref().map(|s| &s.0) == self.nodes[sink].space.as_ref().map(|s| &s.0);
         let whole = match node.role() {
             Role::Map => !node.is_layout(),
-            Role::Contraction | Role::Fold => true,
+            Role::Contraction => node.stores_beside,
+            Role::Fold => true,
             Role::Other => false,
         };
-        let loses = self.groups[group].folds && self.follows(index, &[Role::Contraction]).is_some();
+        let ahead = self.follows(index, &[Role::Contraction]);
+        let loses = ahead.is_some_and(|at| self.groups[group].folds || !self.nodes[at].stores_beside);
         let able = same
             && whole
             && node.outputs.len() == 1

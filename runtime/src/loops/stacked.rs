@@ -277,7 +277,11 @@ impl Stacking<'_> {
         Some(Whole::Steps(Steps { value: made, flat, element, count }))
     }
 
+    /// `value` in this shape. An extent of 0 would stand for one of the value's own: nothing is stacked of no elements.
     fn reshape(&mut self, value: ValueId, shape: &[i64]) -> Option<ValueId> {
+        if shape.contains(&0) {
+            return None;
+        }
         let target = integers(self.graph, shape)?;
         self.add("Reshape", Vec::new(), vec![Some(value), Some(target)])
     }

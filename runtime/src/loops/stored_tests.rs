@@ -1,9 +1,14 @@
 //! Groups that store several values.
 
 use super::apart::Apart;
+use super::fuse::{fuse, fuse_for_device};
 use super::pattern_tests::Pattern;
+use super::sketch::Sketch;
+use crate::exec::fact_of;
+use crate::graph::{Fact, Graph, infer};
+use crate::memory::Budget;
 use crate::ops::attributes::Attribute;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, ValueRef};
 
 /// What a classifier ends in: both are outputs.
 #[test]
@@ -54,6 +59,27 @@ fn a_pool_stores_what_it_finds_and_what_is_made_of_it() {
     let pooled = p.with("AveragePool", vec![("kernel_shape", Attribute::Ints(vec![2, 3]))], &[x]);
     let y = p.op("Exp", &[pooled]);
     p.becomes(&[pooled, y], 1, &["FusedContraction"]);
+}
+
+/// A GPU makes what is ahead of the convolution by itself, the sum behind the convolution's, and the activation of it.
+#[test]
+fn a_group_falls_apart_into_what_a_gpu_takes_in() {
+    let mut p = Pattern::new();
+    let (x, skipped) = (p.input(&[2, 9, 9, 10]), p.input(&[2, 8, 9, 10]));
+    let w = p.weights(&[8, 9, 3, 3]);
+    let made = p.op("Tanh", &[x]);
+    let convolved = p.with("Conv", vec![("pads", Attribute::Ints(vec![1; 4]))], &[made, w]);
+    let sum = p.op("Add", &[convolved, skipped]);
+    let active = p.op("Sigmoid", &[sum]);
+    let Sketch { mut graph, inputs, .. } = p.sketch;
+    graph.outputs = vec![sum, active];
+    let facts: Vec<Fact> = inputs.iter().map(|t| fact_of(ValueRef::Tensor(t.view()))).collect();
+    let known = infer(&graph, &facts).expect("facts");
+    let names = |graph: &Graph| graph.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>();
+    let apart = fuse_for_device(&graph, &known).expect("groups");
+    assert_eq!(names(&apart), ["Tanh", "FusedContraction", "Sigmoid"]);
+    let (whole, _) = fuse(graph, &facts, &Budget::unlimited());
+    assert_eq!(names(&whole), ["FusedContraction"]);
 }
 
 /// What stands between a value and the group's last node reads it before the group has run.

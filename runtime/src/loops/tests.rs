@@ -9,7 +9,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
 use crate::exec::{BuildContext, Interrupt, Program, Team, fact_of};
 use crate::graph::fact::Facts;
-use crate::graph::{Dim, Fact, Graph, TensorFact, infer};
+use crate::graph::{Dim, Fact, Graph, Node, TensorFact, infer};
 use crate::memory::{Budget, Buffer};
 use crate::ops::attributes::Attribute;
 use crate::ops::{Accuracy, OPS, OpDef};
@@ -141,6 +141,31 @@ fn largest_error(got: &Value, want: &RefValue) -> f64 {
     errors(got, want).fold(0.0, f64::max)
 }
 
+/// What a fused node shows of the rewrites around convolutions and pools.
+fn forms(node: &Node) -> Vec<&'static str> {
+    let Some(fused) = node.op.as_any().downcast_ref::<Fused>() else { return Vec::new() };
+    let Some(anchor) = fused.anchor.map(|at| &fused.members().nodes[at]) else { return Vec::new() };
+    let pools = anchor.def.name.ends_with("Pool");
+    let behind = fused.members().nodes.last().is_some_and(|last| last.name != anchor.name);
+    let mut all = Vec::new();
+    if !fused.operand.is_empty() && (pools || anchor.def.name == "Conv") {
+        all.push(if pools { "pool of made planes" } else { "convolution of made planes" });
+    }
+    if pools && behind {
+        all.push("pool with an epilogue");
+    }
+    if node.outputs.len() > 1 {
+        all.push("sums stored beside an epilogue");
+    }
+    all
+}
+
+/// The largest element.
+fn largest(want: &RefValue) -> f64 {
+    let RefValue::Tensor(want) = want else { return 0.0 };
+    want.as_floats().map_or(0.0, |all| all.iter().fold(0.0, |most, v| v.abs().max(most)))
+}
+
 /// `RECURVE_SEEDS` sets how many graphs are drawn.
 #[test]
 fn fused_graphs_compute_what_their_operators_do() {
@@ -170,6 +195,9 @@ fn fused_graphs_compute_what_their_operators_do() {
             if node.op.as_any().is::<Fused>() {
                 *made.entry(node.def.name).or_default() += 1;
                 *made.entry("several outputs").or_default() += usize::from(node.outputs.len() > 1);
+                for kind in forms(node) {
+                    *made.entry(kind).or_default() += 1;
+                }
             }
         }
         assert!(
@@ -195,8 +223,10 @@ fn fused_graphs_compute_what_their_operators_do() {
                     flipped += 1;
                     continue;
                 }
+                // Where by luck they do not, what cancels is a small part of what it was made of.
+                let little = error <= 1e-5 * largest(want);
                 assert!(
-                    !same && error <= 4.0 * least,
+                    !same && error <= 4.0 * least || little,
                     "seed {seed}, output {output}: {mismatch:?} in {text}"
                 );
                 cancelled += 1;
@@ -206,7 +236,17 @@ fn fused_graphs_compute_what_their_operators_do() {
     assert!(flipped * 1000 <= seeds.max(1000), "a unit of {flipped} outputs of {seeds} graphs is another");
     assert!(cancelled * 200 <= seeds, "{cancelled} outputs of {seeds} graphs cancel");
     println!("{nodes} nodes of {seeds} graphs became {left}: {made:?}; {cancelled} outputs cancel");
-    let all = ["FusedMap", "FusedRows", "FusedContraction", "several outputs", "integers"];
+    let all = [
+        "FusedMap",
+        "FusedRows",
+        "FusedContraction",
+        "several outputs",
+        "integers",
+        "convolution of made planes",
+        "pool of made planes",
+        "pool with an epilogue",
+        "sums stored beside an epilogue",
+    ];
     assert!(
         seeds < 100 || left * 10 < nodes * 9 && all.iter().all(|kind| made.get(kind).is_some_and(|&n| n > 0)),
         "{nodes} nodes became {left}: {made:?}"

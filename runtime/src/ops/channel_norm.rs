@@ -182,7 +182,7 @@ impl Op for ChannelNorm {
             statistics: DType::F32,
         };
         families::norm::kernel(site, &rows)
-            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

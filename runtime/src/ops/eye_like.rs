@@ -6,6 +6,7 @@ use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -75,6 +76,10 @@ impl Op for EyeLike {
             fill(io.output::<T>(0)?, columns, k, T::default(), &T::from_f64(1.0));
             Ok(())
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::coordinates::eye(site, self.dtype.map_or_else(|| site.dtype(0), Ok)?, self.k)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -100,7 +100,7 @@ impl Op for GlobalPool {
         let shape = site.input_shape(0)?;
         let spatial: Vec<bool> = (0..shape.len()).map(|axis| axis >= 2).collect();
         families::lines::reduce(site, &shape, &spatial, self.gpu)
-            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -148,7 +148,7 @@ impl Op for LpPool {
         let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
         let pool = recurve_kernels::pool::Pool::Norm { power: self.p as f32 };
         families::pool::kernel(site, &spans, pool)
-            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

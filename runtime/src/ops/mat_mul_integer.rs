@@ -3,10 +3,11 @@
 //! for the whole tensor, per row of `a`, or per column of `b`. Opset 10.
 
 use super::mat_mul::{product_cost, product_dims};
-use super::quantised_product::{BYTES, check_plan, gpu_sum, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_plan, gpu_sum, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::integer_product::{self, Inputs};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -88,7 +89,14 @@ impl Op for MatMulInteger {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let zero = |index: usize| site.inputs.has(index).then_some(index);
-        let (sum, _) = gpu_sum(site, [0, 1], [zero(2), zero(3)])?;
+        let (operands, zeros) = ([0, 1], [zero(2), zero(3)]);
+        let matrices = gpu_plan(site, operands, zeros)
+            .and_then(|product| integer_product::sums(site, &product, Inputs { operands, zeros }));
+        // What its kernel does not take is a nest like any other.
+        if matrices.is_ok() {
+            return matrices;
+        }
+        let (sum, _) = gpu_sum(site, operands, zeros)?;
         sum.kernel(site, None)
     }
 

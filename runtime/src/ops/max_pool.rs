@@ -215,7 +215,7 @@ impl Op for MaxPool {
         let spans = pool_spans(&self.window, &site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
         let pool = recurve_kernels::pool::Pool::Max { column_major: self.column_major };
         families::pool::kernel(site, &spans, pool)
-            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{MOVABLE, NUMBERS};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -126,6 +127,11 @@ impl Op for OneHot {
             let indices = io.tensor(0)?;
             move_elements(&Hot { indices, depth, inner }, io, &[2], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let axis = normal_axis(self.axis, site.output_shape(0)?.len()).map_err(|_| GpuReject::NoKernel)?;
+        families::coordinates::one_hot(site, axis)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -5,11 +5,12 @@
 
 use super::mat_mul::{product_cost, product_dims};
 use super::mat_mul_integer::draw;
-use super::quantised_product::{BYTES, check_plan, gpu_sum, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_plan, gpu_sum, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::moments::load_floats;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::integer_product::{self, Inputs};
 use crate::cuda::families::quantised::Requantisation;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
@@ -125,7 +126,20 @@ impl Op for QLinearMatMul {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let (sum, places) = gpu_sum(site, [0, 3], [Some(2), Some(5)])?;
+        let (operands, zeros) = ([0, 3], [Some(2), Some(5)]);
+        let matrices = gpu_plan(site, operands, zeros).and_then(|product| {
+            let scales = gpu_plan(site, operands, [Some(1), Some(4)])?;
+            if scales.zero_batch.iter().any(|axis| axis.a != 0 || axis.b != 0) {
+                return Err(GpuReject::NoKernel);
+            }
+            let along = ([1, 4], [scales.rows.step, scales.cols.step]);
+            integer_product::bytes(site, &product, Inputs { operands, zeros }, along, (6, 7))
+        });
+        // What its kernels do not take is a nest like any other.
+        if matrices.is_ok() {
+            return matrices;
+        }
+        let (sum, places) = gpu_sum(site, operands, zeros)?;
         let [rows, cols] = places;
         let requantisation = Requantisation { scales: [(1, rows), (4, cols)], result: [6, 7], bias: None };
         sum.kernel(site, Some(&requantisation))

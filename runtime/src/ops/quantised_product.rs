@@ -12,6 +12,7 @@ use crate::graph::Dim;
 use crate::graph::fact::{Facts, TensorFact};
 use crate::loops::{Affine, broadcast_index};
 use crate::reference::RefTensor;
+use crate::tensor::Shape;
 
 /// Element types of quantised operands.
 pub(super) const BYTES: &[DType] = &[DType::U8, DType::I8];
@@ -87,6 +88,19 @@ pub(super) fn check_plan(inputs: Facts<'_>, [a, b]: [usize; 2], params: [usize; 
     let params = [shape(params[0])?.map(|s| (params[0], s)), shape(params[1])?.map(|s| (params[1], s))];
     let params = [&params[0], &params[1]].map(|p| p.as_ref().map(|(i, s)| (*i, s.as_slice())));
     plan(&x, &y, params).map(|_| ())
+}
+
+/// [`plan`] of the inputs of a site.
+pub(super) fn gpu_plan(
+    site: &GpuSite<'_>,
+    [a, b]: [usize; 2],
+    params: [Option<usize>; 2],
+) -> Result<IntegerProduct, GpuReject> {
+    let shape =
+        |index: Option<usize>| index.map(|at| Ok::<_, GpuReject>((at, site.input_shape(at)?))).transpose();
+    let params: [Option<(usize, Shape)>; 2] = [shape(params[0])?, shape(params[1])?];
+    let given = [&params[0], &params[1]].map(|p| p.as_ref().map(|(index, shape)| (*index, shape.as_slice())));
+    plan(&site.input_shape(a)?, &site.input_shape(b)?, given).map_err(|_| GpuReject::NoKernel)
 }
 
 /// The sum that a product of quantised inputs is, their zero points perhaps among the inputs, and the places of the

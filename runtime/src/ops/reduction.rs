@@ -233,17 +233,18 @@ impl Op for Reduction {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let by_nest = || families::map::of_nest(site, self.nest(site.inputs, site.outputs));
-        let Some(fold) = self.kind.gpu else { return by_nest() };
+        let by_nest = |reject| site.nest_or(reject, self.nest(site.inputs, site.outputs));
+        let Some(fold) = self.kind.gpu else { return by_nest(GpuReject::NoKernel) };
         let shape = site.input_shape(0)?;
         let axes = if site.inputs.has(1) {
-            let axes = site.constant(1).and_then(|axes| axes.as_slice::<i64>().map(<[i64]>::to_vec));
+            // As it lies in the model's file it may begin at any byte.
+            let axes = site.constant(1).and_then(crate::Tensor::to_vec::<i64>);
             axes.ok_or(GpuReject::DataDependent)?
         } else {
             self.axes.clone()
         };
         let reduced = self.reduced(&axes, shape.len()).map_err(|_| GpuReject::NoKernel)?;
-        families::lines::reduce(site, &shape, &reduced, fold).or_else(|_| by_nest())
+        families::lines::reduce(site, &shape, &reduced, fold).or_else(by_nest)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

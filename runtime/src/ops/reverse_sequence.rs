@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -107,6 +108,10 @@ impl Op for ReverseSequence {
             let lens = io.input::<i64>(1)?;
             move_elements(&Rows { outer, time, lens }, io, &[0], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::coordinates::reversed(site, self.time)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -134,7 +134,7 @@ impl Op for RmsNormalization {
         let axis = normal_axis(self.axis, shape.len()).map_err(|_| GpuReject::NoKernel)?;
         let rows = layer_rows(site, &shape, axis, 1..2).map(|rows| Rows { epsilon: self.epsilon, ..rows });
         rows.and_then(|rows| families::norm::kernel(site, &rows))
-            .or_else(|_| families::map::of_nest(site, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -94,6 +95,10 @@ impl Op for Trilu {
             let k = io.optional_input::<i64>(1)?.and_then(|k| k.first().copied()).unwrap_or(0);
             move_elements(&Triangles { rows, columns, upper, k }, io, &[0], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::coordinates::triangle(site, self.upper)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -2,14 +2,15 @@
 
 use super::arguments::{ValueSpec, refuse};
 use super::planning::{Mode, Plans};
-use super::runner::Runner;
+use super::runner::{self, Runner};
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
+use crate::cpu::RunContext;
 use crate::cuda::GpuProgram;
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::exec::{BuildContext, Program};
+use crate::exec::{BuildContext, Interrupt, Program};
 use crate::graph::{Fact, NodeError, Rewrites};
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
@@ -228,6 +229,10 @@ impl SessionBuilder {
                 let gpu = engine.0.gpu(device).map_err(failed)?;
                 let program = GpuProgram::new(graph, gpu, budget.clone(), (self.fallback, engine.threads()))
                     .map_err(failed)?;
+                let (team, interrupt) = (&engine.0.team, &Interrupt::default());
+                let context = RunContext { team, interrupt, budget: &budget, times: None };
+                let prepared = program.prepare(&declared, context);
+                prepared.map_err(|failure| runner::at_load(failure, device, opset, context))?;
                 Runner::Gpu { device, program: Box::new(program), opset }
             }
         };

@@ -20,7 +20,7 @@ pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::HostTrip;
+use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
@@ -101,6 +101,12 @@ impl Session {
     /// order of the graph.
     pub fn host_trips(&self) -> Vec<HostTrip> {
         self.runner.trips()
+    }
+
+    /// What the model takes of the GPU that it runs on: bytes by what they are for, and launches; for the shapes of the
+    /// latest run, or those of the model where it says all. None on the CPU, and before shapes are known.
+    pub fn gpu_use(&self) -> Option<GpuUse> {
+        self.runner.gpu_use()
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for

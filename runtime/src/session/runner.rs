@@ -2,7 +2,7 @@
 
 use super::arguments::{self, ValueSpec};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::{GpuError, GpuFailure, GpuProgram, HostTrip};
+use crate::cuda::{GpuError, GpuFailure, GpuProgram, GpuUse, HostTrip};
 use crate::device::Device;
 use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
@@ -31,6 +31,14 @@ impl Runner {
         match self {
             Self::Cpu(_) => Vec::new(),
             Self::Gpu { program, .. } => program.trips(),
+        }
+    }
+
+    /// What it takes of its GPU.
+    pub(super) fn gpu_use(&self) -> Option<GpuUse> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu { program, .. } => program.usage(),
         }
     }
 
@@ -69,6 +77,14 @@ pub(super) fn check<'f>(
         misfits.extend(problem.map(|problem| arguments::misfit("output", &spec.name, problem)));
     }
     Error::misfits(misfits)
+}
+
+/// What the caller is told of a failure on `device` while the model was loaded.
+pub(super) fn at_load(failure: GpuFailure, device: Device, opset: i64, context: RunContext<'_>) -> Error {
+    match failure {
+        GpuFailure::Node(error) => error.at_load(),
+        other => gpu_error(other, device, opset, context),
+    }
 }
 
 /// What the caller is told of a failure on `device`.

@@ -7,7 +7,7 @@ use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, nod
 use std::path::PathBuf;
 
 /// Values from −scale to scale that `seed` determines.
-fn drawn(seed: u64, count: usize, scale: f32) -> Vec<f32> {
+pub(crate) fn drawn(seed: u64, count: usize, scale: f32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -16,18 +16,18 @@ fn drawn(seed: u64, count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
+pub(crate) fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
     floats(name, shape, &drawn(seed, shape.iter().product::<i64>() as usize, 0.5))
 }
 
 /// Both sessions of a model: on the CPU and on the emulated GPU.
-fn sessions(load: impl Fn(SessionBuilder) -> Session, fallback: Fallback) -> [Session; 2] {
+pub(crate) fn sessions(load: impl Fn(SessionBuilder) -> Session, fallback: Fallback) -> [Session; 2] {
     let builder = || Session::builder().with_threads(2);
     [load(builder()), load(builder().with_device(Device::Emulated).with_fallback(fallback))]
 }
 
 /// Runs both on the same inputs, twice, and compares every output.
-fn compare(sessions: &[Session; 2], inputs: &[(&str, Tensor)]) {
+pub(crate) fn compare(sessions: &[Session; 2], inputs: &[(&str, Tensor)]) {
     let given = || inputs.iter().map(|(name, tensor)| (*name, ValueRef::from(tensor)));
     let want = sessions[0].run(given()).expect("runs on the CPU");
     for _ in 0..2 {

@@ -370,3 +370,21 @@ fn networks_of_plain_convolutions() {
         net.check(&format!("plain convolutions, the first of {first}"), &[&y]);
     }
 }
+
+/// What the CPU computes as one operator: maps made in a convolution's planes, a sum that is an output beside its
+/// activation, maps around a pool, and a product whose sums are an output, too.
+#[test]
+fn groups_that_a_gpu_takes_in_parts() {
+    let mut net = Net::new(&[("x", &[2, 9, 8, 9]), ("skipped", &[2, 8, 8, 9])]);
+    let made = net.op("Tanh", &["x"]);
+    let convolved = net.conv(&made, [8, 9, 3], 1, 1);
+    let sum = net.op("Add", &[&convolved, "skipped"]);
+    let active = net.op("Sigmoid", &[&sum]);
+    let turned = net.op("Exp", &["skipped"]);
+    let pooled = net.pool("MaxPool", &turned, 3, 2, 1);
+    let damped = net.op("Tanh", &[&pooled]);
+    let flat = net.op("Flatten", &[&active]);
+    let scores = net.dense(&flat, 8 * 8 * 9, 10);
+    let shares = net.op("Sigmoid", &[&scores]);
+    net.check("groups", &[&sum, &damped, &scores, &shares]);
+}

@@ -23,6 +23,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("DequantizeLinear", 40, 10),
     ("DynamicQuantizeLinear", 40, 10),
     ("Expand", 40, 30),
+    ("EyeLike", 40, 30),
     ("GRU", 72, 40),
     ("Gather", 40, 20),
     ("GatherElements", 40, 10),
@@ -43,6 +44,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("MatMul", 40, 10),
     ("MatMulInteger", 40, 10),
     ("MaxPool", 40, 10),
+    ("OneHot", 40, 15),
     ("Pad", 40, 30),
     ("QLinearConv", 40, 5),
     ("QLinearMatMul", 40, 10),
@@ -52,6 +54,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("ReduceMean", 40, 10),
     ("ReduceSum", 40, 10),
     ("Resize", 40, 10),
+    ("ReverseSequence", 40, 25),
     ("Scan", 40, 30),
     ("Scatter", 40, 10),
     ("ScatterElements", 40, 10),
@@ -62,6 +65,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("Tile", 40, 25),
     ("TopK", 40, 10),
     ("Transpose", 40, 30),
+    ("Trilu", 40, 25),
     ("Upsample", 40, 10),
 ];
 

@@ -3,7 +3,7 @@
 use crate::outcome::limited;
 use recurve::{Fact, Fusion, GraphInfo, NodeInfo, Source, ValueSpec};
 use recurve_tests::fusion_counts::{ROWS, engine, page};
-use recurve_tests::wire::{code, fixed, floats, graph, model, node, untyped};
+use recurve_tests::wire::{code, fixed, floats, graph, ints, model, node, untyped};
 use std::path::Path;
 
 #[test]
@@ -83,4 +83,74 @@ fn chains_of_known_models_move_each_operand_once() {
             println!("{}: {count} fused chains", row.name);
         }
     }
+}
+
+/// The operators of the model that `node` is made of.
+fn members(node: &NodeInfo) -> Vec<&str> {
+    node.members.iter().map(|member| &*member.name).collect()
+}
+
+/// Products that read one row become one product, which reads it once.
+#[test]
+fn what_siblings_became_is_told() {
+    let nodes = ["a", "b", "c"]
+        .map(|name| node("MatMul", &["x", &format!("w{name}")], &[name]).named(&format!("to_{name}")));
+    let weights = [("wa", 0.5), ("wb", 1.5), ("wc", 2.5)];
+    let weights = weights.map(|(name, value)| floats(name, &[32, 8], &[value; 256]));
+    let outputs = ["a", "b", "c"].map(untyped);
+    let m = model(&graph(&[fixed("x", code::F32, &[1, 32])], &outputs, &nodes, &weights));
+    let session = limited().load_bytes(m.into_bytes()).expect("loads");
+    let graph = session.graph([("x", [1, 32])]).expect("fits");
+    let product = graph.nodes.iter().find(|node| node.op == "MatMul").expect("a product");
+    assert_eq!(members(product), ["to_a", "to_b", "to_c"]);
+    let (before, after) = (product.unfused_cost.expect("known"), product.cost.expect("known"));
+    assert_eq!((before.flops, before.bytes), (after.flops, after.bytes + 2.0 * 32.0 * 4.0));
+}
+
+/// A product of each of three steps becomes one, which reads the weights once.
+#[test]
+fn what_stacked_steps_became_is_told() {
+    let steps = ["0", "1", "2"];
+    let mut nodes = Vec::new();
+    for step in steps {
+        let name = |value: &str| format!("{value}{step}");
+        nodes.push(node("Gather", &["x", &name("at")], &[&name("taken")]));
+        nodes.push(node("MatMul", &[&name("taken"), "w"], &[&name("made")]).named(&name("product")));
+        nodes.push(node("Relu", &[&name("made")], &[&name("kept")]).named(&name("relu")));
+    }
+    nodes.push(node("Concat", &["kept0", "kept1", "kept2"], &["y"]).with_int("axis", 0));
+    let mut constants = vec![floats("w", &[8, 6], &[0.5; 48])];
+    constants.extend(steps.map(|step| ints(&format!("at{step}"), &[], &[step.parse().expect("a digit")])));
+    let m = model(&graph(&[fixed("x", code::F32, &[3, 2, 8])], &[untyped("y")], &nodes, &constants));
+    let session = limited().load_bytes(m.into_bytes()).expect("loads");
+    let graph = session.graph([("x", [3, 2, 8])]).expect("fits");
+    let product = graph.nodes.iter().find(|node| node.op == "recurve:FusedContraction").expect("a product");
+    let steps = ["product0", "product1", "product2", "relu0", "relu1", "relu2"];
+    assert_eq!(members(product)[..6], steps);
+    let (before, after) = (product.unfused_cost.expect("known"), product.cost.expect("known"));
+    // The result of the products is written and read, and the weights are read twice more.
+    let saved = 2.0 * 3.0 * 2.0 * 6.0 * 4.0 + 2.0 * 48.0 * 4.0;
+    // The shape that the result is given, two numbers, is an operand of the whole, though a view reads nothing.
+    assert_eq!(before.bytes, after.bytes - 2.0 * 8.0 + saved);
+}
+
+/// What a user is told is a sentence about operators, whatever keeps two apart.
+#[test]
+fn why_neighbours_stay_apart_is_told_in_sentences() {
+    let nodes = [
+        node("Relu", &["x"], &["kept"]).named("relu"),
+        node("TopK", &["kept", "k"], &["most", "places"]).named("order"),
+        node("Relu", &["most"], &["y"]).named("last"),
+    ];
+    let m =
+        model(&graph(&[fixed("x", code::F32, &[4, 8])], &[untyped("y")], &nodes, &[ints("k", &[1], &[2])]));
+    let session = limited().load_bytes(m.into_bytes()).expect("loads");
+    let apart = session.apart();
+    let why = |producer: &str| {
+        let pair = apart.iter().find(|pair| &*pair.producer == producer);
+        &*pair.expect("a pair that stayed apart").reason
+    };
+    let sorts = "it is no loop over elements, or data decides what it reads or how much it makes";
+    assert_eq!(why("order"), sorts);
+    assert_eq!(why("relu"), format!("the operator that reads it stays by itself: {sorts}"));
 }

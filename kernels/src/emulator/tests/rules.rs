@@ -41,6 +41,8 @@ fn an_index_before_the_start_is_caught() {
         x.load(usize::MAX);
     });
     assert!(matches!(fault, Fault::OutOfBounds { place: Place::Global { offset: -4, .. }, .. }), "{fault}");
+    bench.run(block(1), |x| x.store(3, x.load(0))).expect("no report");
+    assert_eq!(bench.content(), [0, 1, 2, 0]);
 }
 
 #[test]
@@ -55,6 +57,9 @@ fn shared_arrays_have_bounds_of_their_own() {
     );
     let fault = bench.fault(block(1), |_| shared::array::<u32>(4096, 1).store(0, 1));
     assert!(matches!(fault, Fault::OutOfBounds { .. }), "{fault}");
+    let inside = |_: Global<u32>| shared::array::<u32>(0, 32).store(thread::thread_idx_x() as usize, 1);
+    bench.run(block(32), inside).expect("no report");
+    bench.run(block(1), |_| shared::array::<u32>(4092, 1).store(0, 1)).expect("no report");
 }
 
 #[test]
@@ -74,6 +79,8 @@ fn misaligned_vectors_are_caught() {
         shared::array::<Vector<f32, 4>>(8, 1).store(0, Vector([0.0; 4]));
     });
     assert!(matches!(fault, Fault::Misaligned { size: 16, place: Place::Shared { .. }, .. }), "{fault}");
+    let aligned = |_: Global<u32>| shared::array::<Vector<f32, 4>>(16, 1).store(0, Vector([0.0; 4]));
+    bench.run(block(1), aligned).expect("no report");
 }
 
 #[test]
@@ -93,18 +100,28 @@ fn unwritten_memory_is_not_read() {
     assert_eq!(bench.content_of(0), 0x3c00_3c00);
     let fault = bench.fault(block(1), |x| x.store(0, shared::array::<u32>(0, 8).load(2)));
     assert!(matches!(fault, Fault::Unwritten { place: Place::Shared { offset: 8, .. }, .. }), "{fault}");
+    let written = |x: Global<u32>| {
+        let tile = shared::array::<u32>(0, 8);
+        tile.store(2, 5);
+        x.store(6, tile.load(2));
+        x.fetch_add(6, 1, Scope::Device);
+    };
     let fault = bench.fault(block(1), |x| {
         x.fetch_add(6, 1, Scope::Device);
     });
     assert!(matches!(fault, Fault::Unwritten { .. }), "{fault}");
+    bench.run(block(1), written).expect("no report");
+    assert_eq!(bench.content_of(6), 6);
 }
 
 #[test]
 fn freed_and_foreign_memory_is_not_touched() {
     let bench = Bench::new(4, 4);
     let other = bench.memory.allocate("other", 64).expect("room");
+    let store = move |_: Global<u32>| Global::<u32>::from_address(other + 8).store(0, 1);
+    bench.run(block(1), store).expect("no report");
     bench.memory.free(other).expect("allocated");
-    let fault = bench.fault(block(1), move |_| Global::<u32>::from_address(other + 8).store(0, 1));
+    let fault = bench.fault(block(1), store);
     assert!(matches!(fault, Fault::UseAfterFree { access: Access::Write, .. }), "{fault}");
     let fault = bench.fault(block(1), |_| Global::<u32>::from_address(64).store(0, 1));
     assert!(matches!(fault, Fault::OutOfBounds { place: Place::Nowhere { address: 64 }, .. }), "{fault}");
@@ -173,13 +190,20 @@ fn party(fault: &Fault) -> crate::emulator::Party {
 #[test]
 fn lanes_that_wait_for_each_other_in_a_ring_are_caught() {
     let bench = Bench::new(1, 1);
-    let fault = bench.fault(block(64), |_| {
-        let id = if thread::thread_idx_x() < 32 { 1 } else { 2 };
-        crate::device::barrier::sync(id, 64);
-    });
+    let meet = |of_others: u32| {
+        move |_: Global<u32>| {
+            let id = if thread::thread_idx_x() < 32 { 1 } else { of_others };
+            crate::device::barrier::sync(id, 64);
+        }
+    };
+    let fault = bench.fault(block(64), meet(2));
     assert_eq!(fault, Fault::Deadlock { waiting: 64, kind: Meeting::NamedBarrier(1) });
-    let fault = bench.fault(block(32), |x| while x.load_acquire(0, Scope::Device) == 0 {});
+    bench.run(block(64), meet(1)).expect("no report");
+    let poll = |x: Global<u32>| while x.load_acquire(0, Scope::Device) == 0 {};
+    let fault = bench.fault(block(32), poll);
     assert!(matches!(fault, Fault::Deadlock { waiting: 32, kind: Meeting::Polling }), "{fault}");
+    bench.run(block(1), |x| x.store(0, 1)).expect("no report");
+    bench.run(block(32), poll).expect("no report");
 }
 
 #[test]

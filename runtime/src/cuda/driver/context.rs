@@ -4,11 +4,12 @@
 //! when one of its kernels is first asked for.
 
 use super::status::check;
-use crate::cuda::{CudaVersion, GpuError, Properties};
+use crate::cuda::{CudaVersion, GpuError, Overhead, Properties};
 use cudarc::driver::sys;
 use recurve_kernels::launch::{DEFAULT_SHARED_BYTES, Launch};
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The least version: `cuLaunchKernelEx` with clusters, and PTX 8.0.
@@ -24,6 +25,9 @@ pub(super) struct Context {
     /// By family.
     loaded: Mutex<HashMap<&'static str, Loaded>>,
     functions: Mutex<HashMap<&'static str, Function>>,
+    /// Bytes that were taken when it was opened, and that modules took since.
+    opened: u64,
+    modules: AtomicU64,
 }
 
 /// The kernels of one family, in the driver's hands.
@@ -110,8 +114,10 @@ impl Context {
         // SAFETY: the device is the driver's own, and `handle` is a place for a handle.
         check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
         // From here on dropping gives the context back.
-        let context = Self { device, handle, module, loaded: Mutex::default(), functions: Mutex::default() };
-        context.enter()?;
+        let (loaded, functions, modules) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let mut context = Self { device, handle, module, loaded, functions, opened: 0, modules };
+        let (free, total) = context.memory()?;
+        context.opened = total.saturating_sub(free) as u64;
         Ok(context)
     }
 
@@ -129,12 +135,14 @@ impl Context {
         let failed = |problem: String| GpuError::Driver { call: "cuModuleLoadData", problem };
         let text = self.module.text_of(family).map_err(|damaged| failed(damaged.to_string()))?;
         let text = CString::new(text).map_err(|_| failed("a module with a NUL".into()))?;
-        self.enter()?;
+        let (before, _) = self.memory()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the context is current, and the text ends with 0.
         let code = unsafe { sys::cuModuleLoadData(&raw mut handle, text.as_ptr().cast()) };
         check("cuModuleLoadData", code)?;
         loaded.insert(family, Loaded(handle));
+        let (after, _) = self.memory()?;
+        self.modules.fetch_add(before.saturating_sub(after) as u64, Ordering::Relaxed);
         Ok(Loaded(handle))
     }
 
@@ -142,6 +150,11 @@ impl Context {
     pub(super) fn enter(&self) -> Result<(), GpuError> {
         // SAFETY: the context is retained as long as `self` lives.
         check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(self.handle) })
+    }
+
+    /// What it took of the device's memory, and its modules.
+    pub(super) fn overhead(&self) -> Overhead {
+        Overhead { context: self.opened, modules: self.modules.load(Ordering::Relaxed) }
     }
 
     /// Free and total bytes of the device's memory.

@@ -8,7 +8,7 @@ mod pinned;
 mod status;
 mod stream;
 
-use super::{Gpu, GpuError, Pinned, Properties, Stream};
+use super::{Gpu, GpuError, Overhead, Pinned, Properties, Stream};
 use context::Context;
 use cudarc::driver::sys;
 use pinned::DriverPinned;
@@ -52,6 +52,10 @@ impl Gpu for DriverGpu {
 
     fn load_all(&self) -> Result<(), GpuError> {
         self.context.load_all()
+    }
+
+    fn overhead(&self) -> Overhead {
+        self.context.overhead()
     }
 
     fn free_memory(&self) -> Result<usize, GpuError> {

@@ -34,7 +34,7 @@ struct Copies {
 pub(super) fn size(dtype: DType) -> Result<u32, GpuReject> {
     match dtype.bits() {
         bits if bits % 8 == 0 && bits > 0 => Ok(bits as u32 / 8),
-        _ => Err(GpuReject::Form(format!("{dtype}"))),
+        _ => Err(GpuReject::ElementType(dtype)),
     }
 }
 

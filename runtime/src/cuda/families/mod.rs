@@ -4,8 +4,10 @@
 pub(crate) mod attention;
 mod composition;
 pub(crate) mod conv;
+pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod indexed;
+pub(crate) mod integer_product;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
@@ -29,7 +31,7 @@ pub(crate) fn element(dtype: DType) -> Result<Element, GpuReject> {
         DType::F32 => Ok(Element::F32),
         DType::F16 => Ok(Element::F16),
         DType::BF16 => Ok(Element::BF16),
-        other => Err(GpuReject::Form(format!("{other}"))),
+        other => Err(GpuReject::ElementType(other)),
     }
 }
 

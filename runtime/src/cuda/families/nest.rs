@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::TensorFact;
 use crate::graph::fact::Fact;
+use crate::loops::program::Kind;
 use crate::loops::{self, Nest, Opaque};
 use recurve_kernels::launch::{Buffer, Reject};
 use recurve_kernels::map::Source;
@@ -103,9 +104,17 @@ pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<
         Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential | Opaque::Places => {
             GpuReject::NoKernel
         }
-        Opaque::Type => GpuReject::Form("an element type that programs do not hold".into()),
+        Opaque::Type => foreign(site),
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))
+}
+
+/// The element type that programs do not hold, or not for this operator.
+fn foreign(site: &GpuSite<'_>) -> GpuReject {
+    let facts = site.inputs.0.iter().copied().flatten().chain(site.outputs);
+    let mut types = facts.filter_map(|fact| Some(fact.tensor()?.dtype));
+    let none = types.clone().find(|&dtype| Kind::of(dtype).is_none());
+    none.or_else(|| types.next()).map_or(GpuReject::NoKernel, GpuReject::ElementType)
 }
 
 fn affine(from: &loops::Affine) -> Affine {

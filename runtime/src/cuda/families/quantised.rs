@@ -300,7 +300,7 @@ impl Sum {
 
 /// The program of `round((sum + bias) · (a · b / y)) + zero`, in f64, of a sum, two scales, that of the result, its zero point
 /// and perhaps a bias.
-fn requantise(types: &[DType], result: DType, biased: bool) -> Result<Program, GpuReject> {
+pub(super) fn requantise(types: &[DType], result: DType, biased: bool) -> Result<Program, GpuReject> {
     let (least, most) = range(result)?;
     let mut p = Builder::new(types);
     let given: Vec<Reg> = (0..types.len()).map(|at| p.input(at)).collect();

@@ -9,6 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
+use crate::cuda::memory::rounded;
 use crate::cuda::site::{GpuKernel, GpuSite, Weights};
 use crate::cuda::{Block, GpuReject};
 use crate::device::Fallback;
@@ -37,6 +38,8 @@ struct Binder<'p> {
     /// Whether a value is made on the host.
     on_host: Vec<bool>,
     planned: Vec<(usize, Planned)>,
+    /// Kernels that a run launches.
+    launches: usize,
 }
 
 impl GpuBound {
@@ -78,7 +81,7 @@ impl<'p> Binder<'p> {
         }
         let count = graph.values.len();
         let (root, on_host) = ((0..count).collect(), vec![false; count]);
-        Self { program, facts, root, on_host, planned: Vec::new() }
+        Self { program, facts, root, on_host, planned: Vec::new(), launches: 0 }
     }
 
     fn constant(&self, value: usize) -> Option<&Tensor> {
@@ -165,7 +168,7 @@ impl<'p> Binder<'p> {
             |id: &ValueId| self.constant(id.index()).is_some() && self.program.graph.constant(*id).is_none();
         let is_derived = node.inputs.iter().flatten().any(derived);
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
-        kernel.trial(&site)?;
+        self.launches += kernel.trial(&site)?.len();
         for (id, fact) in node.outputs.iter().zip(site.outputs) {
             if let Some(id) = id {
                 self.facts[id.index()] = Some(fact.clone());
@@ -226,8 +229,13 @@ impl<'p> Binder<'p> {
             }
         }
         let (offsets, arena) = assign_offsets(&tenants).ok_or_else(overflow)?;
+        // What values alone would take.
+        let mut own: Vec<Tenant> = tenants.clone();
+        workspaces.iter().for_each(|&at| own[at].bytes = 0);
+        let values = assign_offsets(&own).map_or(arena, |(_, bytes)| bytes.min(arena));
         // What does not fit is refused before anything is packed.
-        program.gpu.check(self.to_upload().saturating_add(arena))?;
+        let blocks = self.to_upload().saturating_add(rounded(arena).unwrap_or(usize::MAX));
+        program.gpu.check(blocks)?;
         let tenant_place =
             |tenant: usize| Place::Arena { offset: offsets[tenant], bytes: tenants[tenant].bytes };
         for (place, tenant) in places.iter_mut().zip(&tenant_of) {
@@ -312,8 +320,8 @@ impl<'p> Binder<'p> {
             };
             steps.push(Step { node: index, work });
         }
-        let states = Mutex::default();
-        Ok(GpuBound { steps, inputs, outputs, arena, pinned, slots, _resident: resident, states })
+        let (launches, states) = (self.launches, Mutex::default());
+        Ok(GpuBound { steps, inputs, outputs, arena, values, pinned, launches, slots, resident, states })
     }
 
     /// Bytes of weights and data that the kernels want and that are not on the device yet.
@@ -327,7 +335,7 @@ impl<'p> Binder<'p> {
             let weights = kernel.weights().iter().filter(fresh).map(|packed| packed.bytes);
             weights.chain(kernel.data().iter().map(Vec::len))
         });
-        bytes.fold(0, usize::saturating_add)
+        bytes.fold(0, |sum, bytes| sum.saturating_add(rounded(bytes).unwrap_or(usize::MAX)))
     }
 
     /// Which values kernels read, or the host reads from the device: by the value whose bytes they share.

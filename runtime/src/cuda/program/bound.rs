@@ -55,11 +55,15 @@ pub(crate) struct GpuBound {
     pub(super) inputs: Vec<(Place, usize)>,
     pub(super) outputs: Vec<Output>,
     pub(super) arena: usize,
+    /// Bytes of the arena that would do without workspaces.
+    pub(super) values: usize,
     pub(super) pinned: usize,
+    /// Kernels that a run launches.
+    pub(super) launches: usize,
     /// Values that are on the host during a run.
     pub(super) slots: usize,
     /// What is on the device for this binding alone, and the constants that it reads.
-    pub(super) _resident: Vec<Arc<Block>>,
+    pub(super) resident: Vec<Arc<Block>>,
     pub(super) states: Mutex<Vec<Held>>,
 }
 

@@ -9,6 +9,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec;
 use crate::graph::Graph;
+use crate::graph::TensorFact;
 use crate::graph::fact::{Content, Fact};
 use crate::memory::Budget;
 use crate::tensor::{Tensor, TensorView, ValueRef};
@@ -58,6 +59,16 @@ impl Key {
         };
         let contents = inputs.iter().zip(decisive).map(content).collect::<Result<_, _>>()?;
         Ok(Self { forms, contents })
+    }
+
+    /// That of all inputs of these facts, where they tell all that decides.
+    pub(super) fn of_shapes(facts: &[Fact], decisive: &[bool]) -> Option<Self> {
+        let form = |(fact, decides): (&Fact, &bool)| {
+            let tensor = fact.tensor().filter(|tensor| !decides && tensor.dtype != DType::String)?;
+            Some(TensorFact::known(tensor.dtype, &tensor.known_shape()?).into())
+        };
+        let forms: Vec<Fact> = facts.iter().zip(decisive).map(form).collect::<Option<_>>()?;
+        Some(Self { contents: vec![None; forms.len()], forms })
     }
 
     /// What is known of the inputs.
@@ -111,5 +122,9 @@ mod tests {
         assert_ne!(key(&[3, 4], true), key(&[3, 5], true));
         assert_eq!(key(&[3, 4], false), key(&[3, 5], false));
         assert_ne!(key(&[3, 4], false), key(&[3], false));
+        let declared = [TensorFact::known(DType::I64, &[2]).into()];
+        assert_eq!(Key::of_shapes(&declared, &[false]), Some(key(&[3, 4], false)));
+        assert_eq!(Key::of_shapes(&declared, &[true]), None);
+        assert_eq!(Key::of_shapes(&[TensorFact::ranked(DType::I64, 1).into()], &[false]), None);
     }
 }

@@ -11,6 +11,7 @@ mod place;
 mod residency;
 mod trips;
 mod upload;
+mod usage;
 
 use super::site::Weights;
 use super::{Block, GpuError, GpuReject, OpenGpu};
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 pub use trips::HostTrip;
 use upload::Uploader;
+pub use usage::GpuUse;
 
 /// Bindings kept per program.
 const BINDINGS: usize = 8;
@@ -126,7 +128,22 @@ impl GpuProgram {
         context: crate::cpu::RunContext<'_>,
     ) -> Result<Arc<GpuBound>, GpuFailure> {
         let key = Key::new(inputs, &self.decisive, &self.budget);
-        let key = key.map_err(|source| node_error(&self.graph, usize::MAX, source))?;
+        self.bind_to(key.map_err(|source| node_error(&self.graph, usize::MAX, source))?, context)
+    }
+
+    /// Binds to the inputs' shapes where they are known beforehand, and nothing else decides: what does not fit, or has no
+    /// kernel, is found before the first run.
+    pub(crate) fn prepare(
+        &self,
+        declared: &[Fact],
+        context: crate::cpu::RunContext<'_>,
+    ) -> Result<(), GpuFailure> {
+        let Some(key) = Key::of_shapes(declared, &self.decisive) else { return Ok(()) };
+        self.bind_to(key, context).map(drop)
+    }
+
+    /// The binding for `key`, made when it is not there.
+    fn bind_to(&self, key: Key, context: crate::cpu::RunContext<'_>) -> Result<Arc<GpuBound>, GpuFailure> {
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut bindings = lock();

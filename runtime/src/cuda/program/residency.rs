@@ -3,29 +3,37 @@
 use crate::cuda::{Gpu, GpuError};
 use recurve_kernels::launch::Launch;
 
-/// Whether all blocks of a launch that waits for all of them are resident at once; asked of the device.
+/// Whether all blocks of a launch that wait for each other, those of the grid or of a cluster, are resident at once; asked
+/// of the device.
 pub(super) fn fits(gpu: &dyn Gpu, launch: &dyn Launch) -> Result<(), GpuError> {
-    let blocks = launch.geometry().blocks();
-    if !launch.geometry().cooperative {
-        return Ok(());
-    }
+    let geometry = launch.geometry();
+    let refused = |problem| Err(GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem });
+    let blocks = match (geometry.cooperative, geometry.cluster) {
+        (true, _) if !gpu.properties().cooperative => {
+            return refused("its blocks wait for each other, and the GPU keeps no grid resident".into());
+        }
+        (true, _) => geometry.blocks(),
+        (false, 0 | 1) => return Ok(()),
+        (false, cluster) => cluster.into(),
+    };
     // Of the multiprocessors that it was prepared for, which may be fewer than there are.
-    let all = gpu.properties().multiprocessors.max(1);
-    let resident = gpu.resident_blocks(launch)? / all * launch.multiprocessors().min(all);
-    if blocks <= u64::from(resident) {
+    let all = u64::from(gpu.properties().multiprocessors.max(1));
+    let own = u64::from(launch.multiprocessors()).min(all);
+    let resident = u64::from(gpu.resident_blocks(launch)?) * own / all;
+    if blocks <= resident {
         return Ok(());
     }
-    let problem = format!("its {blocks} blocks wait for each other, and {resident} are resident at once");
-    Err(GpuError::Launch { kernel: launch.kernel().entry.to_owned(), problem })
+    refused(format!("its {blocks} blocks wait for each other, and {resident} are resident at once"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cuda::emulated::EmulatedGpu;
+    use crate::cuda::watched::WatchedGpu;
     use recurve_kernels::emulator::Options;
     use recurve_kernels::launch::{Buffer, Device};
-    use recurve_kernels::probe::meet;
+    use recurve_kernels::probe::{cluster, meet};
 
     #[test]
     fn blocks_that_wait_for_each_other_must_fit_the_multiprocessors_that_they_are_given() {
@@ -43,5 +51,29 @@ mod tests {
         assert!(
             matches!(&refused, Err(GpuError::Launch { problem, .. }) if problem.contains("32 are resident"))
         );
+        let (watched, told) = WatchedGpu::new(1 << 20);
+        assert_eq!(fits(&watched, &on(whole)), Ok(()));
+        told.forget_grids();
+        let refused = fits(&watched, &on(whole));
+        assert!(
+            matches!(&refused, Err(GpuError::Launch { problem, .. }) if problem.contains("no grid resident"))
+        );
+    }
+
+    #[test]
+    fn blocks_of_a_cluster_must_fit_together() {
+        let (watched, told) = WatchedGpu::new(1 << 20);
+        let whole = Device { capability: 90, multiprocessors: 4, shared_bytes: 227 << 10 };
+        let seen = Buffer { address: 1 << 20, bytes: 4 * 16 };
+        let launch = cluster::prepare_barrier(seen, 16, 1, &whole).expect("a launch");
+        assert_eq!(fits(&watched, &launch), Ok(()));
+        told.keep_resident(8);
+        let refused = fits(&watched, &launch);
+        assert!(
+            matches!(&refused, Err(GpuError::Launch { problem, .. }) if problem.contains("its 16 blocks")),
+            "{refused:?}"
+        );
+        let small = Buffer { address: 1 << 20, bytes: 4 * 8 };
+        assert_eq!(fits(&watched, &cluster::prepare_barrier(small, 8, 1, &whole).expect("a launch")), Ok(()));
     }
 }

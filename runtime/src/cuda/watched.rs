@@ -1,0 +1,221 @@
+//! The emulated GPU, watched and told what goes wrong: for drills of failures.
+
+use super::emulated::EmulatedGpu;
+use super::{Event, Gpu, GpuError, Pinned, Properties, Replay, Stream};
+use crate::exec::Interrupt;
+use recurve_kernels::emulator::Options;
+use recurve_kernels::launch::Launch;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Failure {
+    /// There is no memory left.
+    Memory,
+    /// The driver refuses launches, with this word.
+    Launch(&'static str),
+    /// A kernel fails while it runs: a sticky error, which every later call gives again.
+    Sticky,
+    /// Work never ends, and no call says so.
+    Stuck,
+}
+
+/// A GPU that does what it is told.
+#[derive(Debug)]
+pub(super) struct WatchedGpu {
+    inner: EmulatedGpu,
+    /// What it says of itself.
+    properties: Mutex<&'static Properties>,
+    told: Told,
+}
+
+/// What it is told, and what it has seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    failure: Option<Failure>,
+    /// Calls that still go well before the failure: allocations where memory ends, else launches.
+    spared: usize,
+    launches: usize,
+    allocations: usize,
+    /// Blocks that are resident at once, where that is told.
+    resident: Option<u32>,
+    without_grids: bool,
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics inside")
+    }
+
+    /// From now on everything goes well.
+    pub(super) fn recover(&self) {
+        self.lock().failure = None;
+    }
+
+    /// From now on this goes wrong.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.fail_behind(failure, 0);
+    }
+
+    /// The same once `spared` more calls went well.
+    pub(super) fn fail_behind(&self, failure: Failure, spared: usize) {
+        let mut state = self.lock();
+        (state.failure, state.spared) = (Some(failure), spared);
+    }
+
+    /// Launches so far, those that were captured left out.
+    pub(super) fn launches(&self) -> usize {
+        self.lock().launches
+    }
+
+    /// Allocations of device memory so far.
+    pub(super) fn allocations(&self) -> usize {
+        self.lock().allocations
+    }
+
+    /// So many blocks are resident at once.
+    pub(super) fn keep_resident(&self, blocks: u32) {
+        self.lock().resident = Some(blocks);
+    }
+
+    /// The GPU keeps no whole grid resident.
+    pub(super) fn forget_grids(&self) {
+        self.lock().without_grids = true;
+    }
+
+    /// Whether this goes wrong now.
+    fn is(&self, failure: Failure) -> bool {
+        let state = self.lock();
+        state.failure == Some(failure) && state.spared == 0
+    }
+
+    /// Notes an allocation or a launch, and tells what is wrong with it.
+    fn count(&self, allocation: bool) -> Option<Failure> {
+        let mut state = self.lock();
+        *(if allocation { &mut state.allocations } else { &mut state.launches }) += 1;
+        let failure = state.failure.filter(|failure| (*failure == Failure::Memory) == allocation)?;
+        if state.spared > 0 {
+            state.spared -= 1;
+            return None;
+        }
+        Some(failure)
+    }
+
+    fn check(&self) -> Result<(), GpuError> {
+        let lost = || GpuError::Lost { problem: "CUDA_ERROR_ILLEGAL_ADDRESS".into() };
+        if self.is(Failure::Sticky) { Err(lost()) } else { Ok(()) }
+    }
+}
+
+impl WatchedGpu {
+    /// One of `memory` bytes.
+    pub(super) fn new(memory: u64) -> (Self, Told) {
+        let (inner, told) = (EmulatedGpu::new(memory, Options::CHECKED), Told::default());
+        let properties = Mutex::new(leaked(inner.properties().clone()));
+        (Self { inner, properties, told: told.clone() }, told)
+    }
+}
+
+/// Properties for as long as the tests run: they are asked for by reference.
+fn leaked(properties: Properties) -> &'static Properties {
+    Box::leak(Box::new(properties))
+}
+
+impl Gpu for WatchedGpu {
+    fn properties(&self) -> &Properties {
+        let mut properties = self.properties.lock().expect("no test panics inside");
+        if self.told.lock().without_grids && properties.cooperative {
+            *properties = leaked(Properties { cooperative: false, ..properties.clone() });
+        }
+        *properties
+    }
+
+    fn free_memory(&self) -> Result<usize, GpuError> {
+        self.told.check()?;
+        self.inner.free_memory()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, GpuError> {
+        self.told.check()?;
+        if self.told.count(true).is_some() {
+            return Err(GpuError::OutOfMemory { requested: bytes, free: 0 });
+        }
+        self.inner.allocate(bytes)
+    }
+
+    fn release(&self, address: u64) {
+        self.inner.release(address);
+    }
+
+    fn pinned(&self, bytes: usize) -> Result<Box<dyn Pinned>, GpuError> {
+        self.told.check()?;
+        self.inner.pinned(bytes)
+    }
+
+    fn stream(&self) -> Result<Box<dyn Stream>, GpuError> {
+        self.told.check()?;
+        Ok(Box::new(WatchedStream { inner: self.inner.stream()?, told: self.told.clone() }))
+    }
+
+    fn resident_blocks(&self, launch: &dyn Launch) -> Result<u32, GpuError> {
+        let resident = self.told.lock().resident;
+        resident.map_or_else(|| self.inner.resident_blocks(launch), Ok)
+    }
+}
+
+#[derive(Debug)]
+struct WatchedStream {
+    inner: Box<dyn Stream>,
+    told: Told,
+}
+
+impl Stream for WatchedStream {
+    fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
+        self.told.check()?;
+        self.inner.copy(to, from, bytes)
+    }
+
+    fn launch(&mut self, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
+        if let Some(Failure::Launch(problem)) = self.told.count(false) {
+            let (kernel, problem) = (launch.kernel().entry.to_owned(), problem.to_owned());
+            return Err(GpuError::Launch { kernel, problem });
+        }
+        // A kernel that fails, or never ends, does so behind the call that launched it.
+        self.inner.launch(launch)
+    }
+
+    fn record(&mut self) -> Result<Box<dyn Event>, GpuError> {
+        self.told.check()?;
+        self.inner.record()
+    }
+
+    fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError> {
+        self.inner.wait(event)
+    }
+
+    fn capture(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), GpuError>,
+    ) -> Result<Box<dyn Replay>, GpuError> {
+        self.told.check()?;
+        self.inner.capture(work)
+    }
+
+    fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
+        self.told.check()?;
+        self.inner.replay(graph)
+    }
+
+    fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        while self.told.is(Failure::Stuck) {
+            interrupt.check().map_err(|_| GpuError::Interrupted)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.told.check()?;
+        self.inner.finish(interrupt)
+    }
+}

@@ -1,0 +1,244 @@
+//! What a model gives the GPU to do: how many kernels a run launches, which bytes it takes, and by what words operators are
+//! refused whose element type has no kernel.
+
+use crate::emulated_models::{compare, drawn, sessions, weights};
+use recurve::{Device, Engine, ErrorKind, Fallback, GpuReject, Session, SessionBuilder, Tensor};
+use recurve_tests::wire::{Extent, Message, code, fixed, graph, ints, model, node, untyped, value};
+
+/// `nodes` from f32 inputs of these shapes to output `y`, over `constants`.
+fn bytes_of(inputs: &[(&str, &[i64])], nodes: &[Message], constants: &[Message]) -> Vec<u8> {
+    let inputs: Vec<Message> = inputs.iter().map(|(name, shape)| fixed(name, code::F32, shape)).collect();
+    model(&graph(&inputs, &[untyped("y")], nodes, constants)).into_bytes()
+}
+
+/// Whether the answers are those of the CPU, and how many kernels a run launches.
+fn launches(inputs: &[(&str, &[i64])], nodes: &[Message], constants: &[Message]) -> u64 {
+    let bytes = bytes_of(inputs, nodes, constants);
+    let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
+    let given: Vec<(&str, Tensor)> = inputs
+        .iter()
+        .zip(1..)
+        .map(|((name, shape), seed)| {
+            let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+            let values = drawn(seed, shape.iter().product(), 1.0);
+            (*name, Tensor::new(&shape, values).expect("a tensor"))
+        })
+        .collect();
+    compare(&both, &given);
+    assert!(both[1].host_trips().is_empty());
+    both[1].gpu_use().expect("on a GPU").launches
+}
+
+#[test]
+fn a_product_with_maps_behind_it_is_one_launch() {
+    let behind = [
+        node("MatMul", &["x", "w"], &["a"]),
+        node("Add", &["a", "b"], &["c"]),
+        node("Relu", &["c"], &["d"]),
+        node("Mul", &["d", "z"], &["e"]),
+        node("Tanh", &["e"], &["y"]),
+    ];
+    let constants = [weights("w", &[24, 40], 1), weights("b", &[40], 2)];
+    // Few rows are a kernel of their own.
+    for rows in [3, 50] {
+        assert_eq!(launches(&[("x", &[rows, 24]), ("z", &[rows, 40])], &behind, &constants), 1, "{rows}");
+    }
+}
+
+#[test]
+fn a_convolution_with_maps_behind_it_is_one_launch() {
+    let behind = [
+        node("Conv", &["x", "w", "b"], &["a"]).with_ints("pads", &[1, 1, 1, 1]),
+        node("Add", &["a", "x"], &["c"]),
+        node("Relu", &["c"], &["y"]),
+    ];
+    let constants = [weights("w", &[6, 6, 3, 3], 1), weights("b", &[6], 2)];
+    assert_eq!(launches(&[("x", &[2, 6, 7, 5])], &behind, &constants), 1);
+}
+
+#[test]
+fn a_chain_of_maps_is_one_launch() {
+    let chain = [
+        node("Sub", &["x", "z"], &["a"]),
+        node("Sigmoid", &["a"], &["b"]),
+        node("Mul", &["b", "x"], &["c"]),
+        node("Abs", &["c"], &["y"]),
+    ];
+    assert_eq!(launches(&[("x", &[5, 7]), ("z", &[7])], &chain, &[]), 1);
+}
+
+/// An LSTM of `hidden` units with a map behind it.
+fn recurrence(hidden: i64) -> (Vec<Message>, Vec<Message>) {
+    let nodes = vec![
+        node("LSTM", &["x", "w", "r", "b"], &["s"]).with_int("hidden_size", hidden),
+        node("Tanh", &["s"], &["y"]),
+    ];
+    let constants = vec![
+        weights("w", &[1, 4 * hidden, 5], 1),
+        weights("r", &[1, 4 * hidden, hidden], 2),
+        weights("b", &[1, 8 * hidden], 3),
+    ];
+    (nodes, constants)
+}
+
+#[test]
+fn a_recurrence_of_few_units_is_one_launch_for_all_its_steps_behind_the_products_with_its_inputs() {
+    let (nodes, constants) = recurrence(16);
+    // The product for all steps, the steps, and the map.
+    for time in [1, 4, 9] {
+        assert_eq!(launches(&[("x", &[time, 2, 5])], &nodes, &constants), 3, "{time}");
+    }
+    // Of many units each step is one.
+    let (nodes, constants) = recurrence(130);
+    for time in [1, 4] {
+        assert_eq!(launches(&[("x", &[time, 2, 5])], &nodes, &constants), 2 + time as u64, "{time}");
+    }
+}
+
+#[test]
+fn a_recurrence_without_steps_ends_as_it_begins() {
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        let (hidden, mut inputs) = (6i64, vec!["x", "w", "r", "", "", "h"]);
+        let mut outputs = vec!["all", "last"];
+        if op == "LSTM" {
+            inputs.push("c");
+            outputs.push("cell");
+        }
+        let constants =
+            [weights("w", &[1, gates * hidden, 5], 1), weights("r", &[1, gates * hidden, hidden], 2)];
+        let nodes = [node(op, &inputs, &outputs).with_int("hidden_size", hidden)];
+        let state = |name: &str| value(name, code::F32, &[Extent::N(1), Extent::N(2), Extent::N(hidden)]);
+        let mut given =
+            vec![value("x", code::F32, &[Extent::Name("time"), Extent::N(2), Extent::N(5)]), state("h")];
+        if op == "LSTM" {
+            given.push(state("c"));
+        }
+        let made: Vec<Message> = outputs.iter().map(|name| untyped(name)).collect();
+        let bytes = model(&graph(&given, &made, &nodes, &constants)).into_bytes();
+        let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
+        let tensor = |shape: &[usize], seed| {
+            Tensor::new(shape, drawn(seed, shape.iter().product(), 1.0)).expect("a tensor")
+        };
+        let (h, c) = (tensor(&[1, 2, 6], 1), tensor(&[1, 2, 6], 2));
+        for time in [0, 3, 0] {
+            let mut inputs = vec![("x", tensor(&[time, 2, 5], 3)), ("h", h.clone())];
+            if op == "LSTM" {
+                inputs.push(("c", c.clone()));
+            }
+            compare(&both, &inputs);
+            if time == 0 {
+                let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+                let ended = both[1].run(given).expect("runs");
+                assert_eq!(ended.tensor("all").expect("there").shape(), [0, 1, 2, 6], "{op}");
+                assert_eq!(ended.tensor("last").expect("there").bytes(), h.bytes(), "{op}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_along_any_axes_are_folded_where_they_lie_or_brought_together_first() {
+    let x: (&str, &[i64]) = ("x", &[3, 4, 5, 6]);
+    let axes = |of: &[i64]| [ints("axes", &[of.len() as i64], of)];
+    // Neighbouring axes are folded where they lie; others are brought together by a copy.
+    for (of, least) in
+        [(&[3][..], 1), (&[0], 1), (&[1, 2], 1), (&[0, 2], 2), (&[1, 3], 2), (&[0, 1, 3], 2), (&[0, 3], 2)]
+    {
+        for op in ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceProd"] {
+            let fold = [node(op, &["x", "axes"], &["y"])];
+            assert_eq!(launches(&[x], &fold, &axes(of)), least, "{op} {of:?}");
+        }
+    }
+    for axis in 0..4 {
+        for op in ["Softmax", "LogSoftmax"] {
+            assert_eq!(launches(&[x], &[node(op, &["x"], &["y"]).with_int("axis", axis)], &[]), 1, "{op}");
+        }
+    }
+}
+
+#[test]
+fn the_bytes_that_are_told_are_those_that_the_gpu_gave() {
+    let (nodes, constants) = recurrence(16);
+    let bytes = bytes_of(&[("x", &[6, 2, 5])], &nodes, &constants);
+    let engine = Engine::builder().with_threads(1).build().expect("an engine");
+    let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);
+    let session = builder.load_bytes(bytes.clone()).expect("loads");
+    let before = session.gpu_use().expect("its shapes are known when it is loaded");
+    let x = Tensor::new(&[6, 2, 5], drawn(1, 60, 1.0)).expect("a tensor");
+    for _ in 0..3 {
+        session.run([("x", &x)]).expect("runs");
+    }
+    let told = session.gpu_use().expect("bound");
+    assert_eq!(told, before);
+    // X and Y, and what the product leaves for the steps.
+    assert!(told.activations >= 4 * (60 + 6 * 2 * 16), "{told:?}");
+    assert!(told.workspace >= 4 * 6 * 2 * 64, "{told:?}");
+    assert!(told.weights >= 4 * (64 * 5 + 64 * 16) && told.pinned > 0, "{told:?}");
+    assert_eq!((told.context, told.modules), (0, 0), "the emulator has neither");
+    let all = (told.weights + told.activations + told.workspace) as usize;
+    assert_eq!(engine.gpu_memory_peak(Device::Emulated), all);
+    let limited = |bytes: usize| Engine::builder().with_gpu_memory_limit(bytes).build().expect("an engine");
+    let load = |limit: usize| {
+        let (engine, bytes) = (limited(limit), bytes.clone());
+        Session::builder().with_engine(&engine).with_device(Device::Emulated).load_bytes(bytes)
+    };
+    load(all).expect("it fits").run([("x", &x)]).expect("as it was told");
+    let refused = load(all - 1).expect_err("its shapes are the model's, and they do not fit");
+    assert_eq!(refused.kind(), ErrorKind::Device);
+    assert!(Session::builder().load_bytes(bytes.clone()).expect("on the CPU").gpu_use().is_none());
+}
+
+/// One operator of double-precision inputs of these shapes.
+fn of_doubles(node: &Message, inputs: &[(&str, &[i64])]) -> Vec<u8> {
+    let inputs: Vec<Message> = inputs.iter().map(|(name, shape)| fixed(name, code::F64, shape)).collect();
+    model(&graph(&inputs, &[untyped("y")], std::slice::from_ref(node), &[])).into_bytes()
+}
+
+#[test]
+fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
+    let line: (&str, &[i64]) = ("x", &[2, 6]);
+    let image: (&str, &[i64]) = ("x", &[1, 4, 5, 5]);
+    let recurrence = |gates: i64| {
+        vec![("x", vec![3i64, 2, 5]), ("w", vec![1, gates * 4, 5]), ("r", vec![1, gates * 4, 4])]
+    };
+    let mut cases: Vec<(&str, Vec<u8>)> = Vec::new();
+    for op in ["Softmax", "LogSoftmax", "Exp", "Tanh", "Sigmoid", "Erf", "Log", "Softplus", "Gelu", "Sin"] {
+        let node = node(op, &["x"], &["y"]).named("refused");
+        cases.push((op, of_doubles(&node, &[line])));
+    }
+    let lrn = node("LRN", &["x"], &["y"]).named("refused").with_int("size", 3);
+    cases.push(("LRN", of_doubles(&lrn, &[image])));
+    let transposed = node("ConvTranspose", &["x", "w"], &["y"]).named("refused");
+    cases.push(("ConvTranspose", of_doubles(&transposed, &[image, ("w", &[4, 3, 2, 2])])));
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        let shapes = recurrence(gates);
+        let inputs: Vec<(&str, &[i64])> = shapes.iter().map(|(name, shape)| (*name, &shape[..])).collect();
+        let node = node(op, &["x", "w", "r"], &["y"]).named("refused").with_int("hidden_size", 4);
+        cases.push((op, of_doubles(&node, &inputs)));
+    }
+    for (op, bytes) in cases {
+        let load = |builder: SessionBuilder| builder.with_device(Device::Emulated).load_bytes(bytes.clone());
+        let error = load(Session::builder()).expect_err(op);
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{op}");
+        let words = error.to_string();
+        for part in [&format!("`refused` ({op}"), "float64", "allow `Fallback::Cpu`"] {
+            assert!(words.contains(part), "{op}: {words}");
+        }
+        let session = load(Session::builder().with_fallback(Fallback::Cpu)).expect("with leave");
+        let inputs: Vec<(String, Tensor)> = session
+            .inputs()
+            .iter()
+            .map(|spec| {
+                let shape: Vec<usize> =
+                    spec.fact.tensor().and_then(recurve::TensorFact::known_shape).expect("known").to_vec();
+                let values = drawn(2, shape.iter().product(), 0.5).into_iter().map(|v| f64::from(v).abs());
+                (spec.name.to_string(), Tensor::new(&shape, values.collect::<Vec<f64>>()).expect("a tensor"))
+            })
+            .collect();
+        session.run(inputs.iter().map(|(name, tensor)| (name.as_str(), tensor))).expect("runs");
+        let trips = session.host_trips();
+        let reason = trips.first().map(|trip| &trip.reason);
+        let typed = matches!(reason, Some(GpuReject::ElementType(_) | GpuReject::Function { .. }));
+        assert!(typed, "{op}: {reason:?}");
+    }
+}
