@@ -224,7 +224,8 @@ struct Tiles<'r, 's, P: Pieces> {
 
 impl<'r, 's, P: Pieces> Tiles<'r, 's, P> {
     fn new(context: RunContext<'r>, lanes: Lanes<'s>, pieces: &'r P, body: Body<'r, P::Piece>) -> Self {
-        let scratch = Chunks::new(lanes.bytes, lanes.each);
+        let Lanes { bytes, each } = lanes;
+        let scratch = Chunks::new(bytes, each);
         Self { context, scratch, pieces, body, failed: AtomicBool::new(false), failure: Mutex::new(None) }
     }
 

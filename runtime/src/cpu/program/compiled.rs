@@ -130,7 +130,7 @@ impl Compiled {
     pub(super) fn run_uniform(&self, lanes: usize, inputs: &[&[u8]], scratch: &mut [u8]) {
         debug_assert!(lanes <= self.lanes);
         for step in &self.uniform {
-            if let Step::Loop { routine, to, from } = step {
+            if let Step::Loop { routine, to, from: [a, b, c] } = step {
                 // What is one element for a tile is kept in scratch memory.
                 let Place::Scratch(start) = to.place else { continue };
                 let (target, registers) = Registers::beside(scratch, start, to.width * lanes);
@@ -142,7 +142,7 @@ impl Compiled {
                         Place::Output(_) | Place::Nowhere => &[][..],
                     }
                 };
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
+                routine.call(target, [fetch(a), fetch(b), fetch(c)]);
             }
         }
     }
@@ -171,10 +171,7 @@ impl Compiled {
                 let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
                 routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
             } else if let Place::Output(k) = to.place {
-                let start = match k < rows.still {
-                    true => 0,
-                    false => rows.start(rows.outputs, k) + tile.at * to.width,
-                };
+                let start = if k < rows.still { 0 } else { rows.start(rows.outputs, k) + tile.at * to.width };
                 let target = &mut tile.outputs[k][start..][..len * to.width];
                 let registers = Registers { before: &*tile.scratch, after: &[], beyond: 0 };
                 let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
