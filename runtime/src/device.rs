@@ -117,9 +117,12 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = Error;
 
-    /// `cpu`, `cuda:0` and so on, or `emulated`.
+    /// `cpu`, `cuda:0` and so on, `cuda` for the first, or `emulated`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let ordinal = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        let ordinal = match text {
+            "cuda" => Some(0),
+            _ => text.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
+        };
         match (text, ordinal) {
             ("cpu", _) => Ok(Self::Cpu),
             ("emulated", _) => Ok(Self::Emulated),
@@ -209,7 +212,8 @@ mod tests {
         for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(13), Device::Emulated] {
             assert_eq!(device.to_string().parse::<Device>().ok(), Some(device));
         }
-        for wrong in ["", "gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+        assert_eq!("cuda".parse::<Device>().ok(), Some(Device::Cuda(0)));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
             let error = wrong.parse::<Device>().expect_err(wrong).to_string();
             assert!(error.contains(&format!("`{wrong}`")), "{error}");
         }

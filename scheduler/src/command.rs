@@ -260,7 +260,7 @@ impl Choice {
 
 /// One line per algorithm.
 fn table(answers: &[&Answer]) -> String {
-    let mut text = format!("{:<12} {:>14} {:>8}", "algorithm", "makespan us", "/ bound");
+    let mut text = format!("{:<12} {:>14} {:>8}  peak of each memory", "algorithm", "makespan us", "/ bound");
     for answer in answers {
         let ratio = answer.makespan_us / answer.lower_bound_us;
         let _ = write!(text, "\n{:<12} {:>14.3} {:>8.3}", answer.algorithm, answer.makespan_us, ratio);

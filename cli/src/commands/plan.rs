@@ -3,6 +3,7 @@
 use super::DOCUMENT_VERSION;
 use super::profile::{CacheArguments, measure};
 use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
+use crate::document::Document;
 use crate::exit::Exit;
 use crate::files;
 use crate::inputs;
@@ -61,7 +62,7 @@ enum Mode {
 
 /// The document of `recurve plan --json`.
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct PlanDocument<'a> {
     version: u32,
     plan: &'a Plan,
 }
@@ -73,7 +74,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let profile = match &arguments.profile {
-        Some(path) => Profile::read(path).map_err(recurve::Error::from)?,
+        Some(path) => {
+            // A file that cannot be read is told by the profile's own reader.
+            Document::Profile.expect(path, &std::fs::read_to_string(path).unwrap_or_default())?;
+            Profile::read(path).map_err(recurve::Error::from)?
+        }
         None => measure(&session, &inputs, (&arguments.cache, &arguments.time), terminal)?,
     };
     let shapes: Vec<(&str, &[usize])> =
@@ -100,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Ok(recurve_scheduler::trace(&problem, &made).to_string())
     })?;
     if terminal.json() {
-        terminal.document(&Document { version: DOCUMENT_VERSION, plan: &plan })?;
+        terminal.document(&PlanDocument { version: DOCUMENT_VERSION, plan: &plan })?;
     } else {
         terminal.print(&text(&plan, terminal))?;
     }

@@ -5,25 +5,33 @@
 //! axis; other float blocks go through [`multiply`]. Blocks depend on shapes alone.
 
 use super::RunContext;
-use super::gemm::{Blocks, Matrix, MatrixMut, Scalar, multiply};
+use super::gemm::{Block, Blocks, Matrix, MatrixMut, Scalar, multiply};
 use super::number::{Compute, Number, Real};
-use super::tiles::{Lanes, for_each_tile};
+use super::skinny::multiply_few;
+use super::tiles::{Lanes, for_each_own_tile, for_each_tile};
 use crate::error::OpError;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Up to this many rows a product is bound by reading the right matrix.
 pub(crate) const SKINNY: usize = 4;
+/// Up to this many rows each thread has its own columns of the right matrix.
+const SHARED: usize = 16;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
 const PANEL_DEPTH: usize = 256;
 /// Columns of such a panel.
 const PANEL_COLS: usize = 512;
+/// Columns of a block of few rows: at least these, since they are read in runs, and a multiple of a line of the caches.
+const COLUMNS: usize = 128;
+const LINE: usize = 16;
 /// Blocks aimed at, so that a few threads share them evenly.
 const BLOCKS: usize = 16;
 /// Multiply–adds under which a block is not cut further.
 const SMALL_BLOCK: usize = 1 << 19;
+/// Bytes of the right matrix of a block of few rows, where there is one for each of some threads.
+const SHARE: usize = 1 << 16;
 /// Multiply–adds above which a block is cut in any case: deadlines are checked between blocks.
-const LARGE_BLOCK: usize = 1 << 27;
+pub(crate) const LARGE_BLOCK: usize = 1 << 27;
 
 /// What is done to each finished block: its first row, counted over all matrices, first column, and values.
 pub(crate) type Epilogue<'a, T> =
@@ -117,7 +125,7 @@ macro_rules! integer_term {
                 _: &mut [u8],
                 finish: Finish<'_, Self>,
             ) -> Result<(), OpError> {
-                row_product(out, a, b, false);
+                row_product(out, a, b);
                 finish(out)
             }
         }
@@ -159,26 +167,18 @@ pub(crate) fn add_product<T: Scalar>(
     b: Matrix<'_, T>,
     accumulate: bool,
 ) -> Result<(), OpError> {
-    let (row_stride, col_stride) = b.strides();
-    if out.rows() > SKINNY || (row_stride != 1 && col_stride != 1) {
-        return multiply(out, a, b, accumulate);
+    if out.rows() <= SKINNY && multiply_few(out, a, b, accumulate) {
+        return Ok(());
     }
-    if col_stride == 1 {
-        row_product(out, a, b, accumulate);
-    } else {
-        dot_product(out, a, b, accumulate);
-    }
-    Ok(())
+    multiply(out, a, b, accumulate)
 }
 
-/// `out (+)= a · b` row by row: eight rows of `b` are added to a row of `out` at a time, in order. For any
+/// `out = a · b` of integers row by row: eight rows of `b` are added to a row of `out` at a time, in order. For any
 /// strides; quick where the columns of `b` are neighbours.
-fn row_product<T: Compute>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>, accumulate: bool) {
+fn row_product<T: Compute>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>) {
     const TOGETHER: usize = 8;
     let (n, depth) = (out.cols(), a.cols());
-    if !accumulate {
-        (0..out.rows()).for_each(|i| out.row(i).fill(T::zero()));
-    }
+    (0..out.rows()).for_each(|i| out.row(i).fill(T::zero()));
     if n == 0 {
         return;
     }
@@ -212,44 +212,6 @@ fn row_product<T: Compute>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matr
             }
         }
         at += many;
-    }
-}
-
-/// `out (+)= a · b` where the rows of `b` are neighbours: one dot product per column, in sixteen partial sums.
-fn dot_product<T: Scalar>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>, accumulate: bool) {
-    const LANES: usize = 16;
-    let depth = a.cols();
-    let columns = b.transposed();
-    for j in 0..out.cols() {
-        let column = if depth == 0 { &[] } else { columns.row(j, 0..depth) };
-        for i in 0..out.rows() {
-            let mut partial = [T::zero(); LANES];
-            let mut rest = T::zero();
-            if a.strides().1 == 1 && depth > 0 {
-                let row = a.row(i, 0..depth);
-                let (x, w) = (row.chunks_exact(LANES), column.chunks_exact(LANES));
-                for (x, w) in x.remainder().iter().zip(w.remainder()) {
-                    rest = rest.add(x.mul(*w));
-                }
-                for (x, w) in x.zip(w) {
-                    for l in 0..LANES {
-                        partial[l] = partial[l].add(x[l].mul(w[l]));
-                    }
-                }
-            } else {
-                rest = column.iter().enumerate().fold(rest, |sum, (l, w)| sum.add(a.at(i, l).mul(*w)));
-            }
-            let mut width = LANES;
-            while width > 1 {
-                width /= 2;
-                for l in 0..width {
-                    partial[l] = partial[l].add(partial[l + width]);
-                }
-            }
-            let sum = partial[0].add(rest);
-            let y = &mut out.row(i)[j];
-            *y = if accumulate { y.add(sum) } else { sum };
-        }
     }
 }
 
@@ -343,6 +305,15 @@ pub(crate) struct Contraction {
     pub(crate) y: usize,
 }
 
+/// A way of running blocks.
+type Each<'b, T> = fn(
+    RunContext<'_>,
+    usize,
+    Lanes<'_>,
+    &Blocks<'b, T>,
+    super::tiles::Body<'_, Block<'b, T>>,
+) -> Result<(), OpError>;
+
 impl Contraction {
     /// The same where the matrices of the result lie one behind the other, row by row.
     pub(crate) fn row_major(mut self) -> Self {
@@ -359,11 +330,23 @@ impl Contraction {
         self.batch.iter().fold(1usize, |n, axis| n.saturating_mul(axis.extent))
     }
 
+    /// Whether it is one product that is bound by reading the right matrix.
+    fn is_read_once(&self) -> bool {
+        self.m <= SHARED && self.matrices() == 1
+    }
+
     /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
     /// threads, so that each row is made once.
     fn block<T: Term>(&self, made: bool) -> (usize, usize) {
         let most = T::largest_block();
         let form = (self.m, self.n, self.k);
+        if self.is_read_once() && !made {
+            let bytes = self.n.saturating_mul(self.k).saturating_mul(size_of::<T>());
+            let most_blocks = (self.n / COLUMNS).min(bytes / SHARE).clamp(1, BLOCKS);
+            // A power of two, so that a few threads have equal shares.
+            let blocks = 1 << most_blocks.ilog2();
+            return (self.m, self.n.div_ceil(blocks).next_multiple_of(LINE).min(most.1));
+        }
         let (rows, cols) = cut_blocks(self.matrices(), (self.m.min(most.0), self.n.min(most.1)), form);
         let share = self.m.saturating_mul(self.matrices()).div_ceil(BLOCKS).max(MANY_MADE);
         let fits = MADE / self.k.saturating_mul(size_of::<T>()).max(1);
@@ -416,7 +399,14 @@ impl Contraction {
         let work = out.len().saturating_mul(k);
         let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
         let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
-        for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
+        // Weights that are read once per run stay in the caches of the threads that read them.
+        let own_share = self.is_read_once() && matches!(left, Left::Given(_));
+        let (each, work) = if own_share {
+            (for_each_own_tile as Each<'_, T>, n.saturating_mul(k).saturating_mul(size_of::<T>()) / 4)
+        } else {
+            (for_each_tile as Each<'_, T>, work)
+        };
+        each(context, work, lanes, &blocks, &|_, mut block, scratch| {
             let (a, b) = offsets(&self.batch, block.batch);
             let (made, scratch) = scratch.split_at_mut(own.min(scratch.len()));
             let a = match left {

@@ -7,7 +7,7 @@
 //! convolved directly. Accumulation in the compute type; the order depends on shapes alone.
 
 use super::RunContext;
-use super::contraction::{Panel, add_product, convert_block, cut_blocks, scratch_of};
+use super::contraction::{LARGE_BLOCK, Panel, add_product, convert_block, cut_blocks, scratch_of};
 use super::gemm::{Blocks, Matrix, MatrixMut};
 use super::number::{Compute, Number};
 use super::row_epilogue::Finish;
@@ -21,6 +21,9 @@ use std::ops::Range;
 const PANEL_DEPTH: usize = 512;
 /// Columns of a gathered tile: with [`PANEL_DEPTH`] rows of f32 half of a 1 MiB L2.
 const PANEL_COLS: usize = 256;
+/// Blocks aimed at where windows are single elements, so that a few threads share them, and the filters of one at least.
+const POINTWISE_BLOCKS: usize = 8;
+const LEAST_ROWS: usize = 64;
 
 /// How the output is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,8 +108,26 @@ impl Convolution {
         let cols = if path == Path::Gathered { PANEL_COLS } else { 2 * PANEL_COLS };
         let most = (self.filters, positions.min(cols));
         let batch = self.images.saturating_mul(self.groups);
-        self.block = cut_blocks(batch, most, (self.filters, positions, self.depth()));
+        self.block = match path {
+            Path::Pointwise => self.cut_rows(batch),
+            _ => cut_blocks(batch, most, (self.filters, positions, self.depth())),
+        };
         self
+    }
+
+    /// Blocks of many positions and some filters, so that weights are brought into the product's order once for a block
+    /// and not for each of many short ones.
+    fn cut_rows(&self, batch: usize) -> (usize, usize) {
+        let positions = self.positions().max(1);
+        let parts = positions.div_ceil(2 * PANEL_COLS);
+        let cols = positions.div_ceil(parts).next_multiple_of(16);
+        let mut rows = self.filters.max(1);
+        let count = |rows: usize| batch.saturating_mul(parts).saturating_mul(self.filters.div_ceil(rows));
+        let work = |rows: usize| rows.saturating_mul(cols).saturating_mul(self.depth());
+        while rows > LEAST_ROWS && (count(rows) < POINTWISE_BLOCKS || work(rows) > LARGE_BLOCK) {
+            rows = (rows / 2).next_multiple_of(16);
+        }
+        (rows, cols)
     }
 
     /// The same for windows that are not read off the input as they are: see

@@ -4,6 +4,7 @@
 //! crate: views are checked against their slices when they are made, so that the call cannot leave them.
 
 use super::number::Float;
+use super::simd::Lane;
 use super::tiles::Pieces;
 use crate::dtype::Element;
 use crate::error::OpError;
@@ -12,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Element types that the crate multiplies at speed.
-pub(crate) trait Scalar: Float {}
+pub(crate) trait Scalar: Float + Lane {}
 
 impl Scalar for f32 {}
 impl Scalar for f64 {}
@@ -79,6 +80,11 @@ impl<'a, T> Matrix<'a, T> {
     pub(crate) fn row(&self, i: usize, cols: Range<usize>) -> &'a [T] {
         debug_assert_eq!(self.col_stride, 1);
         &self.data[i * self.row_stride..][cols]
+    }
+
+    /// Row `i`, where it lies in one piece.
+    pub(crate) fn piece(&self, i: usize) -> &'a [T] {
+        if self.cols == 0 { &[] } else { &self.data[i * self.row_stride..][..self.cols] }
     }
 
     /// The part in `rows` and `cols`, which must be inside.
@@ -172,6 +178,17 @@ impl<'a, T> MatrixMut<'a, T> {
         assert!(i < self.rows, "row {i} of {}", self.rows);
         // SAFETY: the rows of this matrix were inside a borrowed slice when it was made; `i` is one of them.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.row_stride), self.cols) }
+    }
+
+    /// `R` rows from row `first` on.
+    pub(crate) fn rows_from<const R: usize>(&mut self, first: usize) -> [&mut [T]; R] {
+        assert!(first + R <= self.rows, "rows from {first} on of {}", self.rows);
+        std::array::from_fn(|i| {
+            let at = (first + i) * self.row_stride;
+            // SAFETY: the rows of this matrix were inside a borrowed slice when it was made, and share no element;
+            // these are different ones of them, borrowed as long as the matrix is.
+            unsafe { std::slice::from_raw_parts_mut(self.start.add(at), self.cols) }
+        })
     }
 }
 

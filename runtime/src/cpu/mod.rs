@@ -44,6 +44,7 @@ pub(crate) mod row_fill;
 pub(crate) mod scatter;
 pub(crate) mod shards;
 pub(crate) mod simd;
+mod skinny;
 pub(crate) mod slice_along;
 pub(crate) mod softmax;
 pub(crate) mod split;

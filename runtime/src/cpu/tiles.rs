@@ -7,7 +7,7 @@ use super::RunContext;
 use crate::error::OpError;
 use smallvec::SmallVec;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Operations below which a loop stays on the calling thread: waking a worker costs as much.
@@ -179,36 +179,80 @@ pub(crate) fn for_each_tile<P: Pieces>(
     body: Body<'_, P::Piece>,
 ) -> Result<(), OpError> {
     let count = pieces.count();
+    let threads = threads(context, work, &lanes, count);
+    let (next, tiles) = (AtomicUsize::new(0), Tiles::new(context, lanes, pieces, body));
+    context.team.for_each(threads, &|thread| {
+        tiles.run(thread, || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count));
+    });
+    tiles.end()
+}
+
+/// The same where each thread has its own tiles, neighbours, the same in every run: what they read stays in its caches.
+pub(crate) fn for_each_own_tile<P: Pieces>(
+    context: RunContext<'_>,
+    work: usize,
+    lanes: Lanes<'_>,
+    pieces: &P,
+    body: Body<'_, P::Piece>,
+) -> Result<(), OpError> {
+    let count = pieces.count();
+    let threads = threads(context, work, &lanes, count);
+    let tiles = Tiles::new(context, lanes, pieces, body);
+    context.team.for_each_own(threads, &|thread| {
+        let mut own = thread * count / threads..(thread + 1) * count / threads;
+        tiles.run(thread, || own.next());
+    });
+    tiles.end()
+}
+
+/// How many threads `count` tiles of `work` operations in all are worth.
+fn threads(context: RunContext<'_>, work: usize, lanes: &Lanes<'_>, count: usize) -> usize {
     let most = lanes.bytes.len().checked_div(lanes.each).unwrap_or(count);
     let threads = if work < PARALLEL_WORK { 1 } else { context.team.threads() };
-    let threads = threads.min(most).min(count).max(1);
-    let Lanes { bytes, each } = lanes;
-    let scratch = Chunks::new(bytes, each);
-    let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<OpError>> = Mutex::new(None);
-    context.team.for_each(threads, &|thread| {
-        // SAFETY: the team runs each part once, so each index is taken once.
-        let own = unsafe { scratch.take(thread) };
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
+    threads.min(most).min(count).max(1)
+}
+
+/// Tiles that run, and how they fared.
+struct Tiles<'r, 's, P: Pieces> {
+    context: RunContext<'r>,
+    scratch: Chunks<'s, u8>,
+    pieces: &'r P,
+    body: Body<'r, P::Piece>,
+    failed: AtomicBool,
+    failure: Mutex<Option<OpError>>,
+}
+
+impl<'r, 's, P: Pieces> Tiles<'r, 's, P> {
+    fn new(context: RunContext<'r>, lanes: Lanes<'s>, pieces: &'r P, body: Body<'r, P::Piece>) -> Self {
+        let Lanes { bytes, each } = lanes;
+        let scratch = Chunks::new(bytes, each);
+        Self { context, scratch, pieces, body, failed: AtomicBool::new(false), failure: Mutex::new(None) }
+    }
+
+    /// Runs the tiles that `next` names, each of which is named once, until one of any thread errs. Each thread calls
+    /// it once.
+    fn run(&self, thread: usize, mut next: impl FnMut() -> Option<usize>) {
+        // SAFETY: each thread calls this once, with its own number, so each index is taken once.
+        let own = unsafe { self.scratch.take(thread) };
+        while let Some(index) = next() {
+            if self.failed.load(Ordering::Relaxed) {
                 return;
             }
-            let done = context.interrupt.check().and_then(|()| {
-                // SAFETY: the counter gives each index once.
-                let piece = unsafe { pieces.take(index) };
-                body(index, piece, own)
+            let done = self.context.interrupt.check().and_then(|()| {
+                // SAFETY: each index is named once.
+                let piece = unsafe { self.pieces.take(index) };
+                (self.body)(index, piece, own)
             });
             if let Err(error) = done {
-                next.store(count, Ordering::Relaxed);
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.failed.store(true, Ordering::Relaxed);
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 return;
             }
         }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(()),
+    }
+
+    fn end(self) -> Result<(), OpError> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 }
 
@@ -226,7 +270,7 @@ mod tests {
             let (mut a, mut b) = (vec![0u32; len], vec![0u8; len / 2]);
             let mut scratch = vec![0u8; Lanes::bytes(5, 3)];
             let pieces = (Chunks::new(&mut a, 10), Chunks::new(&mut b, 5));
-            for_each_tile(context, usize::MAX, Lanes::new(&mut scratch, 5), &pieces, &|i, (a, b), own| {
+            let body: Body<'_, (&mut [u32], &mut [u8])> = &|i, (a, b), own| {
                 assert_eq!(own.len(), 64);
                 for v in a {
                     *v += i as u32 + 1;
@@ -235,15 +279,23 @@ mod tests {
                     *v += 1;
                 }
                 Ok(())
-            })
-            .expect("runs");
-            assert!(a.iter().enumerate().all(|(i, &v)| v as usize == i / 10 + 1));
-            assert!(b.iter().all(|&v| v == 1));
+            };
+            for_each_tile(context, usize::MAX, Lanes::new(&mut scratch, 5), &pieces, body).expect("runs");
+            for_each_own_tile(context, usize::MAX, Lanes::new(&mut scratch, 5), &pieces, body).expect("runs");
+            assert!(a.iter().enumerate().all(|(i, &v)| v as usize == 2 * (i / 10 + 1)));
+            assert!(b.iter().all(|&v| v == 2));
         }
-        let mut a = vec![0u8; 50];
-        let failed = for_each_tile(context, 0, Lanes::none(), &Chunks::new(&mut a, 1), &|i, _, _| {
-            if i == 3 { Err(OpError::value("planted")) } else { Ok(()) }
-        });
-        assert!(failed.is_err());
+        for own in [false, true] {
+            let mut a = vec![0u8; 50];
+            let (pieces, fails) = (Chunks::new(&mut a, 1), &|i: usize, _: &mut [u8], _: &mut [u8]| {
+                if i == 3 { Err(OpError::value("planted")) } else { Ok(()) }
+            });
+            let none = Lanes::none();
+            assert!(if own {
+                for_each_own_tile(context, usize::MAX, none, &pieces, fails).is_err()
+            } else {
+                for_each_tile(context, 0, none, &pieces, fails).is_err()
+            });
+        }
     }
 }

@@ -145,6 +145,16 @@ impl Team {
         }
     }
 
+    /// The same for at most as many parts as there are threads, part `i` on thread `i`, the caller being thread 0; all
+    /// of them on the calling thread while another caller holds the team.
+    pub(crate) fn for_each_own(&self, parts: usize, body: &Body<'_>) {
+        assert!(parts <= self.threads(), "more parts than threads");
+        match if parts > 1 { self.take_turn() } else { None } {
+            Some(turn) => self.publish(turn, parts, Deal::Fixed, body),
+            None => (0..parts).for_each(body),
+        }
+    }
+
     /// Holds the team for members that wait for each other: at most `most` of them, and only one while
     /// another caller holds the team. `stop` is raised when one of them panics.
     pub(crate) fn gang<'t>(&'t self, most: usize, stop: &'t Stop) -> Gang<'t> {
@@ -379,6 +389,21 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn own_parts_run_on_their_threads() {
+        let team = Team::new(3, false);
+        let names = || {
+            let names: Vec<Mutex<String>> = (0..3).map(|_| Mutex::default()).collect();
+            team.for_each_own(3, &|i| {
+                *lock(&names[i]) = std::thread::current().name().unwrap_or_default().to_string();
+            });
+            names.into_iter().map(|n| n.into_inner().expect("no panic")).collect::<Vec<_>>()
+        };
+        let first = names();
+        assert_eq!(first[1..], ["recurve-1", "recurve-2"]);
+        assert!((0..50).all(|_| names() == first));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::fuse;
 use super::quantised::to_integers;
 use super::sketch::Sketch;
 use super::tests::run;
+use crate::cpu::contraction::SKINNY;
 use crate::dtype::DType;
 use crate::exec::fact_of;
 use crate::graph::{Dim, Fact, Rewrites, TensorFact, ValueId, infer, simplify};
@@ -467,4 +468,24 @@ fn expressions_of_weights_are_computed_once_at_load() {
     assert_eq!(simple.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["MatMul"]);
     let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
     compare_value(&run(simple, &inputs, 2)[0], &want[0], tolerance).expect("equal");
+}
+
+#[test]
+fn weights_that_many_rows_read_exchanged_are_exchanged_once() {
+    for (rows, exchanged) in [(SKINNY, false), (SKINNY + 1, true)] {
+        let mut p = Pattern::new();
+        let (x, w) = (p.input(&[rows, 16]), p.weights(&[24, 16]));
+        let y = p.with("Gemm", vec![("transB", Attribute::Int(1))], &[x, w]);
+        let Sketch { mut graph, inputs, .. } = p.sketch;
+        graph.outputs = vec![y];
+        graph.values[x.index()].declared = Some(fact_of(ValueRef::Tensor(inputs[0].view())));
+        let reference = RefValue::from_value(&inputs[0].clone().into()).expect("a tensor");
+        let want = run_graph(&graph, &[reference]).expect("a reference");
+        let simple =
+            simplify(graph, Rewrites { recurrences: true }, &Budget::unlimited()).expect("simplifies");
+        let read = simple.nodes[0].inputs[1].and_then(|id| simple.constant(id)).expect("weights");
+        assert_eq!(read.shape(), if exchanged { [16, 24] } else { [24, 16] });
+        let got = run(simple, &inputs, 2);
+        compare_value(&got[0], &want[0], Tolerance::of(Accuracy::Reduction, DType::F32)).expect("equal");
+    }
 }

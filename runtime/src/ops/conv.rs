@@ -44,6 +44,15 @@ struct Conv {
     groups: usize,
 }
 
+impl Conv {
+    /// Whether windows of extents `kernel` are one element each, of all of the input in order.
+    fn is_pointwise(&self, kernel: &[usize]) -> bool {
+        let steps = || self.window.strides.iter().chain(&self.window.dilations);
+        let all_one = kernel.iter().all(|&k| k == 1) && steps().all(|&s| s == 1);
+        all_one && self.window.pads.iter().all(|&p| p == 0)
+    }
+}
+
 fn parse(node: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     Ok(Arc::new(Conv { window: Window::parse(node, true, false)?, groups: parse_groups(node)? }))
 }
@@ -245,7 +254,9 @@ impl Op for Conv {
         let (Ok(x), Ok(w)) = (site.inputs.tensor(0), site.inputs.tensor(1)) else { return Ok(None) };
         let (Some(weights), Some(shape)) = (w.as_constant(), w.known_shape()) else { return Ok(None) };
         let [filters, channels, kernel @ ..] = shape.as_slice() else { return Ok(None) };
+        // Windows of one element are the input itself: a product.
         let fits = x.dtype == DType::F32 && w.dtype == DType::F32 && filters.is_multiple_of(self.groups);
+        let fits = fits && !self.is_pointwise(kernel);
         if !fits || kernel.contains(&0) || !reaches(kernel, &self.window.dilations) {
             return Ok(None);
         }
@@ -268,11 +279,7 @@ impl Op for Conv {
         let (Ok(x), Ok(w)) = (inputs.tensor(0), inputs.tensor(1)) else { return Making::Nothing };
         let Some(shape) = w.known_shape() else { return Making::Windows };
         let [filters, channels, kernel @ ..] = shape.as_slice() else { return Making::Nothing };
-        let steps = || self.window.strides.iter().chain(&self.window.dilations);
-        if kernel.iter().all(|&k| k == 1)
-            && steps().all(|&s| s == 1)
-            && self.window.pads.iter().all(|&p| p == 0)
-        {
+        if self.is_pointwise(kernel) {
             return Making::InPlace;
         }
         let packed = w.as_constant().is_some() || is_few(filters / self.groups) || *channels == 1;

@@ -299,6 +299,10 @@ impl Op for Gemm {
         Ok(vec![RefTensor::wrapped(a.dtype, &[m, n], out).into()])
     }
 
+    fn untransposed(&self) -> Option<Arc<dyn Op>> {
+        self.transpose_b.then(|| Arc::new(Self { transpose_b: false, ..*self }) as Arc<dyn Op>)
+    }
+
     fn product(&self) -> Option<Product> {
         let Self { alpha, beta, transpose_a, transpose_b } = *self;
         Some(Product { alpha, beta, transpose_a, transpose_b })

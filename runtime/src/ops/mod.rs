@@ -209,7 +209,7 @@ mod tensor_scatter;
 mod thresholded_relu;
 mod tile;
 mod top_k;
-mod transpose;
+pub(crate) mod transpose;
 mod trilu;
 mod unique;
 mod unsqueeze;

@@ -266,6 +266,11 @@ pub(crate) trait Op: Debug + Send + Sync {
         None
     }
 
+    /// The same operator for its input 1, a matrix whose rows and columns it exchanges, with them exchanged already.
+    fn untransposed(&self) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// The operator that does in one step what `before` and then this one do, when both take one tensor: two
     /// transposes are one.
     fn after(&self, _before: &dyn Op) -> Option<Arc<dyn Op>> {

@@ -71,7 +71,7 @@ impl Link {
 enum Body {
     Copy,
     Map(Box<MapKernel>),
-    Rows(RowKernel),
+    Rows(Box<RowKernel>),
 }
 
 /// A nest of `f32` with its threads and memory.
@@ -135,7 +135,7 @@ impl Nest {
             .ok_or_else(|| OpError::internal("softmax is a row program"))?;
         let layout = RowLayout::plain(length);
         let kernel = RowKernel::new(&program, [rows, length], &[layout], threads)?;
-        Self::new(Body::Rows(kernel), threads, &[rows * length], rows * length)
+        Self::new(Body::Rows(Box::new(kernel)), threads, &[rows * length], rows * length)
     }
 
     /// Layer normalisation of `rows` rows with scale and bias.
@@ -146,7 +146,7 @@ impl Nest {
         let column = RowLayout::plain(0);
         let layouts = [RowLayout::plain(length), column.clone(), column];
         let kernel = RowKernel::new(&program, [rows, length], &layouts, threads)?;
-        Self::new(Body::Rows(kernel), threads, &[rows * length, length, length], rows * length)
+        Self::new(Body::Rows(Box::new(kernel)), threads, &[rows * length, length, length], rows * length)
     }
 
     /// Runs the nest once.

@@ -1,81 +1,12 @@
 //! From a program to steps over places in memory.
 
-use super::routines::{self, OfDifference};
-use crate::cpu::simd::{Level, Routine};
+use super::compiled::{Compiled, NOTHING, Operand, Place, Reach, Step};
+use super::joined::{self, Joined, joined};
+use super::routines;
+use crate::cpu::simd::{Folding, Level, Routine};
 use crate::error::OpError;
 use crate::loops::program::{Instruction, Kind, Opcode, Program};
 use smallvec::SmallVec;
-
-/// How an input is read in a tile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reach {
-    /// One element for the whole tile.
-    One,
-    /// One element after the other, as they lie in memory.
-    Run,
-    /// Collected into scratch memory before the loops read them.
-    Gathered,
-}
-
-/// Where something lies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    /// At this byte of the scratch memory.
-    Scratch(usize),
-    /// At the front of this input's window.
-    Input(usize),
-    /// In this output.
-    Output(usize),
-    /// Nowhere: the operand is not read.
-    Nowhere,
-}
-
-/// A register or element of storage.
-#[derive(Clone, Copy, Debug)]
-struct Operand {
-    place: Place,
-    /// Bytes of an element.
-    width: usize,
-    /// Whether there is one element for the whole tile.
-    one: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Collects input `input` at a place in scratch memory.
-    Gather { input: usize, to: usize, width: usize },
-    /// One loop.
-    Loop { routine: Routine, to: Operand, from: [Operand; 3] },
-}
-
-/// A program for tiles whose inputs are read in certain ways.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    /// Byte offsets and bits of the constants.
-    constants: Vec<(usize, u64)>,
-    steps: Vec<Step>,
-    /// Bytes per element of the outputs.
-    pub(super) widths: Vec<usize>,
-    /// Most elements of a tile.
-    pub(super) tile: usize,
-    /// Bytes of scratch memory.
-    pub(super) scratch: usize,
-}
-
-/// What the steps read and write in one tile.
-pub(super) struct Tile<'t, 'o> {
-    /// Elements.
-    pub(super) len: usize,
-    /// Windows of the inputs; those of [`Reach::Gathered`] are not looked at.
-    pub(super) inputs: &'t [&'t [u8]],
-    /// The outputs, and the element of theirs at which the tile begins.
-    pub(super) outputs: &'t mut [&'o mut [u8]],
-    pub(super) at: usize,
-    /// As many bytes as [`Compiled::scratch`] says, aligned to 64.
-    pub(super) scratch: &'t mut [u8],
-    /// Collects an input's elements of the tile.
-    pub(super) gather: &'t dyn Fn(usize, &mut [u8]),
-}
 
 /// Bytes of the register file that are to stay in L1 beside inputs and outputs.
 const FILE: usize = 24 << 10;
@@ -90,8 +21,6 @@ fn width(kind: Kind) -> usize {
         Kind::F64 | Kind::I64 | Kind::U64 => 8,
     }
 }
-
-const NOTHING: Operand = Operand { place: Place::Nowhere, width: 0, one: false };
 
 /// Scratch slots, numbered until the size of a tile is known.
 #[derive(Default)]
@@ -124,33 +53,13 @@ enum Spot {
     Output(usize),
 }
 
-/// For each instruction the difference that nothing but it reads, if it is of those that one loop makes of it:
-/// softmax and variances save a pass over the row by that.
-fn joined(program: &Program, reads: &[usize]) -> Vec<Option<(usize, OfDifference)>> {
-    let instructions = program.instructions();
-    let of = |instruction: &Instruction| {
-        let mut registers = instruction.registers();
-        let (first, second) = (registers.next()?, registers.next());
-        let (made, times) = match (instruction.opcode, second) {
-            (Opcode::Exp, None) => (OfDifference::Exp, 1),
-            (Opcode::Mul, Some(second)) if first == second => (OfDifference::Square, 2),
-            _ => return None,
-        };
-        let fits = instructions[first].opcode == Opcode::Sub
-            && matches!(instruction.kind, Kind::F32 | Kind::F64)
-            && reads[first] == times;
-        fits.then_some((first, made))
-    };
-    instructions.iter().map(of).collect()
-}
-
 /// The compiler's state.
 struct Compiler<'p> {
     level: Level,
     program: &'p Program,
     reaches: &'p [Reach],
     slots: Slots,
-    constants: Vec<(usize, u64)>,
+    constants: Vec<(usize, usize, u64)>,
     spots: Vec<Option<Spot>>,
     one: Vec<bool>,
     /// The last instruction that reads each register; outputs read beyond the end.
@@ -158,6 +67,8 @@ struct Compiler<'p> {
     /// The output that each register's instruction writes to directly.
     direct: Vec<Option<usize>>,
     steps: Vec<Planned>,
+    /// The planned step that can add up what it makes.
+    folding: Option<(usize, usize, Folding)>,
 }
 
 enum Planned {
@@ -166,8 +77,18 @@ enum Planned {
 }
 
 impl Compiled {
-    /// `program` for inputs that are read as `reaches` say.
+    /// `program` for inputs that are read as `reaches` say, a tile at a time.
     pub(crate) fn new(level: Level, program: &Program, reaches: &[Reach]) -> Result<Self, OpError> {
+        Self::with_lanes(level, program, reaches, 1)
+    }
+
+    /// The same for up to `lanes` tiles at once.
+    pub(crate) fn with_lanes(
+        level: Level,
+        program: &Program,
+        reaches: &[Reach],
+        lanes: usize,
+    ) -> Result<Self, OpError> {
         let count = program.instructions().len();
         let mut last = vec![0; count];
         let mut reads = vec![0usize; count];
@@ -181,12 +102,18 @@ impl Compiled {
             last[output.register] = usize::MAX;
             reads[output.register] += 1;
         }
-        let joined = joined(program, &reads);
-        for (i, taken) in joined.iter().enumerate() {
-            if let Some((difference, _)) = *taken {
-                for register in program.instructions()[difference].registers() {
-                    last[register] = last[register].max(i);
-                }
+        let mut one: Vec<bool> = Vec::with_capacity(count);
+        for instruction in program.instructions() {
+            one.push(match instruction.opcode {
+                Opcode::Constant => true,
+                Opcode::Input => reaches.get(instruction.arguments[0] as usize) == Some(&Reach::One),
+                _ => instruction.registers().all(|register| one[register]),
+            });
+        }
+        let joined = joined(program, &reads, &one);
+        for (i, joined) in joined.iter().enumerate() {
+            for &register in joined.iter().flat_map(|joined| &joined.registers) {
+                last[register] = last[register].max(i);
             }
         }
         let mut direct = vec![None; count];
@@ -208,64 +135,21 @@ impl Compiled {
             slots: Slots::default(),
             constants: Vec::new(),
             spots: vec![None; count],
-            one: vec![false; count],
+            one,
             last,
             direct,
             steps: Vec::new(),
+            folding: None,
         };
         for (i, instruction) in program.instructions().iter().enumerate() {
-            if !joined.iter().flatten().any(|(difference, _)| *difference == i) {
-                compiler.instruction(i, instruction, joined[i])?;
+            if !joined.iter().flatten().any(|joined| joined.first == i) {
+                compiler.instruction(i, instruction, joined[i].as_ref())?;
             }
         }
         for k in 0..program.outputs().len() {
             compiler.output(k)?;
         }
-        Ok(compiler.placed())
-    }
-
-    /// Writes the constants to a thread's scratch memory, before its first tile.
-    pub(super) fn prepare(&self, scratch: &mut [u8]) {
-        for &(offset, bits) in &self.constants {
-            scratch[offset..offset + CELL].copy_from_slice(&bits.to_ne_bytes());
-        }
-    }
-
-    /// Runs all steps on one tile.
-    pub(super) fn run(&self, tile: &mut Tile<'_, '_>) {
-        let (len, inputs) = (tile.len, tile.inputs);
-        for step in &self.steps {
-            let (routine, to, from) = match step {
-                Step::Gather { input, to, width } => {
-                    (tile.gather)(*input, &mut tile.scratch[*to..to + len * width]);
-                    continue;
-                }
-                Step::Loop { routine, to, from } => (routine, to, from),
-            };
-            let bytes = |operand: &Operand| operand.width * if operand.one { 1 } else { len };
-            if let Place::Scratch(start) = to.place {
-                // A register never lies where an operand of its instruction does.
-                let (before, rest) = tile.scratch.split_at_mut(start);
-                let (target, after) = rest.split_at_mut(bytes(to));
-                let beyond = start + target.len();
-                let fetch = |operand: &Operand| match operand.place {
-                    Place::Scratch(at) if at < start => &before[at..at + bytes(operand)],
-                    Place::Scratch(at) => &after[at - beyond..at - beyond + bytes(operand)],
-                    Place::Input(k) => &inputs[k][..bytes(operand)],
-                    Place::Output(_) | Place::Nowhere => &[][..],
-                };
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
-            } else if let Place::Output(k) = to.place {
-                let target = &mut tile.outputs[k][tile.at * to.width..(tile.at + len) * to.width];
-                let scratch = &*tile.scratch;
-                let fetch = |operand: &Operand| match operand.place {
-                    Place::Scratch(at) => &scratch[at..at + bytes(operand)],
-                    Place::Input(k) => &inputs[k][..bytes(operand)],
-                    Place::Output(_) | Place::Nowhere => &[][..],
-                };
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
-            }
-        }
+        Ok(compiler.placed(lanes.max(1)))
     }
 }
 
@@ -274,28 +158,29 @@ impl Compiler<'_> {
         OpError::internal(format!("no loop for {} of {}", instruction.opcode, instruction.kind))
     }
 
-    /// The loop of instruction `i`, which may take in the difference that it is made of.
+    /// The loop of instruction `i`, which may take in another one.
     fn instruction(
         &mut self,
         i: usize,
         instruction: &Instruction,
-        joined: Option<(usize, OfDifference)>,
+        joined: Option<&Joined>,
     ) -> Result<(), OpError> {
         let first = instruction.arguments[0] as usize;
         match instruction.opcode {
             Opcode::Constant => {
                 let cell = self.slots.cell();
-                self.constants.push((cell, self.program.constant(first)));
-                (self.one[i], self.spots[i]) = (true, Some(Spot::Cell(cell)));
+                self.constants.push((cell, width(instruction.kind), self.program.constant(first)));
+                self.spots[i] = Some(Spot::Cell(cell));
                 return Ok(());
             }
             Opcode::Input => return self.input(i, first, instruction),
             _ => {}
         }
-        let read = joined.map_or(instruction, |(difference, _)| &self.program.instructions()[difference]);
-        let mut registers: SmallVec<[usize; 3]> = read.registers().collect();
-        let one = registers.iter().all(|&r| self.one[r]);
-        self.one[i] = one;
+        let mut registers: SmallVec<[usize; 3]> = match joined {
+            Some(joined) => joined.registers.clone(),
+            None => instruction.registers().collect(),
+        };
+        let one = self.one[i];
         // Products of one element and a tile have the element second.
         if instruction.opcode == Opcode::MulAdd && self.one[registers[0]] && !one {
             registers.swap(0, 1);
@@ -318,7 +203,7 @@ impl Compiler<'_> {
             (from[0], uniform[0], passing) = (Some(to), false, Some(slot));
         }
         let routine = match joined {
-            Some((_, made)) => routines::of_difference(self.level, instruction.kind, made, uniform),
+            Some(joined) => joined::routine(self.level, instruction.kind, joined.made, uniform),
             None => routines::compute(self.level, instruction, uniform),
         };
         let routine = routine.ok_or_else(|| Self::missing(instruction))?;
@@ -327,6 +212,11 @@ impl Compiler<'_> {
             Some(output) => Spot::Output(output),
             None => Spot::Slot(self.slots.take()),
         };
+        if let (Spot::Output(output), Some(joined)) = (spot, joined)
+            && let Some(folding) = joined::folding(self.level, instruction.kind, joined.made, uniform)
+        {
+            self.folding = Some((self.steps.len(), output, folding));
+        }
         self.spots[i] = Some(spot);
         self.steps.push(Planned::Loop { routine, to: (spot, width(instruction.kind), one), from });
         self.slots.free.extend(passing);
@@ -348,8 +238,7 @@ impl Compiler<'_> {
     fn input(&mut self, i: usize, input: usize, instruction: &Instruction) -> Result<(), OpError> {
         let (dtype, stored) = (instruction.dtype, instruction.dtype.bits() / 8);
         let reach = *self.reaches.get(input).ok_or_else(|| OpError::internal("an input without a reach"))?;
-        let one = reach == Reach::One;
-        self.one[i] = one;
+        let one = self.one[i];
         let source = if reach == Reach::Gathered {
             let slot = self.slots.take();
             self.steps.push(Planned::Gather { input, slot, width: stored });
@@ -404,31 +293,39 @@ impl Compiler<'_> {
     }
 
     /// Offsets for all places, now that the number of slots is known.
-    fn placed(self) -> Compiled {
+    fn placed(self, lanes: usize) -> Compiled {
         let element = self.program.instructions().iter().map(|i| width(i.kind)).max().unwrap_or(CELL);
         let mut tile = TILE.0;
         while tile > TILE.1 && tile * element * self.slots.count > FILE {
             tile /= 2;
         }
-        let slots = (self.slots.cells * CELL).next_multiple_of(64);
+        let slots = (self.slots.cells * CELL * lanes).next_multiple_of(64);
         let slot = |index: usize| slots + index * tile * element;
         let place = |spot| match spot {
-            Spot::Cell(index) => Place::Scratch(index * CELL),
+            Spot::Cell(index) => Place::Scratch(index * CELL * lanes),
             Spot::Slot(index) => Place::Scratch(slot(index)),
             Spot::Input(k) => Place::Input(k),
             Spot::Output(k) => Place::Output(k),
         };
         let operand = |(spot, width, one): (Spot, usize, bool)| Operand { place: place(spot), width, one };
-        let steps = self.steps.iter().map(|step| match *step {
+        let step = |step: &Planned| match *step {
             Planned::Gather { input, slot: at, width } => Step::Gather { input, to: slot(at), width },
             Planned::Loop { routine, to, from } => {
                 let from = from.map(|f| f.map_or(NOTHING, operand));
                 Step::Loop { routine, to: operand(to), from }
             }
+        };
+        let is_uniform = |step: &&Planned| matches!(step, Planned::Loop { to: (_, _, true), .. });
+        let folding = self.folding.map(|(at, output, folding)| {
+            (at - self.steps[..at].iter().filter(is_uniform).count(), output, folding)
         });
+        let place_of = |&(cell, width, bits): &(usize, usize, u64)| (cell * CELL * lanes, width, bits);
         Compiled {
-            constants: self.constants.iter().map(|&(cell, bits)| (cell * CELL, bits)).collect(),
-            steps: steps.collect(),
+            constants: self.constants.iter().map(place_of).collect(),
+            lanes,
+            uniform: self.steps.iter().filter(is_uniform).map(step).collect(),
+            steps: self.steps.iter().filter(|planned| !is_uniform(planned)).map(step).collect(),
+            folding,
             widths: self.program.outputs().iter().map(|o| o.dtype.bits() / 8).collect(),
             tile,
             scratch: slot(self.slots.count),

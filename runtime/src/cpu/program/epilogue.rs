@@ -1,6 +1,6 @@
 //! A program over segments of rows that are in L1 already: the epilogue of a product.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use crate::cpu::simd::Level;
 use crate::error::OpError;
 use crate::loops::program::Program;
@@ -62,7 +62,15 @@ impl Epilogue {
             {
                 *window = if *reach == Reach::One { bytes } else { &bytes[at * width..] };
             }
-            let mut tile = Tile { len: count, inputs: &windows, outputs, at, scratch, gather: &|_, _| {} };
+            let mut tile = Tile {
+                len: count,
+                rows: Rows::default(),
+                inputs: &windows,
+                outputs,
+                at,
+                scratch,
+                gather: &|_, _| {},
+            };
             self.compiled.run(&mut tile);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! A program over an output space.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::space::{Layout, Space};
 use crate::cpu::simd::{Level, fetch};
 use crate::cpu::streams::{LINE, STREAMED, Streams};
@@ -171,12 +171,28 @@ impl MapKernel {
             let (len, inputs, gather) = (count, &windows[..], &gather);
             if let Some(streams) = &streams {
                 self.fetch_next(&windows, count);
-                self.compiled.run(&mut Tile { len, inputs, outputs: &mut staged, at: 0, scratch, gather });
+                self.compiled.run(&mut Tile {
+                    len,
+                    rows: Rows::default(),
+                    inputs,
+                    outputs: &mut staged,
+                    at: 0,
+                    scratch,
+                    gather,
+                });
                 for ((stage, to), width) in staged.iter().zip(&mut *outputs).zip(&self.compiled.widths) {
                     streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
                 }
             } else {
-                self.compiled.run(&mut Tile { len, inputs, outputs, at, scratch, gather });
+                self.compiled.run(&mut Tile {
+                    len,
+                    rows: Rows::default(),
+                    inputs,
+                    outputs,
+                    at,
+                    scratch,
+                    gather,
+                });
             }
             at += count;
         }

@@ -11,14 +11,17 @@
 //! [`RowKernel`] a program of stages over rows, [`StripKernel`] one over rows whose neighbours in memory are of other rows.
 
 mod compile;
+mod compiled;
 mod conversions;
 mod epilogue;
 mod functions;
+mod joined;
 mod map_kernel;
 mod operator;
 mod reductions;
 mod routines;
 mod row_kernel;
+mod row_layout;
 #[cfg(test)]
 mod row_tests;
 mod space;
@@ -27,11 +30,12 @@ mod strip_kernel;
 mod tests;
 
 #[allow(unused_imports, reason = "the entry of products")]
-pub(crate) use compile::Reach;
+pub(crate) use compiled::Reach;
 #[allow(unused_imports, reason = "the entry of products")]
 pub(crate) use epilogue::Epilogue;
 pub(crate) use map_kernel::MapKernel;
 pub(crate) use operator::operator_kernel;
-pub(crate) use row_kernel::{RowKernel, RowLayout};
+pub(crate) use row_kernel::RowKernel;
+pub(crate) use row_layout::RowLayout;
 pub(crate) use space::Layout;
 pub(crate) use strip_kernel::{StripKernel, StripLayout, StripSpace};

@@ -8,6 +8,7 @@ use super::conversions::{
     As, LoadBf16, LoadF16, RoundBf16, RoundF16, RoundToOdd, StoreBf16, StoreF16, Truth, Wrapped,
 };
 use super::functions::{self as f, Pair, Single};
+use super::joined::{Erfs, Exps};
 use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
 use crate::cpu::vector_math::TURNS;
 use crate::dtype::DType;
@@ -40,28 +41,6 @@ impl<F: Single<A = f32, Y = f32>, L: Single<A = f32, Y = f32>> TileLoop for Turn
                 *y = L::at(isa, a);
             }
         }
-    }
-}
-
-/// `e^a`, or `e^(a − b)` with one `b` for the whole tile.
-struct Exps<const LESS: bool>;
-
-impl<const LESS: bool> TileLoop for Exps<LESS> {
-    #[inline(always)]
-    fn run<I: Isa>(isa: I, to: &mut [u8], [a, b, _]: [&[u8]; 3]) {
-        let less = if LESS { cast_slice::<_, f32>(b)[0] } else { 0.0 };
-        isa.exp(cast_slice_mut(to), cast_slice(a), less);
-    }
-}
-
-/// `erf(a)`, or `erf(a · b)` with one `b` for the whole tile.
-struct Erfs<const TIMES: bool>;
-
-impl<const TIMES: bool> TileLoop for Erfs<TIMES> {
-    #[inline(always)]
-    fn run<I: Isa>(isa: I, to: &mut [u8], [a, b, _]: [&[u8]; 3]) {
-        let scale = if TIMES { cast_slice::<_, f32>(b)[0] } else { 1.0 };
-        isa.erf(cast_slice_mut(to), cast_slice(a), scale);
     }
 }
 
@@ -138,7 +117,7 @@ fn one<F: Single>(level: Level) -> Routine {
     level.routine::<One<F>>()
 }
 
-fn two<F: Pair>(level: Level, uniform: [bool; 3]) -> Routine {
+pub(super) fn two<F: Pair>(level: Level, uniform: [bool; 3]) -> Routine {
     match uniform {
         [true, false, _] => level.routine::<Two<F, true, false>>(),
         [false, true, _] => level.routine::<Two<F, false, true>>(),
@@ -252,31 +231,6 @@ pub(super) fn compute(level: Level, instruction: &Instruction, uniform: [bool; 3
             [_, false, true] => level.routine::<MulAdd<T, false, true>>(),
             _ => level.routine::<MulAdd<T, false, false>>(),
         }),
-    }
-}
-
-/// Two instructions in one loop: what is made of a difference.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum OfDifference {
-    /// Its exponential.
-    Exp,
-    /// Its square.
-    Square,
-}
-
-/// The loop for both instructions on the operands of the difference.
-pub(super) fn of_difference(
-    level: Level,
-    kind: Kind,
-    made: OfDifference,
-    uniform: [bool; 3],
-) -> Option<Routine> {
-    match (made, kind) {
-        (OfDifference::Exp, Kind::F32) if uniform[1] => Some(level.routine::<Exps<true>>()),
-        (OfDifference::Exp, Kind::F32) => Some(two::<f::ExpDifference<f32>>(level, uniform)),
-        (OfDifference::Exp, Kind::F64) => Some(two::<f::ExpDifference<f64>>(Level::PORTABLE, uniform)),
-        (OfDifference::Square, _) => floats!(kind, T => two::<f::SquaredDifference<T>>(level, uniform)),
-        _ => None,
     }
 }
 

@@ -1,62 +1,21 @@
 //! A row program over the rows of a tensor.
 //!
-//! A thread takes a number of rows that depends on their length alone and runs all stages on one row after the other,
-//! in tiles; a row of usual length stays in L1 between stages. Scratch memory of a thread, in bytes:
-//! `[registers of each stage | tiles to be reduced | kept rows | scalars]`.
+//! A thread takes a number of rows that depends on their length alone, and of these as many at once as stay in L1. It
+//! runs one stage after the other on them: first what is one element for a row, for all of them in one loop, then row
+//! after row, in tiles. Scratch memory of a thread, in bytes, `lanes` rows at once:
+//! `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`; scalars and
+//! such inputs lie in lines of `lanes` elements.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::reductions::{combined, identity, reduction};
+use super::row_layout::{CELL, RowLayout, collect, lanes};
 use crate::cpu::simd::{Level, Routine};
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
+use crate::loops::program::{Instruction, Opcode};
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
-
-/// How an input lies under the rows: the element at the front of the first, and by how many elements a step along
-/// each axis of rows, and along a row, moves.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct RowLayout {
-    /// First element.
-    pub(crate) offset: usize,
-    /// From row to row, along each of their axes.
-    pub(crate) rows: SmallVec<[usize; 4]>,
-    /// From element to element: 0 or 1.
-    pub(crate) column: usize,
-}
-
-impl RowLayout {
-    /// Rows along one axis, `row` elements from each other, or the same elements in all of them where it is 0.
-    pub(crate) fn plain(row: usize) -> Self {
-        Self { offset: 0, rows: SmallVec::from_slice(&[row]), column: 1 }
-    }
-
-    /// The layout under axes of extents `rows` without the axes of extent 1.
-    fn moving(mut self, rows: &[usize]) -> Self {
-        let kept = self.rows.iter().zip(rows).filter(|(_, extent)| **extent != 1).map(|(stride, _)| *stride);
-        self.rows = kept.collect();
-        self
-    }
-
-    /// The front of row `row`, whose axes have the extents `rows`.
-    fn start(&self, rows: &[usize], mut row: usize) -> usize {
-        let Some((first, rest)) = self.rows.split_first() else { return self.offset };
-        let mut at = self.offset;
-        for (extent, stride) in rows[1..].iter().zip(rest).rev() {
-            at += row % extent * stride;
-            row /= extent;
-        }
-        at + row * first
-    }
-
-    /// Elements that there must be for rows of `length`.
-    fn needed(&self, rows: &[usize], length: usize) -> Option<usize> {
-        let last = rows.iter().zip(&self.rows).try_fold(self.offset, |at, (extent, stride)| {
-            at.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
-        })?;
-        last.checked_add(length.checked_sub(1)?.checked_mul(self.column)?)?.checked_add(1)
-    }
-}
 
 /// A row program bound to shapes.
 #[derive(Debug)]
@@ -69,6 +28,8 @@ pub(crate) struct RowKernel {
     stages: Vec<BoundStage>,
     /// Layout and bytes per element of each input.
     inputs: Vec<(RowLayout, usize)>,
+    /// Of which inputs elements of rows are collected.
+    of_rows: Vec<bool>,
     /// Elements per row and bytes per element of each output.
     outputs: Vec<(usize, usize)>,
     /// Bytes of the parts of a thread's scratch memory.
@@ -76,6 +37,9 @@ pub(crate) struct RowKernel {
     tiles: usize,
     kept: usize,
     scalars: usize,
+    given: usize,
+    /// Rows at once.
+    lanes: usize,
     work: usize,
     threads: usize,
 }
@@ -89,6 +53,8 @@ struct BoundStage {
     reduced: Vec<Reduction>,
     /// Outputs that are only reduced.
     passing: usize,
+    /// Whether its only reduction is a sum that the loops take as they compute what is added.
+    sums: bool,
     /// Start of the rows that it keeps, and bytes per element of each kept row so far, of its own and of all before.
     kept_at: usize,
     kept: Vec<usize>,
@@ -112,8 +78,6 @@ struct Reduction {
 const PIECE: [usize; 2] = [1 << 11, 1 << 13];
 /// Pieces of few rows: a thread that begins late still finds its share.
 const PIECES: usize = 24;
-/// Bytes of a scalar's place.
-const CELL: usize = 8;
 
 impl RowKernel {
     /// `program` on `rows` rows of `length` elements.
@@ -148,16 +112,25 @@ impl RowKernel {
         if layouts.len() != program.inputs.len() || layouts.iter().any(misfit) {
             return Err(OpError::internal("a row program has inputs of other layouts"));
         }
+        let lanes = lanes(program, length, layouts);
         let mut stages: Vec<BoundStage> = Vec::new();
         let (mut registers, mut kept, mut scalars, mut most, mut work) = (0, 0, 0, 0, 0);
         let mut kept_widths: Vec<usize> = Vec::new();
         for stage in &program.stages {
             let once = stage.extent != Extent::Row;
-            let of_input = |l: &RowLayout| if l.column == 0 || once { Reach::One } else { Reach::Run };
+            // A stage that runs once per row runs over the rows as others do over their elements.
+            let of_row = if once { Reach::Run } else { Reach::One };
+            let of_input = |l: &RowLayout| if l.column == 0 { of_row } else { Reach::Run };
             let mut reaches: Vec<Reach> = layouts.iter().map(of_input).collect();
-            reaches.extend(kept_widths.iter().map(|_| if once { Reach::One } else { Reach::Run }));
-            reaches.extend(std::iter::repeat_n(Reach::One, scalars));
-            let compiled = Compiled::new(level, &stage.program, &reaches)?;
+            reaches.extend(kept_widths.iter().map(|_| Reach::Run));
+            reaches.extend(std::iter::repeat_n(of_row, scalars));
+            let of_rows = layouts.len()..layouts.len() + kept_widths.len();
+            let reads_row =
+                |i: &Instruction| i.opcode == Opcode::Input && of_rows.contains(&(i.arguments[0] as usize));
+            if once && stage.program.instructions().iter().any(reads_row) {
+                return Err(OpError::internal("a stage that runs once per row reads elements of it"));
+            }
+            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, lanes)?;
             let mut reduced: Vec<Reduction> = Vec::new();
             for &(combine, source) in &stage.reduced {
                 let width = match source {
@@ -177,9 +150,14 @@ impl RowKernel {
             if !once {
                 work += stage.program.instructions().len();
             }
+            let sums = match reduced.as_slice() {
+                [Reduction { combine: Combine::Sum, source: Source::Output(k), .. }] => compiled.adds_up(*k),
+                _ => false,
+            };
             let bound = BoundStage {
                 once,
                 registers,
+                sums,
                 kept_at: kept,
                 kept_before: kept_widths.clone(),
                 scalars_before: scalars,
@@ -194,7 +172,7 @@ impl RowKernel {
             for width in own {
                 let bytes = length.checked_mul(width).and_then(|b| b.checked_next_multiple_of(64));
                 kept = bytes
-                    .and_then(|b| b.checked_add(kept))
+                    .and_then(|b| b.checked_mul(lanes)?.checked_add(kept))
                     .ok_or_else(|| OpError::internal("a row beyond all memory"))?;
                 kept_widths.push(width);
             }
@@ -210,12 +188,12 @@ impl RowKernel {
             axes: rows.iter().copied().filter(|&d| d != 1).collect(),
             length,
             tile,
-            stages,
             inputs: layouts
                 .iter()
                 .map(|l| l.clone().moving(rows))
                 .zip(program.inputs.iter().map(|d| d.bits() / 8))
                 .collect(),
+            of_rows: layouts.iter().map(|l| l.column == 0 || stages.iter().any(|s| s.once)).collect(),
             outputs: program
                 .outputs
                 .iter()
@@ -224,15 +202,20 @@ impl RowKernel {
             registers,
             tiles: most * (tile * CELL),
             kept,
-            scalars: (scalars * CELL).next_multiple_of(64),
+            scalars: (scalars * lanes * CELL).next_multiple_of(64),
+            given: layouts.len() * lanes * CELL,
+            lanes,
             work,
             threads,
+            stages,
         })
     }
 
     /// Bytes of scratch memory that a thread needs.
     fn lane(&self) -> usize {
-        [self.tiles, self.kept, self.scalars].into_iter().fold(self.registers, usize::saturating_add)
+        [self.tiles, self.kept, self.scalars, self.given]
+            .into_iter()
+            .fold(self.registers, usize::saturating_add)
     }
 
     /// Bytes of scratch memory that [`RowKernel::run`] needs.
@@ -285,85 +268,187 @@ impl RowKernel {
                 for stage in &self.stages {
                     stage.compiled.prepare(&mut scratch[stage.registers..]);
                 }
-                for row in 0..many.min(self.rows - piece * many) {
-                    self.row(piece * many + row, row, inputs, &mut outputs, scratch);
+                let (mut at, rows) = (0, many.min(self.rows - piece * many));
+                let last = self.axes.last().copied().unwrap_or(1).max(1);
+                while at < rows {
+                    let first = piece * many + at;
+                    let count = self.lanes.min(rows - at).min(last - first % last);
+                    self.rows((first, at, count), inputs, &mut outputs, scratch);
+                    at += count;
                 }
                 Ok(())
             },
         )
     }
 
-    /// Runs all stages on row `row`, the `at`-th of the outputs' pieces.
-    fn row(&self, row: usize, at: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], scratch: &mut [u8]) {
+    /// Runs all stages on `count` rows from row `first` on, the `at`-th of the outputs' pieces. All of them lie along the
+    /// last axis of rows.
+    fn rows(
+        &self,
+        (first, at, count): (usize, usize, usize),
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        scratch: &mut [u8],
+    ) {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
-        let (kept, scalars) = rest.split_at_mut(self.kept);
-        let starts: SmallVec<[usize; 8]> =
-            self.inputs.iter().map(|(layout, _)| layout.start(&self.axes, row)).collect();
+        let (kept, rest) = rest.split_at_mut(self.kept);
+        let (scalars, given) = rest.split_at_mut(self.scalars);
+        let line = self.lanes * CELL;
+        let mut along: SmallVec<[(&[u8], usize); 8]> = SmallVec::new();
+        for ((k, (layout, width)), bytes) in self.inputs.iter().enumerate().zip(inputs) {
+            let (start, step) = (layout.start(&self.axes, first) * width, layout.step() * width);
+            along.push((bytes.get(start..).unwrap_or(&[]), step));
+            if self.of_rows[k] {
+                collect(&mut given[k * line..][..line], along[k], *width, count);
+            }
+        }
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
             let (before, own) = kept.split_at_mut(stage.kept_at);
-            let (known, made) = scalars.split_at_mut(stage.scalars_before * CELL);
-            let mut totals: SmallVec<[f64; 4]> = stage.reduced.iter().map(|r| identity(r.combine)).collect();
-            let length = if stage.once { 1 } else { self.length };
-            for from in (0..length).step_by(self.tile) {
-                let len = self.tile.min(length - from);
-                let mut windows: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                for ((bytes, (layout, width)), start) in inputs.iter().zip(&self.inputs).zip(&starts) {
-                    windows.push(bytes.get((start + from * layout.column) * width..).unwrap_or(&[]));
+            let (known, made) = scalars.split_at_mut(stage.scalars_before * line);
+            let (mut windows, mut steps) = (SmallVec::<[&[u8]; 8]>::new(), SmallVec::<[usize; 8]>::new());
+            for (k, (layout, _)) in self.inputs.iter().enumerate() {
+                let one = stage.once || layout.column == 0;
+                let (window, step) = if one { (&given[k * line..][..line], 0) } else { along[k] };
+                windows.push(window);
+                steps.push(step);
+            }
+            let mut start = 0;
+            for width in &stage.kept_before {
+                windows.push(&before[start..]);
+                steps.push(self.kept_row(*width));
+                start += self.lanes * self.kept_row(*width);
+            }
+            for scalar in known.chunks_exact(line) {
+                windows.push(scalar);
+            }
+            if stage.once {
+                self.once(stage, (at, count), (&windows, made), outputs, registers);
+                continue;
+            }
+            stage.compiled.run_uniform(count, &windows, registers);
+            let (mut targets, mut apart) = (SmallVec::<[&mut [u8]; 4]>::new(), SmallVec::<[usize; 4]>::new());
+            let mut free = &mut *tiles;
+            for _ in 0..stage.passing {
+                let (tile, rest) = free.split_at_mut(self.tile * CELL);
+                targets.push(tile);
+                apart.push(0);
+                free = rest;
+            }
+            let mut free = &mut *own;
+            for width in &stage.kept {
+                let step = self.kept_row(*width);
+                let (lines, rest) = free.split_at_mut(self.lanes * step);
+                targets.push(lines);
+                apart.push(step);
+                free = rest;
+            }
+            for (k, output) in outputs.iter_mut().enumerate() {
+                if stage.stored.contains(&k) {
+                    let (per_row, width) = self.outputs[k];
+                    targets.push(&mut output[at * per_row * width..]);
+                    apart.push(per_row * width);
                 }
-                let mut start = 0;
-                for width in &stage.kept_before {
-                    windows.push(&before[start + from * width..]);
-                    start += (self.length * width).next_multiple_of(64);
-                }
-                windows.extend(known.chunks_exact(CELL));
-                let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
-                let mut free = &mut *tiles;
-                for k in 0..stage.passing {
-                    let (tile, rest) = free.split_at_mut(self.tile * CELL);
-                    targets.push(&mut tile[..len * stage.compiled.widths[k]]);
-                    free = rest;
-                }
-                let mut free = &mut *own;
-                for width in &stage.kept {
-                    let (line, rest) = free.split_at_mut((self.length * width).next_multiple_of(64));
-                    targets.push(&mut line[from * width..(from + len) * width]);
-                    free = rest;
-                }
-                if stage.once {
-                    let cells = made.chunks_exact_mut(CELL).take(stage.scalars).zip(&stage.compiled.widths);
-                    targets.extend(cells.map(|(cell, width)| &mut cell[..*width]));
-                }
-                for (k, output) in outputs.iter_mut().enumerate() {
-                    if stage.stored.contains(&k) {
-                        let (per_row, width) = self.outputs[k];
-                        targets.push(&mut output[(at * per_row + from) * width..][..len * width]);
-                    }
-                }
-                let mut tile = Tile {
-                    len,
-                    inputs: &windows,
-                    outputs: &mut targets,
-                    at: 0,
-                    scratch: registers,
-                    gather: &|_, _| {},
-                };
-                stage.compiled.run(&mut tile);
+            }
+            for lane in 0..count {
+                let rows = Rows { lane, from: 0, inputs: &steps, outputs: &apart, still: stage.passing };
+                self.row(stage, rows, &windows, &mut targets, (made, registers));
+            }
+        }
+    }
+
+    /// Bytes between the kept rows of `width` bytes per element.
+    fn kept_row(&self, width: usize) -> usize {
+        (self.length * width).next_multiple_of(64)
+    }
+
+    /// Runs a stage that runs once per row on `count` rows.
+    fn once(
+        &self,
+        stage: &BoundStage,
+        (at, count): (usize, usize),
+        (inputs, made): (&[&[u8]], &mut [u8]),
+        outputs: &mut [&mut [u8]],
+        registers: &mut [u8],
+    ) {
+        let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+        for line in made.chunks_exact_mut(self.lanes * CELL).take(stage.scalars) {
+            targets.push(line);
+        }
+        for (k, output) in outputs.iter_mut().enumerate() {
+            if stage.stored.contains(&k) {
+                targets.push(&mut output[at * self.outputs[k].1..]);
+            }
+        }
+        stage.compiled.run(&mut Tile {
+            len: count,
+            rows: Rows::default(),
+            inputs,
+            outputs: &mut targets,
+            at: 0,
+            scratch: registers,
+            gather: &|_, _| {},
+        });
+    }
+
+    /// Runs a stage on one row.
+    fn row(
+        &self,
+        stage: &BoundStage,
+        mut rows: Rows<'_>,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        (made, registers): (&mut [u8], &mut [u8]),
+    ) {
+        let mut totals: SmallVec<[f64; 4]> = SmallVec::new();
+        for reduction in &stage.reduced {
+            totals.push(identity(reduction.combine));
+        }
+        let mut from = 0;
+        while from < self.length {
+            let len = self.tile.min(self.length - from);
+            rows.from = from;
+            let gather = &|_: usize, _: &mut [u8]| {};
+            let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
+            let sum = stage.compiled.run_steps(&mut tile, stage.sums);
+            if stage.sums {
+                totals[0] += f64::from(sum);
+            } else {
                 for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
-                    let elements = match reduction.source {
-                        Source::Output(k) => &*targets[k],
-                        Source::Input(k) => &windows[k][..len * reduction.width],
-                    };
+                    let elements = self.reduced(reduction, &rows, len, inputs, outputs);
                     *total = combined(reduction.combine, *total, reduce(reduction, elements));
                 }
             }
-            for ((cell, total), reduction) in made.chunks_exact_mut(CELL).zip(&totals).zip(&stage.reduced) {
-                match reduction.width {
-                    4 => cell[..4].copy_from_slice(&(*total as f32).to_ne_bytes()),
-                    _ => cell.copy_from_slice(&total.to_ne_bytes()),
-                }
+            from += len;
+        }
+        let cells = made.chunks_exact_mut(self.lanes * CELL).zip(&totals).zip(&stage.reduced);
+        for ((cells, total), reduction) in cells {
+            let cell = &mut cells[rows.lane * reduction.width..];
+            match reduction.width {
+                4 => cell[..4].copy_from_slice(&(*total as f32).to_ne_bytes()),
+                _ => cell[..8].copy_from_slice(&total.to_ne_bytes()),
             }
+        }
+    }
+
+    /// The elements of a tile that are reduced.
+    fn reduced<'m>(
+        &self,
+        reduction: &Reduction,
+        rows: &Rows<'_>,
+        len: usize,
+        inputs: &[&'m [u8]],
+        outputs: &'m [&mut [u8]],
+    ) -> &'m [u8] {
+        let (width, lane) = (reduction.width, rows.lane);
+        match reduction.source {
+            Source::Output(k) if k < rows.still => &outputs[k][..len * width],
+            Source::Output(k) => &outputs[k][lane * rows.outputs[k] + rows.from * width..][..len * width],
+            Source::Input(k) if self.inputs[k].0.column == 1 => {
+                &inputs[k][lane * rows.inputs[k] + rows.from * width..][..len * width]
+            }
+            Source::Input(k) => &inputs[k][lane * width..][..width],
         }
     }
 

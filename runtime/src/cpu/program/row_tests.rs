@@ -1,6 +1,7 @@
 //! Row programs against an evaluation element by element, on every instruction set.
 
-use super::row_kernel::{RowKernel, RowLayout};
+use super::row_kernel::RowKernel;
+use super::row_layout::RowLayout;
 use crate::cpu::RunContext;
 use crate::cpu::normalization::Normalization;
 use crate::cpu::simd::Level;
@@ -122,7 +123,9 @@ fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts:
 fn normalisations_are_what_their_stages_say() {
     let mut g = Gen::new(7);
     for &dtype in FLOATS {
-        for (rows, length) in [(1, 1), (3, 31), (40, 33), (5, 768), (2, 1025), (1, 4096), (1, 20_000)] {
+        for (rows, length) in
+            [(1, 1), (3, 31), (40, 33), (5, 768), (37, 200), (2, 1025), (1, 4096), (1, 20_000)]
+        {
             let layout = RowLayout::plain(length);
             for form in [Form::Softmax, Form::LogSoftmax] {
                 let program = row_program(form, dtype, length).expect("fits").expect("is one");
@@ -177,4 +180,55 @@ fn rows_of_scalars_are_stored_once() {
     }
     let swapped = stages.into_iter().rev().collect();
     assert!(RowProgram::new(vec![DType::F32], outputs, swapped).is_err());
+}
+
+/// `(x − m) · s` where `m` and `s` are an element of the row's own, and so is what is summed before.
+#[test]
+fn elements_of_rows_go_with_their_rows() {
+    let mut g = Gen::new(9);
+    for &dtype in &[DType::F32, DType::F64, DType::F16] {
+        let kind = Kind::of(dtype).expect("a number");
+        let mut b = Builder::new(&[dtype; 3]);
+        let (x, m) = (b.input(0), b.input(1));
+        let away = b.sub(x, m);
+        let square = b.mul(away, away);
+        let squares = Stage {
+            program: b.finish(&[(square, kind.dtype())]).expect("valid"),
+            extent: Extent::Row,
+            reduced: vec![(Combine::Sum, Source::Output(0))],
+            passing: 1,
+            kept: 0,
+            stored: Vec::new(),
+        };
+        let mut b = Builder::new(&[dtype, dtype, dtype, kind.dtype()]);
+        let (s, sum) = (b.input(2), b.input(3));
+        let root = b.sqrt(sum);
+        let scale = b.mul(root, s);
+        let scales = Stage {
+            program: b.finish(&[(scale, kind.dtype()), (root, dtype)]).expect("valid"),
+            extent: Extent::Once { scalars: 1 },
+            reduced: Vec::new(),
+            passing: 0,
+            kept: 0,
+            stored: vec![1],
+        };
+        let mut b = Builder::new(&[dtype, dtype, dtype, kind.dtype(), kind.dtype()]);
+        let (x, m, scale) = (b.input(0), b.input(1), b.input(4));
+        let away = b.sub(x, m);
+        let y = b.mul(scale, away);
+        let last = Stage {
+            program: b.finish(&[(y, dtype)]).expect("valid"),
+            extent: Extent::Row,
+            reduced: Vec::new(),
+            passing: 0,
+            kept: 0,
+            stored: vec![0],
+        };
+        let outputs = vec![RowOutput { dtype, single: false }, RowOutput { dtype, single: true }];
+        let program = RowProgram::new(vec![dtype; 3], outputs, vec![squares, scales, last]).expect("fits");
+        let of_row = || RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0 };
+        for (rows, length) in [(1, 1), (33, 1), (50, 7), (35, 300), (3, 5000)] {
+            check(&mut g, &program, [rows, length], &[RowLayout::plain(length), of_row(), of_row()]);
+        }
+    }
 }

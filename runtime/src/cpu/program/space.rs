@@ -5,7 +5,7 @@
 //! element for the tile. Where it is short, tiles are ranges of positions that cross it, and inputs that do not lie
 //! in order are collected.
 
-use super::compile::Reach;
+use super::compiled::Reach;
 use crate::error::OpError;
 use smallvec::SmallVec;
 use std::ops::Range;

@@ -5,7 +5,7 @@
 //! element of the strip, held in f64. Scratch memory of a thread, in bytes:
 //! `[registers of each stage | totals | tiles to be folded | kept rows | folded]`.
 
-use super::compile::{Compiled, Reach, Tile};
+use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::functions::{Add, Max, Min, Mul, Pair};
 use super::reductions::identity;
 use crate::cpu::gemm::{Block, Blocks};
@@ -318,6 +318,7 @@ impl StripKernel {
                 }
                 let mut tile = Tile {
                     len,
+                    rows: Rows::default(),
                     inputs: &windows,
                     outputs: &mut targets,
                     at: 0,

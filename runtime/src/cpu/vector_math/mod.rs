@@ -39,6 +39,33 @@ pub(super) fn exp_each<I: Isa>(isa: I, to: &mut [f32], from: &[f32], less: f32) 
     }
 }
 
+/// Lanes of a sum.
+pub(super) const LANES: usize = 64;
+
+/// The sum of all lanes, in halves.
+#[inline(always)]
+pub(super) fn sum_of_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    lanes[0]
+}
+
+/// `to = e^(from − less)`, and their sum, which is dealt to lanes.
+#[inline(always)]
+pub(super) fn exp_sum_each<I: Isa>(isa: I, to: &mut [f32], from: &[f32], less: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (to, from) in to.chunks_mut(LANES).zip(from.chunks(LANES)) {
+        exp_each(isa, to, from, less);
+        lanes.iter_mut().zip(to).for_each(|(lane, y)| *lane += *y);
+    }
+    sum_of_lanes(lanes)
+}
+
 /// `to = erf(from · scale)`, an element at a time.
 #[inline(always)]
 pub(super) fn erf_each<I: Isa>(isa: I, to: &mut [f32], from: &[f32], scale: f32) {

@@ -1,56 +1,152 @@
 //! Exponentials and the error function with instructions that only AVX-512 has: scaling by powers of two, which rounds
 //! once whatever the exponent, and tables of 32 entries in two registers.
 //!
-//! The exponential is that of `exponential` with its last step exchanged: at most 2 ULP. The error function is odd,
+//! The exponential is `2^⌊n⌋ · 2^k/16 · e^r` with `n = x / ln 2` rounded to sixteenths, of which `k` is the number beyond
+//! `⌊n⌋`, and `|r| ≤ ln 2 / 32`, where the series `1 + r + r²/2 + r³/6` is right to 10⁻⁸: at most 2 ULP. The error function is odd,
 //! 1 from 4 on, and a polynomial of degree 5 on each of 32 intervals of an eighth: around 0 in the first, which makes
 //! it exact to relative errors there, and around the middle in the others. The coefficients were fitted by least
 //! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
 
-use super::exponential::{LN2, Q, RANGE, ROUND};
+use super::exponential::{LN2, RANGE};
+use super::{LANES, sum_of_lanes};
 use std::arch::x86_64::{
     __m512, __mmask16, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permutex2var_ps, _mm512_scalef_ps, _mm512_set1_ps,
-    _mm512_sub_ps,
+    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permutex2var_ps, _mm512_permutexvar_ps,
+    _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-/// Lanes of a vector.
-const LANES: usize = 16;
+/// Elements of a vector.
+const WIDTH: usize = 16;
+
+/// The mask of the first `count` elements of a vector, of which there is at least one.
+#[inline]
+fn lanes(count: usize) -> __mmask16 {
+    (u32::MAX >> (32 - count)) as __mmask16
+}
 
 /// `to = f(from)`, a vector at a time; the lanes of the last one that hold no element are not read and not written.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
-    for (to, from) in to.chunks_mut(LANES).zip(from.chunks(LANES)) {
-        let count = to.len().min(from.len());
-        let mask = (u32::MAX >> (32 - count)) as __mmask16;
-        // SAFETY: the mask has a lane for each element that both slices have, and chunks are not empty.
+    let count = to.len().min(from.len());
+    let whole = count - count % WIDTH;
+    let (to, to_rest) = to[..count].split_at_mut(whole);
+    let (from, from_rest) = from[..count].split_at(whole);
+    for (to, from) in to.chunks_exact_mut(WIDTH).zip(from.chunks_exact(WIDTH)) {
+        // SAFETY: chunks have the elements of a vector.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), f(_mm512_loadu_ps(from.as_ptr()))) }
+    }
+    if !to_rest.is_empty() {
+        let mask = lanes(to_rest.len());
+        // SAFETY: the mask has a lane for each element that both slices have.
         unsafe {
-            let x = _mm512_maskz_loadu_ps(mask, from.as_ptr());
-            _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, f(x));
+            let x = _mm512_maskz_loadu_ps(mask, from_rest.as_ptr());
+            _mm512_mask_storeu_ps(to_rest.as_mut_ptr(), mask, f(x));
         }
     }
 }
 
+/// The constants of an exponential.
+struct Exponential {
+    less: __m512,
+    range: [__m512; 2],
+    round: __m512,
+    log2_e: __m512,
+    ln2: [__m512; 2],
+    powers: __m512,
+    terms: [__m512; 2],
+}
+
+impl Exponential {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn new(less: f32) -> Self {
+        // SAFETY: there are as many powers as a vector has elements.
+        let powers = unsafe { _mm512_loadu_ps(POWERS.as_ptr()) };
+        Self {
+            less: _mm512_set1_ps(less),
+            // Above 2¹²⁸ the scaling makes infinities of its own.
+            range: [_mm512_set1_ps(RANGE.0), _mm512_set1_ps(RANGE.1 + 1.0)],
+            round: _mm512_set1_ps(SIXTEENTHS),
+            log2_e: _mm512_set1_ps(std::f32::consts::LOG2_E),
+            ln2: [_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1])],
+            powers,
+            terms: [_mm512_set1_ps(1.0 / 6.0), _mm512_set1_ps(0.5)],
+        }
+    }
+
+    /// `e^(x − less)`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn at(&self, x: __m512) -> __m512 {
+        let x = _mm512_sub_ps(x, self.less);
+        // The second operand is the result where one is NaN.
+        let x = _mm512_min_ps(self.range[1], _mm512_max_ps(self.range[0], x));
+        let rounded = _mm512_fmadd_ps(x, self.log2_e, self.round);
+        let n = _mm512_sub_ps(rounded, self.round);
+        let r = _mm512_fnmadd_ps(n, self.ln2[1], _mm512_fnmadd_ps(n, self.ln2[0], x));
+        let q = _mm512_fmadd_ps(self.terms[0], r, self.terms[1]);
+        let p = _mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r);
+        // The sixteenths of n are in the low bits, of which the permutation looks at four; the scaling takes ⌊n⌋.
+        let power = _mm512_permutexvar_ps(_mm512_castps_si512(rounded), self.powers);
+        _mm512_scalef_ps(_mm512_fmadd_ps(power, p, power), n)
+    }
+}
+
+/// Added to a number below 2¹⁸, leaves it rounded to sixteenths, their number in the low bits.
+const SIXTEENTHS: f32 = 786_432.0;
+
+/// 2^(i/16).
+#[rustfmt::skip]
+#[allow(clippy::approx_constant, reason = "powers that are rounded")]
+const POWERS: [f32; WIDTH] = [
+    1.0, 1.044_273_7, 1.090_507_7, 1.138_788_6, 1.189_207_1, 1.241_857_8, 1.296_839_6, 1.354_255_6,
+    1.414_213_5, 1.476_826_2, 1.542_210_8, 1.610_490_3, 1.681_792_9, 1.756_252_2, 1.834_008_1, 1.915_206_6,
+];
+
 /// `to = e^(from − less)`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn exp(to: &mut [f32], from: &[f32], less: f32) {
-    // Above 2¹²⁸ the scaling makes infinities of its own.
-    let (low, high) = (_mm512_set1_ps(RANGE.0), _mm512_set1_ps(RANGE.1 + 1.0));
-    let (round, log2_e) = (_mm512_set1_ps(ROUND), _mm512_set1_ps(std::f32::consts::LOG2_E));
-    let (ln2, rest) = (_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1]));
-    let (one, less) = (_mm512_set1_ps(1.0), _mm512_set1_ps(less));
-    let q = Q.map(|c| _mm512_set1_ps(c));
-    each(to, from, |x| {
-        let x = _mm512_sub_ps(x, less);
-        // The second operand is the result where one is NaN.
-        let x = _mm512_min_ps(high, _mm512_max_ps(low, x));
-        let n = _mm512_sub_ps(_mm512_fmadd_ps(x, log2_e, round), round);
-        let r = _mm512_fnmadd_ps(n, rest, _mm512_fnmadd_ps(n, ln2, x));
-        let p = q[1..].iter().fold(q[0], |p, &c| _mm512_fmadd_ps(p, r, c));
-        let m = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-        _mm512_scalef_ps(_mm512_add_ps(m, one), n)
-    });
+    let constants = Exponential::new(less);
+    each(to, from, |x| constants.at(x));
+}
+
+/// `to = e^(from − less)`, and their sum: four vectors of sums in turn, then the lanes of those in halves.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(in crate::cpu) fn exp_sum(to: &mut [f32], from: &[f32], less: f32) -> f32 {
+    let constants = Exponential::new(less);
+    let mut sums = [_mm512_set1_ps(0.0); LANES / WIDTH];
+    let count = to.len().min(from.len());
+    let whole = count - count % LANES;
+    let (to, to_rest) = to[..count].split_at_mut(whole);
+    let (from, from_rest) = from[..count].split_at(whole);
+    for (to, from) in to.chunks_exact_mut(LANES).zip(from.chunks_exact(LANES)) {
+        let lines = to.chunks_exact_mut(WIDTH).zip(from.chunks_exact(WIDTH));
+        for ((to, from), sum) in lines.zip(&mut sums) {
+            // SAFETY: chunks have the elements of a vector.
+            unsafe {
+                let y = constants.at(_mm512_loadu_ps(from.as_ptr()));
+                _mm512_storeu_ps(to.as_mut_ptr(), y);
+                *sum = _mm512_add_ps(*sum, y);
+            }
+        }
+    }
+    for ((to, from), sum) in to_rest.chunks_mut(WIDTH).zip(from_rest.chunks(WIDTH)).zip(&mut sums) {
+        let mask = lanes(to.len());
+        // SAFETY: the mask has a lane for each element of the chunks, which are as long as each other.
+        unsafe {
+            let y = constants.at(_mm512_maskz_loadu_ps(mask, from.as_ptr()));
+            _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, y);
+            *sum = _mm512_mask_add_ps(*sum, mask, *sum, y);
+        }
+    }
+    let mut all = [0.0; LANES];
+    for (sum, to) in sums.iter().zip(all.chunks_exact_mut(WIDTH)) {
+        // SAFETY: a chunk has the elements of a vector.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sum) }
+    }
+    sum_of_lanes(all)
 }
 
 /// `to = erf(from · scale)`.

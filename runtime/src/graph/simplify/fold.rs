@@ -110,7 +110,8 @@ fn known_content(fact: &TensorFact) -> Option<Tensor> {
     }
 }
 
-fn run(
+/// The outputs of `op` on constants, if they are not much larger than those.
+pub(super) fn run(
     op: &dyn crate::ops::Op,
     inputs: &[Option<&Tensor>],
     wanted: &[bool],

@@ -7,6 +7,7 @@ mod captures;
 mod dead_code;
 mod fold;
 mod inline_branch;
+mod upright;
 
 pub(crate) use dead_code::remove_dead_code;
 
@@ -35,7 +36,10 @@ const EARLY_DEPTH: usize = 3;
 
 /// Simplifies `graph` and the bodies in it.
 pub(crate) fn simplify(graph: Graph, rewrites: Rewrites, budget: &Budget) -> Result<Graph, NodeError> {
-    simplify_nested(graph, rewrites, budget, 0)
+    let mut graph = simplify_nested(graph, rewrites, budget, 0)?;
+    let facts = known_facts(&graph);
+    upright::exchange_weights(&mut graph, &facts, budget);
+    Ok(graph)
 }
 
 fn simplify_nested(

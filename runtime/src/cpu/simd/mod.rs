@@ -4,8 +4,11 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
+mod routine;
+
 use super::number::Float;
 use super::vector_math;
+pub(crate) use routine::{FoldLoop, Folding, Routine, TileLoop};
 
 /// What the loops of [`TileLoop`] may use beyond plain arithmetic.
 pub(crate) trait Isa: Copy {
@@ -17,6 +20,11 @@ pub(crate) trait Isa: Copy {
     #[inline(always)]
     fn exp(self, to: &mut [f32], from: &[f32], less: f32) {
         vector_math::exp_each(self, to, from, less);
+    }
+    /// `to = e^(from − less)`, and their sum.
+    #[inline(always)]
+    fn exp_sum(self, to: &mut [f32], from: &[f32], less: f32) -> f32 {
+        vector_math::exp_sum_each(self, to, from, less)
     }
     /// `to = erf(from · scale)`.
     #[inline(always)]
@@ -47,26 +55,6 @@ pub(crate) fn fetch(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
-}
-
-/// A loop over bytes of tiles, compiled once for each instruction set, of which the compiler makes vectors.
-pub(crate) trait TileLoop {
-    /// Computes `to` from up to three operands; implementations are `#[inline(always)]`.
-    fn run<I: Isa>(isa: I, to: &mut [u8], from: [&[u8]; 3]);
-}
-
-/// A [`TileLoop`] compiled for an instruction set that this processor has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Routine(unsafe fn(&mut [u8], [&[u8]; 3]));
-
-impl Routine {
-    /// Runs the loop.
-    #[inline]
-    pub(crate) fn call(self, to: &mut [u8], from: [&[u8]; 3]) {
-        // SAFETY: only `Level::routine` makes a `Routine`, for the instruction set of a token, which exists only
-        // where the processor was asked for the features; the function has no other condition.
-        unsafe { (self.0)(to, from) }
-    }
 }
 
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
@@ -138,17 +126,6 @@ impl Level {
 
     /// What every processor has.
     pub(crate) const PORTABLE: Self = Self(Kind::Portable);
-
-    /// `L` compiled for this instruction set.
-    pub(crate) fn routine<L: TileLoop>(self) -> Routine {
-        match self.0 {
-            Kind::Portable => Routine(portable_loop::<L>),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(_) => Routine(avx2_loop::<L>),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(_) => Routine(avx512_loop::<L>),
-        }
-    }
 
     /// All instruction sets of this processor.
     #[cfg(test)]
@@ -412,6 +389,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn exp_sum(self, to: &mut [f32], from: &[f32], less: f32) -> f32 {
+        // SAFETY: the token exists only where `Level` found the features.
+        unsafe { vector_math::wide::exp_sum(to, from, less) }
+    }
+
+    #[inline(always)]
     fn erf(self, to: &mut [f32], from: &[f32], scale: f32) {
         // SAFETY: the token exists only where `Level` found the features.
         unsafe { vector_math::wide::erf(to, from, scale) }
@@ -426,20 +409,4 @@ impl Isa for Avx512 {
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a.mul_add(b, c)
     }
-}
-
-fn portable_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
-    L::run(Portable, to, from);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
-    L::run(Avx2(()), to, from);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn avx512_loop<L: TileLoop>(to: &mut [u8], from: [&[u8]; 3]) {
-    L::run(Avx512(()), to, from);
 }

@@ -1,0 +1,48 @@
+//! Constant matrices that a product reads with rows and columns exchanged, exchanged once and for all.
+//!
+//! `x · Wᵀ` reads a row of `W` for each column of the result; products of more than a few rows read `Wᵀ` row by row
+//! several times as fast. It holds for constants that nothing else reads. Where the rows of `x` are known to be few,
+//! both forms take as long, and weights are left in the mapped file.
+
+use super::fold;
+use crate::cpu::RunContext;
+use crate::cpu::contraction::SKINNY;
+use crate::dtype::DType;
+use crate::exec::{Interrupt, Team};
+use crate::graph::fact::Fact;
+use crate::graph::model::Graph;
+use crate::memory::Budget;
+use crate::ops::transpose::Transpose;
+
+/// Exchanges every matrix that can be. One that does not fit the budget stays as it is.
+pub(super) fn exchange_weights(graph: &mut Graph, facts: &[Option<Fact>], budget: &Budget) {
+    let mut readers = vec![0usize; graph.values.len()];
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
+    for id in read {
+        readers[id.index()] += 1;
+    }
+    let (team, interrupt) = (Team::serial(), Interrupt::default());
+    let context = RunContext { team: &team, interrupt: &interrupt, budget, times: None };
+    let exchange = Transpose { perm: None };
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let Some(op) = node.op.untransposed() else { continue };
+        let Some(id) = node.inputs.get(1).copied().flatten().filter(|id| readers[id.index()] == 1) else {
+            continue;
+        };
+        let made = node.outputs.first().copied().flatten();
+        let rows = made.and_then(|id| facts[id.index()].as_ref()?.tensor()?.shape.as_ref()?.first()?.known());
+        let Some(matrix) = graph.constant(id) else { continue };
+        let fits = matrix.shape().len() == 2 && matches!(matrix.dtype(), DType::F32 | DType::F64);
+        if !fits || rows.is_some_and(|rows| rows <= SKINNY) {
+            continue;
+        }
+        let Ok(Some(exchanged)) = fold::run(&exchange, &[Some(matrix)], &[true], context) else { continue };
+        let Some(exchanged) = exchanged.into_iter().next().flatten() else { continue };
+        let name = format!("{}/weights", node.name);
+        let weights = graph.add_constant(name, exchanged);
+        let node = &mut graph.nodes[index];
+        node.op = op;
+        node.inputs[1] = Some(weights);
+    }
+}
