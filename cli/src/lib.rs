@@ -6,7 +6,6 @@
 mod arguments;
 mod commands;
 mod dimensions;
-mod document;
 mod drawing;
 mod environment;
 mod exit;
@@ -21,6 +20,7 @@ mod npy;
 mod npz;
 mod onnx_test;
 mod peak_rss;
+mod placement;
 mod progress;
 mod quantity;
 mod run_trace;

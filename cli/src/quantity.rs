@@ -22,6 +22,24 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     count.checked_mul(factor).ok_or_else(|| "more bytes than this machine can address".to_owned())
 }
 
+/// Reads `5ms`, `800us`, `1.5s`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let micros = match unit.trim() {
+        "us" | "µs" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        _ => return Err(format!("`{unit}` is no unit of time; us, ms and s are")),
+    };
+    let count: f64 = number.trim().parse().map_err(|_| "a time such as 5ms is needed".to_owned())?;
+    let seconds = count * micros / 1e6;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "a time above 0, such as 5ms, is needed".to_owned())
+}
+
 /// Reads a whole number of at least 0.
 pub(crate) fn parse_whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "a whole number of at least 0 is needed".to_owned())
@@ -78,6 +96,16 @@ mod tests {
         assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
         for wrong in ["", "MiB", "-1", "1.5MiB", "3 apples", "99999999999999GiB"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(parse_time("5ms"), Ok(Duration::from_millis(5)));
+        assert_eq!(parse_time("1.5 us"), Ok(Duration::from_nanos(1500)));
+        assert_eq!(parse_time("2s"), Ok(Duration::from_secs(2)));
+        for wrong in ["", "5", "ms", "-1ms", "0ms", "5 hours", "1e30s"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
         }
     }
 

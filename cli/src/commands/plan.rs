@@ -1,17 +1,22 @@
-//! `recurve plan`: places a model's operators on the threads, and tells what that should take.
+//! `recurve plan`: places a model's operators on the threads and a GPU, and tells what that should take.
+
+mod compare;
+mod pareto;
 
 use super::DOCUMENT_VERSION;
-use super::profile::{CacheArguments, measure};
+use super::profile::{CacheArguments, Measuring, measure};
 use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
-use crate::document::Document;
 use crate::exit::Exit;
+use crate::failure::UsageError;
 use crate::files;
 use crate::inputs;
+use crate::placement::PlacementArguments;
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Plan, Planning, Profile};
+use compare::Comparison;
+use recurve::{FrontPoint, Plan, PlanOptions, PlannedCopy, Planning, Profile, Space};
 use recurve_scheduler::{Instance, Problem, Run, Schedule};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -32,12 +37,26 @@ pub(crate) struct Arguments {
     cache: CacheArguments,
     #[command(flatten)]
     time: TimeArguments,
+    #[command(flatten)]
+    placement: PlacementArguments,
     /// What the plan is to be best at
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
     /// Plan by this profile, of any machine, instead of measuring
     #[arg(long, value_name = "F.json")]
     profile: Option<PathBuf>,
+    /// Take what the GPU costs from this profile, measured elsewhere or synthetic, and the rest as without it
+    #[arg(long, value_name = "F.json")]
+    device_profile: Option<PathBuf>,
+    /// Also seek the plans that no other beats in GPU memory and time, and print them
+    #[arg(long)]
+    pareto: bool,
+    /// Draw those
+    #[arg(long, value_name = "F.svg", requires = "pareto")]
+    pareto_svg: Option<PathBuf>,
+    /// Show the prediction beside this trace of a run along a plan that `--out` wrote
+    #[arg(long, value_name = "F.json")]
+    compare: Option<PathBuf>,
     /// Write the plan to this file, for `recurve run --plan`
     #[arg(long, value_name = "F.json")]
     out: Option<PathBuf>,
@@ -58,34 +77,65 @@ enum Mode {
     /// Least time
     #[default]
     Latency,
+    /// Least memory of the GPU within --slo
+    Memory,
 }
 
 /// The document of `recurve plan --json`.
 #[derive(Debug, Serialize)]
-struct PlanDocument<'a> {
+struct Document<'a> {
     version: u32,
     plan: &'a Plan,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    front: Vec<Point>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct Point {
+    device_bytes: usize,
+    predicted_us: f64,
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let Mode::Latency = arguments.mode;
-    let Arguments { out, gantt, trace, emit_instance, .. } = arguments;
-    files::check([out, gantt, trace, emit_instance])?;
-    let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
+    let Arguments { out, gantt, trace, emit_instance, pareto_svg, .. } = arguments;
+    files::check([out, gantt, trace, emit_instance, pareto_svg])?;
+    let placement = &arguments.placement;
+    let mode = placement.mode(arguments.mode == Mode::Memory, recurve::Mode::Latency)?;
+    if (arguments.pareto || arguments.device_profile.is_some()) && !placement.devices.has_gpu() {
+        let problem = "--pareto and --device-profile are for plans that may use a GPU";
+        return Err(UsageError::new(problem)
+            .hint("name it with --devices, such as --devices cpu,cuda:0")
+            .into());
+    }
+    let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
-    let profile = match &arguments.profile {
-        Some(path) => {
-            // A file that cannot be read is told by the profile's own reader.
-            Document::Profile.expect(path, &std::fs::read_to_string(path).unwrap_or_default())?;
-            Profile::read(path).map_err(recurve::Error::from)?
+    let read = |path: &PathBuf| Profile::read(path).map_err(recurve::Error::from);
+    let device = arguments.device_profile.as_ref().map(read).transpose()?;
+    let mut profile = match &arguments.profile {
+        Some(path) => read(path)?,
+        None => {
+            let measuring = Measuring { cpu_alone: device.is_some() };
+            measure(&session, &inputs, (&arguments.cache, &arguments.time), measuring, terminal)?
         }
-        None => measure(&session, &inputs, (&arguments.cache, &arguments.time), terminal)?,
     };
+    if let Some(device) = device {
+        // Of the machine that it comes from, the CPU is not meant.
+        profile.merge(device.of_devices());
+    }
     let shapes: Vec<(&str, &[usize])> =
         inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape()))).collect();
-    let Planning { plan, instance, .. } = session.plan(shapes, &profile)?;
-    // What cannot be followed is not shown as a plan.
-    session.follow(&plan)?;
+    let mut options = PlanOptions::default().with_mode(mode);
+    if arguments.pareto {
+        options = options.with_front();
+    }
+    let Planning { plan, instance, front, .. } = session.plan_with(shapes, &profile, options)?;
+    // What cannot be followed is not shown as a plan; what runs on a GPU was checked without it.
+    if plan.device.is_none() {
+        session.follow(&plan)?;
+    }
+    let comparison = arguments.compare.as_ref().map(|path| Comparison::read(&plan, path)).transpose()?;
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         files::write(path, &text()?)?;
@@ -104,10 +154,21 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         let (problem, made) = drawn()?;
         Ok(recurve_scheduler::trace(&problem, &made).to_string())
     })?;
+    write(&arguments.pareto_svg, &|| Ok(pareto::svg(&front)))?;
+    let front = if arguments.pareto { front } else { Vec::new() };
     if terminal.json() {
-        terminal.document(&PlanDocument { version: DOCUMENT_VERSION, plan: &plan })?;
+        let point = |p: &FrontPoint| Point { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
+        let front = front.iter().map(point).collect();
+        terminal.document(&Document { version: DOCUMENT_VERSION, plan: &plan, front, comparison })?;
     } else {
-        terminal.print(&text(&plan, terminal))?;
+        let mut shown = text(&plan, &profile, terminal);
+        if arguments.pareto {
+            shown += &pareto::text(&front, terminal);
+        }
+        if let Some(comparison) = &comparison {
+            shown += &comparison.text(terminal);
+        }
+        terminal.print(&shown)?;
     }
     Ok(Exit::Success)
 }
@@ -122,7 +183,7 @@ fn schedule(plan: &Plan, instance: &Instance) -> Schedule {
     Schedule { runs: runs.collect(), transfers: Vec::new(), makespan: plan.predicted_us }
 }
 
-fn text(plan: &Plan, terminal: &Terminal) -> String {
+fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let header =
         ["step", "operator", "place", "start", "cost", "source", "writes"].map(str::to_owned).to_vec();
@@ -142,15 +203,51 @@ fn text(plan: &Plan, terminal: &Terminal) -> String {
     };
     let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
     let text = format!("{}\n{}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    let text = text + &copies(plan, terminal);
     let pair = |name: &str, value: String| vec![name.to_owned(), value];
-    let rows = vec![
+    let mut rows = vec![
         pair("predicted", micros(plan.predicted_us)),
         pair("all together", micros(plan.together_us)),
         pair("one thread", micros(plan.alone_us)),
+    ];
+    rows.extend(plan.device_us.map(|us| pair("GPU alone", micros(us))));
+    rows.extend([
         pair("lower bound", micros(plan.bound_us)),
         pair("threads", plan.workers.to_string()),
         pair("rewrite", plan.rewrite.clone()),
-        pair("arena", quantity::bytes(plan.arena_bytes as f64)),
-    ];
+        pair("host arena", quantity::bytes(plan.arena_bytes as f64)),
+    ]);
+    if let Some(device) = &plan.device {
+        let (arena, weights) = (device.arena_bytes, device.weight_bytes);
+        let [all, arena, weights] = [arena + weights, arena, weights].map(|n| quantity::bytes(n as f64));
+        rows.push(pair("memory of", format!("{}: {all} (arena {arena}, weights {weights})", device.device)));
+        if let Some(known) = profile.devices.get(&device.device) {
+            rows.push(pair("costs of", format!("{}: {} ({})", device.device, known.source, known.name)));
+        }
+    }
+    if profile.check_here().is_err() {
+        rows.push(pair("profile", format!("of another machine: {}", profile.machine.processor)));
+    }
     text + &format!("{}\n{}", terminal.heading("plan"), table(&rows, &[]))
+}
+
+/// What is copied between the memories.
+fn copies(plan: &Plan, terminal: &Terminal) -> String {
+    let Some(device) = plan.device.as_ref().filter(|device| !device.copies.is_empty()) else {
+        return String::new();
+    };
+    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
+    let header = ["copy", "of", "to", "start", "time", "source", "bytes"].map(str::to_owned).to_vec();
+    let row = |(at, copy): (usize, &PlannedCopy)| {
+        let of = match copy.space {
+            Space::Input(at) => plan.inputs.get(at).map_or_else(String::new, |input| input.name.clone()),
+            Space::Tenant(at) => format!("value {at}"),
+            Space::Output(at) => format!("output {at}"),
+        };
+        let to = if copy.up { device.device.clone() } else { "host".to_owned() };
+        let (start, cost) = (micros(copy.start_us), micros(copy.cost_us));
+        vec![at.to_string(), of, to, start, cost, copy.timing.to_string(), quantity::bytes(copy.bytes as f64)]
+    };
+    let rows: Vec<_> = std::iter::once(header).chain(device.copies.iter().enumerate().map(row)).collect();
+    format!("{}\n{}", terminal.heading("copies"), table(&rows, &[0, 3, 4, 6]))
 }

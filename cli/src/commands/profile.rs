@@ -5,6 +5,7 @@ use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArgu
 use crate::exit::Exit;
 use crate::files;
 use crate::inputs::{self, Input};
+use crate::placement::DevicesArguments;
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -30,6 +31,8 @@ pub(crate) struct Arguments {
     cache: CacheArguments,
     #[command(flatten)]
     time: TimeArguments,
+    #[command(flatten)]
+    devices: DevicesArguments,
     /// Write the profile to this file
     #[arg(long, value_name = "F.json")]
     out: Option<PathBuf>,
@@ -66,11 +69,12 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let session = arguments.model.load(arguments.fusion.builder(), terminal)?;
+    let session = arguments.model.load(arguments.devices.apply(arguments.fusion.builder()), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     files::check([&arguments.out])?;
     let before = arguments.cache.known();
-    let profile = measure(&session, &inputs, (&arguments.cache, &arguments.time), terminal)?;
+    let profile =
+        measure(&session, &inputs, (&arguments.cache, &arguments.time), Measuring::default(), terminal)?;
     if let Some(path) = &arguments.out {
         files::write(path, &profile.to_json())?;
         terminal.narrate(format!("wrote {}", path.display()));
@@ -83,11 +87,19 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measuring {
+    /// Not the GPU, though plans may use it.
+    pub(crate) cpu_alone: bool,
+}
+
 /// Measures what is not known yet, with a bar that tells the time left.
 pub(crate) fn measure(
     session: &Session,
     inputs: &[Input],
     (arguments, time): (&CacheArguments, &TimeArguments),
+    measuring: Measuring,
     terminal: &Terminal,
 ) -> Result<Profile> {
     let bar = terminal.progress(Some(0), "measuring");
@@ -101,6 +113,9 @@ pub(crate) fn measure(
     }
     if arguments.refresh {
         options = options.with_refresh();
+    }
+    if measuring.cpu_alone {
+        options = options.with_cpu_alone();
     }
     if let Some(limit) = time.limit() {
         options = options.with_timeout(limit);
@@ -148,10 +163,35 @@ fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> Str
             rows.push(row);
         }
     }
-    match rows.len() {
-        1 => operators,
-        _ => format!("{operators}{}\n{}", terminal.heading("hand-overs"), table(&rows, &[2, 3, 4, 5])),
+    let mut text = operators;
+    if rows.len() > 1 {
+        text = text + &terminal.heading("hand-overs") + "\n" + &table(&rows, &[2, 3, 4, 5]);
     }
+    text + &devices(profile, terminal)
+}
+
+/// What is known of GPUs and of copies to them and from them.
+fn devices(profile: &Profile, terminal: &Terminal) -> String {
+    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
+    let mut text = String::new();
+    for (name, device) in &profile.devices {
+        let mut rows = vec![["cost", "median", "min", "p90", "runs", "source"].map(str::to_owned).to_vec()];
+        let mut add = |what: String, measured: Option<Measured>| {
+            let Some(m) = measured else { return };
+            let [median, min, p90] = [m.median_us, m.min_us, m.p90_us].map(micros);
+            rows.push(vec![what, median, min, p90, m.runs.to_string(), device.source.to_string()]);
+        };
+        add("a kernel in a stream".to_owned(), device.kernel);
+        add("a kernel in a graph".to_owned(), device.graph_node);
+        add("a launch and its end".to_owned(), device.round_trip);
+        for link in profile.links.iter().filter(|link| link.from == *name || link.to == *name) {
+            let what = format!("{} from {} to {}", quantity::bytes(link.bytes as f64), link.from, link.to);
+            add(what, Some(link.time));
+        }
+        let title = terminal.heading(&format!("{name}: {}", device.name));
+        text = text + &title + "\n" + &table(&rows, &[1, 2, 3, 4]);
+    }
+    text
 }
 
 /// `cpu:2` as `2 threads`; devices as they are called.

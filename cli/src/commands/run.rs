@@ -2,7 +2,6 @@
 
 use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
-use crate::document;
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
@@ -10,6 +9,7 @@ use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
+use crate::placement::PlacementArguments;
 use crate::quantity::{self, parse_some, parse_whole, plural};
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
@@ -34,6 +34,8 @@ pub(crate) struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
+    #[command(flatten)]
+    placement: PlacementArguments,
     #[command(flatten)]
     inputs: InputArguments,
     /// Write the outputs of the last run to this NPZ file
@@ -73,6 +75,8 @@ enum Mode {
     Together,
     /// By a plan for the least time, where it is faster; operators are measured first
     Latency,
+    /// By a plan for the least memory of the GPU within --slo; operators are measured first
+    Memory,
 }
 
 /// The document of `recurve run --json`.
@@ -133,10 +137,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     arguments.check()?;
     files::check([&arguments.outputs, &arguments.trace])?;
     let mode = match arguments.mode {
-        Mode::Together => recurve::Mode::Together,
+        Mode::Together | Mode::Memory => recurve::Mode::Together,
         Mode::Latency => recurve::Mode::Latency,
     };
-    let mut builder = arguments.execution.builder().with_mode(mode);
+    let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
+    let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
     }
@@ -191,18 +196,22 @@ impl Arguments {
     /// Refuses what would have no effect.
     fn check(&self) -> Result<(), UsageError> {
         let on_cpu = self.execution.device == Device::Cpu;
-        let planned = self.plan.is_some() || self.mode == Mode::Latency;
+        let planned = self.plan.is_some() || self.mode != Mode::Together;
+        let gpu_in_plans = self.placement.devices.has_gpu();
         let problem = match () {
             () if !on_cpu && planned => {
-                "plans are followed on the CPU only: --plan and --mode latency go with --device cpu"
+                "--device runs everything in one place: --plan and --mode go with --devices"
+            }
+            () if !planned && self.placement.given().is_some() => {
+                "--devices, --gpu-memory-limit and --place are for plans: --plan, --mode latency or --mode memory"
             }
             () if !on_cpu && self.trace.is_some() => {
                 "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
             }
-            () if on_cpu && self.execution.fallback == Fallback::Cpu => {
+            () if on_cpu && !gpu_in_plans && self.execution.fallback == Fallback::Cpu => {
                 "--fallback cpu is for a GPU; there is no --device"
             }
-            () if self.no_cache && self.mode != Mode::Latency => "--no-cache goes with --mode latency",
+            () if self.no_cache && self.mode == Mode::Together => "--no-cache goes with --mode latency",
             () => return Ok(()),
         };
         Err(UsageError::new(problem))
@@ -212,7 +221,6 @@ impl Arguments {
 fn read_plan(path: &Path) -> Result<Plan> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-    document::Document::Plan.expect(path, &text)?;
     let plan = Plan::from_json(&text).map_err(recurve::Error::from);
     plan.with_context(|| format!("`{}` cannot be followed", path.display()))
 }
@@ -233,10 +241,13 @@ fn fits(plan: &Plan, inputs: &[Input]) -> Result<(), recurve::Error> {
 
 /// What is said of plans, where one was asked for.
 fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Option<String> {
-    if arguments.plan.is_none() && arguments.mode != Mode::Latency {
+    if arguments.plan.is_none() && arguments.mode == Mode::Together {
         return None;
     }
     let shapes = inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
+    if let Some(lost) = session.lost_device() {
+        return Some(format!("without {}, which failed: {}", lost.device, lost.error));
+    }
     Some(match session.followed(shapes) {
         Some(rewrite) if rewrite == "none" => "followed".to_owned(),
         Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),

@@ -1,0 +1,101 @@
+//! What a plan predicted beside what a run along it took.
+
+use crate::failure::InvalidFile;
+use crate::quantity;
+use crate::table::table;
+use crate::terminal::Terminal;
+use anyhow::{Context, Result};
+use recurve::Plan;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Duration;
+
+/// The trace of a run, as `recurve run --trace` writes it.
+#[derive(Debug, Deserialize)]
+struct Trace {
+    #[serde(rename = "traceEvents")]
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    name: String,
+    ph: String,
+    #[serde(default)]
+    ts: f64,
+    #[serde(default)]
+    dur: f64,
+}
+
+/// Prediction and run of a whole plan, and of each of its steps and copies.
+#[derive(Debug, Serialize)]
+pub(super) struct Comparison {
+    pub(super) predicted_us: f64,
+    pub(super) actual_us: f64,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step {
+    name: String,
+    place: String,
+    predicted_us: f64,
+    /// `null` where the trace has no such step.
+    actual_us: Option<f64>,
+}
+
+impl Comparison {
+    /// Of `plan` with the trace at `path`.
+    pub(super) fn read(plan: &Plan, path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+        let hint = "`recurve run MODEL --plan P.json --trace F.json` writes what --compare reads";
+        let wrong = |e| InvalidFile::new(format!("`{}` is no trace of a run: {e}", path.display()), hint);
+        let trace: Trace = serde_json::from_str(&text).map_err(wrong)?;
+        let mut bars: Vec<Event> = trace.events.into_iter().filter(|e| e.ph == "X").collect();
+        bars.sort_by(|a, b| a.ts.total_cmp(&b.ts));
+        let ends = bars.iter().map(|e| e.ts + e.dur).fold(0.0, f64::max);
+        let begin = bars.first().map_or(0.0, |e| e.ts);
+        // A step that all threads shared has a bar for each of them, of one beginning.
+        let mut take = |name: &str| {
+            let at = bars.iter().position(|e| e.name == name)?;
+            let found = bars.remove(at);
+            bars.retain(|e| e.name != name || e.ts > found.ts);
+            Some(found.dur)
+        };
+        let mut steps: Vec<Step> = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            let actual_us = take(&step.name);
+            let (name, place) = (step.name.clone(), step.place.clone());
+            steps.push(Step { name, place, predicted_us: step.cost_us, actual_us });
+        }
+        for (at, copy) in plan.device.iter().flat_map(|device| device.copies.iter().enumerate()) {
+            let name = format!("copy {at}");
+            let (place, actual_us) = (if copy.up { "up" } else { "down" }.to_owned(), take(&name));
+            steps.push(Step { name, place, predicted_us: copy.cost_us, actual_us });
+        }
+        Ok(Self { predicted_us: plan.predicted_us, actual_us: ends - begin, steps })
+    }
+
+    pub(super) fn text(&self, terminal: &Terminal) -> String {
+        let time = |us: f64| quantity::time(Duration::from_secs_f64(us.max(0.0) / 1e6));
+        let ratio = |predicted: f64, actual: f64| {
+            if predicted > 0.0 { format!("{:.2}", actual / predicted) } else { "-".to_owned() }
+        };
+        let header = ["step", "place", "predicted", "actual", "ratio"].map(str::to_owned).to_vec();
+        let row = |step: &Step| {
+            let actual = step.actual_us.map_or_else(|| "not in the trace".to_owned(), time);
+            let share = step.actual_us.map_or_else(|| "-".to_owned(), |us| ratio(step.predicted_us, us));
+            vec![step.name.clone(), step.place.clone(), time(step.predicted_us), actual, share]
+        };
+        let all = vec![
+            "all".to_owned(),
+            String::new(),
+            time(self.predicted_us),
+            time(self.actual_us),
+            ratio(self.predicted_us, self.actual_us),
+        ];
+        let rows: Vec<_> = [header].into_iter().chain(self.steps.iter().map(row)).chain([all]).collect();
+        format!("{}\n{}", terminal.heading("predicted and actual"), table(&rows, &[2, 3, 4]))
+    }
+}

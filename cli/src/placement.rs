@@ -1,0 +1,81 @@
+//! Arguments that say what plans may use, and what they are to be best at.
+
+use crate::failure::UsageError;
+use crate::quantity::{parse_bytes, parse_time};
+use recurve::{Devices, Placement, SessionBuilder};
+use std::time::Duration;
+
+/// What a plan may use.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Placement")]
+pub(crate) struct DevicesArguments {
+    /// What plans may use: cpu, cpu:0-7 for eight threads, cuda:0, emulated [default: cpu]
+    #[arg(long, value_name = "A,B")]
+    pub(crate) devices: Option<Devices>,
+}
+
+/// What a plan may use, and what it has to keep to.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Placement")]
+pub(crate) struct PlacementArguments {
+    #[command(flatten)]
+    pub(crate) devices: DevicesArguments,
+    /// Most bytes of the GPU's memory that a plan may use, such as 512MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    gpu_memory_limit: Option<usize>,
+    /// Run nodes whose names fit a pattern on a device, such as 'decoder*=cpu'; may be given several times
+    #[arg(long, value_name = "PATTERN=DEVICE")]
+    place: Vec<Placement>,
+    /// With --mode memory: the most time that a run may take, such as 5ms
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    slo: Option<Duration>,
+}
+
+impl DevicesArguments {
+    /// Whether there is a GPU among them.
+    pub(crate) fn has_gpu(&self) -> bool {
+        self.devices.as_ref().is_some_and(|devices| devices.gpu.is_some())
+    }
+
+    /// A session's settings.
+    pub(crate) fn apply(&self, builder: SessionBuilder) -> SessionBuilder {
+        match &self.devices {
+            Some(devices) => builder.with_devices(devices.clone()),
+            None => builder,
+        }
+    }
+}
+
+impl PlacementArguments {
+    /// A session's settings.
+    pub(crate) fn apply(&self, builder: SessionBuilder) -> SessionBuilder {
+        let builder = self.devices.apply(builder).with_placements(self.place.iter().cloned());
+        match self.gpu_memory_limit {
+            Some(bytes) => builder.with_gpu_memory_limit(bytes),
+            None => builder,
+        }
+    }
+
+    /// `mode`, or the least memory within the objective where that is asked for.
+    pub(crate) fn mode(&self, memory: bool, mode: recurve::Mode) -> Result<recurve::Mode, UsageError> {
+        match (memory, self.slo) {
+            (true, Some(slo)) => Ok(recurve::Mode::Memory { slo }),
+            (true, None) => {
+                let problem = "--mode memory needs an objective for the time";
+                Err(UsageError::new(problem).hint("give it with --slo, such as --slo 5ms"))
+            }
+            (false, Some(_)) => Err(UsageError::new("--slo goes with --mode memory")),
+            (false, None) => Ok(mode),
+        }
+    }
+
+    /// What has an effect on plans alone, and is given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.devices.devices.is_some(), "--devices"),
+            (self.gpu_memory_limit.is_some(), "--gpu-memory-limit"),
+            (!self.place.is_empty(), "--place"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+}
