@@ -15,7 +15,7 @@ pub enum Mode {
     /// where its measured time is below that of [`Mode::Together`].
     Latency,
     /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
-    /// those of [`Mode::Latency`]. [`PlanError::Slo`] says so where there is none.
+    /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::PlanError::Slo) says so where there is none.
     Memory {
         /// The objective for the time.
         slo: Duration,
@@ -31,7 +31,7 @@ impl Mode {
     }
 }
 
-/// What a plan is to be: see [`Session::plan_with`].
+/// What a plan is to be: see [`Session::plan_with`](crate::Session::plan_with).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PlanOptions {
     mode: Mode,
