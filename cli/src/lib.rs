@@ -6,6 +6,7 @@
 mod arguments;
 mod commands;
 mod dimensions;
+mod document;
 mod drawing;
 mod environment;
 mod exit;

@@ -4,6 +4,7 @@
 
 use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
+use crate::document;
 use crate::exit::Exit;
 use crate::failure::{InvalidFile, UsageError};
 use crate::files;
@@ -160,6 +161,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
 fn read(path: &Path) -> Result<Measurement> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    document::Document::Measurement.expect(path, &text)?;
     let wrong = |what: String| {
         InvalidFile::new(
             format!("`{}` is no measurement: {what}", path.display()),

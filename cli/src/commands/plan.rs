@@ -6,6 +6,7 @@ mod pareto;
 use super::DOCUMENT_VERSION;
 use super::profile::{CacheArguments, Measuring, measure};
 use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
+use crate::document::Document;
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
@@ -83,7 +84,7 @@ enum Mode {
 
 /// The document of `recurve plan --json`.
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct PlanDocument<'a> {
     version: u32,
     plan: &'a Plan,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -111,7 +112,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     }
     let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
-    let read = |path: &PathBuf| Profile::read(path).map_err(recurve::Error::from);
+    let read = |path: &PathBuf| -> Result<Profile> {
+        // A file that cannot be read is told by the profile's own reader.
+        Document::Profile.expect(path, &std::fs::read_to_string(path).unwrap_or_default())?;
+        Ok(Profile::read(path).map_err(recurve::Error::from)?)
+    };
     let device = arguments.device_profile.as_ref().map(read).transpose()?;
     let mut profile = match &arguments.profile {
         Some(path) => read(path)?,
@@ -159,7 +164,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if terminal.json() {
         let point = |p: &FrontPoint| Point { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
         let front = front.iter().map(point).collect();
-        terminal.document(&Document { version: DOCUMENT_VERSION, plan: &plan, front, comparison })?;
+        terminal.document(&PlanDocument { version: DOCUMENT_VERSION, plan: &plan, front, comparison })?;
     } else {
         let mut shown = text(&plan, &profile, terminal);
         if arguments.pareto {

@@ -2,6 +2,7 @@
 
 use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
+use crate::document;
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
@@ -221,6 +222,7 @@ impl Arguments {
 fn read_plan(path: &Path) -> Result<Plan> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    document::Document::Plan.expect(path, &text)?;
     let plan = Plan::from_json(&text).map_err(recurve::Error::from);
     plan.with_context(|| format!("`{}` cannot be followed", path.display()))
 }

@@ -117,6 +117,25 @@ fn latency_mode_says_what_became_of_the_plan() {
 }
 
 #[test]
+fn a_document_given_where_another_is_meant_is_told_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| recurve_in(&root(), arguments);
+    let file = |name: &str, fields: [&str; 2]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{{\"{}\": 1, \"{}\": 2}}", fields[0], fields[1])).expect("written");
+        path.display().to_string()
+    };
+    let (plan, profile) = (file("plan.json", ["steps", "workers"]), file("p.json", ["operators", "machine"]));
+    let followed = run(&["run", MODEL, "--plan", &profile]).with(Exit::Model);
+    followed.says("is a profile; a plan is meant");
+    followed.says("hint: `recurve plan MODEL --out F.json`");
+    let planned = run(&["plan", MODEL, "--profile", &plan]).with(Exit::Model);
+    planned.says("is a plan; a profile is meant");
+    let compared = run(&["bench", MODEL, "--baseline", &plan]).with(Exit::Model);
+    compared.says("is a plan; a measurement of `recurve bench` is meant");
+}
+
+#[test]
 fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
