@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Ops(ops::Arguments),
     /// Measure a model's operators on this machine
     Profile(profile::Arguments),
-    /// Place a model's operators on the threads for the least time
+    /// Place a model's operators on threads and a GPU, for the least time or the least GPU memory
     Plan(plan::Arguments),
     /// Place a graph of tasks on the processors of a machine
     Schedule(schedule::Arguments),

@@ -49,13 +49,13 @@ pub(crate) struct Arguments {
     /// Take what the GPU costs from this profile, measured elsewhere or synthetic, and the rest as without it
     #[arg(long, value_name = "F.json")]
     device_profile: Option<PathBuf>,
-    /// Also seek the plans that no other beats in GPU memory and time, and print them
+    /// Also print, of the plans that were looked at, those that no other beats in GPU memory and time
     #[arg(long)]
     pareto: bool,
     /// Draw those
     #[arg(long, value_name = "F.svg", requires = "pareto")]
     pareto_svg: Option<PathBuf>,
-    /// Show the prediction beside this trace of a run along a plan that `--out` wrote
+    /// Show the prediction of the plan that is made now beside this trace of a run; use the options of the run
     #[arg(long, value_name = "F.json")]
     compare: Option<PathBuf>,
     /// Write the plan to this file, for `recurve run --plan`
@@ -215,7 +215,7 @@ fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
         pair("all together", micros(plan.together_us)),
         pair("one thread", micros(plan.alone_us)),
     ];
-    rows.extend(plan.device_us.map(|us| pair("GPU alone", micros(us))));
+    rows.extend(plan.device_us.map(|us| pair("GPU, where it can", micros(us))));
     rows.extend([
         pair("lower bound", micros(plan.bound_us)),
         pair("threads", plan.workers.to_string()),

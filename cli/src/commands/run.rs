@@ -55,10 +55,10 @@ pub(crate) struct Arguments {
     /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads
     #[arg(long, value_name = "F.json", conflicts_with = "mode")]
     plan: Option<PathBuf>,
-    /// How operators are placed on the threads
+    /// How operators are placed on the threads, and with `--devices` on a GPU
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
-    /// With `--mode latency`: neither use nor keep measurements and plans in the user's cache
+    /// With `--mode`: neither use nor keep measurements and plans in the user's cache
     #[arg(long)]
     no_cache: bool,
     /// Write what the last measured run did as trace events, for Perfetto and Chrome

@@ -111,9 +111,9 @@ impl Rows<'_> {
 pub(super) const NOTHING: Operand = Operand { place: Place::Nowhere, width: 0, one: false };
 
 impl Compiled {
-    /// Whether [`Compiled::run`] can add up output `k` as it computes it.
-    pub(super) fn adds_up(&self, k: usize) -> bool {
-        self.folding.is_some_and(|(_, output, _)| output == k)
+    /// Whether [`Compiled::run_steps`] can add up output `k` as it computes it, and write it where it is `read`.
+    pub(super) fn adds_up(&self, k: usize, read: bool) -> bool {
+        self.folding.is_some_and(|(_, output, folding)| output == k && (folding.writes || !read))
     }
 
     /// Writes the constants to a thread's scratch memory, before its first tile.
@@ -154,7 +154,7 @@ impl Compiled {
     }
 
     /// Runs the steps on one tile of those that [`Compiled::run_uniform`] was called for. With `sum` the output that
-    /// [`Compiled::adds_up`] tells is added up, and may not be written.
+    /// [`Compiled::adds_up`] tells is added up, and not written where it said so.
     pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, sum: bool) -> f32 {
         let (len, rows) = (tile.len, tile.rows);
         let mut total = 0.0;

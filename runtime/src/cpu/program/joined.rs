@@ -141,6 +141,8 @@ impl<T: Math> TileLoop for DifferenceTimes<T> {
 struct SumOfExps;
 
 impl FoldLoop for SumOfExps {
+    const WRITES: bool = true;
+
     #[inline(always)]
     fn run<I: Isa>(isa: I, to: &mut [u8], [a, b, _]: [&[u8]; 3]) -> f32 {
         isa.exp_sum(cast_slice_mut(to), cast_slice(a), cast_slice::<_, f32>(b)[0])
@@ -151,6 +153,8 @@ impl FoldLoop for SumOfExps {
 struct SumOfSquares;
 
 impl FoldLoop for SumOfSquares {
+    const WRITES: bool = false;
+
     #[inline(always)]
     fn run<I: Isa>(isa: I, _: &mut [u8], [a, b, _]: [&[u8]; 3]) -> f32 {
         let (a, b): (&[f32], f32) = (cast_slice(a), cast_slice(b)[0]);

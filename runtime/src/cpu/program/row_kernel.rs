@@ -151,7 +151,9 @@ impl RowKernel {
                 work += stage.program.instructions().len();
             }
             let sums = match reduced.as_slice() {
-                [Reduction { combine: Combine::Sum, source: Source::Output(k), .. }] => compiled.adds_up(*k),
+                [Reduction { combine: Combine::Sum, source: Source::Output(k), .. }] => {
+                    compiled.adds_up(*k, *k >= stage.passing)
+                }
                 _ => false,
             };
             let bound = BoundStage {

@@ -232,3 +232,38 @@ fn elements_of_rows_go_with_their_rows() {
         }
     }
 }
+
+/// Squares of differences that are added up, and kept for a maximum.
+#[test]
+fn what_is_added_up_and_kept_is_written() {
+    let mut b = Builder::new(&[DType::F32, DType::F32]);
+    let (x, m) = (b.input(0), b.input(1));
+    let away = b.sub(x, m);
+    let square = b.mul(away, away);
+    let kept = Stage {
+        program: b.finish(&[(square, DType::F32)]).expect("valid"),
+        extent: Extent::Row,
+        reduced: vec![(Combine::Sum, Source::Output(0))],
+        passing: 0,
+        kept: 1,
+        stored: Vec::new(),
+    };
+    let mut b = Builder::new(&[DType::F32; 4]);
+    let (square, sum) = (b.input(2), b.input(3));
+    let share = b.div(square, sum);
+    let last = Stage {
+        program: b.finish(&[(share, DType::F32)]).expect("valid"),
+        extent: Extent::Row,
+        reduced: Vec::new(),
+        passing: 0,
+        kept: 0,
+        stored: vec![0],
+    };
+    let outputs = vec![RowOutput { dtype: DType::F32, single: false }];
+    let program = RowProgram::new(vec![DType::F32; 2], outputs, vec![kept, last]).expect("fits");
+    let of_row = RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0 };
+    let mut g = Gen::new(10);
+    for (rows, length) in [(1, 67), (9, 67), (20, 128)] {
+        check(&mut g, &program, [rows, length], &[RowLayout::plain(length), of_row.clone()]);
+    }
+}

@@ -26,6 +26,8 @@ impl Routine {
 
 /// A [`TileLoop`] that adds up what it computes.
 pub(crate) trait FoldLoop {
+    /// Whether `to` is written.
+    const WRITES: bool;
     /// Computes `to`, or what would be there, from up to three operands, and its sum; implementations are
     /// `#[inline(always)]`.
     fn run<I: Isa>(isa: I, to: &mut [u8], from: [&[u8]; 3]) -> f32;
@@ -33,14 +35,18 @@ pub(crate) trait FoldLoop {
 
 /// A [`FoldLoop`] compiled for an instruction set that this processor has.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Folding(unsafe fn(&mut [u8], [&[u8]; 3]) -> f32);
+pub(crate) struct Folding {
+    run: unsafe fn(&mut [u8], [&[u8]; 3]) -> f32,
+    /// Whether it writes what it adds up.
+    pub(crate) writes: bool,
+}
 
 impl Folding {
     /// Runs the loop.
     #[inline]
     pub(crate) fn call(self, to: &mut [u8], from: [&[u8]; 3]) -> f32 {
         // SAFETY: as for `Routine`: only `Level::folding` makes one.
-        unsafe { (self.0)(to, from) }
+        unsafe { (self.run)(to, from) }
     }
 }
 
@@ -58,13 +64,14 @@ impl Level {
 
     /// `L` compiled for this instruction set.
     pub(crate) fn folding<L: FoldLoop>(self) -> Folding {
-        match self.0 {
-            Kind::Portable => Folding(portable_fold::<L>),
+        let run: unsafe fn(&mut [u8], [&[u8]; 3]) -> f32 = match self.0 {
+            Kind::Portable => portable_fold::<L>,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(_) => Folding(avx2_fold::<L>),
+            Kind::Avx2(_) => avx2_fold::<L>,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(_) => Folding(avx512_fold::<L>),
-        }
+            Kind::Avx512(_) => avx512_fold::<L>,
+        };
+        Folding { run, writes: L::WRITES }
     }
 }
 
