@@ -132,17 +132,21 @@ fn profiled(session: &Session, x: &Tensor) -> Profile {
     session.profile([("x", x)], &options).expect("measured")
 }
 
-/// `profile` with the emulated GPU's times a thousandth of what they were, so that it is worth using.
+/// `profile` with times by which the emulated GPU is worth using, whatever was measured: a hundredth of the CPU's.
 fn sped_up(mut profile: Profile) -> Profile {
-    let scaled = |m: &mut Measured| {
+    let set = |m: &mut Measured, to: f64| {
         for us in [&mut m.median_us, &mut m.min_us, &mut m.p90_us] {
-            *us /= 1000.0;
+            *us = to;
         }
     };
     for cost in profile.operators.values_mut() {
-        cost.lanes.iter_mut().filter(|(lane, _)| *lane == "emulated").for_each(|(_, m)| scaled(m));
+        cost.lanes.iter_mut().for_each(|(lane, m)| set(m, if lane == "emulated" { 1.0 } else { 100.0 }));
     }
-    profile.links.iter_mut().for_each(|link| scaled(&mut link.time));
+    profile.links.iter_mut().for_each(|link| set(&mut link.time, 0.1 + link.bytes as f64 * 1e-6));
+    for device in profile.devices.values_mut() {
+        let parts = [&mut device.kernel, &mut device.graph_node, &mut device.round_trip];
+        parts.into_iter().flatten().for_each(|m| set(m, 0.1));
+    }
     profile
 }
 
