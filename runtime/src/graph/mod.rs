@@ -14,4 +14,6 @@ pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, infer_named, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
-pub(crate) use simplify::{KnownFacts, Rewrites, known_facts, redirect, remove_dead_code, simplify};
+pub(crate) use simplify::{
+    KnownFacts, Rewrites, exchange_weights, known_facts, redirect, remove_dead_code, simplify,
+};

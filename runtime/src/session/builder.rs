@@ -223,10 +223,11 @@ impl SessionBuilder {
             return Err(Error::Unsupported { refusals });
         }
         let names: Vec<_> = graph.outputs.iter().map(|&id| graph.value(id).name.clone()).collect();
-        let graph =
+        let mut graph =
             crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
                 .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
+        crate::graph::exchange_weights(&mut graph, &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;

@@ -10,6 +10,7 @@ mod inline_branch;
 mod upright;
 
 pub(crate) use dead_code::remove_dead_code;
+pub(crate) use upright::exchange_weights;
 
 use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
@@ -36,10 +37,7 @@ const EARLY_DEPTH: usize = 3;
 
 /// Simplifies `graph` and the bodies in it.
 pub(crate) fn simplify(graph: Graph, rewrites: Rewrites, budget: &Budget) -> Result<Graph, NodeError> {
-    let mut graph = simplify_nested(graph, rewrites, budget, 0)?;
-    let facts = known_facts(&graph);
-    upright::exchange_weights(&mut graph, &facts, budget);
-    Ok(graph)
+    simplify_nested(graph, rewrites, budget, 0)
 }
 
 fn simplify_nested(

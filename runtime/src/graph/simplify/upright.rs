@@ -1,21 +1,26 @@
 //! Constant matrices that a product reads with rows and columns exchanged, exchanged once and for all.
 //!
 //! `x · Wᵀ` reads a row of `W` for each column of the result; products of more than a few rows read `Wᵀ` row by row
-//! several times as fast. It holds for constants that nothing else reads. Where the rows of `x` are known to be few,
-//! both forms take as long, and weights are left in the mapped file.
+//! several times as fast while it stays in the caches. It holds for constants that nothing else reads. Where the rows of
+//! `x` are known to be few, or the matrix is larger than [`CACHED`], both forms take as long, and weights are left in the
+//! mapped file; the pages of those that are exchanged are let go of.
 
-use super::fold;
+use super::{fold, known_facts};
 use crate::cpu::RunContext;
 use crate::cpu::contraction::SKINNY;
 use crate::dtype::DType;
 use crate::exec::{Interrupt, Team};
-use crate::graph::fact::Fact;
 use crate::graph::model::Graph;
 use crate::memory::Budget;
 use crate::ops::transpose::Transpose;
 
-/// Exchanges every matrix that can be. One that does not fit the budget stays as it is.
-pub(super) fn exchange_weights(graph: &mut Graph, facts: &[Option<Fact>], budget: &Budget) {
+/// Bytes of a matrix that stays in the caches: more come from memory in either form.
+const CACHED: usize = 4 << 20;
+
+/// Exchanges every matrix that can be, and tells `release` of the bytes that it lay in. One that does not fit the budget
+/// stays as it is.
+pub(crate) fn exchange_weights(graph: &mut Graph, budget: &Budget, release: &dyn Fn(&[u8])) {
+    let facts = known_facts(graph);
     let mut readers = vec![0usize; graph.values.len()];
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten()).chain(&graph.outputs);
     for id in read {
@@ -34,11 +39,12 @@ pub(super) fn exchange_weights(graph: &mut Graph, facts: &[Option<Fact>], budget
         let rows = made.and_then(|id| facts[id.index()].as_ref()?.tensor()?.shape.as_ref()?.first()?.known());
         let Some(matrix) = graph.constant(id) else { continue };
         let fits = matrix.shape().len() == 2 && matches!(matrix.dtype(), DType::F32 | DType::F64);
-        if !fits || rows.is_some_and(|rows| rows <= SKINNY) {
+        if !fits || matrix.bytes().len() > CACHED || rows.is_some_and(|rows| rows <= SKINNY) {
             continue;
         }
         let Ok(Some(exchanged)) = fold::run(&exchange, &[Some(matrix)], &[true], context) else { continue };
         let Some(exchanged) = exchanged.into_iter().next().flatten() else { continue };
+        release(matrix.bytes());
         let name = format!("{}/weights", node.name);
         let weights = graph.add_constant(name, exchanged);
         let node = &mut graph.nodes[index];
