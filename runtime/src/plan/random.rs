@@ -125,6 +125,7 @@ pub(crate) fn random_on_device(
         Placed { ground, tenants: &tenants, workers: &places, workspaces: &workspaces, count: workers };
     let made = assemble(placed, |moves| moves.needs.iter().map(|_| g.size(0, 1000) as f64).collect())?;
     let copy = |copy: &Move| PlannedCopy {
+        name: String::new(),
         space: copy.space,
         first: copy.bytes.start,
         bytes: copy.bytes.len(),

@@ -190,6 +190,18 @@ impl SessionBuilder {
             let problem = "has a GPU beside a device that runs everything".into();
             return Err(Error::Setting { name: "devices", problem });
         }
+        if self.devices.gpu.is_none() && self.gpu_memory_limit.is_some() {
+            let problem = "is for plans that may use a GPU, and there is none among their devices".into();
+            return Err(Error::Setting { name: "gpu-memory-limit", problem });
+        }
+        if let (None, Some(wanted)) = (self.threads, self.devices.threads) {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            if wanted > cores {
+                let there = if cores == 1 { "cpu:0".to_owned() } else { format!("cpu:0-{}", cores - 1) };
+                let problem = format!("names {wanted} cores, `cpu:0-{}`; here are `{there}`", wanted - 1);
+                return Err(Error::Setting { name: "devices", problem });
+            }
+        }
         let engine = match (self.engine, threads) {
             (Some(_), Some(_)) => {
                 let problem = "is given beside an engine, which has its own".into();

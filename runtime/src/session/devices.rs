@@ -1,5 +1,6 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
+use super::step_names::StepNames;
 use crate::cuda::{GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
@@ -118,13 +119,29 @@ impl PlanDevices {
         Ok(made)
     }
 
-    /// Where the user says that each step runs; a pattern that fits nothing is an error.
-    pub(super) fn forced(&self, bound: &Bound, program: &Program) -> Result<Vec<Option<Forced>>, PlanError> {
+    /// Whether the user wants something on the GPU, however long it takes there.
+    pub(super) fn wants_gpu(&self) -> bool {
+        self.placements.iter().any(|placement| placement.device != Device::Cpu)
+    }
+
+    /// Where the user says that each step runs: that which a named node went into, or those that it became. A pattern that
+    /// fits nothing is an error.
+    pub(super) fn forced(
+        &self,
+        names: &StepNames<'_>,
+        bound: &Bound,
+        program: &Program,
+    ) -> Result<Vec<Option<Forced>>, PlanError> {
         let mut forced = vec![None; bound.step_count()];
+        if self.placements.is_empty() {
+            return Ok(forced);
+        }
+        let names: Vec<Vec<String>> =
+            (0..bound.step_count()).map(|step| names.of(bound, program, step)).collect();
         for Placement { pattern, device } in &self.placements {
             let mut fits = false;
             for (step, forced) in forced.iter_mut().enumerate() {
-                if is_like(&bound.step_name(program, step).0, pattern) {
+                if names[step].iter().any(|name| is_like(name, pattern)) {
                     fits = true;
                     *forced = Some(if *device == Device::Cpu { Forced::Cpu } else { Forced::Device });
                 }
@@ -133,7 +150,7 @@ impl PlanDevices {
             if !fits || !gpu {
                 let what = format!(
                     "`{pattern}={device}`: {}",
-                    if gpu { "no step has such a name" } else { "plans do not use it" }
+                    if gpu { "no node that runs has such a name" } else { "plans do not use it" }
                 );
                 return Err(PlanError::Placement { what });
             }

@@ -13,6 +13,7 @@ mod planning;
 mod plans;
 mod run_options;
 mod runner;
+mod step_names;
 mod stream;
 
 pub use arguments::ValueSpec;
@@ -22,6 +23,7 @@ pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
+pub use plans::Unplanned;
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -117,9 +119,10 @@ impl Session {
     }
 
     /// What the model takes of the GPU that it runs on: bytes by what they are for, and launches; for the shapes of the
-    /// latest run, or those of the model where it says all. None on the CPU, and before shapes are known.
+    /// latest run, or those of the model where it says all; along a plan, what its part on the GPU takes. None on the CPU,
+    /// and before shapes are known.
     pub fn gpu_use(&self) -> Option<GpuUse> {
-        self.runner.gpu_use()
+        self.runner.gpu_use().or_else(|| self.plans.gpu_use())
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for

@@ -127,8 +127,9 @@ impl Session {
     ) -> Result<Followed, Error> {
         let device: Device = planned.device.parse()?;
         let program = variant.program.clone();
-        let most = self.engine.threads().max(2);
-        if plan.workers > most {
+        // One launches: with one thread there are two workers, of which the other runs what is on the CPU.
+        let wanted = self.engine.threads().max(2);
+        if plan.workers != wanted {
             let what = format!("{} threads; the engine has {}", plan.workers, self.engine.threads());
             return Err(PlanError::Other { what }.into());
         }

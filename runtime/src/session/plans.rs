@@ -7,11 +7,13 @@ use super::planning::forms_of;
 use super::runner::{check, gpu_error};
 use crate::cost::ProfileCache;
 use crate::cpu::{RunContext, Slot};
+use crate::cuda::GpuUse;
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Bound, Course, Program};
 use crate::plan::{PlanError, PlannedInput};
 use crate::tensor::ValueRef;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
@@ -53,17 +55,42 @@ fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
         })
 }
 
+/// Why runs follow no plan although a [`Mode`] asks for one; see [`Session::unplanned`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Unplanned {
+    /// No plan that was tried is faster than running each operator on all threads.
+    NotFaster,
+    /// There is one thread and no GPU: nothing can be placed in several ways.
+    OneThread,
+    /// An input is no tensor.
+    NoTensor,
+    /// No plan can be made.
+    Failed(Arc<PlanError>),
+}
+
+impl fmt::Display for Unplanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFaster => f.write_str("none is faster than running each operator on all threads"),
+            Self::OneThread => f.write_str("none: one thread without a GPU leaves nothing to place"),
+            Self::NoTensor => f.write_str("none: an input is no tensor"),
+            Self::Failed(error) => write!(f, "none: {error}"),
+        }
+    }
+}
+
 /// What was decided for inputs of some shapes.
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
-    Together(Vec<PlannedInput>),
+    Together(Vec<PlannedInput>, Unplanned),
     Follow(Arc<Followed>),
 }
 
 impl Choice {
     fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
         match self {
-            Self::Together(inputs) => fit(inputs, values),
+            Self::Together(inputs, _) => fit(inputs, values),
             Self::Follow(followed) => followed.is_for(values),
         }
     }
@@ -95,6 +122,14 @@ impl Plans {
         choices.truncate(CHOICES);
     }
 
+    /// What the plan that was added last takes of the device that it uses.
+    pub(super) fn gpu_use(&self) -> Option<GpuUse> {
+        match self.lock().first()? {
+            Choice::Follow(followed) => followed.course.gpu_use(),
+            Choice::Together(..) => None,
+        }
+    }
+
     /// Forgets the plans that use a device.
     pub(super) fn forget_devices(&self) {
         let uses = |choice: &Choice| matches!(choice, Choice::Follow(followed) if followed.device.is_some());
@@ -112,7 +147,7 @@ impl Plans {
             let choices = self.lock();
             match choices.iter().find(|choice| choice.is_for(values)) {
                 Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
-                Some(Choice::Together(_)) => return Ok(None),
+                Some(Choice::Together(..)) => return Ok(None),
                 None => {}
             }
         }
@@ -126,8 +161,8 @@ impl Plans {
             (self.cache.clone(), self.mode.goal()),
             context,
         ) {
-            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
-            Ok(None) => Choice::Together(inputs),
+            Ok(Ok(followed)) => Choice::Follow(Arc::new(followed)),
+            Ok(Err(why)) => Choice::Together(inputs, why),
             // What was asked for cannot be had.
             Err(Error::Plan {
                 source:
@@ -137,13 +172,13 @@ impl Plans {
             Err(error) if session.devices.give_up(&error) => return Ok(None),
             Err(Error::Plan { source }) => {
                 tracing::info!(%source, "the model runs without a plan");
-                Choice::Together(inputs)
+                Choice::Together(inputs, Unplanned::Failed(Arc::new(source)))
             }
             Err(error) => return Err(error),
         };
         let followed = match &choice {
             Choice::Follow(followed) => Some(followed.clone()),
-            Choice::Together(_) => None,
+            Choice::Together(..) => None,
         };
         self.add(choice);
         Ok(followed)

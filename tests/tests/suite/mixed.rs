@@ -5,9 +5,9 @@ use crate::branches::{Extents, MODELS};
 use crate::network::{compare, random_plans};
 use recurve::testing::random_plan;
 use recurve::{
-    Device, DeviceSource, Effort, Engine, Error, ErrorKind, Instruction, Measured, Mode, Phase, Pinning,
-    Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache, ProfileOptions, Session, Space, Tensor,
-    Timing,
+    Device, DeviceSource, Effort, Engine, Error, ErrorKind, FrontPoint, Instruction, Measured, Mode,
+    NodeTimes, Phase, Pinning, Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache,
+    ProfileOptions, RunLane, RunOptions, Session, SessionBuilder, Space, Tensor, Timing,
 };
 use std::time::Duration;
 
@@ -260,8 +260,85 @@ fn limits_and_placements_are_kept_or_refused() {
         let error = placed(pattern, device).expect_err("refused");
         assert!(matches!(error, Error::Plan { source: PlanError::Placement { .. } }), "{error:?}");
     }
+    // A plan that came from elsewhere is held to both.
+    let follow = |builder: SessionBuilder, plan: &Plan| {
+        builder.load_bytes(bytes.clone()).expect("loads").follow(plan).map_err(|error| error.kind())
+    };
+    let tight = builder(&engine).with_gpu_memory_limit(bytes_of(&all) - 1);
+    assert_eq!(follow(tight, &all), Err(ErrorKind::InvalidPlan));
+    assert_eq!(follow(builder(&engine).with_gpu_memory_limit(bytes_of(&all)), &all), Ok(()));
+    let apart = builder(&engine).with_placements([Placement::new(on_cpu.as_str(), Device::Cpu)]);
+    assert_eq!(follow(apart, &all), Err(ErrorKind::Unplannable));
+    assert_eq!(follow(builder(&self::engine(3)), &all), Err(ErrorKind::InvalidPlan), "other threads");
+    // What a limit finds is part of the curve.
+    let options = PlanOptions::default().with_front();
+    let front = free.plan_with(shapes(SMALL), &profile, options).expect("a plan").front;
+    let beaten = |p: &FrontPoint| p.device_bytes <= limit && p.predicted_us <= half.predicted_us * 1.001;
+    assert!(front.iter().any(beaten), "{front:?} {}", half.predicted_us);
+    let unlimited =
+        Session::builder().with_engine(&engine).with_gpu_memory_limit(1).load_bytes(bytes.clone());
+    assert!(matches!(unlimited, Err(Error::Setting { name: "gpu-memory-limit", .. })));
     let unknown = free.plan(shapes(SMALL), &Profile::empty()).expect_err("nothing is known");
     assert_eq!(unknown.kind(), ErrorKind::Unplannable, "{unknown:?}");
+}
+
+#[test]
+fn a_node_that_fusion_took_in_is_placed_with_what_it_is_part_of() {
+    let x = input(SMALL, 1);
+    let engine = engine(2);
+    let mut swallowed = 0;
+    for (name, build) in MODELS {
+        let free = load(&engine, build(SMALL));
+        let profile = sped_up(profiled(&free, &x));
+        for node in free.nodes(shapes(SMALL)).expect("known shapes") {
+            for member in node.members.iter().filter(|member| member.name != node.name) {
+                for device in [Device::Cpu, Device::Emulated] {
+                    let devices = "cpu,emulated".parse().expect("devices");
+                    let builder = Session::builder().with_engine(&engine).with_devices(devices);
+                    let builder = builder.with_placements([Placement::new(&*member.name, device)]);
+                    let session = builder.load_bytes(build(SMALL)).expect("loads");
+                    let plan = session.plan(shapes(SMALL), &profile).expect(name).plan;
+                    let step = plan.steps.iter().find(|step| step.name == *node.name).expect("it runs");
+                    assert_eq!(step.place == "emulated", device == Device::Emulated, "{name}\n{plan}");
+                    swallowed += 1;
+                }
+            }
+        }
+    }
+    assert!(swallowed > 3, "{swallowed}");
+}
+
+#[test]
+fn a_placement_on_the_gpu_is_kept_though_the_cpu_is_faster() {
+    let x = input(SMALL, 1);
+    let (engine, build) = (engine(2), MODELS[2].1);
+    let free = load(&engine, build(SMALL));
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path());
+    // The emulated GPU is slow, as it is in truth.
+    cache.store(&profiled(&free, &x)).expect("kept");
+    let named = |session: &Session| session.nodes(shapes(SMALL)).expect("known").into_iter().map(|n| n.name);
+    let wanted =
+        named(&free).find(|name| name.contains("LSTM")).or_else(|| named(&free).next()).expect("one");
+    let devices = "cpu,emulated".parse().expect("devices");
+    let builder = Session::builder().with_engine(&engine).with_devices(devices).with_mode(Mode::Latency);
+    let builder = builder.with_placements([Placement::new(&*wanted, Device::Emulated)]);
+    let session = builder.with_profile_cache(cache).load_bytes(build(SMALL)).expect("loads");
+    let times = NodeTimes::with_events();
+    let want = free.run([("x", &x)]).expect("runs");
+    assert!(session.gpu_use().is_none(), "nothing is placed yet");
+    let got = session.run([("x", &x)]).expect("runs");
+    compare("placed", &["y"], &want, &got);
+    session.run_with([("x", &x)], &RunOptions::default().with_node_times(&times)).expect("runs");
+    assert!(session.followed(shapes(SMALL)).is_some(), "{:?}", session.unplanned(shapes(SMALL)));
+    let there = |lane| times.events().iter().filter(|event| event.lane == lane).count();
+    assert!(times.events().iter().any(|event| event.lane == RunLane::Device && *event.name == *wanted));
+    assert!(there(RunLane::ToDevice) > 0 && there(RunLane::FromDevice) > 0);
+    let taken = session.gpu_use().expect("a part of it is on the GPU");
+    assert!(
+        taken.weights > 0 && taken.activations > 0 && taken.pinned > 0 && taken.launches > 0,
+        "{taken:?}"
+    );
 }
 
 #[test]

@@ -211,7 +211,11 @@ fn what_depends_on_data_is_not_planned_and_runs() {
         .expect("loads");
     let outputs = session.run([("x", &x)]).expect("runs");
     assert_eq!(outputs.tensor("y").expect("y").as_slice::<i64>(), Some(&[1, 3][..]));
+    let why = session.unplanned([("x", [4])]).expect("it was to be planned").to_string();
+    assert!(why.contains("shapes that depend on data"), "{why}");
+    assert!(session.unplanned([("x", [5])]).is_none(), "it did not run on that");
     let profile = session.profile([("x", &x)], &quick()).expect("measured");
+    assert!(profile.devices.is_empty() && profile.links.is_empty());
     let error = session.plan([("x", [4])], &profile).expect_err("not planned");
     assert_eq!(error.kind(), ErrorKind::Unplannable);
 }

@@ -10,7 +10,7 @@ mod instance;
 mod memory_mode;
 
 pub(crate) use assemble::{Assembled, Placed, assemble, room_offset};
-pub(crate) use memory_mode::{Goal, ParetoPoint};
+pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
 use super::PlanError;
 use super::build::{Planned, Site};
@@ -21,7 +21,7 @@ use super::instruction::Lane;
 use super::moves::{Ground, Moves};
 use super::predict::{Prediction, predict};
 use crate::cost::Handover;
-use crate::exec::Accesses;
+use crate::exec::{Accesses, Space};
 use recurve_scheduler::{Bounds, Problem, Schedule, Search};
 
 /// Where a step has to run.
@@ -160,7 +160,17 @@ impl Parts<'_> {
                 bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
             }
         });
+        let name = |at: usize| {
+            let copy = &made.moves.copies[at];
+            let written = crate::exec::Access { space: copy.space, bytes: copy.bytes.clone() };
+            match (copy.space, made.moves.needs[self.costs.len() + at].first()) {
+                (Space::Input(input), _) => site.inputs.get(input).map(|input| input.name.clone()),
+                (_, Some(&writer)) => site.bound.written_name(site.program, writer, &written),
+                _ => None,
+            }
+        };
         let copies = made.moves.copies.iter().enumerate().map(|(at, copy)| PlannedCopy {
+            name: name(at).unwrap_or_default(),
             space: copy.space,
             first: copy.bytes.start,
             bytes: copy.bytes.len(),
@@ -221,6 +231,9 @@ impl Parts<'_> {
         let search = Search { seed: 1, budget: self.site.search };
         let mut candidates = vec![gpu_only];
         memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
+        if goal.curve {
+            memory_mode::within_limits(self, &instance, search, &mut candidates)?;
+        }
         candidates.retain(fits);
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
         let chosen = memory_mode::choose(goal, &candidates, cpu_us)?;
