@@ -1,8 +1,10 @@
 //! What is said of where plans run: refused where it would have no effect, and by the name of the option.
 
-use crate::plan::{MODEL, root};
+use crate::plan::{MODEL, json, root};
 use crate::{data, recurve, recurve_in};
 use recurve_cli::Exit;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 #[test]
 fn what_is_for_a_gpu_is_refused_without_one() {
@@ -43,5 +45,36 @@ fn a_model_that_cannot_be_planned_says_so() {
 fn every_help_has_the_exit_codes() {
     for command in [&["--help"][..], &["run", "--help"], &["plan", "--help"], &["schedule", "--help"]] {
         recurve(command).with(Exit::Success).prints("7 no plan or schedule meets what is asked");
+    }
+}
+
+/// A process that profiles the model for sequences of `time` steps, and keeps what it measures in `cache`.
+fn profiling(cache: &Path, time: usize) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .current_dir(root())
+        .args(["profile", MODEL, "--threads", "1", "--quiet", "--dim", &format!("time={time},batch=1")])
+        .env("XDG_CACHE_HOME", cache)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the command starts")
+}
+
+#[test]
+fn processes_that_profile_at_once_keep_what_each_measured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let times = [2, 3, 4, 5];
+    let all: Vec<Child> = times.iter().map(|&time| profiling(folder.path(), time)).collect();
+    for mut child in all {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let kept = folder.path().join("recurve");
+    let files = std::fs::read_dir(&kept).expect("kept").map(|entry| entry.expect("listed").path());
+    let profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let [profile] = &profiles[..] else { panic!("{profiles:?}") };
+    let known = json(profile);
+    let signatures: Vec<&String> = known["operators"].as_object().expect("operators").keys().collect();
+    for time in times {
+        let of = format!("[{time},1,");
+        assert!(signatures.iter().any(|signature| signature.contains(&of)), "{time}: {signatures:?}");
     }
 }

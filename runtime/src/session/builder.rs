@@ -5,6 +5,7 @@ use super::devices::{Placement, PlanDevices};
 use super::mode::Mode;
 use super::plans::Plans;
 use super::runner::{self, Runner};
+use super::variants::Rewritten;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cpu::RunContext;
@@ -297,6 +298,7 @@ impl SessionBuilder {
             load_time,
             plans,
             devices,
+            rewritten: Rewritten::default(),
         })
     }
 }

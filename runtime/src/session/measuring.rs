@@ -1,10 +1,10 @@
 //! Measuring a model's operators, and trying a plan.
 
 use super::Session;
-use super::planning::Variant;
 use super::plans::{Followed, Unplanned};
 use super::run_options::RunOptions;
 use super::step_names::StepNames;
+use super::variants::Variant;
 use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
 use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, OpError};

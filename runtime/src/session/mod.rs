@@ -15,6 +15,7 @@ mod run_options;
 mod runner;
 mod step_names;
 mod stream;
+mod variants;
 
 pub use arguments::ValueSpec;
 pub use builder::{Fusion, SessionBuilder};
@@ -40,6 +41,7 @@ use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use variants::Rewritten;
 
 /// A model, loaded and prepared. It may be run from several threads at once.
 ///
@@ -68,6 +70,7 @@ pub struct Session {
     load_time: Duration,
     plans: Plans,
     devices: PlanDevices,
+    rewritten: Rewritten,
 }
 
 impl Session {

@@ -26,7 +26,7 @@ impl Mode {
     pub(super) fn goal(self) -> Goal {
         match self {
             Self::Together | Self::Latency => Goal::default(),
-            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), curve: false },
+            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), ..Goal::default() },
         }
     }
 }
@@ -36,6 +36,7 @@ impl Mode {
 pub struct PlanOptions {
     mode: Mode,
     curve: bool,
+    budget: Option<Duration>,
 }
 
 impl PlanOptions {
@@ -51,8 +52,15 @@ impl PlanOptions {
         self
     }
 
+    /// Ends the search for placements after about this time. Without it the search ends after a number of evaluated
+    /// placements, so that equal inputs give equal plans.
+    pub fn with_budget(mut self, budget: Duration) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
     pub(super) fn goal(self) -> Goal {
-        Goal { curve: self.curve, ..self.mode.goal() }
+        Goal { curve: self.curve, budget: self.budget, ..self.mode.goal() }
     }
 }
 

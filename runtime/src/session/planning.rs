@@ -8,27 +8,22 @@ use super::plans::{Choice, Followed, Unplanned};
 use super::run_options::RunOptions;
 use super::runner::Runner;
 use super::step_names::StepNames;
+use super::variants::Variant;
 use crate::cost::{Profile, StepSignature};
 use crate::cpu::RunContext;
 use crate::error::{Error, Misfit};
-use crate::exec::{Bound, BuildContext, Course, Program};
+use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
     DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
-    model_hash, pareto, random_on_device, random_plan, rewrites,
+    model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A program that does what the model does.
-#[derive(Debug)]
-pub(super) struct Variant {
-    pub(super) rewrite: String,
-    pub(super) program: Arc<Program>,
-}
+use std::time::Duration;
 
 /// The forms of tensors; `None` where one is no tensor.
 pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
@@ -128,7 +123,7 @@ impl Session {
         let threads = self.engine.threads();
         let drawn = match self.devices.gpu {
             Some(gpu) => {
-                let on = self.devices.program(gpu, rewrite, program, (&self.engine, &self.budget))?;
+                let on = self.devices.program(gpu, program, (&self.engine, &self.budget))?;
                 let (workers, name) = ((threads - 1).max(1), gpu.to_string());
                 random_on_device(&bound, program, workers, (&name, on.device()), seed, context)?
             }
@@ -252,34 +247,6 @@ impl Session {
         self.inputs.iter().zip(inputs).map(fact).collect()
     }
 
-    /// The programs that do what the model does, of which a plan may take any: the model as it is, and its rewrites whose
-    /// names are wanted. Where the memory limit does not suffice for one more, it is left out.
-    pub(super) fn variants(
-        &self,
-        facts: &[Fact],
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Variant>, Error> {
-        let own = self.cpu_program()?;
-        let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
-        if self.engine.threads() == 1 {
-            return Ok(variants);
-        }
-        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
-        for (rewrite, graph) in rewrites(own.graph(), facts) {
-            if !wanted(&rewrite) {
-                continue;
-            }
-            match Program::build(graph, context) {
-                Ok(program) => variants.push(Variant { rewrite, program: Arc::new(program) }),
-                Err(error) => {
-                    let error = NodeError::at_load(error);
-                    tracing::info!(rewrite, %error, "a rewrite is not tried");
-                }
-            }
-        }
-        Ok(variants)
-    }
-
     /// The best plan of every variant, by the predicted times.
     pub(super) fn build_plans(
         &self,
@@ -294,6 +261,10 @@ impl Session {
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
+        // One search for the threads, and those with the GPU.
+        let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
+        let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
+        let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let gpu = self.devices.usable().map(|gpu| gpu.to_string());
@@ -316,7 +287,7 @@ impl Session {
                 inputs,
                 workers: self.engine.threads(),
                 spin: self.engine.0.team.spin(),
-                search: SEARCH,
+                search,
             });
             // What was measured may not suffice for every rewrite.
             match made {

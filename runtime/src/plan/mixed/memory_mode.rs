@@ -7,6 +7,7 @@
 use super::{Candidate, Parts};
 use crate::plan::PlanError;
 use recurve_scheduler::{Error, Instance, Problem, Search};
+use std::time::Duration;
 
 /// What a plan is to be best at: the least time or, where there is an objective for the time in microseconds, the least
 /// bytes of the device's memory within it.
@@ -15,6 +16,15 @@ pub(crate) struct Goal {
     pub(crate) slo_us: Option<f64>,
     /// Whether the curve of bytes against time is sought, too.
     pub(crate) curve: bool,
+    /// How long all searches may take together; without, they end after so many evaluations.
+    pub(crate) budget: Option<Duration>,
+}
+
+impl Goal {
+    /// Searches that are made over threads and a device.
+    pub(crate) fn searches(self) -> usize {
+        1 + self.slo_us.map_or(0, |_| TIGHTER.len()) + if self.curve { CURVE.len() + LIMITS.len() } else { 0 }
+    }
 }
 
 /// A plan that exists, by what it takes of both.
