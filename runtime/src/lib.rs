@@ -61,8 +61,8 @@ pub use plan::{
     Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
 };
 pub use session::{
-    Apart, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters, Placement,
-    PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, Unplanned,
-    ValueSpec,
+    Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters,
+    Placement, PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream,
+    Unplanned, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

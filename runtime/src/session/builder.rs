@@ -1,6 +1,7 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::buckets::Buckets;
 use super::devices::{Placement, PlanDevices};
 use super::mode::Mode;
 use super::plans::Plans;
@@ -56,6 +57,7 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+    buckets: Buckets,
     devices: Devices,
     gpu_memory_limit: Option<usize>,
     placements: Vec<Placement>,
@@ -73,6 +75,7 @@ impl Default for SessionBuilder {
             fallback: Fallback::default(),
             mode: Mode::default(),
             cache: ProfileCache::user(),
+            buckets: Buckets::default(),
             devices: Devices::default(),
             gpu_memory_limit: None,
             placements: Vec::new(),
@@ -165,6 +168,12 @@ impl SessionBuilder {
     /// [`ProfileCache::user`].
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
         self.cache = cache.into();
+        self
+    }
+
+    /// Which shapes of inputs share what [`Mode::Latency`] and [`Mode::Memory`] measured for the first of them.
+    pub fn with_buckets(mut self, buckets: Buckets) -> Self {
+        self.buckets = buckets;
         self
     }
 
@@ -283,7 +292,7 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache);
+        let plans = Plans::new(self.mode, self.cache, self.buckets);
         let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
         let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {

@@ -218,6 +218,7 @@ impl Session {
         let options = ProfileOptions { cache, ..ProfileOptions::default() };
         let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
         let profile = self.measure_all(&variants, values, &options, context)?;
+        self.plans.keep_profile(&profile);
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
         for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, goal), context)? {

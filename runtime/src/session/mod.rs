@@ -1,6 +1,7 @@
 //! Sessions: a model ready to run.
 
 mod arguments;
+mod buckets;
 mod builder;
 mod devices;
 mod inspect;
@@ -18,6 +19,7 @@ mod stream;
 mod variants;
 
 pub use arguments::ValueSpec;
+pub use buckets::Buckets;
 pub use builder::{Fusion, SessionBuilder};
 pub use devices::{LostDevice, Placement};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};

@@ -2,10 +2,11 @@
 
 use super::Session;
 use super::arguments::ValueSpec;
+use super::buckets::Buckets;
 use super::mode::Mode;
 use super::planning::forms_of;
 use super::runner::{check, gpu_error};
-use crate::cost::ProfileCache;
+use crate::cost::{Profile, ProfileCache};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::GpuUse;
 use crate::device::Device;
@@ -88,6 +89,13 @@ pub(super) enum Choice {
 }
 
 impl Choice {
+    fn inputs(&self) -> &[PlannedInput] {
+        match self {
+            Self::Together(inputs, _) => inputs,
+            Self::Follow(followed) => &followed.inputs,
+        }
+    }
+
     fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
         match self {
             Self::Together(inputs, _) => fit(inputs, values),
@@ -104,12 +112,38 @@ const CHOICES: usize = 8;
 pub(super) struct Plans {
     mode: Mode,
     cache: Option<ProfileCache>,
+    buckets: Buckets,
+    /// The latest used first.
     choices: Mutex<Vec<Choice>>,
+    /// What was measured last, by which plans for other shapes are made.
+    profile: Mutex<Option<Arc<Profile>>>,
 }
 
 impl Plans {
-    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
-        Self { mode, cache, choices: Mutex::default() }
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>, buckets: Buckets) -> Self {
+        Self { mode, cache, buckets, choices: Mutex::default(), profile: Mutex::default() }
+    }
+
+    /// The latest choice for inputs of the same buckets.
+    pub(super) fn like(&self, inputs: &[PlannedInput]) -> Option<Choice> {
+        let choices = self.lock();
+        choices.iter().find(|choice| self.buckets.share(choice.inputs(), inputs)).cloned()
+    }
+
+    /// What times are known by.
+    pub(super) fn profile(&self) -> Option<Arc<Profile>> {
+        let mut last = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none() {
+            // A plan that was kept was not measured for again.
+            let kept = self.cache.as_ref().map(ProfileCache::load);
+            *last = kept.filter(|profile| !profile.operators.is_empty()).map(Arc::new);
+        }
+        last.clone()
+    }
+
+    /// Keeps what was measured.
+    pub(super) fn keep_profile(&self, profile: &Profile) {
+        *self.profile.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(profile.clone()));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
@@ -118,11 +152,13 @@ impl Plans {
 
     pub(super) fn add(&self, choice: Choice) {
         let mut choices = self.lock();
+        // What was decided before for these shapes gives way.
+        choices.retain(|other| other.inputs() != choice.inputs());
         choices.insert(0, choice);
         choices.truncate(CHOICES);
     }
 
-    /// What the plan that was added last takes of the device that it uses.
+    /// What the plan that was used last takes of the device that it uses.
     pub(super) fn gpu_use(&self) -> Option<GpuUse> {
         match self.lock().first()? {
             Choice::Follow(followed) => followed.course.gpu_use(),
@@ -144,23 +180,25 @@ impl Plans {
         context: RunContext<'_>,
     ) -> Result<Option<Arc<Followed>>, Error> {
         {
-            let choices = self.lock();
-            match choices.iter().find(|choice| choice.is_for(values)) {
-                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
-                Some(Choice::Together(..)) => return Ok(None),
-                None => {}
+            let mut choices = self.lock();
+            if let Some(at) = choices.iter().position(|choice| choice.is_for(values)) {
+                choices[..=at].rotate_right(1);
+                return Ok(match &choices[0] {
+                    Choice::Follow(followed) => Some(followed.clone()),
+                    Choice::Together(..) => None,
+                });
             }
         }
         if self.mode == Mode::Together {
             return Ok(None);
         }
         let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
-        let choice = match session.plan_by_measuring(
-            values,
-            &inputs,
-            (self.cache.clone(), self.mode.goal()),
-            context,
-        ) {
+        let goal = self.mode.goal();
+        let made = match session.plan_by_bucket(&inputs, goal, context) {
+            Some(made) => Ok(made),
+            None => session.plan_by_measuring(values, &inputs, (self.cache.clone(), goal), context),
+        };
+        let choice = match made {
             Ok(Ok(followed)) => Choice::Follow(Arc::new(followed)),
             Ok(Err(why)) => Choice::Together(inputs, why),
             // What was asked for cannot be had.
