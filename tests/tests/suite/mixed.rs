@@ -42,7 +42,7 @@ fn random_placements_give_the_cpus_answers() {
         let inputs = [input(SMALL, 1), input(SMALL, 2)];
         let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
         let want = [0, 1].map(|at| serial.run([("x", &inputs[at])]).expect("runs"));
-        let (mut copied, mut both) = (0, 0);
+        let (mut copied, mut both, mut gangs) = (0, 0, 0);
         for (at, engine) in engines.iter().enumerate() {
             let session = load(engine, build(SMALL));
             for seed in (0..random_plans(RANDOM)).filter(|seed| *seed as usize % engines.len() == at) {
@@ -50,6 +50,8 @@ fn random_placements_give_the_cpus_answers() {
                 session.follow(&plan).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e:?}\n{plan}"));
                 let device = plan.device.as_ref().expect("a device");
                 copied += device.copies.len();
+                let together = |phase: &&Phase| matches!(phase, Phase::Together { .. });
+                gangs += plan.phases.iter().filter(together).count();
                 both += usize::from(!device.steps.is_empty() && device.steps.len() < plan.steps.len());
                 for (x, want) in inputs.iter().zip(&want) {
                     let title = format!("{name}, seed {seed}\n{plan}");
@@ -58,7 +60,7 @@ fn random_placements_give_the_cpus_answers() {
                 }
             }
         }
-        assert!(copied > 0 && both > 0, "{name}: no plan uses both");
+        assert!(copied > 0 && both > 0 && gangs > 0, "{name}: {copied}, {both}, {gangs}");
     }
 }
 
@@ -141,6 +143,9 @@ fn sped_up(mut profile: Profile) -> Profile {
     };
     for cost in profile.operators.values_mut() {
         cost.lanes.iter_mut().for_each(|(lane, m)| set(m, if lane == "emulated" { 1.0 } else { 100.0 }));
+    }
+    for handover in profile.handover.values_mut() {
+        [&mut handover.phase, &mut handover.flag, &mut handover.wake].into_iter().for_each(|m| set(m, 0.1));
     }
     profile.links.iter_mut().for_each(|link| set(&mut link.time, 0.1 + link.bytes as f64 * 1e-6));
     for device in profile.devices.values_mut() {
@@ -226,6 +231,37 @@ fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
             panic!("{impossible:?}")
         };
         assert!(best_us > 0.0 && best_us <= alone_us, "{name}: the best that can be had is told");
+    }
+}
+
+#[test]
+fn a_step_that_all_threads_share_stands_beside_those_of_the_gpu() {
+    let x = input(SMALL, 1);
+    for (name, build) in MODELS {
+        let session = load(&engine(2), build(SMALL));
+        let mut profile = sped_up(profiled(&session, &x));
+        // Recurrences are best on both threads, and what stands between them on the GPU.
+        let recurrent = |signature: &str| signature.starts_with("LSTM") || signature.starts_with("GRU");
+        for (signature, cost) in &mut profile.operators {
+            for (lane, m) in &mut cost.lanes {
+                let us = match (recurrent(signature), lane.as_str()) {
+                    (true, "cpu:2") => 5.0,
+                    (true, _) => 900.0,
+                    (false, "emulated") => 1.0,
+                    (false, _) => 500.0,
+                };
+                (m.median_us, m.min_us, m.p90_us) = (us, us, us);
+            }
+        }
+        let plan = session.plan(shapes(SMALL), &profile).expect(name).plan;
+        let on = |place: &str| plan.steps.iter().filter(|step| step.place == place).count();
+        assert!(on("cpu*") > 0 && on("emulated") > 0, "{name}\n{plan}");
+        let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
+        session.follow(&plan).expect("valid");
+        for _ in 0..2 {
+            let [want, got] = [&serial, &session].map(|session| session.run([("x", &x)]).expect("runs"));
+            compare(name, &["y"], &want, &got);
+        }
     }
 }
 
