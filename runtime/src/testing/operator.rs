@@ -12,6 +12,7 @@ use crate::graph::{Dim, Graph, Node};
 use crate::memory::Budget;
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OPS, Op, OpDef};
+use crate::precision::Storing;
 use crate::reference::{RefInputs, RefValue};
 use crate::tensor::{Value, ValueRef};
 use std::cell::Cell;
@@ -191,7 +192,7 @@ pub(super) fn run(
         outputs: outputs.into_iter().map(Some).collect(),
     });
     let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads, release: &|_| () };
+    let build = BuildContext { budget: &budget, threads, release: &|_| (), storing: &Storing::default() };
     let program = Program::build(graph, build).map_err(|e| e.source)?;
     let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
     let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
