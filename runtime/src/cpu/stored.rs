@@ -1,7 +1,7 @@
 //! Formats that weights are stored in, widened as they are read: the type that is computed in, 16-bit floats, and
 //! integers of 8 bits with a factor for each row of the matrix.
 //!
-//! A weight is rounded to the nearest of its format, halves to even. One that is finite and would not stay so is outside the
+//! A weight is rounded to the nearest of its format, halves to even, `f64` by way of `f32`. One that is finite and would not stay so is outside the
 //! format's range. Integers are `round(w / s)` with `s = max |w| / 127` over the row, so that `s · q` is `w` to within `s / 2`.
 
 #![allow(
@@ -80,7 +80,7 @@ macro_rules! half_weight {
             fn round(from: &[F], _: F, to: &mut [Self]) {
                 match same::<F, f32>(from) {
                     Some(from) => to.convert_from_f32_slice(from),
-                    None => to.iter_mut().zip(from).for_each(|(to, w)| *to = <$t>::from_f64(w.to_f64())),
+                    None => to.iter_mut().zip(from).for_each(|(to, w)| *to = <$t>::from_f32(w.to_f64() as f32)),
                 }
             }
 
@@ -104,9 +104,9 @@ impl<F: Float> Weight<F> for i8 {
 
     fn round(from: &[F], factor: F, to: &mut [Self]) {
         let factor = factor.to_f64();
-        let by = if factor > 0.0 { 1.0 / factor } else { 0.0 };
         for (to, weight) in to.iter_mut().zip(from) {
-            *to = (weight.to_f64() * by).round_ties_even().clamp(-LARGEST, LARGEST) as i8;
+            let steps = if factor > 0.0 { weight.to_f64() / factor } else { 0.0 };
+            *to = steps.round_ties_even().clamp(-LARGEST, LARGEST) as i8;
         }
     }
 

@@ -252,7 +252,7 @@ impl SessionBuilder {
             crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
                 .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
-        crate::graph::exchange_weights(&mut graph, &budget, &release);
+        crate::graph::exchange_weights(&mut graph, self.precision, &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
