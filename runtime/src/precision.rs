@@ -172,7 +172,7 @@ impl Storing {
         for note in self.notes().iter_mut().skip(first) {
             note.node = if note.op.is_empty() { node.into() } else { format!("{node}/{}", note.node).into() };
             if note.op.is_empty() {
-                note.op = op.to_owned();
+                op.clone_into(&mut note.op);
             }
         }
     }

@@ -487,7 +487,7 @@ fn weights_that_many_rows_read_exchanged_are_exchanged_once() {
         let want = run_graph(&graph, &[reference]).expect("a reference");
         let released = Cell::new(0);
         exchange_weights(&mut graph, Precision::F32, &Budget::unlimited(), &|part| {
-            released.set(released.get() + part.len())
+            released.set(released.get() + part.len());
         });
         let read = graph.nodes[0].inputs[1].and_then(|id| graph.constant(id)).expect("weights");
         assert_eq!(read.shape(), if exchanged { [depth, columns] } else { [columns, depth] });

@@ -156,7 +156,8 @@ impl Session {
     }
 
     /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
-    /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
+    /// all outputs have one and no shape depends on data, a repeated call allocates nothing
+    /// but the workspace of the `gemm` crate in products of more than four rows.
     ///
     /// # Example
     /// ```

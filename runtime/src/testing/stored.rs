@@ -69,9 +69,9 @@ fn check(name: &str, seed: u64, precision: Precision) -> usize {
 
 #[test]
 fn stored_weights_are_their_rounded_selves() {
-    for name in ["LSTM", "GRU", "RNN", "MatMul", "Gemm"] {
+    for (name, seeds) in [("LSTM", 60), ("GRU", 60), ("RNN", 60), ("MatMul", 800), ("Gemm", 300)] {
         for precision in [Precision::F16, Precision::Bf16, Precision::Int8] {
-            let stored: usize = (0..150).map(|seed| check(name, seed, precision)).sum();
+            let stored: usize = (0..seeds).map(|seed| check(name, seed, precision)).sum();
             assert!(stored >= 5, "{name} {precision}: {stored} inputs were stored so");
         }
     }

@@ -2,9 +2,11 @@
 
 use half::{bf16, f16};
 use recurve::{
-    Device, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions, Session, Tensor,
+    Device, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions, Session,
+    Tensor,
 };
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
+use std::time::Duration;
 
 const STORED: [Precision; 3] = [Precision::F16, Precision::Bf16, Precision::Int8];
 
@@ -211,7 +213,8 @@ fn measurements_and_plans_of_formats_are_told_apart() {
     let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
     let folder = tempfile::tempdir().expect("a folder");
     let cache = ProfileCache::at(folder.path());
-    let options = || ProfileOptions::default().with_effort(recurve::Effort::Quick).with_cache(cache.clone());
+    let effort = Effort { warm: 1, least: 1, most: 2, time: Duration::from_millis(1) };
+    let options = || ProfileOptions::default().with_effort(effort).with_cache(cache.clone());
     let [wide, half] =
         [Precision::F32, Precision::F16].map(|precision| load(lstm(&w, &r).into_bytes(), precision, 2));
     let [of_wide, of_half] = [&wide, &half].map(|s| s.profile([("x", &x)], &options()).expect("measures"));

@@ -187,7 +187,7 @@ pub(super) enum Stored<'a, F> {
     },
 }
 
-impl<'a, F> Stored<'a, F> {
+impl<F> Stored<'_, F> {
     /// The panels of direction `plane`.
     pub(super) fn plane(self, layout: &Layout, plane: usize, depth: usize) -> Self {
         let of = |per: usize| plane * per..(plane + 1) * per;
