@@ -9,6 +9,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Graph, Node, NodeError, ValueId};
 use crate::memory::{Budget, Buffer};
 use crate::ops::{PackSite, Packed};
+use crate::precision::{Precision, Storing};
 use crate::tensor::{Shape, Tensor, ValueRef};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) threads: usize,
     /// See [`PackSite::release`].
     pub(crate) release: &'a dyn Fn(&[u8]),
+    /// See [`PackSite::storing`].
+    pub(crate) storing: &'a Storing,
 }
 
 /// See the module's documentation.
@@ -34,6 +37,8 @@ pub(crate) struct Program {
     /// What each node packed.
     pub(super) packed: Vec<Option<Packed>>,
     pub(super) threads: usize,
+    /// The format that weights are stored in.
+    pub(super) precision: Precision,
     budget: Budget,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
 }
@@ -108,12 +113,14 @@ impl Program {
                 budget: context.budget,
                 release: context.release,
                 threads: context.threads,
+                storing: context.storing,
             };
-            let key = pack_key(&graph, node);
+            let (key, noted) = (pack_key(&graph, node), context.storing.count());
             let pack = match known.get(&key) {
                 Some(pack) => Some(pack.clone()),
                 None => node.op.pack(&site).map_err(|e| NodeError::new(node, e))?,
             };
+            context.storing.name(noted, &node.name, &node.def.full_name());
             known.extend(pack.iter().map(|pack| (key.clone(), pack.clone())));
             for (index, id) in node.inputs.iter().enumerate() {
                 let consumed = pack.as_ref().is_some_and(|p| p.consumed.contains(&index));
@@ -139,9 +146,15 @@ impl Program {
             graph,
             packed,
             threads: context.threads,
+            precision: context.storing.precision,
             budget: context.budget.clone(),
             bindings: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The format that weights are stored in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The graph.

@@ -3,6 +3,7 @@
 mod arguments;
 mod buckets;
 mod builder;
+mod deviations;
 mod devices;
 mod inspect;
 mod measuring;
@@ -36,6 +37,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
+use crate::precision::Stored;
 use crate::tensor::{TensorMut, Value, ValueRef};
 use devices::PlanDevices;
 use plans::Plans;
@@ -73,6 +75,7 @@ pub struct Session {
     plans: Plans,
     devices: PlanDevices,
     rewritten: Rewritten,
+    stored: Stored,
 }
 
 impl Session {
@@ -109,6 +112,11 @@ impl Session {
     /// Bytes that the session holds now: weights, workspaces, and outputs that are still alive.
     pub fn memory_used(&self) -> usize {
         self.budget.used()
+    }
+
+    /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in.
+    pub fn stored_weights(&self) -> &Stored {
+        &self.stored
     }
 
     /// Nodes without a kernel for the GPU that ran on the CPU instead, as
@@ -156,7 +164,8 @@ impl Session {
     }
 
     /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
-    /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
+    /// all outputs have one and no shape depends on data, a repeated call allocates nothing
+    /// but the workspace of the `gemm` crate in products of more than four rows.
     ///
     /// # Example
     /// ```

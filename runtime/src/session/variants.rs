@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::exec::{BuildContext, Program};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::plan::{directions_apart, rewrites};
+use crate::precision::Storing;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// Shapes of whose rewrites somebody may still follow one.
@@ -74,7 +75,9 @@ impl Session {
         if self.engine.threads() == 1 {
             return Ok(variants);
         }
-        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
+        let storing = Storing::new(own.precision());
+        let (budget, threads) = (&self.budget, self.engine.threads());
+        let context = BuildContext { budget, threads, release: &|_| (), storing: &storing };
         let apart = self.rewritten.apart.get_or_init(|| directions_apart(own.graph()));
         let mut donors = self.rewritten.alive();
         donors.push(own.clone());

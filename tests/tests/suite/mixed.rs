@@ -345,7 +345,7 @@ fn a_node_that_fusion_took_in_is_placed_with_what_it_is_part_of() {
 }
 
 #[test]
-fn a_placement_on_the_gpu_is_kept_though_the_cpu_is_faster() {
+fn a_placement_on_the_gpu_is_kept_though_the_cpu_takes_less_time() {
     let x = input(SMALL, 1);
     let (engine, build) = (engine(2), MODELS[2].1);
     let free = load(&engine, build(SMALL));
