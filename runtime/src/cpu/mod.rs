@@ -31,6 +31,7 @@ pub(crate) mod narrow;
 pub(crate) mod normalization;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
+mod planes;
 pub(crate) mod pool;
 pub(crate) mod program;
 pub(crate) mod random;
@@ -55,6 +56,7 @@ pub(crate) mod strided_copy;
 pub(crate) mod tiles;
 pub(crate) mod transposed_convolution;
 pub(crate) mod vector_math;
+pub(crate) mod winograd;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};
