@@ -8,7 +8,7 @@ use crate::quantity::{parse_bytes, parse_whole};
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Error, Fallback, Fusion, RunOptions, Session, SessionBuilder};
+use recurve::{Device, Error, Fallback, Fusion, Precision, RunOptions, Session, SessionBuilder};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,6 +93,10 @@ pub(crate) struct ModelArguments {
     /// Most bytes of tensors, weights and workspaces, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
+    /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
+    /// with a factor for each output
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub(crate) precision: Precision,
 }
 
 /// The inputs of a run.
@@ -183,7 +187,18 @@ pub(crate) struct DimensionArguments {
 
 impl ModelArguments {
     /// Loads the model as `builder` has it.
-    pub(crate) fn load(&self, mut builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+    pub(crate) fn load(&self, builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+        self.load_in(self.precision, builder, terminal)
+    }
+
+    /// The same with weights stored in another format.
+    pub(crate) fn load_in(
+        &self,
+        precision: Precision,
+        builder: SessionBuilder,
+        terminal: &Terminal,
+    ) -> Result<Session> {
+        let mut builder = builder.with_precision(precision);
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
         }

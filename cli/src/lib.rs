@@ -22,6 +22,7 @@ mod npz;
 mod onnx_test;
 mod peak_rss;
 mod placement;
+mod precision;
 mod progress;
 mod quantity;
 mod run_trace;

@@ -39,6 +39,7 @@ mod memory;
 mod onnx;
 mod ops;
 mod plan;
+mod precision;
 mod reference;
 mod session;
 mod tensor;
@@ -60,6 +61,7 @@ pub use ops::{Accuracy, Cost};
 pub use plan::{
     Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
 };
+pub use precision::{Deviation, Kept, Precision, Stored, StoredWeights};
 pub use session::{
     Apart, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters, Placement,
     PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,

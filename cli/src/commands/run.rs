@@ -11,6 +11,7 @@ use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
+use crate::precision::PrecisionEntry;
 use crate::quantity::{self, parse_some, parse_whole, plural};
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
@@ -18,8 +19,8 @@ use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
 use recurve::{
-    Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, RunEvent, RunOptions,
-    Session, TensorView, Value,
+    Deviation, Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, Precision,
+    RunEvent, RunOptions, Session, TensorView, Value,
 };
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -100,6 +101,9 @@ struct Document {
     /// Nodes that ran on the CPU although the model runs on a GPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_trips: Vec<TripEntry>,
+    /// With `--precision`: what weights are stored in, and how far outputs are from those with the model's weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<PrecisionEntry>,
     /// What the model takes of the GPU that it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu: Option<GpuMemory>,
@@ -169,6 +173,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         write_outputs(path, &outputs)?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
+    // What the comparison takes is no part of what the model takes.
+    let peak_rss_bytes = peak_rss_bytes();
+    let deviations = deviations(&session, &inputs, arguments, terminal)?;
     let document = Document {
         version: DOCUMENT_VERSION,
         load_ms: session.load_time().as_secs_f64() * 1e3,
@@ -178,10 +185,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         warmup: arguments.warmup,
         latency_us: latency,
         plan: placement(&session, &inputs, arguments),
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes,
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
         host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
+        precision: PrecisionEntry::of(&session, deviations),
         gpu: session.gpu_use().map(GpuMemory::from),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
     };
@@ -191,6 +199,21 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         terminal.print(&text(&document, terminal))?;
     }
     Ok(Exit::Success)
+}
+
+/// How far the outputs are from those with the model's weights, where others are used.
+fn deviations(
+    session: &Session,
+    inputs: &[Input],
+    arguments: &Arguments,
+    terminal: &Terminal,
+) -> Result<Option<Vec<Deviation>>> {
+    if arguments.model.precision == Precision::F32 {
+        return Ok(None);
+    }
+    let exact = arguments.model.load_in(Precision::F32, arguments.execution.builder(), terminal)?;
+    let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+    Ok(Some(session.deviations(&exact, given)?))
 }
 
 impl Arguments {
@@ -397,6 +420,9 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         };
         let rows: Vec<_> = std::iter::once(header).chain(document.host_trips.iter().map(row)).collect();
         section("on the CPU", &rows, &[2, 3, 4]);
+    }
+    if let Some(precision) = &document.precision {
+        section("weights", &precision.rows(), &[]);
     }
     if let Some(gpu) = &document.gpu {
         section("on the GPU", &gpu.rows(), &[1]);

@@ -4,6 +4,7 @@ use super::bind::{Action, Bound, Place};
 use super::program::Program;
 use crate::dtype::DType;
 use crate::graph::{Node, ValueId};
+use crate::precision::Precision;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,6 +54,8 @@ pub(crate) struct StepForm<'a> {
     pub(crate) inputs: Vec<Option<(Form, bool)>>,
     /// Forms of the outputs.
     pub(crate) outputs: Vec<Option<Form>>,
+    /// The format that weights are stored in.
+    pub(crate) precision: Precision,
 }
 
 impl Bound {
@@ -119,7 +122,8 @@ impl Bound {
             Some(_) => outputs.into_iter().map(|o| o.map(|(form, _)| form)).collect(),
             None => vec![inputs.first().cloned().flatten().map(|(form, _)| form)],
         };
-        Some(StepForm { node: program.graph.nodes.get(s.node), inputs, outputs })
+        let (node, precision) = (program.graph.nodes.get(s.node), program.precision());
+        Some(StepForm { node, inputs, outputs, precision })
     }
 
     /// What step `step` touches of the memory that steps write, and of the inputs.

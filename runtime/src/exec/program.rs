@@ -8,6 +8,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::graph::{Graph, NodeError};
 use crate::memory::{Budget, Buffer};
 use crate::ops::{PackSite, Packed};
+use crate::precision::{Precision, Storing};
 use crate::tensor::{Tensor, ValueRef};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) threads: usize,
     /// See [`PackSite::release`].
     pub(crate) release: &'a dyn Fn(&[u8]),
+    /// See [`PackSite::storing`].
+    pub(crate) storing: &'a Storing,
 }
 
 /// See the module's documentation.
@@ -32,6 +35,8 @@ pub(crate) struct Program {
     /// What each node packed.
     pub(super) packed: Vec<Option<Packed>>,
     pub(super) threads: usize,
+    /// The format that weights are stored in.
+    pub(super) precision: Precision,
     budget: Budget,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
 }
@@ -80,8 +85,11 @@ impl Program {
                 budget: context.budget,
                 release: context.release,
                 threads: context.threads,
+                storing: context.storing,
             };
+            let noted = context.storing.count();
             let pack = node.op.pack(&site).map_err(|e| NodeError::new(node, e))?;
+            context.storing.name(noted, &node.name, &node.def.full_name());
             for (index, id) in node.inputs.iter().enumerate() {
                 let consumed = pack.as_ref().is_some_and(|p| p.consumed.contains(&index));
                 if let (Some(id), false) = (id, consumed) {
@@ -106,9 +114,15 @@ impl Program {
             graph,
             packed,
             threads: context.threads,
+            precision: context.storing.precision,
             budget: context.budget.clone(),
             bindings: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The format that weights are stored in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The graph.

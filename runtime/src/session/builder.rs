@@ -16,6 +16,7 @@ use crate::exec::{BuildContext, Interrupt, Program};
 use crate::graph::{Fact, NodeError, Rewrites};
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
+use crate::precision::{Precision, Storing};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub struct SessionBuilder {
     devices: Devices,
     gpu_memory_limit: Option<usize>,
     placements: Vec<Placement>,
+    precision: Precision,
 }
 
 impl Default for SessionBuilder {
@@ -75,6 +77,7 @@ impl Default for SessionBuilder {
             devices: Devices::default(),
             gpu_memory_limit: None,
             placements: Vec::new(),
+            precision: Precision::default(),
         }
     }
 }
@@ -160,6 +163,24 @@ impl SessionBuilder {
         self
     }
 
+    /// The format that the weights of recurrences, and of products of few rows, are stored in; by default that of the model.
+    /// Arithmetic is that of the model's type. [`Session::stored_weights`] tells what came of it, and
+    /// [`Session::deviations`] what it does to the outputs. It is for the CPU alone.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Precision, Session};
+    /// let session = Session::builder().with_precision(Precision::F16).load_bytes(MODEL)?;
+    /// let stored = session.stored_weights();
+    /// assert!(!stored.weights.is_empty() && stored.weights.iter().all(|w| w.kept.is_none()));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
     /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default with the user's other profiles,
     /// [`ProfileCache::user`].
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
@@ -189,6 +210,10 @@ impl SessionBuilder {
         if self.devices.gpu.is_some() && self.device != Device::Cpu {
             let problem = "has a GPU beside a device that runs everything".into();
             return Err(Error::Setting { name: "devices", problem });
+        }
+        if self.precision != Precision::F32 && (self.devices.gpu.is_some() || self.device != Device::Cpu) {
+            let problem = format!("is `{}`, which is for the CPU alone, beside a GPU", self.precision);
+            return Err(Error::Setting { name: "precision", problem });
         }
         let engine = match (self.engine, threads) {
             (Some(_), Some(_)) => {
@@ -227,7 +252,7 @@ impl SessionBuilder {
             crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
                 .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
-        crate::graph::exchange_weights(&mut graph, &budget, &release);
+        crate::graph::exchange_weights(&mut graph, self.precision, &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
@@ -252,9 +277,11 @@ impl SessionBuilder {
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);
+        let storing = Storing::new(self.precision);
         let runner = match self.device {
             Device::Cpu => {
-                let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
+                let (budget, threads) = (&budget, engine.threads());
+                let context = BuildContext { budget, threads, release: &release, storing: &storing };
                 Runner::Cpu(Arc::new(Program::build(graph, context).map_err(NodeError::at_load)?))
             }
             device => {
@@ -285,6 +312,7 @@ impl SessionBuilder {
             load_time,
             plans,
             devices,
+            stored: storing.finish(),
         })
     }
 }

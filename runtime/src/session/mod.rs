@@ -2,6 +2,7 @@
 
 mod arguments;
 mod builder;
+mod deviations;
 mod devices;
 mod inspect;
 mod measuring;
@@ -31,6 +32,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
+use crate::precision::Stored;
 use crate::tensor::{TensorMut, Value, ValueRef};
 use devices::PlanDevices;
 use plans::Plans;
@@ -66,6 +68,7 @@ pub struct Session {
     load_time: Duration,
     plans: Plans,
     devices: PlanDevices,
+    stored: Stored,
 }
 
 impl Session {
@@ -102,6 +105,11 @@ impl Session {
     /// Bytes that the session holds now: weights, workspaces, and outputs that are still alive.
     pub fn memory_used(&self) -> usize {
         self.budget.used()
+    }
+
+    /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in.
+    pub fn stored_weights(&self) -> &Stored {
+        &self.stored
     }
 
     /// Nodes without a kernel for the GPU that ran on the CPU instead, as
@@ -148,7 +156,8 @@ impl Session {
     }
 
     /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
-    /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
+    /// all outputs have one and no shape depends on data, a repeated call allocates nothing
+    /// but the workspace of the `gemm` crate in products of more than four rows.
     ///
     /// # Example
     /// ```

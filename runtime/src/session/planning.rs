@@ -17,6 +17,7 @@ use crate::plan::{
     DeviceCosts, DeviceSite, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
     model_hash, random_on_device, random_plan, rewrites,
 };
+use crate::precision::Storing;
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,7 +243,9 @@ impl Session {
         if self.engine.threads() == 1 {
             return Ok(variants);
         }
-        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
+        let storing = Storing::new(own.precision());
+        let (budget, threads) = (&self.budget, self.engine.threads());
+        let context = BuildContext { budget, threads, release: &|_| (), storing: &storing };
         for (rewrite, graph) in rewrites(own.graph(), facts) {
             if !wanted(&rewrite) {
                 continue;
