@@ -253,13 +253,19 @@ impl Winograd {
         tail.fill(0.0);
         let first = index * self.channels;
         let lanes = if self.made { Lanes::new(own, self.lane()) } else { Lanes::none() };
-        for_each_tile(context, self.channels * input, lanes, &Chunks::new(planes, each), &|channel, to, scratch| {
-            let x = match operands.made {
-                Some(made) => made_channel(made, first + channel, input, scratch)?,
-                None => &operands.x[(first + channel) * input..][..input],
-            };
-            self.planes.fill(x, to);
-            Ok(())
-        })
+        for_each_tile(
+            context,
+            self.channels * input,
+            lanes,
+            &Chunks::new(planes, each),
+            &|channel, to, scratch| {
+                let x = match operands.made {
+                    Some(made) => made_channel(made, first + channel, input, scratch)?,
+                    None => &operands.x[(first + channel) * input..][..input],
+                };
+                self.planes.fill(x, to);
+                Ok(())
+            },
+        )
     }
 }

@@ -54,8 +54,7 @@ fn equals_the_sum_of_the_specification() {
         // Lines of one tile, of several chunks, and what is between.
         let most = *g.pick(&[3, 18, 70]);
         let spans = [span(&mut g, 20), span(&mut g, most)];
-        let (images, channels, filters) =
-            (g.size(1, 2), *g.pick(&[1, 3, 16, 40]), *g.pick(&[1, 8, 32, 37]));
+        let (images, channels, filters) = (g.size(1, 2), *g.pick(&[1, 3, 16, 40]), *g.pick(&[1, 8, 32, 37]));
         let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| g.float(-1.0, 1.0) as f32).collect() };
         let x = draw(images * channels * spans[0].input * spans[1].input);
         let (w, bias) = (draw(filters * channels * 9), draw(filters));
@@ -77,7 +76,10 @@ fn equals_the_sum_of_the_specification() {
                 // Relative to the largest sum of sizes: neighbours in a tile share their errors.
                 let error = (f64::from(*got) - want).abs() / size / f64::from(f32::EPSILON);
                 worst[tile / 4] = worst[tile / 4].max(error);
-                assert!(error <= [4.0, 16.0][tile / 4], "seed {seed}, {level:?}, {tile}, {at}: {got} for {want}");
+                assert!(
+                    error <= [4.0, 16.0][tile / 4],
+                    "seed {seed}, {level:?}, {tile}, {at}: {got} for {want}"
+                );
             }
         }
     }
