@@ -31,7 +31,6 @@ pub(crate) mod narrow;
 pub(crate) mod normalization;
 pub(crate) mod number;
 pub(crate) mod pad_copy;
-mod planes;
 pub(crate) mod pool;
 pub(crate) mod program;
 pub(crate) mod random;

@@ -1,6 +1,6 @@
 //! Direct convolution in f32 over up to three spatial axes: `y[f, p] = b[f] + Σ_{c, t} w[f, c, t] · x[c, o(t) + p]`.
 //!
-//! The input of an image is brought into *planes* ([`super::planes`]): padded, and taken apart by the remainder of the position
+//! The input of an image is brought into *planes* ([`planes`]): padded, and taken apart by the remainder of the position
 //! over the stride, so that a tap of the window is one offset `o(t)` for all output positions, and neighbouring outputs
 //! read neighbouring inputs. A tile of filters by vectors of positions stays in registers over all channels and taps
 //! ([`tile`]); positions run on over the ends of lines, and what falls between lines is thrown away. Windows of one tap
@@ -10,13 +10,13 @@
 //! weights: channel, then tap.
 
 mod pack;
+mod planes;
 mod tests;
 mod tile;
 
 use super::RunContext;
 use super::contraction::scratch_of;
 use super::gemm::{Block, Blocks, MatrixMut};
-use super::planes::Planes;
 use super::row_epilogue::Finish;
 use super::row_fill::Filler;
 use super::simd::{Lane, Level};
@@ -24,6 +24,7 @@ use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
 pub(crate) use pack::{PackedFilters, is_few, pack};
+use planes::Planes;
 use tile::{ASIDE, LONGEST, MOST_FILTERS, MOST_ROWS, Sweep, TAIL};
 
 /// Blocks of output that keep some threads busy.
@@ -95,18 +96,6 @@ pub(crate) enum Weights<'a> {
     Rows(&'a [f32]),
     /// Blocks of filters.
     Packed(&'a PackedFilters),
-}
-
-/// Row `row` of what `made` makes, a channel of `input` elements, in `scratch`.
-pub(crate) fn made_channel<'a>(
-    made: &Filler<'_>,
-    row: usize,
-    input: usize,
-    scratch: &'a mut [u8],
-) -> Result<&'a [f32], OpError> {
-    let plane = scratch_of::<f32>(scratch, input)?;
-    made.fill(row, plane)?;
-    Ok(plane)
 }
 
 impl DirectConvolution {
@@ -226,10 +215,10 @@ impl DirectConvolution {
         scratch: &'a mut [u8],
     ) -> Result<&'a [f32], OpError> {
         let input = self.planes.input();
-        match operands.made {
-            Some(made) => made_channel(made, first + channel, input, scratch),
-            None => Ok(&operands.x[channel * input..][..input]),
-        }
+        let Some(made) = operands.made else { return Ok(&operands.x[channel * input..][..input]) };
+        let plane = scratch_of::<f32>(scratch, input)?;
+        made.fill(first + channel, plane)?;
+        Ok(plane)
     }
 
     /// One image, whose planes are `operands.x`.

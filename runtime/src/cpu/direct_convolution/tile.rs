@@ -5,8 +5,8 @@
 //! it; between chunks the sums of a tile are put aside. Where the block has no more than two tiles of positions, both are
 //! computed with each block of weights, so that large weights are read once.
 
+use super::planes::Planes;
 use crate::cpu::gemm::MatrixMut;
-use crate::cpu::planes::Planes;
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use std::ops::Range;
 
@@ -27,6 +27,8 @@ const TOGETHER: usize = 2;
 pub(super) const ASIDE: usize = TOGETHER * MOST_FILTERS * VECTORS * LONGEST;
 /// Elements that a tile reads behind the last position.
 pub(super) const TAIL: usize = VECTORS_ALONE * LONGEST;
+/// Positions from which the input can be read as it is: a vector has room in it.
+pub(super) const LEAST_IN_PLACE: usize = LONGEST;
 
 /// Filters of a block on this processor: with three vectors of positions three quarters of its registers.
 const fn rows_for(registers: usize) -> usize {

@@ -1,16 +1,26 @@
 //! The input's side of the products, `Bᵀ · x · B`, for the tiles of a chunk: a vector holds neighbouring tiles of a line.
+//!
+//! The lines of a run are taken apart by the remainder of the position over the size of a tile, so that neighbouring tiles
+//! read neighbouring elements; that and the transform stay in the first cache.
 
 use super::matrices::input;
-use super::tiling::Tiling;
-use crate::cpu::planes::Planes;
+use super::tiling::{Run, Tiling};
 use crate::cpu::simd::{Simd, Work};
+use crate::ops::window::Span;
+
+/// Elements of a part of a line: those of [`super::tiling::MOST`] tiles, and of the one behind them.
+const PART: usize = 16;
+/// The same with those that the last vector reads.
+const ROOM: usize = 2 * PART;
+/// Elements of a line of a run.
+const LINE: usize = 4 * PART;
 
 /// One chunk of tiles.
 pub(super) struct Transform<'a> {
-    pub(super) planes: &'a Planes,
-    /// The planes of all channels, and the tail behind them.
+    /// All channels of an image.
     pub(super) x: &'a [f32],
     pub(super) channels: usize,
+    pub(super) spans: &'a [Span; 2],
     pub(super) tiling: &'a Tiling,
     pub(super) chunk: usize,
     /// [`Tiling::chunk_elements`].
@@ -23,26 +33,30 @@ impl Work for Transform<'_> {
 
     #[inline(always)]
     fn run<S: Simd<f32>>(self, simd: S) {
-        if self.tiling.size == 2 { self.transform::<S, 4>(simd) } else { self.transform::<S, 6>(simd) }
+        if self.tiling.size == 2 { self.transform::<S, 4, 2>(simd) } else { self.transform::<S, 6, 4>(simd) }
     }
 }
 
 impl Transform<'_> {
     #[inline(always)]
-    fn transform<S: Simd<f32>, const A: usize>(self, simd: S) {
-        let Self { planes, x, channels, tiling, chunk, to } = self;
+    fn transform<S: Simd<f32>, const A: usize, const M: usize>(self, simd: S) {
+        let Self { x, channels, spans, tiling, chunk, to } = self;
         let (slots, each) = (tiling.slots(), tiling.point_elements(channels));
+        let plane = spans[0].input * spans[1].input;
+        // For each line, for each remainder.
+        let mut parts = [[[0.0f32; ROOM]; M]; A];
         for channel in 0..channels {
-            let x = &x[channel * planes.channel()..];
-            for index in 0..tiling.runs() {
-                let run = tiling.run(chunk, index);
+            let x = &x[channel * plane..];
+            for run in (0..tiling.runs()).map(|index| tiling.run(chunk, index)) {
+                for (line, parts) in parts.iter_mut().enumerate() {
+                    take_apart::<M>(x, spans, (run, line), parts);
+                }
                 for at in (0..run.count).step_by(S::LANES) {
-                    let x = &x[run.element + at..];
                     let mut half = [[simd.splat(0.0); A]; A];
                     for column in 0..A {
                         let mut d = [simd.splat(0.0); A];
-                        for (line, d) in d.iter_mut().enumerate() {
-                            *d = simd.load(&x[planes.taps[line * A + column]..]);
+                        for (d, parts) in d.iter_mut().zip(&parts) {
+                            *d = simd.load(&parts[column % M][at + column / M..]);
                         }
                         let d = input(simd, d);
                         for (half, d) in half.iter_mut().zip(d) {
@@ -58,6 +72,38 @@ impl Transform<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Line `line` of the inputs of `run`, of the channel that `x` begins with: `parts[p][i]` is element `i · M + p`, zero outside
+/// the input.
+#[inline(always)]
+fn take_apart<const M: usize>(
+    x: &[f32],
+    [height, width]: &[Span; 2],
+    (run, line): (Run, usize),
+    parts: &mut [[f32; ROOM]; M],
+) {
+    let wanted = (run.count + 1) * M;
+    let y = (run.row * M + line).checked_sub(height.begin).filter(|&y| y < height.input);
+    // The first element, and where it lies.
+    let first = (run.first * M).saturating_sub(width.begin);
+    let skipped = width.begin.saturating_sub(run.first * M);
+    let count = width.input.saturating_sub(first).min(wanted.saturating_sub(skipped));
+    let mut whole = [0.0f32; 2 * LINE];
+    if let Some(y) = y.filter(|_| count > 0 && skipped < LINE) {
+        let from = &x[y * width.input + first..];
+        // A copy of fixed length is a few instructions.
+        match from.first_chunk::<LINE>() {
+            Some(from) => whole[skipped..skipped + LINE].copy_from_slice(from),
+            None => whole[skipped..skipped + count].copy_from_slice(&from[..count]),
+        }
+        whole[(skipped + count).min(wanted)..wanted].fill(0.0);
+    }
+    for (i, group) in whole.as_chunks::<M>().0.iter().enumerate().take(PART) {
+        for (part, value) in parts.iter_mut().zip(group) {
+            part[i] = *value;
         }
     }
 }

@@ -8,9 +8,8 @@
 //! `m = 2`, 4 times fewer for `m = 4`. For each of the `a²` points the sum over the channels is a matrix product, filters
 //! by tiles. Matrices: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4.
 //!
-//! The weights' side is computed once, in f64 ([`PackedPoints`]). A run has three stages: the input is brought into planes, taken
-//! apart by the remainder over `m`, so that neighbouring tiles read neighbouring elements; their transforms are written
-//! in *chunks* of tiles ([`input`]); blocks of filters by lines of tiles are multiplied and transformed back
+//! The weights' side is computed once, in f64 ([`PackedPoints`]). The transforms of the input are written in *chunks* of tiles
+//! ([`input`]), then blocks of filters by lines of tiles are multiplied and transformed back
 //! ([`product`]). Sums are rounded otherwise than those of the specification: the errors of `m = 4` are some twice as
 //! large over many channels, relative to the largest sum of a tile.
 
@@ -23,9 +22,7 @@ mod tiling;
 
 use super::RunContext;
 use super::contraction::scratch_of;
-use super::direct_convolution::made_channel;
-use super::gemm::Blocks;
-use super::planes::Planes;
+use super::gemm::{Block, Blocks};
 use super::row_epilogue::Finish;
 use super::row_fill::Filler;
 use super::simd::{Lane, Level, Simd, Work};
@@ -35,10 +32,8 @@ use crate::ops::window::Span;
 use input::Transform;
 pub(crate) use pack::{PackedPoints, pack};
 use product::{Product, filters_of, most_sums};
+use std::ops::Range;
 use tiling::Tiling;
-
-/// Elements that are read behind the last channel's planes.
-const TAIL: usize = 128;
 
 /// A convolution with its shapes known.
 #[derive(Clone, Debug)]
@@ -46,12 +41,12 @@ pub(crate) struct Winograd {
     images: usize,
     channels: usize,
     filters: usize,
-    planes: Planes,
+    spans: [Span; 2],
     tiling: Tiling,
     /// Filters of a block.
     block: usize,
     level: Level,
-    /// Whether channels of the input are made as planes are filled.
+    /// Whether channels of the input are made ahead of their use.
     made: bool,
 }
 
@@ -69,11 +64,6 @@ pub(crate) struct Operands<'a, 'm> {
 fn fits(spatial: &[Span]) -> bool {
     let plain = |s: &Span| s.kernel == 3 && s.stride == 1 && s.dilation == 1;
     spatial.len() == 2 && spatial.iter().all(plain)
-}
-
-/// The span over tiles of `size` outputs of `span`: windows of `size + 2` at stride `size`.
-fn over_tiles(span: &Span, size: usize) -> Span {
-    Span { output: span.output.div_ceil(size), kernel: size + 2, stride: size, ..*span }
 }
 
 /// The size of the tiles by which `filters` filters of `channels` channels over `spatial` are computed here; `None` where
@@ -135,18 +125,18 @@ impl Winograd {
     /// large or not those of such windows.
     pub(crate) fn new(images: usize, spatial: &[Span], weights: &PackedPoints) -> Option<Self> {
         let &[height, width] = spatial else { return None };
-        let size = weights.size();
         if !fits(spatial) {
             return None;
         }
-        let planes = Planes::new(&[over_tiles(&height, size), over_tiles(&width, size)])?;
-        planes.channel().checked_mul(weights.channels())?.checked_add(TAIL)?;
-        let tiling = Tiling::new((height.output, width.output), size, planes.extent());
+        let form = (weights.channels(), weights.filters());
+        height.input.checked_mul(width.input)?.checked_mul(form.0)?;
+        let tiling = Tiling::new((height.output, width.output), weights.size(), form);
+        tiling.chunk_elements(form.0).checked_mul(tiling.chunks())?;
         Some(Self {
             images,
-            channels: weights.channels(),
-            filters: weights.filters(),
-            planes,
+            channels: form.0,
+            filters: form.1,
+            spans: [height, width],
             tiling,
             block: filters_of(weights.level()),
             level: weights.level(),
@@ -154,31 +144,40 @@ impl Winograd {
         })
     }
 
-    /// The same where each channel of the input is made by the thread that brings it into planes.
+    /// The same where the channels of the input are made.
     pub(crate) fn of_made_planes(mut self) -> Self {
         self.made = true;
         self
     }
 
-    /// Elements of the planes of all channels, and of the transforms of a chunk and of all.
-    fn sizes(&self) -> [usize; 3] {
-        let planes = self.planes.channel().saturating_mul(self.channels).saturating_add(TAIL);
-        let chunk = self.tiling.chunk_elements(self.channels);
-        [planes.next_multiple_of(16), chunk, chunk.saturating_mul(self.tiling.chunks())]
+    /// Elements of a channel of the input.
+    fn input(&self) -> usize {
+        self.spans[0].input * self.spans[1].input
     }
 
-    /// Bytes that each thread needs.
-    fn lane(&self) -> usize {
-        let sums = most_sums(&self.tiling, self.block).saturating_mul(size_of::<f32>());
-        let made = if self.made { self.planes.input().saturating_mul(size_of::<f32>()) } else { 0 };
-        sums.max(made)
+    /// Elements that all threads share: the channels that are made, and the transforms of all chunks.
+    fn shared(&self) -> [usize; 2] {
+        let made = if self.made { self.channels.saturating_mul(self.input()) } else { 0 };
+        let chunk = self.tiling.chunk_elements(self.channels);
+        let points = if self.tiling.together { 0 } else { chunk.saturating_mul(self.tiling.chunks()) };
+        [made.next_multiple_of(16), points]
+    }
+
+    /// Elements that each thread needs: the transforms of a block of all filters, and sums.
+    fn own(&self) -> [usize; 2] {
+        let chunk = self.tiling.chunk_elements(self.channels);
+        let points = if self.tiling.together { chunk.saturating_mul(self.tiling.block_chunks()) } else { 0 };
+        [points, most_sums(&self.tiling, self.block)]
+    }
+
+    fn own_bytes(&self) -> usize {
+        self.own().into_iter().fold(0usize, usize::saturating_add).saturating_mul(size_of::<f32>())
     }
 
     /// Scratch bytes for `threads` threads.
     pub(crate) fn scratch(&self, threads: usize) -> usize {
-        let [planes, _, transforms] = self.sizes();
-        let shared = planes.saturating_add(transforms).saturating_mul(size_of::<f32>());
-        shared.saturating_add(Lanes::bytes(self.lane(), threads))
+        let shared = self.shared().into_iter().fold(0usize, usize::saturating_add);
+        shared.saturating_mul(size_of::<f32>()).saturating_add(Lanes::bytes(self.own_bytes(), threads))
     }
 
     /// `out = x ∗ w + bias`, passed through `finish`, whose rows are the filters of all images.
@@ -189,7 +188,7 @@ impl Winograd {
         (out, scratch): (&mut [f32], &mut [u8]),
         finish: &Finish<'_>,
     ) -> Result<(), OpError> {
-        let (image, positions) = (self.channels * self.planes.input(), self.tiling.positions());
+        let (image, positions) = (self.channels * self.input(), self.tiling.positions());
         let made = self.filters * positions;
         if made == 0 || self.images == 0 {
             return Ok(());
@@ -198,74 +197,128 @@ impl Winograd {
         if !given || out.len() != self.images * made {
             return Err(OpError::internal("a convolution's operands have other sizes than it was bound for"));
         }
-        let [planes, chunk, transforms] = self.sizes();
-        let shared = (planes + transforms) * size_of::<f32>();
+        let [planes, points] = self.shared();
+        let shared = (planes + points) * size_of::<f32>();
         if scratch.len() < shared {
             return Err(OpError::internal("a convolution has less scratch memory than it asked for"));
         }
         let (shared, own) = scratch.split_at_mut(shared);
-        let (planes, points) = scratch_of::<f32>(shared, planes + transforms)?.split_at_mut(planes);
+        let (planes, points) = scratch_of::<f32>(shared, planes + points)?.split_at_mut(planes);
         for (index, out) in out.chunks_exact_mut(made).enumerate() {
-            self.fill(context, operands, index, (planes, own))?;
-            let work = points.len().saturating_mul(4);
-            let chunks = Chunks::new(points, chunk);
-            for_each_tile(context, work, Lanes::none(), &chunks, &|chunk, to, _| {
-                let (x, tiling) = (&*planes, &self.tiling);
-                let transform =
-                    Transform { planes: &self.planes, x, channels: self.channels, tiling, chunk, to };
-                f32::run(self.level, transform);
-                Ok(())
-            })?;
-            let work = points.len().saturating_mul(self.filters);
-            let block = (self.block, self.tiling.block_positions());
-            let blocks = Blocks::new(out, (1, self.filters, positions), block)?;
-            let lanes = Lanes::new(own, self.lane());
-            for_each_tile(context, work, lanes, &blocks, &|_, mut block, scratch| {
-                let sums = scratch_of::<f32>(scratch, most_sums(&self.tiling, self.block))?;
-                let product = Product {
-                    tiling: &self.tiling,
-                    channels: self.channels,
-                    weights: operands.weights.block(block.rows.start / self.block),
-                    points,
-                    bias: operands.bias.map(|bias| &bias[block.rows.clone()]),
-                    chunks: self.tiling.chunks_of(&block.cols),
-                    first: block.cols.start,
-                    out: &mut block.out,
-                    sums,
-                };
-                f32::run(self.level, product);
-                finish.apply_block(index * self.filters + block.rows.start, block.cols.start, &mut block.out)
-            })?;
+            let x = match operands.made {
+                Some(made) => {
+                    let planes = &mut planes[..image];
+                    let rows = Chunks::new(planes, self.input());
+                    for_each_tile(context, image, Lanes::none(), &rows, &|channel, to, _| {
+                        made.fill(index * self.channels + channel, to)
+                    })?;
+                    &*planes
+                }
+                None => &operands.x[index * image..][..image],
+            };
+            let image = Image { context, operands, x, index };
+            if self.tiling.together {
+                self.of_all_filters(image, (out, own), finish)?;
+            } else {
+                self.by_filters(image, (out, own), points, finish)?;
+            }
         }
         Ok(())
     }
 
-    /// Brings the channels of image `index` into planes.
-    fn fill(
+    /// Each thread makes the transforms of the lines that it works on.
+    fn of_all_filters(
         &self,
-        context: RunContext<'_>,
-        operands: Operands<'_, '_>,
-        index: usize,
-        (planes, own): (&mut [f32], &mut [u8]),
+        image: Image<'_, '_>,
+        (out, own): (&mut [f32], &mut [u8]),
+        finish: &Finish<'_>,
     ) -> Result<(), OpError> {
-        let (each, input) = (self.planes.channel(), self.planes.input());
-        let (planes, tail) = planes.split_at_mut(self.channels * each);
-        tail.fill(0.0);
-        let first = index * self.channels;
-        let lanes = if self.made { Lanes::new(own, self.lane()) } else { Lanes::none() };
-        for_each_tile(
-            context,
-            self.channels * input,
-            lanes,
-            &Chunks::new(planes, each),
-            &|channel, to, scratch| {
-                let x = match operands.made {
-                    Some(made) => made_channel(made, first + channel, input, scratch)?,
-                    None => &operands.x[(first + channel) * input..][..input],
-                };
-                self.planes.fill(x, to);
-                Ok(())
-            },
-        )
+        let positions = self.tiling.positions();
+        let blocks =
+            Blocks::new(out, (1, self.filters, positions), (self.filters, self.tiling.block_positions()))?;
+        let work = self.filters.saturating_mul(positions).saturating_mul(self.channels);
+        let lanes = Lanes::new(own, self.own_bytes());
+        for_each_tile(image.context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let [points, sums] = self.own();
+            let (points, sums) = scratch_of::<f32>(scratch, points + sums)?.split_at_mut(points);
+            let chunks = self.tiling.chunks_of(&block.cols);
+            let each = self.tiling.chunk_elements(self.channels);
+            for (chunk, to) in chunks.clone().zip(points.chunks_exact_mut(each)) {
+                self.transform(image, chunk, to);
+            }
+            for first in (0..self.filters).step_by(self.block) {
+                let rows = first..self.filters.min(first + self.block);
+                let place = (rows.clone(), first);
+                self.product(image, (&*points, chunks.clone()), place, (&mut block, &mut *sums));
+            }
+            finish.apply_block(image.index * self.filters, block.cols.start, &mut block.out)
+        })
     }
+
+    /// The transforms of all tiles are made before blocks of filters read them.
+    fn by_filters(
+        &self,
+        image: Image<'_, '_>,
+        (out, own): (&mut [f32], &mut [u8]),
+        points: &mut [f32],
+        finish: &Finish<'_>,
+    ) -> Result<(), OpError> {
+        let (positions, each) = (self.tiling.positions(), self.tiling.chunk_elements(self.channels));
+        let chunks = Chunks::new(points, each);
+        let work = self.channels.saturating_mul(positions).saturating_mul(self.tiling.points());
+        for_each_tile(image.context, work, Lanes::none(), &chunks, &|chunk, to, _| {
+            self.transform(image, chunk, to);
+            Ok(())
+        })?;
+        let blocks =
+            Blocks::new(out, (1, self.filters, positions), (self.block, self.tiling.block_positions()))?;
+        let work = work.saturating_mul(self.filters);
+        let lanes = Lanes::new(own, self.own_bytes());
+        for_each_tile(image.context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let sums = scratch_of::<f32>(scratch, self.own()[1])?;
+            let chunks = self.tiling.chunks_of(&block.cols);
+            let points = &points[chunks.start * each..chunks.end * each];
+            let (first, rows) = (block.rows.start, 0..block.rows.len());
+            self.product(image, (points, chunks), (rows, first), (&mut block, sums));
+            finish.apply_block(image.index * self.filters + first, block.cols.start, &mut block.out)
+        })
+    }
+
+    fn transform(&self, image: Image<'_, '_>, chunk: usize, to: &mut [f32]) {
+        let (spans, tiling) = (&self.spans, &self.tiling);
+        f32::run(self.level, Transform { x: image.x, channels: self.channels, spans, tiling, chunk, to });
+    }
+
+    /// Computes the rows `rows` of `block`, which are the filters from `first` on, at its `chunks`.
+    fn product(
+        &self,
+        image: Image<'_, '_>,
+        (points, chunks): (&[f32], Range<usize>),
+        (rows, first): (Range<usize>, usize),
+        (block, sums): (&mut Block<'_, f32>, &mut [f32]),
+    ) {
+        let product = Product {
+            tiling: &self.tiling,
+            channels: self.channels,
+            weights: image.operands.weights.block(first / self.block),
+            points,
+            bias: image.operands.bias.map(|bias| &bias[first..]),
+            chunks,
+            rows,
+            first: block.cols.start,
+            out: &mut block.out,
+            sums,
+        };
+        f32::run(self.level, product);
+    }
+}
+
+/// One image of a run.
+#[derive(Clone, Copy)]
+struct Image<'a, 'm> {
+    context: RunContext<'a>,
+    operands: Operands<'a, 'm>,
+    /// Its channels.
+    x: &'a [f32],
+    index: usize,
 }

@@ -4,11 +4,17 @@
 use super::matrices::output;
 use super::tiling::{MOST, Run, Tiling};
 use crate::cpu::gemm::MatrixMut;
-use crate::cpu::simd::{Lane, Level, Simd, Work};
+use crate::cpu::simd::{Lane, Level, Simd, Work, fetch};
 use std::ops::Range;
 
-/// Elements of the longest vector.
-const LONGEST: usize = 16;
+/// Most outputs of a tile.
+const OUTPUTS: usize = 16;
+/// Lanes of the longest vector.
+const LANES: usize = 16;
+/// Most filters of a block.
+const FILTERS: usize = 32;
+/// Channels whose weights are fetched ahead of their use.
+const AHEAD: usize = 32;
 
 /// Vectors of filters of a block: with [`MOST`] tiles, what the registers hold.
 const fn vectors_for(registers: usize) -> usize {
@@ -43,11 +49,14 @@ pub(super) struct Product<'a, 'o> {
     pub(super) channels: usize,
     /// Of the block's filters: for each point, for each channel.
     pub(super) weights: &'a [f32],
-    /// The transforms of all chunks.
+    /// The transforms of the block's chunks.
     pub(super) points: &'a [f32],
+    /// From the block's first filter on.
     pub(super) bias: Option<&'a [f32]>,
     /// The chunks of the block.
     pub(super) chunks: Range<usize>,
+    /// The rows of `out` that are the block's filters.
+    pub(super) rows: Range<usize>,
     /// The block's first position.
     pub(super) first: usize,
     pub(super) out: &'a mut MatrixMut<'o, f32>,
@@ -77,9 +86,9 @@ impl Product<'_, '_> {
             (self.tiling.point_elements(self.channels), self.tiling.chunk_elements(self.channels));
         let points = self.tiling.points();
         for point in 0..points {
-            let weights = &self.weights[point * self.channels * filters..][..self.channels * filters];
-            for (index, chunk) in self.chunks.clone().enumerate() {
-                let x = &self.points[chunk * chunk_each + point * each..][..self.channels * slots];
+            let weights = &self.weights[point * self.channels * filters..];
+            for index in 0..self.chunks.len() {
+                let x = &self.points[index * chunk_each + point * each..][..self.channels * slots];
                 let to = &mut self.sums[(index * points + point) * slots * filters..][..slots * filters];
                 match slots {
                     2 => sum::<S, R, 2>(simd, weights, x, to),
@@ -92,15 +101,30 @@ impl Product<'_, '_> {
                 }
             }
         }
+        let mut bias = [0.0; FILTERS];
+        if let Some(given) = self.bias {
+            let count = self.rows.len().min(FILTERS);
+            bias[..count].copy_from_slice(&given[..count]);
+        }
         for (index, chunk) in self.chunks.clone().enumerate() {
             for run in (0..self.tiling.runs()).map(|run| self.tiling.run(chunk, run)) {
                 for tile in 0..run.count {
                     for vector in 0..R {
                         let at = (index * points * slots + run.slot + tile) * filters + vector * S::LANES;
                         if self.tiling.size == 2 {
-                            self.tile::<S, 4, 2>(simd, (at, slots * filters), vector * S::LANES, (run, tile));
+                            self.tile::<S, 4, 2>(
+                                simd,
+                                (at, slots * filters),
+                                (vector * S::LANES, &bias),
+                                (run, tile),
+                            );
                         } else {
-                            self.tile::<S, 6, 4>(simd, (at, slots * filters), vector * S::LANES, (run, tile));
+                            self.tile::<S, 6, 4>(
+                                simd,
+                                (at, slots * filters),
+                                (vector * S::LANES, &bias),
+                                (run, tile),
+                            );
                         }
                     }
                 }
@@ -115,12 +139,12 @@ impl Product<'_, '_> {
         &mut self,
         simd: S,
         (at, step): (usize, usize),
-        filter: usize,
+        (filter, bias): (usize, &[f32; FILTERS]),
         (run, tile): (Run, usize),
     ) {
         let Tiling { height, width, .. } = *self.tiling;
         let (line, column) = (run.row * M, (run.first + tile) * M);
-        let filters = S::LANES.min(self.out.rows().saturating_sub(filter));
+        let filters = S::LANES.min(self.rows.len().saturating_sub(filter));
         if line >= height || filters == 0 {
             return;
         }
@@ -134,21 +158,24 @@ impl Product<'_, '_> {
                 half[column] = s;
             }
         }
-        let mut values = [[[0.0f32; LONGEST]; M]; M];
-        for (values, half) in values.iter_mut().zip(half) {
+        let bias = simd.load(&bias[filter..]);
+        let mut values = [simd.splat(0.0); OUTPUTS];
+        for (values, half) in values.chunks_exact_mut(M).zip(half) {
             for (to, value) in values.iter_mut().zip(output::<S, A, M>(simd, half)) {
-                simd.store(value, to);
+                *to = simd.add(value, bias);
             }
         }
+        let mut tiles = [[0.0; OUTPUTS]; LANES];
+        simd.columns(&values, &mut tiles);
         let (lines, columns) = (M.min(height - line), M.min(width - column));
         let from = line * width + column - self.first;
-        for lane in 0..filters {
-            let bias = self.bias.map_or(0.0, |bias| bias[filter + lane]);
-            let row = self.out.row(filter + lane);
-            for (y, values) in values.iter().enumerate().take(lines) {
-                let to = &mut row[from + y * width..][..columns];
-                for (to, value) in to.iter_mut().zip(values) {
-                    *to = value[lane] + bias;
+        for (lane, tile) in tiles.iter().enumerate().take(filters) {
+            let row = &mut self.out.row(self.rows.start + filter + lane)[from..];
+            for (y, values) in tile.as_chunks::<M>().0.iter().enumerate().take(lines) {
+                let to = &mut row[y * width..];
+                match to.first_chunk_mut::<M>() {
+                    Some(to) if columns == M => *to = *values,
+                    _ => to[..columns].copy_from_slice(&values[..columns]),
                 }
             }
         }
@@ -159,10 +186,14 @@ impl Product<'_, '_> {
 #[inline(always)]
 fn sum<S: Simd<f32>, const R: usize, const N: usize>(simd: S, w: &[f32], x: &[f32], to: &mut [f32]) {
     let mut sums = [[simd.splat(0.0); R]; N];
-    for (w, x) in w.chunks_exact(R * S::LANES).zip(x.as_chunks::<N>().0) {
+    let filters = R * S::LANES;
+    for (at, (line, x)) in w.chunks_exact(filters).zip(x.as_chunks::<N>().0).enumerate() {
+        if let Some(ahead) = w.get((at + AHEAD) * filters..(at + AHEAD + 1) * filters) {
+            fetch(bytemuck::cast_slice(ahead));
+        }
         let mut weights = [simd.splat(0.0); R];
         for (r, weight) in weights.iter_mut().enumerate() {
-            *weight = simd.load(&w[r * S::LANES..]);
+            *weight = simd.load(&line[r * S::LANES..]);
         }
         for (sums, &x) in sums.iter_mut().zip(x) {
             let x = simd.splat(x);
@@ -171,7 +202,7 @@ fn sum<S: Simd<f32>, const R: usize, const N: usize>(simd: S, w: &[f32], x: &[f3
             }
         }
     }
-    for (sums, to) in sums.iter().zip(to.chunks_exact_mut(R * S::LANES)) {
+    for (sums, to) in sums.iter().zip(to.chunks_exact_mut(filters)) {
         for (r, sum) in sums.iter().enumerate() {
             simd.store(*sum, &mut to[r * S::LANES..]);
         }

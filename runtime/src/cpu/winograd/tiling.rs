@@ -11,6 +11,14 @@ use std::ops::Range;
 pub(super) const MOST: usize = 14;
 /// Tiles of a block of output at which it ends: their sums stay in the second cache.
 const BLOCK: usize = 48;
+/// Bytes of the transforms of a block of output that is computed for all filters: they stay in the second cache with the
+/// weights.
+const GROUP: usize = 512 << 10;
+/// Bytes of the weights up to which that is done, and chunks from which on.
+const WEIGHTS: usize = 1 << 20;
+const CHUNKS: usize = 4;
+/// Blocks that keep some threads busy.
+const BUSY: usize = 8;
 /// Elements behind each point of a chunk, for the vector that begins at its last slot.
 const BEHIND: usize = 16;
 
@@ -25,8 +33,6 @@ pub(super) struct Tiling {
     /// Lines of tiles, and tiles of a line.
     rows: usize,
     line: usize,
-    /// Elements of a line of a plane.
-    extent: usize,
     /// Tiles of a run, and runs of a line.
     run: usize,
     pieces: usize,
@@ -34,6 +40,8 @@ pub(super) struct Tiling {
     deep: usize,
     /// Lines of tiles of a block of output.
     block: usize,
+    /// Whether a block of output is of all filters: its transforms are made by the thread that reads them.
+    pub(super) together: bool,
 }
 
 /// Neighbouring tiles of a line.
@@ -46,19 +54,36 @@ pub(super) struct Run {
     pub(super) first: usize,
     /// How many there are.
     pub(super) count: usize,
-    /// The element of the planes where the first one's input begins.
-    pub(super) element: usize,
 }
 
 impl Tiling {
-    /// Tiles of `size` over `height` lines of `width` positions, neither of them none, in planes of `extent` elements a line.
-    pub(super) fn new((height, width): (usize, usize), size: usize, extent: usize) -> Self {
+    /// Tiles of `size` over `height` lines of `width` positions, neither of them none, of `channels` channels and `filters`
+    /// filters.
+    pub(super) fn new(
+        (height, width): (usize, usize),
+        size: usize,
+        (channels, filters): (usize, usize),
+    ) -> Self {
         let (rows, line) = (height.div_ceil(size), width.div_ceil(size).max(1));
         let pieces = line.div_ceil(MOST);
         let run = line.div_ceil(pieces);
-        let deep = if pieces > 1 { 1 } else { (MOST / line).min(rows).max(1) };
-        let block = (BLOCK.div_ceil(line * deep) * deep).min(rows.max(1));
-        Self { size, height, width, rows, line, extent, run, pieces, deep, block }
+        // Chunks of equally many lines.
+        let deep = if pieces > 1 { 1 } else { (MOST / line).max(1) };
+        let deep = rows.div_ceil(rows.div_ceil(deep).max(1)).max(1);
+        let mut tiling =
+            Self { size, height, width, rows, line, run, pieces, deep, block: deep, together: false };
+        let products = channels.saturating_mul(filters);
+        let weights = tiling.points().saturating_mul(products).saturating_mul(size_of::<f32>());
+        let chunks = tiling.chunks();
+        tiling.together = weights <= WEIGHTS && chunks >= CHUNKS;
+        let many = if tiling.together {
+            let bytes = tiling.chunk_elements(channels).saturating_mul(size_of::<f32>() * pieces);
+            (GROUP / bytes.max(1)).min(rows.div_ceil(deep) / BUSY).max(1)
+        } else {
+            BLOCK.div_ceil(line * deep)
+        };
+        tiling.block = (many * deep).min(rows.max(1));
+        tiling
     }
 
     /// Points of a tile.
@@ -114,7 +139,7 @@ impl Tiling {
         let row = chunk / self.pieces * self.deep + index;
         let first = chunk % self.pieces * self.run;
         let count = self.run.min(self.line - first);
-        Run { slot: index * self.run, row, first, count, element: row * self.extent + first }
+        Run { slot: index * self.run, row, first, count }
     }
 
     /// Runs of a chunk.

@@ -4,9 +4,6 @@
 
 use crate::ops::window::Span;
 
-/// Elements from which the input can be read as it is: the longest vector has room in it.
-const LEAST_IN_PLACE: usize = 16;
-
 /// One spatial axis.
 #[derive(Clone, Debug)]
 struct Axis {
@@ -19,17 +16,17 @@ struct Axis {
 
 /// How planes are made and read.
 #[derive(Clone, Debug)]
-pub(crate) struct Planes {
+pub(super) struct Planes {
     axes: [Axis; 3],
     /// Offset of each tap, in the order of the weights.
-    pub(crate) taps: Vec<usize>,
+    pub(super) taps: Vec<usize>,
     /// Whether the input itself is the plane.
-    pub(crate) in_place: bool,
+    pub(super) in_place: bool,
 }
 
 impl Planes {
     /// Planes for windows over at most three axes; `None` where they would have too many elements to count.
-    pub(crate) fn new(spatial: &[Span]) -> Option<Self> {
+    pub(super) fn new(spatial: &[Span]) -> Option<Self> {
         let one = Span { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 };
         let mut spans = [one; 3];
         let skipped = 3usize.checked_sub(spatial.len())?;
@@ -41,7 +38,7 @@ impl Planes {
             let all = spans.iter().try_fold(1usize, |n, s| n.checked_mul(s.input))?;
             spans = [one, one, Span { input: all, output: all, ..one }];
         }
-        let in_place = in_place && spans[2].input >= LEAST_IN_PLACE;
+        let in_place = in_place && spans[2].input >= super::tile::LEAST_IN_PLACE;
         let axes = spans.map(|span| {
             let place = |tap: usize| (tap * span.dilation % span.stride, tap * span.dilation / span.stride);
             let mut phases: Vec<usize> = (0..span.kernel).map(|tap| place(tap).0).collect();
@@ -81,32 +78,27 @@ impl Planes {
     }
 
     /// Elements of a channel's planes.
-    pub(crate) fn channel(&self) -> usize {
+    pub(super) fn channel(&self) -> usize {
         self.axes.iter().fold(self.phases(), |n, a| n.saturating_mul(a.extent))
     }
 
-    /// Elements of a line of a plane.
-    pub(crate) fn extent(&self) -> usize {
-        self.axes[2].extent
-    }
-
     /// Elements of a channel of the input.
-    pub(crate) fn input(&self) -> usize {
+    pub(super) fn input(&self) -> usize {
         self.axes.iter().map(|a| a.span.input).product()
     }
 
     /// Output positions of a channel.
-    pub(crate) fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.axes.iter().map(|a| a.span.output).product()
     }
 
     /// Output positions of a line.
-    pub(crate) fn line(&self) -> usize {
+    pub(super) fn line(&self) -> usize {
         self.axes[2].span.output.max(1)
     }
 
     /// Channels of which the windows of `width` elements one behind the other are at most `bytes`, at least one.
-    pub(crate) fn channels_of(&self, bytes: usize, width: usize) -> usize {
+    pub(super) fn channels_of(&self, bytes: usize, width: usize) -> usize {
         let [depth, height, width_axis] = &self.axes;
         // Each line of taps reads its own elements, and parts of two cache lines more.
         let lines = depth.span.kernel * height.span.kernel * width_axis.phases.len();
@@ -117,7 +109,7 @@ impl Planes {
     /// Whether tiles of `rows` filters end with the lines: where vectors of `lanes` elements throw away as little as
     /// they do between lines, and a line fills a tile of several filters; for one filter, of which storing takes as
     /// long as computing, where they throw away little more.
-    pub(crate) fn is_by_line(&self, lanes: usize, rows: usize) -> bool {
+    pub(super) fn is_by_line(&self, lanes: usize, rows: usize) -> bool {
         let (computed, extent) = (self.line().next_multiple_of(lanes), self.axes[2].extent);
         let lines = self.axes[0].span.output * self.axes[1].span.output;
         let few = rows > 1 && self.line() <= 2 * lanes;
@@ -125,7 +117,7 @@ impl Planes {
     }
 
     /// The element `q` of output position `position`.
-    pub(crate) fn element(&self, position: usize) -> usize {
+    pub(super) fn element(&self, position: usize) -> usize {
         let [_, height, width] = &self.axes;
         let (line, x) = (position / self.line(), position % self.line());
         let outputs = height.span.output.max(1);
@@ -134,7 +126,7 @@ impl Planes {
 
     /// The output position at element `q` or, where that is between lines, the next one; and how many follow one
     /// another from there, itself counted.
-    pub(crate) fn position(&self, q: usize) -> (usize, usize) {
+    pub(super) fn position(&self, q: usize) -> (usize, usize) {
         let [_, height, width] = &self.axes;
         let (mut line, mut x) = (q / width.extent, q % width.extent);
         if x >= self.line() {
@@ -148,7 +140,7 @@ impl Planes {
     }
 
     /// Brings channel `x` of the input into its planes `to`.
-    pub(crate) fn fill(&self, x: &[f32], to: &mut [f32]) {
+    pub(super) fn fill(&self, x: &[f32], to: &mut [f32]) {
         let [depth, height, width] = &self.axes;
         let inside = |axis: &Axis, phase: usize, at: usize| {
             let from = (at * axis.span.stride + phase).checked_sub(axis.span.begin)?;
@@ -183,7 +175,7 @@ impl Planes {
 
     /// Calls `line` with each line's first output position and its element.
     #[inline(always)]
-    pub(crate) fn lines(&self, mut line: impl FnMut(usize, usize)) {
+    pub(super) fn lines(&self, mut line: impl FnMut(usize, usize)) {
         let [depth, height, width] = &self.axes;
         for z in 0..depth.span.output {
             for y in 0..height.span.output {
