@@ -117,11 +117,11 @@ fn maps_around_a_convolution_join_it() {
 #[test]
 fn maps_around_a_convolution_by_tiles_join_it() {
     let plain = |input| Span { input, output: input, kernel: 3, stride: 1, dilation: 1, begin: 1, end: 1 };
-    assert!(winograd::choose(Level::detect(), 24, 40, &[plain(21), plain(30)]).is_some());
+    assert!(winograd::choose(Level::detect(), 32, 40, &[plain(21), plain(30)]).is_some());
     let mut p = Pattern::new();
-    let x = p.input(&[2, 24, 21, 30]);
-    let made = p.shifted(x, 24);
-    let (w, bias) = (p.weights(&[40, 24, 3, 3]), p.weights(&[40]));
+    let x = p.input(&[2, 32, 21, 30]);
+    let made = p.shifted(x, 32);
+    let (w, bias) = (p.weights(&[40, 32, 3, 3]), p.weights(&[40]));
     let convolved = p.with("Conv", vec![("pads", ints(&[1, 1, 1, 1]))], &[made, w, bias]);
     let other = p.input(&[2, 40, 21, 30]);
     let sum = p.op("Add", &[convolved, other]);

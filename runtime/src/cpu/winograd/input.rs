@@ -43,13 +43,18 @@ impl Transform<'_> {
         let Self { x, channels, spans, tiling, chunk, to } = self;
         let (slots, each) = (tiling.slots(), tiling.point_elements(channels));
         let plane = spans[0].input * spans[1].input;
-        // For each line, for each remainder.
+        // For each line, and for each line and remainder.
+        let mut lines = [[0.0f32; 2 * LINE]; A];
         let mut parts = [[[0.0f32; ROOM]; M]; A];
         for channel in 0..channels {
             let x = &x[channel * plane..];
             for run in (0..tiling.runs()).map(|index| tiling.run(chunk, index)) {
-                for (line, parts) in parts.iter_mut().enumerate() {
-                    take_apart::<M>(x, spans, (run, line), parts);
+                for (index, line) in lines.iter_mut().enumerate() {
+                    pad::<M>(x, spans, (run, index), line);
+                }
+                // Apart from the copies, which have reached the cache by then.
+                for (parts, line) in parts.iter_mut().zip(&lines) {
+                    take_apart::<M>(line, parts);
                 }
                 for at in (0..run.count).step_by(S::LANES) {
                     let mut half = [[simd.splat(0.0); A]; A];
@@ -76,34 +81,41 @@ impl Transform<'_> {
     }
 }
 
-/// Line `line` of the inputs of `run`, of the channel that `x` begins with: `parts[p][i]` is element `i · M + p`, zero outside
-/// the input.
+/// Line `index` of the inputs of `run`, of the channel that `x` begins with: zero outside the input.
 #[inline(always)]
-fn take_apart<const M: usize>(
+fn pad<const M: usize>(
     x: &[f32],
     [height, width]: &[Span; 2],
-    (run, line): (Run, usize),
-    parts: &mut [[f32; ROOM]; M],
+    (run, index): (Run, usize),
+    line: &mut [f32; 2 * LINE],
 ) {
     let wanted = (run.count + 1) * M;
-    let y = (run.row * M + line).checked_sub(height.begin).filter(|&y| y < height.input);
+    let y = (run.row * M + index).checked_sub(height.begin).filter(|&y| y < height.input);
     // The first element, and where it lies.
     let first = (run.first * M).saturating_sub(width.begin);
     let skipped = width.begin.saturating_sub(run.first * M);
     let count = width.input.saturating_sub(first).min(wanted.saturating_sub(skipped));
-    let mut whole = [0.0f32; 2 * LINE];
-    if let Some(y) = y.filter(|_| count > 0 && skipped < LINE) {
-        let from = &x[y * width.input + first..];
-        // A copy of fixed length is a few instructions.
-        match from.first_chunk::<LINE>() {
-            Some(from) => whole[skipped..skipped + LINE].copy_from_slice(from),
-            None => whole[skipped..skipped + count].copy_from_slice(&from[..count]),
-        }
-        whole[(skipped + count).min(wanted)..wanted].fill(0.0);
+    let Some(y) = y.filter(|_| count > 0) else { return line[..wanted].fill(0.0) };
+    let from = &x[y * width.input + first..];
+    // A copy of fixed length is a few instructions.
+    match from.first_chunk::<LINE>() {
+        Some(from) => line[skipped..skipped + LINE].copy_from_slice(from),
+        None => line[skipped..skipped + count].copy_from_slice(&from[..count]),
     }
-    for (i, group) in whole.as_chunks::<M>().0.iter().enumerate().take(PART) {
-        for (part, value) in parts.iter_mut().zip(group) {
-            part[i] = *value;
+    for value in &mut line[..skipped] {
+        *value = 0.0;
+    }
+    for value in &mut line[skipped + count..wanted] {
+        *value = 0.0;
+    }
+}
+
+/// `parts[p][i] = line[i · M + p]`.
+#[inline(always)]
+fn take_apart<const M: usize>(line: &[f32; 2 * LINE], parts: &mut [[f32; ROOM]; M]) {
+    for (p, part) in parts.iter_mut().enumerate() {
+        for (i, value) in part.iter_mut().enumerate().take(PART) {
+            *value = line[i * M + p];
         }
     }
 }

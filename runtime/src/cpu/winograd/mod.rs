@@ -83,8 +83,8 @@ const LEAST_CHANNELS: usize = 16;
 /// Cycles of one image by tiles of a size, or by the sum over the taps for size 1.
 ///
 /// Measured on a processor with two vector multiplications a cycle: both sums reach some 0.8 of them; a transform of the
-/// input takes 130 cycles a vector of tiles (`m = 4`; 60 for 2), of the sums 160 (70) a tile and vector of filters, and writing
-/// the output 1.2 an element. Weights that no second cache holds come at 8 bytes a cycle.
+/// input takes 700 cycles a vector of tiles (`m = 4`; 350 for 2), of the sums with writing the output 450 (200) a tile and
+/// vector of filters. Weights that no second cache holds come at 8 bytes a cycle.
 struct Estimate<'a> {
     size: usize,
     channels: usize,
@@ -112,10 +112,9 @@ impl Work for Estimate<'_> {
         }
         let (rows, line) = (height.div_ceil(size), width.div_ceil(size));
         let points = ((size + 2) * (size + 2)) as f64;
-        let (inwards, back) = if size == 4 { (130.0, 160.0) } else { (60.0, 70.0) };
+        let (inwards, back) = if size == 4 { (700.0, 450.0) } else { (350.0, 200.0) };
         let transforms = channels as f64 * (rows * line.div_ceil(S::LANES)) as f64 * inwards
-            + filters as f64 / lanes * (rows * line) as f64 * back
-            + filters as f64 * (height * width) as f64 * 1.2;
+            + filters as f64 / lanes * (rows * line) as f64 * back;
         sums(points, (rows * line) as f64) + transforms
     }
 }
