@@ -58,10 +58,10 @@ impl Cores {
     pub(crate) fn make_room(&mut self) {
         let Some(here) = current() else { return };
         let Self { workers, left } = self;
-        if let Some(seat) = workers.iter_mut().find(|seat| seat.core == here) {
-            if seat.thread.get().is_some_and(|&thread| pin(thread, *left)) {
-                std::mem::swap(&mut seat.core, left);
-            }
+        if let Some(seat) = workers.iter_mut().find(|seat| seat.core == here)
+            && seat.thread.get().is_some_and(|&thread| pin(thread, *left))
+        {
+            std::mem::swap(&mut seat.core, left);
         }
     }
 }

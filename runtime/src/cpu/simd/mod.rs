@@ -9,6 +9,7 @@
 mod narrow;
 mod routine;
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
 mod transpose;
 
 use super::number::Float;
@@ -270,7 +271,7 @@ impl<F: Float> Simd<F> for Portable {
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86 {
     ($token:ty, $t:ty, $vector:ident, $lanes:literal, $regs:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $fma:ident $(, $narrow:ident $(, $columns:path)?)?) => {
+     $add:ident, $fma:ident $(, $more:ident)*) => {
         impl Simd<$t> for $token {
             type Vector = std::arch::x86_64::$vector;
             const LANES: usize = $lanes;
@@ -284,12 +285,7 @@ macro_rules! x86 {
             fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
                 a.mul_add(b, c)
             }
-            $($narrow!($lanes);
-            $(#[inline(always)]
-            fn columns(self, rows: &[Self::Vector; 16], to: &mut [[$t; 16]; 16]) {
-                // SAFETY: the token exists only where `Level` found the features.
-                unsafe { $columns(rows, to) }
-            })?)?
+            $($more!($lanes);)*
         }
     };
     (@ $name:ident($($arg:ident: $type:ty),*) -> $out:ty { $intrinsic:ident($($value:expr),*) }) => {
@@ -342,7 +338,7 @@ x86!(
     _mm512_add_ps,
     _mm512_fmadd_ps,
     narrow_avx512,
-    transpose::columns
+    columns_avx512
 );
 #[cfg(target_arch = "x86_64")]
 x86!(

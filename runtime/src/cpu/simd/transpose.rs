@@ -5,6 +5,17 @@ use std::arch::x86_64::{
     _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
+/// [`super::Simd::columns`] for vectors of sixteen elements.
+macro_rules! columns_avx512 {
+    ($lanes:literal) => {
+        #[inline(always)]
+        fn columns(self, rows: &[Self::Vector; 16], to: &mut [[f32; $lanes]; $lanes]) {
+            // SAFETY: the token exists only where `Level` found the features.
+            unsafe { transpose::columns(rows, to) }
+        }
+    };
+}
+
 /// `to[lane][row] = rows[row][lane]`.
 #[target_feature(enable = "avx512f")]
 #[inline]

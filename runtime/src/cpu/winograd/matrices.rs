@@ -62,7 +62,7 @@ pub(super) fn output<S: Simd<f32>, const A: usize, const M: usize>(
 pub(super) fn weights(size: usize, w: [f64; 3]) -> [f64; 6] {
     let [a, b, c] = w;
     if size == 2 {
-        return [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c, 0.0, 0.0];
+        return [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c, 0.0, 0.0];
     }
     let (p, q) = (f64::from(P), f64::from(Q));
     let at = |point: f64, other: f64| {
