@@ -190,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`].
+    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`](crate::Mode).
     pub fn unplanned<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,
