@@ -1,24 +1,43 @@
 //! `sums[row] += Σ_k operand[row][k] · panel[k]` for a few rows and one panel, and the sweep over all panels.
 //!
-//! The accumulators stay in registers: rows × vectors of at most three quarters of the register file, the rest
-//! holding the panel's vectors and a broadcast element. One row alone runs several chains over interleaved `k`
-//! where a panel has too few vectors to hide the latency of a multiply–add; chains are added at the end.
+//! The accumulators stay in registers: rows × vectors of at most three quarters of sixteen registers, or all but those for
+//! the panel's vectors and a broadcast element of thirty-two. Of thirty-two, up to fourteen rows by two vectors: a panel is
+//! read from the second cache for every tile of rows, and with so many rows that hides behind the arithmetic. Meanwhile the
+//! next panel is asked for, which comes from further away where all of them together exceed the second cache. One row alone
+//! runs several chains over interleaved `k` where a panel has too few vectors to hide the latency of a multiply–add; chains
+//! are added at the end.
 //!
-//! A sum's order depends on the number of rows in its tile, never on how units are split among threads.
+//! A sum's order depends on whether its row is alone in its tile, never on how units are split among threads.
 
 use super::gate::Gate;
 use super::layout::Layout;
-use crate::cpu::simd::{Level, Simd, Work};
+use crate::cpu::simd::{Level, Simd, Work, fetch};
 use crate::cpu::stored::Weight;
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// Most rows of a tile.
+/// Rows of which all multiples are computed in tiles of several rows.
 pub(super) const ROWS: usize = 6;
+/// Most rows of a tile of thirty-two registers.
+const MOST_ROWS: usize = 14;
+/// Rows of a panel between two looks ahead.
+const STRETCH: usize = 16;
+
+/// Rows of the next tile where `rows` are left: one to six, or an even number up to fourteen; one alone only where there
+/// is no other.
+fn height(registers: usize, rows: usize) -> usize {
+    if registers < 32 {
+        return rows.div_ceil(rows.div_ceil(ROWS).max(1));
+    }
+    let even = |rows: usize| if rows > ROWS { rows.next_multiple_of(2) } else { rows };
+    let equal = even(rows.div_ceil(rows.div_ceil(MOST_ROWS).max(1)));
+    if equal <= rows { equal } else { even(rows.div_ceil(2)) }
+}
 
 /// Vectors of a panel of `total` vectors that are accumulated at once for `rows` rows.
 const fn vectors(registers: usize, total: usize, rows: usize) -> usize {
-    let limit = registers / 4 * 3 / rows;
+    let limit =
+        if registers < 32 || rows == 1 { registers / 4 * 3 / rows } else { (registers - 1) / (rows + 1) };
     let sizes = [8, 6, 4, 3, 2];
     let mut i = 0;
     while i < sizes.len() {
@@ -43,6 +62,8 @@ const fn chains(n: usize) -> usize {
 /// The product for `R` rows, with `W` elements in a row of the panel.
 struct Multiply<'s, F, E, const W: usize, const R: usize> {
     panel: &'s [E],
+    /// What is to come nearer meanwhile.
+    ahead: &'s [E],
     operand: [&'s [F]; R],
     sums: &'s mut [[F; W]; R],
 }
@@ -53,7 +74,7 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
 
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
-        let Self { panel, operand, sums } = self;
+        let Self { panel, ahead, operand, sums } = self;
         if const { R == 1 } {
             let (operand, sums) = (operand[0], &mut sums[0]);
             match const { vectors(S::REGISTERS, W / S::LANES, 1) } {
@@ -66,12 +87,12 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
             }
         } else {
             match const { vectors(S::REGISTERS, W / S::LANES, R) } {
-                8 => tile::<F, E, S, W, R, 8>(simd, panel, operand, sums),
-                6 => tile::<F, E, S, W, R, 6>(simd, panel, operand, sums),
-                4 => tile::<F, E, S, W, R, 4>(simd, panel, operand, sums),
-                3 => tile::<F, E, S, W, R, 3>(simd, panel, operand, sums),
-                2 => tile::<F, E, S, W, R, 2>(simd, panel, operand, sums),
-                _ => tile::<F, E, S, W, R, 1>(simd, panel, operand, sums),
+                8 => tile::<F, E, S, W, R, 8>(simd, (panel, ahead), operand, sums),
+                6 => tile::<F, E, S, W, R, 6>(simd, (panel, ahead), operand, sums),
+                4 => tile::<F, E, S, W, R, 4>(simd, (panel, ahead), operand, sums),
+                3 => tile::<F, E, S, W, R, 3>(simd, (panel, ahead), operand, sums),
+                2 => tile::<F, E, S, W, R, 2>(simd, (panel, ahead), operand, sums),
+                _ => tile::<F, E, S, W, R, 1>(simd, (panel, ahead), operand, sums),
             }
         }
     }
@@ -80,7 +101,7 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
 #[inline(always)]
 fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
     simd: S,
-    panel: &[E],
+    (panel, ahead): (&[E], &[E]),
     operand: [&[F]; R],
     sums: &mut [[F; W]; R],
 ) where
@@ -90,6 +111,9 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
     let (lines, _) = panel.as_chunks::<W>();
     let operand = operand.map(|row| &row[..lines.len()]);
     let step = N * S::LANES;
+    // An even share for every stretch of every pass.
+    let share = ahead.len().div_ceil((W / step * lines.len().div_ceil(STRETCH)).max(1)).max(1);
+    let mut ahead = ahead.chunks(share);
     for at in (0..W / step).map(|i| i * step) {
         let mut acc = [[simd.splat(F::default()); N]; R];
         for (acc, sums) in acc.iter_mut().zip(&*sums) {
@@ -97,16 +121,21 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
                 *acc = simd.load(&sums[at + v * S::LANES..]);
             }
         }
-        for (k, line) in lines.iter().enumerate() {
-            let line = &line[at..at + step];
-            let mut weights = [simd.splat(F::default()); N];
-            for (v, weight) in weights.iter_mut().enumerate() {
-                *weight = E::load(simd, &line[v * S::LANES..]);
-            }
-            for (acc, row) in acc.iter_mut().zip(&operand) {
-                let x = simd.splat(row[k]);
-                for (acc, weight) in acc.iter_mut().zip(&weights) {
-                    *acc = simd.mul_add(x, *weight, *acc);
+        for (stretch, lines) in lines.chunks(STRETCH).enumerate() {
+            fetch(bytemuck::cast_slice(ahead.next().unwrap_or_default()));
+            let first = stretch * STRETCH;
+            let operand = operand.map(|row| &row[first..first + lines.len()]);
+            for (k, line) in lines.iter().enumerate() {
+                let line = &line[at..at + step];
+                let mut weights = [simd.splat(F::default()); N];
+                for (v, weight) in weights.iter_mut().enumerate() {
+                    *weight = E::load(simd, &line[v * S::LANES..]);
+                }
+                for (acc, row) in acc.iter_mut().zip(&operand) {
+                    let x = simd.splat(row[k]);
+                    for (acc, weight) in acc.iter_mut().zip(&weights) {
+                        *acc = simd.mul_add(x, *weight, *acc);
+                    }
                 }
             }
         }
@@ -242,22 +271,38 @@ fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
     product: &mut impl Product<F, W>,
 ) {
     let size = depth * W;
-    let tiles = rows.div_ceil(ROWS);
+    let registers = level.registers();
+    let heights = || {
+        let mut left = rows;
+        std::iter::from_fn(move || {
+            let next = (left > 0).then(|| height(registers, left))?;
+            left -= next;
+            Some(next)
+        })
+    };
+    let tiles = heights().count().max(1);
     for index in 0..count {
         let panel = &panels[index * size..(index + 1) * size];
         let factors = if E::SCALED { &factors[index * W..(index + 1) * W] } else { &[] };
-        let panel = (panel, factors);
+        // The first panel is the first of the next step.
+        let next =
+            if index + 1 < count { &panels[(index + 1) * size..(index + 2) * size] } else { &panels[..size] };
+        let mut ahead = next.chunks(size.div_ceil(tiles).max(1));
         let mut at = 0;
-        for tile in 0..tiles {
-            // Tiles of nearly equal height.
-            let height = (rows - at).div_ceil(tiles - tile);
+        for height in heights() {
+            let panel = (panel, ahead.next().unwrap_or_default(), factors);
+            let from = [index, at];
             match height {
-                1 => rows_of::<F, E, W, 1>(level, panel, [index, at], product),
-                2 => rows_of::<F, E, W, 2>(level, panel, [index, at], product),
-                3 => rows_of::<F, E, W, 3>(level, panel, [index, at], product),
-                4 => rows_of::<F, E, W, 4>(level, panel, [index, at], product),
-                5 => rows_of::<F, E, W, 5>(level, panel, [index, at], product),
-                _ => rows_of::<F, E, W, 6>(level, panel, [index, at], product),
+                1 => rows_of::<F, E, W, 1>(level, panel, from, product),
+                2 => rows_of::<F, E, W, 2>(level, panel, from, product),
+                3 => rows_of::<F, E, W, 3>(level, panel, from, product),
+                4 => rows_of::<F, E, W, 4>(level, panel, from, product),
+                5 => rows_of::<F, E, W, 5>(level, panel, from, product),
+                6 => rows_of::<F, E, W, 6>(level, panel, from, product),
+                8 => rows_of::<F, E, W, 8>(level, panel, from, product),
+                10 => rows_of::<F, E, W, 10>(level, panel, from, product),
+                12 => rows_of::<F, E, W, 12>(level, panel, from, product),
+                _ => rows_of::<F, E, W, 14>(level, panel, from, product),
             }
             at += height;
         }
@@ -266,7 +311,7 @@ fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
 
 fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
     level: Level,
-    (panel, factors): (&[E], &[F]),
+    (panel, ahead, factors): (&[E], &[E], &[F]),
     [index, at]: [usize; 2],
     product: &mut impl Product<F, W>,
 ) {
@@ -279,7 +324,7 @@ fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
         }
         *operand = product.operand(at + r);
     }
-    F::run(level, Multiply { panel, operand, sums: &mut sums });
+    F::run(level, Multiply { panel, ahead, operand, sums: &mut sums });
     for (r, sums) in sums.iter_mut().enumerate() {
         if E::SCALED {
             let mut start = [F::zero(); W];
@@ -289,5 +334,30 @@ fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
             }
         }
         product.finish(index, at + r, sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number of rows is cut into tiles that there are, and a row is alone only where it is the only one.
+    #[test]
+    fn heights_are_those_of_tiles() {
+        for registers in [16, 32] {
+            for rows in 1..200 {
+                let mut left = rows;
+                while left > 0 {
+                    let next = height(registers, left);
+                    assert!(next <= left, "{registers} {rows}: {next} of {left}");
+                    assert!(next > 1 || rows == 1, "{registers} {rows}: one of {left}");
+                    let exists =
+                        (1..=6).contains(&next) || registers == 32 && [8, 10, 12, 14].contains(&next);
+                    assert!(exists, "{registers} {rows}: {next} of {left}");
+                    left -= next;
+                }
+            }
+        }
+        assert_eq!([8, 32, 96].map(|rows| height(32, rows)), [8, 12, 14]);
     }
 }
