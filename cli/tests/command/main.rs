@@ -7,6 +7,7 @@ mod failures;
 mod inspect;
 mod lists;
 mod plan;
+mod precision;
 mod readme;
 mod run;
 

@@ -246,16 +246,19 @@ pub(super) struct Panels<'a, F> {
     pub(super) data: Stored<'a, F>,
     pub(super) depth: usize,
     pub(super) count: usize,
+    /// Whether the last panel comes first. Where steps change the direction, each begins with the panels that the
+    /// step before ended with, which the cache still holds.
+    pub(super) backwards: bool,
 }
 
 /// Multiplies `rows` rows with `panels`. A panel is used for all rows before the next one is read.
 pub(super) fn sweep<F: Gate, const W: usize>(
     level: Level,
-    Panels { data, depth, count }: Panels<'_, F>,
+    Panels { data, depth, count, backwards }: Panels<'_, F>,
     rows: usize,
     product: &mut impl Product<F, W>,
 ) {
-    let size = [depth, count, rows];
+    let size = ([depth, count, rows], backwards);
     match data {
         Stored::Own(panels) => sweep_as::<F, F, W>(level, (panels, &[]), size, product),
         Stored::F16(panels) => sweep_as::<F, f16, W>(level, (panels, &[]), size, product),
@@ -267,7 +270,7 @@ pub(super) fn sweep<F: Gate, const W: usize>(
 fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
     level: Level,
     (panels, factors): (&[E], &[F]),
-    [depth, count, rows]: [usize; 3],
+    ([depth, count, rows], backwards): ([usize; 3], bool),
     product: &mut impl Product<F, W>,
 ) {
     let size = depth * W;
@@ -281,12 +284,12 @@ fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
         })
     };
     let tiles = heights().count().max(1);
-    for index in 0..count {
+    let at_turn = |turn: usize| if backwards { count - 1 - turn } else { turn };
+    for turn in 0..count {
+        let index = at_turn(turn);
         let panel = &panels[index * size..(index + 1) * size];
         let factors = if E::SCALED { &factors[index * W..(index + 1) * W] } else { &[] };
-        // The first panel is the first of the next step.
-        let next =
-            if index + 1 < count { &panels[(index + 1) * size..(index + 2) * size] } else { &panels[..size] };
+        let next = if turn + 1 < count { &panels[at_turn(turn + 1) * size..][..size] } else { &[] };
         let mut ahead = next.chunks(size.div_ceil(tiles).max(1));
         let mut at = 0;
         for height in heights() {
