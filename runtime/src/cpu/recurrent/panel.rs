@@ -111,9 +111,11 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
     let (lines, _) = panel.as_chunks::<W>();
     let operand = operand.map(|row| &row[..lines.len()]);
     let step = N * S::LANES;
+    let (stretches, rest) = lines.as_chunks::<STRETCH>();
     // An even share for every stretch of every pass.
-    let share = ahead.len().div_ceil((W / step * lines.len().div_ceil(STRETCH)).max(1)).max(1);
+    let share = ahead.len().div_ceil((W / step * stretches.len()).max(1)).max(1);
     let mut ahead = ahead.chunks(share);
+    let none = [F::zero(); STRETCH];
     for at in (0..W / step).map(|i| i * step) {
         let mut acc = [[simd.splat(F::default()); N]; R];
         for (acc, sums) in acc.iter_mut().zip(&*sums) {
@@ -121,21 +123,32 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
                 *acc = simd.load(&sums[at + v * S::LANES..]);
             }
         }
-        for (stretch, lines) in lines.chunks(STRETCH).enumerate() {
+        for (index, lines) in stretches.iter().enumerate() {
             fetch(bytemuck::cast_slice(ahead.next().unwrap_or_default()));
-            let first = stretch * STRETCH;
-            let operand = operand.map(|row| &row[first..first + lines.len()]);
-            for (k, line) in lines.iter().enumerate() {
-                let line = &line[at..at + step];
-                let mut weights = [simd.splat(F::default()); N];
-                for (v, weight) in weights.iter_mut().enumerate() {
-                    *weight = E::load(simd, &line[v * S::LANES..]);
+            // Arrays of a known length: a pointer for each row, and nothing to check at each element.
+            let mut xs = [&none; R];
+            for (xs, row) in xs.iter_mut().zip(&operand) {
+                if let Some(part) = row.as_chunks().0.get(index) {
+                    *xs = part;
                 }
-                for (acc, row) in acc.iter_mut().zip(&operand) {
+            }
+            for (k, line) in lines.iter().enumerate() {
+                let weights = part::<F, E, S, N>(simd, &line[at..at + step]);
+                for (acc, row) in acc.iter_mut().zip(&xs) {
                     let x = simd.splat(row[k]);
                     for (acc, weight) in acc.iter_mut().zip(&weights) {
                         *acc = simd.mul_add(x, *weight, *acc);
                     }
+                }
+            }
+        }
+        let first = stretches.len() * STRETCH;
+        for (k, line) in rest.iter().enumerate() {
+            let weights = part::<F, E, S, N>(simd, &line[at..at + step]);
+            for (acc, row) in acc.iter_mut().zip(&operand) {
+                let x = simd.splat(row[first + k]);
+                for (acc, weight) in acc.iter_mut().zip(&weights) {
+                    *acc = simd.mul_add(x, *weight, *acc);
                 }
             }
         }
@@ -145,6 +158,16 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
             }
         }
     }
+}
+
+/// `N` vectors of a panel's line.
+#[inline(always)]
+fn part<F: Gate, E: Weight<F>, S: Simd<F>, const N: usize>(simd: S, line: &[E]) -> [S::Vector; N] {
+    let mut weights = [simd.splat(F::default()); N];
+    for (v, weight) in weights.iter_mut().enumerate() {
+        *weight = E::load(simd, &line[v * S::LANES..]);
+    }
+    weights
 }
 
 #[inline(always)]
