@@ -1,43 +1,24 @@
 //! `sums[row] += Σ_k operand[row][k] · panel[k]` for a few rows and one panel, and the sweep over all panels.
 //!
-//! The accumulators stay in registers: rows × vectors of at most three quarters of sixteen registers, or all but those for
-//! the panel's vectors and a broadcast element of thirty-two. Of thirty-two, up to fourteen rows by two vectors: a panel is
-//! read from the second cache for every tile of rows, and with so many rows that hides behind the arithmetic. Meanwhile the
-//! next panel is asked for, which comes from further away where all of them together exceed the second cache. One row alone
-//! runs several chains over interleaved `k` where a panel has too few vectors to hide the latency of a multiply–add; chains
-//! are added at the end.
+//! The accumulators stay in registers: rows × vectors of at most three quarters of the register file, the rest
+//! holding the panel's vectors and a broadcast element. One row alone runs several chains over interleaved `k`
+//! where a panel has too few vectors to hide the latency of a multiply–add; chains are added at the end.
 //!
-//! A sum's order depends on whether its row is alone in its tile, never on how units are split among threads.
+//! A sum's order depends on the number of rows in its tile, never on how units are split among threads.
 
 use super::gate::Gate;
 use super::layout::Layout;
-use crate::cpu::simd::{Level, Simd, Work, fetch};
+use crate::cpu::simd::{Level, Simd, Work};
 use crate::cpu::stored::Weight;
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// Rows of which all multiples are computed in tiles of several rows.
+/// Most rows of a tile.
 pub(super) const ROWS: usize = 6;
-/// Most rows of a tile of thirty-two registers.
-const MOST_ROWS: usize = 14;
-/// Rows of a panel between two looks ahead.
-const STRETCH: usize = 16;
-
-/// Rows of the next tile where `rows` are left: one to six, or an even number up to fourteen; one alone only where there
-/// is no other.
-fn height(registers: usize, rows: usize) -> usize {
-    if registers < 32 {
-        return rows.div_ceil(rows.div_ceil(ROWS).max(1));
-    }
-    let even = |rows: usize| if rows > ROWS { rows.next_multiple_of(2) } else { rows };
-    let equal = even(rows.div_ceil(rows.div_ceil(MOST_ROWS).max(1)));
-    if equal <= rows { equal } else { even(rows.div_ceil(2)) }
-}
 
 /// Vectors of a panel of `total` vectors that are accumulated at once for `rows` rows.
 const fn vectors(registers: usize, total: usize, rows: usize) -> usize {
-    let limit =
-        if registers < 32 || rows == 1 { registers / 4 * 3 / rows } else { (registers - 1) / (rows + 1) };
+    let limit = registers / 4 * 3 / rows;
     let sizes = [8, 6, 4, 3, 2];
     let mut i = 0;
     while i < sizes.len() {
@@ -62,8 +43,6 @@ const fn chains(n: usize) -> usize {
 /// The product for `R` rows, with `W` elements in a row of the panel.
 struct Multiply<'s, F, E, const W: usize, const R: usize> {
     panel: &'s [E],
-    /// What is to come nearer meanwhile.
-    ahead: &'s [E],
     operand: [&'s [F]; R],
     sums: &'s mut [[F; W]; R],
 }
@@ -74,7 +53,7 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
 
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
-        let Self { panel, ahead, operand, sums } = self;
+        let Self { panel, operand, sums } = self;
         if const { R == 1 } {
             let (operand, sums) = (operand[0], &mut sums[0]);
             match const { vectors(S::REGISTERS, W / S::LANES, 1) } {
@@ -87,12 +66,12 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
             }
         } else {
             match const { vectors(S::REGISTERS, W / S::LANES, R) } {
-                8 => tile::<F, E, S, W, R, 8>(simd, (panel, ahead), operand, sums),
-                6 => tile::<F, E, S, W, R, 6>(simd, (panel, ahead), operand, sums),
-                4 => tile::<F, E, S, W, R, 4>(simd, (panel, ahead), operand, sums),
-                3 => tile::<F, E, S, W, R, 3>(simd, (panel, ahead), operand, sums),
-                2 => tile::<F, E, S, W, R, 2>(simd, (panel, ahead), operand, sums),
-                _ => tile::<F, E, S, W, R, 1>(simd, (panel, ahead), operand, sums),
+                8 => tile::<F, E, S, W, R, 8>(simd, panel, operand, sums),
+                6 => tile::<F, E, S, W, R, 6>(simd, panel, operand, sums),
+                4 => tile::<F, E, S, W, R, 4>(simd, panel, operand, sums),
+                3 => tile::<F, E, S, W, R, 3>(simd, panel, operand, sums),
+                2 => tile::<F, E, S, W, R, 2>(simd, panel, operand, sums),
+                _ => tile::<F, E, S, W, R, 1>(simd, panel, operand, sums),
             }
         }
     }
@@ -101,7 +80,7 @@ impl<F: Gate, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_
 #[inline(always)]
 fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
     simd: S,
-    (panel, ahead): (&[E], &[E]),
+    panel: &[E],
     operand: [&[F]; R],
     sums: &mut [[F; W]; R],
 ) where
@@ -111,11 +90,6 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
     let (lines, _) = panel.as_chunks::<W>();
     let operand = operand.map(|row| &row[..lines.len()]);
     let step = N * S::LANES;
-    let (stretches, rest) = lines.as_chunks::<STRETCH>();
-    // An even share for every stretch of every pass.
-    let share = ahead.len().div_ceil((W / step * stretches.len()).max(1)).max(1);
-    let mut ahead = ahead.chunks(share);
-    let none = [F::zero(); STRETCH];
     for at in (0..W / step).map(|i| i * step) {
         let mut acc = [[simd.splat(F::default()); N]; R];
         for (acc, sums) in acc.iter_mut().zip(&*sums) {
@@ -123,30 +97,14 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
                 *acc = simd.load(&sums[at + v * S::LANES..]);
             }
         }
-        for (index, lines) in stretches.iter().enumerate() {
-            fetch(bytemuck::cast_slice(ahead.next().unwrap_or_default()));
-            // Arrays of a known length: a pointer for each row, and nothing to check at each element.
-            let mut xs = [&none; R];
-            for (xs, row) in xs.iter_mut().zip(&operand) {
-                if let Some(part) = row.as_chunks().0.get(index) {
-                    *xs = part;
-                }
+        for (k, line) in lines.iter().enumerate() {
+            let line = &line[at..at + step];
+            let mut weights = [simd.splat(F::default()); N];
+            for (v, weight) in weights.iter_mut().enumerate() {
+                *weight = E::load(simd, &line[v * S::LANES..]);
             }
-            for (k, line) in lines.iter().enumerate() {
-                let weights = part::<F, E, S, N>(simd, &line[at..at + step]);
-                for (acc, row) in acc.iter_mut().zip(&xs) {
-                    let x = simd.splat(row[k]);
-                    for (acc, weight) in acc.iter_mut().zip(&weights) {
-                        *acc = simd.mul_add(x, *weight, *acc);
-                    }
-                }
-            }
-        }
-        let first = stretches.len() * STRETCH;
-        for (k, line) in rest.iter().enumerate() {
-            let weights = part::<F, E, S, N>(simd, &line[at..at + step]);
             for (acc, row) in acc.iter_mut().zip(&operand) {
-                let x = simd.splat(row[first + k]);
+                let x = simd.splat(row[k]);
                 for (acc, weight) in acc.iter_mut().zip(&weights) {
                     *acc = simd.mul_add(x, *weight, *acc);
                 }
@@ -158,16 +116,6 @@ fn tile<F, E, S: Simd<F>, const W: usize, const R: usize, const N: usize>(
             }
         }
     }
-}
-
-/// `N` vectors of a panel's line.
-#[inline(always)]
-fn part<F: Gate, E: Weight<F>, S: Simd<F>, const N: usize>(simd: S, line: &[E]) -> [S::Vector; N] {
-    let mut weights = [simd.splat(F::default()); N];
-    for (v, weight) in weights.iter_mut().enumerate() {
-        *weight = E::load(simd, &line[v * S::LANES..]);
-    }
-    weights
 }
 
 #[inline(always)]
@@ -269,19 +217,16 @@ pub(super) struct Panels<'a, F> {
     pub(super) data: Stored<'a, F>,
     pub(super) depth: usize,
     pub(super) count: usize,
-    /// Whether the last panel comes first. Where steps change the direction, each begins with the panels that the
-    /// step before ended with, which the cache still holds.
-    pub(super) backwards: bool,
 }
 
 /// Multiplies `rows` rows with `panels`. A panel is used for all rows before the next one is read.
 pub(super) fn sweep<F: Gate, const W: usize>(
     level: Level,
-    Panels { data, depth, count, backwards }: Panels<'_, F>,
+    Panels { data, depth, count }: Panels<'_, F>,
     rows: usize,
     product: &mut impl Product<F, W>,
 ) {
-    let size = ([depth, count, rows], backwards);
+    let size = [depth, count, rows];
     match data {
         Stored::Own(panels) => sweep_as::<F, F, W>(level, (panels, &[]), size, product),
         Stored::F16(panels) => sweep_as::<F, f16, W>(level, (panels, &[]), size, product),
@@ -293,42 +238,26 @@ pub(super) fn sweep<F: Gate, const W: usize>(
 fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
     level: Level,
     (panels, factors): (&[E], &[F]),
-    ([depth, count, rows], backwards): ([usize; 3], bool),
+    [depth, count, rows]: [usize; 3],
     product: &mut impl Product<F, W>,
 ) {
     let size = depth * W;
-    let registers = level.registers();
-    let heights = || {
-        let mut left = rows;
-        std::iter::from_fn(move || {
-            let next = (left > 0).then(|| height(registers, left))?;
-            left -= next;
-            Some(next)
-        })
-    };
-    let tiles = heights().count().max(1);
-    let at_turn = |turn: usize| if backwards { count - 1 - turn } else { turn };
-    for turn in 0..count {
-        let index = at_turn(turn);
+    let tiles = rows.div_ceil(ROWS);
+    for index in 0..count {
         let panel = &panels[index * size..(index + 1) * size];
         let factors = if E::SCALED { &factors[index * W..(index + 1) * W] } else { &[] };
-        let next = if turn + 1 < count { &panels[at_turn(turn + 1) * size..][..size] } else { &[] };
-        let mut ahead = next.chunks(size.div_ceil(tiles).max(1));
+        let panel = (panel, factors);
         let mut at = 0;
-        for height in heights() {
-            let panel = (panel, ahead.next().unwrap_or_default(), factors);
-            let from = [index, at];
+        for tile in 0..tiles {
+            // Tiles of nearly equal height.
+            let height = (rows - at).div_ceil(tiles - tile);
             match height {
-                1 => rows_of::<F, E, W, 1>(level, panel, from, product),
-                2 => rows_of::<F, E, W, 2>(level, panel, from, product),
-                3 => rows_of::<F, E, W, 3>(level, panel, from, product),
-                4 => rows_of::<F, E, W, 4>(level, panel, from, product),
-                5 => rows_of::<F, E, W, 5>(level, panel, from, product),
-                6 => rows_of::<F, E, W, 6>(level, panel, from, product),
-                8 => rows_of::<F, E, W, 8>(level, panel, from, product),
-                10 => rows_of::<F, E, W, 10>(level, panel, from, product),
-                12 => rows_of::<F, E, W, 12>(level, panel, from, product),
-                _ => rows_of::<F, E, W, 14>(level, panel, from, product),
+                1 => rows_of::<F, E, W, 1>(level, panel, [index, at], product),
+                2 => rows_of::<F, E, W, 2>(level, panel, [index, at], product),
+                3 => rows_of::<F, E, W, 3>(level, panel, [index, at], product),
+                4 => rows_of::<F, E, W, 4>(level, panel, [index, at], product),
+                5 => rows_of::<F, E, W, 5>(level, panel, [index, at], product),
+                _ => rows_of::<F, E, W, 6>(level, panel, [index, at], product),
             }
             at += height;
         }
@@ -337,7 +266,7 @@ fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
 
 fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
     level: Level,
-    (panel, ahead, factors): (&[E], &[E], &[F]),
+    (panel, factors): (&[E], &[F]),
     [index, at]: [usize; 2],
     product: &mut impl Product<F, W>,
 ) {
@@ -350,7 +279,7 @@ fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
         }
         *operand = product.operand(at + r);
     }
-    F::run(level, Multiply { panel, ahead, operand, sums: &mut sums });
+    F::run(level, Multiply { panel, operand, sums: &mut sums });
     for (r, sums) in sums.iter_mut().enumerate() {
         if E::SCALED {
             let mut start = [F::zero(); W];
@@ -360,30 +289,5 @@ fn rows_of<F: Gate, E: Weight<F>, const W: usize, const R: usize>(
             }
         }
         product.finish(index, at + r, sums);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every number of rows is cut into tiles that there are, and a row is alone only where it is the only one.
-    #[test]
-    fn heights_are_those_of_tiles() {
-        for registers in [16, 32] {
-            for rows in 1..200 {
-                let mut left = rows;
-                while left > 0 {
-                    let next = height(registers, left);
-                    assert!(next <= left, "{registers} {rows}: {next} of {left}");
-                    assert!(next > 1 || rows == 1, "{registers} {rows}: one of {left}");
-                    let exists =
-                        (1..=6).contains(&next) || registers == 32 && [8, 10, 12, 14].contains(&next);
-                    assert!(exists, "{registers} {rows}: {next} of {left}");
-                    left -= next;
-                }
-            }
-        }
-        assert_eq!([8, 32, 96].map(|rows| height(32, rows)), [8, 12, 14]);
     }
 }

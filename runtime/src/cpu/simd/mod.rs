@@ -168,17 +168,6 @@ impl Level {
     /// What every processor has.
     pub(crate) const PORTABLE: Self = Self(Kind::Portable);
 
-    /// Vector registers.
-    pub(crate) fn registers(self) -> usize {
-        match self.0 {
-            Kind::Portable => <Portable as Simd<f32>>::REGISTERS,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(_) => <Avx2 as Simd<f32>>::REGISTERS,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(_) => <Avx512 as Simd<f32>>::REGISTERS,
-        }
-    }
-
     /// All instruction sets of this processor.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
