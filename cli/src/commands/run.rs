@@ -13,6 +13,7 @@ use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
 use crate::quantity::{self, parse_some, parse_whole, plural};
+use crate::run_trace::Traced;
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -146,6 +147,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Latency => recurve::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
+    arguments.placement.needs_gpu(&[(arguments.mode == Mode::Memory, "--mode memory")])?;
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
@@ -165,7 +167,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let times = NodeTimes::new();
     let (outputs, latency, events) = measure(&session, &inputs, arguments, &times, terminal)?;
     if let Some(path) = &arguments.trace {
-        let trace = run_trace::document(&events, session.engine().threads());
+        let device = arguments.placement.devices.gpu();
+        let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
+        let of = Traced::of(&arguments.model.model, &inputs)?;
+        let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
@@ -229,13 +234,16 @@ impl Arguments {
             () if !planned && self.placement.given().is_some() => {
                 "--devices, --gpu-memory-limit and --place are for plans: --plan, --mode latency or --mode memory"
             }
+            () if self.plan.is_some() && self.no_cache => "--no-cache goes with --mode, and not with --plan",
             () if !on_cpu && self.trace.is_some() => {
                 "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
             }
             () if on_cpu && !gpu_in_plans && self.execution.fallback == Fallback::Cpu => {
                 "--fallback cpu is for a GPU; there is no --device"
             }
-            () if self.no_cache && self.mode == Mode::Together => "--no-cache goes with --mode latency",
+            () if self.no_cache && self.mode == Mode::Together => {
+                "--no-cache goes with --mode latency and --mode memory"
+            }
             () => return Ok(()),
         };
         Err(UsageError::new(problem))
@@ -269,14 +277,14 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
     if arguments.plan.is_none() && arguments.mode == Mode::Together {
         return None;
     }
-    let shapes = inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
+    let shapes = || inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
     if let Some(lost) = session.lost_device() {
         return Some(format!("without {}, which failed: {}", lost.device, lost.error));
     }
-    Some(match session.followed(shapes) {
+    Some(match session.followed(shapes()) {
         Some(rewrite) if rewrite == "none" => "followed".to_owned(),
         Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),
-        None => "none is faster than running each operator on all threads".to_owned(),
+        None => session.unplanned(shapes()).map_or_else(|| "none".to_owned(), |why| why.to_string()),
     })
 }
 
@@ -413,7 +421,9 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section("nodes", &rows, &[2, 3, 4]);
     }
     if !document.host_trips.is_empty() {
-        let header = ["node", "operator", "calls", "down", "up", "because"].map(str::to_owned).to_vec();
+        let header = ["node", "operator", "calls", "copied from GPU", "copied to GPU", "because"]
+            .map(str::to_owned)
+            .to_vec();
         let row = |trip: &TripEntry| {
             let [down, up] = [trip.bytes_down, trip.bytes_up].map(|bytes| quantity::bytes(bytes as f64));
             vec![trip.node.clone(), trip.op.clone(), trip.calls.to_string(), down, up, trip.reason.clone()]

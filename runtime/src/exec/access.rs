@@ -89,6 +89,31 @@ impl Bound {
         }
     }
 
+    /// The node that a step runs; none for the copy of a value to an output.
+    pub(crate) fn step_node<'p>(&self, program: &'p Program, step: usize) -> Option<&'p Node> {
+        program.graph.nodes.get(self.steps[step].node)
+    }
+
+    /// The name of the value that a step writes from these bytes on.
+    pub(crate) fn written_name(&self, program: &Program, step: usize, access: &Access) -> Option<String> {
+        let s = &self.steps[step];
+        let begins = |id: &&ValueId| match self.values[id.index()].place {
+            Place::Arena { tenant, offset, .. } => {
+                access.space == Space::Tenant(tenant) && access.bytes.start == offset - self.tenants[tenant].0
+            }
+            Place::Output(at) => {
+                access.space == Space::Output(at) && access.bytes.start == self.values[id.index()].offset
+            }
+            _ => false,
+        };
+        let copied = || {
+            let at = s.node.checked_sub(program.graph.nodes.len())?;
+            program.graph.outputs.get(at)
+        };
+        let id = s.outputs.iter().flatten().find(begins).or_else(copied)?;
+        Some(program.graph.value(*id).name.to_string())
+    }
+
     /// The first step whose memory is not known before the run, by name: such a program is not placed.
     pub(crate) fn unplaceable(&self, program: &Program) -> Option<String> {
         let late = |step: usize| {

@@ -1,10 +1,12 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::buckets::Buckets;
 use super::devices::{Placement, PlanDevices};
 use super::mode::Mode;
 use super::plans::Plans;
 use super::runner::{self, Runner};
+use super::variants::Rewritten;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cpu::RunContext;
@@ -56,6 +58,7 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+    buckets: Buckets,
     devices: Devices,
     gpu_memory_limit: Option<usize>,
     placements: Vec<Placement>,
@@ -74,6 +77,7 @@ impl Default for SessionBuilder {
             fallback: Fallback::default(),
             mode: Mode::default(),
             cache: ProfileCache::user(),
+            buckets: Buckets::default(),
             devices: Devices::default(),
             gpu_memory_limit: None,
             placements: Vec::new(),
@@ -188,6 +192,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Which shapes of inputs share what [`Mode::Latency`] and [`Mode::Memory`] measured for the first of them.
+    pub fn with_buckets(mut self, buckets: Buckets) -> Self {
+        self.buckets = buckets;
+        self
+    }
+
     /// Loads the ONNX model at `path`. The file must not change while the session lives: weights may be read
     /// from it in place.
     pub fn load(self, path: impl AsRef<Path>) -> Result<Session, Error> {
@@ -210,6 +220,18 @@ impl SessionBuilder {
         if self.devices.gpu.is_some() && self.device != Device::Cpu {
             let problem = "has a GPU beside a device that runs everything".into();
             return Err(Error::Setting { name: "devices", problem });
+        }
+        if self.devices.gpu.is_none() && self.gpu_memory_limit.is_some() {
+            let problem = "is for plans that may use a GPU, and there is none among their devices".into();
+            return Err(Error::Setting { name: "gpu-memory-limit", problem });
+        }
+        if let (None, Some(wanted)) = (self.threads, self.devices.threads) {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            if wanted > cores {
+                let there = if cores == 1 { "cpu:0".to_owned() } else { format!("cpu:0-{}", cores - 1) };
+                let problem = format!("names {wanted} cores, `cpu:0-{}`; here are `{there}`", wanted - 1);
+                return Err(Error::Setting { name: "devices", problem });
+            }
         }
         if self.precision != Precision::F32 && (self.devices.gpu.is_some() || self.device != Device::Cpu) {
             let problem = format!("is `{}`, which is for the CPU alone, beside a GPU", self.precision);
@@ -297,7 +319,7 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache);
+        let plans = Plans::new(self.mode, self.cache, self.buckets);
         let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
         let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {
@@ -312,6 +334,7 @@ impl SessionBuilder {
             load_time,
             plans,
             devices,
+            rewritten: Rewritten::default(),
             stored: storing.finish(),
         })
     }

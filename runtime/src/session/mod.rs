@@ -1,6 +1,7 @@
 //! Sessions: a model ready to run.
 
 mod arguments;
+mod buckets;
 mod builder;
 mod deviations;
 mod devices;
@@ -14,15 +15,19 @@ mod planning;
 mod plans;
 mod run_options;
 mod runner;
+mod step_names;
 mod stream;
+mod variants;
 
 pub use arguments::ValueSpec;
+pub use buckets::Buckets;
 pub use builder::{Fusion, SessionBuilder};
 pub use devices::{LostDevice, Placement};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
+pub use plans::Unplanned;
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -40,6 +45,7 @@ use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use variants::Rewritten;
 
 /// A model, loaded and prepared. It may be run from several threads at once.
 ///
@@ -68,6 +74,7 @@ pub struct Session {
     load_time: Duration,
     plans: Plans,
     devices: PlanDevices,
+    rewritten: Rewritten,
     stored: Stored,
 }
 
@@ -125,9 +132,10 @@ impl Session {
     }
 
     /// What the model takes of the GPU that it runs on: bytes by what they are for, and launches; for the shapes of the
-    /// latest run, or those of the model where it says all. None on the CPU, and before shapes are known.
+    /// latest run, or those of the model where it says all; along a plan, what its part on the GPU takes. None on the CPU,
+    /// and before shapes are known.
     pub fn gpu_use(&self) -> Option<GpuUse> {
-        self.runner.gpu_use()
+        self.runner.gpu_use().or_else(|| self.plans.gpu_use())
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
