@@ -3,7 +3,7 @@
 use super::Failure;
 use super::draw::Draw;
 use super::epilogue::Behind;
-use super::lab::Lab;
+use super::lab::{Lab, close};
 use crate::element::Element;
 use crate::gemm::{Matrix, Operands, Problem, Variant, by_id};
 use crate::launch::Buffer;
@@ -28,10 +28,30 @@ pub(super) fn tensor_bf16(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Resul
     one_of(&[ids[number as usize % 4]], g, lab)
 }
 
+/// Tensor cores of Hopper: every layout of both types in its turn, and then the same problem by `mma.sync`.
+pub(super) fn wgmma(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let types = [["wgmma_f16", "tensor_f16"], ["wgmma_bf16", "tensor_bf16"]];
+    let [own, other] = types[number as usize / 4 % 2];
+    let layout = ["nn", "nt", "tn", "tt"][number as usize % 4];
+    let [own, other] = [by_id(&format!("{own}_{layout}"))?, by_id(&format!("{other}_{layout}"))?];
+    let splits = g.pick(&[1, 1, 2, 3]);
+    let case = Case::draw(g, own)?;
+    let got = case.check(own, splits, lab)?;
+    // Both are held to the same definition, and closer to each other: their products have the same factors and order.
+    let reference = case.check(other, splits, lab)?;
+    let element = case.of_c();
+    for (at, (got, want)) in got.into_iter().zip(reference).enumerate() {
+        close(got.into(), want.into(), element, 64.0, || {
+            format!("{} and {} at {at}, {:?}", own.id, other.id, case.problem)
+        })?;
+    }
+    Ok(())
+}
+
 fn one_of(ids: &[&str], g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let variant = by_id(g.pick(ids))?;
     let splits = g.pick(&[1, 1, 2, 3]);
-    Case::draw(g, variant)?.check(variant, splits, lab)
+    Case::draw(g, variant)?.check(variant, splits, lab).map(drop)
 }
 
 /// One more than the largest offset of an array of these extents and strides; 0 where an extent is 0.
@@ -91,14 +111,19 @@ impl Case {
         Ok(Self { problem, a: a_values, b: b_values, behind })
     }
 
-    /// Runs the variant and compares every element of C.
-    fn check(&self, variant: &Variant, splits: u32, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    /// Type of C.
+    fn of_c(&self) -> Element {
+        self.behind.as_ref().map_or(self.problem.element, |behind| behind.element)
+    }
+
+    /// Runs the variant and compares every element of C, which it gives.
+    fn check(&self, variant: &Variant, splits: u32, lab: &mut Lab<'_>) -> Result<Vec<f32>, Failure> {
         let Problem { element, m, n, k, batches, .. } = self.problem;
         let count = batches[0] * batches[1];
         let elements = u64::from(count) * u64::from(m) * u64::from(n);
         let workspace = variant.workspace_bytes(&self.problem, splits);
         let program = self.behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
-        let of_c = self.behind.as_ref().map_or(element, |behind| behind.element);
+        let of_c = self.of_c();
         let operands = Operands {
             a: lab.upload_floats("A", element, &self.a)?,
             b: lab.upload_floats("B", element, &self.b)?,
@@ -116,6 +141,7 @@ impl Case {
             Element::F16 => 2f64.powi(-11),
             Element::BF16 => 2f64.powi(-8),
         };
+        let mut all = Vec::new();
         for batch in 0..count {
             let at = |strides: [u64; 2]| {
                 let (outer, inner) = (u64::from(batch / batches[1]), u64::from(batch % batches[1]));
@@ -149,8 +175,9 @@ impl Case {
                         return Err(Failure::Wrong(what));
                     }
                 }
+                all.extend(row);
             }
         }
-        Ok(())
+        Ok(all)
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`simt`]: any element type, one fused multiply-add per product, f32 sums in the order of k.
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
+//! - [`warpgroup`]: the same by `wgmma` on compute capability 9.0, operands from shared memory.
 //! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
 //!   a second launch, so that results do not depend on timing.
 //! - [`integer`]: quantised matrices, with parameters of its own and without a program.
@@ -16,6 +17,7 @@ pub mod split_k;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+pub mod warpgroup;
 
 use crate::device::Global;
 use crate::dtype::DType;
@@ -173,6 +175,8 @@ pub struct Variant {
     slab: u32,
     /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
     pub(crate) layout: Option<[bool; 2]>,
+    /// The one compute capability that has its instructions; `None`: the entry's and all above.
+    only: Option<u32>,
 }
 
 /// A product as launches: the product itself, and the sum of its parts where k is split.
@@ -190,6 +194,14 @@ pub static VARIANTS: &[Variant] = &[
     simt::variant("simt_64_f32", Element::F32, &simt::GEMM_SIMT_64_F32, 64),
     simt::variant("simt_64_f16", Element::F16, &simt::GEMM_SIMT_64_F16, 64),
     simt::variant("simt_64_bf16", Element::BF16, &simt::GEMM_SIMT_64_BF16, 64),
+    warpgroup::variant("wgmma_f16_nn", Element::F16, &warpgroup::GEMM_WGMMA_F16_NN, [false, false]),
+    warpgroup::variant("wgmma_f16_nt", Element::F16, &warpgroup::GEMM_WGMMA_F16_NT, [false, true]),
+    warpgroup::variant("wgmma_f16_tn", Element::F16, &warpgroup::GEMM_WGMMA_F16_TN, [true, false]),
+    warpgroup::variant("wgmma_f16_tt", Element::F16, &warpgroup::GEMM_WGMMA_F16_TT, [true, true]),
+    warpgroup::variant("wgmma_bf16_nn", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_NN, [false, false]),
+    warpgroup::variant("wgmma_bf16_nt", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_NT, [false, true]),
+    warpgroup::variant("wgmma_bf16_tn", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_TN, [true, false]),
+    warpgroup::variant("wgmma_bf16_tt", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_TT, [true, true]),
     tensor::variant_f16("tensor_f16_nn", &tensor::GEMM_TENSOR_F16_NN, [false, false]),
     tensor::variant_f16("tensor_f16_nt", &tensor::GEMM_TENSOR_F16_NT, [false, true]),
     tensor::variant_f16("tensor_f16_tn", &tensor::GEMM_TENSOR_F16_TN, [true, false]),
@@ -233,6 +245,9 @@ impl Variant {
         }
         if device.capability < self.entry.kernel.capability {
             return Err(Reject::Capability { needed: self.entry.kernel.capability, got: device.capability });
+        }
+        if let Some(needed) = self.only.filter(|&needed| needed != device.capability) {
+            return Err(Reject::Capability { needed, got: device.capability });
         }
         let Some([a, b]) = self.layout else { return Ok(()) };
         if [problem.a.transposed, problem.b.transposed] != [a, b] {

@@ -49,6 +49,7 @@ const fn variant(
         shared: SHARED,
         slab: SLAB,
         layout: Some(layout),
+        only: None,
     }
 }
 
