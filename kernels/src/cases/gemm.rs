@@ -1,11 +1,11 @@
 //! Products against sums in f64.
 
 use super::Failure;
-use super::draw::Draw;
+use super::draw::{Draw, encode};
 use super::epilogue::Behind;
 use super::lab::{Lab, close};
 use crate::element::Element;
-use crate::gemm::{Matrix, Operands, Problem, Variant, by_id};
+use crate::gemm::{Matrix, Operands, Problem, Variant, by_id, warpgroup};
 use crate::launch::Buffer;
 
 /// Scalar arithmetic: small tiles, and large ones in every fifth case.
@@ -48,6 +48,11 @@ pub(super) fn wgmma(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), 
     Ok(())
 }
 
+/// The same with a packed B, of any layout.
+pub(super) fn wgmma_packed(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    one_of(&[["wgmma_f16_packed", "wgmma_bf16_packed"][number as usize % 2]], g, lab)
+}
+
 fn one_of(ids: &[&str], g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let variant = by_id(g.pick(ids))?;
     let splits = g.pick(&[1, 1, 2, 3]);
@@ -83,7 +88,8 @@ impl Case {
         let k = extent(g, &[1, 7, 8, 9, 16, 31, 32, 33, 40, 64, 95]);
         let batches = if g.bool() { [1, 1] } else { [g.within(1..=2), g.within(1..=3)] };
         let element = variant.element;
-        let [a_transposed, b_transposed] = variant.layout.unwrap_or_else(|| [g.bool(), g.bool()]);
+        let [a_transposed, mut b_transposed] = variant.layout.unwrap_or_else(|| [g.bool(), g.bool()]);
+        b_transposed |= variant.packed && g.bool();
         let piece = if variant.layout.is_some() { 8u64 } else { 1 };
         let mut matrix = |transposed: bool, rows: u32, columns: u32| {
             let [rows, columns] = if transposed { [columns, rows] } else { [rows, columns] };
@@ -92,7 +98,10 @@ impl Case {
             let outer = if g.bool() { 0 } else { u64::from(rows) * row * u64::from(batches[1]) };
             Matrix { transposed, row, batch: [outer, inner] }
         };
-        let (a, b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
+        let (a, mut b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
+        if variant.packed {
+            b.batch = [0, 0];
+        }
         let problem = Problem { element, m, n, k, batches, a, b };
         let mut values = |count: u64, element| g.floats(element, count as usize, 1.0);
         let size = |matrix: &Matrix, rows: u32, columns: u32| {
@@ -111,6 +120,20 @@ impl Case {
         Ok(Self { problem, a: a_values, b: b_values, behind })
     }
 
+    /// B as the variant reads it.
+    fn stored_b(&self, variant: &Variant) -> Vec<u8> {
+        let Problem { element, b, .. } = self.problem;
+        let bytes = encode(element, &self.b);
+        if !variant.packed {
+            return bytes;
+        }
+        let mut packed = vec![0; variant.packed_bytes(&self.problem) as usize];
+        let row = b.row as usize;
+        let strides = if b.transposed { [1, row] } else { [row, 1] };
+        warpgroup::pack(&self.problem, &bytes, strides, &mut packed);
+        packed
+    }
+
     /// Type of C.
     fn of_c(&self) -> Element {
         self.behind.as_ref().map_or(self.problem.element, |behind| behind.element)
@@ -126,7 +149,7 @@ impl Case {
         let of_c = self.of_c();
         let operands = Operands {
             a: lab.upload_floats("A", element, &self.a)?,
-            b: lab.upload_floats("B", element, &self.b)?,
+            b: lab.upload("B", &self.stored_b(variant))?,
             c: lab.room("C", elements * of_c.bytes())?,
             workspace: if splits > 1 { lab.room("workspace", workspace)? } else { Buffer::default() },
             program,

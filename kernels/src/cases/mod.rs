@@ -102,6 +102,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
     Suite { name: "gemm_wgmma", count: 40, run: gemm::wgmma },
+    Suite { name: "gemm_wgmma_packed", count: 40, run: gemm::wgmma_packed },
     Suite { name: "gemv", count: 60, run: gemv::shapes },
     Suite { name: "gemv_variants", count: 15, run: gemv::variants },
     Suite { name: "gru", count: 40, run: recurrent::gru },
@@ -164,6 +165,7 @@ mod tests {
         gemm_tensor_bf16
         gemm_tensor_f16
         gemm_wgmma
+        gemm_wgmma_packed
         gemv
         gemv_variants
         gru

@@ -54,6 +54,7 @@ pub(super) const fn variant(
         slab: slab_bytes(tile),
         layout: None,
         only: None,
+        packed: false,
     }
 }
 

@@ -50,6 +50,7 @@ const fn variant(
         slab: SLAB,
         layout: Some(layout),
         only: None,
+        packed: false,
     }
 }
 

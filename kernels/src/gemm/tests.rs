@@ -26,6 +26,14 @@ fn variants_refuse_what_they_do_not_compute() {
         assert_eq!(wgmma.accepts(&f16, &other), Err(Reject::Capability { needed: 90, got }));
         assert_eq!(tensor.accepts(&f16, &other), Ok(()));
     }
+    let packed = by_id("wgmma_f16_packed").expect("a variant");
+    let every_batch = Problem { batches: [1, 2], b: Matrix { batch: [0, 4096], ..f16.b }, ..f16 };
+    let refused = Err(Reject::Unsupported { what: "a packed B of several batches" });
+    assert_eq!(packed.accepts(&every_batch, &DEVICE), refused);
+    let any_row = Problem { n: 61, b: Matrix { row: 61, ..f16.b }, ..f16 };
+    assert_eq!(packed.accepts(&any_row, &DEVICE), Ok(()));
+    assert_eq!(choose_packed(&any_row, &DEVICE).map(|(variant, _)| variant.id), Some("wgmma_f16_packed"));
+    assert!(choose_packed(&plain(Element::F32, 64, 64, 64), &DEVICE).is_none());
     let odd = plain(Element::F16, 64, 64, 65);
     assert_eq!(tensor.accepts(&odd, &DEVICE), Err(Reject::Multiple { name: "A's rows", got: 65, of: 8 }));
     let turned = Problem { b: Matrix { transposed: true, ..f16.b }, ..f16 };

@@ -10,12 +10,16 @@
 //! two steps after it was read, behind the barrier at the head of the step between; a step's products are waited for, and
 //! two blocks on a multiprocessor fill each other's waits.
 //!
+//! A constant B may be packed: its tiles of 128 columns × 64 terms lie one behind the other as a stage has them, and a step's
+//! is one bulk copy of 16 KiB that one thread starts, and that all await at the stage's mbarrier. Such a B has any layout.
+//!
 //! The instruction is that of compute capability 9.0 alone: later ones have another.
 //!
 //! Grid `⌈m / 128⌉ × ⌈n / 128⌉ × batches·splits`, block 256, shared memory 3 · 32 KiB, or 128 · 132 · 4 bytes for the sums and 4 KiB
-//! for each register of the program where that is more.
+//! for each register of the program where that is more; where B is packed, three mbarriers behind that.
 
-use super::{Params, Place, Variant, divided};
+use super::{Params, Place, Problem, Variant, divided};
+use crate::device::barrier::Arrivals;
 use crate::device::wgmma::{self, DEPTH, SUMS, swizzled};
 use crate::device::{BF16, F16, Float16, Global, Shared, Vector, async_copy, barrier, shared, thread, warp};
 use crate::element::{Element, Real};
@@ -43,6 +47,21 @@ const MOST_SHARED: u32 = {
     if slab > SHARED { slab } else { SHARED }
 };
 
+/// Bytes of the mbarriers of a packed B's stages.
+pub(super) const ARRIVALS: u32 = 8 * STAGES;
+
+/// Where they are, behind everything else.
+#[inline(always)]
+const fn arrivals_at(slots: u32) -> u32 {
+    let slab = epilogue::shared_bytes(SLAB, THREADS, slots);
+    if slab > SHARED { slab } else { SHARED }
+}
+
+/// The variant for an A as it is multiplied and a packed B.
+pub(super) const fn packed(id: &'static str, element: Element, entry: &'static Entry<Params>) -> Variant {
+    Variant { packed: true, ..variant(id, element, entry, [false, false]) }
+}
+
 pub(super) const fn variant(
     id: &'static str,
     element: Element,
@@ -60,6 +79,34 @@ pub(super) const fn variant(
         slab: SLAB,
         layout: Some(layout),
         only: Some(90),
+        packed: false,
+    }
+}
+
+/// Steps of B's terms.
+const fn steps(k: u32) -> u32 {
+    k.div_ceil(STEP)
+}
+
+/// Bytes of a packed B.
+pub(super) fn packed_bytes(problem: &Problem) -> u64 {
+    u64::from(problem.n.div_ceil(TILE)) * u64::from(steps(problem.k)) * u64::from(2 * STAGE)
+}
+
+/// Packs B: the element of term `k` and column `n` lies at `k · row + n · column` of `b`, in elements. Both slices hold bytes;
+/// `packed` has [`Variant::packed_bytes`].
+pub fn pack(problem: &Problem, b: &[u8], [row, column]: [usize; 2], packed: &mut [u8]) {
+    packed.fill(0);
+    let steps = steps(problem.k).max(1) as usize;
+    for (number, stage) in packed.chunks_exact_mut(2 * STAGE as usize).enumerate() {
+        let (first_column, first_term) = (number / steps * TILE as usize, number % steps * STEP as usize);
+        for x in 0..(problem.n as usize - first_column).min(TILE as usize) {
+            for k in 0..(problem.k as usize - first_term).min(STEP as usize) {
+                let to = 2 * (8 * swizzled(x as u32, k as u32 / 8) as usize + k % 8);
+                let from = 2 * ((first_term + k) * row + (first_column + x) * column);
+                stage[to..to + 2].copy_from_slice(&b[from..from + 2]);
+            }
+        }
     }
 }
 
@@ -135,13 +182,57 @@ impl<const EDGE: bool> Operand<EDGE> {
     }
 }
 
-#[inline(always)]
-fn run<T: Factor, const A_TURNED: bool, const B_STORED_BY_COLUMN: bool>(p: Params) {
-    if B_STORED_BY_COLUMN { product::<T, A_TURNED, false>(p) } else { product::<T, A_TURNED, true>(p) }
+/// A packed B's tile for a block's columns.
+#[derive(Clone, Copy)]
+struct Packed {
+    /// The first step's stage.
+    tiles: Global<u16>,
+    stages: Shared<u16>,
+    arrivals: Shared<Arrivals>,
+}
+
+impl Packed {
+    /// Makes the barriers, which one thread does.
+    #[inline(always)]
+    fn initialise(&self) {
+        if thread::thread_idx_x() == 0 {
+            for stage in 0..STAGES {
+                self.arrivals.offset(stage as usize).initialise(1);
+            }
+            barrier::publish_initialised();
+        }
+        thread::sync_threads();
+    }
+
+    /// Starts the copy of the step that begins at `term`, which one thread does.
+    #[inline(always)]
+    fn start(&self, stage: u32, term: u32) {
+        if thread::thread_idx_x() == 0 {
+            let (to, arrivals) =
+                (self.stages.offset((stage * 2 * STAGE) as usize), self.arrivals.offset(stage as usize));
+            arrivals.arrive_expecting(2 * STAGE);
+            let from = self.tiles.offset((term / STEP * STAGE) as usize);
+            async_copy::bulk_load(to, from, 2 * STAGE, arrivals);
+        }
+    }
 }
 
 #[inline(always)]
-fn product<T: Factor, const A_EDGE: bool, const B_EDGE: bool>(p: Params) {
+fn run<T: Factor, const A_TURNED: bool, const B_STORED_BY_COLUMN: bool>(p: Params) {
+    if B_STORED_BY_COLUMN {
+        product::<T, A_TURNED, false, false>(p);
+    } else {
+        product::<T, A_TURNED, true, false>(p);
+    }
+}
+
+#[inline(always)]
+fn run_packed<T: Factor>(p: Params) {
+    product::<T, false, false, true>(p);
+}
+
+#[inline(always)]
+fn product<T: Factor, const A_EDGE: bool, const B_EDGE: bool, const B_PACKED: bool>(p: Params) {
     let (batch, split) = divided(thread::block_idx_z(), p.splits);
     let [a_offset, b_offset] = p.offsets(batch);
     let [row, column] = [thread::block_idx_x() * TILE, thread::block_idx_y() * TILE];
@@ -163,11 +254,24 @@ fn product<T: Factor, const A_EDGE: bool, const B_EDGE: bool>(p: Params) {
         terms_end: to,
         stages: memory.offset(STAGE as usize),
     };
+    let tile = u64::from(thread::block_idx_y()) * u64::from(steps(p.k)) * u64::from(STAGE);
+    let packed = Packed {
+        tiles: p.b.cast::<u16>().offset(if B_PACKED { tile as usize } else { 0 }),
+        stages: b.stages,
+        arrivals: shared::array(arrivals_at(p.epilogue.slots()), if B_PACKED { STAGES } else { 0 }),
+    };
+    if B_PACKED {
+        packed.initialise();
+    }
     let steps = if to > from { (to - from).div_ceil(STEP) } else { 0 };
     let begin = |step: u32| {
         if step < steps {
             a.start(step % STAGES, from + step * STEP);
-            b.start(step % STAGES, from + step * STEP);
+            if B_PACKED {
+                packed.start(step % STAGES, from + step * STEP);
+            } else {
+                b.start(step % STAGES, from + step * STEP);
+            }
         }
         async_copy::commit();
     };
@@ -177,6 +281,9 @@ fn product<T: Factor, const A_EDGE: bool, const B_EDGE: bool>(p: Params) {
     let mut sums = [0.0f32; SUMS];
     for step in 0..steps {
         async_copy::wait::<1>();
+        if B_PACKED {
+            packed.arrivals.offset((step % STAGES) as usize).wait(step / STAGES % 2);
+        }
         barrier::fence_async();
         thread::sync_threads();
         begin(step + 2);
@@ -225,3 +332,14 @@ entries! {
     GEMM_WGMMA_BF16_TN = gemm_wgmma_bf16_tn: BF16, true, false;
     GEMM_WGMMA_BF16_TT = gemm_wgmma_bf16_tt: BF16, true, true;
 }
+
+entry!(
+    /// f16, B packed.
+    GEMM_WGMMA_F16_PACKED = gemm_wgmma_f16_packed(Params): run_packed::<F16>, THREADS,
+    with_shared(MOST_SHARED + ARRIVALS), with_min_blocks(2), with_capability(90), with_tensor_cores()
+);
+entry!(
+    /// bf16, B packed.
+    GEMM_WGMMA_BF16_PACKED = gemm_wgmma_bf16_packed(Params): run_packed::<BF16>, THREADS,
+    with_shared(MOST_SHARED + ARRIVALS), with_min_blocks(2), with_capability(90), with_tensor_cores()
+);
