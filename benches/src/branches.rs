@@ -2,6 +2,9 @@
 
 use crate::recurrences::Model;
 
+/// Steps of a model whose input may have any number of them.
+pub const ANY: usize = usize::MAX;
+
 /// Extents of the recurrent layers of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Extents {
@@ -109,6 +112,23 @@ pub fn chain(count: usize) -> Vec<u8> {
     let axis = m.integers(&[2]);
     let sums = (0..count).fold("x".to_owned(), |x, _| m.op("CumSum", &[&x, &axis], &[]));
     m.node("Relu", &[&sums], &[], &["y"]);
+    m.value(12, "y", &[1, 1, 8]);
+    m.finish()
+}
+
+/// Chains of `links` running sums of a few elements beside each other, joined by a product: small kernels of which as many
+/// chains can run side by side as there are.
+pub fn lattice(chains: usize, links: usize) -> Vec<u8> {
+    let mut m = Model::default();
+    m.value(11, "x", &[1, 1, 8]);
+    let axis = m.integers(&[2]);
+    let ends: Vec<String> = (0..chains)
+        .map(|_| (0..links).fold("x".to_owned(), |x, _| m.op("CumSum", &[&x, &axis], &[])))
+        .collect();
+    let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+    let joined = m.op("Concat", &ends, &[("axis", 2)]);
+    let weight = m.weights(&[8 * chains, 8], 8 * chains);
+    m.node("MatMul", &[&joined, &weight], &[], &["y"]);
     m.value(12, "y", &[1, 1, 8]);
     m.finish()
 }

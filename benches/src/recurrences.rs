@@ -1,6 +1,6 @@
 //! Recurrent layers as an exporter writes them: step by step, and as the operator.
 
-use crate::branches::Extents;
+use crate::branches::{ANY, Extents};
 use crate::wire::Message;
 
 /// A graph under construction.
@@ -12,8 +12,11 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn value(&mut self, field: u64, name: &str, shape: &[usize]) {
-        let dims =
-            shape.iter().fold(Message::default(), |m, &n| m.message(1, &Message::default().int(1, n as i64)));
+        let extent = |n: usize| match n {
+            ANY => Message::default().text(2, "time"),
+            n => Message::default().int(1, n as i64),
+        };
+        let dims = shape.iter().fold(Message::default(), |m, &n| m.message(1, &extent(n)));
         let tensor = Message::default().int(1, 1).message(2, &dims);
         let info = Message::default().text(1, name).message(2, &Message::default().message(1, &tensor));
         self.graph = std::mem::take(&mut self.graph).message(field, &info);

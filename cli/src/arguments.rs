@@ -4,11 +4,11 @@ use crate::commands::{bench, check, devices, env, inspect, ops, plan, profile, r
 use crate::dimensions::Binding;
 use crate::environment;
 use crate::failure::UsageError;
-use crate::quantity::{parse_bytes, parse_whole};
+use crate::quantity::{parse_bytes, parse_time, parse_whole};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Error, Fallback, Fusion, RunOptions, Session, SessionBuilder};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use recurve::{Device, Error, Fallback, Fusion, Precision, RunOptions, Session, SessionBuilder};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,16 +18,30 @@ use std::time::Duration;
     name = "recurve",
     version = environment::VERSION,
     max_term_width = 100,
-    after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100\n\n\
-        Exit codes: 0 done, 1 anything else (a memory limit, a full disk), 2 usage or a file that\n\
-        cannot be opened, 3 model, plan, profile or measurement invalid or unsupported, 4 no such GPU or driver,\n\
-        5 outputs differ, 6 slower than the baseline, 7 no plan or schedule meets what is asked, 124 deadline passed."
+    after_help = "Example:\n  recurve run model.onnx --dim batch=1,time=50 --runs 100"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) output: OutputArguments,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What the command's end means, told by the help of every subcommand.
+const EXITS: &str = "Exit codes: 0 done, 1 anything else (a memory limit, a full disk), 2 usage or a file that\n\
+    cannot be opened, 3 model, plan, profile or measurement invalid or unsupported, 4 no such GPU or driver,\n\
+    5 outputs differ, 6 slower than the baseline, 7 no plan or schedule meets what is asked, 124 deadline passed.";
+
+impl Arguments {
+    /// Those of the process.
+    pub(crate) fn of_process() -> Result<Self, clap::Error> {
+        let told = |command: clap::Command| {
+            let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            command.after_help(format!("{own}\n\n{EXITS}"))
+        };
+        let matches = told(Self::command()).mut_subcommands(told).try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What is shown where.
@@ -93,6 +107,10 @@ pub(crate) struct ModelArguments {
     /// Most bytes of tensors, weights and workspaces, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
+    /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
+    /// with a factor for each output
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub(crate) precision: Precision,
 }
 
 /// The inputs of a run.
@@ -143,19 +161,23 @@ pub(crate) struct ExecutionArguments {
 /// How long a command may take.
 #[derive(Debug, Args)]
 pub(crate) struct TimeArguments {
-    /// End with code 124 when a run takes longer than this many milliseconds; measuring for a profile, as a whole
-    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, allow_negative_numbers = true)]
-    timeout: Option<u64>,
+    /// End with code 124 when a run takes longer than this, such as 500ms; a number alone is of milliseconds. Measuring
+    /// for a profile, as a whole
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
 }
 
-fn parse_milliseconds(text: &str) -> Result<u64, String> {
-    parse_whole(text).map_err(|problem| format!("{problem}: milliseconds, without a unit"))
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => parse_time(text),
+    }
 }
 
 impl TimeArguments {
     /// The time, where there is a limit.
     pub(crate) fn limit(&self) -> Option<Duration> {
-        self.timeout.map(Duration::from_millis)
+        self.timeout
     }
 
     /// What a run is to heed.
@@ -183,7 +205,18 @@ pub(crate) struct DimensionArguments {
 
 impl ModelArguments {
     /// Loads the model as `builder` has it.
-    pub(crate) fn load(&self, mut builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+    pub(crate) fn load(&self, builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+        self.load_in(self.precision, builder, terminal)
+    }
+
+    /// The same with weights stored in another format.
+    pub(crate) fn load_in(
+        &self,
+        precision: Precision,
+        builder: SessionBuilder,
+        terminal: &Terminal,
+    ) -> Result<Session> {
+        let mut builder = builder.with_precision(precision);
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
         }

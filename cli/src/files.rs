@@ -25,3 +25,15 @@ pub(crate) fn check<'a>(paths: impl IntoIterator<Item = &'a Option<PathBuf>>) ->
 fn refusal(path: &Path) -> String {
     format!("`{}` cannot be written", path.display())
 }
+
+/// FNV-1a over the file, eight bytes at a time.
+pub(crate) fn hash_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    let hash = words.fold(0xcbf2_9ce4_8422_2325u64, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
+    Ok(format!("{hash:016x}-{}", bytes.len()))
+}

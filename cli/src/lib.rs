@@ -22,6 +22,7 @@ mod npz;
 mod onnx_test;
 mod peak_rss;
 mod placement;
+mod precision;
 mod progress;
 mod quantity;
 mod run_trace;
@@ -32,12 +33,11 @@ mod terminal;
 pub use exit::Exit;
 
 use arguments::Arguments;
-use clap::Parser;
 use terminal::Terminal;
 
 /// Reads the process's arguments, does what they ask, and says how it ended.
 pub fn main() -> Exit {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::of_process() {
         Ok(arguments) => arguments,
         Err(error) => {
             // `--help` and `--version` come this way too, and go to stdout. Where nobody reads, nobody is told.

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Placement")]
 pub(crate) struct DevicesArguments {
-    /// What plans may use: cpu, cpu:0-7 for eight threads, cuda:0, emulated [default: cpu]
+    /// What plans may use: cpu, cpu:0-7 for eight cores that are here, cuda:0, emulated [default: cpu]
     #[arg(long, value_name = "A,B")]
     pub(crate) devices: Option<Devices>,
 }
@@ -23,7 +23,8 @@ pub(crate) struct PlacementArguments {
     /// Most bytes of the GPU's memory that a plan may use, such as 512MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     gpu_memory_limit: Option<usize>,
-    /// Run nodes whose names fit a pattern on a device, such as 'decoder*=cpu'; may be given several times
+    /// Run nodes whose names fit a pattern on a device, such as 'decoder*=cpu', with all that they were fused with; may be
+    /// given several times
     #[arg(long, value_name = "PATTERN=DEVICE")]
     place: Vec<Placement>,
     /// With --mode memory: the most time that a run may take, such as 5ms
@@ -35,6 +36,11 @@ impl DevicesArguments {
     /// Whether there is a GPU among them.
     pub(crate) fn has_gpu(&self) -> bool {
         self.devices.as_ref().is_some_and(|devices| devices.gpu.is_some())
+    }
+
+    /// Its name.
+    pub(crate) fn gpu(&self) -> Option<String> {
+        self.devices.as_ref()?.gpu.map(|gpu| gpu.to_string())
     }
 
     /// A session's settings.
@@ -66,6 +72,17 @@ impl PlacementArguments {
             }
             (false, Some(_)) => Err(UsageError::new("--slo goes with --mode memory")),
             (false, None) => Ok(mode),
+        }
+    }
+
+    /// Refuses what is for a GPU where plans may not use one.
+    pub(crate) fn needs_gpu(&self, more: &[(bool, &str)]) -> Result<(), UsageError> {
+        let given = [(self.gpu_memory_limit.is_some(), "--gpu-memory-limit"), (self.slo.is_some(), "--slo")];
+        let mut given = given.iter().chain(more).filter(|(given, _)| *given);
+        match given.next().filter(|_| !self.devices.has_gpu()) {
+            Some((_, name)) => Err(UsageError::new(format!("{name} is for plans that may use a GPU"))
+                .hint("name it with --devices, such as --devices cpu,cuda:0")),
+            None => Ok(()),
         }
     }
 

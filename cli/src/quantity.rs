@@ -22,12 +22,12 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     count.checked_mul(factor).ok_or_else(|| "more bytes than this machine can address".to_owned())
 }
 
-/// Reads `5ms`, `800us`, `1.5s`.
+/// Reads `5ms`, `800us`, `1.5s`; the sign of a micrometre in either of its encodings.
 pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
+    let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ' || c == 'μ').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let micros = match unit.trim() {
-        "us" | "µs" => 1.0,
+        "us" | "µs" | "μs" => 1.0,
         "ms" => 1e3,
         "s" => 1e6,
         _ => return Err(format!("`{unit}` is no unit of time; us, ms and s are")),
@@ -104,6 +104,9 @@ mod tests {
         assert_eq!(parse_time("5ms"), Ok(Duration::from_millis(5)));
         assert_eq!(parse_time("1.5 us"), Ok(Duration::from_nanos(1500)));
         assert_eq!(parse_time("2s"), Ok(Duration::from_secs(2)));
+        for five in ["5us", "5µs", "5μs", "0.005ms"] {
+            assert_eq!(parse_time(five), Ok(Duration::from_micros(5)), "{five}");
+        }
         for wrong in ["", "5", "ms", "-1ms", "0ms", "5 hours", "1e30s"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }

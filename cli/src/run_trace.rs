@@ -1,26 +1,65 @@
 //! What a run did, as trace events in the form in which `recurve plan --trace` writes what it should do.
 
-use recurve::RunEvent;
+use crate::files;
+use crate::inputs::Input;
+use anyhow::Result;
+use recurve::{RunEvent, RunLane};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::path::Path;
 
-/// The trace document of one run on `threads` threads: a row for each, on which a node that all shared stands everywhere.
-pub(crate) fn document(events: &[RunEvent], threads: usize) -> Value {
+/// What ran, so that the trace is not taken for that of something else.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Traced {
+    /// Name of the file.
+    pub(crate) file: String,
+    /// Of its content.
+    pub(crate) model: String,
+    /// Names and shapes of the inputs.
+    pub(crate) inputs: Vec<String>,
+}
+
+impl Traced {
+    /// A run of the model at `path` on these inputs.
+    pub(crate) fn of(path: &Path, inputs: &[Input]) -> Result<Self> {
+        let shape = |input: &Input| Some(format!("{}{:?}", input.name, input.value.as_tensor()?.shape()));
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { file, model: files::hash_of(path)?, inputs: inputs.iter().filter_map(shape).collect() })
+    }
+}
+
+/// The trace document of one run on `threads` threads, and `device` where plans may use one: a row for each, on which a
+/// node that all shared stands everywhere, and one for the copies of each direction.
+pub(crate) fn document(events: &[RunEvent], threads: usize, device: Option<&str>, of: &Traced) -> Value {
     let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
     let begin = events.iter().map(|e| micros(e.start)).fold(f64::INFINITY, f64::min);
-    let rows = 0..threads;
-    let mut written: Vec<Value> = rows
-        .clone()
-        .flat_map(|row| {
-            let name = format!("cpu{row}");
-            [
-                json!({"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": name}}),
-                json!({"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": row, "args": {"sort_index": row}}),
-            ]
-        })
-        .collect();
+    let mut rows: Vec<String> = (0..threads).map(|row| format!("cpu{row}")).collect();
+    let on_device = rows.len();
+    if let Some(device) = device.filter(|_| events.iter().any(|e| e.lane != RunLane::Cpu)) {
+        rows.extend([device.to_owned(), format!("to {device}"), format!("from {device}")]);
+    }
+    let named = rows.iter().enumerate().flat_map(|(row, name)| {
+        [
+            json!({"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": name}}),
+            json!({"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": row, "args": {"sort_index": row}}),
+        ]
+    });
+    let mut written: Vec<Value> = named.collect();
     for event in events {
-        let processor = event.worker.map_or_else(|| "cpu*".to_owned(), |worker| format!("cpu{worker}"));
-        for row in rows.clone().filter(|row| event.worker.is_none_or(|worker| worker == *row)) {
+        let (processor, on) = match (event.lane, event.worker) {
+            (RunLane::Cpu, None) => ("cpu*".to_owned(), 0..threads),
+            (RunLane::Cpu, Some(worker)) => (format!("cpu{worker}"), worker..worker + 1),
+            (lane, _) => {
+                let row = on_device
+                    + match lane {
+                        RunLane::ToDevice => 1,
+                        RunLane::FromDevice => 2,
+                        _ => 0,
+                    };
+                (rows.get(row).cloned().unwrap_or_default(), row..row + 1)
+            }
+        };
+        for row in on {
             written.push(json!({
                 "name": *event.name, "cat": "task", "ph": "X", "pid": 1, "tid": row,
                 "ts": micros(event.start) - begin, "dur": micros(event.took),
@@ -28,5 +67,5 @@ pub(crate) fn document(events: &[RunEvent], threads: usize) -> Value {
             }));
         }
     }
-    json!({"traceEvents": written, "displayTimeUnit": "ns"})
+    json!({"traceEvents": written, "displayTimeUnit": "ns", "otherData": of})
 }

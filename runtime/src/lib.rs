@@ -39,6 +39,7 @@ mod memory;
 mod onnx;
 mod ops;
 mod plan;
+mod precision;
 mod reference;
 mod session;
 mod tensor;
@@ -53,15 +54,17 @@ pub use device::{Device, Devices, Fallback, GpuInfo, gpus};
 pub use dtype::{Bool, DType, Element};
 pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};
-pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent, Space};
+pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent, RunLane, Space};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
 pub use plan::{
     Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
 };
+pub use precision::{Deviation, Kept, Precision, Stored, StoredWeights};
 pub use session::{
-    Apart, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters, Placement,
-    PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream, ValueSpec,
+    Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters,
+    Placement, PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream,
+    Unplanned, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -1,8 +1,12 @@
 //! An engine that nobody uses takes no processor time. The only test of its process, whose time it reads.
 #![cfg(target_os = "linux")]
 
-use recurve::Engine;
+use recurve::testing::random_plan;
+use recurve::{Engine, Session, Tensor};
 use std::time::{Duration, Instant};
+
+const MODEL: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
 
 /// Processor time of this process in ticks of the system's clock.
 fn ticks() -> u64 {
@@ -24,6 +28,15 @@ fn an_idle_engine_takes_no_time() {
 
     let engine =
         Engine::builder().with_threads(4).with_spin(Duration::from_millis(1)).build().expect("an engine");
+    // Workers have followed a plan, and wait for the next.
+    let session = Session::builder().with_engine(&engine).load_bytes(MODEL).expect("loads");
+    let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
+    session.follow(&random_plan(&session, shapes, 1).expect("a plan")).expect("valid");
+    let question = Tensor::new(&[3, 1], vec![2i64, 10, 2]).expect("a tensor");
+    let state = Tensor::new(&[1, 1, 128], vec![0f32; 128]).expect("a tensor");
+    for _ in 0..3 {
+        session.run([("question", &question), ("h", &state), ("c", &state)]).expect("runs");
+    }
     std::thread::sleep(Duration::from_millis(100));
     let before = ticks();
     std::thread::sleep(Duration::from_secs(1));

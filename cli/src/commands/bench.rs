@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         version: DOCUMENT_VERSION,
         recurve: crate::environment::VERSION.to_owned(),
         machine: Machine::here(),
-        model: hash_of(&arguments.model.model)?,
+        model: files::hash_of(&arguments.model.model)?,
         threads: session.engine().threads(),
         device: arguments.execution.device.to_string(),
         inputs: inputs.iter().filter_map(shaped).collect(),
@@ -196,18 +196,6 @@ fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> R
         terminal.narrate("note: the baseline was measured on another machine");
     }
     Ok(())
-}
-
-/// FNV-1a over the file, eight bytes at a time.
-fn hash_of(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-    let words = bytes.chunks(8).map(|chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    });
-    let hash = words.fold(0xcbf2_9ce4_8422_2325u64, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3));
-    Ok(format!("{hash:016x}-{}", bytes.len()))
 }
 
 fn shaped(input: &Input) -> Option<Shaped> {

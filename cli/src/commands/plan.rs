@@ -1,5 +1,6 @@
 //! `recurve plan`: places a model's operators on the threads and a GPU, and tells what that should take.
 
+mod chart;
 mod compare;
 mod pareto;
 
@@ -13,12 +14,13 @@ use crate::files;
 use crate::inputs;
 use crate::placement::PlacementArguments;
 use crate::quantity;
+use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
+use chart::chart;
 use compare::Comparison;
-use recurve::{FrontPoint, Plan, PlanOptions, PlannedCopy, Planning, Profile, Space};
-use recurve_scheduler::{Instance, Problem, Run, Schedule};
+use recurve::{DeviceSource, FrontPoint, Plan, PlanOptions, PlannedCopy, Planning, Profile};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,12 +106,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     files::check([out, gantt, trace, emit_instance, pareto_svg])?;
     let placement = &arguments.placement;
     let mode = placement.mode(arguments.mode == Mode::Memory, recurve::Mode::Latency)?;
-    if (arguments.pareto || arguments.device_profile.is_some()) && !placement.devices.has_gpu() {
-        let problem = "--pareto and --device-profile are for plans that may use a GPU";
-        return Err(UsageError::new(problem)
-            .hint("name it with --devices, such as --devices cpu,cuda:0")
-            .into());
-    }
+    placement.needs_gpu(&[
+        (arguments.mode == Mode::Memory, "--mode memory"),
+        (arguments.pareto, "--pareto"),
+        (arguments.device_profile.is_some(), "--device-profile"),
+    ])?;
     let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let read = |path: &PathBuf| -> Result<Profile> {
@@ -118,6 +119,15 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Ok(Profile::read(path).map_err(recurve::Error::from)?)
     };
     let device = arguments.device_profile.as_ref().map(read).transpose()?;
+    if let (Some(path), Some(device), Some(gpu)) =
+        (&arguments.device_profile, &device, placement.devices.gpu())
+        && !device.devices.contains_key(&gpu)
+    {
+        let known: Vec<&str> = device.devices.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "no GPU".to_owned() } else { known.join(", ") };
+        let problem = format!("--device-profile `{}` is of {known}, not of {gpu}", path.display());
+        return Err(UsageError::new(problem).hint("name in --devices the GPU that the profile is of").into());
+    }
     let mut profile = match &arguments.profile {
         Some(path) => read(path)?,
         None => {
@@ -126,7 +136,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         }
     };
     if let Some(device) = device {
-        // Of the machine that it comes from, the CPU is not meant.
+        // Of the machine that it comes from, the CPU is not meant; nor what else is known of a GPU.
+        profile = profile.of_cpu_and(None);
         profile.merge(device.of_devices());
     }
     let shapes: Vec<(&str, &[usize])> =
@@ -140,7 +151,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if plan.device.is_none() {
         session.follow(&plan)?;
     }
-    let comparison = arguments.compare.as_ref().map(|path| Comparison::read(&plan, path)).transpose()?;
+    let compare =
+        |path: &PathBuf| Comparison::read(&plan, &Traced::of(&arguments.model.model, &inputs)?, path);
+    let comparison = arguments.compare.as_ref().map(compare).transpose()?;
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         files::write(path, &text()?)?;
@@ -149,15 +162,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     };
     write(&arguments.out, &|| Ok(plan.to_json()))?;
     write(&arguments.emit_instance, &|| Ok(instance.clone()))?;
-    let drawn = || -> Result<(Problem, Schedule)> {
-        let instance = Instance::from_json(&instance)?;
-        let problem = Problem::new(&instance)?;
-        Ok((problem, schedule(&plan, &instance)))
-    };
-    write(&arguments.gantt, &|| drawn().map(|(problem, made)| recurve_scheduler::gantt(&problem, &made)))?;
+    write(&arguments.gantt, &|| {
+        chart(&plan).map(|(problem, made)| recurve_scheduler::gantt(&problem, &made))
+    })?;
     write(&arguments.trace, &|| {
-        let (problem, made) = drawn()?;
-        Ok(recurve_scheduler::trace(&problem, &made).to_string())
+        chart(&plan).map(|(problem, made)| recurve_scheduler::trace(&problem, &made).to_string())
     })?;
     write(&arguments.pareto_svg, &|| Ok(pareto::svg(&front)))?;
     let front = if arguments.pareto { front } else { Vec::new() };
@@ -178,20 +187,18 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The plan as a schedule of the instance that it came from: hand-overs take time in it and are not drawn.
-fn schedule(plan: &Plan, instance: &Instance) -> Schedule {
-    let processors = &instance.machine.processors;
-    let runs = plan.steps.iter().map(|step| {
-        let processor = processors.iter().position(|p| p.name == step.place).unwrap_or_default();
-        Run { processor: processor as u32, start: step.start_us, finish: step.start_us + step.cost_us }
-    });
-    Schedule { runs: runs.collect(), transfers: Vec::new(), makespan: plan.predicted_us }
+/// What is said under the table of steps.
+const LEGEND: &str = "cpu0 is the first thread, cpu* all threads together. Starts and times are predicted; the source of a time is\n\
+    `measured` here, `estimated` from similar operators, `emulated` (measured on the emulator, which says nothing of\n\
+    a GPU) or `synthetic` (computed from published figures).\n";
+
+fn micros(us: f64) -> String {
+    quantity::time(Duration::from_secs_f64(us / 1e6))
 }
 
 fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
-    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let header =
-        ["step", "operator", "place", "start", "cost", "source", "writes"].map(str::to_owned).to_vec();
+        ["step", "operator", "place", "start", "time", "source", "bytes written"].map(str::to_owned).to_vec();
     let mut order: Vec<usize> = (0..plan.steps.len()).collect();
     order.sort_by(|&a, &b| plan.steps[a].start_us.total_cmp(&plan.steps[b].start_us).then(a.cmp(&b)));
     let row = |&at: &usize| {
@@ -207,27 +214,37 @@ fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
         ]
     };
     let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
-    let text = format!("{}\n{}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    let text = format!("{}\n{}{LEGEND}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
     let text = text + &copies(plan, terminal);
     let pair = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
-        pair("predicted", micros(plan.predicted_us)),
-        pair("all together", micros(plan.together_us)),
-        pair("one thread", micros(plan.alone_us)),
+        pair("predicted time", micros(plan.predicted_us)),
+        pair("each operator on all threads", micros(plan.together_us)),
+        pair("everything on one thread", micros(plan.alone_us)),
     ];
-    rows.extend(plan.device_us.map(|us| pair("GPU, where it can", micros(us))));
+    rows.extend(plan.device_us.map(|us| pair("all that can run there on the GPU", micros(us))));
+    let threads = match &plan.device {
+        Some(device) => format!("{}, of which one launches for {}", plan.workers, device.device),
+        None => plan.workers.to_string(),
+    };
     rows.extend([
-        pair("lower bound", micros(plan.bound_us)),
-        pair("threads", plan.workers.to_string()),
-        pair("rewrite", plan.rewrite.clone()),
-        pair("host arena", quantity::bytes(plan.arena_bytes as f64)),
+        pair("no placement takes less than", micros(plan.bound_us)),
+        pair("threads", threads),
+        pair("rewritten", rewritten(&plan.rewrite)),
+        pair("memory of the host for values", quantity::bytes(plan.arena_bytes as f64)),
     ]);
     if let Some(device) = &plan.device {
         let (arena, weights) = (device.arena_bytes, device.weight_bytes);
         let [all, arena, weights] = [arena + weights, arena, weights].map(|n| quantity::bytes(n as f64));
-        rows.push(pair("memory of", format!("{}: {all} (arena {arena}, weights {weights})", device.device)));
+        let name = format!("memory of {}", device.device);
+        rows.push(pair(&name, format!("{all}: values {arena}, weights {weights}")));
         if let Some(known) = profile.devices.get(&device.device) {
-            rows.push(pair("costs of", format!("{}: {} ({})", device.device, known.source, known.name)));
+            let source = match known.source {
+                DeviceSource::Emulated => "measured on the emulator: a GPU takes other times".to_owned(),
+                DeviceSource::Synthetic => format!("computed from published figures: {}", known.name),
+                _ => format!("measured on {}", known.name),
+            };
+            rows.push(pair(&format!("times of {}", device.device), source));
         }
     }
     if profile.check_here().is_err() {
@@ -236,21 +253,27 @@ fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
     text + &format!("{}\n{}", terminal.heading("plan"), table(&rows, &[]))
 }
 
+/// What a rewrite did to the model, in words.
+fn rewritten(rewrite: &str) -> String {
+    let part = |part: &str| match part.split_once(' ') {
+        Some(("pieces", count)) => format!("sequences of recurrences in {count} pieces"),
+        _ if part == "directions" => "both directions of recurrences apart".to_owned(),
+        _ if part == "none" => "no".to_owned(),
+        _ => part.to_owned(),
+    };
+    rewrite.split(", ").map(part).collect::<Vec<_>>().join(", ")
+}
+
 /// What is copied between the memories.
 fn copies(plan: &Plan, terminal: &Terminal) -> String {
     let Some(device) = plan.device.as_ref().filter(|device| !device.copies.is_empty()) else {
         return String::new();
     };
-    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let header = ["copy", "of", "to", "start", "time", "source", "bytes"].map(str::to_owned).to_vec();
     let row = |(at, copy): (usize, &PlannedCopy)| {
-        let of = match copy.space {
-            Space::Input(at) => plan.inputs.get(at).map_or_else(String::new, |input| input.name.clone()),
-            Space::Tenant(at) => format!("value {at}"),
-            Space::Output(at) => format!("output {at}"),
-        };
         let to = if copy.up { device.device.clone() } else { "host".to_owned() };
         let (start, cost) = (micros(copy.start_us), micros(copy.cost_us));
+        let of = copy.name.clone();
         vec![at.to_string(), of, to, start, cost, copy.timing.to_string(), quantity::bytes(copy.bytes as f64)]
     };
     let rows: Vec<_> = std::iter::once(header).chain(device.copies.iter().enumerate().map(row)).collect();

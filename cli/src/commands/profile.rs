@@ -126,6 +126,11 @@ pub(crate) fn measure(
     Ok(profile?)
 }
 
+/// What is said under the table of operators.
+const LEGEND: &str = "A signature is what a time depends on: the operator, then element type and shape of each input (`const` before\n\
+    those that are weights, `-` for one that is absent), behind `>` those of its outputs, and behind `#` a short name\n\
+    of its attributes. `p90`: nine runs in ten were faster. `from` tells new measurements from those of the cache.\n";
+
 fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let times = |m: &Measured| [micros(m.median_us), micros(m.min_us), micros(m.p90_us), m.runs.to_string()];
@@ -141,16 +146,17 @@ fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> Str
     for (signature, cost) in &profile.operators {
         for (lane, measured) in &cost.lanes {
             let kept = before.and_then(|known| known.operators.get(signature)?.lanes.get(lane));
+            let kept = kept.filter(|known| *known == measured);
             let mut row = vec![signature.clone(), lane_name(lane)];
             row.extend(times(measured));
             row.push(from(kept.is_some()));
             rows.push(row);
         }
     }
-    let operators = format!("{}\n{}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
+    let operators = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
     let mut rows = vec![header(["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
-        let kept = before.is_some_and(|known| known.handover.contains_key(threads));
+        let kept = before.is_some_and(|known| known.handover.get(threads) == Some(handover));
         let kinds = [
             ("to all threads and back", &handover.phase),
             ("from thread to thread", &handover.flag),
@@ -175,7 +181,7 @@ fn devices(profile: &Profile, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let mut text = String::new();
     for (name, device) in &profile.devices {
-        let mut rows = vec![["cost", "median", "min", "p90", "runs", "source"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["what", "median", "min", "p90", "runs", "source"].map(str::to_owned).to_vec()];
         let mut add = |what: String, measured: Option<Measured>| {
             let Some(m) = measured else { return };
             let [median, min, p90] = [m.median_us, m.min_us, m.p90_us].map(micros);
@@ -188,7 +194,8 @@ fn devices(profile: &Profile, terminal: &Terminal) -> String {
             let what = format!("{} from {} to {}", quantity::bytes(link.bytes as f64), link.from, link.to);
             add(what, Some(link.time));
         }
-        let title = terminal.heading(&format!("{name}: {}", device.name));
+        let known = if device.name == *name { String::new() } else { format!(": {}", device.name) };
+        let title = terminal.heading(&format!("{name}{known}"));
         text = text + &title + "\n" + &table(&rows, &[1, 2, 3, 4]);
     }
     text

@@ -11,15 +11,17 @@ use crate::inputs::{self, Input, Source};
 use crate::latency::Latency;
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
+use crate::precision::PrecisionEntry;
 use crate::quantity::{self, parse_some, parse_whole, plural};
+use crate::run_trace::Traced;
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
 use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
 use recurve::{
-    Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, RunEvent, RunOptions,
-    Session, TensorView, Value,
+    Deviation, Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, Precision,
+    RunEvent, RunOptions, Session, TensorView, Value,
 };
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -100,6 +102,9 @@ struct Document {
     /// Nodes that ran on the CPU although the model runs on a GPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_trips: Vec<TripEntry>,
+    /// With `--precision`: what weights are stored in, and how far outputs are from those with the model's weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<PrecisionEntry>,
     /// What the model takes of the GPU that it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu: Option<GpuMemory>,
@@ -142,6 +147,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Latency => recurve::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
+    arguments.placement.needs_gpu(&[(arguments.mode == Mode::Memory, "--mode memory")])?;
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
@@ -161,7 +167,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let times = NodeTimes::new();
     let (outputs, latency, events) = measure(&session, &inputs, arguments, &times, terminal)?;
     if let Some(path) = &arguments.trace {
-        let trace = run_trace::document(&events, session.engine().threads());
+        let device = arguments.placement.devices.gpu();
+        let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
+        let of = Traced::of(&arguments.model.model, &inputs)?;
+        let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
@@ -169,6 +178,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         write_outputs(path, &outputs)?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
+    // What the comparison takes is no part of what the model takes.
+    let peak_rss_bytes = peak_rss_bytes();
+    let deviations = deviations(&session, &inputs, arguments, terminal)?;
     let document = Document {
         version: DOCUMENT_VERSION,
         load_ms: session.load_time().as_secs_f64() * 1e3,
@@ -178,10 +190,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         warmup: arguments.warmup,
         latency_us: latency,
         plan: placement(&session, &inputs, arguments),
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes,
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
         host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
+        precision: PrecisionEntry::of(&session, deviations),
         gpu: session.gpu_use().map(GpuMemory::from),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
     };
@@ -191,6 +204,21 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         terminal.print(&text(&document, terminal))?;
     }
     Ok(Exit::Success)
+}
+
+/// How far the outputs are from those with the model's weights, where others are used.
+fn deviations(
+    session: &Session,
+    inputs: &[Input],
+    arguments: &Arguments,
+    terminal: &Terminal,
+) -> Result<Option<Vec<Deviation>>> {
+    if arguments.model.precision == Precision::F32 {
+        return Ok(None);
+    }
+    let exact = arguments.model.load_in(Precision::F32, arguments.execution.builder(), terminal)?;
+    let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+    Ok(Some(session.deviations(&exact, given)?))
 }
 
 impl Arguments {
@@ -206,13 +234,16 @@ impl Arguments {
             () if !planned && self.placement.given().is_some() => {
                 "--devices, --gpu-memory-limit and --place are for plans: --plan, --mode latency or --mode memory"
             }
+            () if self.plan.is_some() && self.no_cache => "--no-cache goes with --mode, and not with --plan",
             () if !on_cpu && self.trace.is_some() => {
                 "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
             }
             () if on_cpu && !gpu_in_plans && self.execution.fallback == Fallback::Cpu => {
                 "--fallback cpu is for a GPU; there is no --device"
             }
-            () if self.no_cache && self.mode == Mode::Together => "--no-cache goes with --mode latency",
+            () if self.no_cache && self.mode == Mode::Together => {
+                "--no-cache goes with --mode latency and --mode memory"
+            }
             () => return Ok(()),
         };
         Err(UsageError::new(problem))
@@ -246,14 +277,14 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
     if arguments.plan.is_none() && arguments.mode == Mode::Together {
         return None;
     }
-    let shapes = inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
+    let shapes = || inputs.iter().filter_map(|i| Some((i.name.as_str(), i.value.as_tensor()?.shape())));
     if let Some(lost) = session.lost_device() {
         return Some(format!("without {}, which failed: {}", lost.device, lost.error));
     }
-    Some(match session.followed(shapes) {
+    Some(match session.followed(shapes()) {
         Some(rewrite) if rewrite == "none" => "followed".to_owned(),
         Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),
-        None => "none is faster than running each operator on all threads".to_owned(),
+        None => session.unplanned(shapes()).map_or_else(|| "none".to_owned(), |why| why.to_string()),
     })
 }
 
@@ -390,13 +421,18 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section("nodes", &rows, &[2, 3, 4]);
     }
     if !document.host_trips.is_empty() {
-        let header = ["node", "operator", "calls", "down", "up", "because"].map(str::to_owned).to_vec();
+        let header = ["node", "operator", "calls", "copied from GPU", "copied to GPU", "because"]
+            .map(str::to_owned)
+            .to_vec();
         let row = |trip: &TripEntry| {
             let [down, up] = [trip.bytes_down, trip.bytes_up].map(|bytes| quantity::bytes(bytes as f64));
             vec![trip.node.clone(), trip.op.clone(), trip.calls.to_string(), down, up, trip.reason.clone()]
         };
         let rows: Vec<_> = std::iter::once(header).chain(document.host_trips.iter().map(row)).collect();
         section("on the CPU", &rows, &[2, 3, 4]);
+    }
+    if let Some(precision) = &document.precision {
+        section("weights", &precision.rows(), &[]);
     }
     if let Some(gpu) = &document.gpu {
         section("on the GPU", &gpu.rows(), &[1]);

@@ -31,7 +31,7 @@ fn wrong_arguments_are_usage() {
         (["run", "--runs", "0"], "a whole number of at least 1"),
         (["run", "--runs", "-1"], "a whole number of at least 1"),
         (["run", "--warmup", "-1"], "a whole number of at least 0"),
-        (["run", "--timeout", "-5"], "a whole number of at least 0"),
+        (["run", "--timeout", "-5"], "is no unit of time"),
         (["check", "--rtol", "-1"], "a number of at least 0"),
         (["check", "--atol", "-1"], "a number of at least 0"),
     ] {

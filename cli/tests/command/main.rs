@@ -6,6 +6,7 @@ mod check;
 mod failures;
 mod inspect;
 mod lists;
+mod placement;
 mod plan;
 mod readme;
 mod run;

@@ -1,18 +1,18 @@
 //! `recurve profile`, `recurve plan`, and runs along plans.
 
-use crate::recurve_in;
+use crate::{data, recurve_in};
 use recurve_cli::Exit;
 use serde_json::Value as Json;
 use std::path::Path;
 
-const MODEL: &str = "examples/addition/addition.onnx";
+pub(crate) const MODEL: &str = "examples/addition/addition.onnx";
 const DIMS: [&str; 5] = ["--dim", "time=6,batch=1", "--threads", "2", "--no-cache"];
 
-fn root() -> std::path::PathBuf {
+pub(crate) fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn json(path: &Path) -> Json {
+pub(crate) fn json(path: &Path) -> Json {
     serde_json::from_str(&std::fs::read_to_string(path).expect("written")).expect("a document")
 }
 
@@ -36,7 +36,7 @@ fn a_model_is_profiled_planned_and_run_along_its_plan() {
     arguments.extend(["--gantt", &gantt, "--trace", &trace, "--emit-instance", &instance]);
     arguments.extend(DIMS);
     let shown = run(&arguments).with(Exit::Success);
-    for text in ["predicted", "measured", "all together"] {
+    for text in ["predicted time", "measured", "each operator on all threads", "bytes written"] {
         shown.prints(text);
     }
     assert!(std::fs::read_to_string(&gantt).expect("drawn").contains("<svg"));
@@ -135,6 +135,26 @@ fn a_document_given_where_another_is_meant_is_told_by_its_name() {
     compared.says("is a plan; a measurement of `recurve bench` is meant");
 }
 
+/// Gives the emulated GPU of a profile next to no time, so that it is worth using.
+pub(crate) fn speed_up(profile: &Path) {
+    let mut document = json(profile);
+    for cost in document["operators"].as_object_mut().expect("operators").values_mut() {
+        let lanes = cost["lanes"].as_object_mut().expect("lanes");
+        if let Some(there) = lanes.get_mut("emulated") {
+            for name in ["median_us", "min_us", "p90_us"] {
+                there[name] = 1e-3.into();
+            }
+        }
+    }
+    for link in document["links"].as_array_mut().expect("links") {
+        let us = link["bytes"].as_f64().expect("bytes") * 1e-9 + 1e-3;
+        for name in ["median_us", "min_us", "p90_us"] {
+            link["time"][name] = us.into();
+        }
+    }
+    std::fs::write(profile, document.to_string()).expect("written");
+}
+
 /// Checks that two documents are the same but for the last places of their numbers: sums of other kernels.
 fn alike(a: &Json, b: &Json) {
     match (a, b) {
@@ -171,7 +191,7 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let synthetic = "runtime/profiles/h100-synthetic.json";
     let on_gpu = ["--devices", "cpu,cuda:0", "--device-profile", synthetic, "--place", "*=cuda:0"];
     let shown = with(&["plan", MODEL, "--profile", &profile, "--place", "*=cpu"], &[&dims, &devices]);
-    shown.with(Exit::Success).prints("GPU, where it can");
+    shown.with(Exit::Success).prints("all that can run there on the GPU");
     let limited =
         with(&["plan", MODEL, "--profile", &profile, "--mode", "memory", "--slo", "1us"], &[&dims, &devices]);
     let limited = limited.with(Exit::Infeasible);
@@ -184,22 +204,7 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
         forced.err
     );
 
-    let mut document = json(Path::new(&profile));
-    for cost in document["operators"].as_object_mut().expect("operators").values_mut() {
-        let lanes = cost["lanes"].as_object_mut().expect("lanes");
-        if let Some(there) = lanes.get_mut("emulated") {
-            for name in ["median_us", "min_us", "p90_us"] {
-                there[name] = 1e-3.into();
-            }
-        }
-    }
-    for link in document["links"].as_array_mut().expect("links") {
-        let us = link["bytes"].as_f64().expect("bytes") * 1e-9 + 1e-3;
-        for name in ["median_us", "min_us", "p90_us"] {
-            link["time"][name] = us.into();
-        }
-    }
-    std::fs::write(&profile, document.to_string()).expect("written");
+    speed_up(Path::new(&profile));
     let arguments =
         ["plan", MODEL, "--profile", &profile, "--out", &plan, "--pareto", "--pareto-svg", &curve];
     let shown = with(&arguments, &[&dims, &devices]).with(Exit::Success);
@@ -215,6 +220,41 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let compared = compared.with(Exit::Success);
     compared.prints("predicted and actual");
     assert!(!compared.out.contains("not in the trace"), "{}", compared.out);
+    compared.prints("to emulated");
+    assert!(along["gpu"]["weight_bytes"].as_u64() > Some(0), "{along}");
+    let rows = |trace: &Json| -> Vec<String> {
+        let events = trace["traceEvents"].as_array().expect("events").iter();
+        let names = events.filter(|e| e["name"] == "thread_name");
+        names.map(|e| e["args"]["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert!(rows(&json(Path::new(&trace))).iter().any(|row| row == "emulated"), "the GPU has its row");
+
+    // The plan is drawn with its copies, and without what it does not use.
+    let (gantt, drawn) = (path("g.svg"), path("d.json"));
+    let draw = ["plan", MODEL, "--profile", &profile, "--gantt", &gantt, "--trace", &drawn];
+    with(&draw, &[&dims, &devices]).with(Exit::Success);
+    let copies = json(Path::new(&plan))["device"]["copies"].as_array().expect("copies").len();
+    let events = json(Path::new(&drawn));
+    let bars = events["traceEvents"].as_array().expect("events").iter();
+    assert_eq!(bars.filter(|e| e["cat"] == "transfer").count(), copies);
+    let picture = || std::fs::read_to_string(&gantt).expect("drawn");
+    assert!(copies > 0 && picture().contains("to emulated"));
+    with(&draw, &[&dims]).with(Exit::Success);
+    assert!(!picture().contains("emulated"), "a plan for the CPU has no row of a GPU");
+
+    // A trace of something else is refused by its name.
+    let compare = |trace: &str| {
+        with(&["plan", MODEL, "--profile", &profile, "--compare", trace], &[&dims, &devices])
+            .with(Exit::Model)
+    };
+    let biased = data("biased.onnx");
+    run(&["run", &biased, "--trace", &trace]).with(Exit::Success);
+    compare(&trace).says("is the trace of another model, `biased.onnx`; this is `addition.onnx`");
+    run(&["run", MODEL, "--trace", &trace, "--dim", "time=3,batch=1"]).with(Exit::Success);
+    compare(&trace).says("is the trace of a run on question[3, 1]");
+    with(&["run", MODEL, "--trace", &trace], &[&dims]).with(Exit::Success);
+    compare(&trace).says("is the trace of a run along another plan, or none");
+    compare(&drawn).says("is no trace of a run");
 }
 
 #[test]
@@ -222,7 +262,7 @@ fn what_plans_may_use_is_checked() {
     for (arguments, problem) in [
         (&["plan", MODEL, "--mode", "memory"][..], "--mode memory needs an objective"),
         (&["plan", MODEL, "--slo", "5ms"], "--slo goes with --mode memory"),
-        (&["plan", MODEL, "--pareto"], "are for plans that may use a GPU"),
+        (&["plan", MODEL, "--pareto"], "--pareto is for plans that may use a GPU"),
         (&["plan", MODEL, "--devices", "gpu"], "`cpu`, `cpu:0-7`"),
         (&["plan", MODEL, "--devices", "cpu", "--slo", "five"], "is no unit of time"),
         (&["run", MODEL, "--devices", "cpu,emulated"], "are for plans"),

@@ -73,7 +73,7 @@ fn what_runs_beside_the_gpu_is_told() {
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"])
         .with(Exit::Success)
-        .prints("best  Hardmax       4  80 B  80 B  no GPU kernel computes it");
+        .prints("best  Hardmax       4             80 B           80 B  no GPU kernel computes it");
     let refused = run(&[]).with(Exit::Model);
     assert!(refused.err.contains("`best` (Hardmax"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
+/// Times of one thing differ by this factor only where something else used the cores.
+const DISTURBED: f64 = 8.0;
+/// Times below this are as long as reading the clock takes.
+const SHORTEST_US: f64 = 0.05;
+
 /// How much time a measurement may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Effort {
@@ -44,6 +49,11 @@ impl Measured {
         let last = times.len().checked_sub(1)?;
         let at = |share: f64| times[(last as f64 * share).round() as usize].as_secs_f64() * 1e6;
         Some(Self { median_us: at(0.5), min_us: at(0.0), p90_us: at(0.9), runs: times.len() })
+    }
+
+    /// Whether something else used the cores meanwhile, as far as the times differ among themselves.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.p90_us > DISTURBED * self.min_us.max(SHORTEST_US)
     }
 
     /// Whether it can be a time at all: a file may say anything.
@@ -106,5 +116,8 @@ mod tests {
         assert!(m.is_sound() && Measured::of(Vec::new()).is_none());
         assert!(!Measured { median_us: f64::NAN, ..m }.is_sound());
         assert!(!Measured { min_us: -1.0, ..m }.is_sound());
+        assert!(
+            !Measured { p90_us: 7.0, ..m }.is_disturbed() && Measured { p90_us: 9.0, ..m }.is_disturbed()
+        );
     }
 }

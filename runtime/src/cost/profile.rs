@@ -185,6 +185,19 @@ impl Profile {
         self
     }
 
+    /// The CPU, and beside it `device` alone, where there is one.
+    pub fn of_cpu_and(mut self, device: Option<&str>) -> Self {
+        let Self { devices, links, operators, .. } = &mut self;
+        let kept = |name: &str| device == Some(name);
+        devices.retain(|name, _| kept(name));
+        links.retain(|link| [&link.from, &link.to].iter().all(|end| *end == "host" || kept(end)));
+        for cost in operators.values_mut() {
+            cost.lanes.retain(|lane, _| lane.starts_with("cpu:") || kept(lane));
+        }
+        operators.retain(|_, cost| !cost.lanes.is_empty());
+        self
+    }
+
     /// What handing work over costs among `threads` threads or, where that was not measured, among the most that were.
     pub(crate) fn handover_among(&self, threads: usize) -> Option<&Handover> {
         self.handover.get(&threads).or_else(|| self.handover.values().next_back())

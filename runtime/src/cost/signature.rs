@@ -4,6 +4,7 @@ use crate::exec::{Form, StepForm};
 use crate::graph::Graph;
 use crate::loops::Fused;
 use crate::ops::Op;
+use crate::precision::Precision;
 use std::fmt::Write as _;
 
 /// The signature of a step.
@@ -12,7 +13,7 @@ pub(crate) struct StepSignature(pub(crate) String);
 
 impl StepSignature {
     /// Of a step whose forms are known: `LSTM f32[50,1,64] const f32[1,512,64] … > f32[50,1,1,128] #` and a hash of its
-    /// attributes.
+    /// attributes, and ` weights f16` where weights are stored so.
     pub(crate) fn of(step: &StepForm<'_>) -> Self {
         let mut text = step.node.map_or_else(|| "Copy".to_owned(), |node| node.def.full_name());
         for input in &step.inputs {
@@ -34,6 +35,9 @@ impl StepSignature {
         }
         let attributes = step.node.map_or_else(String::new, |node| attributes(&*node.op));
         let _ = write!(text, " #{}", hash_text(&attributes));
+        if step.precision != Precision::F32 {
+            let _ = write!(text, " weights {}", step.precision);
+        }
         Self(text)
     }
 }

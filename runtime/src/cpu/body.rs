@@ -15,7 +15,8 @@ pub(crate) struct BodyPrograms(pub(crate) Vec<Program>);
 
 /// Builds the programs of `bodies`.
 pub(crate) fn pack_bodies(bodies: &[&Body], site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
-    let context = BuildContext { budget: site.budget, threads: site.threads, release: site.release };
+    let PackSite { budget, threads, release, storing, .. } = *site;
+    let context = BuildContext { budget, threads, release, storing };
     let programs = bodies
         .iter()
         .map(|b| Program::build(b.graph.clone(), context).map_err(NodeError::in_body))

@@ -8,6 +8,7 @@ use super::RunContext;
 use super::gemm::{Block, Blocks, Matrix, MatrixMut, Scalar, multiply};
 use super::number::{Compute, Number, Real};
 use super::skinny::multiply_few;
+use super::stored_matrix::StoredMatrix;
 use super::tiles::{Lanes, for_each_own_tile, for_each_tile};
 use crate::error::OpError;
 use half::slice::HalfFloatSliceExt;
@@ -16,9 +17,9 @@ use half::{bf16, f16};
 /// Up to this many rows a product is bound by reading the right matrix.
 pub(crate) const SKINNY: usize = 4;
 /// Up to this many rows each thread has its own columns of the right matrix.
-const SHARED: usize = 16;
+pub(crate) const SHARED: usize = 16;
 /// Depth of the panels that 16-bit floats are converted into: with [`PANEL_COLS`] columns half of a 1 MiB L2.
-const PANEL_DEPTH: usize = 256;
+pub(super) const PANEL_DEPTH: usize = 256;
 /// Columns of such a panel.
 const PANEL_COLS: usize = 512;
 /// Columns of a block of few rows: at least these, since they are read in runs, and a multiple of a line of the caches.
@@ -50,6 +51,15 @@ pub(crate) enum Left<'a, T> {
     Given(&'a [T]),
     /// Its rows, which the contraction takes to be row-major, are made for each block.
     Made(Make<'a, T>),
+}
+
+/// Where the right operand comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a, T> {
+    /// It lies in memory.
+    Given(&'a [T]),
+    /// It is stored in another format; `T` is `f32`.
+    Stored(&'a StoredMatrix),
 }
 
 /// Bytes of rows that are made for a block: they stay in a second cache beside what they are multiplied by.
@@ -336,9 +346,10 @@ impl Contraction {
     }
 
     /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
-    /// threads, so that each row is made once.
-    fn block<T: Term>(&self, made: bool) -> (usize, usize) {
-        let most = T::largest_block();
+    /// threads, so that each row is made once. Of a `stored` right matrix, columns whose panels stay in a cache.
+    fn block<T: Term>(&self, made: bool, stored: bool) -> (usize, usize) {
+        let panels = stored && self.m > SHARED;
+        let most = if panels { (usize::MAX, PANEL_COLS) } else { T::largest_block() };
         let form = (self.m, self.n, self.k);
         if self.is_read_once() && !made {
             let bytes = self.n.saturating_mul(self.k).saturating_mul(size_of::<T>());
@@ -363,11 +374,19 @@ impl Contraction {
         rows.saturating_mul(self.k).saturating_mul(size_of::<T>()).div_ceil(64).saturating_mul(64)
     }
 
-    /// Scratch bytes for `threads` threads.
-    pub(crate) fn scratch<T: Term>(&self, threads: usize, made: bool) -> usize {
-        let (rows, cols) = self.block::<T>(made);
+    /// Scratch bytes for `threads` threads, where rows of the left matrix are `made` or the right one is `stored`.
+    pub(crate) fn scratch<T: Term>(&self, threads: usize, made: bool, stored: bool) -> usize {
+        let (rows, cols) = self.block::<T>(made, stored);
         let own = if made { self.made::<T>(rows) } else { 0 };
-        Lanes::bytes(own.saturating_add(T::scratch(rows, cols, self.k)), threads)
+        Lanes::bytes(own.saturating_add(self.block_scratch::<T>(rows, cols, stored)), threads)
+    }
+
+    fn block_scratch<T: Term>(&self, rows: usize, cols: usize, stored: bool) -> usize {
+        if stored {
+            StoredMatrix::scratch(rows, cols, self.k, self.a.1 == 1)
+        } else {
+            T::scratch(rows, cols, self.k)
+        }
     }
 
     /// Multiplies, and passes each block through `epilogue`.
@@ -378,14 +397,14 @@ impl Contraction {
         memory: (&mut [T], &mut [u8]),
         epilogue: Epilogue<'_, T>,
     ) -> Result<(), OpError> {
-        self.run_from(context, (Left::Given(left), right), memory, epilogue)
+        self.run_from(context, (Left::Given(left), Right::Given(right)), memory, epilogue)
     }
 
-    /// The same of a left operand that may be made as it is read.
+    /// The same of a left operand that may be made as it is read, and a right one that may be stored in another format.
     pub(crate) fn run_from<T: Term>(
         &self,
         context: RunContext<'_>,
-        (left, right): (Left<'_, T>, &[T]),
+        (left, right): (Left<'_, T>, Right<'_, T>),
         (out, scratch): (&mut [T], &mut [u8]),
         epilogue: Epilogue<'_, T>,
     ) -> Result<(), OpError> {
@@ -393,9 +412,10 @@ impl Contraction {
         if out.is_empty() {
             return Ok(());
         }
-        let (rows, cols) = self.block::<T>(matches!(left, Left::Made(_)));
+        let stored = matches!(right, Right::Stored(_));
+        let (rows, cols) = self.block::<T>(matches!(left, Left::Made(_)), stored);
         let own = if let Left::Made(_) = left { self.made::<T>(rows) } else { 0 };
-        let lanes = Lanes::new(scratch, own.saturating_add(T::scratch(rows, cols, k)));
+        let lanes = Lanes::new(scratch, own.saturating_add(self.block_scratch::<T>(rows, cols, stored)));
         let work = out.len().saturating_mul(k);
         let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
         let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
@@ -419,9 +439,20 @@ impl Contraction {
                     Matrix::new(made, (block.rows.len(), k), (k, 1))?
                 }
             };
-            let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
             let row = block.batch * m + block.rows.start;
-            T::product(&mut block.out, a, b, scratch, &|y| epilogue(row, block.cols.start, y))
+            let finish = |y: &mut MatrixMut<'_, T::Compute>| epilogue(row, block.cols.start, y);
+            let right = match right {
+                Right::Given(right) => right,
+                Right::Stored(right) => {
+                    let other = || OpError::internal("a stored matrix of another type");
+                    let a = a.of_type().ok_or_else(other)?;
+                    let out = &mut block.out.of_type().ok_or_else(other)?;
+                    right.product(out, a, block.cols.clone(), scratch)?;
+                    return finish(&mut block.out.of_type().ok_or_else(other)?);
+                }
+            };
+            let b = Matrix::new(tail(right, b), (k, n), self.b)?.block(0..k, block.cols.clone());
+            T::product(&mut block.out, a, b, scratch, &finish)
         })
     }
 }

@@ -50,6 +50,8 @@ pub(crate) mod softmax;
 pub(crate) mod split;
 pub(crate) mod stack;
 pub(crate) mod steps;
+pub(crate) mod stored;
+pub(crate) mod stored_matrix;
 pub(crate) mod streams;
 pub(crate) mod strided_copy;
 pub(crate) mod tiles;

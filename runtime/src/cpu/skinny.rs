@@ -10,16 +10,17 @@
 use super::gemm::{Matrix, MatrixMut};
 use super::number::Float;
 use super::simd::{Lane, Level, Simd, Work};
+use super::stored::Weight;
 
 /// Rows of the result that are computed at once.
 const ROWS: usize = 4;
 
 /// `out = a · b`, or `out += a · b` where `accumulate`, if `b` or its transpose has neighbours in its rows and, in the
-/// latter case, `a` does; whether that was so, and so the product made. The extents must agree.
-pub(super) fn multiply_few<F: Float + Lane>(
+/// latter case, `a` does; whether that was so, and so the product made. The extents must agree. Factors of `b` are left out.
+pub(super) fn multiply_few<F: Float + Lane, E: Weight<F>>(
     out: &mut MatrixMut<'_, F>,
     a: Matrix<'_, F>,
-    b: Matrix<'_, F>,
+    b: Matrix<'_, E>,
     accumulate: bool,
 ) -> bool {
     debug_assert_eq!((a.rows(), b.cols(), a.cols()), (out.rows(), out.cols(), b.rows()));
@@ -37,14 +38,14 @@ pub(super) fn multiply_few<F: Float + Lane>(
 }
 
 /// The form for rows of `b` in one piece.
-struct Lines<'s, 'o, F> {
+struct Lines<'s, 'o, F, E> {
     out: &'s mut MatrixMut<'o, F>,
     a: Matrix<'s, F>,
-    b: Matrix<'s, F>,
+    b: Matrix<'s, E>,
     accumulate: bool,
 }
 
-impl<F: Float + Lane> Work for Lines<'_, '_, F> {
+impl<F: Float + Lane, E: Weight<F>> Work for Lines<'_, '_, F, E> {
     type Element = F;
     type Output = ();
 
@@ -85,16 +86,16 @@ impl<F: Float + Lane> Work for Lines<'_, '_, F> {
 
 /// The lines of `b` from `at` on and the rows from `row` on.
 #[derive(Clone, Copy)]
-struct Part<'s, F> {
+struct Part<'s, F, E> {
     a: Matrix<'s, F>,
-    b: Matrix<'s, F>,
+    b: Matrix<'s, E>,
     at: usize,
     row: usize,
     /// Whether the sums begin with these lines.
     begin: bool,
 }
 
-impl<F: Float> Part<'_, F> {
+impl<F: Float, E: Weight<F>> Part<'_, F, E> {
     /// Adds `D` lines to `R` rows.
     #[inline(always)]
     fn add<S: Simd<F>, const R: usize, const D: usize>(self, simd: S, out: &mut MatrixMut<'_, F>) {
@@ -108,7 +109,7 @@ impl<F: Float> Part<'_, F> {
                 *spread = simd.splat(*factor);
             }
         }
-        let mut lines: [&[F]; D] = [&[]; D];
+        let mut lines: [&[E]; D] = [&[]; D];
         for (l, line) in lines.iter_mut().enumerate() {
             *line = b.piece(at + l);
         }
@@ -122,7 +123,7 @@ impl<F: Float> Part<'_, F> {
                 }
             }
             for l in 0..D {
-                let line = simd.load(&lines[l][j..]);
+                let line = E::load(simd, &lines[l][j..]);
                 for (acc, spread) in acc.iter_mut().zip(&spread) {
                     *acc = simd.mul_add(spread[l], line, *acc);
                 }
@@ -135,21 +136,21 @@ impl<F: Float> Part<'_, F> {
             for (factors, sums) in factors.iter().zip(&mut sums) {
                 let start = if begin { F::zero() } else { sums[j] };
                 let terms = factors.iter().zip(&lines);
-                sums[j] = terms.fold(start, |sum, (f, line)| simd.scalar_mul_add(*f, line[j], sum));
+                sums[j] = terms.fold(start, |sum, (f, line)| simd.scalar_mul_add(*f, line[j].widen(), sum));
             }
         }
     }
 }
 
 /// The form for columns of the right matrix in one piece: the rows of `b`.
-struct Dots<'s, 'o, F> {
+struct Dots<'s, 'o, F, E> {
     out: &'s mut MatrixMut<'o, F>,
     a: Matrix<'s, F>,
-    b: Matrix<'s, F>,
+    b: Matrix<'s, E>,
     accumulate: bool,
 }
 
-impl<F: Float + Lane> Work for Dots<'_, '_, F> {
+impl<F: Float + Lane, E: Weight<F>> Work for Dots<'_, '_, F, E> {
     type Element = F;
     type Output = ();
 
@@ -167,15 +168,15 @@ impl<F: Float + Lane> Work for Dots<'_, '_, F> {
                 let left = (rows - row).min(ROWS);
                 let at = (row, col, accumulate);
                 match (left, many) {
-                    (_, 8) => dots::<F, S, 1, 8>(simd, out, a, b, at),
-                    (1, 4) => dots::<F, S, 1, 4>(simd, out, a, b, at),
-                    (2, 4) => dots::<F, S, 2, 4>(simd, out, a, b, at),
-                    (3, 4) => dots::<F, S, 3, 4>(simd, out, a, b, at),
-                    (_, 4) => dots::<F, S, 4, 4>(simd, out, a, b, at),
-                    (1, _) => dots::<F, S, 1, 1>(simd, out, a, b, at),
-                    (2, _) => dots::<F, S, 2, 1>(simd, out, a, b, at),
-                    (3, _) => dots::<F, S, 3, 1>(simd, out, a, b, at),
-                    _ => dots::<F, S, 4, 1>(simd, out, a, b, at),
+                    (_, 8) => dots::<F, E, S, 1, 8>(simd, out, a, b, at),
+                    (1, 4) => dots::<F, E, S, 1, 4>(simd, out, a, b, at),
+                    (2, 4) => dots::<F, E, S, 2, 4>(simd, out, a, b, at),
+                    (3, 4) => dots::<F, E, S, 3, 4>(simd, out, a, b, at),
+                    (_, 4) => dots::<F, E, S, 4, 4>(simd, out, a, b, at),
+                    (1, _) => dots::<F, E, S, 1, 1>(simd, out, a, b, at),
+                    (2, _) => dots::<F, E, S, 2, 1>(simd, out, a, b, at),
+                    (3, _) => dots::<F, E, S, 3, 1>(simd, out, a, b, at),
+                    _ => dots::<F, E, S, 4, 1>(simd, out, a, b, at),
                 }
                 row += left;
             }
@@ -189,14 +190,14 @@ const LANES: usize = 16;
 
 /// `R` rows of `a` by `C` rows of `b`, from those that `at` names on.
 #[inline(always)]
-fn dots<F: Float, S: Simd<F>, const R: usize, const C: usize>(
+fn dots<F: Float, E: Weight<F>, S: Simd<F>, const R: usize, const C: usize>(
     simd: S,
     out: &mut MatrixMut<'_, F>,
     a: Matrix<'_, F>,
-    b: Matrix<'_, F>,
+    b: Matrix<'_, E>,
     (row, col, accumulate): (usize, usize, bool),
 ) {
-    let (mut x, mut w): ([&[F]; R], [&[F]; C]) = ([&[]; R], [&[]; C]);
+    let (mut x, mut w): ([&[F]; R], [&[E]; C]) = ([&[]; R], [&[]; C]);
     for (i, x) in x.iter_mut().enumerate() {
         *x = a.piece(row + i);
     }
@@ -209,7 +210,7 @@ fn dots<F: Float, S: Simd<F>, const R: usize, const C: usize>(
     for l in (0..whole).step_by(S::LANES) {
         let mut columns = [simd.splat(F::zero()); C];
         for (column, w) in columns.iter_mut().zip(&w) {
-            *column = simd.load(&w[l..]);
+            *column = E::load(simd, &w[l..]);
         }
         for (acc, x) in acc.iter_mut().zip(&x) {
             let x = simd.load(&x[l..]);
@@ -231,7 +232,7 @@ fn dots<F: Float, S: Simd<F>, const R: usize, const C: usize>(
                 }
             }
             let rest = x[i][whole..].iter().zip(&w[j][whole..]);
-            let sum = rest.fold(parts[0], |sum, (x, w)| simd.scalar_mul_add(*x, *w, sum));
+            let sum = rest.fold(parts[0], |sum, (x, w)| simd.scalar_mul_add(*x, w.widen(), sum));
             *y = if accumulate { y.add(sum) } else { sum };
         }
     }

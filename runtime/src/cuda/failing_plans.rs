@@ -92,3 +92,20 @@ fn memory_that_does_not_suffice_is_an_error_when_the_plan_is_first_run() {
     told.recover();
     assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
 }
+
+#[test]
+fn a_worker_that_panics_ends_the_run_for_all_and_the_session_goes_on() {
+    let (session, told) = session(Fallback::Deny);
+    for _ in 0..2 {
+        // The first run launches one by one; what is captured is replayed, and launches no more.
+        told.fail(Failure::Panic);
+        let error = run(&session, &RunOptions::default()).expect_err("it fails");
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+        told.recover();
+    }
+    for _ in 0..2 {
+        assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), [4, 11, 11, 11, 11]);
+    }
+    assert!(session.lost_device().is_none(), "the GPU is not to blame");
+}

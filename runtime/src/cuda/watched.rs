@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Sticky,
     /// Work never ends, and no call says so.
     Stuck,
+    /// Whoever launches panics.
+    Panic,
 }
 
 /// A GPU that does what it is told.
@@ -188,9 +190,13 @@ impl Stream for WatchedStream {
     }
 
     fn launch(&mut self, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
-        if let Some(Failure::Launch(problem)) = self.told.count(false) {
-            let (kernel, problem) = (launch.kernel().entry.to_owned(), problem.to_owned());
-            return Err(GpuError::Launch { kernel, problem });
+        match self.told.count(false) {
+            Some(Failure::Launch(problem)) => {
+                let (kernel, problem) = (launch.kernel().entry.to_owned(), problem.to_owned());
+                return Err(GpuError::Launch { kernel, problem });
+            }
+            Some(Failure::Panic) => panic!("planted"),
+            _ => {}
         }
         // A kernel that fails, or never ends, does so behind the call that launched it.
         self.inner.launch(launch)

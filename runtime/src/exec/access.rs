@@ -4,6 +4,7 @@ use super::bind::{Action, Bound, Place};
 use super::program::Program;
 use crate::dtype::DType;
 use crate::graph::{Node, ValueId};
+use crate::precision::Precision;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,6 +54,8 @@ pub(crate) struct StepForm<'a> {
     pub(crate) inputs: Vec<Option<(Form, bool)>>,
     /// Forms of the outputs.
     pub(crate) outputs: Vec<Option<Form>>,
+    /// The format that weights are stored in.
+    pub(crate) precision: Precision,
 }
 
 impl Bound {
@@ -84,6 +87,31 @@ impl Bound {
                 (program.graph.value(id).name.to_string(), "Copy".to_owned())
             }
         }
+    }
+
+    /// The node that a step runs; none for the copy of a value to an output.
+    pub(crate) fn step_node<'p>(&self, program: &'p Program, step: usize) -> Option<&'p Node> {
+        program.graph.nodes.get(self.steps[step].node)
+    }
+
+    /// The name of the value that a step writes from these bytes on.
+    pub(crate) fn written_name(&self, program: &Program, step: usize, access: &Access) -> Option<String> {
+        let s = &self.steps[step];
+        let begins = |id: &&ValueId| match self.values[id.index()].place {
+            Place::Arena { tenant, offset, .. } => {
+                access.space == Space::Tenant(tenant) && access.bytes.start == offset - self.tenants[tenant].0
+            }
+            Place::Output(at) => {
+                access.space == Space::Output(at) && access.bytes.start == self.values[id.index()].offset
+            }
+            _ => false,
+        };
+        let copied = || {
+            let at = s.node.checked_sub(program.graph.nodes.len())?;
+            program.graph.outputs.get(at)
+        };
+        let id = s.outputs.iter().flatten().find(begins).or_else(copied)?;
+        Some(program.graph.value(*id).name.to_string())
     }
 
     /// The first step whose memory is not known before the run, by name: such a program is not placed.
@@ -119,7 +147,8 @@ impl Bound {
             Some(_) => outputs.into_iter().map(|o| o.map(|(form, _)| form)).collect(),
             None => vec![inputs.first().cloned().flatten().map(|(form, _)| form)],
         };
-        Some(StepForm { node: program.graph.nodes.get(s.node), inputs, outputs })
+        let (node, precision) = (program.graph.nodes.get(s.node), program.precision());
+        Some(StepForm { node, inputs, outputs, precision })
     }
 
     /// What step `step` touches of the memory that steps write, and of the inputs.

@@ -9,7 +9,7 @@ use super::arena::STEP;
 use super::bind::{Bound, Located, Place};
 use super::flags::Flags;
 use super::program::Program;
-use crate::cuda::PlacedSteps;
+use crate::cuda::{GpuUse, PlacedSteps};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
 use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError};
@@ -55,6 +55,11 @@ pub(super) struct CourseState {
 }
 
 impl Course {
+    /// What the part on the device takes of it.
+    pub(crate) fn gpu_use(&self) -> Option<GpuUse> {
+        self.device.as_ref().map(|device| device.steps.usage())
+    }
+
     /// `phases` for `workers` workers with the tenants of the arena at `offsets`, checked. Who waits polls for `spin`.
     pub(crate) fn check(
         bound: &Bound,

@@ -8,6 +8,7 @@
 use super::access::Space;
 use super::bind::{Action, Bound, Located, Place, Step};
 use super::course::Course;
+use super::node_times::RunLane;
 use super::program::Program;
 use super::run::{step_error, store};
 use super::walk::{Hands, Route, walk};
@@ -72,23 +73,26 @@ impl Bound {
             let result = walk(&route, context.team, &mut state.scratch, &|scratch, hands, number| {
                 context.interrupt.check()?;
                 let started = context.times.map(|_| Instant::now());
-                match self.steps.get(number) {
-                    Some(step) if !ground.on_device(number, context.times.is_some())? => {
+                let lane = match self.steps.get(number) {
+                    Some(_) if ground.on_device(number, context.times.is_some())? => RunLane::Device,
+                    Some(step) => {
                         ground.run(step, scratch, hands)?;
+                        RunLane::Cpu
                     }
-                    Some(_) => {}
                     None => ground.copy(number - self.steps.len())?,
-                }
+                };
                 if let (Some(times), Some(started)) = (context.times, started) {
                     let took = started.elapsed();
                     match self.steps.get(number) {
                         Some(step) => {
                             if let Some(node) = program.graph.nodes.get(step.node) {
                                 times.add(step.node, node, took);
-                                times.event(node, hands.worker, started, took);
+                                times.event(node, (hands.worker, lane), (started, took));
                             }
                         }
-                        None => times.copy(number - self.steps.len(), hands.worker, started, took),
+                        None => {
+                            times.copy(number - self.steps.len(), (hands.worker, lane), (started, took));
+                        }
                     }
                 }
                 Ok(())
@@ -230,8 +234,8 @@ impl Ground<'_, '_> {
         Ok(true)
     }
 
-    /// Makes copy `number`, when what it copies has been written.
-    fn copy(&self, number: usize) -> Result<(), Failure> {
+    /// Makes copy `number`, when what it copies has been written; which way it went.
+    fn copy(&self, number: usize) -> Result<RunLane, Failure> {
         let (Some(device), Some(course)) = (self.device, &self.course.device) else {
             return Err(lost().into());
         };
@@ -240,7 +244,8 @@ impl Ground<'_, '_> {
             Space::Input(at) => {
                 let view = self.inputs.get(at).and_then(|value| value.tensor()).ok_or_else(lost)?;
                 let from = view.bytes().get(bytes.clone()).filter(|_| *up).ok_or_else(lost)?;
-                return Ok(device.up(number, from)?);
+                device.up(number, from)?;
+                return Ok(RunLane::ToDevice);
             }
             Space::Tenant(at) => {
                 let offset = *self.course.offsets.get(at).ok_or_else(lost)?;
@@ -252,11 +257,13 @@ impl Ground<'_, '_> {
             // SAFETY: copies are accesses like those of steps, of which the module's argument holds: who writes any of these
             // bytes has ended, or begins when this has ended.
             let from = unsafe { shared.read(range) }.ok_or_else(lost)?;
-            return Ok(device.up(number, from)?);
+            device.up(number, from)?;
+            return Ok(RunLane::ToDevice);
         }
         // SAFETY: as above; nobody else touches these bytes now.
         let to = unsafe { shared.write(range) }.ok_or_else(lost)?;
-        Ok(device.down(number, to, self.context.interrupt)?)
+        device.down(number, to, self.context.interrupt)?;
+        Ok(RunLane::FromDevice)
     }
 
     /// A value to be read.

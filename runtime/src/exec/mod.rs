@@ -26,7 +26,7 @@ pub(crate) use evaluate::evaluate;
 pub(crate) use flags::Flags;
 pub use interrupt::CancelToken;
 pub(crate) use interrupt::Interrupt;
-pub use node_times::{NodeTime, NodeTimes, RunEvent};
+pub use node_times::{NodeTime, NodeTimes, RunEvent, RunLane};
 pub(crate) use placed::{DeviceForm, Operand, Sizes};
 pub(crate) use program::{BuildContext, Program, fact_of};
 pub(crate) use run::{RunOnce, store};

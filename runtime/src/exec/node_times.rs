@@ -30,7 +30,21 @@ struct Collected {
     events: Option<(Instant, Mutex<Vec<RunEvent>>)>,
 }
 
-/// What one thread did for a while.
+/// What an event of a run took the time of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum RunLane {
+    /// Threads.
+    Cpu,
+    /// The GPU of a plan, for which a worker launched and waited.
+    Device,
+    /// A copy to the GPU.
+    ToDevice,
+    /// A copy from the GPU.
+    FromDevice,
+}
+
+/// What one thread or the GPU did for a while.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RunEvent {
@@ -40,6 +54,8 @@ pub struct RunEvent {
     pub op: String,
     /// The worker; `None` where all threads may have shared it.
     pub worker: Option<usize>,
+    /// What ran it, while the worker waited.
+    pub lane: RunLane,
     /// When it began, from the making of the [`NodeTimes`].
     pub start: Duration,
     /// How long it took.
@@ -85,27 +101,32 @@ impl NodeTimes {
         self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
     }
 
-    /// Tells that `worker` alone, or all threads, ran `node` from `started` on for the time `took`.
-    pub(crate) fn event(&self, node: &Node, worker: Option<usize>, started: Instant, took: Duration) {
-        if let Some((origin, events)) = &self.0.events {
-            let start = started.saturating_duration_since(*origin);
-            let (name, op) = (node.name.clone(), node.def.full_name());
-            let event = RunEvent { name, op, worker, start, took };
-            events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-        }
+    /// Tells that `worker` alone, or all threads, ran `node`, or waited for the GPU that did, from `started` on for the time
+    /// `took`.
+    pub(crate) fn event(
+        &self,
+        node: &Node,
+        (worker, lane): (Option<usize>, RunLane),
+        (started, took): (Instant, Duration),
+    ) {
+        let op = || node.def.full_name();
+        self.push(|start| RunEvent { name: node.name.clone(), op: op(), worker, lane, start, took }, started);
     }
 
     /// Tells that `worker` made copy `number` of a plan from `started` on for the time `took`.
-    pub(crate) fn copy(&self, number: usize, worker: Option<usize>, started: Instant, took: Duration) {
+    pub(crate) fn copy(
+        &self,
+        number: usize,
+        (worker, lane): (Option<usize>, RunLane),
+        (started, took): (Instant, Duration),
+    ) {
+        let (name, op) = (format!("copy {number}").into(), "copy".to_owned());
+        self.push(|start| RunEvent { name, op, worker, lane, start, took }, started);
+    }
+
+    fn push(&self, event: impl FnOnce(Duration) -> RunEvent, started: Instant) {
         if let Some((origin, events)) = &self.0.events {
-            let start = started.saturating_duration_since(*origin);
-            let event = RunEvent {
-                name: format!("copy {number}").into(),
-                op: "copy".to_owned(),
-                worker,
-                start,
-                took,
-            };
+            let event = event(started.saturating_duration_since(*origin));
             events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         }
     }

@@ -3,12 +3,15 @@
 
 use super::bind::Bound;
 use crate::cpu::{RunContext, Slot};
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::graph::{Graph, NodeError};
+use crate::graph::{Graph, Node, NodeError, ValueId};
 use crate::memory::{Budget, Buffer};
 use crate::ops::{PackSite, Packed};
-use crate::tensor::{Tensor, ValueRef};
+use crate::precision::{Precision, Storing};
+use crate::tensor::{Shape, Tensor, ValueRef};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bindings kept per program.
@@ -23,6 +26,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) threads: usize,
     /// See [`PackSite::release`].
     pub(crate) release: &'a dyn Fn(&[u8]),
+    /// See [`PackSite::storing`].
+    pub(crate) storing: &'a Storing,
 }
 
 /// See the module's documentation.
@@ -32,6 +37,8 @@ pub(crate) struct Program {
     /// What each node packed.
     pub(super) packed: Vec<Option<Packed>>,
     pub(super) threads: usize,
+    /// The format that weights are stored in.
+    pub(super) precision: Precision,
     budget: Budget,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
 }
@@ -42,9 +49,35 @@ impl std::fmt::Debug for Packed {
     }
 }
 
+/// What packs to the same: the operator, by where it lies, and the forms of its constants with where they lie.
+type PackKey = (usize, Vec<Option<(usize, DType, Shape)>>);
+
+fn pack_key(graph: &Graph, node: &Node) -> PackKey {
+    let constant = |id: &Option<ValueId>| {
+        let tensor = graph.constant((*id)?)?;
+        Some((tensor.bytes().as_ptr() as usize, tensor.dtype(), tensor.shape().into()))
+    };
+    (Arc::as_ptr(&node.op).cast::<()>() as usize, node.inputs.iter().map(constant).collect())
+}
+
 impl Program {
     /// Packs the constants of `graph` and aligns those that kernels read as they are.
-    pub(crate) fn build(mut graph: Graph, context: BuildContext<'_>) -> Result<Self, NodeError> {
+    pub(crate) fn build(graph: Graph, context: BuildContext<'_>) -> Result<Self, NodeError> {
+        Self::build_like(graph, &[], context)
+    }
+
+    /// The same, with what nodes packed that `graph` shares with these programs: rewrites of one graph have most of its
+    /// operators and constants, and a node that was cut into pieces packs once for all of them.
+    pub(crate) fn build_like(
+        mut graph: Graph,
+        donors: &[Arc<Self>],
+        context: BuildContext<'_>,
+    ) -> Result<Self, NodeError> {
+        let mut known: HashMap<PackKey, Packed> = HashMap::new();
+        for Self { graph, packed, .. } in donors.iter().map(|donor| &**donor) {
+            let pairs = graph.nodes.iter().zip(packed);
+            known.extend(pairs.filter_map(|(node, packed)| Some((pack_key(graph, node), packed.clone()?))));
+        }
         let mut packed = Vec::with_capacity(graph.nodes.len());
         let mut read = vec![false; graph.values.len()];
         for id in &graph.outputs {
@@ -80,8 +113,15 @@ impl Program {
                 budget: context.budget,
                 release: context.release,
                 threads: context.threads,
+                storing: context.storing,
             };
-            let pack = node.op.pack(&site).map_err(|e| NodeError::new(node, e))?;
+            let (key, noted) = (pack_key(&graph, node), context.storing.count());
+            let pack = match known.get(&key) {
+                Some(pack) => Some(pack.clone()),
+                None => node.op.pack(&site).map_err(|e| NodeError::new(node, e))?,
+            };
+            context.storing.name(noted, &node.name, &node.def.full_name());
+            known.extend(pack.iter().map(|pack| (key.clone(), pack.clone())));
             for (index, id) in node.inputs.iter().enumerate() {
                 let consumed = pack.as_ref().is_some_and(|p| p.consumed.contains(&index));
                 if let (Some(id), false) = (id, consumed) {
@@ -106,9 +146,15 @@ impl Program {
             graph,
             packed,
             threads: context.threads,
+            precision: context.storing.precision,
             budget: context.budget.clone(),
             bindings: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The format that weights are stored in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The graph.

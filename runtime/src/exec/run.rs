@@ -3,6 +3,7 @@
 use super::arena::{Shared, carve};
 use super::bind::{Action, Bound, Place, Step};
 use super::evaluate::evaluate;
+use super::node_times::RunLane;
 use super::program::Program;
 use super::team::Team;
 use crate::cpu::{Io, RunContext, Slot};
@@ -188,7 +189,7 @@ impl Bound {
             if let (Some(times), Some(started), Some(node)) = (times, started, graph.nodes.get(step.node)) {
                 let took = started.elapsed();
                 times.add(step.node, node, took);
-                times.event(node, None, started, took);
+                times.event(node, (None, RunLane::Cpu), (started, took));
             }
             for &slot in &step.drops {
                 state.made[slot] = None;

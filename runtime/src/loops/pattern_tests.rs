@@ -12,6 +12,7 @@ use crate::graph::{Dim, Fact, Rewrites, TensorFact, ValueId, exchange_weights, i
 use crate::memory::Budget;
 use crate::ops::Accuracy;
 use crate::ops::attributes::Attribute;
+use crate::precision::Precision;
 use crate::reference::{RefValue, run_graph};
 use crate::tensor::{Tensor, ValueRef};
 use crate::testing::{Gen, Tolerance, compare_value};
@@ -485,7 +486,9 @@ fn weights_that_many_rows_read_exchanged_are_exchanged_once() {
         let reference = RefValue::from_value(&inputs[0].clone().into()).expect("a tensor");
         let want = run_graph(&graph, &[reference]).expect("a reference");
         let released = Cell::new(0);
-        exchange_weights(&mut graph, &Budget::unlimited(), &|part| released.set(released.get() + part.len()));
+        exchange_weights(&mut graph, Precision::F32, &Budget::unlimited(), &|part| {
+            released.set(released.get() + part.len());
+        });
         let read = graph.nodes[0].inputs[1].and_then(|id| graph.constant(id)).expect("weights");
         assert_eq!(read.shape(), if exchanged { [depth, columns] } else { [columns, depth] });
         assert_eq!(released.get(), if exchanged { columns * depth * 4 } else { 0 });

@@ -13,6 +13,7 @@ use crate::graph::{Dim, Fact, Graph, Node, TensorFact, infer};
 use crate::memory::{Budget, Buffer};
 use crate::ops::attributes::Attribute;
 use crate::ops::{Accuracy, OPS, OpDef};
+use crate::precision::Storing;
 use crate::reference::{RefInputs, RefValue, run_graph};
 use crate::tensor::{Tensor, Value, ValueRef};
 use crate::testing::{Gen, Tolerance, compare_value, parse};
@@ -106,7 +107,7 @@ fn as_value(made: &Operand, dtype: DType) -> Value {
 
 pub(super) fn run(graph: Graph, inputs: &[Tensor], threads: usize) -> Vec<Value> {
     let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads, release: &|_| () };
+    let build = BuildContext { budget: &budget, threads, release: &|_| (), storing: &Storing::default() };
     let count = graph.outputs.len();
     let program = Program::build(graph, build).expect("a program");
     let (team, interrupt) = (Team::new(threads, false), Interrupt::default());

@@ -4,11 +4,12 @@
 //! 13 (bfloat16). Integers wrap.
 
 use super::q_linear_mat_mul::QLinearMatMul;
-use super::{Accuracy, Cost, Making, Op, OpDef, Product};
-use crate::cpu::contraction::{BatchAxis, Contraction, Left, tail};
+use super::{Accuracy, Cost, Making, Op, OpDef, PackSite, Packed, Product};
+use crate::cpu::contraction::{BatchAxis, Contraction, Left, Right, tail};
 use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
+use crate::cpu::stored_matrix::{self, StoredMatrix};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::product;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -198,6 +199,15 @@ impl Op for MatMul {
         true
     }
 
+    fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
+        let rows = site.inputs.optional(0)?.and_then(|a| {
+            let shape = a.shape.as_ref()?;
+            let rows = &shape[..shape.len().saturating_sub(1)];
+            rows.iter().try_fold(1usize, |n, dim| n.checked_mul(dim.known()?))
+        });
+        stored_matrix::pack(site, 1, false, rows)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (a, b) = (site.input_layout(0)?, site.input_layout(1)?);
         let shapes = (site.input_shape(0)?, site.input_shape(1)?);
@@ -205,9 +215,13 @@ impl Op for MatMul {
         let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), written)?)?;
         let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
-            let scratch = product.scratch::<T>(site.threads, fill.is_some());
+            let stored = site.packed_as::<StoredMatrix>();
+            let scratch = product.scratch::<T>(site.threads, fill.is_some(), stored.is_some());
             let kernel = Kernel::new(move |io| {
-                let right = tail(io.input::<T>(1)?, b.offset);
+                let right = match &stored {
+                    Some(stored) => Right::Stored(stored),
+                    None => Right::Given(tail(io.input::<T>(1)?, b.offset)),
+                };
                 let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
                 let make = |row: usize, rows: &mut [T]| filler.as_ref().map_or(Ok(()), |f| f.fill(row, rows));
                 let left = match filler {

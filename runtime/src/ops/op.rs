@@ -10,6 +10,7 @@ use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
 use crate::loops::program::{Builder, Reg};
 use crate::loops::{Nest, Opaque, elementwise, layout, reshaped_index};
+use crate::precision::Storing;
 use crate::reference::{RefInputs, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -112,6 +113,8 @@ pub(crate) struct PackSite<'a> {
     pub(crate) release: &'a dyn Fn(&[u8]),
     /// Threads that kernels may use.
     pub(crate) threads: usize,
+    /// The format that weights are stored in, and what is told of them.
+    pub(crate) storing: &'a Storing,
 }
 
 /// Elements that an output takes out of input 0: those at `start`, `start + step`, … of one axis, all of the

@@ -12,6 +12,7 @@ use super::moves::Ground;
 use super::predict::predict;
 use crate::cost::{Profile, graph_hash};
 use crate::exec::{Accesses, Bound, Program, Sizes};
+use crate::precision::Precision;
 use recurve_scheduler::{Bounds, Budget, Instance, Problem, Schedule, Search};
 use std::time::Duration;
 
@@ -170,9 +171,14 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
     parts.best(site.goal, Planned { plan, instance: own, front: Vec::new() })
 }
 
-/// The hash by which plans of this program's graph are found again.
+/// The hash by which plans of this program's graph are found again, with the format of its weights where that is another
+/// than the model's.
 pub(crate) fn model_hash(program: &Program) -> String {
-    graph_hash(program.graph())
+    let hash = graph_hash(program.graph());
+    match program.precision() {
+        Precision::F32 => hash,
+        precision => format!("{hash}-{precision}"),
+    }
 }
 
 /// Steps that each step needs: whoever writes what it reads.

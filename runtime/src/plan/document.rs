@@ -79,7 +79,10 @@ pub struct PlannedDevice {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PlannedCopy {
-    /// What it is of.
+    /// The name of the value that it is of, in the model.
+    #[serde(default)]
+    pub name: String,
+    /// Where that lies.
     pub space: Space,
     /// The first byte of that.
     pub first: usize,

@@ -30,7 +30,7 @@ pub use instruction::{Instruction, Phase};
 #[cfg(test)]
 pub(crate) use instruction::{Lane, phases};
 pub(crate) use memory::Lifetimes;
-pub(crate) use mixed::{Forced, Goal, ParetoPoint, room_offset};
+pub(crate) use mixed::{Forced, Goal, ParetoPoint, pareto, room_offset};
 pub(crate) use moves::{Ground, Move, Moves, SpaceBytes};
 pub(crate) use random::{random_on_device, random_plan};
-pub(crate) use rewrite::rewrites;
+pub(crate) use rewrite::{directions_apart, rewrites};

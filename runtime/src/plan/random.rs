@@ -6,7 +6,7 @@ use super::causality::Causality;
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
-use super::mixed::{Placed, assemble};
+use super::mixed::{Placed, Seat, assemble};
 use super::moves::{Ground, Move};
 use crate::cpu::RunContext;
 use crate::exec::{Accesses, Bound, Program, Sizes};
@@ -116,15 +116,22 @@ pub(crate) fn random_on_device(
     for (step, workspace) in workspaces.iter_mut().enumerate() {
         let form = bound.device_form(program, step, device, context).ok().filter(|_| g.chance(share));
         *workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
-        places.push(if form.is_some() { None } else { Some(g.size(0, workers - 1)) });
+        places.push(if form.is_some() {
+            Seat::Device
+        } else if g.chance(0.1) {
+            Seat::Cpu(Lane::All)
+        } else {
+            Seat::Cpu(Lane::Worker(g.size(0, workers - 1)))
+        });
     }
     let sizes = Sizes::of(bound, program);
     let tenants = bound.tenant_bytes();
     let ground = Ground { accesses: &accesses, bytes: &sizes };
     let placed =
-        Placed { ground, tenants: &tenants, workers: &places, workspaces: &workspaces, count: workers };
+        Placed { ground, tenants: &tenants, seats: &places, workspaces: &workspaces, count: workers };
     let made = assemble(placed, |moves| moves.needs.iter().map(|_| g.size(0, 1000) as f64).collect())?;
     let copy = |copy: &Move| PlannedCopy {
+        name: String::new(),
         space: copy.space,
         first: copy.bytes.start,
         bytes: copy.bytes.len(),
@@ -135,7 +142,7 @@ pub(crate) fn random_on_device(
     };
     let device = PlannedDevice {
         device: name.to_owned(),
-        steps: (0..steps).filter(|&step| places[step].is_none()).collect(),
+        steps: (0..steps).filter(|&step| places[step].is_device()).collect(),
         copies: made.moves.copies.iter().map(copy).collect(),
         arena_bytes: made.device_arena,
         weight_bytes: 0,

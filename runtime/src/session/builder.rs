@@ -1,10 +1,12 @@
 //! Settings of a session, and loading.
 
 use super::arguments::{ValueSpec, refuse};
+use super::buckets::Buckets;
 use super::devices::{Placement, PlanDevices};
 use super::mode::Mode;
 use super::plans::Plans;
 use super::runner::{self, Runner};
+use super::variants::Rewritten;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cpu::RunContext;
@@ -16,6 +18,7 @@ use crate::exec::{BuildContext, Interrupt, Program};
 use crate::graph::{Fact, NodeError, Rewrites};
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
+use crate::precision::{Precision, Storing};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,9 +58,11 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+    buckets: Buckets,
     devices: Devices,
     gpu_memory_limit: Option<usize>,
     placements: Vec<Placement>,
+    precision: Precision,
 }
 
 impl Default for SessionBuilder {
@@ -72,9 +77,11 @@ impl Default for SessionBuilder {
             fallback: Fallback::default(),
             mode: Mode::default(),
             cache: ProfileCache::user(),
+            buckets: Buckets::default(),
             devices: Devices::default(),
             gpu_memory_limit: None,
             placements: Vec::new(),
+            precision: Precision::default(),
         }
     }
 }
@@ -160,10 +167,34 @@ impl SessionBuilder {
         self
     }
 
+    /// The format that the weights of recurrences, and of products of few rows, are stored in; by default that of the model.
+    /// Arithmetic is that of the model's type. [`Session::stored_weights`] tells what came of it, and
+    /// [`Session::deviations`] what it does to the outputs. It is for the CPU alone.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Precision, Session};
+    /// let session = Session::builder().with_precision(Precision::F16).load_bytes(MODEL)?;
+    /// let stored = session.stored_weights();
+    /// assert!(!stored.weights.is_empty() && stored.weights.iter().all(|w| w.kept.is_none()));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
     /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default with the user's other profiles,
     /// [`ProfileCache::user`].
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
         self.cache = cache.into();
+        self
+    }
+
+    /// Which shapes of inputs share what [`Mode::Latency`] and [`Mode::Memory`] measured for the first of them.
+    pub fn with_buckets(mut self, buckets: Buckets) -> Self {
+        self.buckets = buckets;
         self
     }
 
@@ -189,6 +220,22 @@ impl SessionBuilder {
         if self.devices.gpu.is_some() && self.device != Device::Cpu {
             let problem = "has a GPU beside a device that runs everything".into();
             return Err(Error::Setting { name: "devices", problem });
+        }
+        if self.devices.gpu.is_none() && self.gpu_memory_limit.is_some() {
+            let problem = "is for plans that may use a GPU, and there is none among their devices".into();
+            return Err(Error::Setting { name: "gpu-memory-limit", problem });
+        }
+        if let (None, Some(wanted)) = (self.threads, self.devices.threads) {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            if wanted > cores {
+                let there = if cores == 1 { "cpu:0".to_owned() } else { format!("cpu:0-{}", cores - 1) };
+                let problem = format!("names {wanted} cores, `cpu:0-{}`; here are `{there}`", wanted - 1);
+                return Err(Error::Setting { name: "devices", problem });
+            }
+        }
+        if self.precision != Precision::F32 && (self.devices.gpu.is_some() || self.device != Device::Cpu) {
+            let problem = format!("is `{}`, which is for the CPU alone, beside a GPU", self.precision);
+            return Err(Error::Setting { name: "precision", problem });
         }
         let engine = match (self.engine, threads) {
             (Some(_), Some(_)) => {
@@ -227,7 +274,7 @@ impl SessionBuilder {
             crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
                 .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
-        crate::graph::exchange_weights(&mut graph, &budget, &release);
+        crate::graph::exchange_weights(&mut graph, self.precision, &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
@@ -252,9 +299,11 @@ impl SessionBuilder {
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);
+        let storing = Storing::new(self.precision);
         let runner = match self.device {
             Device::Cpu => {
-                let context = BuildContext { budget: &budget, threads: engine.threads(), release: &release };
+                let (budget, threads) = (&budget, engine.threads());
+                let context = BuildContext { budget, threads, release: &release, storing: &storing };
                 Runner::Cpu(Arc::new(Program::build(graph, context).map_err(NodeError::at_load)?))
             }
             device => {
@@ -270,7 +319,7 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache);
+        let plans = Plans::new(self.mode, self.cache, self.buckets);
         let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
         let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {
@@ -285,6 +334,8 @@ impl SessionBuilder {
             load_time,
             plans,
             devices,
+            rewritten: Rewritten::default(),
+            stored: storing.finish(),
         })
     }
 }

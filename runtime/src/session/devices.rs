@@ -1,5 +1,7 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
+use super::step_names::StepNames;
+use crate::cost::graph_hash;
 use crate::cuda::{GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
@@ -7,8 +9,10 @@ use crate::error::Error;
 use crate::exec::{Bound, Program};
 use crate::memory::Budget;
 use crate::plan::{Forced, PlanError};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Graphs that are kept on a device though no plan uses them.
+const PROGRAMS: usize = 8;
 
 /// Nodes of some names that have to run on the CPU, or on the GPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,8 +66,9 @@ pub(super) struct PlanDevices {
     fallback: Fallback,
     /// Why the GPU is not used any more.
     lost: OnceLock<LostDevice>,
-    /// By rewrite: constants and packed weights that are on the device stay there while plans come and go.
-    programs: Mutex<HashMap<String, Arc<GpuProgram>>>,
+    /// By graph, the latest used first: constants and packed weights that are on the device stay there while plans come and
+    /// go.
+    programs: Mutex<Vec<(String, Arc<GpuProgram>)>>,
 }
 
 impl PlanDevices {
@@ -97,34 +102,53 @@ impl PlanDevices {
         self.lost.get()
     }
 
-    /// The rewrite's graph on the device, which is opened by the first who asks.
+    /// The program's graph on the device, which is opened by the first who asks.
     pub(super) fn program(
         &self,
         device: Device,
-        rewrite: &str,
         program: &Program,
         (engine, budget): (&Engine, &Budget),
     ) -> Result<Arc<GpuProgram>, Error> {
+        // A rewrite of one name has another graph for other shapes.
+        let graph = graph_hash(program.graph());
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = programs.get(rewrite) {
-            return Ok(found.clone());
+        if let Some(at) = programs.iter().position(|(of, _)| *of == graph) {
+            programs[..=at].rotate_right(1);
+            return Ok(programs[0].1.clone());
         }
         let failed = |source| Error::Gpu { device, source };
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let hosts = (Fallback::Deny, engine.threads());
         let made = GpuProgram::new(program.graph().clone(), gpu, budget.clone(), hosts).map_err(failed)?;
         let made = Arc::new(made);
-        programs.insert(rewrite.to_owned(), made.clone());
+        programs.insert(0, (graph, made.clone()));
+        programs.truncate(PROGRAMS);
         Ok(made)
     }
 
-    /// Where the user says that each step runs; a pattern that fits nothing is an error.
-    pub(super) fn forced(&self, bound: &Bound, program: &Program) -> Result<Vec<Option<Forced>>, PlanError> {
+    /// Whether the user wants something on the GPU, however long it takes there.
+    pub(super) fn wants_gpu(&self) -> bool {
+        self.placements.iter().any(|placement| placement.device != Device::Cpu)
+    }
+
+    /// Where the user says that each step runs: that which a named node went into, or those that it became. A pattern that
+    /// fits nothing is an error.
+    pub(super) fn forced(
+        &self,
+        names: &StepNames<'_>,
+        bound: &Bound,
+        program: &Program,
+    ) -> Result<Vec<Option<Forced>>, PlanError> {
         let mut forced = vec![None; bound.step_count()];
+        if self.placements.is_empty() {
+            return Ok(forced);
+        }
+        let names: Vec<Vec<String>> =
+            (0..bound.step_count()).map(|step| names.of(bound, program, step)).collect();
         for Placement { pattern, device } in &self.placements {
             let mut fits = false;
             for (step, forced) in forced.iter_mut().enumerate() {
-                if is_like(&bound.step_name(program, step).0, pattern) {
+                if names[step].iter().any(|name| is_like(name, pattern)) {
                     fits = true;
                     *forced = Some(if *device == Device::Cpu { Forced::Cpu } else { Forced::Device });
                 }
@@ -133,7 +157,7 @@ impl PlanDevices {
             if !fits || !gpu {
                 let what = format!(
                     "`{pattern}={device}`: {}",
-                    if gpu { "no step has such a name" } else { "plans do not use it" }
+                    if gpu { "no node that runs has such a name" } else { "plans do not use it" }
                 );
                 return Err(PlanError::Placement { what });
             }

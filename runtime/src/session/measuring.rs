@@ -1,9 +1,10 @@
 //! Measuring a model's operators, and trying a plan.
 
 use super::Session;
-use super::planning::Variant;
-use super::plans::Followed;
+use super::plans::{Followed, Unplanned};
 use super::run_options::RunOptions;
+use super::step_names::StepNames;
+use super::variants::Variant;
 use crate::cost::{Effort, Handover, OperatorCost, Profile, ProfileCache, StepSignature, cpu_lane, measure};
 use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, OpError};
@@ -70,6 +71,10 @@ impl ProfileOptions {
         self
     }
 
+    pub(super) fn is_cpu_alone(&self) -> bool {
+        self.cpu_alone
+    }
+
     /// Measuring ends with [`crate::ErrorKind::Deadline`] once it has taken this long.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.run = self.run.with_timeout(timeout);
@@ -105,7 +110,7 @@ impl Session {
         let threads = self.engine.threads();
         let mut fresh = Profile::empty();
         if threads > 1
-            && !known.handover.contains_key(&threads)
+            && known.handover.get(&threads).is_none_or(Handover::is_disturbed)
             && let Some(handover) = Handover::measure(&self.engine.0.team, options.effort)
         {
             fresh.handover.insert(threads, handover);
@@ -183,20 +188,23 @@ impl Session {
         Ok(known)
     }
 
-    /// Measures, plans and tries the best plan of every rewrite; `None` where nothing is gained.
+    /// Measures, plans and tries the best plan of every rewrite. Where the user wants something on the GPU a plan that has it
+    /// there is followed, and else only one that is faster than none.
     pub(super) fn plan_by_measuring(
         &self,
         values: &[ValueRef<'_>],
         inputs: &[PlannedInput],
         (cache, goal): (Option<ProfileCache>, Goal),
         context: RunContext<'_>,
-    ) -> Result<Option<Followed>, Error> {
+    ) -> Result<Result<Followed, Unplanned>, Error> {
         let program = self.cpu_program()?;
         let bound = program.bind(values, context).map_err(NodeError::at_run)?;
         // Plans for the threads alone and the least time are kept; others are few.
         let plain = self.devices.usable().is_none() && goal == Goal::default();
+        // A pattern that fits nothing is told whatever becomes of plans.
+        self.devices.forced(&StepNames::new(program.graph(), &self.fusion), &bound, program)?;
         if self.engine.threads() == 1 && plain {
-            return Ok(None);
+            return Ok(Err(Unplanned::OneThread));
         }
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node }.into());
@@ -204,11 +212,13 @@ impl Session {
         if let Some(kept) =
             cache.as_ref().filter(|_| plain).and_then(|cache| self.kept_plan(cache, inputs, context))
         {
-            return Ok(Some(kept));
+            return Ok(Ok(kept));
         }
+        let wanted = self.devices.usable().is_some() && self.devices.wants_gpu();
         let options = ProfileOptions { cache, ..ProfileOptions::default() };
         let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
         let profile = self.measure_all(&variants, values, &options, context)?;
+        self.plans.keep_profile(&profile);
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
         for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, goal), context)? {
@@ -218,26 +228,26 @@ impl Session {
                 let [planned, _] = self.compare(&followed, values, context)?;
                 let within = planned.as_secs_f64() * 1e6 <= slo_us;
                 tracing::info!(?planned, slo_us, within, "the plan of the least bytes was tried");
-                return Ok(Some(followed));
+                return Ok(Ok(followed));
             }
-            if plan.predicted_us >= plan.together_us {
+            if !wanted && plan.predicted_us >= plan.together_us {
                 continue;
             }
             let followed = self.check_plan(&variants, &plan, context)?;
             let [planned, together] = self.compare(&followed, values, context)?;
             let (rewrite, predicted_us) = (&plan.rewrite, plan.predicted_us);
             tracing::info!(rewrite, ?planned, ?together, predicted_us, "a plan was tried");
-            if planned < together && best.as_ref().is_none_or(|(time, ..)| planned < *time) {
+            if (wanted || planned < together) && best.as_ref().is_none_or(|(time, ..)| planned < *time) {
                 best = Some((planned, plan, followed));
             }
         }
-        let Some((_, plan, followed)) = best else { return Ok(None) };
+        let Some((_, plan, followed)) = best else { return Ok(Err(Unplanned::NotFaster)) };
         if let Some(cache) = options.cache.as_ref().filter(|_| plain)
             && let Err(error) = cache.store_plan(&plan)
         {
             tracing::warn!(%error, "the plan is not kept");
         }
-        Ok(Some(followed))
+        Ok(Ok(followed))
     }
 
     /// The plan that was followed before for these inputs, if nothing was measured since.

@@ -1,8 +1,8 @@
 //! Measuring a model's operators on a GPU, and what handing it work costs.
 
 use super::Session;
-use super::planning::Variant;
 use super::runner::gpu_error;
+use super::variants::Variant;
 use crate::cost::{DeviceProfile, DeviceSource, Effort, LinkTime, OperatorCost, Profile, StepSignature};
 use crate::cpu::RunContext;
 use crate::cuda::{GpuFailure, GpuProgram};
@@ -33,7 +33,7 @@ impl Session {
         let mut first = None;
         for variant in variants {
             let program = &variant.program;
-            let on = self.devices.program(device, &variant.rewrite, program, (&self.engine, &self.budget))?;
+            let on = self.devices.program(device, program, (&self.engine, &self.budget))?;
             let bound = program.bind(values, context).map_err(NodeError::at_run)?;
             for step in 0..bound.step_count() {
                 let Some(form) = bound.step_form(program, step) else { continue };

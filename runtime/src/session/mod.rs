@@ -1,7 +1,9 @@
 //! Sessions: a model ready to run.
 
 mod arguments;
+mod buckets;
 mod builder;
+mod deviations;
 mod devices;
 mod inspect;
 mod measuring;
@@ -13,15 +15,19 @@ mod planning;
 mod plans;
 mod run_options;
 mod runner;
+mod step_names;
 mod stream;
+mod variants;
 
 pub use arguments::ValueSpec;
+pub use buckets::Buckets;
 pub use builder::{Fusion, SessionBuilder};
 pub use devices::{LostDevice, Placement};
 pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
+pub use plans::Unplanned;
 pub use run_options::RunOptions;
 pub use stream::Stream;
 
@@ -31,6 +37,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::memory::Budget;
 use crate::onnx::Metadata;
+use crate::precision::Stored;
 use crate::tensor::{TensorMut, Value, ValueRef};
 use devices::PlanDevices;
 use plans::Plans;
@@ -38,6 +45,7 @@ use runner::Runner;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use variants::Rewritten;
 
 /// A model, loaded and prepared. It may be run from several threads at once.
 ///
@@ -66,6 +74,8 @@ pub struct Session {
     load_time: Duration,
     plans: Plans,
     devices: PlanDevices,
+    rewritten: Rewritten,
+    stored: Stored,
 }
 
 impl Session {
@@ -104,6 +114,11 @@ impl Session {
         self.budget.used()
     }
 
+    /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in.
+    pub fn stored_weights(&self) -> &Stored {
+        &self.stored
+    }
+
     /// Nodes without a kernel for the GPU that ran on the CPU instead, as
     /// [`SessionBuilder::with_fallback`] allows, with what was copied for them: over all runs since loading, in the
     /// order of the graph.
@@ -117,9 +132,10 @@ impl Session {
     }
 
     /// What the model takes of the GPU that it runs on: bytes by what they are for, and launches; for the shapes of the
-    /// latest run, or those of the model where it says all. None on the CPU, and before shapes are known.
+    /// latest run, or those of the model where it says all; along a plan, what its part on the GPU takes. None on the CPU,
+    /// and before shapes are known.
     pub fn gpu_use(&self) -> Option<GpuUse> {
-        self.runner.gpu_use()
+        self.runner.gpu_use().or_else(|| self.plans.gpu_use())
     }
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
@@ -148,7 +164,8 @@ impl Session {
     }
 
     /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
-    /// all outputs have one and no shape depends on data, a repeated call allocates nothing.
+    /// all outputs have one and no shape depends on data, a repeated call allocates nothing
+    /// but the workspace of the `gemm` crate in products of more than four rows.
     ///
     /// # Example
     /// ```

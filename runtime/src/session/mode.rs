@@ -12,7 +12,8 @@ pub enum Mode {
     Together,
     /// By a plan for the least time, made at the first run with inputs of some shapes: operators that are not in the
     /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
-    /// where its measured time is below that of [`Mode::Together`].
+    /// where its measured time is below that of [`Mode::Together`]. Inputs of shapes like those, see
+    /// [`Buckets`](crate::Buckets), are planned by what was measured for the first, in some 20 ms and untried.
     Latency,
     /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
     /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::PlanError::Slo) says so where there is none.
@@ -26,7 +27,7 @@ impl Mode {
     pub(super) fn goal(self) -> Goal {
         match self {
             Self::Together | Self::Latency => Goal::default(),
-            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), curve: false },
+            Self::Memory { slo } => Goal { slo_us: Some(slo.as_secs_f64() * 1e6), ..Goal::default() },
         }
     }
 }
@@ -36,6 +37,7 @@ impl Mode {
 pub struct PlanOptions {
     mode: Mode,
     curve: bool,
+    budget: Option<Duration>,
 }
 
 impl PlanOptions {
@@ -51,8 +53,15 @@ impl PlanOptions {
         self
     }
 
+    /// Ends the search for placements after about this time. Without it the search ends after a number of evaluated
+    /// placements, so that equal inputs give equal plans.
+    pub fn with_budget(mut self, budget: Duration) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
     pub(super) fn goal(self) -> Goal {
-        Goal { curve: self.curve, ..self.mode.goal() }
+        Goal { curve: self.curve, budget: self.budget, ..self.mode.goal() }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Planning and following plans over threads and a GPU.
 
 use super::Session;
-use super::planning::Variant;
 use super::plans::Followed;
 use super::runner::gpu_error;
+use super::variants::Variant;
 use crate::cost::Profile;
 use crate::cpu::RunContext;
 use crate::cuda::{CopyPlace, GpuFailure, Layout, PlacedSteps};
@@ -127,12 +127,13 @@ impl Session {
     ) -> Result<Followed, Error> {
         let device: Device = planned.device.parse()?;
         let program = variant.program.clone();
-        let most = self.engine.threads().max(2);
-        if plan.workers > most {
+        // One launches: with one thread there are two workers, of which the other runs what is on the CPU.
+        let wanted = self.engine.threads().max(2);
+        if plan.workers != wanted {
             let what = format!("{} threads; the engine has {}", plan.workers, self.engine.threads());
             return Err(PlanError::Other { what }.into());
         }
-        let on = self.devices.program(device, &plan.rewrite, &program, (&self.engine, &self.budget))?;
+        let on = self.devices.program(device, &program, (&self.engine, &self.budget))?;
         let checking = Checking { bound: &bound, program: &program, plan, planned, context };
         let spin = self.engine.0.team.spin();
         let course = checking.course(spin, on.device(), |forms, moves, arena| {

@@ -4,30 +4,26 @@ use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
 use super::mode::{FrontPoint, PlanOptions, Planning};
-use super::plans::{Choice, Followed};
+use super::plans::{Choice, Followed, Unplanned};
 use super::run_options::RunOptions;
 use super::runner::Runner;
+use super::step_names::StepNames;
+use super::variants::Variant;
 use crate::cost::{Profile, StepSignature};
 use crate::cpu::RunContext;
 use crate::error::{Error, Misfit};
-use crate::exec::{BuildContext, Course, Program};
+use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    DeviceCosts, DeviceSite, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
-    model_hash, random_on_device, random_plan, rewrites,
+    DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
+    model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A program that does what the model does.
-#[derive(Debug)]
-pub(super) struct Variant {
-    pub(super) rewrite: String,
-    pub(super) program: Arc<Program>,
-}
+use std::time::Duration;
 
 /// The forms of tensors; `None` where one is no tensor.
 pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<Vec<PlannedInput>> {
@@ -64,7 +60,9 @@ impl Session {
                 own.extend(forms.map(|form| StepSignature::of(&form).0));
             }
             profile.operators.retain(|signature, _| own.contains(signature));
-            Ok(profile)
+            // Of what the cache has, that which was not asked for is left out.
+            let gpu = self.devices.usable().filter(|_| !options.is_cpu_alone()).map(|gpu| gpu.to_string());
+            Ok(profile.of_cpu_and(gpu.as_deref()))
         })
     }
 
@@ -90,7 +88,10 @@ impl Session {
         let interrupt = RunOptions::default().interrupt();
         let context = self.context(&interrupt);
         let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
-        let planned = self.build_plan(&variants, &inputs, (profile, options.goal()), context)?;
+        let made = self.build_plans(&variants, &inputs, (profile, options.goal()), context)?;
+        let front = pareto(made.iter().flat_map(|planned| planned.front.iter().copied()).collect());
+        let planned = made.into_iter().next();
+        let planned = planned.ok_or_else(|| PlanError::invalid("there is no program"))?;
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
@@ -101,7 +102,7 @@ impl Session {
         let instance = planned.instance.to_json().map_err(PlanError::from)?;
         let point =
             |p: &ParetoPoint| FrontPoint { device_bytes: p.device_bytes, predicted_us: p.predicted_us };
-        Ok(Planning { plan: planned.plan, instance, front: planned.front.iter().map(point).collect() })
+        Ok(Planning { plan: planned.plan, instance, front: front.iter().map(point).collect() })
     }
 
     /// A valid plan drawn from `seed`, of any of the model's rewrites: see [`crate::testing::random_plan`].
@@ -122,7 +123,7 @@ impl Session {
         let threads = self.engine.threads();
         let drawn = match self.devices.gpu {
             Some(gpu) => {
-                let on = self.devices.program(gpu, rewrite, program, (&self.engine, &self.budget))?;
+                let on = self.devices.program(gpu, program, (&self.engine, &self.budget))?;
                 let (workers, name) = ((threads - 1).max(1), gpu.to_string());
                 random_on_device(&bound, program, workers, (&name, on.device()), seed, context)?
             }
@@ -180,13 +181,29 @@ impl Session {
         let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
         let choices = self.plans.lock();
         let fitting = choices.iter().find(|choice| match choice {
-            Choice::Together(inputs) => inputs.iter().all(fits),
+            Choice::Together(inputs, _) => inputs.iter().all(fits),
             Choice::Follow(followed) => followed.inputs.iter().all(fits),
         });
         match fitting? {
-            Choice::Together(_) => None,
+            Choice::Together(..) => None,
             Choice::Follow(followed) => Some(followed.rewrite.clone()),
         }
+    }
+
+    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`].
+    pub fn unplanned<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Option<Unplanned> {
+        if self.inputs.iter().any(|spec| !matches!(spec.fact, Fact::Tensor(_))) {
+            return Some(Unplanned::NoTensor);
+        }
+        let given: BTreeMap<&str, S> = shapes.into_iter().collect();
+        let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
+        self.plans.lock().iter().find_map(|choice| match choice {
+            Choice::Together(inputs, why) if inputs.iter().all(fits) => Some(why.clone()),
+            _ => None,
+        })
     }
 
     fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
@@ -230,46 +247,6 @@ impl Session {
         self.inputs.iter().zip(inputs).map(fact).collect()
     }
 
-    /// The programs that do what the model does, of which a plan may take any: the model as it is, and its rewrites whose
-    /// names are wanted. Where the memory limit does not suffice for one more, it is left out.
-    pub(super) fn variants(
-        &self,
-        facts: &[Fact],
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Variant>, Error> {
-        let own = self.cpu_program()?;
-        let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
-        if self.engine.threads() == 1 {
-            return Ok(variants);
-        }
-        let context = BuildContext { budget: &self.budget, threads: self.engine.threads(), release: &|_| () };
-        for (rewrite, graph) in rewrites(own.graph(), facts) {
-            if !wanted(&rewrite) {
-                continue;
-            }
-            match Program::build(graph, context) {
-                Ok(program) => variants.push(Variant { rewrite, program: Arc::new(program) }),
-                Err(error) => {
-                    let error = NodeError::at_load(error);
-                    tracing::info!(rewrite, %error, "a rewrite is not tried");
-                }
-            }
-        }
-        Ok(variants)
-    }
-
-    /// The plan that is predicted to end first.
-    fn build_plan(
-        &self,
-        variants: &[Variant],
-        inputs: &[PlannedInput],
-        profile: (&Profile, Goal),
-        context: RunContext<'_>,
-    ) -> Result<Planned, Error> {
-        let mut plans = self.build_plans(variants, inputs, profile, context)?.into_iter();
-        plans.next().ok_or_else(|| PlanError::invalid("there is no program").into())
-    }
-
     /// The best plan of every variant, by the predicted times.
     pub(super) fn build_plans(
         &self,
@@ -279,9 +256,15 @@ impl Session {
         context: RunContext<'_>,
     ) -> Result<Vec<Planned>, Error> {
         let facts = self.facts_of(inputs)?;
-        let model = model_hash(self.cpu_program()?);
+        let own = self.cpu_program()?;
+        let model = model_hash(own);
+        let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
+        // One search for the threads, and those with the GPU.
+        let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
+        let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
+        let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let gpu = self.devices.usable().map(|gpu| gpu.to_string());
@@ -290,7 +273,7 @@ impl Session {
                 costs.ok_or(PlanError::UnknownDevice { device: name })
             });
             let costs = costs.transpose()?;
-            let forced = self.devices.forced(&bound, program)?;
+            let forced = self.devices.forced(&names, &bound, program)?;
             let limit = self.devices.limit.map(|bytes| bytes as u64);
             let device = costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit });
             let made = build(Site {
@@ -304,7 +287,7 @@ impl Session {
                 inputs,
                 workers: self.engine.threads(),
                 spin: self.engine.0.team.spin(),
-                search: SEARCH,
+                search,
             });
             // What was measured may not suffice for every rewrite.
             match made {
@@ -357,6 +340,7 @@ impl Session {
         let variant = variant.ok_or_else(|| other(format!("the rewrite `{}`", plan.rewrite)))?;
         let program = variant.program.clone();
         let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        self.check_demands(&bound, &program, plan)?;
         if let Some(planned) = &plan.device {
             return self.check_placed(variant, bound, plan, planned, context);
         }
@@ -365,6 +349,32 @@ impl Session {
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
         let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
         Ok(Followed { rewrite, inputs, bound, course, program, device: None })
+    }
+}
+
+impl Session {
+    /// Refuses a plan that does not keep to what the user says of where nodes run and of the GPU's memory.
+    fn check_demands(&self, bound: &Bound, program: &Program, plan: &Plan) -> Result<(), Error> {
+        let there = plan.device.as_ref();
+        let names = StepNames::new(self.cpu_program()?.graph(), &self.fusion);
+        for (step, forced) in self.devices.forced(&names, bound, program)?.into_iter().enumerate() {
+            let on_device = there.is_some_and(|device| device.steps.contains(&step));
+            // What was wanted on a GPU that is lost runs without it.
+            let forced = forced.filter(|f| *f == Forced::Cpu || self.devices.usable().is_some());
+            if forced.is_some_and(|forced| (forced == Forced::Device) != on_device) {
+                let (name, place) = (bound.step_name(program, step).0, if on_device { "GPU" } else { "CPU" });
+                let what = format!("the plan has `{name}` on the {place}");
+                return Err(PlanError::Placement { what }.into());
+            }
+        }
+        let taken = there.map_or(0, |device| device.arena_bytes.saturating_add(device.weight_bytes));
+        match self.devices.limit {
+            Some(limit) if taken > limit => {
+                let what = format!("{taken} bytes of the GPU's memory; the limit is {limit}");
+                Err(PlanError::Other { what }.into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

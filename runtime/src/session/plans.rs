@@ -2,16 +2,19 @@
 
 use super::Session;
 use super::arguments::ValueSpec;
+use super::buckets::Buckets;
 use super::mode::Mode;
 use super::planning::forms_of;
 use super::runner::{check, gpu_error};
-use crate::cost::ProfileCache;
+use crate::cost::{Profile, ProfileCache};
 use crate::cpu::{RunContext, Slot};
+use crate::cuda::GpuUse;
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Bound, Course, Program};
 use crate::plan::{PlanError, PlannedInput};
 use crate::tensor::ValueRef;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
@@ -53,17 +56,49 @@ fn fit(inputs: &[PlannedInput], values: &[ValueRef<'_>]) -> bool {
         })
 }
 
+/// Why runs follow no plan although a [`Mode`] asks for one; see [`Session::unplanned`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Unplanned {
+    /// No plan that was tried is faster than running each operator on all threads.
+    NotFaster,
+    /// There is one thread and no GPU: nothing can be placed in several ways.
+    OneThread,
+    /// An input is no tensor.
+    NoTensor,
+    /// No plan can be made.
+    Failed(Arc<PlanError>),
+}
+
+impl fmt::Display for Unplanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFaster => f.write_str("none is faster than running each operator on all threads"),
+            Self::OneThread => f.write_str("none: one thread without a GPU leaves nothing to place"),
+            Self::NoTensor => f.write_str("none: an input is no tensor"),
+            Self::Failed(error) => write!(f, "none: {error}"),
+        }
+    }
+}
+
 /// What was decided for inputs of some shapes.
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
-    Together(Vec<PlannedInput>),
+    Together(Vec<PlannedInput>, Unplanned),
     Follow(Arc<Followed>),
 }
 
 impl Choice {
+    fn inputs(&self) -> &[PlannedInput] {
+        match self {
+            Self::Together(inputs, _) => inputs,
+            Self::Follow(followed) => &followed.inputs,
+        }
+    }
+
     fn is_for(&self, values: &[ValueRef<'_>]) -> bool {
         match self {
-            Self::Together(inputs) => fit(inputs, values),
+            Self::Together(inputs, _) => fit(inputs, values),
             Self::Follow(followed) => followed.is_for(values),
         }
     }
@@ -77,12 +112,38 @@ const CHOICES: usize = 8;
 pub(super) struct Plans {
     mode: Mode,
     cache: Option<ProfileCache>,
+    buckets: Buckets,
+    /// The latest used first.
     choices: Mutex<Vec<Choice>>,
+    /// What was measured last, by which plans for other shapes are made.
+    profile: Mutex<Option<Arc<Profile>>>,
 }
 
 impl Plans {
-    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>) -> Self {
-        Self { mode, cache, choices: Mutex::default() }
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>, buckets: Buckets) -> Self {
+        Self { mode, cache, buckets, choices: Mutex::default(), profile: Mutex::default() }
+    }
+
+    /// The latest choice for inputs of the same buckets.
+    pub(super) fn like(&self, inputs: &[PlannedInput]) -> Option<Choice> {
+        let choices = self.lock();
+        choices.iter().find(|choice| self.buckets.share(choice.inputs(), inputs)).cloned()
+    }
+
+    /// What times are known by.
+    pub(super) fn profile(&self) -> Option<Arc<Profile>> {
+        let mut last = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none() {
+            // A plan that was kept was not measured for again.
+            let kept = self.cache.as_ref().map(ProfileCache::load);
+            *last = kept.filter(|profile| !profile.operators.is_empty()).map(Arc::new);
+        }
+        last.clone()
+    }
+
+    /// Keeps what was measured.
+    pub(super) fn keep_profile(&self, profile: &Profile) {
+        *self.profile.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(profile.clone()));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Choice>> {
@@ -91,8 +152,18 @@ impl Plans {
 
     pub(super) fn add(&self, choice: Choice) {
         let mut choices = self.lock();
+        // What was decided before for these shapes gives way.
+        choices.retain(|other| other.inputs() != choice.inputs());
         choices.insert(0, choice);
         choices.truncate(CHOICES);
+    }
+
+    /// What the plan that was used last takes of the device that it uses.
+    pub(super) fn gpu_use(&self) -> Option<GpuUse> {
+        match self.lock().first()? {
+            Choice::Follow(followed) => followed.course.gpu_use(),
+            Choice::Together(..) => None,
+        }
     }
 
     /// Forgets the plans that use a device.
@@ -109,25 +180,27 @@ impl Plans {
         context: RunContext<'_>,
     ) -> Result<Option<Arc<Followed>>, Error> {
         {
-            let choices = self.lock();
-            match choices.iter().find(|choice| choice.is_for(values)) {
-                Some(Choice::Follow(followed)) => return Ok(Some(followed.clone())),
-                Some(Choice::Together(_)) => return Ok(None),
-                None => {}
+            let mut choices = self.lock();
+            if let Some(at) = choices.iter().position(|choice| choice.is_for(values)) {
+                choices[..=at].rotate_right(1);
+                return Ok(match &choices[0] {
+                    Choice::Follow(followed) => Some(followed.clone()),
+                    Choice::Together(..) => None,
+                });
             }
         }
         if self.mode == Mode::Together {
             return Ok(None);
         }
         let Some(inputs) = forms_of(&session.inputs, values) else { return Ok(None) };
-        let choice = match session.plan_by_measuring(
-            values,
-            &inputs,
-            (self.cache.clone(), self.mode.goal()),
-            context,
-        ) {
-            Ok(Some(followed)) => Choice::Follow(Arc::new(followed)),
-            Ok(None) => Choice::Together(inputs),
+        let goal = self.mode.goal();
+        let made = match session.plan_by_bucket(&inputs, goal, context) {
+            Some(made) => Ok(made),
+            None => session.plan_by_measuring(values, &inputs, (self.cache.clone(), goal), context),
+        };
+        let choice = match made {
+            Ok(Ok(followed)) => Choice::Follow(Arc::new(followed)),
+            Ok(Err(why)) => Choice::Together(inputs, why),
             // What was asked for cannot be had.
             Err(Error::Plan {
                 source:
@@ -137,13 +210,13 @@ impl Plans {
             Err(error) if session.devices.give_up(&error) => return Ok(None),
             Err(Error::Plan { source }) => {
                 tracing::info!(%source, "the model runs without a plan");
-                Choice::Together(inputs)
+                Choice::Together(inputs, Unplanned::Failed(Arc::new(source)))
             }
             Err(error) => return Err(error),
         };
         let followed = match &choice {
             Choice::Follow(followed) => Some(followed.clone()),
-            Choice::Together(_) => None,
+            Choice::Together(..) => None,
         };
         self.add(choice);
         Ok(followed)

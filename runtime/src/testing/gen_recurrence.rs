@@ -45,7 +45,7 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
     // bfloat16 is newer than `layout`.
     let opset = if dtype == DType::BF16 { opset.max(22) } else { opset };
     let time = *g.pick(&[0, 1, 1, 2, 3, 5, 8]);
-    let batch = *g.pick(&[0, 1, 1, 1, 2, 3, 5, 7, 8, 13]);
+    let batch = *g.pick(&[0, 1, 1, 1, 2, 3, 5, 7, 8, 13, 17, 33]);
     let input = *g.pick(&[0, 1, 2, 3, 7, 16, 31]);
     let hidden = *g.pick(&[0, 1, 2, 5, 13, 16, 17, 31, 47, 48, 64, 67, 129]);
     let batch_first = opset >= 14 && g.chance(0.4);

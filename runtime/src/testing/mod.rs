@@ -15,6 +15,8 @@ mod operator;
 mod placement;
 mod random_plan;
 mod single_node;
+#[cfg(test)]
+mod stored;
 
 pub use case::Case;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::graph::{Dim, Graph, Node};
 use crate::memory::Budget;
 use crate::ops::attributes::NodeSpec;
 use crate::ops::{Accuracy, OPS, Op, OpDef};
+use crate::precision::Storing;
 use crate::reference::{RefInputs, RefValue};
 use crate::tensor::{Value, ValueRef};
 use std::cell::Cell;
@@ -118,7 +119,7 @@ fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Fai
         .map_err(|e| fail("reference inputs", e))?;
     let given: Vec<Option<&RefValue>> = references.iter().map(Option::as_ref).collect();
     let want = op.reference(&RefInputs(&given)).map_err(|e| fail("reference", e))?;
-    let got = run(def, &op, &case, threads).map_err(|e| fail("run", e))?;
+    let got = run(def, &op, &case, threads, &Storing::default()).map_err(|e| fail("run", e))?;
     for (output, (got, want)) in got.iter().zip(&want).enumerate() {
         let dtype = got.as_tensor().map_or(DType::F32, crate::Tensor::dtype);
         let compared = match def.accuracy {
@@ -162,6 +163,7 @@ pub(super) fn run(
     op: &Arc<dyn Op>,
     case: &Case,
     threads: usize,
+    storing: &Storing,
 ) -> Result<Vec<Value>, OpError> {
     let mut graph = Graph::default();
     let mut inputs = Vec::new();
@@ -191,7 +193,7 @@ pub(super) fn run(
         outputs: outputs.into_iter().map(Some).collect(),
     });
     let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads, release: &|_| () };
+    let build = BuildContext { budget: &budget, threads, release: &|_| (), storing };
     let program = Program::build(graph, build).map_err(|e| e.source)?;
     let (team, interrupt) = (Team::new(threads, false), Interrupt::default());
     let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };

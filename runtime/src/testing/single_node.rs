@@ -122,6 +122,7 @@ mod tests {
     use super::*;
     use crate::Session;
     use crate::ops::Accuracy;
+    use crate::precision::Storing;
     use crate::testing::{Tolerance, compare};
 
     /// What the reader makes of a written model gives the same results as the operator that the case parses to.
@@ -138,7 +139,7 @@ mod tests {
                 let named = made.inputs.iter().map(|(name, value)| (name.as_str(), value));
                 let outputs = session.run(named).unwrap_or_else(|e| panic!("{}: {e:?}", context()));
                 let op = parse(def, &case).unwrap_or_else(|e| panic!("{}: {e}", context()));
-                let wanted = crate::testing::operator::run(def, &op, &case, 1);
+                let wanted = crate::testing::operator::run(def, &op, &case, 1, &Storing::default());
                 let wanted = wanted.unwrap_or_else(|e| panic!("{}: {e}", context()));
                 assert_eq!(outputs.len(), wanted.len(), "{}", context());
                 if def.accuracy == Accuracy::Random {

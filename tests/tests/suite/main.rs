@@ -27,11 +27,13 @@ mod network;
 mod operators;
 mod outcome;
 mod planned;
+mod precision;
 mod profiles;
 #[path = "../../../benches/src/recurrences.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod recurrences;
 mod silero_vad;
+mod steady_state;
 #[path = "../../../benches/src/wire.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod wire;

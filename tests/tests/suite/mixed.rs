@@ -5,9 +5,9 @@ use crate::branches::{Extents, MODELS};
 use crate::network::{compare, random_plans};
 use recurve::testing::random_plan;
 use recurve::{
-    Device, DeviceSource, Effort, Engine, Error, ErrorKind, Instruction, Measured, Mode, Phase, Pinning,
-    Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache, ProfileOptions, Session, Space, Tensor,
-    Timing,
+    Device, DeviceSource, Effort, Engine, Error, ErrorKind, FrontPoint, Instruction, Measured, Mode,
+    NodeTimes, Phase, Pinning, Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache,
+    ProfileOptions, RunLane, RunOptions, Session, SessionBuilder, Space, Tensor, Timing,
 };
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn random_placements_give_the_cpus_answers() {
         let inputs = [input(SMALL, 1), input(SMALL, 2)];
         let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
         let want = [0, 1].map(|at| serial.run([("x", &inputs[at])]).expect("runs"));
-        let (mut copied, mut both) = (0, 0);
+        let (mut copied, mut both, mut gangs) = (0, 0, 0);
         for (at, engine) in engines.iter().enumerate() {
             let session = load(engine, build(SMALL));
             for seed in (0..random_plans(RANDOM)).filter(|seed| *seed as usize % engines.len() == at) {
@@ -50,6 +50,8 @@ fn random_placements_give_the_cpus_answers() {
                 session.follow(&plan).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e:?}\n{plan}"));
                 let device = plan.device.as_ref().expect("a device");
                 copied += device.copies.len();
+                let together = |phase: &&Phase| matches!(phase, Phase::Together { .. });
+                gangs += plan.phases.iter().filter(together).count();
                 both += usize::from(!device.steps.is_empty() && device.steps.len() < plan.steps.len());
                 for (x, want) in inputs.iter().zip(&want) {
                     let title = format!("{name}, seed {seed}\n{plan}");
@@ -58,7 +60,7 @@ fn random_placements_give_the_cpus_answers() {
                 }
             }
         }
-        assert!(copied > 0 && both > 0, "{name}: no plan uses both");
+        assert!(copied > 0 && both > 0 && gangs > 0, "{name}: {copied}, {both}, {gangs}");
     }
 }
 
@@ -141,6 +143,9 @@ fn sped_up(mut profile: Profile) -> Profile {
     };
     for cost in profile.operators.values_mut() {
         cost.lanes.iter_mut().for_each(|(lane, m)| set(m, if lane == "emulated" { 1.0 } else { 100.0 }));
+    }
+    for handover in profile.handover.values_mut() {
+        [&mut handover.phase, &mut handover.flag, &mut handover.wake].into_iter().for_each(|m| set(m, 0.1));
     }
     profile.links.iter_mut().for_each(|link| set(&mut link.time, 0.1 + link.bytes as f64 * 1e-6));
     for device in profile.devices.values_mut() {
@@ -230,6 +235,37 @@ fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
 }
 
 #[test]
+fn a_step_that_all_threads_share_stands_beside_those_of_the_gpu() {
+    let x = input(SMALL, 1);
+    for (name, build) in MODELS {
+        let session = load(&engine(2), build(SMALL));
+        let mut profile = sped_up(profiled(&session, &x));
+        // Recurrences are best on both threads, and what stands between them on the GPU.
+        let recurrent = |signature: &str| signature.starts_with("LSTM") || signature.starts_with("GRU");
+        for (signature, cost) in &mut profile.operators {
+            for (lane, m) in &mut cost.lanes {
+                let us = match (recurrent(signature), lane.as_str()) {
+                    (true, "cpu:2") => 5.0,
+                    (true, _) => 900.0,
+                    (false, "emulated") => 1.0,
+                    (false, _) => 500.0,
+                };
+                (m.median_us, m.min_us, m.p90_us) = (us, us, us);
+            }
+        }
+        let plan = session.plan(shapes(SMALL), &profile).expect(name).plan;
+        let on = |place: &str| plan.steps.iter().filter(|step| step.place == place).count();
+        assert!(on("cpu*") > 0 && on("emulated") > 0, "{name}\n{plan}");
+        let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
+        session.follow(&plan).expect("valid");
+        for _ in 0..2 {
+            let [want, got] = [&serial, &session].map(|session| session.run([("x", &x)]).expect("runs"));
+            compare(name, &["y"], &want, &got);
+        }
+    }
+}
+
+#[test]
 fn limits_and_placements_are_kept_or_refused() {
     let x = input(SMALL, 1);
     let bytes = (MODELS[2].1)(SMALL);
@@ -260,8 +296,85 @@ fn limits_and_placements_are_kept_or_refused() {
         let error = placed(pattern, device).expect_err("refused");
         assert!(matches!(error, Error::Plan { source: PlanError::Placement { .. } }), "{error:?}");
     }
+    // A plan that came from elsewhere is held to both.
+    let follow = |builder: SessionBuilder, plan: &Plan| {
+        builder.load_bytes(bytes.clone()).expect("loads").follow(plan).map_err(|error| error.kind())
+    };
+    let tight = builder(&engine).with_gpu_memory_limit(bytes_of(&all) - 1);
+    assert_eq!(follow(tight, &all), Err(ErrorKind::InvalidPlan));
+    assert_eq!(follow(builder(&engine).with_gpu_memory_limit(bytes_of(&all)), &all), Ok(()));
+    let apart = builder(&engine).with_placements([Placement::new(on_cpu.as_str(), Device::Cpu)]);
+    assert_eq!(follow(apart, &all), Err(ErrorKind::Unplannable));
+    assert_eq!(follow(builder(&self::engine(3)), &all), Err(ErrorKind::InvalidPlan), "other threads");
+    // What a limit finds is part of the curve.
+    let options = PlanOptions::default().with_front();
+    let front = free.plan_with(shapes(SMALL), &profile, options).expect("a plan").front;
+    let beaten = |p: &FrontPoint| p.device_bytes <= limit && p.predicted_us <= half.predicted_us * 1.001;
+    assert!(front.iter().any(beaten), "{front:?} {}", half.predicted_us);
+    let unlimited =
+        Session::builder().with_engine(&engine).with_gpu_memory_limit(1).load_bytes(bytes.clone());
+    assert!(matches!(unlimited, Err(Error::Setting { name: "gpu-memory-limit", .. })));
     let unknown = free.plan(shapes(SMALL), &Profile::empty()).expect_err("nothing is known");
     assert_eq!(unknown.kind(), ErrorKind::Unplannable, "{unknown:?}");
+}
+
+#[test]
+fn a_node_that_fusion_took_in_is_placed_with_what_it_is_part_of() {
+    let x = input(SMALL, 1);
+    let engine = engine(2);
+    let mut swallowed = 0;
+    for (name, build) in MODELS {
+        let free = load(&engine, build(SMALL));
+        let profile = sped_up(profiled(&free, &x));
+        for node in free.nodes(shapes(SMALL)).expect("known shapes") {
+            for member in node.members.iter().filter(|member| member.name != node.name) {
+                for device in [Device::Cpu, Device::Emulated] {
+                    let devices = "cpu,emulated".parse().expect("devices");
+                    let builder = Session::builder().with_engine(&engine).with_devices(devices);
+                    let builder = builder.with_placements([Placement::new(&*member.name, device)]);
+                    let session = builder.load_bytes(build(SMALL)).expect("loads");
+                    let plan = session.plan(shapes(SMALL), &profile).expect(name).plan;
+                    let step = plan.steps.iter().find(|step| step.name == *node.name).expect("it runs");
+                    assert_eq!(step.place == "emulated", device == Device::Emulated, "{name}\n{plan}");
+                    swallowed += 1;
+                }
+            }
+        }
+    }
+    assert!(swallowed > 3, "{swallowed}");
+}
+
+#[test]
+fn a_placement_on_the_gpu_is_kept_though_the_cpu_takes_less_time() {
+    let x = input(SMALL, 1);
+    let (engine, build) = (engine(2), MODELS[2].1);
+    let free = load(&engine, build(SMALL));
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path());
+    // The emulated GPU is slow, as it is in truth.
+    cache.store(&profiled(&free, &x)).expect("kept");
+    let named = |session: &Session| session.nodes(shapes(SMALL)).expect("known").into_iter().map(|n| n.name);
+    let wanted =
+        named(&free).find(|name| name.contains("LSTM")).or_else(|| named(&free).next()).expect("one");
+    let devices = "cpu,emulated".parse().expect("devices");
+    let builder = Session::builder().with_engine(&engine).with_devices(devices).with_mode(Mode::Latency);
+    let builder = builder.with_placements([Placement::new(&*wanted, Device::Emulated)]);
+    let session = builder.with_profile_cache(cache).load_bytes(build(SMALL)).expect("loads");
+    let times = NodeTimes::with_events();
+    let want = free.run([("x", &x)]).expect("runs");
+    assert!(session.gpu_use().is_none(), "nothing is placed yet");
+    let got = session.run([("x", &x)]).expect("runs");
+    compare("placed", &["y"], &want, &got);
+    session.run_with([("x", &x)], &RunOptions::default().with_node_times(&times)).expect("runs");
+    assert!(session.followed(shapes(SMALL)).is_some(), "{:?}", session.unplanned(shapes(SMALL)));
+    let there = |lane| times.events().iter().filter(|event| event.lane == lane).count();
+    assert!(times.events().iter().any(|event| event.lane == RunLane::Device && *event.name == *wanted));
+    assert!(there(RunLane::ToDevice) > 0 && there(RunLane::FromDevice) > 0);
+    let taken = session.gpu_use().expect("a part of it is on the GPU");
+    assert!(
+        taken.weights > 0 && taken.activations > 0 && taken.pinned > 0 && taken.launches > 0,
+        "{taken:?}"
+    );
 }
 
 #[test]

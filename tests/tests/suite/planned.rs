@@ -1,7 +1,7 @@
 //! Plans never change a result: those of the scheduler and random ones give the bits of the serial order; plans that do
 //! not fit are refused.
 
-use crate::branches::{Extents, MODELS, bidirectional, branches};
+use crate::branches::{ANY, Extents, MODELS, bidirectional, branches};
 use recurve::testing::random_plan;
 use recurve::{
     CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
@@ -211,7 +211,11 @@ fn what_depends_on_data_is_not_planned_and_runs() {
         .expect("loads");
     let outputs = session.run([("x", &x)]).expect("runs");
     assert_eq!(outputs.tensor("y").expect("y").as_slice::<i64>(), Some(&[1, 3][..]));
+    let why = session.unplanned([("x", [4])]).expect("it was to be planned").to_string();
+    assert!(why.contains("shapes that depend on data"), "{why}");
+    assert!(session.unplanned([("x", [5])]).is_none(), "it did not run on that");
     let profile = session.profile([("x", &x)], &quick()).expect("measured");
+    assert!(profile.devices.is_empty() && profile.links.is_empty());
     let error = session.plan([("x", [4])], &profile).expect_err("not planned");
     assert_eq!(error.kind(), ErrorKind::Unplannable);
 }
@@ -314,6 +318,52 @@ fn a_device_of_the_profile_is_part_of_the_instance() {
     assert_eq!((rounded("latency_us"), rounded("bytes_per_us")), (11.0, 10_000.0));
     // Nothing is placed there yet.
     assert!(planning.plan.steps.iter().all(|s| s.place.starts_with("cpu")));
+}
+
+#[test]
+fn shapes_of_one_bucket_are_measured_once() {
+    let any = Extents { time: ANY, ..SMALL };
+    for (name, build) in
+        MODELS.iter().filter(|(name, _)| name.contains("branches") || name.contains("layers"))
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = ProfileCache::at(folder.path());
+        let serial = load(&engine(1), build(any));
+        let session = Session::builder()
+            .with_engine(&engine(2))
+            .with_mode(Mode::Latency)
+            .with_profile_cache(cache.clone())
+            .load_bytes(build(any))
+            .expect("loads");
+        let signatures = |time: usize| {
+            let of = Extents { time, ..SMALL };
+            let x = input(of, time);
+            for _ in 0..2 {
+                assert_eq!(output(&session, &x), output(&serial, &x), "{name}, {time} steps");
+            }
+            cache.load().operators.len()
+        };
+        let first = signatures(24);
+        assert!(first > 0);
+        assert_eq!(signatures(30), first, "{name}: 30 steps are like 24");
+        assert_eq!(signatures(25), first, "{name}: 25 steps are like 24");
+        assert!(signatures(33) > first, "{name}: 33 steps are measured");
+    }
+}
+
+#[test]
+fn the_plans_that_were_used_last_are_kept() {
+    let session = load(&engine(2), branches(Extents { time: ANY, ..SMALL }, 2));
+    let of = |time| [("x", [time, 1, SMALL.hidden])];
+    let follow = |time| {
+        session.follow(&random_plan(&session, of(time), 1).expect("a plan")).expect("valid");
+    };
+    (1..=8).for_each(follow);
+    session.run([("x", &input(Extents { time: 1, ..SMALL }, 1))]).expect("runs");
+    follow(9);
+    assert!(session.followed(of(1)).is_some(), "it was used after the others");
+    assert!(session.followed(of(2)).is_none(), "it is the one that was used longest ago");
+    assert!(session.followed(of(3)).is_some() && session.followed(of(9)).is_some());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Inspected, Placed};
 use crate::commands::DOCUMENT_VERSION;
 use crate::dimensions::symbols;
 use crate::facts::ValueEntry;
+use crate::precision::PrecisionEntry;
 use recurve::{Apart, Metadata, NodeInfo, ValueSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ pub(super) struct Document<'a> {
     /// Symbols of the inputs that `--dim` binds.
     dims: Vec<String>,
     parameters: ParametersEntry,
+    /// With `--precision`: what the weights that it is about are stored in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<PrecisionEntry>,
     /// Nodes by operator, those of bodies included.
     operators: BTreeMap<&'a str, usize>,
     /// Sums over the nodes whose shapes are known.
@@ -147,6 +151,7 @@ pub(super) fn document<'a>(inspected: &Inspected<'a>) -> Document<'a> {
         inputs: values(session.inputs()),
         outputs: values(session.outputs()),
         dims: symbols(session.inputs()),
+        precision: PrecisionEntry::of(session, None),
         parameters: ParametersEntry {
             tensors: parameters.tensors,
             elements: parameters.elements,

@@ -3,6 +3,7 @@
 use super::Inspected;
 use crate::dimensions::symbols;
 use crate::facts::describe;
+use crate::precision::PrecisionEntry;
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -32,6 +33,9 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
         quantity::plural(parameters.tensors, "tensor"),
     ]];
     section("parameters", &rows, &[]);
+    if let Some(precision) = PrecisionEntry::of(session, None) {
+        section("weights", &precision.rows(), &[]);
+    }
     let counts = inspected.operators().into_iter().map(|(op, count)| vec![op.to_owned(), count.to_string()]);
     section("operators", &counts.collect::<Vec<_>>(), &[1]);
     let mut rows = vec![["node", "operator", "flops", "bytes", "output"].map(str::to_owned).to_vec()];

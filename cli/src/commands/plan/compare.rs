@@ -2,6 +2,7 @@
 
 use crate::failure::InvalidFile;
 use crate::quantity;
+use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ use std::time::Duration;
 struct Trace {
     #[serde(rename = "traceEvents")]
     events: Vec<Event>,
+    #[serde(rename = "otherData")]
+    of: Traced,
 }
 
 #[derive(Debug, Deserialize)]
@@ -25,6 +28,14 @@ struct Event {
     ts: f64,
     #[serde(default)]
     dur: f64,
+    #[serde(default)]
+    args: Arguments,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Arguments {
+    #[serde(default)]
+    processor: String,
 }
 
 /// Prediction and run of a whole plan, and of each of its steps and copies.
@@ -45,34 +56,65 @@ struct Step {
 }
 
 impl Comparison {
-    /// Of `plan` with the trace at `path`.
-    pub(super) fn read(plan: &Plan, path: &Path) -> Result<Self> {
+    /// Of `plan` for what `of` says with the trace at `path`. A trace of another model, of other shapes, or of a run that did
+    /// not follow this plan is refused.
+    pub(super) fn read(plan: &Plan, of: &Traced, path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
         let hint = "`recurve run MODEL --plan P.json --trace F.json` writes what --compare reads";
         let wrong = |e| InvalidFile::new(format!("`{}` is no trace of a run: {e}", path.display()), hint);
         let trace: Trace = serde_json::from_str(&text).map_err(wrong)?;
+        let other = |what: String| {
+            let hint =
+                "compare with a run along the same plan: the same model, --dim and options, with --plan";
+            InvalidFile::new(format!("`{}` is the trace of {what}", path.display()), hint)
+        };
+        if trace.of.model != of.model {
+            return Err(other(format!("another model, `{}`; this is `{}`", trace.of.file, of.file)).into());
+        }
+        if trace.of.inputs != of.inputs {
+            let [theirs, own] = [&trace.of, of].map(|of| of.inputs.join(", "));
+            return Err(other(format!("a run on {theirs}; the plan is for {own}")).into());
+        }
         let mut bars: Vec<Event> = trace.events.into_iter().filter(|e| e.ph == "X").collect();
         bars.sort_by(|a, b| a.ts.total_cmp(&b.ts));
         let ends = bars.iter().map(|e| e.ts + e.dur).fold(0.0, f64::max);
         let begin = bars.first().map_or(0.0, |e| e.ts);
         // A step that all threads shared has a bar for each of them, of one beginning.
-        let mut take = |name: &str| {
-            let at = bars.iter().position(|e| e.name == name)?;
+        let mut take = |name: &str, place: &str| {
+            let at = bars.iter().position(|e| e.name == name && e.args.processor == place)?;
             let found = bars.remove(at);
             bars.retain(|e| e.name != name || e.ts > found.ts);
             Some(found.dur)
         };
         let mut steps: Vec<Step> = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            let actual_us = take(&step.name);
+            let actual_us = take(&step.name, &step.place);
             let (name, place) = (step.name.clone(), step.place.clone());
+            // The copy of a value to an output is no node, and leaves no event.
+            if actual_us.is_none() && step.op != "Copy" {
+                return Err(other(format!(
+                    "a run along another plan, or none: this one has `{name}` on {place}"
+                ))
+                .into());
+            }
             steps.push(Step { name, place, predicted_us: step.cost_us, actual_us });
         }
-        for (at, copy) in plan.device.iter().flat_map(|device| device.copies.iter().enumerate()) {
-            let name = format!("copy {at}");
-            let (place, actual_us) = (if copy.up { "up" } else { "down" }.to_owned(), take(&name));
-            steps.push(Step { name, place, predicted_us: copy.cost_us, actual_us });
+        if let Some(device) = &plan.device {
+            for (at, copy) in device.copies.iter().enumerate() {
+                let name = format!("copy {at}");
+                let place = format!("{} {}", if copy.up { "to" } else { "from" }, device.device);
+                let actual_us = take(&name, &place);
+                let name = format!("{name} of {}", copy.name);
+                steps.push(Step { name, place, predicted_us: copy.cost_us, actual_us });
+            }
+        }
+        if let Some(Event { name, args, .. }) = bars.first() {
+            return Err(other(format!(
+                "a run along another plan, or none: it has `{name}` on {}",
+                args.processor
+            ))
+            .into());
         }
         Ok(Self { predicted_us: plan.predicted_us, actual_us: ends - begin, steps })
     }

@@ -23,6 +23,15 @@ pub(super) fn text(front: &[FrontPoint], terminal: &Terminal) -> String {
     format!("{}\n{}", terminal.heading("GPU memory against time"), table(&rows, &[0, 1]))
 }
 
+/// From 0 to at most `end`: about five numbers that are 1, 2 or 5 times a power of ten apart.
+fn ticks(end: f64) -> Vec<f64> {
+    let rough = end / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|f| f * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+    let whole = |value: f64| (value * 1e6).round() / 1e6;
+    (0..=10).map(|i| whole(f64::from(i) * step)).take_while(|tick| *tick <= end).collect()
+}
+
 /// `<svg>…</svg>`: time over bytes, each point the corner of what it allows.
 pub(super) fn svg(front: &[FrontPoint]) -> String {
     let most = |value: fn(&FrontPoint) -> f64| front.iter().map(value).fold(0.0, f64::max).max(1.0);
@@ -33,13 +42,30 @@ pub(super) fn svg(front: &[FrontPoint]) -> String {
     let (right, top) = (SIZE.0 - MARGIN, MARGIN);
     let mut body = format!(
         "<path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#444444\"/>\n\
-         <text x=\"{left}\" y=\"{:.1}\">predicted time, up to {}</text>\n\
-         <text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">GPU memory, up to {}</text>\n",
+         <text x=\"{left}\" y=\"{:.1}\">predicted time, µs</text>\n\
+         <text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">GPU memory, KiB</text>\n",
         top - 12.0,
-        time(us),
-        bottom + 32.0,
-        quantity::bytes(bytes)
+        bottom + 40.0,
     );
+    for kib in ticks(bytes / 1024.0) {
+        let at = left + kib * 1024.0 / bytes * (right - left);
+        let _ = writeln!(
+            body,
+            "<path d=\"M{at:.1} {bottom}v5\" stroke=\"#444444\"/>\
+             <text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{kib}</text>",
+            bottom + 20.0
+        );
+    }
+    for tick in ticks(us) {
+        let at = bottom - tick / us * (bottom - top);
+        let _ = writeln!(
+            body,
+            "<path d=\"M{left} {at:.1}h-5\" stroke=\"#444444\"/>\
+             <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>",
+            left - 8.0,
+            at + 4.0
+        );
+    }
     let mut path = String::new();
     for (at, point) in front.iter().enumerate() {
         if at == 0 {
@@ -62,4 +88,16 @@ pub(super) fn svg(front: &[FrontPoint]) -> String {
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{body}</svg>\n",
         SIZE.0, SIZE.1
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_numbers_up_to_the_end() {
+        assert_eq!(ticks(1.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        assert_eq!(ticks(730.0), [0.0, 200.0, 400.0, 600.0]);
+        assert_eq!(ticks(4.9), [0.0, 1.0, 2.0, 3.0, 4.0]);
+    }
 }

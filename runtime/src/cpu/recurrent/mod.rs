@@ -39,6 +39,7 @@ use crate::ops::{PackSite, Packed};
 use gate::{Gate, Gates};
 use layout::Layout;
 use pack::{Vectors, Weights, spaced, take};
+use panel::Stored;
 use sequence::{Sequence, arrange};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -91,13 +92,12 @@ pub(crate) fn pack(recurrence: &Recurrence, site: &PackSite<'_>) -> Result<Optio
         peephole: constant(P)?.map(crate::Tensor::bytes),
     };
     dispatch!(dtype, floats, S => {
-        let panels = |t: Option<&crate::Tensor>, depth: usize| {
-            t.map(|t| pack::packed_panels::<S>(&layout, t.bytes(), planes, depth, site.budget, site.release))
-                .transpose()
+        let panels = |t: Option<&crate::Tensor>, index: usize, depth: usize| {
+            t.map(|t| pack::packed_panels::<S>(&layout, (index, t.bytes()), (planes, depth), site)).transpose()
         };
         let weights = Weights {
-            input: panels(w, *input)?,
-            recurrent: panels(r, *hidden)?,
+            input: panels(w, W, *input)?,
+            recurrent: panels(r, R, *hidden)?,
             vectors: if vectors_constant {
                 Some(pack::packed_vectors::<S>(&layout, source, planes, site.budget)?)
             } else {
@@ -270,17 +270,17 @@ impl Plan {
         let (own_w, own_r, own_v) = (segment(1)?, segment(2)?, segment(3)?);
         let held = self.weights.as_deref();
         let input = match held.and_then(|h| h.input.as_ref()) {
-            Some(buffer) => buffer.elements(),
+            Some(packed) => packed.stored(),
             None => {
-                pack::panels::<S>(layout, w, layout.input, own_w, &|_| ());
-                own_w
+                pack::pack_panels::<S, S::Compute>(layout, w, layout.input, (&mut *own_w, &mut []), &|_| ());
+                Stored::Own(own_w)
             }
         };
         let recurrent = match held.and_then(|h| h.recurrent.as_ref()) {
-            Some(buffer) => buffer.elements(),
+            Some(packed) => packed.stored(),
             None => {
-                pack::panels::<S>(layout, r, layout.hidden, own_r, &|_| ());
-                own_r
+                pack::pack_panels::<S, S::Compute>(layout, r, layout.hidden, (&mut *own_r, &mut []), &|_| ());
+                Stored::Own(own_r)
             }
         };
         let vectors = match held.and_then(|h| h.vectors.as_ref()) {
@@ -346,7 +346,6 @@ impl Plan {
                 if matches!(layout.cell, Cell::Lstm { .. }) {
                     fill_state(private, layout, sequence, initial[1], units.clone());
                 }
-                let part_of = |per: usize| plane * per..(plane + 1) * per;
                 let strand = Strand {
                     layout,
                     sequence,
@@ -357,9 +356,9 @@ impl Plan {
                     },
                     peepholes: self.peepholes,
                     units,
-                    input: &input[part_of(layout.panels(layout.input))],
-                    recurrent: &recurrent[part_of(layout.panels(layout.hidden))],
-                    vectors: &vectors[part_of(layout.vectors())],
+                    input: input.plane(layout, plane, layout.input),
+                    recurrent: recurrent.plane(layout, plane, layout.hidden),
+                    vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
                     chunk: self.chunk,
                     projected,

@@ -1,25 +1,58 @@
 //! Weights brought into the order of [`Layout`], once at load for constants and at each run otherwise.
 
+use super::gate::Gate;
 use super::layout::Layout;
-use crate::cpu::number::Real;
+use super::panel::Stored;
+use crate::cpu::number::{Compute as _, Real};
+use crate::cpu::stored::{Weight, factor, out_of_range};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
+use crate::ops::PackSite;
+use crate::precision::{Kept, Precision};
+use half::{bf16, f16};
 use std::ops::Range;
 
 /// Bytes read from a constant between two calls to let go of them.
 const PIECE: usize = 1 << 20;
 /// Elements of a row that are moved at once: a cache line of f32.
 const STRIP: usize = 16;
+/// Weights that are looked at together.
+const ROW: usize = 1 << 12;
+/// Most units of a panel.
+const LANES: usize = 64;
 
 /// Packed weights of all directions; what was not constant is absent.
 #[derive(Debug)]
 pub(crate) struct Weights {
     /// W in panels.
-    pub(super) input: Option<Buffer>,
+    pub(super) input: Option<PackedPanels>,
     /// R in panels.
-    pub(super) recurrent: Option<Buffer>,
+    pub(super) recurrent: Option<PackedPanels>,
     /// Biases and extras.
     pub(super) vectors: Option<Buffer>,
+}
+
+/// Panels of all directions in one format.
+#[derive(Debug)]
+pub(super) struct PackedPanels {
+    format: Precision,
+    panels: Buffer,
+    /// Factors of the rows of the matrix, that is of the columns of the panels, where the format has them.
+    factors: Buffer,
+}
+
+impl PackedPanels {
+    /// The panels as a step reads them.
+    pub(super) fn stored<F: Gate>(&self) -> Stored<'_, F> {
+        match self.format {
+            Precision::F32 => Stored::Own(self.panels.elements()),
+            Precision::F16 => Stored::F16(self.panels.elements()),
+            Precision::Bf16 => Stored::Bf16(self.panels.elements()),
+            Precision::Int8 => {
+                Stored::Int8 { panels: self.panels.elements(), factors: self.factors.elements() }
+            }
+        }
+    }
 }
 
 /// Raw bytes of the bias and peephole inputs, where given.
@@ -29,37 +62,85 @@ pub(super) struct Vectors<'a> {
     pub(super) peephole: Option<&'a [u8]>,
 }
 
-/// Packs `[directions, gates · hidden, depth]` into a new buffer.
-pub(super) fn packed_panels<S: Real>(
+/// Packs input `index`, `[directions, gates · hidden, depth]`, in the format that the session stores weights in, or as it
+/// is where that cannot hold it.
+pub(super) fn packed_panels<S: Real<Compute: Gate>>(
     layout: &Layout,
-    source: &[u8],
-    directions: usize,
-    depth: usize,
-    budget: &Budget,
-    release: &dyn Fn(&[u8]),
-) -> Result<Buffer, OpError> {
-    let mut buffer = Buffer::zeroed_for::<S::Compute>(directions * layout.panels(depth), budget)?;
-    panels::<S>(layout, source, depth, buffer.elements_mut(), release);
-    Ok(buffer)
+    (index, source): (usize, &[u8]),
+    (directions, depth): (usize, usize),
+    site: &PackSite<'_>,
+) -> Result<PackedPanels, OpError> {
+    let wanted = site.storing.precision;
+    let misfit = match wanted {
+        Precision::F32 => None,
+        Precision::F16 => misfit_in::<S, f16>(source, site.release),
+        Precision::Bf16 => misfit_in::<S, bf16>(source, site.release),
+        Precision::Int8 => misfit_in::<S, i8>(source, site.release),
+    };
+    let format = if misfit.is_some() { Precision::F32 } else { wanted };
+    let size = (directions, depth);
+    let packed = match format {
+        Precision::F32 => packed_as::<S, S::Compute>(layout, source, size, format, site),
+        Precision::F16 => packed_as::<S, f16>(layout, source, size, format, site),
+        Precision::Bf16 => packed_as::<S, bf16>(layout, source, size, format, site),
+        Precision::Int8 => packed_as::<S, i8>(layout, source, size, format, site),
+    }?;
+    let bytes = packed.panels.bytes().len() + packed.factors.bytes().len();
+    let kept = misfit.map(|weight| Kept::OutOfRange { weight });
+    site.storing.note(index, source.len() / size_of::<S>(), [source.len(), bytes], kept);
+    Ok(packed)
 }
 
-/// Packs `[directions, gates · hidden, depth]` into `to`. `release` is told of pieces that were read for the
-/// last time.
-pub(super) fn panels<S: Real>(
+/// A weight that format `E` cannot hold.
+fn misfit_in<S: Real, E: Weight<S::Compute>>(source: &[u8], release: &dyn Fn(&[u8])) -> Option<f64> {
+    let mut row = Vec::with_capacity(ROW);
+    source.chunks(PIECE).find_map(|piece| {
+        // Any part of a row tells: integers can stand for finite weights, however large.
+        let found = piece.chunks(ROW * size_of::<S>()).find_map(|part| {
+            row.clear();
+            let weights = part.chunks_exact(size_of::<S>());
+            row.extend(weights.map(|w| bytemuck::pod_read_unaligned::<S>(w).load()));
+            out_of_range::<S::Compute, E>(&row)
+        });
+        release(piece);
+        found
+    })
+}
+
+fn packed_as<S: Real<Compute: Gate>, E: Weight<S::Compute>>(
+    layout: &Layout,
+    source: &[u8],
+    (directions, depth): (usize, usize),
+    format: Precision,
+    site: &PackSite<'_>,
+) -> Result<PackedPanels, OpError> {
+    let columns = if E::SCALED { directions * layout.panels(1) } else { 0 };
+    let mut panels = Buffer::zeroed_for::<E>(directions * layout.panels(depth), site.budget)?;
+    let mut factors = Buffer::zeroed_for::<S::Compute>(columns, site.budget)?;
+    pack_panels::<S, E>(layout, source, depth, (panels.elements_mut(), factors.elements_mut()), site.release);
+    Ok(PackedPanels { format, panels, factors })
+}
+
+/// Packs `[directions, gates · hidden, depth]` into `to`, and the factors of its rows into `factors` where the format has
+/// them. `release` is told of pieces that were read for the last time.
+pub(super) fn pack_panels<S: Real, E: Weight<S::Compute>>(
     layout: &Layout,
     source: &[u8],
     depth: usize,
-    to: &mut [S::Compute],
+    (to, factors): (&mut [E], &mut [S::Compute]),
     release: &dyn Fn(&[u8]),
 ) {
     let (per_direction, size) = (layout.panels(depth), size_of::<S>());
     let row_bytes = depth * size;
     let matrix = layout.cell.gates() * layout.hidden * row_bytes;
     if per_direction == 0 || matrix == 0 {
-        to.fill(Default::default());
+        to.fill(E::default());
         return;
     }
-    for (source, to) in source.chunks_exact(matrix).zip(to.chunks_exact_mut(per_direction)) {
+    let planes = source.chunks_exact(matrix).zip(to.chunks_exact_mut(per_direction));
+    for (plane, (source, to)) in planes.enumerate() {
+        let columns = layout.panels(1);
+        let factors = factors.get_mut(plane * columns..(plane + 1) * columns).unwrap_or_default();
         for (index, group) in layout.groups().iter().enumerate() {
             let (units, width) = (group.units, group.width());
             let rows_of = |gate: usize, units: Range<usize>| {
@@ -67,13 +148,16 @@ pub(super) fn panels<S: Real>(
                 &source[(row + units.start) * row_bytes..(row + units.end) * row_bytes]
             };
             let to = &mut to[layout.panels_of(index, depth, 0..layout.padded)];
+            let factors = factors.get_mut(layout.panels_of(index, 1, 0..layout.padded)).unwrap_or_default();
             let mut released = 0;
             for (block, panel) in to.chunks_exact_mut(width * depth).enumerate() {
                 let first = (block * units).min(layout.hidden);
                 let last = (first + units).min(layout.hidden);
                 for gate in 0..group.gates {
                     let rows = rows_of(gate, first..last);
-                    interleave::<S>(rows, depth, panel, width, gate * units, units);
+                    let at = gate * units;
+                    let factors = factors.get_mut(block * width + at..block * width + at + units);
+                    interleave::<S, E>(rows, depth, panel, (width, at, units), factors.unwrap_or_default());
                 }
                 if (last - released) * row_bytes >= PIECE || last == layout.hidden {
                     (0..group.gates).for_each(|gate| release(rows_of(gate, released..last)));
@@ -88,28 +172,40 @@ pub(super) fn panels<S: Real>(
 
 /// Element `k` of row `u` of `rows` goes to column `at + u` of row `k` of `panel`; columns up to `units`
 /// without a row become zero.
-fn interleave<S: Real>(
+fn interleave<S: Real, E: Weight<S::Compute>>(
     rows: &[u8],
     depth: usize,
-    panel: &mut [S::Compute],
-    width: usize,
-    at: usize,
-    units: usize,
+    panel: &mut [E],
+    (width, at, units): (usize, usize, usize),
+    factors: &mut [S::Compute],
 ) {
     let size = size_of::<S>();
     let count = rows.len() / (depth * size);
+    let read = |bytes: &[u8]| bytemuck::pod_read_unaligned::<S>(bytes).load();
+    let mut own = [S::Compute::one(); LANES];
+    if E::SCALED {
+        for (unit, row) in rows.chunks_exact(depth * size).enumerate() {
+            // Rows hold finite weights alone: other formats were chosen where one does not.
+            let parts = row.chunks(STRIP * size).map(|part| {
+                let mut strip = [S::Compute::zero(); STRIP];
+                strip.iter_mut().zip(part.chunks_exact(size)).for_each(|(to, from)| *to = read(from));
+                factor(&strip).unwrap_or_default()
+            });
+            own[unit] = parts.fold(S::Compute::zero(), |a, b| if b > a { b } else { a });
+            factors[unit] = own[unit];
+        }
+    }
     for start in (0..depth).step_by(STRIP) {
         let end = (start + STRIP).min(depth);
         for unit in 0..units {
             let lines = panel[start * width..end * width].iter_mut().skip(at + unit).step_by(width);
+            let (mut strip, mut rounded) = ([S::Compute::zero(); STRIP], [E::default(); STRIP]);
             if unit < count {
                 let row = &rows[(unit * depth + start) * size..(unit * depth + end) * size];
-                for (to, from) in lines.zip(row.chunks_exact(size)) {
-                    *to = bytemuck::pod_read_unaligned::<S>(from).load();
-                }
-            } else {
-                lines.for_each(|to| *to = Default::default());
+                strip.iter_mut().zip(row.chunks_exact(size)).for_each(|(to, from)| *to = read(from));
+                E::round(&strip, own[unit], &mut rounded);
             }
+            lines.zip(rounded).for_each(|(to, from)| *to = from);
         }
     }
 }
@@ -131,7 +227,6 @@ pub(super) fn packed_vectors<S: Real>(
 /// The biases of W and R are added, except that of the hidden gate of a GRU with `linear_before_reset`, whose
 /// recurrent part is multiplied by the reset gate and stands among the extras.
 pub(super) fn vectors<S: Real>(layout: &Layout, source: Vectors<'_>, to: &mut [S::Compute]) {
-    use crate::cpu::number::Compute as _;
     let (hidden, padded, gates) = (layout.hidden, layout.padded, layout.cell.gates());
     let zero = S::Compute::default();
     to.fill(zero);

@@ -7,7 +7,7 @@
 use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
-use super::panel::{Panels, Product, sweep};
+use super::panel::{Panels, Product, Stored, sweep};
 use super::sequence::{Emit, Sequence, Store};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
@@ -28,8 +28,8 @@ pub(super) struct Strand<'a, F> {
     /// The thread's units.
     pub(super) units: Range<usize>,
     /// The direction's panels of W and R, biases and extras.
-    pub(super) input: &'a [F],
-    pub(super) recurrent: &'a [F],
+    pub(super) input: Stored<'a, F>,
+    pub(super) recurrent: Stored<'a, F>,
     pub(super) vectors: &'a [F],
     /// X, row by row.
     pub(super) x: &'a [F],
@@ -155,7 +155,7 @@ impl<F: Gate> Strand<'_, F> {
                             [(step - steps.start) * self.sequence.batch() * own * group.gates..],
                         batch: self.sequence.batch(),
                     };
-                    let data = &self.input[self.layout.panels_of(index, depth, units)];
+                    let data = self.input.of_units(self.layout, index, depth, units);
                     let panels = Panels { data, depth, count: last - first };
                     match group.width() {
                         48 => sweep::<F, 48>(self.gates.level, panels, rows, &mut product),
@@ -175,7 +175,7 @@ impl<F: Gate> Strand<'_, F> {
         let extras = &self.vectors[layout.panels(1)..];
         let extra = |row: usize| &extras[row * layout.padded..][self.units.clone()];
         let panels = |index: usize, group: &Group| Panels {
-            data: &self.recurrent[layout.panels_of(index, depth, self.units.clone())],
+            data: self.recurrent.of_units(layout, index, depth, self.units.clone()),
             depth,
             count: own / group.units,
         };

@@ -4,10 +4,14 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod narrow;
 mod routine;
 
 use super::number::Float;
 use super::vector_math;
+use half::{bf16, f16};
 pub(crate) use routine::{FoldLoop, Folding, Routine, TileLoop};
 
 /// What the loops of [`TileLoop`] may use beyond plain arithmetic.
@@ -70,6 +74,30 @@ pub(crate) trait Simd<F>: Copy {
     fn splat(self, value: F) -> Self::Vector;
     /// The first elements of `from`, which has at least [`Simd::LANES`].
     fn load(self, from: &[F]) -> Self::Vector;
+    /// The same of 16-bit floats, widened.
+    #[inline(always)]
+    fn load_f16(self, from: &[f16]) -> Self::Vector
+    where
+        F: Float,
+    {
+        widened(self, from, |v| F::from_f64(v.to_f64()))
+    }
+    /// The same of the 16-bit floats that have the range of `f32`.
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16]) -> Self::Vector
+    where
+        F: Float,
+    {
+        widened(self, from, |v| F::from_f64(v.to_f64()))
+    }
+    /// The same of integers.
+    #[inline(always)]
+    fn load_i8(self, from: &[i8]) -> Self::Vector
+    where
+        F: Float,
+    {
+        widened(self, from, |v| F::from_f64(f64::from(v)))
+    }
     /// Writes the first elements of `to`, which has at least [`Simd::LANES`].
     fn store(self, value: Self::Vector, to: &mut [F]);
     /// `a + b`.
@@ -78,6 +106,19 @@ pub(crate) trait Simd<F>: Copy {
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a · b + c` of single elements, rounded as [`Simd::mul_add`] rounds.
     fn scalar_mul_add(self, a: F, b: F, c: F) -> F;
+}
+
+/// Most lanes of a vector.
+const MOST_LANES: usize = 16;
+
+/// A vector of the first elements of `from`, each widened by itself.
+#[inline(always)]
+fn widened<F: Float, S: Simd<F>, E: Copy>(simd: S, from: &[E], widen: impl Fn(E) -> F) -> S::Vector {
+    let mut wide = [F::zero(); MOST_LANES];
+    for (to, from) in wide.iter_mut().zip(&from[..S::LANES]) {
+        *to = widen(*from);
+    }
+    simd.load(&wide)
 }
 
 /// Something to be run on the best instruction set.
@@ -152,14 +193,16 @@ fn has_avx512() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+    std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("fma")
+        && std::arch::is_x86_feature_detected!("f16c")
 }
 
 /// What every processor of the target has. Vectors are short arrays that the compiler maps to registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Portable;
 
-/// AVX2 with FMA: 16 registers of 32 bytes.
+/// AVX2 with FMA and F16C: 16 registers of 32 bytes.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Avx2(());
@@ -211,7 +254,7 @@ impl<F: Float> Simd<F> for Portable {
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86 {
     ($token:ty, $t:ty, $vector:ident, $lanes:literal, $regs:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $fma:ident) => {
+     $add:ident, $fma:ident $(, $narrow:ident)?) => {
         impl Simd<$t> for $token {
             type Vector = std::arch::x86_64::$vector;
             const LANES: usize = $lanes;
@@ -225,6 +268,7 @@ macro_rules! x86 {
             fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
                 a.mul_add(b, c)
             }
+            $($narrow!($lanes);)?
         }
     };
     (@ $name:ident($($arg:ident: $type:ty),*) -> $out:ty { $intrinsic:ident($($value:expr),*) }) => {
@@ -248,7 +292,8 @@ x86!(
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_add_ps,
-    _mm256_fmadd_ps
+    _mm256_fmadd_ps,
+    narrow_avx2
 );
 #[cfg(target_arch = "x86_64")]
 x86!(
@@ -274,7 +319,8 @@ x86!(
     _mm512_loadu_ps,
     _mm512_storeu_ps,
     _mm512_add_ps,
-    _mm512_fmadd_ps
+    _mm512_fmadd_ps,
+    narrow_avx512
 );
 #[cfg(target_arch = "x86_64")]
 x86!(
@@ -311,7 +357,7 @@ macro_rules! lane {
 lane!(f32, f64);
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn avx2<W: Work>(token: Avx2, work: W) -> W::Output
 where
     Avx2: Simd<W::Element>,
@@ -320,7 +366,7 @@ where
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 fn avx512<W: Work>(token: Avx512, work: W) -> W::Output
 where
     Avx512: Simd<W::Element>,

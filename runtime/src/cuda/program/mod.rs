@@ -24,6 +24,7 @@ use crate::graph::fact::{Facts, TensorFact};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
+use crate::precision::Storing;
 use crate::tensor::ValueRef;
 use bound::GpuBound;
 use decisive::Key;
@@ -196,8 +197,10 @@ impl GpuProgram {
         let facts: Vec<Option<Fact>> =
             constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
         let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let site =
-            PackSite { inputs: Facts(&given), budget: &self.budget, release: &|_| (), threads: self.threads };
+        // Sessions on a GPU store weights as the model has them.
+        let storing = Storing::default();
+        let (inputs, budget) = (Facts(&given), &self.budget);
+        let site = PackSite { inputs, budget, release: &|_| (), threads: self.threads, storing: &storing };
         let packed = Arc::new(of.op.pack(&site)?);
         all.insert(node, packed.clone());
         Ok(packed)

@@ -9,6 +9,8 @@ use super::GpuProgram;
 use super::bound::DeviceStep;
 use super::place::Place;
 use super::residency::fits;
+use super::usage::GpuUse;
+use crate::cuda::memory::rounded;
 use crate::cuda::site::{Launches, UNREAD};
 use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay, Stream};
 use crate::error::OpError;
@@ -56,7 +58,9 @@ pub(crate) struct PlacedSteps {
     stretches: Vec<Vec<usize>>,
     stretch_of: HashMap<usize, usize>,
     /// What stays on the device.
-    _resident: Vec<Arc<Block>>,
+    resident: Vec<Arc<Block>>,
+    /// Kernels that a run launches.
+    launches: usize,
     states: Mutex<Vec<State>>,
 }
 
@@ -109,6 +113,7 @@ impl PlacedSteps {
         let mut resident: Vec<Arc<Block>> = Vec::new();
         let mut derived: HashMap<usize, Arc<Block>> = HashMap::new();
         let mut staging = Staging::default();
+        let launches = forms.iter().map(|(_, form)| form.launches).sum();
         let mut steps = HashMap::with_capacity(forms.len());
         for (number, form) in forms {
             let DeviceForm { node, kernel, inputs, outputs, .. } = form;
@@ -177,9 +182,26 @@ impl PlacedSteps {
                 .flat_map(|(at, steps)| steps.iter().map(move |step| (*step, at)))
                 .collect(),
             stretches,
-            _resident: resident,
+            resident,
+            launches,
             states: Mutex::default(),
         })
+    }
+
+    /// What they take of the device. Workspaces share the arena with values, and count as those.
+    pub(crate) fn usage(&self) -> GpuUse {
+        let overhead = self.program.gpu.gpu().overhead();
+        let held = self.resident.iter().map(|block| (block.address(), block.held() as u64));
+        GpuUse {
+            context: overhead.context,
+            modules: overhead.modules,
+            // What several steps read is there once.
+            weights: held.collect::<HashMap<_, _>>().values().sum(),
+            activations: rounded(self.arena).unwrap_or(self.arena) as u64,
+            workspace: 0,
+            pinned: self.pinned as u64,
+            launches: self.launches as u64,
+        }
     }
 
     /// The device for one run.

@@ -8,14 +8,27 @@ use crate::plan::instruction::{Lane, Phase, phases_with_copies};
 use crate::plan::memory::{Lifetimes, assign};
 use crate::plan::moves::{Ground, Moves};
 
+/// Where a step runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seat {
+    Device,
+    Cpu(Lane),
+}
+
+impl Seat {
+    pub(crate) fn is_device(self) -> bool {
+        self == Self::Device
+    }
+}
+
 /// What is placed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed<'a> {
     pub(crate) ground: Ground<'a>,
     /// Bytes of the tenants of the host's arena.
     pub(crate) tenants: &'a [usize],
-    /// By step: the worker of the CPU, or `None` for the device.
-    pub(crate) workers: &'a [Option<usize>],
+    /// By step.
+    pub(crate) seats: &'a [Seat],
     /// By step: bytes of its workspace on the device.
     pub(crate) workspaces: &'a [usize],
     /// Workers of the CPU; one more launches for the device.
@@ -38,12 +51,16 @@ pub(crate) fn assemble(
     placed: Placed<'_>,
     priority: impl FnOnce(&Moves) -> Vec<f64>,
 ) -> Result<Assembled, PlanError> {
-    let Placed { ground, tenants, workers, workspaces, count } = placed;
-    let steps = workers.len();
+    let Placed { ground, tenants, seats, workspaces, count } = placed;
+    let steps = seats.len();
     let there: Vec<Option<usize>> =
-        workers.iter().zip(workspaces).map(|(w, &bytes)| w.is_none().then_some(bytes)).collect();
+        seats.iter().zip(workspaces).map(|(seat, &bytes)| seat.is_device().then_some(bytes)).collect();
     let moves = Moves::new(ground, &there)?;
-    let lane = |action: usize| Lane::Worker(workers.get(action).copied().flatten().unwrap_or(count));
+    // The worker behind those of the CPU launches and copies.
+    let lane = |action: usize| match seats.get(action) {
+        Some(Seat::Cpu(lane)) => *lane,
+        Some(Seat::Device) | None => Lane::Worker(count),
+    };
     let order: Vec<(usize, Lane)> =
         in_order(&moves.needs, &priority(&moves)).into_iter().map(|action| (action, lane(action))).collect();
     let (phases, _) = phases_with_copies(&order, &moves.needs, steps, count + 1)?;

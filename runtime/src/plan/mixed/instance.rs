@@ -10,6 +10,8 @@ use crate::plan::PlanError;
 use recurve_scheduler::{Instance, Link, Machine, Memory, Processor, Task, Tensor, Weight, WeightBytes};
 use std::collections::BTreeMap;
 
+/// The processor of all threads, and its memory.
+const GANG: &str = "cpu*";
 /// Bytes per microsecond of a transfer that moves nothing.
 const UNMOVED: f64 = 1e12;
 
@@ -21,8 +23,17 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
     memories.push(memory(&device.name, parts.limit));
     let mut processors: Vec<Processor> =
         own.iter().map(|name| Processor { name: name.clone(), memory: name.clone(), units: None }).collect();
+    let (flag, phase) = parts.handover.map_or((0.0, 0.0), |h| (h.flag.median_us, h.phase.median_us));
+    // All threads, with a memory of their own as in plans without a device: to begin together and to end takes a phase.
+    if parts.has_gang() {
+        memories.push(memory(GANG, None));
+        processors.push(Processor {
+            name: GANG.to_owned(),
+            memory: GANG.to_owned(),
+            units: Some(own.clone()),
+        });
+    }
     processors.push(Processor { name: device.name.clone(), memory: device.name.clone(), units: None });
-    let flag = parts.handover.map_or(0.0, |h| h.flag.median_us);
     let mut links = Vec::new();
     for (at, worker) in own.iter().enumerate() {
         let mut link = |from: &String, to: &String, latency_us, bytes_per_us, channel| {
@@ -37,6 +48,19 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
             let (from, to) = if up { (worker, &device.name) } else { (&device.name, worker) };
             link(from, to, latency + flag, rate, channel);
         }
+        if parts.has_gang() {
+            let gang = GANG.to_owned();
+            link(worker, &gang, phase, UNMOVED, None);
+            link(&gang, worker, phase, UNMOVED, None);
+        }
+    }
+    if parts.has_gang() {
+        for up in [true, false] {
+            let ((latency, bytes_per_us), gang) = (device.link(up), GANG.to_owned());
+            let channel = Some(if up { "up" } else { "down" }.to_owned());
+            let (from, to) = if up { (gang, device.name.clone()) } else { (device.name.clone(), gang) };
+            links.push(Link { from, to, latency_us: latency + phase, bytes_per_us, channel });
+        }
     }
     let machine = Machine { memories, processors, links };
     let (tensors, names) = tensors(parts)?;
@@ -45,6 +69,9 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
     for (step, cost) in parts.costs.iter().enumerate() {
         let alone = if parts.allows(step, false) { cost.alone.map(|(us, _)| us) } else { None };
         let mut cost_us = vec![alone; workers];
+        if parts.has_gang() {
+            cost_us.push(if parts.allows(step, false) { cost.together.map(|(us, _)| us) } else { None });
+        }
         cost_us.push(parts.device_cost(step).map(|(us, _)| us));
         let of = &parts.accesses[step];
         let read = names.iter().filter(|(_, access)| of.reads.iter().any(|r| r.meets(access)));

@@ -6,7 +6,8 @@
 
 use super::{Candidate, Parts};
 use crate::plan::PlanError;
-use recurve_scheduler::{Error, Problem, Search};
+use recurve_scheduler::{Error, Instance, Problem, Search};
+use std::time::Duration;
 
 /// What a plan is to be best at: the least time or, where there is an objective for the time in microseconds, the least
 /// bytes of the device's memory within it.
@@ -15,6 +16,15 @@ pub(crate) struct Goal {
     pub(crate) slo_us: Option<f64>,
     /// Whether the curve of bytes against time is sought, too.
     pub(crate) curve: bool,
+    /// How long all searches may take together; without, they end after so many evaluations.
+    pub(crate) budget: Option<Duration>,
+}
+
+impl Goal {
+    /// Searches that are made over threads and a device.
+    pub(crate) fn searches(self) -> usize {
+        1 + self.slo_us.map_or(0, |_| TIGHTER.len()) + if self.curve { CURVE.len() + LIMITS.len() } else { 0 }
+    }
 }
 
 /// A plan that exists, by what it takes of both.
@@ -28,6 +38,32 @@ pub(crate) struct ParetoPoint {
 const TIGHTER: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.65];
 /// Multiples of the least time at which the curve is sought.
 const CURVE: [f64; 8] = [1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
+
+/// Parts of the bytes that everything on the device takes, within which the curve is sought, too.
+const LIMITS: [f64; 8] = [0.95, 0.8, 0.65, 0.5, 0.35, 0.25, 0.125, 0.0625];
+
+/// Adds what the scheduler finds for the least time within limits of the device's memory: plans which no objective for the
+/// time leads to, since a search for the least bytes ends elsewhere.
+pub(super) fn within_limits(
+    parts: &Parts<'_>,
+    instance: &Instance,
+    search: Search,
+    candidates: &mut Vec<Candidate>,
+) -> Result<(), PlanError> {
+    let most = candidates.iter().map(Candidate::device_bytes).max().unwrap_or(0);
+    for part in LIMITS {
+        let mut limited = instance.clone();
+        let limit = (most as f64 * part) as u64;
+        let memories = limited.machine.memories.iter_mut().filter(|m| m.name == parts.device.name);
+        memories.for_each(|m| m.capacity = Some(m.capacity.map_or(limit, |own| own.min(limit))));
+        match Problem::new(&limited).and_then(|problem| problem.least_makespan(search)) {
+            Ok(found) => candidates.push(parts.scheduled(&found.schedule)?),
+            Err(Error::Capacity { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
 
 /// Adds what the scheduler finds.
 pub(super) fn search(
@@ -86,7 +122,11 @@ pub(super) fn front(candidates: &[Candidate], cpu_us: Option<f64>) -> Vec<Pareto
     let cpu = cpu_us.map(|predicted_us| ParetoPoint { device_bytes: 0, predicted_us });
     let gpu =
         candidates.iter().map(|c| ParetoPoint { device_bytes: c.device_bytes(), predicted_us: c.total_us() });
-    let mut all: Vec<ParetoPoint> = cpu.into_iter().chain(gpu).collect();
+    pareto(cpu.into_iter().chain(gpu).collect())
+}
+
+/// Of these points those that no other beats in both, by increasing bytes.
+pub(crate) fn pareto(mut all: Vec<ParetoPoint>) -> Vec<ParetoPoint> {
     all.sort_by(|a, b| a.device_bytes.cmp(&b.device_bytes).then(a.predicted_us.total_cmp(&b.predicted_us)));
     let mut least = f64::INFINITY;
     all.retain(|point| {

@@ -9,8 +9,8 @@ mod assemble;
 mod instance;
 mod memory_mode;
 
-pub(crate) use assemble::{Assembled, Placed, assemble, room_offset};
-pub(crate) use memory_mode::{Goal, ParetoPoint};
+pub(crate) use assemble::{Assembled, Placed, Seat, assemble, room_offset};
+pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
 use super::PlanError;
 use super::build::{Planned, Site};
@@ -21,7 +21,7 @@ use super::instruction::Lane;
 use super::moves::{Ground, Moves};
 use super::predict::{Prediction, predict};
 use crate::cost::Handover;
-use crate::exec::Accesses;
+use crate::exec::{Accesses, Space};
 use recurve_scheduler::{Bounds, Problem, Schedule, Search};
 
 /// Where a step has to run.
@@ -54,7 +54,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Candidate {
     pub(crate) made: Assembled,
     prediction: Prediction,
-    workers: Vec<Option<usize>>,
+    seats: Vec<Seat>,
     weight_bytes: usize,
 }
 
@@ -80,28 +80,27 @@ impl Parts<'_> {
         self.device.cost(step).filter(|_| self.allows(step, true))
     }
 
-    /// Steps by worker, and in the order of `priority` by action.
+    /// Steps on their seats, and in the order of `priority` by action.
     fn candidate(
         &self,
-        workers: Vec<Option<usize>>,
+        seats: Vec<Seat>,
         priority: impl FnOnce(&Moves) -> Vec<f64>,
     ) -> Result<Candidate, PlanError> {
         let workspaces: Vec<usize> =
             self.device.steps.iter().map(|s| s.as_ref().map_or(0, |s| s.workspace)).collect();
         let (ground, tenants, count) = (self.ground, self.tenants, self.workers);
-        let (workers_of, spaces) = (&workers[..], &workspaces[..]);
-        let placed = Placed { ground, tenants, workers: workers_of, workspaces: spaces, count };
+        let placed = Placed { ground, tenants, seats: &seats, workspaces: &workspaces, count };
         let made = assemble(placed, priority)?;
         let steps = self.costs.len();
         let us = |action: usize, _: Lane| match action.checked_sub(steps) {
             Some(copy) => self.copy_us(&made.moves, copy),
-            None => self.step_cost(action, &workers).map_or(0.0, |(us, _)| us),
+            None => self.step_cost(action, seats[action]).map_or(0.0, |(us, _)| us),
         };
         let counts = (steps, made.moves.copies.len());
         let prediction = predict(&made.phases, us, counts, self.handover, self.site.spin);
-        let there = (0..steps).filter(|&step| workers[step].is_none());
+        let there = (0..steps).filter(|&step| seats[step].is_device());
         let weight_bytes = self.device.weight_bytes(there);
-        Ok(Candidate { made, prediction, workers, weight_bytes })
+        Ok(Candidate { made, prediction, seats, weight_bytes })
     }
 
     fn copy_us(&self, moves: &Moves, copy: usize) -> f64 {
@@ -109,13 +108,23 @@ impl Parts<'_> {
         self.device.copy_us(of.bytes.len(), of.up)
     }
 
-    fn step_cost(&self, step: usize, workers: &[Option<usize>]) -> Option<(f64, Timing)> {
-        if workers[step].is_some() { self.costs[step].alone } else { self.device.cost(step) }
+    fn step_cost(&self, step: usize, seat: Seat) -> Option<(f64, Timing)> {
+        match seat {
+            Seat::Device => self.device.cost(step),
+            Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
+            Seat::Cpu(Lane::All) => self.costs[step].together,
+        }
+    }
+
+    /// Whether steps may run on all threads, the one that launches among them.
+    pub(crate) fn has_gang(&self) -> bool {
+        self.site.workers > 1
     }
 
     /// Everything on the device that may run there, and the rest on one worker, in the order of the graph.
     pub(crate) fn all_on_device(&self) -> Result<Candidate, PlanError> {
-        let place = |step: usize| if self.device_cost(step).is_some() { None } else { Some(0) };
+        let first = Seat::Cpu(Lane::Worker(0));
+        let place = |step: usize| if self.device_cost(step).is_some() { Seat::Device } else { first };
         self.candidate((0..self.costs.len()).map(place).collect(), |moves| self.graph_order(moves))
     }
 
@@ -131,10 +140,14 @@ impl Parts<'_> {
     fn scheduled(&self, schedule: &Schedule) -> Result<Candidate, PlanError> {
         let place = |run: &recurve_scheduler::Run| {
             let processor = run.processor as usize;
-            (processor < self.workers).then_some(processor)
+            match processor.checked_sub(self.workers) {
+                None => Seat::Cpu(Lane::Worker(processor)),
+                Some(0) if self.has_gang() => Seat::Cpu(Lane::All),
+                Some(_) => Seat::Device,
+            }
         };
-        let workers = schedule.runs.iter().map(place).collect();
-        self.candidate(workers, |moves| {
+        let seats = schedule.runs.iter().map(place).collect();
+        self.candidate(seats, |moves| {
             let steps = self.costs.len();
             let after = |copy: usize| moves.needs[copy].first().map_or(-1.0, |&w| schedule.runs[w].finish);
             let copies = (steps..steps + moves.copies.len()).map(after);
@@ -144,23 +157,37 @@ impl Parts<'_> {
 
     /// The plan's document.
     fn plan(&self, chosen: &Candidate, bound_us: f64) -> Plan {
-        let Candidate { made, prediction, workers, weight_bytes } = chosen;
+        let Candidate { made, prediction, seats, weight_bytes } = chosen;
         let site = self.site;
         let steps = (0..self.costs.len()).map(|step| {
-            let (cost_us, timing) = self.step_cost(step, workers).unwrap_or((0.0, Timing::Estimated));
+            let (cost_us, timing) = self.step_cost(step, seats[step]).unwrap_or((0.0, Timing::Estimated));
             let (name, op) = site.bound.step_name(site.program, step);
             let written = self.accesses[step].writes.iter().filter(|w| w.bytes.end != usize::MAX);
             PlannedStep {
                 name,
                 op,
-                place: workers[step].map_or_else(|| self.device.name.clone(), |w| format!("cpu{w}")),
+                place: match seats[step] {
+                    Seat::Device => self.device.name.clone(),
+                    Seat::Cpu(Lane::Worker(worker)) => format!("cpu{worker}"),
+                    Seat::Cpu(Lane::All) => "cpu*".to_owned(),
+                },
                 cost_us,
                 timing,
                 start_us: prediction.starts[step],
                 bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
             }
         });
+        let name = |at: usize| {
+            let copy = &made.moves.copies[at];
+            let written = crate::exec::Access { space: copy.space, bytes: copy.bytes.clone() };
+            match (copy.space, made.moves.needs[self.costs.len() + at].first()) {
+                (Space::Input(input), _) => site.inputs.get(input).map(|input| input.name.clone()),
+                (_, Some(&writer)) => site.bound.written_name(site.program, writer, &written),
+                _ => None,
+            }
+        };
         let copies = made.moves.copies.iter().enumerate().map(|(at, copy)| PlannedCopy {
+            name: name(at).unwrap_or_default(),
             space: copy.space,
             first: copy.bytes.start,
             bytes: copy.bytes.len(),
@@ -188,7 +215,7 @@ impl Parts<'_> {
             device_bytes: None,
             device: Some(PlannedDevice {
                 device: self.device.name.clone(),
-                steps: (0..workers.len()).filter(|&step| workers[step].is_none()).collect(),
+                steps: (0..seats.len()).filter(|&step| seats[step].is_device()).collect(),
                 copies: copies.collect(),
                 arena_bytes: made.device_arena,
                 weight_bytes: *weight_bytes,
@@ -221,6 +248,9 @@ impl Parts<'_> {
         let search = Search { seed: 1, budget: self.site.search };
         let mut candidates = vec![gpu_only];
         memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
+        if goal.curve {
+            memory_mode::within_limits(self, &instance, search, &mut candidates)?;
+        }
         candidates.retain(fits);
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
         let chosen = memory_mode::choose(goal, &candidates, cpu_us)?;

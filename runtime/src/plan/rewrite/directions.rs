@@ -13,7 +13,7 @@ const WEIGHTS: [usize; 4] = [1, 2, 3, 7];
 const STATES: [usize; 2] = [5, 6];
 
 /// The graph with every such recurrence taken apart; `None` where there is none.
-pub(super) fn apart(graph: &Graph) -> Option<Graph> {
+pub(crate) fn apart(graph: &Graph) -> Option<Graph> {
     let mut made = graph.clone();
     made.nodes.clear();
     let mut found = false;

@@ -6,6 +6,8 @@
 mod directions;
 mod pieces;
 
+pub(crate) use directions::apart as directions_apart;
+
 use crate::graph::{Fact, Graph, Node, ValueId};
 use crate::ops::attributes::{Attribute, NodeSpec};
 use crate::ops::find;
@@ -16,17 +18,16 @@ const PIECES: [usize; 3] = [2, 4, 8];
 /// Nodes beyond which a rewritten graph is not tried.
 const MOST_NODES: usize = 4096;
 
-/// The rewrites of `graph` for inputs of these facts, with their names.
-pub(crate) fn rewrites(graph: &Graph, inputs: &[Fact]) -> Vec<(String, Graph)> {
+/// The rewrites of `graph` for inputs of these facts, with their names; `apart` is what [`directions_apart`] gives.
+pub(crate) fn rewrites(graph: &Graph, apart: Option<&Graph>, inputs: &[Fact]) -> Vec<(String, Graph)> {
     let mut made = Vec::new();
-    let apart = directions::apart(graph);
     for count in PIECES {
         let named = |prefix: &str| format!("{prefix}pieces {count}");
         made.extend(pieces::pieces(graph, inputs, count).map(|g| (named(""), g)));
-        let of_apart = apart.as_ref().and_then(|graph| pieces::pieces(graph, inputs, count));
+        let of_apart = apart.and_then(|graph| pieces::pieces(graph, inputs, count));
         made.extend(of_apart.map(|g| (named("directions, "), g)));
     }
-    made.extend(apart.map(|g| ("directions".to_owned(), g)));
+    made.extend(apart.map(|g| ("directions".to_owned(), g.clone())));
     made.retain(|(_, graph)| graph.nodes.len() <= MOST_NODES);
     made
 }

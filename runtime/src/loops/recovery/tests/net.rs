@@ -6,6 +6,7 @@ use crate::exec::{BuildContext, Interrupt, Program, Team};
 use crate::graph::{Graph, Rewrites, TensorFact, ValueId, simplify};
 use crate::memory::Budget;
 use crate::ops::attributes::Attribute;
+use crate::precision::Storing;
 use crate::tensor::{Tensor, Value, ValueRef};
 use std::collections::BTreeMap;
 
@@ -89,7 +90,8 @@ impl Net {
     /// The outputs of `graph` on this net's inputs.
     pub(super) fn run(&self, graph: Graph) -> Vec<Vec<f64>> {
         let budget = Budget::unlimited();
-        let context = BuildContext { budget: &budget, threads: 1, release: &|_| () };
+        let context =
+            BuildContext { budget: &budget, threads: 1, release: &|_| (), storing: &Storing::default() };
         let program = Program::build(graph, context).expect("builds");
         let (team, interrupt) = (Team::serial(), Interrupt::default());
         let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };

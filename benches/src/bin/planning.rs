@@ -1,0 +1,181 @@
+//! What planning takes: from the file of a model of some 500 operators to a plan, again for other lengths of its input, and
+//! what the executor takes for each instruction of a plan.
+//!
+//! Medians over some repeats, of a process that does nothing else; operators are measured before, with little effort, since
+//! only the planner's own time counts.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use recurve::{Effort, Engine, Pinning, PlanOptions, Profile, ProfileOptions, Session, Tensor};
+use recurve_benches::branches::{ANY, Extents, branches, chain, lattice, stacked};
+use recurve_benches::graphs::{Kind, model};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Threads that operators are placed on
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Repeats of each measurement
+    #[arg(long, default_value_t = 7)]
+    repeats: usize,
+    /// Write the page to this file
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// What searches may take in all: for a new model, and for new lengths.
+const FIRST: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(20);
+/// Lengths that plans are made for anew.
+const LENGTHS: [usize; 5] = [32, 40, 48, 56, 64];
+/// Kernels of the chain that the executor is timed by.
+const LINKS: usize = 400;
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn load(engine: &Engine, bytes: &[u8]) -> Result<Session> {
+    Ok(Session::builder().with_engine(engine).load_bytes(bytes.to_vec())?)
+}
+
+/// Inputs of the shapes that the model declares, `time` where it declares none.
+fn inputs(session: &Session, time: usize) -> Result<Vec<(String, Tensor)>> {
+    let input = |spec: &recurve::ValueSpec| {
+        let recurve::Fact::Tensor(fact) = &spec.fact else { anyhow::bail!("`{}` is no tensor", spec.name) };
+        let dims = fact.shape.as_ref().context("a rank")?;
+        let shape: Vec<usize> = dims.iter().map(|dim| dim.known().unwrap_or(time)).collect();
+        let tensor = Tensor::new(&shape, vec![0.1f32; shape.iter().product()])?;
+        Ok((spec.name.to_string(), tensor))
+    };
+    session.inputs().iter().map(input).collect()
+}
+
+fn profile(session: &Session, inputs: &[(String, Tensor)]) -> Result<Profile> {
+    let effort = Effort { warm: 1, least: 1, most: 3, time: Duration::from_millis(1) };
+    let given = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    Ok(session.profile(given, &ProfileOptions::default().with_effort(effort))?)
+}
+
+/// Milliseconds of loading, of planning, and the steps that were placed.
+fn first(engine: &Engine, bytes: &[u8], repeats: usize) -> Result<(f64, f64, usize)> {
+    let session = load(engine, bytes)?;
+    let given = inputs(&session, 0)?;
+    let profile = profile(&session, &given)?;
+    let (mut loads, mut plans, mut steps) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..repeats {
+        let start = Instant::now();
+        let session = load(engine, bytes)?;
+        loads.push(ms(start.elapsed()));
+        let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+        let start = Instant::now();
+        let made = session.plan_with(shapes, &profile, PlanOptions::default().with_budget(FIRST))?;
+        plans.push(ms(start.elapsed()));
+        steps = made.plan.steps.len();
+    }
+    Ok((median(loads), median(plans), steps))
+}
+
+/// Milliseconds until a plan for another length is followed, and the steps that were placed.
+fn again(engine: &Engine, bytes: &[u8]) -> Result<(f64, usize)> {
+    let session = load(engine, bytes)?;
+    let given = inputs(&session, LENGTHS[0])?;
+    let profile = profile(&session, &given)?;
+    let (mut times, mut steps) = (Vec::new(), 0);
+    for (at, time) in LENGTHS.into_iter().enumerate() {
+        let given = inputs(&session, time)?;
+        let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+        let start = Instant::now();
+        let made = session.plan_with(shapes, &profile, PlanOptions::default().with_budget(AGAIN))?;
+        session.follow(&made.plan)?;
+        if at > 0 {
+            times.push(ms(start.elapsed()));
+        }
+        steps = steps.max(made.plan.steps.len());
+    }
+    Ok((median(times), steps))
+}
+
+/// Nanoseconds of one of many kernels that do next to nothing: along a plan on one worker, and without a plan.
+fn executor(repeats: usize) -> Result<[f64; 2]> {
+    let engine = Engine::builder().with_threads(1).build()?;
+    let bytes = chain(LINKS);
+    let (along, without) = (load(&engine, &bytes)?, load(&engine, &bytes)?);
+    let given = inputs(&along, 0)?;
+    let profile = profile(&along, &given)?;
+    let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+    let plan = along.plan(shapes, &profile)?.plan;
+    along.follow(&plan)?;
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..repeats * 200 {
+        for (session, times) in [&along, &without].into_iter().zip(&mut times) {
+            let start = Instant::now();
+            session.run(given.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+            times.push(start.elapsed().as_secs_f64() * 1e9 / plan.steps.len() as f64);
+        }
+    }
+    Ok(times.map(median))
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let builder = Engine::builder().with_threads(arguments.threads).with_pinning(Pinning::None);
+    let engine = builder.build()?;
+    let mut text = String::from("# Planning and following plans\n\n");
+    let _ = writeln!(
+        text,
+        "Medians on {} threads of `{}`; written by `cargo run --release -p recurve-benches --bin planning`.\n",
+        arguments.threads,
+        recurve::Machine::here().processor
+    );
+    let _ = writeln!(
+        text,
+        "From the file to a plan, of which searches may take {} ms in all; the goal is 300 ms together.\n",
+        FIRST.as_millis()
+    );
+    text += "| model | steps placed | load and fusion, ms | plan, ms | together, ms |\n|---|---:|---:|---:|---:|\n";
+    for (name, bytes) in [
+        ("500 nodes: dense, convolutions, LSTMs step by step", model(Kind::Mixed, 500)),
+        ("50 chains of 10 small kernels", lattice(50, 10)),
+        ("5 chains of 100 small kernels", lattice(5, 100)),
+    ] {
+        let (load, plan, steps) = first(&engine, &bytes, arguments.repeats).context(name)?;
+        let _ = writeln!(text, "| {name} | {steps} | {load:.1} | {plan:.1} | {:.1} |", load + plan);
+    }
+    let _ = writeln!(
+        text,
+        "\nA plan for another length of the input, until it is followed, of which searches may take {} ms in all; the\n\
+         weights stay as they are packed. The goal is 30 ms.\n",
+        AGAIN.as_millis()
+    );
+    text += "| model | steps placed | plan again, ms |\n|---|---:|---:|\n";
+    let of = |hidden| Extents { time: ANY, batch: 1, hidden };
+    for (name, bytes) in [
+        ("4 LSTM and GRU branches, H = 256", branches(of(256), 4)),
+        ("16 LSTM and GRU branches, H = 64", branches(of(64), 16)),
+        ("4 LSTM layers, H = 128", stacked(of(128), 4)),
+        ("4 LSTM layers, H = 512", stacked(of(512), 4)),
+    ] {
+        let (time, steps) = again(&engine, &bytes).context(name)?;
+        let _ = writeln!(text, "| {name} | {steps} | {time:.1} |");
+    }
+    let [along, without] = executor(arguments.repeats)?;
+    let _ = writeln!(
+        text,
+        "\nThe executor, by a chain of {LINKS} kernels that do next to nothing, on one worker: {along:.0} ns for each\n\
+         instruction along a plan, kernel included, {without:.0} ns without a plan. The goal is 150 ns beside the kernel."
+    );
+    match &arguments.out {
+        Some(path) => std::fs::write(path, &text)?,
+        None => println!("{text}"),
+    }
+    Ok(())
+}

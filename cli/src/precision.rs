@@ -1,0 +1,95 @@
+//! What a session stores weights in, and what that does to its outputs.
+
+use crate::quantity::{self, plural};
+use recurve::{Deviation, Session, StoredWeights};
+use serde::Serialize;
+
+/// What `--precision` came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct PrecisionEntry {
+    format: String,
+    /// Bytes of the weights that it is about, as the model has them and as they are stored.
+    model_bytes: usize,
+    stored_bytes: usize,
+    weights: Vec<WeightsEntry>,
+    /// How far each output is from that with the model's weights, on the same inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deviations: Option<Vec<DeviationEntry>>,
+}
+
+/// The weights of one operator.
+#[derive(Debug, Serialize)]
+struct WeightsEntry {
+    node: String,
+    op: String,
+    input: usize,
+    weights: usize,
+    model_bytes: usize,
+    stored_bytes: usize,
+    /// Why they are stored as the model has them, where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviationEntry {
+    output: String,
+    /// `null` where one of two elements is no number.
+    max_relative: Option<f64>,
+    max_absolute: Option<f64>,
+}
+
+impl PrecisionEntry {
+    /// Of `session`; `None` where weights are stored as the model has them.
+    pub(crate) fn of(session: &Session, deviations: Option<Vec<Deviation>>) -> Option<Self> {
+        let stored = session.stored_weights();
+        if stored.precision == recurve::Precision::F32 {
+            return None;
+        }
+        let finite = |v: f64| v.is_finite().then_some(v);
+        let entry = |d: Deviation| DeviationEntry {
+            output: d.name.to_string(),
+            max_relative: finite(d.relative),
+            max_absolute: finite(d.absolute),
+        };
+        Some(Self {
+            format: stored.precision.to_string(),
+            model_bytes: stored.model_bytes(),
+            stored_bytes: stored.bytes(),
+            weights: stored.weights.iter().map(weights_entry).collect(),
+            deviations: deviations.map(|all| all.into_iter().map(entry).collect()),
+        })
+    }
+
+    /// What is said of it in text.
+    pub(crate) fn rows(&self) -> Vec<Vec<String>> {
+        let bytes = |bytes: usize| quantity::bytes(bytes as f64);
+        let of = plural(self.weights.len(), "tensor");
+        let text = format!("{} of {}, {of}", bytes(self.stored_bytes), bytes(self.model_bytes));
+        let mut rows = vec![vec![self.format.clone(), text]];
+        for WeightsEntry { node, op, input, kept, .. } in &self.weights {
+            if let Some(why) = kept {
+                rows.push(vec![format!("{node} ({op}), input {input}"), format!("as in the model: {why}")]);
+            }
+        }
+        for DeviationEntry { output, max_relative, max_absolute } in self.deviations.iter().flatten() {
+            let number = |v: &Option<f64>| v.map_or_else(|| "no number".to_owned(), |v| format!("{v:.2e}"));
+            let (relative, absolute) = (number(max_relative), number(max_absolute));
+            let text = format!("relative error {relative} at most, absolute {absolute}");
+            rows.push(vec![output.clone(), text]);
+        }
+        rows
+    }
+}
+
+fn weights_entry(stored: &StoredWeights) -> WeightsEntry {
+    WeightsEntry {
+        node: stored.node.to_string(),
+        op: stored.op.clone(),
+        input: stored.input,
+        weights: stored.weights,
+        model_bytes: stored.model_bytes,
+        stored_bytes: stored.bytes,
+        kept: stored.kept.map(|kept| kept.to_string()),
+    }
+}

@@ -1,0 +1,80 @@
+//! What is said of where plans run: refused where it would have no effect, and by the name of the option.
+
+use crate::plan::{MODEL, json, root};
+use crate::{data, recurve, recurve_in};
+use recurve_cli::Exit;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+#[test]
+fn what_is_for_a_gpu_is_refused_without_one() {
+    let synthetic = "runtime/profiles/h100-synthetic.json";
+    let memory = ["--mode", "memory", "--slo", "5ms"];
+    for (command, option, name) in [
+        ("plan", &["--gpu-memory-limit", "1MiB"][..], "--gpu-memory-limit"),
+        ("plan", &memory, "--slo"),
+        ("plan", &["--device-profile", synthetic], "--device-profile"),
+        ("run", &["--gpu-memory-limit", "1MiB", "--mode", "latency"], "--gpu-memory-limit"),
+        ("run", &memory, "--slo"),
+    ] {
+        for devices in [&[][..], &["--devices", "cpu"]] {
+            let ended = recurve_in(&root(), &[&[command, MODEL][..], option, devices].concat());
+            ended.with(Exit::Usage).says(&format!("{name} is for plans that may use a GPU"));
+        }
+    }
+    let other = ["plan", MODEL, "--devices", "cpu,emulated", "--device-profile", synthetic];
+    recurve_in(&root(), &other).with(Exit::Usage).says("is of cuda:0, not of emulated");
+}
+
+#[test]
+fn cores_that_are_not_there_are_told() {
+    let cores = std::thread::available_parallelism().expect("known").get();
+    let ended = recurve(&["plan", &data("biased.onnx"), "--devices", "cpu:0-999"]).with(Exit::Usage);
+    ended.says("names 1000 cores");
+    let there = if cores == 1 { "`cpu:0`".to_owned() } else { format!("`cpu:0-{}`", cores - 1) };
+    ended.says(&there);
+}
+
+#[test]
+fn a_model_that_cannot_be_planned_says_so() {
+    let ended = recurve(&["run", &data("biased.onnx"), "--mode", "latency", "--no-cache", "--threads", "1"]);
+    ended.with(Exit::Success).prints("one thread without a GPU leaves nothing to place");
+}
+
+#[test]
+fn every_help_has_the_exit_codes() {
+    for command in [&["--help"][..], &["run", "--help"], &["plan", "--help"], &["schedule", "--help"]] {
+        recurve(command).with(Exit::Success).prints("7 no plan or schedule meets what is asked");
+    }
+}
+
+/// A process that profiles the model for sequences of `time` steps, and keeps what it measures in `cache`.
+fn profiling(cache: &Path, time: usize) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .current_dir(root())
+        .args(["profile", MODEL, "--threads", "1", "--quiet", "--dim", &format!("time={time},batch=1")])
+        .env("XDG_CACHE_HOME", cache)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the command starts")
+}
+
+#[test]
+fn processes_that_profile_at_once_keep_what_each_measured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let times = [2, 3, 4, 5];
+    let all: Vec<Child> = times.iter().map(|&time| profiling(folder.path(), time)).collect();
+    for mut child in all {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let kept = folder.path().join("recurve");
+    let files = std::fs::read_dir(&kept).expect("kept").map(|entry| entry.expect("listed").path());
+    let profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let [profile] = &profiles[..] else { panic!("{profiles:?}") };
+    let known = json(profile);
+    let signatures: Vec<&String> = known["operators"].as_object().expect("operators").keys().collect();
+    for time in times {
+        let of = format!("[{time},1,");
+        assert!(signatures.iter().any(|signature| signature.contains(&of)), "{time}: {signatures:?}");
+    }
+}

@@ -1,0 +1,107 @@
+//! The programs that do what a session's model does: the model as it is, and its rewrites for the shapes of some inputs.
+//!
+//! They share what was packed of the weights as far as they have operators and constants in common, so that a plan for other
+//! shapes packs nothing again. Rewrites are kept as long as somebody follows them, and made again from the graph else.
+
+use super::Session;
+use crate::error::Error;
+use crate::exec::{BuildContext, Program};
+use crate::graph::{Fact, Graph, NodeError};
+use crate::plan::{directions_apart, rewrites};
+use crate::precision::Storing;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+/// Shapes of whose rewrites somebody may still follow one.
+const KEPT: usize = 8;
+
+/// A program that does what the model does.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub(super) rewrite: String,
+    pub(super) program: Arc<Program>,
+}
+
+/// The rewrites that were made for inputs of some facts, by their names.
+type Made = (Vec<Fact>, Vec<(String, Weak<Program>)>);
+
+/// What a session keeps of its rewrites.
+#[derive(Debug, Default)]
+pub(super) struct Rewritten {
+    /// The graph with directions apart, which no shape changes.
+    apart: OnceLock<Option<Graph>>,
+    /// The latest first.
+    made: Mutex<Vec<Made>>,
+}
+
+impl Rewritten {
+    /// The program that was made before for these facts.
+    fn known(&self, facts: &[Fact], rewrite: &str) -> Option<Arc<Program>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, programs) = made.iter().find(|(of, _)| of == facts)?;
+        programs.iter().find(|(name, _)| name == rewrite)?.1.upgrade()
+    }
+
+    /// All that are still followed.
+    fn alive(&self) -> Vec<Arc<Program>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().flat_map(|(_, programs)| programs.iter().filter_map(|(_, p)| p.upgrade())).collect()
+    }
+
+    fn keep(&self, facts: &[Fact], variants: &[Variant]) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut programs: Vec<(String, Weak<Program>)> = Vec::new();
+        if let Some(at) = made.iter().position(|(of, _)| of == facts) {
+            programs = made.remove(at).1;
+        }
+        for Variant { rewrite, program } in variants {
+            programs.retain(|(name, _)| name != rewrite);
+            programs.push((rewrite.clone(), Arc::downgrade(program)));
+        }
+        made.insert(0, (facts.to_vec(), programs));
+        made.truncate(KEPT);
+    }
+}
+
+impl Session {
+    /// The programs that do what the model does, of which a plan may take any: the model as it is, and its rewrites whose
+    /// names are wanted. Where the memory limit does not suffice for one more, it is left out.
+    pub(super) fn variants(
+        &self,
+        facts: &[Fact],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Variant>, Error> {
+        let own = self.cpu_program()?;
+        let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
+        if self.engine.threads() == 1 {
+            return Ok(variants);
+        }
+        let storing = Storing::new(own.precision());
+        let (budget, threads) = (&self.budget, self.engine.threads());
+        let context = BuildContext { budget, threads, release: &|_| (), storing: &storing };
+        let apart = self.rewritten.apart.get_or_init(|| directions_apart(own.graph()));
+        let mut donors = self.rewritten.alive();
+        donors.push(own.clone());
+        for (rewrite, graph) in rewrites(own.graph(), apart.as_ref(), facts) {
+            if !wanted(&rewrite) {
+                continue;
+            }
+            if let Some(program) = self.rewritten.known(facts, &rewrite) {
+                variants.push(Variant { rewrite, program });
+                continue;
+            }
+            match Program::build_like(graph, &donors, context) {
+                Ok(program) => {
+                    let program = Arc::new(program);
+                    donors.push(program.clone());
+                    variants.push(Variant { rewrite, program });
+                }
+                Err(error) => {
+                    let error = NodeError::at_load(error);
+                    tracing::info!(rewrite, %error, "a rewrite is not tried");
+                }
+            }
+        }
+        self.rewritten.keep(facts, &variants[1..]);
+        Ok(variants)
+    }
+}

@@ -1,0 +1,228 @@
+//! Weights stored in another format: what a model computes with them, what it holds, and what is said of them.
+
+use half::{bf16, f16};
+use recurve::{
+    Device, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions, Session,
+    Tensor,
+};
+use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
+use std::time::Duration;
+
+const STORED: [Precision; 3] = [Precision::F16, Precision::Bf16, Precision::Int8];
+
+/// Numbers from −1 to 1.
+fn drawn(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// `weights` as a format has them; integers have a factor for each of the rows of `last` elements, or each column.
+fn rounded(weights: &[f32], precision: Precision, last: usize, by_column: bool) -> Vec<f32> {
+    let row_of = |at: usize| if by_column { at % last } else { at / last };
+    let mut largest = vec![0f32; weights.len()];
+    weights.iter().enumerate().for_each(|(at, w)| largest[row_of(at)] = largest[row_of(at)].max(w.abs()));
+    let round = |(at, w): (usize, &f32)| match precision {
+        Precision::F16 => f16::from_f32(*w).to_f32(),
+        Precision::Bf16 => bf16::from_f32(*w).to_f32(),
+        Precision::Int8 => {
+            let factor = (f64::from(largest[row_of(at)]) / 127.0) as f32;
+            (f64::from(*w) / f64::from(factor)).round_ties_even() as f32 * factor
+        }
+        _ => *w,
+    };
+    weights.iter().enumerate().map(round).collect()
+}
+
+/// Rows, of any number, through a product, a bias and a rectifier, and a second product of exchanged weights.
+fn dense(first: &[f32], second: &[f32]) -> Vec<u8> {
+    let constants = [
+        floats("w", &[37, 83], first),
+        floats("b", &[83], &drawn(83, 3)),
+        floats("v", &[50, 83], second),
+        floats("c", &[50], &drawn(50, 4)),
+    ];
+    let nodes = [
+        node("MatMul", &["x", "w"], &["p"]).named("first"),
+        node("Add", &["p", "b"], &["q"]),
+        node("Relu", &["q"], &["r"]),
+        node("Gemm", &["r", "v", "c"], &["y"]).named("second").with_int("transB", 1),
+    ];
+    let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(37)])];
+    model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+}
+
+const HIDDEN: usize = 70;
+
+/// Seven steps of one row through both directions of an LSTM.
+fn lstm(w: &[f32], r: &[f32]) -> Message {
+    let h = HIDDEN as i64;
+    let constants = [floats("w", &[2, 4 * h, 19], w), floats("r", &[2, 4 * h, h], r)];
+    let recurrence = node("LSTM", &["x", "w", "r"], &["y"]).named("cell").with_int("hidden_size", h);
+    let inputs = [fixed("x", code::F32, &[7, 1, 19])];
+    model(&graph(&inputs, &[untyped("y")], &[recurrence.with_text("direction", "bidirectional")], &constants))
+}
+
+fn recurrent_weights() -> [Vec<f32>; 2] {
+    let scaled = |count: usize, seed| drawn(count, seed).into_iter().map(|w| w * 0.3).collect();
+    [scaled(2 * 4 * HIDDEN * 19, 5), scaled(2 * 4 * HIDDEN * HIDDEN, 6)]
+}
+
+fn load(bytes: Vec<u8>, precision: Precision, threads: usize) -> Session {
+    let engine =
+        Engine::builder().with_threads(threads).with_pinning(Pinning::None).build().expect("an engine");
+    let builder = Session::builder().with_engine(&engine).with_precision(precision);
+    builder.load_bytes(bytes).expect("loads")
+}
+
+fn run(session: &Session, x: &Tensor) -> Vec<f32> {
+    session.run([("x", x)]).expect("runs").tensor("y").expect("y").to_vec::<f32>().expect("floats")
+}
+
+fn close(got: &[f32], want: &[f32], what: &str) {
+    assert!(want.iter().any(|v| *v != 0.0) && got.len() == want.len(), "{what}");
+    for (at, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((got - want).abs() <= 2e-5 * (1.0 + want.abs()), "{what} [{at}]: {got} instead of {want}");
+    }
+}
+
+#[test]
+fn products_of_any_rows_are_those_of_rounded_weights() {
+    let (first, second) = (drawn(37 * 83, 1), drawn(50 * 83, 2));
+    for precision in STORED {
+        let session = load(dense(&first, &second), precision, 2);
+        let stored = session.stored_weights();
+        assert_eq!((stored.precision, stored.weights.len()), (precision, 2), "{stored:?}");
+        assert!(stored.weights.iter().all(|w| w.kept.is_none() && w.input == 1), "{stored:?}");
+        assert_eq!(stored.model_bytes(), (37 * 83 + 50 * 83) * 4);
+        let wide = if precision == Precision::Int8 { 37 * 83 + 50 * 83 + (83 + 50) * 4 } else { 87 * 83 * 2 };
+        assert_eq!(stored.bytes(), wide);
+        let plain = dense(&rounded(&first, precision, 83, true), &rounded(&second, precision, 83, false));
+        let plain = load(plain, Precision::F32, 1);
+        for rows in [0, 1, 2, 4, 5, 16, 17, 40] {
+            let x = Tensor::new(&[rows, 37], drawn(rows * 37, 7)).expect("a tensor");
+            if rows == 0 {
+                assert!(run(&session, &x).is_empty());
+                continue;
+            }
+            close(&run(&session, &x), &run(&plain, &x), &format!("{precision}, {rows} rows"));
+        }
+    }
+}
+
+#[test]
+fn recurrences_are_those_of_rounded_weights_on_any_number_of_threads() {
+    let [w, r] = recurrent_weights();
+    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
+    for precision in STORED {
+        let plain = lstm(&rounded(&w, precision, 19, false), &rounded(&r, precision, HIDDEN, false));
+        let want = run(&load(plain.into_bytes(), Precision::F32, 1), &x);
+        let made = || lstm(&w, &r).into_bytes();
+        let got = run(&load(made(), precision, 1), &x);
+        close(&got, &want, &precision.to_string());
+        assert_eq!(run(&load(made(), precision, 2), &x), got, "{precision}: threads change nothing");
+    }
+}
+
+#[test]
+fn what_a_format_cannot_hold_stays_as_it_is_and_is_told() {
+    let (mut first, second) = (drawn(37 * 83, 1), drawn(50 * 83, 2));
+    first[1234] = -70000.0;
+    let x = Tensor::new(&[3, 37], drawn(3 * 37, 7)).expect("a tensor");
+    let session = load(dense(&first, &second), Precision::F16, 1);
+    let [kept, stored] = &session.stored_weights().weights[..] else { panic!("two products") };
+    assert_eq!(kept.kept, Some(Kept::OutOfRange { weight: -70000.0 }));
+    assert_eq!((kept.bytes, stored.kept), (kept.model_bytes, None));
+    assert!(run(&session, &x).iter().all(|y| y.is_finite()));
+    let plain = load(dense(&first, &rounded(&second, Precision::F16, 83, false)), Precision::F32, 1);
+    close(&run(&session, &x), &run(&plain, &x), "with one matrix kept");
+
+    let [w, mut r] = recurrent_weights();
+    *r.last_mut().expect("weights") = f32::INFINITY;
+    let stored = load(lstm(&w, &r).into_bytes(), Precision::Int8, 1);
+    let [w, r] = &stored.stored_weights().weights[..] else { panic!("two inputs") };
+    assert_eq!((w.input, w.kept, r.input), (1, None, 2));
+    assert_eq!(r.kept, Some(Kept::OutOfRange { weight: f64::INFINITY }));
+}
+
+#[test]
+fn products_of_many_rows_keep_their_weights() {
+    let w = floats("w", &[20, 30], &drawn(600, 1));
+    let inputs = [fixed("x", code::F32, &[17, 20])];
+    let nodes = [node("MatMul", &["x", "w"], &["y"])];
+    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[w])).into_bytes();
+    let session = load(bytes, Precision::F16, 1);
+    assert_eq!(session.stored_weights().weights[0].kept, Some(Kept::ManyRows { rows: 17 }));
+}
+
+#[test]
+fn narrow_weights_fit_where_wide_ones_do_not() {
+    let [w, r] = recurrent_weights();
+    let made = || lstm(&w, &r).into_bytes();
+    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
+    let held = |precision| {
+        let session = load(made(), precision, 1);
+        run(&session, &x);
+        session.memory_used()
+    };
+    let [wide, half, byte] = [Precision::F32, Precision::F16, Precision::Int8].map(held);
+    // Units are padded to a multiple of 16.
+    let padded = 2 * 4 * 80 * (19 + HIDDEN);
+    assert_eq!(wide - half, padded * 2);
+    assert!(half - byte > padded * 8 / 10, "{half} {byte}");
+    let limit = |precision| {
+        let builder = Session::builder().with_threads(1).with_memory_limit(padded * 3);
+        builder.with_precision(precision).load_bytes(made()).map(|_| ())
+    };
+    assert_eq!(limit(Precision::F32).map_err(|error| error.kind()), Err(ErrorKind::MemoryLimit));
+    limit(Precision::F16).expect("half of it fits");
+}
+
+#[test]
+fn a_gpu_is_refused() {
+    let [w, r] = recurrent_weights();
+    let builder = Session::builder().with_precision(Precision::F16).with_device(Device::Emulated);
+    let error = builder.load_bytes(lstm(&w, &r).into_bytes()).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("precision"), "{error}");
+}
+
+#[test]
+fn deviations_grow_as_formats_lose_bits() {
+    let [w, r] = recurrent_weights();
+    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
+    let exact = load(lstm(&w, &r).into_bytes(), Precision::F32, 1);
+    let of = |precision| {
+        let session = load(lstm(&w, &r).into_bytes(), precision, 1);
+        let all = session.deviations(&exact, [("x", &x)]).expect("runs");
+        assert_eq!(all.len(), 1);
+        all[0].relative
+    };
+    let [none, half, brain, byte] =
+        [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8].map(of);
+    assert_eq!(none, 0.0);
+    assert!(0.0 < half && half < 2e-3 && half < brain && half < byte && brain < 0.05 && byte < 0.05);
+}
+
+#[test]
+fn measurements_and_plans_of_formats_are_told_apart() {
+    let [w, r] = recurrent_weights();
+    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ProfileCache::at(folder.path());
+    let effort = Effort { warm: 1, least: 1, most: 2, time: Duration::from_millis(1) };
+    let options = || ProfileOptions::default().with_effort(effort).with_cache(cache.clone());
+    let [wide, half] =
+        [Precision::F32, Precision::F16].map(|precision| load(lstm(&w, &r).into_bytes(), precision, 2));
+    let [of_wide, of_half] = [&wide, &half].map(|s| s.profile([("x", &x)], &options()).expect("measures"));
+    assert!(of_wide.operators.keys().any(|k| k.starts_with("LSTM")));
+    assert!(of_half.operators.keys().any(|k| k.starts_with("LSTM")));
+    let shared = of_wide.operators.keys().filter(|k| of_half.operators.contains_key(*k)).count();
+    assert_eq!(shared, 0);
+    let plan = wide.plan([("x", x.shape())], &of_wide).expect("a plan").plan;
+    wide.follow(&plan).expect("its own");
+    half.follow(&plan).expect_err("a plan for other weights");
+}

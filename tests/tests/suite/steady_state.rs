@@ -1,0 +1,119 @@
+//! Runs into buffers of the caller allocate nothing once the shapes are bound, but in products of more rows than
+//! `cpu/skinny` takes, for which the `gemm` crate allocates a workspace.
+
+use crate::allocations::allocations_of;
+use recurve::{Engine, Pinning, Precision, Session, TensorMut, TensorView};
+use recurve_tests::wire::{Message, code, fixed, floats, graph, model, node, untyped};
+
+fn drawn(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
+    floats(name, shape, &drawn(shape.iter().product::<i64>() as usize, seed))
+}
+
+/// How often the calling thread allocates in 50 runs after the first few, from `x` to `y` of these shapes.
+fn allocations(
+    made: Message,
+    [x_shape, y_shape]: [&[usize]; 2],
+    precision: Precision,
+    threads: usize,
+) -> usize {
+    let engine =
+        Engine::builder().with_threads(threads).with_pinning(Pinning::None).build().expect("an engine");
+    let session = Session::builder().with_engine(&engine).with_precision(precision);
+    let session = session.load_bytes(made.into_bytes()).expect("loads");
+    let x = drawn(x_shape.iter().product(), 9);
+    let mut y = vec![0f32; y_shape.iter().product()];
+    let mut run = || {
+        let x = TensorView::new(x_shape, &x).expect("a view");
+        let place = TensorMut::new(y_shape, &mut y).expect("a place");
+        session.run_into([("x", x)], &mut [("y", place)]).expect("runs");
+    };
+    (0..3).for_each(|_| run());
+    let ((), calls) = allocations_of(|| (0..50).for_each(|_| run()));
+    assert!(y.iter().any(|v| *v != 0.0), "something was computed");
+    calls
+}
+
+fn model_of(x: &[i64], nodes: &[Message], constants: &[Message]) -> Message {
+    model(&graph(&[fixed("x", code::F32, x)], &[untyped("y")], nodes, constants))
+}
+
+fn recurrence(op: &str, gates: i64, batch: i64) -> Message {
+    let (h, w, r) = (48, ("w", [1, gates * 48, 20]), ("r", [1, gates * 48, 48]));
+    let node = node(op, &["x", "w", "r"], &["y"]).with_int("hidden_size", h);
+    model_of(&[9, batch, 20], &[node], &[constant(w.0, &w.1, 1), constant(r.0, &r.1, 2)])
+}
+
+#[test]
+fn recurrences_allocate_nothing() {
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        for batch in [1usize, 8, 17] {
+            for precision in [Precision::F32, Precision::F16, Precision::Int8] {
+                let shapes: [&[usize]; 2] = [&[9, batch, 20], &[9, 1, batch, 48]];
+                let made = recurrence(op, gates, batch as i64);
+                assert_eq!(allocations(made, shapes, precision, 1), 0, "{op}, batch {batch}, {precision}");
+            }
+        }
+    }
+    let shapes: [&[usize]; 2] = [&[9, 8, 20], &[9, 1, 8, 48]];
+    assert_eq!(allocations(recurrence("LSTM", 4, 8), shapes, Precision::F32, 2), 0, "two threads");
+}
+
+#[test]
+fn chains_of_products_allocate_nothing() {
+    for rows in [1usize, 4, 5, 16] {
+        let constants = [
+            constant("w", &[64, 96], 1),
+            constant("b", &[96], 2),
+            constant("v", &[80, 96], 3),
+            constant("u", &[80, 30], 4),
+        ];
+        let nodes = [
+            node("Gemm", &["x", "w", "b"], &["p"]),
+            node("Relu", &["p"], &["q"]),
+            node("Gemm", &["q", "v"], &["r"]).with_int("transB", 1),
+            node("Tanh", &["r"], &["s"]),
+            node("MatMul", &["s", "u"], &["y"]),
+        ];
+        for precision in [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8] {
+            if rows > 4 && precision == Precision::F32 {
+                continue;
+            }
+            let made = model_of(&[rows as i64, 64], &nodes, &constants);
+            let shapes: [&[usize]; 2] = [&[rows, 64], &[rows, 30]];
+            assert_eq!(allocations(made, shapes, precision, 1), 0, "{rows} rows, {precision}");
+        }
+    }
+}
+
+#[test]
+fn convolutions_allocate_nothing() {
+    let constants = [
+        constant("f", &[16, 3, 3, 3], 1),
+        constant("g", &[16, 1, 3, 3], 2),
+        constant("p", &[24, 16, 3, 3], 3),
+        constant("w", &[24, 10], 4),
+    ];
+    let padded = |op, from: &[&str], to| node(op, from, &[to]).with_ints("pads", &[1; 4]);
+    let nodes = [
+        padded("Conv", &["x", "f"], "a").with_ints("kernel_shape", &[3, 3]),
+        node("Relu", &["a"], &["b"]),
+        padded("Conv", &["b", "g"], "c").with_ints("kernel_shape", &[3, 3]).with_int("group", 16),
+        padded("Conv", &["c", "p"], "d").with_ints("kernel_shape", &[3, 3]),
+        node("Add", &["d", "d"], &["e"]),
+        node("MaxPool", &["e"], &["m"]).with_ints("kernel_shape", &[2, 2]).with_ints("strides", &[2, 2]),
+        node("GlobalAveragePool", &["m"], &["h"]),
+        node("Flatten", &["h"], &["i"]),
+        node("MatMul", &["i", "w"], &["y"]),
+    ];
+    let made = model_of(&[1, 3, 16, 16], &nodes, &constants);
+    assert_eq!(allocations(made, [&[1, 3, 16, 16], &[1, 10]], Precision::F32, 1), 0);
+}
