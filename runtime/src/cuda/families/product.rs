@@ -125,7 +125,7 @@ impl Product {
             Tail::with(tail.as_ref(), memory, |program| {
                 let operands = gemm::Operands {
                     a: behind(memory.inputs[0], a),
-                    b: memory.weights.first().map_or_else(|| behind(memory.inputs[1], b), |packed| *packed),
+                    b: memory.weights.first().copied().unwrap_or_else(|| behind(memory.inputs[1], b)),
                     c: memory.outputs[0],
                     workspace: memory.workspace,
                     program,
