@@ -57,6 +57,7 @@ pub(crate) mod strided_copy;
 pub(crate) mod tiles;
 pub(crate) mod transposed_convolution;
 pub(crate) mod vector_math;
+pub(crate) mod winograd;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};

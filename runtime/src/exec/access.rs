@@ -3,7 +3,7 @@
 use super::bind::{Action, Bound, Place};
 use super::program::Program;
 use crate::dtype::DType;
-use crate::graph::{Node, ValueId};
+use crate::graph::{Fact, Node, TensorFact, ValueId};
 use crate::precision::Precision;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,22 @@ impl Bound {
         };
         let (node, precision) = (program.graph.nodes.get(s.node), program.precision());
         Some(StepForm { node, inputs, outputs, precision })
+    }
+
+    /// What is known of the inputs of a step: their forms, and the content of constants, on which work may depend.
+    pub(crate) fn step_facts(&self, step: usize) -> Option<Vec<Option<Fact>>> {
+        let fact = |id: &Option<ValueId>| -> Option<Option<Fact>> {
+            let Some(id) = id else { return Some(None) };
+            let value = &self.values[id.index()];
+            if let Place::Constant(tensor) = &value.place
+                && value.form.as_ref().is_some_and(|(_, shape)| shape[..] == *tensor.shape())
+            {
+                return Some(Some(TensorFact::constant(tensor.clone()).into()));
+            }
+            let (dtype, shape) = value.form.as_ref()?;
+            Some(Some(TensorFact::known(*dtype, shape).into()))
+        };
+        self.steps[step].inputs.iter().map(fact).collect()
     }
 
     /// What step `step` touches of the memory that steps write, and of the inputs.

@@ -3,6 +3,7 @@
 mod access;
 mod arena;
 mod bind;
+mod cores;
 mod course;
 mod evaluate;
 mod flags;

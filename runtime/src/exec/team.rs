@@ -7,6 +7,7 @@
 //! A [`Gang`] is a hold on the team whose members are guaranteed to run at the same time, each on its own
 //! thread and always on the same one, so that they may wait for each other.
 
+use super::cores::Cores;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -27,8 +28,8 @@ type Body<'a> = dyn Fn(usize) + Sync + 'a;
 pub(crate) struct Team {
     workers: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
-    /// Held by the caller whose loop runs.
-    turn: Mutex<()>,
+    /// Held by the caller whose loop runs, who may move the workers.
+    turn: Mutex<Cores>,
 }
 
 #[derive(Debug, Default)]
@@ -73,17 +74,9 @@ impl std::fmt::Debug for Job {
 // SAFETY: the body is `Sync`, and `Team::for_each` keeps it alive until every worker is done with it.
 unsafe impl Send for Job {}
 
-/// The core that the calling thread runs on now, where the system tells.
-fn current_core() -> Option<usize> {
-    #[cfg(target_os = "linux")]
-    return Some(rustix::thread::sched_getcpu());
-    #[cfg(not(target_os = "linux"))]
-    None
-}
-
 impl Team {
-    /// `threads` in all: the caller and `threads − 1` workers, pinned to cores 1, 2, … of those that the
-    /// process may use when `pin` is set.
+    /// `threads` in all: the caller and `threads − 1` workers, each pinned to a core of its own of those that the process
+    /// may use when `pin` is set.
     pub(crate) fn new(threads: usize, pin: bool) -> Self {
         Self::spinning(threads, pin, SPIN)
     }
@@ -91,18 +84,15 @@ impl Team {
     /// The same with another time for which workers poll before they park.
     pub(crate) fn spinning(threads: usize, pin: bool, spin: Duration) -> Self {
         let shared = Arc::new(Shared { spin, ..Shared::default() });
-        let mut cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        // The caller is not pinned: workers leave it the core that it has.
-        if let Some(own) = cores.iter().position(|core| Some(core.id) == current_core()) {
-            cores.swap(0, own);
-        }
+        let (cores, pins) =
+            if pin { Cores::choose(threads.saturating_sub(1)) } else { (Cores::default(), Vec::new()) };
+        let mut pins = pins.into_iter();
         let workers = (1..threads.max(1))
             .filter_map(|index| {
-                let shared = shared.clone();
-                let core = (cores.len() >= threads).then(|| cores[index]);
+                let (shared, pin) = (shared.clone(), pins.next());
                 let spawned = std::thread::Builder::new().name(format!("recurve-{index}")).spawn(move || {
-                    if let Some(core) = core {
-                        core_affinity::set_for_current(core);
+                    if let Some(pin) = pin {
+                        pin.take();
                     }
                     shared.serve(index);
                 });
@@ -112,7 +102,7 @@ impl Team {
                 spawned.ok()
             })
             .collect();
-        Self { workers, shared, turn: Mutex::new(()) }
+        Self { workers, shared, turn: Mutex::new(cores) }
     }
 
     /// The calling thread alone.
@@ -163,20 +153,21 @@ impl Team {
         Gang { team: self, turn, size, stop }
     }
 
-    fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
+    fn take_turn(&self) -> Option<MutexGuard<'_, Cores>> {
         if self.workers.is_empty() {
             return None;
         }
         match self.turn.try_lock() {
             Ok(turn) => Some(turn),
-            // A panic passed through the holder; the lock protects no data.
+            // A panic passed through the holder; the cores are as they were before it or after.
             Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    fn publish(&self, turn: MutexGuard<'_, ()>, parts: usize, deal: Deal, body: &Body<'_>) {
+    fn publish(&self, mut turn: MutexGuard<'_, Cores>, parts: usize, deal: Deal, body: &Body<'_>) {
         let shared = &*self.shared;
+        turn.make_room();
         // SAFETY: only the lifetime is erased. Workers use the pointer between the raise of the epoch and
         // their decrement of `busy`, and this function waits for `busy == 0` before it returns or unwinds.
         #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a trait object's lifetime")]
@@ -212,7 +203,7 @@ impl Team {
 #[derive(Debug)]
 pub(crate) struct Gang<'t> {
     team: &'t Team,
-    turn: Option<MutexGuard<'t, ()>>,
+    turn: Option<MutexGuard<'t, Cores>>,
     size: usize,
     stop: &'t Stop,
 }
@@ -457,6 +448,33 @@ mod tests {
             assert!(raised.is_err());
             assert_eq!(team.gang(2, &stop).size(), 2, "the team is free again");
         }
+    }
+
+    #[test]
+    fn a_worker_leaves_the_core_of_its_caller() {
+        let team = Team::new(2, true);
+        let Some(cores) = core_affinity::get_core_ids().filter(|cores| cores.len() >= 2) else { return };
+        let worker_core = || {
+            let core = Mutex::new(None);
+            team.for_each_own(2, &|part| {
+                if part == 1 {
+                    *lock(&core) = super::super::cores::current();
+                }
+            });
+            core.into_inner().expect("no panic")
+        };
+        // The first loop ends when the worker has started.
+        worker_core();
+        // A thread of its own, which ends with the test, is the caller that moves.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for &core in cores.iter().cycle().take(3 * cores.len()) {
+                    assert!(core_affinity::set_for_current(core));
+                    let found = worker_core();
+                    assert!(found.is_none_or(|found| found != core.id), "the worker shares core {}", core.id);
+                }
+            });
+        });
     }
 
     #[test]

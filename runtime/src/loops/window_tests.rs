@@ -2,8 +2,11 @@
 
 use super::apart::Apart;
 use super::pattern_tests::Pattern;
+use crate::cpu::simd::Level;
+use crate::cpu::winograd;
 use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
+use crate::ops::window::Span;
 
 type Attributes = Vec<(&'static str, Attribute)>;
 
@@ -108,6 +111,22 @@ fn maps_around_a_convolution_join_it() {
         let y = p.op("Tanh", &[convolved]);
         p.becomes(&[y], 1, &["FusedContraction"]);
     }
+}
+
+/// Windows that are computed by Winograd's tiles; the last ones reach over the border.
+#[test]
+fn maps_around_a_convolution_by_tiles_join_it() {
+    let plain = |input| Span { input, output: input, kernel: 3, stride: 1, dilation: 1, begin: 1, end: 1 };
+    assert!(winograd::choose(Level::detect(), 32, 40, &[plain(21), plain(30)]).is_some());
+    let mut p = Pattern::new();
+    let x = p.input(&[2, 32, 21, 30]);
+    let made = p.shifted(x, 32);
+    let (w, bias) = (p.weights(&[40, 32, 3, 3]), p.weights(&[40]));
+    let convolved = p.with("Conv", vec![("pads", ints(&[1, 1, 1, 1]))], &[made, w, bias]);
+    let other = p.input(&[2, 40, 21, 30]);
+    let sum = p.op("Add", &[convolved, other]);
+    let y = p.op("Tanh", &[sum]);
+    p.becomes(&[y], 2, &["FusedContraction"]);
 }
 
 /// Lines of a convolution over one axis are planes.

@@ -15,6 +15,7 @@ use crate::cpu::direct_convolution::{
 use crate::cpu::number::dispatch;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::Level;
+use crate::cpu::winograd::{self, PackedPoints, Winograd};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
@@ -50,6 +51,16 @@ impl Conv {
         let steps = || self.window.strides.iter().chain(&self.window.dilations);
         let all_one = kernel.iter().all(|&k| k == 1) && steps().all(|&s| s == 1);
         all_one && self.window.pads.iter().all(|&p| p == 0)
+    }
+}
+
+impl Conv {
+    /// The size of the tiles by which weights of shape `w` over `x` are best computed, where they are by Winograd's way.
+    fn tile_size(&self, x: &TensorFact, w: &[usize]) -> Option<usize> {
+        let known: Option<Vec<usize>> = x.shape.as_deref()?.iter().skip(1).map(Dim::known).collect();
+        let x = [&[1], known?.as_slice()].concat();
+        let spans = spans(&self.window, &x, w).ok().filter(|_| self.groups == 1)?;
+        winograd::choose(Level::detect(), w[1], w[0], &spans)
     }
 }
 
@@ -260,6 +271,11 @@ impl Op for Conv {
         if !fits || kernel.contains(&0) || !reaches(kernel, &self.window.dilations) {
             return Ok(None);
         }
+        if let Some(size) = self.tile_size(x, &shape) {
+            let (bytes, form) = (weights.view().bytes(), (*filters, *channels, size));
+            let packed = winograd::pack(Level::detect(), bytes, form, site.budget, site.release)?;
+            return Ok(Some(Packed { data: Arc::new(packed), consumed: vec![1] }));
+        }
         let depth = kernel.iter().try_fold(*channels, |n, k| n.checked_mul(*k));
         let form = (self.groups, filters / self.groups, depth.ok_or_else(|| site.budget.overflow())?);
         let packed = pack(Level::detect(), weights.view().bytes(), form, site.budget, site.release)?;
@@ -292,6 +308,21 @@ impl Op for Conv {
         let spans = spans(&self.window, &x, &w)?;
         let form = (w[1], w[0] / self.groups);
         let (biased, epilogue, fill) = (site.inputs.has(2), site.epilogue.cloned(), site.prologue.cloned());
+        if let Some(weights) = site.packed_as::<PackedPoints>() {
+            let fast = Winograd::new(x[0], &spans, &weights);
+            let fast = fast.ok_or_else(|| OpError::shape("the window's extents are too large"))?;
+            let fast = if fill.is_some() { fast.of_made_planes() } else { fast };
+            let scratch = fast.scratch(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
+                let made = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
+                let x = if made.is_some() { &[][..] } else { io.input::<f32>(0)? };
+                let operands = winograd::Operands { x, made: made.as_ref(), weights: &weights, bias };
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
+                fast.run(io.context, operands, io.output_and_scratch(0)?, &finish)
+            });
+            return Ok(kernel.with_scratch(scratch));
+        }
         let packed = site.packed_as::<PackedFilters>();
         // Groups of one channel or of few filters are read as they are; without channels nothing is read.
         let alone = site.inputs.tensor(0)?.dtype == DType::F32

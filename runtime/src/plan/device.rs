@@ -6,7 +6,7 @@ use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Roofline, St
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
 use crate::exec::{Bound, DeviceForm, Operand, Program};
-use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::fact::{Fact, Facts};
 use std::collections::BTreeMap;
 
 /// A step on the device.
@@ -127,9 +127,7 @@ fn steps_in_order(bound: &Bound, program: &Program, step: usize) -> usize {
     let found = || {
         let form = bound.step_form(program, step)?;
         let node = form.node?;
-        let fact = |(dtype, shape): &crate::exec::Form| -> Fact { TensorFact::known(*dtype, shape).into() };
-        let inputs: Vec<Option<Fact>> =
-            form.inputs.iter().map(|i| i.as_ref().map(|(form, _)| fact(form))).collect();
+        let inputs = bound.step_facts(step)?;
         let given: Vec<Option<&Fact>> = inputs.iter().map(Option::as_ref).collect();
         let outputs = crate::graph::infer_node(&*node.op, Facts(&given)).ok()?;
         let nest = node.op.nest(Facts(&given), &outputs).ok()?;

@@ -10,7 +10,7 @@ use super::document::Timing;
 use super::instruction::Lane;
 use crate::cost::{Profile, Roofline, StepSignature, cpu_lane};
 use crate::exec::{Access, Accesses, Bound, Program};
-use crate::graph::{Fact, TensorFact, node_cost};
+use crate::graph::{Fact, node_cost};
 use crate::ops::Cost;
 use recurve_scheduler::{Instance, Link, Machine, Memory, Processor, Task, Tensor};
 use std::collections::BTreeMap;
@@ -47,8 +47,7 @@ pub(crate) fn devices(profile: &Profile) -> Vec<String> {
 /// Work of a step as far as its forms tell.
 pub(crate) fn step_work(bound: &Bound, program: &Program, step: usize) -> Option<Cost> {
     let form = bound.step_form(program, step)?;
-    let fact = |(dtype, shape): &crate::exec::Form| -> Fact { TensorFact::known(*dtype, shape).into() };
-    let inputs: Vec<Option<Fact>> = form.inputs.iter().map(|i| i.as_ref().map(|(f, _)| fact(f))).collect();
+    let inputs = bound.step_facts(step)?;
     let given: Vec<Option<&Fact>> = inputs.iter().map(Option::as_ref).collect();
     match form.node {
         Some(node) => node_cost(node, &given),

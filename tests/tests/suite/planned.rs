@@ -5,7 +5,7 @@ use crate::branches::{ANY, Extents, MODELS, bidirectional, branches};
 use recurve::testing::random_plan;
 use recurve::{
     CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
-    Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor,
+    Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor, Timing,
 };
 use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
 use std::sync::Arc;
@@ -348,6 +348,17 @@ fn shapes_of_one_bucket_are_measured_once() {
         assert_eq!(signatures(30), first, "{name}: 30 steps are like 24");
         assert_eq!(signatures(25), first, "{name}: 25 steps are like 24");
         assert!(signatures(33) > first, "{name}: 33 steps are measured");
+    }
+}
+
+#[test]
+fn every_step_of_other_shapes_is_estimated_from_those_that_were_measured() {
+    let any = Extents { time: ANY, ..SMALL };
+    for (name, build) in MODELS.iter().filter(|(name, _)| name.contains("branches") || *name == "ensemble") {
+        let session = load(&engine(2), build(any));
+        let profile = profiled(&session, &input(SMALL, 1));
+        let plan = session.plan([("x", [40, 1, SMALL.hidden])], &profile).expect(name).plan;
+        assert!(plan.steps.iter().any(|step| step.timing == Timing::Estimated), "{name}\n{plan}");
     }
 }
 

@@ -217,16 +217,19 @@ pub(super) struct Panels<'a, F> {
     pub(super) data: Stored<'a, F>,
     pub(super) depth: usize,
     pub(super) count: usize,
+    /// Whether the last panel comes first. Where steps change the direction, each begins with the panels that the
+    /// step before ended with, which the cache still holds.
+    pub(super) backwards: bool,
 }
 
 /// Multiplies `rows` rows with `panels`. A panel is used for all rows before the next one is read.
 pub(super) fn sweep<F: Gate, const W: usize>(
     level: Level,
-    Panels { data, depth, count }: Panels<'_, F>,
+    Panels { data, depth, count, backwards }: Panels<'_, F>,
     rows: usize,
     product: &mut impl Product<F, W>,
 ) {
-    let size = [depth, count, rows];
+    let size = ([depth, count, rows], backwards);
     match data {
         Stored::Own(panels) => sweep_as::<F, F, W>(level, (panels, &[]), size, product),
         Stored::F16(panels) => sweep_as::<F, f16, W>(level, (panels, &[]), size, product),
@@ -238,12 +241,13 @@ pub(super) fn sweep<F: Gate, const W: usize>(
 fn sweep_as<F: Gate, E: Weight<F>, const W: usize>(
     level: Level,
     (panels, factors): (&[E], &[F]),
-    [depth, count, rows]: [usize; 3],
+    ([depth, count, rows], backwards): ([usize; 3], bool),
     product: &mut impl Product<F, W>,
 ) {
     let size = depth * W;
     let tiles = rows.div_ceil(ROWS);
-    for index in 0..count {
+    for turn in 0..count {
+        let index = if backwards { count - 1 - turn } else { turn };
         let panel = &panels[index * size..(index + 1) * size];
         let factors = if E::SCALED { &factors[index * W..(index + 1) * W] } else { &[] };
         let panel = (panel, factors);

@@ -156,7 +156,7 @@ impl<F: Gate> Strand<'_, F> {
                         batch: self.sequence.batch(),
                     };
                     let data = self.input.of_units(self.layout, index, depth, units);
-                    let panels = Panels { data, depth, count: last - first };
+                    let panels = Panels { data, depth, count: last - first, backwards: false };
                     match group.width() {
                         48 => sweep::<F, 48>(self.gates.level, panels, rows, &mut product),
                         _ => sweep::<F, 64>(self.gates.level, panels, rows, &mut product),
@@ -178,6 +178,7 @@ impl<F: Gate> Strand<'_, F> {
             data: self.recurrent.of_units(layout, index, depth, self.units.clone()),
             depth,
             count: own / group.units,
+            backwards: step % 2 == 1,
         };
         let projected = &*self.projected;
         let gates = self.gates;

@@ -8,6 +8,9 @@
 #[macro_use]
 mod narrow;
 mod routine;
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod transpose;
 
 use super::number::Float;
 use super::vector_math;
@@ -106,6 +109,20 @@ pub(crate) trait Simd<F>: Copy {
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a · b + c` of single elements, rounded as [`Simd::mul_add`] rounds.
     fn scalar_mul_add(self, a: F, b: F, c: F) -> F;
+    /// Turns `rows`: `to[lane][row] = rows[row][lane]`, for each of the [`Simd::LANES`] lanes.
+    #[inline(always)]
+    fn columns(self, rows: &[Self::Vector; 16], to: &mut [[F; 16]; 16])
+    where
+        F: Float,
+    {
+        let mut line = [F::zero(); 16];
+        for (row, &values) in rows.iter().enumerate() {
+            self.store(values, &mut line);
+            for (to, value) in to.iter_mut().zip(&line[..Self::LANES]) {
+                to[row] = *value;
+            }
+        }
+    }
 }
 
 /// Most lanes of a vector.
@@ -254,7 +271,7 @@ impl<F: Float> Simd<F> for Portable {
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86 {
     ($token:ty, $t:ty, $vector:ident, $lanes:literal, $regs:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $fma:ident $(, $narrow:ident)?) => {
+     $add:ident, $fma:ident $(, $more:ident)*) => {
         impl Simd<$t> for $token {
             type Vector = std::arch::x86_64::$vector;
             const LANES: usize = $lanes;
@@ -268,7 +285,7 @@ macro_rules! x86 {
             fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
                 a.mul_add(b, c)
             }
-            $($narrow!($lanes);)?
+            $($more!($lanes);)*
         }
     };
     (@ $name:ident($($arg:ident: $type:ty),*) -> $out:ty { $intrinsic:ident($($value:expr),*) }) => {
@@ -320,7 +337,8 @@ x86!(
     _mm512_storeu_ps,
     _mm512_add_ps,
     _mm512_fmadd_ps,
-    narrow_avx512
+    narrow_avx512,
+    columns_avx512
 );
 #[cfg(target_arch = "x86_64")]
 x86!(

@@ -1,0 +1,323 @@
+//! Winograd's convolution in f32: windows of 3×3 at stride 1 with fewer products than they have taps.
+//!
+//! The output is cut into tiles of `m×m`, `m` 2 or 4, each of which depends on `a×a` inputs, `a = m + 2`:
+//!
+//! `y = Aᵀ · [ Σ_c (G · w_c · Gᵀ) ⊙ (Bᵀ · x_c · B) ] · A`
+//!
+//! so that `a²` products per channel give `m²` outputs, where the sum over the taps takes `9·m²`: 2.25 times fewer for
+//! `m = 2`, 4 times fewer for `m = 4`. For each of the `a²` points the sum over the channels is a matrix product, filters
+//! by tiles. Matrices: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4.
+//!
+//! The weights' side is computed once, in f64 ([`PackedPoints`]). The transforms of the input are written in *chunks* of tiles
+//! ([`input`]), then blocks of filters by lines of tiles are multiplied and transformed back
+//! ([`product`]). Sums are rounded otherwise than those of the specification: the errors of `m = 4` are some twice as
+//! large over many channels, relative to the largest sum of a tile.
+
+mod input;
+mod matrices;
+mod pack;
+mod product;
+mod tests;
+mod tiling;
+
+use super::RunContext;
+use super::contraction::scratch_of;
+use super::gemm::{Block, Blocks};
+use super::row_epilogue::Finish;
+use super::row_fill::Filler;
+use super::simd::{Lane, Level, Simd, Work};
+use super::tiles::{Chunks, Lanes, for_each_tile};
+use crate::error::OpError;
+use crate::ops::window::Span;
+use input::Transform;
+pub(crate) use pack::{PackedPoints, pack};
+use product::{Product, filters_of, most_sums};
+use std::ops::Range;
+use tiling::Tiling;
+
+/// A convolution with its shapes known.
+#[derive(Clone, Debug)]
+pub(crate) struct Winograd {
+    images: usize,
+    channels: usize,
+    filters: usize,
+    spans: [Span; 2],
+    tiling: Tiling,
+    /// Filters of a block.
+    block: usize,
+    level: Level,
+    /// Whether channels of the input are made ahead of their use.
+    made: bool,
+}
+
+/// What a run reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'a, 'm> {
+    pub(crate) x: &'a [f32],
+    /// What makes the channels of all images, in the place of `x`.
+    pub(crate) made: Option<&'a Filler<'m>>,
+    pub(crate) weights: &'a PackedPoints,
+    pub(crate) bias: Option<&'a [f32]>,
+}
+
+/// Whether windows over `spatial` are of 3×3 at stride 1.
+fn fits(spatial: &[Span]) -> bool {
+    let plain = |s: &Span| s.kernel == 3 && s.stride == 1 && s.dilation == 1;
+    spatial.len() == 2 && spatial.iter().all(plain)
+}
+
+/// The size of the tiles by which `filters` filters of `channels` channels over `spatial` are computed here; `None` where
+/// the sum over the taps takes less time, as estimated for one thread.
+pub(crate) fn choose(level: Level, channels: usize, filters: usize, spatial: &[Span]) -> Option<usize> {
+    if !fits(spatial) || channels < LEAST_CHANNELS || filters < LEAST_CHANNELS {
+        return None;
+    }
+    let estimate = |size| f32::run(level, Estimate { size, channels, filters, spatial });
+    let best = [4, 2].into_iter().min_by(|&a, &b| estimate(a).total_cmp(&estimate(b)))?;
+    (estimate(best) < estimate(1)).then_some(best)
+}
+
+/// Channels and filters from which tiles are considered: with fewer, transforms are all the work.
+const LEAST_CHANNELS: usize = 16;
+
+/// Cycles of one image by tiles of a size, or by the sum over the taps for size 1.
+///
+/// Measured on a processor with two vector multiplications a cycle: both sums reach some 0.8 of them; a transform of the
+/// input takes 700 cycles a vector of tiles (`m = 4`; 350 for 2), of the sums with writing the output 450 (200) a tile and
+/// vector of filters. Weights that no second cache holds come at 8 bytes a cycle.
+struct Estimate<'a> {
+    size: usize,
+    channels: usize,
+    filters: usize,
+    spatial: &'a [Span],
+}
+
+impl Work for Estimate<'_> {
+    type Element = f32;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, _: S) -> f64 {
+        const CACHE: f64 = 1.5e6;
+        let Self { size, channels, filters, spatial } = self;
+        let (lanes, products) = (S::LANES as f64, (channels as f64) * (filters as f64));
+        let sums = |points: f64, places: f64| {
+            let bytes = points * products * 4.0;
+            let read = if bytes > CACHE { bytes / 8.0 } else { 0.0 };
+            (points * places * products / (2.0 * lanes * 0.8)).max(read)
+        };
+        let (height, width) = (spatial[0].output, spatial[1].output);
+        if size == 1 {
+            return sums(9.0, (height * (width + 2)) as f64);
+        }
+        let (rows, line) = (height.div_ceil(size), width.div_ceil(size));
+        let points = ((size + 2) * (size + 2)) as f64;
+        let (inwards, back) = if size == 4 { (700.0, 450.0) } else { (350.0, 200.0) };
+        let transforms = channels as f64 * (rows * line.div_ceil(S::LANES)) as f64 * inwards
+            + filters as f64 / lanes * (rows * line) as f64 * back;
+        sums(points, (rows * line) as f64) + transforms
+    }
+}
+
+impl Winograd {
+    /// `filters` filters of `channels` channels over `spatial`, as packed in `weights`; `None` where the extents are too
+    /// large or not those of such windows.
+    pub(crate) fn new(images: usize, spatial: &[Span], weights: &PackedPoints) -> Option<Self> {
+        let &[height, width] = spatial else { return None };
+        if !fits(spatial) {
+            return None;
+        }
+        let form = (weights.channels(), weights.filters());
+        height.input.checked_mul(width.input)?.checked_mul(form.0)?;
+        let tiling = Tiling::new((height.output, width.output), weights.size(), form);
+        tiling.chunk_elements(form.0).checked_mul(tiling.chunks())?;
+        Some(Self {
+            images,
+            channels: form.0,
+            filters: form.1,
+            spans: [height, width],
+            tiling,
+            block: filters_of(weights.level()),
+            level: weights.level(),
+            made: false,
+        })
+    }
+
+    /// The same where the channels of the input are made.
+    pub(crate) fn of_made_planes(mut self) -> Self {
+        self.made = true;
+        self
+    }
+
+    /// Elements of a channel of the input.
+    fn input(&self) -> usize {
+        self.spans[0].input * self.spans[1].input
+    }
+
+    /// Elements that all threads share: the channels that are made, and the transforms of all chunks.
+    fn shared(&self) -> [usize; 2] {
+        let made = if self.made { self.channels.saturating_mul(self.input()) } else { 0 };
+        let chunk = self.tiling.chunk_elements(self.channels);
+        let points = if self.tiling.together { 0 } else { chunk.saturating_mul(self.tiling.chunks()) };
+        [made.next_multiple_of(16), points]
+    }
+
+    /// Elements that each thread needs: the transforms of a block of all filters, and sums.
+    fn own(&self) -> [usize; 2] {
+        let chunk = self.tiling.chunk_elements(self.channels);
+        let points = if self.tiling.together { chunk.saturating_mul(self.tiling.block_chunks()) } else { 0 };
+        [points, most_sums(&self.tiling, self.block)]
+    }
+
+    fn own_bytes(&self) -> usize {
+        self.own().into_iter().fold(0usize, usize::saturating_add).saturating_mul(size_of::<f32>())
+    }
+
+    /// Scratch bytes for `threads` threads.
+    pub(crate) fn scratch(&self, threads: usize) -> usize {
+        let shared = self.shared().into_iter().fold(0usize, usize::saturating_add);
+        shared.saturating_mul(size_of::<f32>()).saturating_add(Lanes::bytes(self.own_bytes(), threads))
+    }
+
+    /// `out = x ∗ w + bias`, passed through `finish`, whose rows are the filters of all images.
+    pub(crate) fn run(
+        &self,
+        context: RunContext<'_>,
+        operands: Operands<'_, '_>,
+        (out, scratch): (&mut [f32], &mut [u8]),
+        finish: &Finish<'_>,
+    ) -> Result<(), OpError> {
+        let (image, positions) = (self.channels * self.input(), self.tiling.positions());
+        let made = self.filters * positions;
+        if made == 0 || self.images == 0 {
+            return Ok(());
+        }
+        let given = self.made && operands.made.is_some() || operands.x.len() == self.images * image;
+        if !given || out.len() != self.images * made {
+            return Err(OpError::internal("a convolution's operands have other sizes than it was bound for"));
+        }
+        let [planes, points] = self.shared();
+        let shared = (planes + points) * size_of::<f32>();
+        if scratch.len() < shared {
+            return Err(OpError::internal("a convolution has less scratch memory than it asked for"));
+        }
+        let (shared, own) = scratch.split_at_mut(shared);
+        let (planes, points) = scratch_of::<f32>(shared, planes + points)?.split_at_mut(planes);
+        for (index, out) in out.chunks_exact_mut(made).enumerate() {
+            let x = match operands.made {
+                Some(made) => {
+                    let planes = &mut planes[..image];
+                    let rows = Chunks::new(planes, self.input());
+                    for_each_tile(context, image, Lanes::none(), &rows, &|channel, to, _| {
+                        made.fill(index * self.channels + channel, to)
+                    })?;
+                    &*planes
+                }
+                None => &operands.x[index * image..][..image],
+            };
+            let image = Image { context, operands, x, index };
+            if self.tiling.together {
+                self.of_all_filters(image, (out, own), finish)?;
+            } else {
+                self.by_filters(image, (out, own), points, finish)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each thread makes the transforms of the lines that it works on.
+    fn of_all_filters(
+        &self,
+        image: Image<'_, '_>,
+        (out, own): (&mut [f32], &mut [u8]),
+        finish: &Finish<'_>,
+    ) -> Result<(), OpError> {
+        let positions = self.tiling.positions();
+        let blocks =
+            Blocks::new(out, (1, self.filters, positions), (self.filters, self.tiling.block_positions()))?;
+        let work = self.filters.saturating_mul(positions).saturating_mul(self.channels);
+        let lanes = Lanes::new(own, self.own_bytes());
+        for_each_tile(image.context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let [points, sums] = self.own();
+            let (points, sums) = scratch_of::<f32>(scratch, points + sums)?.split_at_mut(points);
+            let chunks = self.tiling.chunks_of(&block.cols);
+            let each = self.tiling.chunk_elements(self.channels);
+            for (chunk, to) in chunks.clone().zip(points.chunks_exact_mut(each)) {
+                self.transform(image, chunk, to);
+            }
+            for first in (0..self.filters).step_by(self.block) {
+                let rows = first..self.filters.min(first + self.block);
+                let place = (rows.clone(), first);
+                self.product(image, (&*points, chunks.clone()), place, (&mut block, &mut *sums));
+            }
+            finish.apply_block(image.index * self.filters, block.cols.start, &mut block.out)
+        })
+    }
+
+    /// The transforms of all tiles are made before blocks of filters read them.
+    fn by_filters(
+        &self,
+        image: Image<'_, '_>,
+        (out, own): (&mut [f32], &mut [u8]),
+        points: &mut [f32],
+        finish: &Finish<'_>,
+    ) -> Result<(), OpError> {
+        let (positions, each) = (self.tiling.positions(), self.tiling.chunk_elements(self.channels));
+        let chunks = Chunks::new(points, each);
+        let work = self.channels.saturating_mul(positions).saturating_mul(self.tiling.points());
+        for_each_tile(image.context, work, Lanes::none(), &chunks, &|chunk, to, _| {
+            self.transform(image, chunk, to);
+            Ok(())
+        })?;
+        let blocks =
+            Blocks::new(out, (1, self.filters, positions), (self.block, self.tiling.block_positions()))?;
+        let work = work.saturating_mul(self.filters);
+        let lanes = Lanes::new(own, self.own_bytes());
+        for_each_tile(image.context, work, lanes, &blocks, &|_, mut block, scratch| {
+            let sums = scratch_of::<f32>(scratch, self.own()[1])?;
+            let chunks = self.tiling.chunks_of(&block.cols);
+            let points = &points[chunks.start * each..chunks.end * each];
+            let (first, rows) = (block.rows.start, 0..block.rows.len());
+            self.product(image, (points, chunks), (rows, first), (&mut block, sums));
+            finish.apply_block(image.index * self.filters + first, block.cols.start, &mut block.out)
+        })
+    }
+
+    fn transform(&self, image: Image<'_, '_>, chunk: usize, to: &mut [f32]) {
+        let (spans, tiling) = (&self.spans, &self.tiling);
+        f32::run(self.level, Transform { x: image.x, channels: self.channels, spans, tiling, chunk, to });
+    }
+
+    /// Computes the rows `rows` of `block`, which are the filters from `first` on, at its `chunks`.
+    fn product(
+        &self,
+        image: Image<'_, '_>,
+        (points, chunks): (&[f32], Range<usize>),
+        (rows, first): (Range<usize>, usize),
+        (block, sums): (&mut Block<'_, f32>, &mut [f32]),
+    ) {
+        let product = Product {
+            tiling: &self.tiling,
+            channels: self.channels,
+            weights: image.operands.weights.block(first / self.block),
+            points,
+            bias: image.operands.bias.map(|bias| &bias[first..]),
+            chunks,
+            rows,
+            first: block.cols.start,
+            out: &mut block.out,
+            sums,
+        };
+        f32::run(self.level, product);
+    }
+}
+
+/// One image of a run.
+#[derive(Clone, Copy)]
+struct Image<'a, 'm> {
+    context: RunContext<'a>,
+    operands: Operands<'a, 'm>,
+    /// Its channels.
+    x: &'a [f32],
+    index: usize,
+}
