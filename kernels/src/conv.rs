@@ -313,9 +313,8 @@ impl Shape {
         Ok(())
     }
 
-    /// A launch that has been checked.
-    pub fn prepare(&self, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
-        self.accepts()?;
+    /// Whether the operands hold what is read of them; gives the elements of Y.
+    pub(crate) fn check(&self, buffers: &Buffers) -> Result<u64, Reject> {
         let (positions, terms) = self.sizes();
         let size = self.element.bytes();
         let bytes = |factors: &[u64]| factors.iter().fold(size, |n, &factor| n.saturating_mul(factor));
@@ -323,7 +322,14 @@ impl Shape {
         let channels = images * groups * u64::from(self.channels);
         buffers.x.holds("x", bytes(&[channels, self.product(|axis| axis.input)]), size)?;
         buffers.w.holds("w", bytes(&[groups, self.filters.into(), terms]), size)?;
-        let outputs = groups.saturating_mul(self.filters.into()).saturating_mul(positions);
+        Ok(groups.saturating_mul(self.filters.into()).saturating_mul(positions))
+    }
+
+    /// A launch that has been checked.
+    pub fn prepare(&self, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
+        self.accepts()?;
+        let (positions, terms) = self.sizes();
+        let outputs = self.check(buffers)?;
         let epilogue = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, self.element.into())?;
         let entry: &'static Entry<Params> = match self.element {
             Element::F32 => &CONV_F32,

@@ -7,6 +7,7 @@
 //! slab in shared memory, a slot of four values for each thread. Functions are computed one element after the other: every
 //! kernel with an epilogue has the interpreter's code once.
 
+use crate::device::math::divide;
 use crate::device::{Global, Shared, Vector, thread};
 use crate::dtype::DType;
 use crate::launch::{Buffer, Reject};
@@ -128,7 +129,8 @@ impl Epilogue {
         let groups = slab.width / GROUP;
         let mut at = thread::thread_idx_x();
         while at < slab.rows * groups {
-            let (row, column) = (at / groups, at % groups * GROUP);
+            let (row, group) = divide(at, groups);
+            let column = group * GROUP;
             let mut done = 0;
             while done < GROUP {
                 let (first, left) = place(row, column + done);

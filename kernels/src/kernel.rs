@@ -6,8 +6,8 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, gather, gather_nd, gemm, gemv,
-    map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
+    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, depthwise, gather, gather_nd,
+    gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -112,6 +112,9 @@ pub static KERNELS: &[&Kernel] = &[
     &cumulative::COLUMNS_WIDE.kernel,
     &cumulative::WARP_NARROW.kernel,
     &cumulative::WARP_WIDE.kernel,
+    &depthwise::DEPTHWISE_BF16.kernel,
+    &depthwise::DEPTHWISE_F16.kernel,
+    &depthwise::DEPTHWISE_F32.kernel,
     &gather::GATHER_1.kernel,
     &gather::GATHER_16.kernel,
     &gather::GATHER_2.kernel,
@@ -135,6 +138,16 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_BF16_NN.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_BF16_NT.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_BF16_PACKED.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_BF16_TN.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_BF16_TT.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_F16_NN.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_F16_NT.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_F16_PACKED.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_F16_TN.kernel,
+    &gemm::warpgroup::GEMM_WGMMA_F16_TT.kernel,
     &gemv::BF16_1.kernel,
     &gemv::BF16_16.kernel,
     &gemv::BF16_2.kernel,

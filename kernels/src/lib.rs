@@ -22,6 +22,7 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod copy;
 pub mod cumulative;
+pub mod depthwise;
 pub mod device;
 pub mod dtype;
 pub mod element;

@@ -8,6 +8,7 @@ mod inspect;
 mod lists;
 mod placement;
 mod plan;
+mod precision;
 mod readme;
 mod run;
 

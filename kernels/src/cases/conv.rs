@@ -6,7 +6,9 @@ use super::draw::Draw;
 use super::epilogue::Behind;
 use super::lab::{Lab, close};
 use crate::conv::{Axis, Buffers, MOST_AXES, Shape};
+use crate::depthwise;
 use crate::element::Element;
+use crate::launch::{Device, Prepared, Reject};
 
 fn axis(r: &mut Draw, most: u32) -> Axis {
     let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
@@ -23,7 +25,7 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
         let axis = Axis { input: 9, output: 9, kernel: 3, stride: 1, dilation: 1, begin: 1 };
         let axes = [Axis::NONE, Axis::NONE, axis];
         let shape = Shape { element: Element::F32, images: 1, groups: 1, channels: 43, filters: 66, axes };
-        return check(&shape, r, lab);
+        return check(&shape, |buffers, device| shape.prepare(buffers, device), r, lab);
     }
     let rank = r.within(1..=3) as usize;
     let mut axes = [Axis::NONE; MOST_AXES];
@@ -38,10 +40,46 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
         filters: r.edge(&[1, 8, 63, 64, 65], 1..=12),
         axes,
     };
-    check(&shape, r, lab)
+    check(&shape, |buffers, device| shape.prepare(buffers, device), r, lab)
 }
 
-fn check(shape: &Shape, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+/// One channel to a group: planes smaller than a tile and larger, windows of one tap and of many.
+pub(super) fn depthwise(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let rank = (number % 3 + 1) as usize;
+    let mut axes = [Axis::NONE; MOST_AXES];
+    for axes in &mut axes[MOST_AXES - rank..] {
+        let most = r.pick(&[[1100, 70, 20], [9, 7, 5], [64, 33, 9]])[rank - 1];
+        *axes = axis(r, most);
+    }
+    if number < 3 {
+        // Taps as far apart as positions, and rows as wide as a tile, one more, and less.
+        let of = |input, stride| {
+            let output = (input - 3) / stride + 1;
+            Axis { input, output, kernel: 5, stride, dilation: stride, begin: 2 * stride - 1 }
+        };
+        axes = [
+            [Axis::NONE, Axis::NONE, of(1026, 1)],
+            [Axis::NONE, of(19, 1), of(67, 1)],
+            [of(5, 1), of(9, 2), of(17, 2)],
+        ][number as usize];
+    }
+    let shape = Shape {
+        element: r.pick(&[Element::F32, Element::F32, Element::F16, Element::BF16]),
+        images: r.within(1..=2),
+        groups: if rank == 1 { r.within(1..=3) } else { r.edge(&[15, 16, 17], 1..=6) },
+        channels: 1,
+        filters: r.pick(&[1, 1, 1, 2, 3]),
+        axes,
+    };
+    check(&shape, |buffers, device| depthwise::prepare(&shape, buffers, device), r, lab)
+}
+
+fn check<P: Copy + Send + Sync + 'static>(
+    shape: &Shape,
+    prepare: impl Fn(&Buffers, &Device) -> Result<Prepared<P>, Reject>,
+    r: &mut Draw,
+    lab: &mut Lab<'_>,
+) -> Result<(), Failure> {
     let Shape { element, images, groups, channels, filters, axes } = *shape;
     let of = |f: fn(&Axis) -> u32| axes.iter().map(f).product::<u32>() as usize;
     let (inputs, outputs, taps) = (of(|a| a.input), of(|a| a.output), of(|a| a.kernel));
@@ -60,7 +98,7 @@ fn check(shape: &Shape, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> 
         y,
         program,
     };
-    lab.run(shape.prepare(&buffers, &lab.device())?)?;
+    lab.run(prepare(&buffers, &lab.device())?)?;
     let got = decode(of_y, &lab.bytes(y)?);
     for (flat, &got) in got.iter().enumerate() {
         let (mut rest, mut p) = (flat, [0; MOST_AXES]);

@@ -1,11 +1,11 @@
 //! Products against sums in f64.
 
 use super::Failure;
-use super::draw::Draw;
+use super::draw::{Draw, encode};
 use super::epilogue::Behind;
-use super::lab::Lab;
+use super::lab::{Lab, close};
 use crate::element::Element;
-use crate::gemm::{Matrix, Operands, Problem, Variant, by_id};
+use crate::gemm::{Matrix, Operands, Problem, Variant, by_id, warpgroup};
 use crate::launch::Buffer;
 
 /// Scalar arithmetic: small tiles, and large ones in every fifth case.
@@ -28,10 +28,35 @@ pub(super) fn tensor_bf16(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Resul
     one_of(&[ids[number as usize % 4]], g, lab)
 }
 
+/// Tensor cores of Hopper: every layout of both types in its turn, and then the same problem by `mma.sync`.
+pub(super) fn wgmma(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let types = [["wgmma_f16", "tensor_f16"], ["wgmma_bf16", "tensor_bf16"]];
+    let [own, other] = types[number as usize / 4 % 2];
+    let layout = ["nn", "nt", "tn", "tt"][number as usize % 4];
+    let [own, other] = [by_id(&format!("{own}_{layout}"))?, by_id(&format!("{other}_{layout}"))?];
+    let splits = g.pick(&[1, 1, 2, 3]);
+    let case = Case::draw(g, own)?;
+    let got = case.check(own, splits, lab)?;
+    // Both are held to the same definition, and closer to each other: their products have the same factors and order.
+    let reference = case.check(other, splits, lab)?;
+    let element = case.of_c();
+    for (at, (got, want)) in got.into_iter().zip(reference).enumerate() {
+        close(got.into(), want.into(), element, 64.0, || {
+            format!("{} and {} at {at}, {:?}", own.id, other.id, case.problem)
+        })?;
+    }
+    Ok(())
+}
+
+/// The same with a packed B, of any layout.
+pub(super) fn wgmma_packed(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    one_of(&[["wgmma_f16_packed", "wgmma_bf16_packed"][number as usize % 2]], g, lab)
+}
+
 fn one_of(ids: &[&str], g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let variant = by_id(g.pick(ids))?;
     let splits = g.pick(&[1, 1, 2, 3]);
-    Case::draw(g, variant)?.check(variant, splits, lab)
+    Case::draw(g, variant)?.check(variant, splits, lab).map(drop)
 }
 
 /// One more than the largest offset of an array of these extents and strides; 0 where an extent is 0.
@@ -63,7 +88,8 @@ impl Case {
         let k = extent(g, &[1, 7, 8, 9, 16, 31, 32, 33, 40, 64, 95]);
         let batches = if g.bool() { [1, 1] } else { [g.within(1..=2), g.within(1..=3)] };
         let element = variant.element;
-        let [a_transposed, b_transposed] = variant.layout.unwrap_or_else(|| [g.bool(), g.bool()]);
+        let [a_transposed, mut b_transposed] = variant.layout.unwrap_or_else(|| [g.bool(), g.bool()]);
+        b_transposed |= variant.packed && g.bool();
         let piece = if variant.layout.is_some() { 8u64 } else { 1 };
         let mut matrix = |transposed: bool, rows: u32, columns: u32| {
             let [rows, columns] = if transposed { [columns, rows] } else { [rows, columns] };
@@ -72,7 +98,10 @@ impl Case {
             let outer = if g.bool() { 0 } else { u64::from(rows) * row * u64::from(batches[1]) };
             Matrix { transposed, row, batch: [outer, inner] }
         };
-        let (a, b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
+        let (a, mut b) = (matrix(a_transposed, m, k), matrix(b_transposed, k, n));
+        if variant.packed {
+            b.batch = [0, 0];
+        }
         let problem = Problem { element, m, n, k, batches, a, b };
         let mut values = |count: u64, element| g.floats(element, count as usize, 1.0);
         let size = |matrix: &Matrix, rows: u32, columns: u32| {
@@ -91,17 +120,36 @@ impl Case {
         Ok(Self { problem, a: a_values, b: b_values, behind })
     }
 
-    /// Runs the variant and compares every element of C.
-    fn check(&self, variant: &Variant, splits: u32, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    /// B as the variant reads it.
+    fn stored_b(&self, variant: &Variant) -> Vec<u8> {
+        let Problem { element, b, .. } = self.problem;
+        let bytes = encode(element, &self.b);
+        if !variant.packed {
+            return bytes;
+        }
+        let mut packed = vec![0; variant.packed_bytes(&self.problem) as usize];
+        let row = b.row as usize;
+        let strides = if b.transposed { [1, row] } else { [row, 1] };
+        warpgroup::pack(&self.problem, &bytes, strides, &mut packed);
+        packed
+    }
+
+    /// Type of C.
+    fn of_c(&self) -> Element {
+        self.behind.as_ref().map_or(self.problem.element, |behind| behind.element)
+    }
+
+    /// Runs the variant and compares every element of C, which it gives.
+    fn check(&self, variant: &Variant, splits: u32, lab: &mut Lab<'_>) -> Result<Vec<f32>, Failure> {
         let Problem { element, m, n, k, batches, .. } = self.problem;
         let count = batches[0] * batches[1];
         let elements = u64::from(count) * u64::from(m) * u64::from(n);
         let workspace = variant.workspace_bytes(&self.problem, splits);
         let program = self.behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
-        let of_c = self.behind.as_ref().map_or(element, |behind| behind.element);
+        let of_c = self.of_c();
         let operands = Operands {
             a: lab.upload_floats("A", element, &self.a)?,
-            b: lab.upload_floats("B", element, &self.b)?,
+            b: lab.upload("B", &self.stored_b(variant))?,
             c: lab.room("C", elements * of_c.bytes())?,
             workspace: if splits > 1 { lab.room("workspace", workspace)? } else { Buffer::default() },
             program,
@@ -116,6 +164,7 @@ impl Case {
             Element::F16 => 2f64.powi(-11),
             Element::BF16 => 2f64.powi(-8),
         };
+        let mut all = Vec::new();
         for batch in 0..count {
             let at = |strides: [u64; 2]| {
                 let (outer, inner) = (u64::from(batch / batches[1]), u64::from(batch % batches[1]));
@@ -149,8 +198,9 @@ impl Case {
                         return Err(Failure::Wrong(what));
                     }
                 }
+                all.extend(row);
             }
         }
-        Ok(())
+        Ok(all)
     }
 }

@@ -94,12 +94,15 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
+    Suite { name: "depthwise", count: 48, run: conv::depthwise },
     Suite { name: "gather", count: 60, run: gather::shapes },
     Suite { name: "gather_nd", count: 60, run: gather_nd::shapes },
     Suite { name: "gemm_integer", count: 48, run: gemm_integer::shapes },
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
+    Suite { name: "gemm_wgmma", count: 40, run: gemm::wgmma },
+    Suite { name: "gemm_wgmma_packed", count: 40, run: gemm::wgmma_packed },
     Suite { name: "gemv", count: 60, run: gemv::shapes },
     Suite { name: "gemv_variants", count: 15, run: gemv::variants },
     Suite { name: "gru", count: 40, run: recurrent::gru },
@@ -154,12 +157,15 @@ mod tests {
         conv_transpose
         copy
         cumulative
+        depthwise
         gather
         gather_nd
         gemm_integer
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16
+        gemm_wgmma
+        gemm_wgmma_packed
         gemv
         gemv_variants
         gru

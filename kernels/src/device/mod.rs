@@ -20,6 +20,7 @@ mod plain;
 pub mod shared;
 pub mod thread;
 pub mod warp;
+pub mod wgmma;
 
 #[cfg(not(target_arch = "nvptx64"))]
 #[path = "host/mod.rs"]

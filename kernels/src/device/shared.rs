@@ -12,7 +12,7 @@ pub struct Shared<T> {
     element: PhantomData<fn() -> T>,
 }
 
-/// The `length` elements that start `offset` bytes into the block's shared memory, which is aligned to 128 bytes. On the
+/// The `length` elements that start `offset` bytes into the block's shared memory, which is aligned to 1024 bytes. On the
 /// host an access outside them is reported, even where the block has more.
 #[inline(always)]
 #[track_caller]

@@ -12,7 +12,7 @@ const B: usize = 4;
 const C: usize = 6;
 
 /// The 16-bit element `half` of `word`.
-fn element(product: Product, word: u32, half: usize) -> f64 {
+pub(super) fn element(product: Product, word: u32, half: usize) -> f64 {
     let bits = (word >> (16 * half)) as u16;
     match product {
         Product::F16 => f16::from_bits(bits).to_f64(),

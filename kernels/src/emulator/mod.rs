@@ -28,6 +28,7 @@ mod shared;
 mod tests;
 mod transfers;
 mod warp;
+mod warpgroup;
 
 pub use memory::{Memory, OutOfMemory};
 pub use report::{Access, Fault, Instead, MaskProblem, Meeting, Party, Place, Report};

@@ -22,6 +22,8 @@ pub(crate) enum Exchange {
         /// Whether the transposed matrices are wanted.
         transposed: bool,
     },
+    /// Nothing, but all must bring the same words: the descriptors of a warpgroup's operands.
+    Operands,
 }
 
 /// A matrix product of a warp.
@@ -75,7 +77,7 @@ impl Exchange {
             Self::Barrier => Meeting::WarpBarrier,
             Self::Shuffle => Meeting::Shuffle,
             Self::Vote(_) => Meeting::Vote,
-            Self::Product(_) | Self::Matrices { .. } => Meeting::Matrix,
+            Self::Product(_) | Self::Matrices { .. } | Self::Operands => Meeting::Matrix,
         }
     }
 }
@@ -186,6 +188,14 @@ impl<'a> Here<'a> {
             Exchange::Product(product) => {
                 let results = matrix::multiply(product, words);
                 self.lanes(meeting.mask).zip(results).for_each(|(lane, result)| lane.mailbox.set(result));
+            }
+            Exchange::Operands => {
+                for lane in self.lanes(meeting.mask) {
+                    if words[lane.position.lane as usize] != words[0] {
+                        let what = "lanes of a warpgroup with different operands";
+                        self.fail_for(lane, Fault::Misuse { what });
+                    }
+                }
             }
             Exchange::Matrices { transposed } => {
                 let results = matrix::distribute(words, transposed);

@@ -4,6 +4,7 @@
 //!
 //! - [`simt`]: any element type, one fused multiply-add per product, f32 sums in the order of k.
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
+//! - [`warpgroup`]: the same by `wgmma` on compute capability 9.0, operands from shared memory.
 //! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
 //!   a second launch, so that results do not depend on timing.
 //! - [`integer`]: quantised matrices, with parameters of its own and without a program.
@@ -16,6 +17,7 @@ pub mod split_k;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+pub mod warpgroup;
 
 use crate::device::Global;
 use crate::dtype::DType;
@@ -173,6 +175,10 @@ pub struct Variant {
     slab: u32,
     /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
     pub(crate) layout: Option<[bool; 2]>,
+    /// The one compute capability that has its instructions; `None`: the entry's and all above.
+    only: Option<u32>,
+    /// Whether it reads a B that [`warpgroup::pack`] has packed.
+    pub(crate) packed: bool,
 }
 
 /// A product as launches: the product itself, and the sum of its parts where k is split.
@@ -190,6 +196,16 @@ pub static VARIANTS: &[Variant] = &[
     simt::variant("simt_64_f32", Element::F32, &simt::GEMM_SIMT_64_F32, 64),
     simt::variant("simt_64_f16", Element::F16, &simt::GEMM_SIMT_64_F16, 64),
     simt::variant("simt_64_bf16", Element::BF16, &simt::GEMM_SIMT_64_BF16, 64),
+    warpgroup::variant("wgmma_f16_nn", Element::F16, &warpgroup::GEMM_WGMMA_F16_NN, [false, false]),
+    warpgroup::variant("wgmma_f16_nt", Element::F16, &warpgroup::GEMM_WGMMA_F16_NT, [false, true]),
+    warpgroup::variant("wgmma_f16_tn", Element::F16, &warpgroup::GEMM_WGMMA_F16_TN, [true, false]),
+    warpgroup::variant("wgmma_f16_tt", Element::F16, &warpgroup::GEMM_WGMMA_F16_TT, [true, true]),
+    warpgroup::variant("wgmma_bf16_nn", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_NN, [false, false]),
+    warpgroup::variant("wgmma_bf16_nt", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_NT, [false, true]),
+    warpgroup::variant("wgmma_bf16_tn", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_TN, [true, false]),
+    warpgroup::variant("wgmma_bf16_tt", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_TT, [true, true]),
+    warpgroup::packed("wgmma_f16_packed", Element::F16, &warpgroup::GEMM_WGMMA_F16_PACKED),
+    warpgroup::packed("wgmma_bf16_packed", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_PACKED),
     tensor::variant_f16("tensor_f16_nn", &tensor::GEMM_TENSOR_F16_NN, [false, false]),
     tensor::variant_f16("tensor_f16_nt", &tensor::GEMM_TENSOR_F16_NT, [false, true]),
     tensor::variant_f16("tensor_f16_tn", &tensor::GEMM_TENSOR_F16_TN, [true, false]),
@@ -205,27 +221,45 @@ pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
     VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
 }
 
+/// The variant, and the parts of k, for a problem whose B is constant and may be packed; `None`: it is read as it lies.
+pub fn choose_packed(problem: &Problem, device: &Device) -> Option<(&'static Variant, u32)> {
+    let variant = VARIANTS.iter().filter(|variant| variant.packed);
+    let variant = variant.into_iter().find(|variant| variant.accepts(problem, device).is_ok())?;
+    Some((variant, variant.parts(problem, device)))
+}
+
 /// The variant and the parts of k that suit the problem on a device: tensor cores where they apply, large tiles where
 /// there are enough of them, and more parts while tiles leave multiprocessors idle.
 pub fn choose(problem: &Problem, device: &Device) -> Result<(&'static Variant, u32), Reject> {
-    let accepted = |variant: &&Variant| variant.accepts(problem, device).is_ok();
-    let tiles = |variant: &Variant| {
-        let tiles = u64::from(problem.m.div_ceil(variant.tile)) * u64::from(problem.n.div_ceil(variant.tile));
-        tiles * u64::from(problem.batches[0]) * u64::from(problem.batches[1])
-    };
-    let enough = |variant: &&Variant| tiles(variant) >= u64::from(device.multiprocessors);
+    let accepted = |variant: &&Variant| !variant.packed && variant.accepts(problem, device).is_ok();
+    let enough = |variant: &&Variant| variant.tiles(problem) >= u64::from(device.multiprocessors);
     let tensor = VARIANTS.iter().filter(|variant| variant.layout.is_some()).find(accepted);
     let large = VARIANTS.iter().filter(accepted).find(enough);
     let any = VARIANTS.iter().filter(accepted).min_by_key(|variant| variant.tile);
     let variant = tensor.or(large).or(any).ok_or(Reject::ElementType { operand: "A" })?;
-    let idle = u64::from(device.multiprocessors) / tiles(variant).max(1);
-    let steps = u64::from(problem.k.div_ceil(variant.step));
-    // A part shorter than eight steps does not hide its start.
-    let splits = idle.min(steps / 8).clamp(1, 16) as u32;
-    Ok((variant, splits))
+    Ok((variant, variant.parts(problem, device)))
 }
 
 impl Variant {
+    /// Tiles of all batches.
+    fn tiles(&self, problem: &Problem) -> u64 {
+        let tiles = u64::from(problem.m.div_ceil(self.tile)) * u64::from(problem.n.div_ceil(self.tile));
+        tiles * u64::from(problem.batches[0]) * u64::from(problem.batches[1])
+    }
+
+    /// The parts of k that keep a device busy.
+    fn parts(&self, problem: &Problem, device: &Device) -> u32 {
+        let idle = u64::from(device.multiprocessors) / self.tiles(problem).max(1);
+        let steps = u64::from(problem.k.div_ceil(self.step));
+        // A part shorter than eight steps does not hide its start.
+        idle.min(steps / 8).clamp(1, 16) as u32
+    }
+
+    /// Bytes of a packed B; 0 where it is read as it lies.
+    pub fn packed_bytes(&self, problem: &Problem) -> u64 {
+        if self.packed { warpgroup::packed_bytes(problem) } else { 0 }
+    }
+
     /// Whether the variant computes `problem` on `device`.
     pub fn accepts(&self, problem: &Problem, device: &Device) -> Result<(), Reject> {
         if problem.element != self.element {
@@ -234,14 +268,20 @@ impl Variant {
         if device.capability < self.entry.kernel.capability {
             return Err(Reject::Capability { needed: self.entry.kernel.capability, got: device.capability });
         }
+        if let Some(needed) = self.only.filter(|&needed| needed != device.capability) {
+            return Err(Reject::Capability { needed, got: device.capability });
+        }
         let Some([a, b]) = self.layout else { return Ok(()) };
-        if [problem.a.transposed, problem.b.transposed] != [a, b] {
+        if problem.a.transposed != a || (problem.b.transposed != b && !self.packed) {
             return Err(Reject::Unsupported { what: "this layout" });
+        }
+        if self.packed && problem.b.batch != [0, 0] {
+            return Err(Reject::Unsupported { what: "a packed B of several batches" });
         }
         // 16-byte pieces start at multiples of 8 elements in every row of every batch.
         for (name, got) in [
             ("A's rows", problem.a.row),
-            ("B's rows", problem.b.row),
+            ("B's rows", if self.packed { 0 } else { problem.b.row }),
             ("A's outer batches", problem.a.batch[0]),
             ("A's inner batches", problem.a.batch[1]),
             ("B's outer batches", problem.b.batch[0]),
@@ -298,7 +338,8 @@ impl Variant {
         };
         let overlap = |operand| Reject::Unsupported { what: operand };
         let a = stored(&problem.a, m, k).ok_or(overlap("rows of A that overlap"))?;
-        let b = stored(&problem.b, k, n).ok_or(overlap("rows of B that overlap"))?;
+        let b = if self.packed { Some(self.packed_bytes(problem)) } else { stored(&problem.b, k, n) };
+        let b = b.ok_or(overlap("rows of B that overlap"))?;
         operands.a.holds("A", a, alignment)?;
         operands.b.holds("B", b, alignment)?;
         let elements = product(&[count, m.into(), n.into()]);
@@ -337,6 +378,7 @@ impl Variant {
             ..Geometry::linear(1, self.threads)
         };
         let shared = shared_bytes(self.slab, self.threads, first.epilogue.slots()).max(self.shared);
+        let shared = shared + if self.packed { warpgroup::ARRIVALS } else { 0 };
         let product = Prepared::new(self.entry, geometry.with_shared(shared), first, device)?;
         let sum = split_k::geometry(elements, last.slots());
         let sum =

@@ -53,6 +53,8 @@ pub(super) const fn variant(
         shared: shared_bytes(tile),
         slab: slab_bytes(tile),
         layout: None,
+        only: None,
+        packed: false,
     }
 }
 

@@ -49,6 +49,8 @@ const fn variant(
         shared: SHARED,
         slab: SLAB,
         layout: Some(layout),
+        only: None,
+        packed: false,
     }
 }
 

@@ -19,6 +19,21 @@ fn variants_refuse_what_they_do_not_compute() {
     assert_eq!(tensor.accepts(&f16, &DEVICE), Ok(()));
     let turing = Device { capability: 75, ..DEVICE };
     assert_eq!(tensor.accepts(&f16, &turing), Err(Reject::Capability { needed: 80, got: 75 }));
+    let wgmma = by_id("wgmma_f16_nn").expect("a variant");
+    assert_eq!(wgmma.accepts(&f16, &DEVICE), Ok(()));
+    for got in [80, 100, 120] {
+        let other = Device { capability: got, ..DEVICE };
+        assert_eq!(wgmma.accepts(&f16, &other), Err(Reject::Capability { needed: 90, got }));
+        assert_eq!(tensor.accepts(&f16, &other), Ok(()));
+    }
+    let packed = by_id("wgmma_f16_packed").expect("a variant");
+    let every_batch = Problem { batches: [1, 2], b: Matrix { batch: [0, 4096], ..f16.b }, ..f16 };
+    let refused = Err(Reject::Unsupported { what: "a packed B of several batches" });
+    assert_eq!(packed.accepts(&every_batch, &DEVICE), refused);
+    let any_row = Problem { n: 61, b: Matrix { row: 61, ..f16.b }, ..f16 };
+    assert_eq!(packed.accepts(&any_row, &DEVICE), Ok(()));
+    assert_eq!(choose_packed(&any_row, &DEVICE).map(|(variant, _)| variant.id), Some("wgmma_f16_packed"));
+    assert!(choose_packed(&plain(Element::F32, 64, 64, 64), &DEVICE).is_none());
     let odd = plain(Element::F16, 64, 64, 65);
     assert_eq!(tensor.accepts(&odd, &DEVICE), Err(Reject::Multiple { name: "A's rows", got: 65, of: 8 }));
     let turned = Problem { b: Matrix { transposed: true, ..f16.b }, ..f16 };
@@ -51,7 +66,10 @@ fn variants_refuse_what_they_do_not_compute() {
 #[test]
 fn the_choice_fills_the_device() {
     let id = |problem: &Problem| choose(problem, &DEVICE).map(|(variant, splits)| (variant.id, splits));
-    assert_eq!(id(&plain(Element::F16, 4096, 4096, 4096)), Ok(("tensor_f16_nn", 1)));
+    assert_eq!(id(&plain(Element::F16, 4096, 4096, 4096)), Ok(("wgmma_f16_nn", 1)));
+    let ampere = Device { capability: 80, multiprocessors: 108, shared_bytes: 163 * 1024 };
+    let chosen = choose(&plain(Element::F16, 4096, 4096, 4096), &ampere).map(|(variant, _)| variant.id);
+    assert_eq!(chosen, Ok("tensor_f16_nn"));
     assert_eq!(id(&plain(Element::F16, 4096, 4096, 4095)), Ok(("simt_64_f16", 1)));
     assert_eq!(id(&plain(Element::F32, 4096, 4096, 4096)), Ok(("simt_128_f32", 1)));
     assert_eq!(id(&plain(Element::F32, 64, 64, 4096)), Ok(("simt_64_f32", 16)));

@@ -13,6 +13,8 @@ mod failing;
 #[cfg(test)]
 mod failing_plans;
 pub(crate) mod families;
+#[cfg(test)]
+mod graphs;
 mod memory;
 mod program;
 mod site;

@@ -42,6 +42,8 @@ struct State {
     /// Calls that still go well before the failure: allocations where memory ends, else launches.
     spared: usize,
     launches: usize,
+    captures: usize,
+    replays: usize,
     allocations: usize,
     /// Blocks that are resident at once, where that is told.
     resident: Option<u32>,
@@ -72,6 +74,12 @@ impl Told {
     /// Launches so far, those that were captured left out.
     pub(super) fn launches(&self) -> usize {
         self.lock().launches
+    }
+
+    /// Graphs captured and graphs launched so far.
+    pub(super) fn graphs(&self) -> [usize; 2] {
+        let state = self.lock();
+        [state.captures, state.replays]
     }
 
     /// Allocations of device memory so far.
@@ -208,11 +216,13 @@ impl Stream for WatchedStream {
         work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), GpuError>,
     ) -> Result<Box<dyn Replay>, GpuError> {
         self.told.check()?;
+        self.told.lock().captures += 1;
         self.inner.capture(work)
     }
 
     fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
         self.told.check()?;
+        self.told.lock().replays += 1;
         self.inner.replay(graph)
     }
 

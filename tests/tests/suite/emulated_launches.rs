@@ -3,7 +3,7 @@
 
 use crate::emulated_models::{compare, drawn, sessions, weights};
 use recurve::{Device, Engine, ErrorKind, Fallback, GpuReject, Session, SessionBuilder, Tensor};
-use recurve_tests::wire::{Extent, Message, code, fixed, graph, ints, model, node, untyped, value};
+use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
 
 /// `nodes` from f32 inputs of these shapes to output `y`, over `constants`.
 fn bytes_of(inputs: &[(&str, &[i64])], nodes: &[Message], constants: &[Message]) -> Vec<u8> {
@@ -54,6 +54,35 @@ fn a_convolution_with_maps_behind_it_is_one_launch() {
     ];
     let constants = [weights("w", &[6, 6, 3, 3], 1), weights("b", &[6], 2)];
     assert_eq!(launches(&[("x", &[2, 6, 7, 5])], &behind, &constants), 1);
+    // Each filter of one channel: a kernel of its own.
+    let alone = [behind[0].clone().with_int("group", 6), behind[1].clone(), behind[2].clone()];
+    let constants = [weights("w", &[6, 1, 3, 3], 1), weights("b", &[6], 2)];
+    assert_eq!(launches(&[("x", &[2, 6, 7, 5])], &alone, &constants), 1);
+    // Many channels.
+    let constants = [weights("w", &[32, 32, 3, 3], 1), weights("b", &[32], 2)];
+    assert_eq!(launches(&[("x", &[2, 32, 7, 5])], &behind, &constants), 1);
+}
+
+#[test]
+fn products_by_constant_halves_read_packed_tiles() {
+    let half = 10;
+    let nodes = [
+        node("Cast", &["x"], &["a"]).with_int("to", half),
+        node("Cast", &["w"], &["b"]).with_int("to", half),
+        node("MatMul", &["a", "b"], &["c"]),
+        node("Cast", &["c"], &["y"]).with_int("to", 1),
+    ];
+    // Small whole numbers, whose sums are exact in any order.
+    let whole = |seed, count| -> Vec<f32> { drawn(seed, count, 3.0).into_iter().map(f32::round).collect() };
+    for columns in [40, 37] {
+        let constants = [floats("w", &[72, columns], &whole(1, 72 * columns as usize))];
+        let bytes = bytes_of(&[("x", &[2, 33, 72])], &nodes, &constants);
+        let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
+        compare(&both, &[("x", Tensor::new(&[2, 33, 72], whole(2, 2 * 33 * 72)).expect("a tensor"))]);
+        // 128 columns by twice 64 terms, of which these are a part.
+        let used = both[1].gpu_use().expect("on a GPU");
+        assert!(used.weights >= 2 * 128 * 128 && both[1].host_trips().is_empty(), "{used:?}");
+    }
 }
 
 #[test]

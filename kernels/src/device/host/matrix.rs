@@ -43,3 +43,28 @@ pub(crate) fn load_matrices<const N: usize>(row: SharedAddress, transposed: bool
         matrices
     })
 }
+
+/// Bytes from the start of the block's shared memory to a place.
+pub(crate) fn shared_bytes(place: SharedAddress) -> u32 {
+    place.offset
+}
+
+#[track_caller]
+pub(crate) fn wgmma_f16<const A_EDGE: bool, const B_EDGE: bool>(
+    sums: &mut [f32; 64],
+    a: [u64; 4],
+    b: [u64; 4],
+) {
+    let at = Location::caller();
+    with(|here| here.warpgroup_product(Product::F16, sums, [(a, A_EDGE), (b, B_EDGE)], at));
+}
+
+#[track_caller]
+pub(crate) fn wgmma_bf16<const A_EDGE: bool, const B_EDGE: bool>(
+    sums: &mut [f32; 64],
+    a: [u64; 4],
+    b: [u64; 4],
+) {
+    let at = Location::caller();
+    with(|here| here.warpgroup_product(Product::BF16, sums, [(a, A_EDGE), (b, B_EDGE)], at));
+}

@@ -15,7 +15,7 @@ pub(crate) type SharedAddress = u32;
 /// An address in the window of the cluster's shared memory.
 pub(crate) type ClusterAddress = u32;
 
-global_asm!(".extern .shared .align 128 .b8 recurve_shared[];");
+global_asm!(".extern .shared .align 1024 .b8 recurve_shared[];");
 
 #[inline(always)]
 pub(crate) fn global_from(address: u64) -> GlobalAddress {

@@ -1,7 +1,7 @@
 //! Shuffles, votes and matrix products, and the masks that they are called with.
 
 use super::{Bench, block};
-use crate::device::{BF16, F16, Float16, Global, Plain, barrier, mma, shared, thread, warp};
+use crate::device::{BF16, F16, Float16, Global, Plain, barrier, mma, shared, thread, warp, wgmma};
 use crate::emulator::{Fault, Instead, MaskProblem, Meeting};
 
 #[test]
@@ -195,5 +195,87 @@ fn matrices_are_loaded_in_fragments() {
             assert_eq!(turned & 0xffff, 100 * m + 8 * column + row);
             assert_eq!(turned >> 16, 100 * m + 8 * (column + 1) + row);
         }
+    }
+}
+
+/// Fills an operand of a warpgroup: element `x` along its edge of `edge`, term `k`, at the place that the swizzle gives it.
+fn fill(
+    memory: crate::device::Shared<u16>,
+    edge: usize,
+    along_edge: bool,
+    value: impl Fn(usize, usize) -> f32,
+) {
+    let own = thread::thread_idx_x() as usize;
+    for at in (own..edge * 64).step_by(128) {
+        let (x, k) = (at / 64, at % 64);
+        let (line, inside) = if along_edge { (x / 64 * 64 + k, x % 64) } else { (x, k) };
+        let piece = wgmma::swizzled(line as u32, inside as u32 / 8) as usize;
+        memory.store(8 * piece + inside % 8, F16::from_f32(value(x, k)).to_bits());
+    }
+}
+
+/// A small whole number, so that sums are exact.
+fn whole(x: usize, k: usize) -> f32 {
+    ((3 * x + 5 * k) % 7) as f32 - 3.0
+}
+
+fn product_of_a_warpgroup<const A_EDGE: bool, const B_EDGE: bool>() {
+    let bench = Bench::new(64 * 128, 0);
+    bench
+        .run(block(128).with_shared(3 * 64 * 128), |y| {
+            let (a, b) = (shared::array::<u16>(0, 64 * 64), shared::array::<u16>(64 * 64 * 2, 128 * 64));
+            fill(a, 64, A_EDGE, whole);
+            fill(b, 128, B_EDGE, |x, k| whole(k, x));
+            barrier::fence_async();
+            thread::sync_threads();
+            let mut sums = [1.0; wgmma::SUMS];
+            wgmma::wgmma_f16::<A_EDGE, B_EDGE>(&mut sums, wgmma::Operand::at(a), wgmma::Operand::at(b));
+            let (group, member) = (warp::lane_id() as usize / 4, warp::lane_id() as usize % 4);
+            for (i, sum) in sums.into_iter().enumerate() {
+                let row = 16 * warp::warp_id() as usize + group + i % 4 / 2 * 8;
+                y.cast::<f32>().store(128 * row + i / 4 * 8 + 2 * member + i % 2, sum);
+            }
+        })
+        .expect("no report");
+    for (at, bits) in bench.content().into_iter().enumerate() {
+        let (row, column) = (at / 128, at % 128);
+        let want = (0..64).fold(1.0, |sum, k| sum + whole(row, k) * whole(k, column));
+        assert_eq!(f32::from_bits(bits), want, "{row}, {column}");
+    }
+}
+
+#[test]
+fn products_of_a_warpgroup_read_what_their_descriptors_say() {
+    product_of_a_warpgroup::<false, false>();
+    product_of_a_warpgroup::<false, true>();
+    product_of_a_warpgroup::<true, false>();
+    product_of_a_warpgroup::<true, true>();
+}
+
+#[test]
+fn products_of_a_warpgroup_that_break_a_rule_are_caught() {
+    let bench = Bench::new(1, 0);
+    let run = |threads: u32, written: bool, again: bool, from: fn(u32) -> u32| {
+        bench.fault(block(threads).with_shared(3 * 64 * 128), move |_| {
+            let (memory, own) = (shared::array::<u16>(0, 3 * 64 * 64), thread::thread_idx_x());
+            for at in (own as usize..3 * 64 * 64).step_by(threads as usize).filter(|_| written) {
+                memory.store(at, 0);
+            }
+            thread::sync_threads();
+            if again && own == 0 {
+                memory.store(0, 0);
+            }
+            let a = wgmma::Operand::at(memory.offset(from(own) as usize));
+            wgmma::wgmma_bf16::<false, false>(&mut [0.0; wgmma::SUMS], a, wgmma::Operand::at(memory));
+        })
+    };
+    let unwritten = run(128, false, false, |_| 0);
+    assert!(matches!(unwritten, Fault::Unwritten { .. }), "{unwritten}");
+    let race = run(128, true, true, |_| 0);
+    assert!(matches!(race, Fault::Race { .. }), "{race}");
+    let beyond = run(128, true, false, |_| 3 * 64 * 64 - 512);
+    assert!(matches!(beyond, Fault::OutOfBounds { .. } | Fault::Panic { .. }), "{beyond}");
+    for fault in [run(64, true, false, |_| 0), run(128, true, false, |thread| thread % 2 * 512)] {
+        assert!(matches!(fault, Fault::Misuse { .. }), "{fault}");
     }
 }

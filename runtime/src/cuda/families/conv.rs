@@ -1,10 +1,11 @@
-//! Convolutions, as `conv` computes them.
+//! Convolutions, as `conv` computes them, or `depthwise` where a filter reads one channel.
 
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::ops::window::Span;
 use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
+use recurve_kernels::depthwise;
 use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Resul
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
     shape.accepts()?;
+    let by_channel = depthwise::accepts(&shape).is_ok();
     let y = site.output_shape(0)?;
     let mut making = Making::over(site.dtype(0)?, &y);
     if site.inputs.has(2) {
@@ -35,10 +37,14 @@ pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Resul
     let (device, data) = (site.device, Tail::data(tail.as_ref()));
     let kernel = GpuKernel::new(move |memory| {
         let (x, w, y) = (memory.inputs[0], memory.inputs[1], memory.outputs[0]);
-        let launch = Tail::with(tail.as_ref(), memory, |program| {
-            shape.prepare(&Buffers { x, w, y, program }, &device)
+        let launch: Arc<dyn Launch> = Tail::with(tail.as_ref(), memory, |program| {
+            let buffers = Buffers { x, w, y, program };
+            if by_channel {
+                return Ok(Arc::new(depthwise::prepare(&shape, &buffers, &device)?) as Arc<dyn Launch>);
+            }
+            Ok(Arc::new(shape.prepare(&buffers, &device)?) as Arc<dyn Launch>)
         })?;
-        Ok(vec![Arc::new(launch)])
+        Ok(vec![launch])
     });
     Ok(kernel.with_data_of(data))
 }

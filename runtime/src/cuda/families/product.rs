@@ -1,4 +1,5 @@
-//! Matrix products: few rows by constant weights as `gemv`, which reads packed weights once; all others as `gemm`.
+//! Matrix products: few rows by constant weights as `gemv`, which reads packed weights once; all others as `gemm`, on
+//! tensor cores that take them from packed tiles where they are constant.
 
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
@@ -107,7 +108,12 @@ impl Product {
     ) -> Result<GpuKernel, GpuReject> {
         let device = site.device;
         let problem = self.problem(element)?;
-        let (variant, splits) = gemm::choose(&problem, &device)?;
+        let weights = site.constant(1).cloned();
+        let packed = weights.and_then(|weights| Some((weights, gemm::choose_packed(&problem, &device)?)));
+        let (variant, splits) = match &packed {
+            Some((_, chosen)) => *chosen,
+            None => gemm::choose(&problem, &device)?,
+        };
         let workspace = variant.workspace_bytes(&problem, splits);
         let [a, b] = self.offsets.map(|offset| offset as u64 * element.bytes());
         let data = Tail::data(tail.as_ref());
@@ -119,7 +125,7 @@ impl Product {
             Tail::with(tail.as_ref(), memory, |program| {
                 let operands = gemm::Operands {
                     a: behind(memory.inputs[0], a),
-                    b: behind(memory.inputs[1], b),
+                    b: memory.weights.first().copied().unwrap_or_else(|| behind(memory.inputs[1], b)),
                     c: memory.outputs[0],
                     workspace: memory.workspace,
                     program,
@@ -130,7 +136,16 @@ impl Product {
                 Ok(launches)
             })
         });
-        Ok(kernel.with_workspace(workspace as usize).with_data_of(data))
+        let kernel = kernel.with_workspace(workspace as usize).with_data_of(data);
+        let Some((weights, _)) = packed else { return Ok(kernel) };
+        let (strides, bytes) = (self.contraction.b, variant.packed_bytes(&problem) as usize);
+        // Packed tiles do not depend on the number of rows.
+        Ok(kernel.with_weights(format!("{} {b}", variant.id), bytes, move || {
+            let mut packed = vec![0; bytes];
+            let b = &weights.view().bytes()[b as usize..];
+            gemm::warpgroup::pack(&problem, b, [strides.0, strides.1], &mut packed);
+            packed
+        }))
     }
 
     fn problem(&self, element: Element) -> Result<Problem, GpuReject> {

@@ -37,7 +37,7 @@ use upload::Uploader;
 pub use usage::GpuUse;
 
 /// Bindings kept per program.
-const BINDINGS: usize = 8;
+pub(super) const BINDINGS: usize = 8;
 
 /// Why a program on a GPU cannot be bound or run.
 #[derive(Debug)]

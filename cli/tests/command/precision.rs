@@ -1,0 +1,45 @@
+//! `--precision`: what weights are stored in, and what is said of it.
+
+use crate::{data, recurve};
+use recurve_cli::Exit;
+
+/// A model with recurrences.
+fn addition() -> String {
+    format!("{}/../examples/addition/addition.onnx", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn formats_are_stored_and_compared_with_the_model() {
+    let run = |format: &str| {
+        let ended = recurve(&["run", &addition(), "--precision", format, "--json"]);
+        ended.with(Exit::Success).document()
+    };
+    assert!(run("f32")["precision"].is_null(), "weights are those of the model");
+    let mut bytes = Vec::new();
+    for format in ["f16", "bf16", "int8"] {
+        let precision = run(format)["precision"].clone();
+        assert_eq!(precision["format"], format);
+        let number = |name: &str| precision[name].as_u64().expect("a number");
+        assert!(number("stored_bytes") < number("model_bytes"), "{precision}");
+        bytes.push(number("stored_bytes"));
+        let weights = precision["weights"].as_array().expect("weights");
+        assert!(weights.iter().any(|w| w["op"] == "LSTM" && w["input"] == 2), "{precision}");
+        let deviations = precision["deviations"].as_array().expect("deviations");
+        assert!(deviations.iter().any(|d| d["max_relative"].as_f64().is_some()), "{precision}");
+    }
+    assert!(bytes[0] == bytes[1] && bytes[2] < bytes[1], "{bytes:?}");
+    let ended = recurve(&["run", &addition(), "--precision", "f16"]).with(Exit::Success);
+    ended.prints("relative error");
+    let ended = recurve(&["inspect", &addition(), "--precision", "int8"]).with(Exit::Success);
+    ended.prints("int8");
+}
+
+#[test]
+fn other_spellings_and_a_gpu_are_refused() {
+    for wrong in ["fp16", "F16", "int4", ""] {
+        let ended = recurve(&["run", &addition(), "--precision", wrong]).with(Exit::Usage);
+        assert!(ended.err.contains("precision"), "{}", ended.err);
+    }
+    let ended = recurve(&["run", &data("biased.onnx"), "--precision", "f16", "--device", "emulated"]);
+    assert!(ended.code != 0 && ended.err.contains("precision"), "{}", ended.err);
+}
