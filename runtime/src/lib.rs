@@ -18,7 +18,7 @@
 //!
 //! - **Load:** [`Session::builder`], with [`SessionBuilder::load`] or [`SessionBuilder::load_bytes`]. A model with a node
 //!   that cannot run is refused with all such nodes.
-//! - **Run:** [`Session::run`]; [`Session::run_into`] writes to buffers of the caller and allocates nothing once warm.
+//! - **Run:** [`Session::run`]; [`Session::run_into`] writes to buffers of the caller, and tells what allocates.
 //! - **Stream:** [`Session::stream`] keeps recurrent state between calls.
 //! - **Errors:** one enum, [`Error`], with stable codes in [`Error::kind`]. Causes are in `source()`.
 //! - **Limits:** [`RunOptions`] carries a deadline or a [`CancelToken`]; [`SessionBuilder::with_memory_limit`] bounds what
