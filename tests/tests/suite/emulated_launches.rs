@@ -58,6 +58,9 @@ fn a_convolution_with_maps_behind_it_is_one_launch() {
     let alone = [behind[0].clone().with_int("group", 6), behind[1].clone(), behind[2].clone()];
     let constants = [weights("w", &[6, 1, 3, 3], 1), weights("b", &[6], 2)];
     assert_eq!(launches(&[("x", &[2, 6, 7, 5])], &alone, &constants), 1);
+    // Many channels.
+    let constants = [weights("w", &[32, 32, 3, 3], 1), weights("b", &[32], 2)];
+    assert_eq!(launches(&[("x", &[2, 32, 7, 5])], &behind, &constants), 1);
 }
 
 #[test]
@@ -72,10 +75,10 @@ fn products_by_constant_halves_read_packed_tiles() {
     // Small whole numbers, whose sums are exact in any order.
     let whole = |seed, count| -> Vec<f32> { drawn(seed, count, 3.0).into_iter().map(f32::round).collect() };
     for columns in [40, 37] {
-        let constants = [floats("w", &[70, columns], &whole(1, 70 * columns as usize))];
-        let bytes = bytes_of(&[("x", &[2, 33, 70])], &nodes, &constants);
+        let constants = [floats("w", &[72, columns], &whole(1, 72 * columns as usize))];
+        let bytes = bytes_of(&[("x", &[2, 33, 72])], &nodes, &constants);
         let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
-        compare(&both, &[("x", Tensor::new(&[2, 33, 70], whole(2, 2 * 33 * 70)).expect("a tensor"))]);
+        compare(&both, &[("x", Tensor::new(&[2, 33, 72], whole(2, 2 * 33 * 72)).expect("a tensor"))]);
         // 128 columns by twice 64 terms, of which these are a part.
         let used = both[1].gpu_use().expect("on a GPU");
         assert!(used.weights >= 2 * 128 * 128 && both[1].host_trips().is_empty(), "{used:?}");
