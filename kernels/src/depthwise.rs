@@ -121,7 +121,7 @@ impl Tile {
     }
 
     fn staged_bytes(&self) -> u64 {
-        4 * u64::from(EACH) * u64::from(self.quarter) * u64::from(self.staged_rows) << self.planes_log
+        (4 * u64::from(EACH) * u64::from(self.quarter) * u64::from(self.staged_rows)) << self.planes_log
     }
 
     /// Where a plane's staged row begins.

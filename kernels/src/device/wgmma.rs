@@ -40,7 +40,7 @@ const BLOCK: u64 = 8 * ATOM;
 /// Where 16-byte piece `piece` of line `line` lies, in pieces.
 #[inline(always)]
 pub fn swizzled(line: u32, piece: u32) -> u32 {
-    line * 8 + (piece ^ line % 8)
+    line * 8 + (piece ^ (line % 8))
 }
 
 impl Operand {
@@ -56,7 +56,7 @@ impl Operand {
 /// The four descriptors of an operand's 64 terms: 16 terms are 32 bytes of every line, or, edge first, 16 lines.
 #[inline(always)]
 fn quarters<const EDGE: bool>(first: Operand) -> [u64; 4] {
-    let step = if EDGE { 16 * 128 >> 4 } else { 16 * 2 >> 4 };
+    let step = if EDGE { (16 * 128) >> 4 } else { (16 * 2) >> 4 };
     [first.bits, first.bits + step, first.bits + 2 * step, first.bits + 3 * step]
 }
 

@@ -278,6 +278,11 @@ impl Variant {
         if self.packed && problem.b.batch != [0, 0] {
             return Err(Reject::Unsupported { what: "a packed B of several batches" });
         }
+        // The kernel counts the elements of a tile's terms in 32 bits.
+        let (got, limit) = (u64::from(problem.k), 1 << 24);
+        if self.packed && got > limit {
+            return Err(Reject::Extent { name: "terms of a packed B", got, limit });
+        }
         // 16-byte pieces start at multiples of 8 elements in every row of every batch.
         for (name, got) in [
             ("A's rows", problem.a.row),

@@ -30,6 +30,8 @@ fn variants_refuse_what_they_do_not_compute() {
     let every_batch = Problem { batches: [1, 2], b: Matrix { batch: [0, 4096], ..f16.b }, ..f16 };
     let refused = Err(Reject::Unsupported { what: "a packed B of several batches" });
     assert_eq!(packed.accepts(&every_batch, &DEVICE), refused);
+    let deep = packed.accepts(&plain(Element::F16, 8, 8, 1 << 25), &DEVICE);
+    assert!(matches!(deep, Err(Reject::Extent { .. })));
     let any_row = Problem { n: 61, b: Matrix { row: 61, ..f16.b }, ..f16 };
     assert_eq!(packed.accepts(&any_row, &DEVICE), Ok(()));
     assert_eq!(choose_packed(&any_row, &DEVICE).map(|(variant, _)| variant.id), Some("wgmma_f16_packed"));

@@ -92,62 +92,82 @@ macro_rules! wgmma_sums {
     };
 }
 
-/// Four instructions, 16 terms each, one after the other in `a0 ..= a3` and `b0 ..= b3`: descriptors that begin 16 terms on.
-/// They are started, and waited for, in one block, so that no register of theirs is touched meanwhile.
-macro_rules! wgmma_by {
-    ($instruction:literal, $turned_a:literal, $turned_b:literal, $sums:expr, $a:expr, $b:expr) => {{
-        let (sums, a, b): (&mut [f32; 64], [u64; 4], [u64; 4]) = ($sums, $a, $b);
-        // SAFETY: all lanes of the warpgroup come here with the same operands, which lie in shared memory as the launch
-        // contract has it; the emulator checks both.
-        unsafe {
-            asm!(
-                "wgmma.fence.sync.aligned;",
-                wgmma_sums!($instruction, "{64}", "{68}", $turned_a, $turned_b),
-                wgmma_sums!($instruction, "{65}", "{69}", $turned_a, $turned_b),
-                wgmma_sums!($instruction, "{66}", "{70}", $turned_a, $turned_b),
-                wgmma_sums!($instruction, "{67}", "{71}", $turned_a, $turned_b),
-                "wgmma.commit_group.sync.aligned;",
-                "wgmma.wait_group.sync.aligned 0;",
-                inout(reg32) sums[0], inout(reg32) sums[1], inout(reg32) sums[2], inout(reg32) sums[3],
-                inout(reg32) sums[4], inout(reg32) sums[5], inout(reg32) sums[6], inout(reg32) sums[7],
-                inout(reg32) sums[8], inout(reg32) sums[9], inout(reg32) sums[10], inout(reg32) sums[11],
-                inout(reg32) sums[12], inout(reg32) sums[13], inout(reg32) sums[14], inout(reg32) sums[15],
-                inout(reg32) sums[16], inout(reg32) sums[17], inout(reg32) sums[18], inout(reg32) sums[19],
-                inout(reg32) sums[20], inout(reg32) sums[21], inout(reg32) sums[22], inout(reg32) sums[23],
-                inout(reg32) sums[24], inout(reg32) sums[25], inout(reg32) sums[26], inout(reg32) sums[27],
-                inout(reg32) sums[28], inout(reg32) sums[29], inout(reg32) sums[30], inout(reg32) sums[31],
-                inout(reg32) sums[32], inout(reg32) sums[33], inout(reg32) sums[34], inout(reg32) sums[35],
-                inout(reg32) sums[36], inout(reg32) sums[37], inout(reg32) sums[38], inout(reg32) sums[39],
-                inout(reg32) sums[40], inout(reg32) sums[41], inout(reg32) sums[42], inout(reg32) sums[43],
-                inout(reg32) sums[44], inout(reg32) sums[45], inout(reg32) sums[46], inout(reg32) sums[47],
-                inout(reg32) sums[48], inout(reg32) sums[49], inout(reg32) sums[50], inout(reg32) sums[51],
-                inout(reg32) sums[52], inout(reg32) sums[53], inout(reg32) sums[54], inout(reg32) sums[55],
-                inout(reg32) sums[56], inout(reg32) sums[57], inout(reg32) sums[58], inout(reg32) sums[59],
-                inout(reg32) sums[60], inout(reg32) sums[61], inout(reg32) sums[62], inout(reg32) sums[63],
-                in(reg64) a[0], in(reg64) a[1], in(reg64) a[2], in(reg64) a[3],
-                in(reg64) b[0], in(reg64) b[1], in(reg64) b[2], in(reg64) b[3],
-                options(nostack)
-            );
-        }
-    }};
+/// Four instructions, 16 terms each, one after the other, of descriptors that begin 16 terms on.
+macro_rules! wgmma_four {
+    ($instruction:literal, $turned_a:literal, $turned_b:literal) => {
+        concat!(
+            wgmma_sums!($instruction, "{64}", "{68}", $turned_a, $turned_b),
+            wgmma_sums!($instruction, "{65}", "{69}", $turned_a, $turned_b),
+            wgmma_sums!($instruction, "{66}", "{70}", $turned_a, $turned_b),
+            wgmma_sums!($instruction, "{67}", "{71}", $turned_a, $turned_b)
+        )
+    };
 }
 
-/// A product of a warpgroup by one instruction's name.
+/// They are started, and waited for, in one block, so that no register of theirs is touched meanwhile.
 macro_rules! wgmma {
-    ($($name:ident $instruction:literal;)*) => { $(
+    ($($name:ident $instruction:literal $turned_a:literal $turned_b:literal;)*) => { $(
         #[inline(always)]
-        pub(crate) fn $name<const A_EDGE: bool, const B_EDGE: bool>(sums: &mut [f32; 64], a: [u64; 4], b: [u64; 4]) {
-            match (A_EDGE, B_EDGE) {
-                (false, false) => wgmma_by!($instruction, "0", "0", sums, a, b),
-                (false, true) => wgmma_by!($instruction, "0", "1", sums, a, b),
-                (true, false) => wgmma_by!($instruction, "1", "0", sums, a, b),
-                (true, true) => wgmma_by!($instruction, "1", "1", sums, a, b),
+        fn $name(s: &mut [f32; 64], a: [u64; 4], b: [u64; 4]) {
+            // SAFETY: all lanes of the warpgroup come here with the same operands, which the emulator checks.
+            unsafe {
+                asm!("wgmma.fence.sync.aligned;", wgmma_four!($instruction, $turned_a, $turned_b),
+                    "wgmma.commit_group.sync.aligned;", "wgmma.wait_group.sync.aligned 0;",
+                    inout(reg32) s[0], inout(reg32) s[1], inout(reg32) s[2], inout(reg32) s[3], inout(reg32) s[4],
+                    inout(reg32) s[5], inout(reg32) s[6], inout(reg32) s[7], inout(reg32) s[8], inout(reg32) s[9],
+                    inout(reg32) s[10], inout(reg32) s[11], inout(reg32) s[12], inout(reg32) s[13], inout(reg32) s[14],
+                    inout(reg32) s[15], inout(reg32) s[16], inout(reg32) s[17], inout(reg32) s[18], inout(reg32) s[19],
+                    inout(reg32) s[20], inout(reg32) s[21], inout(reg32) s[22], inout(reg32) s[23], inout(reg32) s[24],
+                    inout(reg32) s[25], inout(reg32) s[26], inout(reg32) s[27], inout(reg32) s[28], inout(reg32) s[29],
+                    inout(reg32) s[30], inout(reg32) s[31], inout(reg32) s[32], inout(reg32) s[33], inout(reg32) s[34],
+                    inout(reg32) s[35], inout(reg32) s[36], inout(reg32) s[37], inout(reg32) s[38], inout(reg32) s[39],
+                    inout(reg32) s[40], inout(reg32) s[41], inout(reg32) s[42], inout(reg32) s[43], inout(reg32) s[44],
+                    inout(reg32) s[45], inout(reg32) s[46], inout(reg32) s[47], inout(reg32) s[48], inout(reg32) s[49],
+                    inout(reg32) s[50], inout(reg32) s[51], inout(reg32) s[52], inout(reg32) s[53], inout(reg32) s[54],
+                    inout(reg32) s[55], inout(reg32) s[56], inout(reg32) s[57], inout(reg32) s[58], inout(reg32) s[59],
+                    inout(reg32) s[60], inout(reg32) s[61], inout(reg32) s[62], inout(reg32) s[63],
+                    in(reg64) a[0], in(reg64) a[1], in(reg64) a[2], in(reg64) a[3],
+                    in(reg64) b[0], in(reg64) b[1], in(reg64) b[2], in(reg64) b[3], options(nostack));
             }
         }
     )* };
 }
 
 wgmma! {
-    wgmma_f16 "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16";
-    wgmma_bf16 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16";
+    f16_nn "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" "0" "0";
+    f16_nt "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" "0" "1";
+    f16_tn "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" "1" "0";
+    f16_tt "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" "1" "1";
+    bf16_nn "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16" "0" "0";
+    bf16_nt "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16" "0" "1";
+    bf16_tn "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16" "1" "0";
+    bf16_tt "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16" "1" "1";
+}
+
+#[inline(always)]
+pub(crate) fn wgmma_f16<const A_EDGE: bool, const B_EDGE: bool>(
+    sums: &mut [f32; 64],
+    a: [u64; 4],
+    b: [u64; 4],
+) {
+    match (A_EDGE, B_EDGE) {
+        (false, false) => f16_nn(sums, a, b),
+        (false, true) => f16_nt(sums, a, b),
+        (true, false) => f16_tn(sums, a, b),
+        (true, true) => f16_tt(sums, a, b),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn wgmma_bf16<const A_EDGE: bool, const B_EDGE: bool>(
+    sums: &mut [f32; 64],
+    a: [u64; 4],
+    b: [u64; 4],
+) {
+    match (A_EDGE, B_EDGE) {
+        (false, false) => bf16_nn(sums, a, b),
+        (false, true) => bf16_nt(sums, a, b),
+        (true, false) => bf16_tn(sums, a, b),
+        (true, true) => bf16_tt(sums, a, b),
+    }
 }
