@@ -161,8 +161,8 @@ pub(crate) struct ExecutionArguments {
 /// How long a command may take.
 #[derive(Debug, Args)]
 pub(crate) struct TimeArguments {
-    /// End with code 124 when a run takes longer than this, such as 500ms; a number alone is of milliseconds. Measuring
-    /// for a profile, as a whole
+    /// End with code 124 when a run takes longer than this, such as 500ms, or all of what is measured for a profile; a
+    /// number alone is of milliseconds
     #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 }

@@ -85,12 +85,18 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let error = cause.downcast_ref::<Error>()?;
     match error {
         Error::Setting { name: "threads", .. } => return Some("set the number of threads with --threads"),
+        Error::Setting { name: "devices", .. } => {
+            return Some("`--devices cpu` takes all cores that are here; `recurve devices` lists GPUs");
+        }
         Error::Unsupported { refusals } if refusals.iter().any(|r| matches!(r.reason, OpError::Gpu(_))) => {
             return Some("`--fallback cpu` runs such nodes on the CPU and tells what that cost");
         }
         Error::Plan { source } => return plan_hint(source),
         Error::Profile { source: ProfileError::Malformed { .. } } => {
-            return Some("`recurve profile MODEL --out F.json` writes what --profile reads");
+            return Some(
+                "`recurve profile MODEL --out F.json` writes what --profile reads; --device-profile reads those of GPUs \
+                 alone, such as runtime/profiles/h100-synthetic.json",
+            );
         }
         Error::Argument { .. } | Error::Arguments { .. } => {
             return Some(

@@ -4,10 +4,14 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Reads `4096`, `512MiB`, `2GB`.
+/// Reads `4096`, `512MiB`, `1.5GB`.
 pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
+    let needed = || "a number such as 512MiB is needed".to_owned();
+    if digits.is_empty() {
+        return Err(needed());
+    }
     let factor: usize = match unit.trim() {
         "" | "B" => 1,
         "kB" | "KB" => 1000,
@@ -18,8 +22,14 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
         "GiB" | "G" => 1 << 30,
         _ => return Err(format!("`{unit}` is no unit of bytes; KiB, MiB, GiB, kB, MB and GB are")),
     };
-    let count: usize = digits.parse().map_err(|_| "a number such as 512MiB is needed".to_owned())?;
-    count.checked_mul(factor).ok_or_else(|| "more bytes than this machine can address".to_owned())
+    let too_many = || "more bytes than this machine can address".to_owned();
+    if digits.contains('.') {
+        let count = digits.parse::<f64>().map_err(|_| needed())? * factor as f64;
+        // Above 2⁵³ a part of a byte cannot be meant.
+        return if count < 9e15 { Ok(count as usize) } else { Err(too_many()) };
+    }
+    let count: usize = digits.parse().map_err(|_| needed())?;
+    count.checked_mul(factor).ok_or_else(too_many)
 }
 
 /// Reads `5ms`, `800us`, `1.5s`; the sign of a micrometre in either of its encodings.
@@ -30,6 +40,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
         "us" | "µs" | "μs" => 1.0,
         "ms" => 1e3,
         "s" => 1e6,
+        "" => return Err("a unit is needed: us, ms or s".to_owned()),
         _ => return Err(format!("`{unit}` is no unit of time; us, ms and s are")),
     };
     let count: f64 = number.trim().parse().map_err(|_| "a time such as 5ms is needed".to_owned())?;
@@ -94,7 +105,8 @@ mod tests {
         assert_eq!(parse_bytes("4096"), Ok(4096));
         assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
         assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
-        for wrong in ["", "MiB", "-1", "1.5MiB", "3 apples", "99999999999999GiB"] {
+        assert_eq!(parse_bytes("1.5MiB"), Ok(3 << 19));
+        for wrong in ["", "MiB", "-1", "1.5.2MiB", ".MiB", "3 apples", "99999999.5GiB", "99999999999999GiB"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }

@@ -222,13 +222,15 @@ fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
         pair("each operator on all threads", micros(plan.together_us)),
         pair("everything on one thread", micros(plan.alone_us)),
     ];
-    rows.extend(plan.device_us.map(|us| pair("all that can run there on the GPU", micros(us))));
+    rows.extend(
+        plan.device_us.map(|us| pair("of these steps, all that can run there on the GPU", micros(us))),
+    );
     let threads = match &plan.device {
         Some(device) => format!("{}, of which one launches for {}", plan.workers, device.device),
         None => plan.workers.to_string(),
     };
     rows.extend([
-        pair("no placement takes less than", micros(plan.bound_us)),
+        pair("no placement of these steps takes less than", micros(plan.bound_us)),
         pair("threads", threads),
         pair("rewritten", rewritten(&plan.rewrite)),
         pair("memory of the host for values", quantity::bytes(plan.arena_bytes as f64)),

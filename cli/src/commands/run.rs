@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// Measured runs
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_some, allow_negative_numbers = true)]
     runs: NonZeroUsize,
-    /// Runs before those that are measured
+    /// Runs before those that are measured; with --mode at least one, which measures and plans
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
     #[arg(allow_negative_numbers = true)]
     warmup: usize,
@@ -187,7 +187,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         threads: session.engine().threads(),
         seed: arguments.inputs.seed,
         runs: arguments.runs.get(),
-        warmup: arguments.warmup,
+        warmup: arguments.warmup(),
         latency_us: latency,
         plan: placement(&session, &inputs, arguments),
         peak_rss_bytes,
@@ -222,6 +222,11 @@ fn deviations(
 }
 
 impl Arguments {
+    /// Runs before those that are measured: where a plan is made, the first run makes it.
+    fn warmup(&self) -> usize {
+        self.warmup.max(usize::from(self.mode != Mode::Together))
+    }
+
     /// Refuses what would have no effect.
     fn check(&self) -> Result<(), UsageError> {
         let on_cpu = self.execution.device == Device::Cpu;
@@ -298,7 +303,8 @@ fn measure(
     let warm = arguments.time.options();
     let measured = if arguments.profile_nodes { warm.clone().with_node_times(times) } else { warm.clone() };
     let runs = arguments.runs.get();
-    let bar = terminal.progress(Some((arguments.warmup + runs) as u64), "running");
+    let warmup = arguments.warmup();
+    let bar = terminal.progress(Some((warmup + runs) as u64), "running");
     let run = |options: &RunOptions| {
         let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
         session.run_with(given, options)
@@ -307,7 +313,7 @@ fn measure(
     let mut events = Vec::new();
     let mut last = None;
     let result = (|| {
-        for _ in 0..arguments.warmup {
+        for _ in 0..warmup {
             run(&warm)?;
             bar.inc(1);
         }

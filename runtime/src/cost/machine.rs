@@ -26,7 +26,7 @@ impl Machine {
         Self {
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            instructions: format!("{:?}", crate::cpu::simd::Level::detect()),
+            instructions: crate::cpu::simd::Level::detect().name().to_owned(),
             system: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             gpus: gpus.into_iter().map(|gpu| format!("{} driver {}", gpu.name, gpu.driver)).collect(),
         }

@@ -185,6 +185,17 @@ impl Level {
     /// What every processor has.
     pub(crate) const PORTABLE: Self = Self(Kind::Portable);
 
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(_) => "AVX-512",
+        }
+    }
+
     /// All instruction sets of this processor.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
