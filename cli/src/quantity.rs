@@ -40,7 +40,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
         "us" | "µs" | "μs" => 1.0,
         "ms" => 1e3,
         "s" => 1e6,
-        "" => return Err("a unit is needed: us, ms or s".to_owned()),
+        "" => return Err("a time above 0 with its unit, such as 5ms, is needed".to_owned()),
         _ => return Err(format!("`{unit}` is no unit of time; us, ms and s are")),
     };
     let count: f64 = number.trim().parse().map_err(|_| "a time such as 5ms is needed".to_owned())?;

@@ -27,11 +27,11 @@ fn wrong_arguments_are_usage() {
     for (arguments, problem) in [
         (["run", "--threads", "-2"], "a whole number of at least 0"),
         (["run", "--seed", "-1"], "a whole number of at least 0"),
-        (["run", "--memory-limit", "-5"], "is no unit of bytes"),
+        (["run", "--memory-limit", "-5"], "such as 512MiB is needed"),
         (["run", "--runs", "0"], "a whole number of at least 1"),
         (["run", "--runs", "-1"], "a whole number of at least 1"),
         (["run", "--warmup", "-1"], "a whole number of at least 0"),
-        (["run", "--timeout", "-5"], "is no unit of time"),
+        (["run", "--timeout", "-5"], "such as 5ms, is needed"),
         (["check", "--rtol", "-1"], "a number of at least 0"),
         (["check", "--atol", "-1"], "a number of at least 0"),
     ] {
