@@ -6,7 +6,8 @@
 //!
 //! so that `a²` products per channel give `m²` outputs, where the sum over the taps takes `9·m²`: 2.25 times fewer for
 //! `m = 2`, 4 times fewer for `m = 4`. For each of the `a²` points the sum over the channels is a matrix product, filters
-//! by tiles. Matrices: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4.
+//! by tiles. The scheme: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4; for the points
+//! of tiles of four see [`matrices`]. An input that is no number spreads over its tile.
 //!
 //! The weights' side is computed once, in f64 ([`PackedPoints`]). The transforms of the input are written in *chunks* of tiles
 //! ([`input`]), then blocks of filters by lines of tiles are multiplied and transformed back
