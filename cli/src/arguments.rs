@@ -60,6 +60,8 @@ fn with_takers(mut error: clap::Error, command: &clap::Command) -> clap::Error {
     if !takers.is_empty() {
         let tip = format!("--{name} is an option of {}", takers.join(", "));
         error.remove(ContextKind::SuggestedArg);
+        // It shows the option that was suggested.
+        error.remove(ContextKind::Usage);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error

@@ -28,8 +28,8 @@ struct Comparison<'a> {
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The instance: a JSON document of a machine and tasks, such as `recurve plan --emit-instance` writes;
-    /// scheduler/README.md shows one
+    /// The instance: a JSON document of a machine and tasks, such as `recurve plan --emit-instance` writes and
+    /// scheduler/README.md shows
     pub file: PathBuf,
     /// How to schedule; `all` compares
     #[arg(long, value_enum, default_value_t = Choice::Portfolio)]

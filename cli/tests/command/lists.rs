@@ -74,6 +74,7 @@ fn an_option_of_another_subcommand_is_told_by_its_name() {
     let ended = recurve(&["run", &model, "--device-profile", "p.json"]).with(Exit::Usage);
     ended.says("unexpected argument '--device-profile'");
     ended.says("--device-profile is an option of `recurve plan`");
+    assert!(!ended.err.contains("--device <DEVICE>"), "nothing else is suggested: {}", ended.err);
     let ended = recurve(&["plan", &model, "--runs=3"]).with(Exit::Usage);
     ended.says("--runs is an option of `recurve run`");
     let ended = recurve(&["run", &model, "--frobnicate"]).with(Exit::Usage);

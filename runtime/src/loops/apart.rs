@@ -57,7 +57,7 @@ impl Apart {
     /// only where there are two.
     pub(super) fn of_views(self, [producer, reader]: [bool; 2]) -> Self {
         match self {
-            Self::NoRewrite | Self::Producer(_) if producer => Self::View,
+            Self::NoRewrite | Self::Producer(_) | Self::Reader(_) if producer => Self::View,
             Self::NoRewrite | Self::Reader(_) if reader => Self::ReadByView,
             why => why,
         }
