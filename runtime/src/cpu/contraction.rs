@@ -5,10 +5,12 @@
 //! axis; other float blocks go through [`multiply`]. Blocks depend on shapes alone.
 
 use super::RunContext;
+use super::constant_matrix::ConstantMatrix;
 use super::gemm::{Block, Blocks, Matrix, MatrixMut, Scalar, multiply};
 use super::number::{Compute, Number, Real};
+use super::panel_matrix::WIDTH;
+use super::panels::GROUP;
 use super::skinny::multiply_few;
-use super::stored_matrix::StoredMatrix;
 use super::tiles::{Lanes, for_each_own_tile, for_each_tile};
 use crate::error::OpError;
 use half::slice::HalfFloatSliceExt;
@@ -27,6 +29,8 @@ const COLUMNS: usize = 128;
 const LINE: usize = 16;
 /// Blocks aimed at, so that a few threads share them evenly.
 const BLOCKS: usize = 16;
+/// Groups of rows from which blocks are cut by rows alone, where the right matrix lies in panels.
+const LEAST_GROUPS: usize = 8;
 /// Multiply–adds under which a block is not cut further.
 const SMALL_BLOCK: usize = 1 << 19;
 /// Bytes of the right matrix of a block of few rows, where there is one for each of some threads.
@@ -58,8 +62,8 @@ pub(crate) enum Left<'a, T> {
 pub(crate) enum Right<'a, T> {
     /// It lies in memory.
     Given(&'a [T]),
-    /// It is stored in another format; `T` is `f32`.
-    Stored(&'a StoredMatrix),
+    /// It is kept in another form; `T` is `f32`.
+    Constant(&'a ConstantMatrix),
 }
 
 /// Bytes of rows that are made for a block: they stay in a second cache beside what they are multiplied by.
@@ -346,9 +350,13 @@ impl Contraction {
     }
 
     /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
-    /// threads, so that each row is made once. Of a `stored` right matrix, columns whose panels stay in a cache.
-    fn block<T: Term>(&self, made: bool, stored: bool) -> (usize, usize) {
-        let panels = stored && self.m > SHARED;
+    /// threads, so that each row is made once. Of a `constant` right matrix, columns whose panels stay in a cache, or whole
+    /// panels.
+    fn block<T: Term>(&self, made: bool, constant: Option<&ConstantMatrix>) -> (usize, usize) {
+        if matches!(constant, Some(ConstantMatrix::Panels(_))) {
+            return self.panel_block(made);
+        }
+        let panels = constant.is_some() && self.m > SHARED;
         let most = if panels { (usize::MAX, PANEL_COLS) } else { T::largest_block() };
         let form = (self.m, self.n, self.k);
         if self.is_read_once() && !made {
@@ -369,23 +377,60 @@ impl Contraction {
         (rows, cols)
     }
 
+    /// Extents of a block by panels. Rows are turned for each block that they are in, at the cost of some panel's
+    /// product: blocks of all columns where there are rows enough, otherwise of some panels.
+    fn panel_block(&self, made: bool) -> (usize, usize) {
+        let Self { m, n, k, .. } = *self;
+        let panels = n.div_ceil(WIDTH);
+        let rows = m.saturating_mul(self.matrices());
+        let (mut rows, mut panels) = if rows >= LEAST_GROUPS * GROUP || made && rows > GROUP {
+            (m.min((rows / BLOCKS).next_multiple_of(GROUP).max(GROUP)), panels)
+        } else if made {
+            (m, panels)
+        } else {
+            let work = m.saturating_mul(n).saturating_mul(k);
+            let blocks = (panels / 2).min(work / SMALL_BLOCK).clamp(1, LEAST_GROUPS);
+            // A power of two, so that a few threads have equal shares.
+            (m, panels.div_ceil(1 << blocks.ilog2()))
+        };
+        let each = k.saturating_mul(WIDTH);
+        while rows > GROUP && rows.saturating_mul(panels).saturating_mul(each) > LARGE_BLOCK {
+            rows = (rows / 2).next_multiple_of(GROUP);
+        }
+        while panels > 1 && rows.saturating_mul(panels).saturating_mul(each) > LARGE_BLOCK {
+            panels = panels.div_ceil(2);
+        }
+        (rows.max(1), panels.saturating_mul(WIDTH).max(1))
+    }
+
     /// Scratch bytes of the rows that are made for a block.
     fn made<T: Term>(&self, rows: usize) -> usize {
         rows.saturating_mul(self.k).saturating_mul(size_of::<T>()).div_ceil(64).saturating_mul(64)
     }
 
-    /// Scratch bytes for `threads` threads, where rows of the left matrix are `made` or the right one is `stored`.
-    pub(crate) fn scratch<T: Term>(&self, threads: usize, made: bool, stored: bool) -> usize {
-        let (rows, cols) = self.block::<T>(made, stored);
+    /// Scratch bytes for `threads` threads, where rows of the left matrix are `made` or the right one is `constant`.
+    pub(crate) fn scratch<T: Term>(
+        &self,
+        threads: usize,
+        made: bool,
+        constant: Option<&ConstantMatrix>,
+    ) -> usize {
+        let (rows, cols) = self.block::<T>(made, constant);
         let own = if made { self.made::<T>(rows) } else { 0 };
-        Lanes::bytes(own.saturating_add(self.block_scratch::<T>(rows, cols, stored)), threads)
+        let in_pieces = made || self.a.1 == 1;
+        Lanes::bytes(own.saturating_add(self.block_scratch::<T>(rows, cols, constant, in_pieces)), threads)
     }
 
-    fn block_scratch<T: Term>(&self, rows: usize, cols: usize, stored: bool) -> usize {
-        if stored {
-            StoredMatrix::scratch(rows, cols, self.k, self.a.1 == 1)
-        } else {
-            T::scratch(rows, cols, self.k)
+    fn block_scratch<T: Term>(
+        &self,
+        rows: usize,
+        cols: usize,
+        constant: Option<&ConstantMatrix>,
+        in_pieces: bool,
+    ) -> usize {
+        match constant {
+            Some(matrix) => matrix.scratch(rows, cols, self.k, in_pieces),
+            None => T::scratch(rows, cols, self.k),
         }
     }
 
@@ -412,15 +457,17 @@ impl Contraction {
         if out.is_empty() {
             return Ok(());
         }
-        let stored = matches!(right, Right::Stored(_));
-        let (rows, cols) = self.block::<T>(matches!(left, Left::Made(_)), stored);
-        let own = if let Left::Made(_) = left { self.made::<T>(rows) } else { 0 };
-        let lanes = Lanes::new(scratch, own.saturating_add(self.block_scratch::<T>(rows, cols, stored)));
+        let constant = if let Right::Constant(matrix) = right { Some(matrix) } else { None };
+        let made = matches!(left, Left::Made(_));
+        let (rows, cols) = self.block::<T>(made, constant);
+        let own = if made { self.made::<T>(rows) } else { 0 };
+        let bytes = self.block_scratch::<T>(rows, cols, constant, made || self.a.1 == 1);
+        let lanes = Lanes::new(scratch, own.saturating_add(bytes));
         let work = out.len().saturating_mul(k);
         let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
         let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
         // Weights that are read once per run stay in the caches of the threads that read them.
-        let own_share = self.is_read_once() && matches!(left, Left::Given(_));
+        let own_share = self.is_read_once() && !made;
         let (each, work) = if own_share {
             (for_each_own_tile as Each<'_, T>, n.saturating_mul(k).saturating_mul(size_of::<T>()) / 4)
         } else {
@@ -443,8 +490,8 @@ impl Contraction {
             let finish = |y: &mut MatrixMut<'_, T::Compute>| epilogue(row, block.cols.start, y);
             let right = match right {
                 Right::Given(right) => right,
-                Right::Stored(right) => {
-                    let other = || OpError::internal("a stored matrix of another type");
+                Right::Constant(right) => {
+                    let other = || OpError::internal("a constant matrix of another type");
                     let a = a.of_type().ok_or_else(other)?;
                     let out = &mut block.out.of_type().ok_or_else(other)?;
                     right.product(out, a, block.cols.clone(), scratch)?;

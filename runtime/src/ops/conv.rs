@@ -13,6 +13,8 @@ use crate::cpu::direct_convolution::{
     DirectConvolution, Operands, PackedFilters, Weights, is_few, pack, reaches,
 };
 use crate::cpu::number::dispatch;
+use crate::cpu::panel_matrix::{self, PanelMatrix};
+use crate::cpu::pointwise_convolution::{self, PointwiseConvolution};
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::Level;
 use crate::cpu::winograd::{self, PackedPoints, Winograd};
@@ -265,11 +267,19 @@ impl Op for Conv {
         let (Ok(x), Ok(w)) = (site.inputs.tensor(0), site.inputs.tensor(1)) else { return Ok(None) };
         let (Some(weights), Some(shape)) = (w.as_constant(), w.known_shape()) else { return Ok(None) };
         let [filters, channels, kernel @ ..] = shape.as_slice() else { return Ok(None) };
-        // Windows of one element are the input itself: a product.
         let fits = x.dtype == DType::F32 && w.dtype == DType::F32 && filters.is_multiple_of(self.groups);
-        let fits = fits && !self.is_pointwise(kernel);
         if !fits || kernel.contains(&0) || !reaches(kernel, &self.window.dilations) {
             return Ok(None);
+        }
+        if self.is_pointwise(kernel) {
+            let positions =
+                || x.shape.as_deref()?.iter().skip(2).try_fold(1usize, |n, dim| n.checked_mul(dim.known()?));
+            if self.groups != 1 || !pointwise_convolution::suits(*filters, positions()) {
+                return Ok(None);
+            }
+            let form = (*filters, *channels, true);
+            let packed = panel_matrix::pack(weights.view().bytes(), form, site.budget, site.release)?;
+            return Ok(Some(Packed { data: Arc::new(packed), consumed: vec![1] }));
         }
         if let Some(size) = self.tile_size(x, &shape) {
             let (bytes, form) = (weights.view().bytes(), (*filters, *channels, size));
@@ -320,6 +330,18 @@ impl Op for Conv {
                 let operands = winograd::Operands { x, made: made.as_ref(), weights: &weights, bias };
                 let finish = Finish::bind(epilogue.as_deref(), io)?;
                 fast.run(io.context, operands, io.output_and_scratch(0)?, &finish)
+            });
+            return Ok(kernel.with_scratch(scratch));
+        }
+        if let Some(weights) = site.packed_as::<PanelMatrix>() {
+            let positions = spans.iter().fold(1usize, |n, s| n.saturating_mul(s.output));
+            let pointwise = PointwiseConvolution::new(x[0], form, positions, site.threads);
+            let scratch = pointwise.scratch(site.threads);
+            let kernel = Kernel::new(move |io| {
+                let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
+                let operands = (io.input::<f32>(0)?, &*weights, bias);
+                let finish = Finish::bind(epilogue.as_deref(), io)?;
+                pointwise.run(io.context, operands, io.output_and_scratch(0)?, &finish)
             });
             return Ok(kernel.with_scratch(scratch));
         }
