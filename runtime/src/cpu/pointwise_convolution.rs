@@ -10,16 +10,21 @@
     reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
 )]
 
+use super::Kernel;
 use super::RunContext;
 use super::contraction::scratch_of;
 use super::gemm::{Blocks, MatrixMut};
-use super::panel_matrix::{PanelMatrix, WIDTH};
+use super::panel_matrix::{self, PanelMatrix, WIDTH};
 use super::panels::{GROUP, Group, SIDE, sweep_turned};
-use super::row_epilogue::Finish;
+use super::row_epilogue::{Finish, RowEpilogue};
 use super::simd::{Lane, Level, Simd, Work};
 use super::tiles::{Lanes, for_each_tile};
+use crate::Tensor;
 use crate::error::OpError;
+use crate::graph::fact::TensorFact;
+use crate::ops::{PackSite, Packed};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Blocks of output for each thread where there are several, and the filters of one at least: positions are read for each
 /// block.
@@ -43,9 +48,19 @@ pub(crate) struct PointwiseConvolution {
     block: (usize, usize),
 }
 
-/// Whether such a convolution of `positions` positions, where they are known, by `filters` filters is computed here.
-pub(crate) fn suits(filters: usize, positions: Option<usize>) -> bool {
-    super::panel_matrix::suits(filters) && positions.is_some_and(|n| WORTH_WHILE.contains(&n))
+/// Packs `weights`, `[filters, channels, 1, …]`, input 1 of a convolution of `x`; `None` where they are better read as they
+/// lie.
+pub(crate) fn pack(site: &PackSite<'_>, x: &TensorFact, weights: &Tensor) -> Result<Option<Packed>, OpError> {
+    let positions =
+        || x.shape.as_deref()?.iter().skip(2).try_fold(1usize, |n, dim| n.checked_mul(dim.known()?));
+    let &[filters, channels, ..] = weights.shape() else { return Ok(None) };
+    let worth_while = positions().is_some_and(|n| WORTH_WHILE.contains(&n));
+    if !worth_while || !panel_matrix::suits(filters) {
+        return Ok(None);
+    }
+    let form = (filters, channels, true);
+    let packed = panel_matrix::pack(weights.view().bytes(), form, site.budget, site.release)?;
+    Ok(Some(Packed { data: Arc::new(packed), consumed: vec![1] }))
 }
 
 impl PointwiseConvolution {
@@ -80,12 +95,30 @@ impl PointwiseConvolution {
     }
 
     /// Scratch bytes for `threads` threads.
-    pub(crate) fn scratch(&self, threads: usize) -> usize {
+    fn scratch(&self, threads: usize) -> usize {
         Lanes::bytes(self.lane(), threads)
     }
 
+    /// The kernel of a convolution with inputs x, w and, where it is `biased`, a bias.
+    pub(crate) fn kernel(
+        self,
+        weights: Arc<PanelMatrix>,
+        biased: bool,
+        epilogue: Option<Arc<RowEpilogue>>,
+        threads: usize,
+    ) -> Kernel {
+        let scratch = self.scratch(threads);
+        let kernel = Kernel::new(move |io| {
+            let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
+            let operands = (io.input::<f32>(0)?, &*weights, bias);
+            let finish = Finish::bind(epilogue.as_deref(), io)?;
+            self.run(io.context, operands, io.output_and_scratch(0)?, &finish)
+        });
+        kernel.with_scratch(scratch)
+    }
+
     /// `out = x ∗ w + bias`, passed through `finish`, whose rows are the channels of all images.
-    pub(crate) fn run(
+    fn run(
         &self,
         context: RunContext<'_>,
         (x, weights, bias): (&[f32], &PanelMatrix, Option<&[f32]>),

@@ -13,7 +13,7 @@ use crate::cpu::direct_convolution::{
     DirectConvolution, Operands, PackedFilters, Weights, is_few, pack, reaches,
 };
 use crate::cpu::number::dispatch;
-use crate::cpu::panel_matrix::{self, PanelMatrix};
+use crate::cpu::panel_matrix::PanelMatrix;
 use crate::cpu::pointwise_convolution::{self, PointwiseConvolution};
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::Level;
@@ -272,14 +272,7 @@ impl Op for Conv {
             return Ok(None);
         }
         if self.is_pointwise(kernel) {
-            let positions =
-                || x.shape.as_deref()?.iter().skip(2).try_fold(1usize, |n, dim| n.checked_mul(dim.known()?));
-            if self.groups != 1 || !pointwise_convolution::suits(*filters, positions()) {
-                return Ok(None);
-            }
-            let form = (*filters, *channels, true);
-            let packed = panel_matrix::pack(weights.view().bytes(), form, site.budget, site.release)?;
-            return Ok(Some(Packed { data: Arc::new(packed), consumed: vec![1] }));
+            return if self.groups == 1 { pointwise_convolution::pack(site, x, weights) } else { Ok(None) };
         }
         if let Some(size) = self.tile_size(x, &shape) {
             let (bytes, form) = (weights.view().bytes(), (*filters, *channels, size));
@@ -336,14 +329,7 @@ impl Op for Conv {
         if let Some(weights) = site.packed_as::<PanelMatrix>() {
             let positions = spans.iter().fold(1usize, |n, s| n.saturating_mul(s.output));
             let pointwise = PointwiseConvolution::new(x[0], form, positions, site.threads);
-            let scratch = pointwise.scratch(site.threads);
-            let kernel = Kernel::new(move |io| {
-                let bias = if biased { Some(io.input::<f32>(2)?) } else { None };
-                let operands = (io.input::<f32>(0)?, &*weights, bias);
-                let finish = Finish::bind(epilogue.as_deref(), io)?;
-                pointwise.run(io.context, operands, io.output_and_scratch(0)?, &finish)
-            });
-            return Ok(kernel.with_scratch(scratch));
+            return Ok(pointwise.kernel(weights, biased, epilogue, site.threads));
         }
         let packed = site.packed_as::<PackedFilters>();
         // Groups of one channel or of few filters are read as they are; without channels nothing is read.

@@ -4,7 +4,7 @@
 //! holding the panel's vectors and a broadcast element. One row alone runs several chains over interleaved `k`
 //! where a panel has too few vectors to hide the latency of a multiply–add; chains are added at the end.
 
-use super::{Factored, Product, ROWS};
+use super::{Factored, Product, ROWS, begin};
 use crate::cpu::number::Float;
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::stored::Weight;
@@ -186,7 +186,7 @@ fn rows_of<F: Float + Lane, E: Weight<F>, const W: usize, const R: usize>(
     let mut sums = [[F::zero(); W]; R];
     let mut operand: [&[F]; R] = [&[]; R];
     for (r, (sums, operand)) in sums.iter_mut().zip(&mut operand).enumerate() {
-        panels.start(index, r, sums, product);
+        begin::<F, E, W>(product, (index, r), sums);
         *operand = product.operand(r);
     }
     let panel = panels.lines::<W>(index, 0..panels.depth);

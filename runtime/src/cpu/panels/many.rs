@@ -7,7 +7,7 @@
 //! the end.
 
 use super::few::vectors;
-use super::{Factored, Product, ROWS};
+use super::{Factored, Product, ROWS, begin};
 use crate::cpu::number::Float;
 use crate::cpu::simd::{Lane, Level, Simd, Work, fetch_at};
 use crate::cpu::stored::Weight;
@@ -78,7 +78,7 @@ where
 {
     fn start(&self, index: usize, sums: &mut [[F; W]]) {
         for (row, sums) in sums.iter_mut().enumerate() {
-            self.panels.start(index, self.first + row, sums, self.product);
+            begin::<F, E, W>(self.product, (index, self.first + row), sums);
         }
     }
 

@@ -136,21 +136,6 @@ impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
         &self.panels[(first + lines.start) * W..(first + lines.end) * W]
     }
 
-    /// The sums of `row` in panel `index` before the product: those that are scaled start from zero.
-    fn start<const W: usize>(
-        &self,
-        index: usize,
-        row: usize,
-        sums: &mut [F; W],
-        product: &impl Product<F, W>,
-    ) {
-        if E::SCALED {
-            sums.fill(F::zero());
-        } else {
-            product.start(index, row, sums);
-        }
-    }
-
     /// Hands on the sums of `row` in panel `index`.
     fn finish<const W: usize>(
         &self,
@@ -167,6 +152,20 @@ impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
             }
         }
         product.finish(index, row, sums);
+    }
+}
+
+/// Sets the sums of `row` in panel `index` before the product with weights of format `E`: those that are scaled start from
+/// zero.
+fn begin<F: Float + Lane, E: Weight<F>, const W: usize>(
+    product: &impl Product<F, W>,
+    (index, row): (usize, usize),
+    sums: &mut [F; W],
+) {
+    if E::SCALED {
+        sums.fill(F::zero());
+    } else {
+        product.start(index, row, sums);
     }
 }
 

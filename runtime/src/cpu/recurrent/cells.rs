@@ -29,8 +29,8 @@ impl<F: Gate> Step<'_, F> {
     }
 
     /// The projected gates of `panel` and `row`, of which there are `gates`.
-    fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F] {
-        &self.projected[row * self.own * gates + panel * W..][..W]
+    fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F; W] {
+        &self.projected[row * self.own * gates..].as_chunks().0[panel]
     }
 
     /// The current state of `count` of the thread's own units.
@@ -60,7 +60,7 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(4, panel, row));
+        *sums = *self.step.projected(4, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -146,7 +146,7 @@ impl<F: Gate> Product<F, 64> for Reset<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(2, panel, row));
+        *sums = *self.step.projected(2, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -175,7 +175,7 @@ impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+        *sums = *self.step.projected(1, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -209,7 +209,7 @@ impl<F: Gate> Product<F, 48> for Linear<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 48]) {
-        sums.copy_from_slice(self.step.projected::<48>(3, panel, row));
+        *sums = *self.step.projected(3, panel, row);
         sums[2 * UNITS..].copy_from_slice(&self.bias[panel * UNITS..][..UNITS]);
     }
 
@@ -263,7 +263,7 @@ impl<F: Gate> Product<F, 64> for Plain<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+        *sums = *self.step.projected(1, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {

@@ -292,13 +292,12 @@ impl<F: Gate, const W: usize> Product<F, W> for Projection<'_, F> {
     }
 
     fn start(&self, panel: usize, _: usize, sums: &mut [F; W]) {
-        sums.copy_from_slice(&self.bias[panel * W..][..W]);
+        *sums = self.bias.as_chunks().0[panel];
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
         let (step, row) = self.rows.place(row);
         let at = step * self.batch + row;
-        let to = &mut self.to[at * self.width + (self.first_panel + panel) * W..][..W];
-        to.copy_from_slice(sums);
+        self.to[at * self.width..].as_chunks_mut().0[self.first_panel + panel] = *sums;
     }
 }
