@@ -13,6 +13,7 @@ use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
 use crate::quantity::{self, parse_some, parse_whole, plural};
+use crate::rewrite::in_words;
 use crate::run_trace::Traced;
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
@@ -287,8 +288,10 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
         return Some(format!("without {}, which failed: {}", lost.device, lost.error));
     }
     Some(match session.followed(shapes()) {
-        Some(rewrite) if rewrite == "none" => "followed".to_owned(),
-        Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),
+        Some(rewrite) => match in_words(&rewrite) {
+            Some(words) => format!("followed, rewritten: {words}"),
+            None => "followed".to_owned(),
+        },
         None => session.unplanned(shapes()).map_or_else(|| "none".to_owned(), |why| why.to_string()),
     })
 }

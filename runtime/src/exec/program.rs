@@ -185,13 +185,16 @@ impl Program {
         self.bind_facts(facts, context)
     }
 
-    /// A new binding for inputs of these facts.
+    /// The binding for inputs of these facts, made when it is not there.
     pub(crate) fn bind_facts(
         &self,
         facts: Vec<Fact>,
         context: RunContext<'_>,
     ) -> Result<Arc<Bound>, NodeError> {
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bound)) = lock().iter().find(|(of, _)| *of == facts) {
+            return Ok(bound.clone());
+        }
         let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
         let mut bindings = lock();
         bindings.insert(0, (facts, bound.clone()));

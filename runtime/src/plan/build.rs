@@ -86,7 +86,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
     let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
         let (made, _) = phases(order, &needs, workers)?;
         let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);
-        let prediction = predict(&made, us, (costs.len(), 0), handover, site.spin);
+        let prediction = predict(&made, us, (costs.len(), 0), (handover, site.spin), None);
         Ok((prediction, made))
     };
     let alone = candidate(&all(Lane::Worker(0)))?;

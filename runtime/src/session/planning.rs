@@ -95,6 +95,7 @@ impl Session {
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
+            self.rewritten.keep_planned(&variant.program);
             let bound =
                 variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
             self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;

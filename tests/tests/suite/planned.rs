@@ -1,5 +1,5 @@
-//! Plans never change a result: those of the scheduler and random ones give the bits of the serial order; plans that do
-//! not fit are refused.
+//! Plans never change a result: those of the scheduler and random ones give the bits of the serial order, or, where a rewrite
+//! makes products of other shapes, what rounds differently; plans that do not fit are refused.
 
 use crate::branches::{ANY, Extents, MODELS, bidirectional, branches};
 use recurve::testing::random_plan;
@@ -7,7 +7,7 @@ use recurve::{
     CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
     Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor, Timing,
 };
-use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
+use recurve_tests::wire::{code, fixed, floats, graph, model, node, untyped};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -41,6 +41,19 @@ fn output(session: &Session, x: &Tensor) -> Vec<u32> {
     y.into_iter().map(f32::to_bits).collect()
 }
 
+/// Checks an output of a plan with this rewrite: halves and columns may take sums in another order.
+#[track_caller]
+fn agree(got: &[u32], want: &[u32], rewrite: &str, what: &str) {
+    if !rewrite.contains("halves") && !rewrite.contains("columns") {
+        assert_eq!(got, want, "{what}");
+        return;
+    }
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (got, want) in got.iter().zip(want).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b))) {
+        assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{what}: {got} instead of {want}");
+    }
+}
+
 fn shapes(of: Extents) -> [(&'static str, [usize; 3]); 1] {
     [("x", of.sequence())]
 }
@@ -60,9 +73,10 @@ fn scheduled_plans_give_the_serial_bits() {
             let session = load(&engine(2), build(of));
             let planning = session.plan(shapes(of), &profiled(&session, &x)).expect(name);
             session.follow(&planning.plan).expect(name);
+            let rewrite = &planning.plan.rewrite;
             for _ in 0..3 {
-                assert_eq!(output(&session, &x), want, "{name}");
-                assert_eq!(output(&session, &other), want_other, "{name}");
+                agree(&output(&session, &x), &want, rewrite, name);
+                agree(&output(&session, &other), &want_other, rewrite, name);
             }
             let read = Plan::from_json(&planning.plan.to_json()).expect("its own document");
             assert_eq!(read, planning.plan);
@@ -71,23 +85,95 @@ fn scheduled_plans_give_the_serial_bits() {
 }
 
 #[test]
-fn random_plans_give_the_serial_bits() {
+fn random_plans_give_the_serial_results() {
     let count = std::env::var("RECURVE_RANDOM_PLANS").ok().and_then(|n| n.parse().ok()).unwrap_or(RANDOM);
     let engines = [engine(2), engine(3)];
+    let mut halves = 0;
     for (name, build) in MODELS {
-        let x = input(SMALL, 3);
-        let want = output(&load(&engine(1), build(SMALL)), &x);
-        let mut parallel = 0;
-        for engine in &engines {
-            let session = load(engine, build(SMALL));
-            for seed in 0..count / engines.len() as u64 {
-                let plan = random_plan(&session, shapes(SMALL), seed).expect(name);
-                parallel += usize::from(plan.is_parallel());
-                session.follow(&plan).unwrap_or_else(|e| panic!("{name} {seed}: {e}\n{plan}"));
-                assert_eq!(output(&session, &x), want, "{name} {seed}\n{plan}");
+        // A batch of an odd number of rows has halves, one row has none.
+        for batch in [1, 3] {
+            let of = Extents { batch, ..SMALL };
+            let x = input(of, 3);
+            let want = output(&load(&engine(1), build(of)), &x);
+            let mut parallel = 0;
+            for engine in &engines {
+                let session = load(engine, build(of));
+                for seed in 0..count / engines.len() as u64 / batch as u64 {
+                    let plan = random_plan(&session, shapes(of), seed).expect(name);
+                    parallel += usize::from(plan.is_parallel());
+                    assert!(batch > 1 || plan.rewrite != "batch halves", "{name}: one row in halves");
+                    halves += usize::from(plan.rewrite == "batch halves");
+                    session.follow(&plan).unwrap_or_else(|e| panic!("{name} {seed}: {e}\n{plan}"));
+                    agree(&output(&session, &x), &want, &plan.rewrite, &format!("{name} {seed}\n{plan}"));
+                }
+            }
+            assert!(parallel > 0, "no plan of {name} is parallel");
+        }
+    }
+    assert!(halves >= 10, "{halves} plans have halves");
+}
+
+/// Two dense layers: `[4, 300] · [300, 512]` with a bias and an activation, then `· [512, 300]`.
+fn dense() -> Vec<u8> {
+    let drawn = |count: usize, by: usize| -> Vec<f32> {
+        (0..count).map(|i| ((i * 29 + by) % 31) as f32 / 310.0 - 0.05).collect()
+    };
+    let weights = [
+        floats("w", &[300, 512], &drawn(300 * 512, 3)),
+        floats("b", &[512], &drawn(512, 5)),
+        floats("v", &[512, 300], &drawn(300 * 512, 7)),
+    ];
+    let nodes = [
+        node("MatMul", &["x", "w"], &["p"]),
+        node("Add", &["p", "b"], &["q"]),
+        node("Relu", &["q"], &["r"]),
+        node("MatMul", &["r", "v"], &["y"]),
+    ];
+    model(&graph(&[fixed("x", code::F32, &[4, 300])], &[untyped("y")], &nodes, &weights)).into_bytes()
+}
+
+#[test]
+fn halves_and_columns_are_taken_where_they_gain_and_nowhere_else() {
+    let data = (0..1200).map(|i| ((i * 31) % 23) as f32 / 23.0 - 0.5).collect();
+    let x = Tensor::new(&[4, 300], data).expect("a tensor");
+    let want = output(&load(&engine(1), dense()), &x);
+    let session = load(&engine(2), dense());
+    let measured = profiled(&session, &x);
+    let of = [("x", [4, 300])];
+    // Layers take as long on both threads as on one; parts of them as told.
+    let times = |halves: f64, columns: f64| {
+        let mut profile = measured.clone();
+        for (signature, cost) in &mut profile.operators {
+            let us = match signature {
+                s if s.contains("f32[2,300]") || s.contains("f32[2,512]") => halves,
+                s if s.contains("f32[300,256]")
+                    || s.contains("f32[512,144]")
+                    || s.contains("f32[512,156]") =>
+                {
+                    columns
+                }
+                s if s.contains("f32[300,512]") || s.contains("f32[512,300]") => 1e6,
+                _ => 1.0,
+            };
+            for lane in cost.lanes.values_mut() {
+                *lane = recurve::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
             }
         }
-        assert!(parallel > 0, "no plan of {name} is parallel");
+        profile
+    };
+    for (halves, columns, taken) in [
+        (1e6, 1e6, "none"),
+        (6e5, 1e6, "batch halves"),
+        (1e6, 6e5, "columns 2"),
+        (6e5, 4e5, "columns 2"),
+        (4e5, 6e5, "batch halves"),
+    ] {
+        let plan = session.plan(of, &times(halves, columns)).expect("planned").plan;
+        assert_eq!(plan.rewrite, taken, "{halves} and {columns}\n{plan}");
+        session.follow(&plan).expect("valid");
+        assert_eq!(session.followed(of).as_deref(), Some(taken));
+        agree(&output(&session, &x), &want, taken, taken);
+        assert!(plan.to_string().contains(taken), "{plan}");
     }
 }
 

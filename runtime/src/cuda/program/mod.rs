@@ -7,6 +7,7 @@ mod bind;
 mod bound;
 mod decisive;
 mod host;
+mod lanes;
 mod measuring;
 mod place;
 mod placed;
