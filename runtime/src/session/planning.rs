@@ -258,7 +258,7 @@ impl Session {
     ) -> Result<Vec<Planned>, Error> {
         let facts = self.facts_of(inputs)?;
         let own = self.cpu_program()?;
-        let model = model_hash(own);
+        let (model, profile_hash) = (model_hash(own), profile.hash());
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
@@ -284,6 +284,7 @@ impl Session {
                 program,
                 model: &model,
                 profile,
+                profile_hash: &profile_hash,
                 rewrite,
                 inputs,
                 workers: self.engine.threads(),

@@ -244,10 +244,10 @@ impl PlacedSteps {
             None => self.state()?,
         };
         state.lanes.begin();
-        for (_, step) in self.steps.values() {
-            if let Some(offset) = step.fault {
-                state.pinned.write(offset, &[0; 4])?;
-            }
+        let faults = self.steps.values().filter_map(|(_, step)| step.fault);
+        let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
+        for word in faults.chain(ends) {
+            state.pinned.set_word(word, 0)?;
         }
         Ok(DeviceRun { placed: self, state: Mutex::new(Some(state)) })
     }

@@ -201,7 +201,7 @@ impl Parts<'_> {
         Plan {
             version: VERSION,
             model: site.model.to_owned(),
-            profile: site.profile.hash(),
+            profile: site.profile_hash.to_owned(),
             inputs: site.inputs.to_vec(),
             rewrite: site.rewrite.to_owned(),
             workers: self.workers + 1,

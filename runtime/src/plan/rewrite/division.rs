@@ -13,8 +13,8 @@
 //! in which a product of another shape may take its sums.
 
 use crate::graph::fact::{Facts, normal_axis};
-use crate::graph::{Dim, Fact, TensorFact, infer, infer_node};
-use crate::loops::{Affine, Effect, Fused, Nest};
+use crate::graph::{Dim, Fact, TensorFact, ValueId, infer, infer_node};
+use crate::loops::{Affine, Effect, Fused, Nest, Stage};
 use crate::ops::Op;
 use crate::ops::recurrence::Recurrence;
 
@@ -119,7 +119,7 @@ impl Cut<'_> {
                 ids().for_each(|(_, id)| whole[id] = true);
                 continue;
             };
-            let of = |id: &Option<crate::graph::ValueId>| id.and_then(|id| facts[id.index()].as_ref());
+            let of = |id: &Option<ValueId>| id.and_then(|id| facts[id.index()].as_ref());
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(of).collect();
             let own = division(&*node.op, &known, (at, axis), parts)?;
             for (at, id) in ids() {
@@ -148,16 +148,14 @@ impl Cut<'_> {
     }
 
     fn of_nest(&self, parts: &[usize]) -> Option<Division> {
-        let nest = self.op.nest(Facts(self.given), self.outputs).ok()?;
+        let nest = plain(self.op.nest(Facts(self.given), self.outputs).ok()?);
         let place = |input: usize| dims(self.given.get(input).copied().flatten()?);
         // The axis of the nest at which the input is read.
         let mut own = nest.reads.iter().filter(|read| read.operand == self.input);
         let index = own.next()?.index.get(self.axis)?;
         let axis = index.terms().first()?.0;
         let extent = nest.axes.get(axis)?;
-        let folded = |stage: &crate::loops::Stage| {
-            matches!(stage.effect, Effect::Fold(_)) && stage.over.contains(&axis)
-        };
+        let folded = |stage: &Stage| matches!(stage.effect, Effect::Fold(_)) && stage.over.contains(&axis);
         if nest.sequential.is_some() || nest.stages.iter().any(folded) {
             return None;
         }
@@ -173,6 +171,14 @@ impl Cut<'_> {
                 return None;
             }
             *known = Some(at);
+        }
+        // What the nest does not read is an element of its program, or says how it is made, which inference then holds
+        // against the part; a tensor that only has to fit would not fit the part.
+        let known = |t: &TensorFact| t.as_constant().is_some() || t.as_i64s().is_some();
+        let says = |t: &TensorFact| known(t) && (!t.dtype.is_float() || t.element_count() == Some(1));
+        let unread = inputs.iter().zip(self.given).filter(|(read, _)| read.is_none());
+        if !unread.filter_map(|(_, fact)| fact.as_ref()?.tensor()).all(says) {
+            return None;
         }
         let mut stored: Option<usize> = None;
         for stage in &nest.stages {
@@ -202,8 +208,10 @@ impl Cut<'_> {
         let same = |&part: &usize| {
             let (given, outputs) = self.parts(&made, part)?;
             let given: Vec<Option<&Fact>> = given.iter().map(Option::as_ref).collect();
-            let shorter = self.op.nest(Facts(&given), &outputs).ok()?;
-            is_with_part(&shorter, &nest, (axis, part)).then_some(())
+            let shorter = plain(self.op.nest(Facts(&given), &outputs).ok()?);
+            let mut expected = nest.clone();
+            expected.axes[axis] = Dim::Known(part);
+            (shorter == plain(expected)).then_some(())
         };
         parts.iter().all(|part| same(part).is_some()).then_some(made)
     }
@@ -248,26 +256,21 @@ fn along(index: &[Affine], axis: usize) -> Option<Option<usize>> {
     Some(found)
 }
 
-/// Whether `shorter` is `nest` with `part` elements along `axis`. An axis of one element may be left out of an index.
-fn is_with_part(shorter: &Nest, nest: &Nest, (axis, part): (usize, usize)) -> bool {
-    let mut expected = nest.clone();
-    expected.axes[axis] = Dim::Known(part);
-    if part > 1 {
-        return *shorter == expected;
-    }
-    let mut shorter = shorter.clone();
-    for nest in [&mut shorter, &mut expected] {
-        let indices = nest.reads.iter_mut().map(|read| &mut read.index);
-        let stored = nest.stages.iter_mut().filter_map(|stage| match &mut stage.effect {
-            Effect::Store(index) => Some(index),
-            _ => None,
-        });
-        for affine in indices.chain(stored).flatten() {
-            let factor = affine.terms().iter().find(|term| term.0 == axis).map_or(0, |term| term.1);
+/// The nest without axes of one element in its indices, which say nothing there.
+fn plain(mut nest: Nest) -> Nest {
+    let Nest { axes, reads, stages, .. } = &mut nest;
+    let stored = stages.iter_mut().filter_map(|stage| match &mut stage.effect {
+        Effect::Store(index) => Some(index),
+        _ => None,
+    });
+    for affine in reads.iter_mut().map(|read| &mut read.index).chain(stored).flatten() {
+        let single: Vec<(usize, i64)> =
+            affine.terms().iter().filter(|term| axes[term.0] == Dim::Known(1)).copied().collect();
+        for (axis, factor) in single {
             if let Some(without) = affine.clone().plus(axis, -factor) {
                 *affine = without;
             }
         }
     }
-    shorter == expected
+    nest
 }

@@ -1,9 +1,10 @@
 //! A batch becomes two halves, each of which goes through the model by itself: so that one half can be at one operator
 //! while the other is at another, or on another device.
 //!
-//! Which axis is the batch is not said by a model. Each of the first axes of the largest input is followed through the
-//! graph, as far as operators can be cut along it ([`super::division`]); the one by which most of the work is cut is taken,
-//! where that is half of all or more, and a recurrence where there are any. What cannot be cut reads the halves joined.
+//! Which axis is the batch is not said by a model. Each of the first axes of some inputs is followed through the graph, as
+//! far as operators can be cut along it ([`super::division`]), which cuts other inputs as they ask; the one by which most of
+//! the work is cut is taken, where that is half of all or more, and a recurrence where there are any. What cannot be cut
+//! reads the halves joined.
 //! A batch of an odd number of rows has the larger half first; one of a single row has none.
 
 use super::division::{Division, division};
@@ -11,16 +12,16 @@ use super::{concat, slice};
 use crate::graph::{Fact, Graph, Node, ValueId, infer, node_cost};
 use std::collections::HashMap;
 
-/// Axes of an input that may be the batch.
+/// Inputs that are begun with, and axes of each that may be the batch.
+const INPUTS: usize = 4;
 const AXES: usize = 3;
+/// Part of the work by which no further axis is tried.
+const NEARLY: f64 = 0.9;
 
 /// The graph in halves; `None` where there is no batch to be cut.
 pub(super) fn halves(graph: &Graph, inputs: &[Fact]) -> Option<Graph> {
     let facts = infer(graph, inputs).ok()?;
     let shape = |id: ValueId| facts.get(id.index())?.as_ref()?.tensor()?.known_shape();
-    let elements = |id: &ValueId| shape(*id).map_or(0, |shape| shape.iter().product::<usize>());
-    // Of several of one size the first.
-    let seed = graph.inputs.iter().rev().max_by_key(|id| elements(id)).copied()?;
     let recurrent = graph.nodes.iter().any(|node| node.op.recurrence().is_some());
     let work = |node: &Node| {
         let given: Vec<Option<&Fact>> =
@@ -30,15 +31,22 @@ pub(super) fn halves(graph: &Graph, inputs: &[Fact]) -> Option<Graph> {
     let work: Vec<f64> = graph.nodes.iter().map(work).collect();
     let all: f64 = work.iter().sum();
     let mut best: Option<(f64, Graph)> = None;
-    for (axis, &extent) in shape(seed)?.iter().enumerate().take(AXES).filter(|(_, extent)| **extent >= 2) {
-        let parts = [extent.div_ceil(2), extent / 2];
-        let halving = Halving::new(graph, &facts, (seed, axis), parts);
-        let Some((made, cut)) = halving.made() else { continue };
-        let share: f64 = cut.iter().map(|&node| work[node]).sum();
-        let useful = !recurrent || cut.iter().any(|&node| graph.nodes[node].op.recurrence().is_some());
-        if useful && share > 0.0 && 2.0 * share >= all && best.as_ref().is_none_or(|(most, _)| share > *most)
-        {
-            best = Some((share, made));
+    for &seed in graph.inputs.iter().take(INPUTS) {
+        let shape = shape(seed).unwrap_or_default();
+        for (axis, &extent) in shape.iter().enumerate().take(AXES).filter(|(_, extent)| **extent >= 2) {
+            let parts = [extent.div_ceil(2), extent / 2];
+            let halving = Halving::new(graph, &facts, (seed, axis), parts);
+            let Some((made, cut)) = halving.made() else { continue };
+            let share: f64 = cut.iter().map(|&node| work[node]).sum();
+            let useful = !recurrent || cut.iter().any(|&node| graph.nodes[node].op.recurrence().is_some());
+            let more = best.as_ref().is_none_or(|(most, _)| share > *most);
+            if useful && more && share > 0.0 && 2.0 * share >= all {
+                // Nothing that could be found is much more.
+                if share >= NEARLY * all {
+                    return Some(made);
+                }
+                best = Some((share, made));
+            }
         }
     }
     best.map(|(_, graph)| graph)

@@ -76,7 +76,10 @@ fn check_case(def: &'static OpDef, seed: u64) -> usize {
             assert_eq!(cut.inputs[input], Some(axis), "{}", def.full_name());
             let run = |given: &[Option<RefValue>]| {
                 let given: Vec<Option<&RefValue>> = given.iter().map(Option::as_ref).collect();
-                op.reference(&RefInputs(&given)).expect("a reference")
+                let made = op.reference(&RefInputs(&given));
+                made.unwrap_or_else(|e| {
+                    panic!("{} seed {seed}, {input} along {axis}: {e}\n{case:?}", def.full_name())
+                })
             };
             let want = run(&whole);
             let mut start = 0;
