@@ -7,7 +7,7 @@
 //! first operand is read whole by every part, or nothing would be gained. Weights whose columns are not their first axis
 //! are copied, within the memory limit.
 
-use super::division::{Division, division};
+use super::division::{Division, division, wanted};
 use super::{concat, slice};
 use crate::graph::{Dim, Fact, Graph, Node, ValueId, infer};
 use crate::loops::Fused;
@@ -73,7 +73,9 @@ fn choose(graph: &Graph, node: &Node, facts: &[Option<Fact>], count: usize) -> O
             }
             let mut parts = vec![each; count];
             parts[count - 1] = extent - each * (count - 1);
-            let Some(division) = division(&*node.op, &given, (at, axis), &parts) else { continue };
+            let Some(division) = division(&*node.op, (&given, wanted(node)), (at, axis), &parts) else {
+                continue;
+            };
             if division.inputs[dynamic].is_none() && fits(graph, node, &division, extent, facts) {
                 return Some(Chosen { division, parts });
             }

@@ -13,7 +13,7 @@
 //! in which a product of another shape may take its sums.
 
 use crate::graph::fact::{Facts, normal_axis};
-use crate::graph::{Dim, Fact, TensorFact, ValueId, infer, infer_node};
+use crate::graph::{Dim, Fact, Node, TensorFact, ValueId, infer, infer_node};
 use crate::loops::{Affine, Effect, Fused, Nest, Stage};
 use crate::ops::Op;
 use crate::ops::recurrence::Recurrence;
@@ -25,22 +25,30 @@ pub(super) struct Division {
     pub(super) outputs: Vec<usize>,
 }
 
-/// How `op`, whose inputs are known as `given`, is cut where input `input` is, along `axis` into pieces of `parts`
-/// elements; `None` where that may not be done.
+/// How `op`, whose inputs are known as `given` and of which the first `wanted` outputs are wanted, is cut where input
+/// `input` is, along `axis` into pieces of `parts` elements; `None` where that may not be done.
 pub(super) fn division(
     op: &dyn Op,
-    given: &[Option<&Fact>],
+    (given, wanted): (&[Option<&Fact>], usize),
     (input, axis): (usize, usize),
     parts: &[usize],
 ) -> Option<Division> {
     if !op.is_deterministic() || !op.bodies().is_empty() {
         return None;
     }
-    let outputs = infer_node(op, Facts(given)).ok()?;
+    let mut outputs = infer_node(op, Facts(given)).ok()?;
+    let fused = op.as_any().downcast_ref::<Fused>();
+    if op.recurrence().is_none() && fused.is_none() {
+        // A nest tells of the first output alone.
+        if wanted > 1 {
+            return None;
+        }
+        outputs.truncate(1);
+    }
     let cut = Cut { op, given, outputs: &outputs, input, axis };
     let found = if let Some(recurrence) = op.recurrence() {
         cut.of_recurrence(recurrence)?
-    } else if let Some(fused) = op.as_any().downcast_ref::<Fused>() {
+    } else if let Some(fused) = fused {
         cut.of_members(fused, parts)?
     } else if let Some(joined) = op.joined_axis() {
         cut.of_joined(joined)?
@@ -48,6 +56,11 @@ pub(super) fn division(
         cut.of_nest(parts)?
     };
     parts.iter().all(|&part| cut.infers(&found, part)).then_some(found)
+}
+
+/// How many outputs of a node are wanted, those ahead of one that is among them.
+pub(super) fn wanted(node: &Node) -> usize {
+    node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
 }
 
 /// The axes of a tensor.
@@ -121,7 +134,7 @@ impl Cut<'_> {
             };
             let of = |id: &Option<ValueId>| id.and_then(|id| facts[id.index()].as_ref());
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(of).collect();
-            let own = division(&*node.op, &known, (at, axis), parts)?;
+            let own = division(&*node.op, (&known, wanted(node)), (at, axis), parts)?;
             for (at, id) in ids() {
                 match own.inputs.get(at).copied().flatten() {
                     Some(axis) if cut[id].is_none() && graph.inputs.iter().any(|i| i.index() == id) => {

@@ -7,7 +7,7 @@
 //! reads the halves joined.
 //! A batch of an odd number of rows has the larger half first; one of a single row has none.
 
-use super::division::{Division, division};
+use super::division::{Division, division, wanted};
 use super::{concat, slice};
 use crate::graph::{Fact, Graph, Node, ValueId, infer, node_cost};
 use std::collections::HashMap;
@@ -110,7 +110,7 @@ impl<'a> Halving<'a> {
             node.inputs.iter().map(|id| id.and_then(|id| self.facts[id.index()].as_ref())).collect();
         let inputs = node.inputs.iter().enumerate();
         let mut cut = inputs.filter_map(|(at, id)| Some((at, self.axis[(*id)?.index()]?)));
-        cut.find_map(|from| division(&*node.op, &given, from, &self.parts))
+        cut.find_map(|from| division(&*node.op, (&given, wanted(node)), from, &self.parts))
     }
 
     /// The node on each half.
