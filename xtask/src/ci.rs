@@ -37,6 +37,8 @@ enum Stage {
     Docs,
     /// every test of the workspace
     Tests,
+    /// every bench once, without timing
+    Benches,
     /// the example that the README opens with
     Example,
     /// the rules of the house style that are not lints
@@ -103,6 +105,16 @@ impl Stage {
                 cargo.args(["test", "--release", "--workspace"]);
                 let count = test_count::run(&mut cargo, &mut std::io::stdout().lock())?;
                 return Ok(Outcome::Tested(count));
+            }
+            Self::Benches => {
+                // As tests of the same packages, so that nothing but the benches themselves is left to build.
+                cargo.args(["test", "--release", "--workspace"]);
+                for package in workspace.metadata.members() {
+                    for bench in package.targets.iter().filter(|target| target.kind == ["bench"]) {
+                        cargo.args(["--bench", &bench.name]);
+                    }
+                }
+                process::run(cargo.args(["--", "--test"]))?;
             }
             Self::Example => return example(workspace, cargo),
             Self::Tidy => tidy::run(workspace, &tidy::Options::default())?,
