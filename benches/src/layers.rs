@@ -39,7 +39,8 @@ pub fn convolution(of: Convolution) -> Vec<u8> {
     let mut model = Model::default();
     model.value(11, "x", &[1, channels, size, size]);
     let fan = deep * window * window;
-    let (weights, bias) = (model.weights(&[filters, deep, window, window], fan), model.weights(&[filters], fan));
+    let (weights, bias) =
+        (model.weights(&[filters, deep, window, window], fan), model.weights(&[filters], fan));
     let both = |name: &str, value: usize, times: usize| {
         Message::default().text(1, name).ints(8, &vec![value as i64; times]).int(20, 7)
     };

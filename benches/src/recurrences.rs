@@ -58,7 +58,8 @@ impl Model {
     }
 
     pub(crate) fn node(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)], outputs: &[&str]) {
-        let attribute = |(name, value): &(&str, i64)| Message::default().text(1, name).int(3, *value).int(20, 2);
+        let attribute =
+            |(name, value): &(&str, i64)| Message::default().text(1, name).int(3, *value).int(20, 2);
         self.node_with(op, inputs, &ints.iter().map(attribute).collect::<Vec<_>>(), outputs);
     }
 

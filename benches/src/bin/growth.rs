@@ -61,7 +61,8 @@ fn measure(threads: usize, rounds: usize, of: Recurrence) -> Result<f64> {
     let engine = Engine::builder().with_threads(threads).build()?;
     let session = Session::builder().with_engine(&engine).load_bytes(operator("LSTM", of))?;
     let shape = [of.time, of.batch, of.hidden];
-    let x = Tensor::new(&shape, (0..shape.iter().product()).map(|i: usize| (i % 17) as f32 / 17.0).collect())?;
+    let x =
+        Tensor::new(&shape, (0..shape.iter().product()).map(|i: usize| (i % 17) as f32 / 17.0).collect())?;
     let timed = |session: &Session| -> Result<f64> {
         let start = Instant::now();
         session.run([("x", &x)])?;
@@ -96,7 +97,10 @@ fn main() -> Result<()> {
                 for &threads in &arguments.threads {
                     let ms = measure(threads, arguments.rounds, of)?;
                     let floor_ms = floor(&Limits::new(threads), of)?;
-                    eprintln!("{} {value}, {threads} thread(s): {ms:.3} ms, floor {floor_ms:.3}", axis.name());
+                    eprintln!(
+                        "{} {value}, {threads} thread(s): {ms:.3} ms, floor {floor_ms:.3}",
+                        axis.name()
+                    );
                     growth.points.push(Point { axis, value, threads, ms, floor_ms });
                 }
             }

@@ -69,7 +69,8 @@ fn measure(arguments: &Arguments, op: &str, of: Recurrence) -> Result<[Times; 2]
     let engine = Engine::builder().with_threads(arguments.threads).build()?;
     let session = Session::builder().with_engine(&engine).load_bytes(operator(op, of))?;
     let shape = [of.time, of.batch, of.hidden];
-    let x = Tensor::new(&shape, (0..shape.iter().product()).map(|i: usize| (i % 17) as f32 / 17.0).collect())?;
+    let x =
+        Tensor::new(&shape, (0..shape.iter().product()).map(|i: usize| (i % 17) as f32 / 17.0).collect())?;
     let mut run = || -> Result<()> {
         session.run([("x", &x)])?;
         Ok(())

@@ -47,7 +47,8 @@ pub fn draw(growth: &Growth, axis: Axis, path: &Path) -> Result<(), GrowthError>
         for (index, (threads, points)) in lines.iter().enumerate() {
             let colour = COLOURS[index.min(COLOURS.len() - 1)];
             let place = |value: usize, ms: f64| (value as f64, ms);
-            let measured = LineSeries::new(points.iter().map(|p| place(p.value, p.ms)), colour.stroke_width(2));
+            let measured =
+                LineSeries::new(points.iter().map(|p| place(p.value, p.ms)), colour.stroke_width(2));
             let what = if *threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
             let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
             chart.draw_series(measured.point_size(3))?.label(what).legend(key);

@@ -144,7 +144,12 @@ mod tests {
     #[test]
     fn a_table_is_read_as_it_was_written() {
         let of = |axis, value, threads| Point { axis, value, threads, ms: 1.25, floor_ms: 0.5 };
-        let points = vec![of(Axis::Units, 512, 2), of(Axis::Units, 64, 1), of(Axis::Units, 64, 2), of(Axis::Batch, 8, 1)];
+        let points = vec![
+            of(Axis::Units, 512, 2),
+            of(Axis::Units, 64, 1),
+            of(Axis::Units, 64, 2),
+            of(Axis::Batch, 8, 1),
+        ];
         let growth = Growth { points };
         assert_eq!(Growth::from_csv(&growth.to_csv()).expect("it is a table"), growth);
         assert_eq!(growth.threads(Axis::Units), [1, 2]);

@@ -4,8 +4,8 @@
 pub(crate) mod bodies;
 mod case;
 mod compare;
-pub(crate) mod gen_attention;
 mod gang_loop;
+pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 #[doc(hidden)]

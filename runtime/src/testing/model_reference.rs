@@ -19,9 +19,8 @@ pub fn model_reference(
         return Err(Error::Unsupported { refusals: model.refusals });
     }
     let graph = model.graph;
-    let failed = |name: &str, source| {
-        NodeError { node: name.to_owned(), op: "value".to_owned(), source }.at_run()
-    };
+    let failed =
+        |name: &str, source| NodeError { node: name.to_owned(), op: "value".to_owned(), source }.at_run();
     let mut given = Vec::with_capacity(graph.inputs.len());
     for &id in &graph.inputs {
         let name = &*graph.value(id).name;
@@ -55,8 +54,11 @@ mod tests {
             node.inputs.iter().all(|(_, v)| v.as_tensor().is_some_and(|t| t.dtype() == DType::F32))
         });
         let node = node.expect("one of them is of f32");
-        let tensors: Vec<(&str, &Tensor)> =
-            node.inputs.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_tensor()?))).collect();
+        let tensors: Vec<(&str, &Tensor)> = node
+            .inputs
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_tensor()?)))
+            .collect();
         let want = model_reference(node.model.clone(), &tensors).expect("the reference runs");
         let session = Session::builder().with_threads(1).load_bytes(node.model.clone()).expect("it loads");
         let outputs = session.run(tensors.iter().copied()).expect("it runs");
