@@ -24,7 +24,7 @@ import engines
 import floors
 import tables
 
-# Models that stand for no user's: a call's own cost, states that some peers ask for, and what is no recurrence's business.
+# Groups that are measured by name only: what a call costs, states that some peers ask for, what fusion is counted on.
 ASKED_FOR_BY_NAME = {"null", "initial states", "transformer"}
 # Runs of one measurement, where the time that it may take does not say.
 FEWEST, MOST = 5, 3000

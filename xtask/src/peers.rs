@@ -105,7 +105,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
     }
     script.args(["--rounds", &options.rounds.to_string(), "--seconds", &options.seconds.to_string()]);
     script.args(["--threads", &joined(options.threads.iter())]);
-    let formats = options.precision.iter().map(|format| name(*format));
+    let formats = options.precision.iter().map(name);
     script.args(["--precision", &joined(std::iter::once("f32".to_owned()).chain(formats))]);
     if options.resume {
         script.arg("--resume");
@@ -117,7 +117,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
 
 impl Peer {
     fn name(self) -> String {
-        name(self)
+        name(&self)
     }
 
     /// The interpreter or program that runs it, or why there is none.
@@ -170,7 +170,7 @@ fn check_models(list: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn name(value: impl ValueEnum) -> String {
+fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
