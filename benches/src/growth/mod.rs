@@ -4,5 +4,5 @@
 mod draw;
 mod table;
 
-pub use draw::{draw, draw_all};
+pub use draw::{draw_all, drawing};
 pub use table::{Axis, Growth, GrowthError, Point};

@@ -57,13 +57,13 @@ pub enum GrowthError {
     /// The table has no points of an axis.
     #[error("the table has nothing measured by `{0}`")]
     Empty(&'static str),
-    /// The drawing failed.
-    #[error("{path} cannot be drawn: {problem}")]
-    Draw {
+    /// A drawing cannot be written.
+    #[error("cannot write {path}")]
+    Write {
         /// The file.
         path: String,
         /// Why.
-        problem: String,
+        source: std::io::Error,
     },
 }
 
