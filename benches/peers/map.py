@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Elementwise chains, softmax, layer normalisation and GELU: fused, unfused, in ONNX Runtime, and a copy.
 
-    python benches/peers/map.py RECURVE [--threads N] [--rounds N] [NAME ...]
+    python benches/peers/map.py RECURVE [NAME ...] [--threads N] [--rounds N]
 
 RECURVE is the command. Every engine runs in a process of its own, in alternating rounds; a cell is the median over
 rounds of each round's median, in microseconds. `of copy` is the time to copy as many bytes as the chain reads and
