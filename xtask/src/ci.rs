@@ -37,7 +37,7 @@ enum Stage {
     Docs,
     /// every test of the workspace
     Tests,
-    /// every bench once, without timing
+    /// every bench once, without timing; runs when it is named only
     Benches,
     /// the example that the README opens with
     Example,
@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
     let started = Instant::now();
     let mut failure = None;
     for &stage in Stage::value_variants() {
-        if !options.stages.is_empty() && !options.stages.contains(&stage) {
+        if !stage.is_wanted(&options.stages) {
             continue;
         }
         if failure.is_some() {
@@ -87,6 +87,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
 impl Stage {
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it runs when these are named: without names all do but the benches, which build eight more programs.
+    fn is_wanted(self, named: &[Self]) -> bool {
+        if named.is_empty() { self != Self::Benches } else { named.contains(&self) }
     }
 
     fn run(self, workspace: &Workspace, python: &str) -> Result<Outcome> {
@@ -139,4 +144,19 @@ fn conformance_stage(workspace: &Workspace, python: &str) -> Result<Outcome> {
         conformance::Verdict::Ran => Outcome::Passed,
         conformance::Verdict::NoRunner => Outcome::Absent("no runner in this checkout"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn benches_run_when_they_are_named_only() {
+        let wanted = |named: &[Stage]| -> Vec<Stage> {
+            Stage::value_variants().iter().copied().filter(|stage| stage.is_wanted(named)).collect()
+        };
+        assert_eq!(wanted(&[Stage::Benches, Stage::Fmt]), [Stage::Fmt, Stage::Benches]);
+        assert_eq!(wanted(&[]).len(), Stage::value_variants().len() - 1);
+        assert!(!wanted(&[]).contains(&Stage::Benches));
+    }
 }
