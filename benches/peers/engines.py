@@ -20,14 +20,16 @@ class Refused(Exception):
 
 
 class Model:
-    """An ONNX file beside an NPZ file with `in_0`, … and the names of its inputs and outputs."""
+    """An ONNX file, beside it NPZ files of its inputs and of its outputs by their names, and these in order."""
 
     def __init__(self, path, inputs, outputs):
         self.path, self.inputs, self.outputs = pathlib.Path(path), inputs, outputs
-        self.arrays = self.path.with_suffix(".npz")
+        self.given, self.expected = (self.path.with_suffix(f".{of}.npz") for of in ("inputs", "outputs"))
 
-    def names(self):
-        return json.dumps([self.inputs, self.outputs])
+    def in_order(self, file):
+        """The arrays of the outputs in `file`."""
+        with np.load(file) as held:
+            return [held[name] for name in self.outputs]
 
 
 def process(command):
@@ -46,18 +48,14 @@ def recurve(command, *options):
     """Recurve's command with these options of `recurve run`."""
 
     def measure(model, threads, runs, scratch):
-        given, made = scratch / "given.npz", scratch / "made.npz"
-        with np.load(model.arrays) as held:
-            np.savez(given, **{name: held[f"in_{k}"] for k, name in enumerate(model.inputs)})
-        line = [command, "run", model.path, "--inputs", given, "--outputs", made, "--threads", threads]
+        made = scratch / "made.npz"
+        line = [command, "run", model.path, "--inputs", model.given, "--outputs", made, "--threads", threads]
         document = process([*line, "--runs", runs, "--warmup", WARMUP, "--json", *options])
-        with np.load(made) as held:
-            outputs = [held[name] for name in model.outputs]
         return {
             "load_ms": document["load_ms"],
             "p50_us": document["latency_us"]["p50"],
             "peak_mib": document["peak_rss_bytes"] / 2**20,
-            "outputs": outputs,
+            "outputs": model.in_order(made),
         }
 
     return measure
@@ -68,11 +66,9 @@ def in_python(name, interpreter):
 
     def measure(model, threads, runs, scratch):
         made = scratch / "made.npz"
-        line = [interpreter, HERE / "runner.py", name, model.path, model.arrays, threads, runs, made]
-        document = process([*line, model.names()])
-        with np.load(made) as held:
-            outputs = [held[f"out_{k}"] for k in range(len(model.outputs))]
-        return document | {"outputs": outputs}
+        line = [interpreter, HERE / "runner.py", name, model.path, model.given, threads, runs, made]
+        document = process([*line, json.dumps(model.outputs)])
+        return document | {"outputs": model.in_order(made)}
 
     return measure
 
@@ -81,9 +77,9 @@ def tract(program):
     """The program in `tract/`, which takes raw `f32`."""
 
     def measure(model, threads, runs, scratch):
-        with np.load(model.arrays) as held:
-            for k in range(len(model.inputs)):
-                held[f"in_{k}"].astype("<f4").tofile(scratch / f"in_{k}.bin")
+        with np.load(model.given) as held:
+            for k, name in enumerate(model.inputs):
+                held[name].astype("<f4").tofile(scratch / f"in_{k}.bin")
         document = process([program, model.path, scratch, threads, runs])
         made = [np.fromfile(scratch / f"out_{k}.bin", "<f4") for k in range(len(model.outputs))]
         return document | {"outputs": made}

@@ -18,8 +18,6 @@ import pathlib
 import sys
 import tempfile
 
-import numpy as np
-
 import engines
 import floors
 import tables
@@ -109,8 +107,7 @@ def measure(measured, journal, model, entry, threads, runs, place):
     """One measurement of one engine; what it refuses is told once and not asked for again."""
     name, run = measured
     record = {"model": entry["name"], "threads": threads, "round": place, "engine": name}
-    with np.load(model.arrays) as held:
-        expected = [held[f"out_{k}"] for k in range(len(model.outputs))]
+    expected = model.in_order(model.expected)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             document = run(model, threads, runs, pathlib.Path(scratch))

@@ -150,7 +150,7 @@ def main():
             graph, output = make(shape)
             graph.save(path, shape, output)
             model = engines.Model(path, ["x"], [output])
-            np.savez(model.arrays, in_0=np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+            np.savez(model.given, x=np.random.default_rng(0).standard_normal(shape).astype(np.float32))
             elements = int(np.prod(shape))
             runs = max(10, min(2000, (1 << 25) // elements))
             columns = [[], [], [], []]

@@ -1,9 +1,9 @@
 """One measurement of a Python engine in a process of its own, which `engines.py` starts.
 
-    runner.py ENGINE MODEL ARRAYS THREADS RUNS OUTPUTS NAMES
+    runner.py ENGINE MODEL INPUTS THREADS RUNS OUTPUTS NAMES
 
-ARRAYS is an NPZ file with `in_0`, … ; NAMES the JSON list of the input names and that of the output names; OUTPUTS the NPZ
-file to write `out_0`, … to. Prints load time, median latency of the runs behind three others, and the peak of the
+INPUTS and OUTPUTS are NPZ files of arrays by their names, the latter to be written, with the outputs of the JSON list
+NAMES. Prints load time, median latency of the runs behind three others, and the peak of the
 process's memory less what it was before the model was loaded, the interpreter being no part of the engine.
 """
 import json
@@ -66,10 +66,8 @@ def peak_mib():
 
 
 def main():
-    engine, path, arrays, threads, runs, made, names = sys.argv[1:]
-    input_names, output_names = json.loads(names)
-    with np.load(arrays) as held:
-        inputs = {name: held[f"in_{k}"] for k, name in enumerate(input_names)}
+    engine, path, given, threads, runs, made, names = sys.argv[1:]
+    names, inputs = json.loads(names), dict(np.load(given))
     load = ENGINES[engine](path, int(threads))
     before = peak_mib()
     start = time.perf_counter()
@@ -78,10 +76,10 @@ def main():
     times = []
     for _ in range(int(runs) + WARMUP):
         start = time.perf_counter()
-        outputs = run(inputs, output_names)
+        outputs = run(inputs, names)
         times.append(time.perf_counter() - start)
     peak = peak_mib() - before
-    np.savez(made, **{f"out_{k}": value for k, value in enumerate(outputs)})
+    np.savez(made, **dict(zip(names, outputs, strict=True)))
     p50_us = statistics.median(times[WARMUP:]) * 1e6
     print(json.dumps({"load_ms": load_ms, "p50_us": p50_us, "peak_mib": peak}))
 

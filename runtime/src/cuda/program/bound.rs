@@ -4,10 +4,10 @@
 //! What a run needs, its stream, arena and pinned memory, is its own: runs of one binding may be under way side by side.
 //! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
-use super::host::{Failure, HostStep, Memory};
+use super::host::{HostStep, Memory};
 use super::place::{Place, Source};
 use super::residency::fits;
-use super::{GpuFailure, GpuProgram, node_error};
+use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::site::{GpuKernel, Launches, Operands};
 use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
@@ -278,8 +278,8 @@ impl GpuBound {
         let context = RunContext { times: None, ..context };
         let moved = host.run(&*program.graph.nodes[step.node].op, inputs, &mut memory, context);
         let [down, up] = moved.map_err(|failure| match failure {
-            Failure::Op(source) => GpuFailure::Node(fail(source)),
-            Failure::Gpu(error) => GpuFailure::Gpu(error),
+            StepFailure::Op(source) => GpuFailure::Node(fail(source)),
+            StepFailure::Gpu(error) => GpuFailure::Gpu(error),
         })?;
         program.note_trip(step.node, &host.reason, down, up);
         Ok(())
