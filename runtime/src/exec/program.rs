@@ -155,6 +155,12 @@ impl Program {
         })
     }
 
+    /// What the node at this position packed.
+    #[cfg(test)]
+    pub(crate) fn packed_of(&self, node: usize) -> Option<&Packed> {
+        self.packed[node].as_ref()
+    }
+
     /// The format that weights are stored in.
     pub(crate) fn precision(&self) -> Precision {
         self.precision
