@@ -5,6 +5,8 @@
 //! done in its order; a host buffer that the device reads or writes is [`Pinned`] and is copied from and to, never
 //! borrowed, so that no reference to memory exists that the device may change.
 
+#[cfg(test)]
+mod copying_plans;
 mod driver;
 mod emulated;
 mod error;
@@ -161,9 +163,12 @@ pub(crate) trait Stream: Debug + Send {
     /// Marks this place in the stream.
     fn record(&mut self) -> Result<Box<dyn Event>, GpuError>;
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "a program has one stream"))]
     /// Lets what follows wait for `event` of a stream of the same GPU.
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError>;
+
+    /// Writes a word of pinned memory, at a multiple of 4, behind everything given before; `false` where the GPU does not do
+    /// that, and nothing was given.
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError>;
 
     /// Records what `work` gives to the stream, instead of doing it.
     fn capture(

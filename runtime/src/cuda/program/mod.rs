@@ -7,6 +7,7 @@ mod bind;
 mod bound;
 mod decisive;
 mod host;
+mod lanes;
 mod measuring;
 mod place;
 mod placed;
@@ -94,7 +95,9 @@ pub(crate) struct GpuProgram {
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
     constants: Mutex<HashMap<usize, Arc<Block>>>,
-    /// What kernels packed, by node and form.
+    /// By node: the first that packs the same.
+    alike: Vec<usize>,
+    /// What kernels packed, by the first node that packs it and form.
     weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
     /// Whether nodes without a kernel may run on the host, and on how many threads there.
@@ -128,6 +131,7 @@ impl GpuProgram {
             gpu,
             device,
             decisive: decisive::inputs(&graph),
+            alike: graph.alike(),
             graph,
             budget,
             constants: Mutex::default(),
@@ -243,13 +247,13 @@ impl GpuProgram {
     /// Whether node `node`'s weights of this form are on the device.
     fn has_weights(&self, node: usize, packed: &Weights) -> bool {
         let weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        weights.contains_key(&(node, packed.form.clone()))
+        weights.contains_key(&(self.alike[node], packed.form.clone()))
     }
 
     /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
     fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (node, packed.form.clone());
+        let key = (self.alike[node], packed.form.clone());
         if let Some(block) = weights.get(&key) {
             return Ok(block.clone());
         }
