@@ -6,6 +6,7 @@ use crate::cpu::program::Layout;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Nest, Opaque};
+use crate::precision::{Precision, StoredWeights};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) strided: &'a [Option<Layout>],
     /// What the launches run on.
     pub(crate) device: Device,
+    /// The format that weights are to be stored in.
+    pub(crate) precision: Precision,
     /// What computes on the host what follows from constants.
     pub(crate) context: RunContext<'a>,
 }
@@ -207,6 +210,7 @@ pub(crate) struct GpuKernel {
     data: Vec<Vec<u8>>,
     can_fault: bool,
     outputs: Option<Vec<Fact>>,
+    stored: Vec<StoredWeights>,
 }
 
 impl GpuKernel {
@@ -214,8 +218,32 @@ impl GpuKernel {
     pub(crate) fn new(
         prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
     ) -> Self {
-        let (weights, data) = (Vec::new(), Vec::new());
-        Self { prepare: Box::new(prepare), workspace: 0, weights, data, can_fault: false, outputs: None }
+        Self {
+            prepare: Box::new(prepare),
+            workspace: 0,
+            weights: Vec::new(),
+            data: Vec::new(),
+            can_fault: false,
+            outputs: None,
+            stored: Vec::new(),
+        }
+    }
+
+    /// Tells what weights it stores in another format, or why it does not.
+    pub(crate) fn with_stored(mut self, stored: impl IntoIterator<Item = StoredWeights>) -> Self {
+        self.stored.extend(stored);
+        self
+    }
+
+    /// Gives what it tells of weights to `node`, or to a node inside its bodies.
+    pub(crate) fn named(mut self, node: &str, op: &str) -> Self {
+        self.stored.iter_mut().for_each(|stored| stored.name(node, op));
+        self
+    }
+
+    /// What it tells of its weights.
+    pub(crate) fn stored(&self) -> &[StoredWeights] {
+        &self.stored
     }
 
     /// Asks for a word in which it says that an index in the data is outside its axis.

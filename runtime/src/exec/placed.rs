@@ -9,6 +9,7 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
+use crate::precision::Precision;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Device;
 
@@ -89,6 +90,8 @@ impl Bound {
             behind: None,
             strided: &[],
             device,
+            // Plans over both devices store weights as the model has them.
+            precision: Precision::F32,
             context,
         };
         let kernel = node.op.gpu(&site)?;

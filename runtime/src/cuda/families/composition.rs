@@ -112,6 +112,7 @@ impl Composition {
             ends.push((weights.len(), data.len()));
         }
         let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
+        let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
         let (members, workspace) = (self.members, self.workspace);
         let kernel = GpuKernel::new(move |all| {
             let mut launches = Vec::new();
@@ -132,6 +133,6 @@ impl Composition {
             Ok(launches)
         });
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
-        kernel.with_workspace(workspace).with_resident(weights, data)
+        kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
     }
 }

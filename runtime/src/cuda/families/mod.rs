@@ -11,6 +11,7 @@ pub(crate) mod integer_product;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
+mod narrow;
 pub(crate) mod nest;
 pub(crate) mod norm;
 pub(crate) mod pool;

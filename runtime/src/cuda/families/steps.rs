@@ -137,7 +137,7 @@ impl Steps<'_> {
         let body_data = data.len();
         data.push((0..count as i64).flat_map(i64::to_le_bytes).collect());
         data.push(vec![1]);
-        let can_fault = kernel.can_fault();
+        let (can_fault, stored) = (kernel.can_fault(), kernel.stored().to_vec());
         let plan = Plan {
             body: kernel,
             taken,
@@ -153,7 +153,7 @@ impl Steps<'_> {
         };
         let kernel = GpuKernel::new(move |all| plan.launches(all));
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
-        Ok(kernel.with_workspace(space.used).with_resident(weights, data))
+        Ok(kernel.with_workspace(space.used).with_resident(weights, data).with_stored(stored))
     }
 }
 

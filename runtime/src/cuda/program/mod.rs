@@ -24,7 +24,7 @@ use crate::graph::fact::{Facts, TensorFact};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
-use crate::precision::Storing;
+use crate::precision::{Precision, Stored, StoredWeights, Storing};
 use crate::tensor::ValueRef;
 use bound::GpuBound;
 use decisive::Key;
@@ -76,6 +76,9 @@ pub(crate) struct GpuProgram {
     /// What kernels packed, by node and form.
     weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
+    /// The format that weights are stored in, and by node and input what came of it for the shapes bound last.
+    precision: Precision,
+    stored: Mutex<BTreeMap<(usize, String, usize), StoredWeights>>,
     /// Whether nodes without a kernel may run on the host, and on how many threads there.
     fallback: Fallback,
     threads: usize,
@@ -87,13 +90,14 @@ pub(crate) struct GpuProgram {
 }
 
 impl GpuProgram {
-    /// `graph` on `gpu`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
+    /// `graph` on `gpu`, its weights in `precision`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
     /// where `fallback` allows it.
     pub(crate) fn new(
         graph: Graph,
         gpu: Arc<OpenGpu>,
         budget: Budget,
         (fallback, threads): (Fallback, usize),
+        precision: Precision,
     ) -> Result<Self, GpuError> {
         let properties = gpu.gpu().properties();
         let (major, minor) = properties.capability;
@@ -112,6 +116,8 @@ impl GpuProgram {
             constants: Mutex::default(),
             weights: Mutex::default(),
             uploader,
+            precision,
+            stored: Mutex::default(),
             fallback,
             threads,
             packed: Mutex::default(),
@@ -168,6 +174,20 @@ impl GpuProgram {
         Ok(bound)
     }
 
+    /// What weights were stored in.
+    pub(crate) fn stored(&self) -> Stored {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        Stored { precision: self.precision, weights: stored.values().cloned().collect() }
+    }
+
+    /// Notes what the kernel of node `node` tells of its weights.
+    fn note_stored(&self, node: usize, told: &[StoredWeights]) {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        for weights in told {
+            stored.insert((node, weights.node.to_string(), weights.input), weights.clone());
+        }
+    }
+
     /// What ran on the host since the graph was loaded, in the order of its nodes.
     pub(crate) fn trips(&self) -> Vec<HostTrip> {
         self.trips.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -197,11 +217,12 @@ impl GpuProgram {
         let facts: Vec<Option<Fact>> =
             constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
         let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        // Sessions on a GPU store weights as the model has them.
-        let storing = Storing::default();
+        let storing = Storing::new(self.precision);
         let (inputs, budget) = (Facts(&given), &self.budget);
         let site = PackSite { inputs, budget, release: &|_| (), threads: self.threads, storing: &storing };
         let packed = Arc::new(of.op.pack(&site)?);
+        storing.name(0, &of.name, &of.def.full_name());
+        self.note_stored(node, &storing.finish().weights);
         all.insert(node, packed.clone());
         Ok(packed)
     }

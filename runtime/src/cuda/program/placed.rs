@@ -11,7 +11,7 @@ use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
-use crate::cuda::site::{Launches, UNREAD};
+use crate::cuda::site::Launches;
 use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay, Stream};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
@@ -120,7 +120,7 @@ impl PlacedSteps {
             let mut place = |operand: &Operand| -> Result<Place, GpuFailure> {
                 Ok(match operand {
                     Operand::Nowhere => Place::Nowhere,
-                    Operand::Unread => Place::Resident { address: UNREAD.address, bytes: 0 },
+                    Operand::Unread => Place::UNREAD,
                     Operand::In { space, offset, bytes } => {
                         let room = (layout.space)(*space).ok_or_else(|| lost(&program))?;
                         Place::Arena { offset: room + offset, bytes: *bytes }
