@@ -5,6 +5,8 @@
 //! done in its order; a host buffer that the device reads or writes is [`Pinned`] and is copied from and to, never
 //! borrowed, so that no reference to memory exists that the device may change.
 
+#[cfg(test)]
+mod decided;
 mod driver;
 mod emulated;
 mod error;

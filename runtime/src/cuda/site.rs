@@ -1,5 +1,6 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
+use super::families::flow::{FLAGS, Flow};
 use super::families::tail::Behind;
 use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
@@ -83,6 +84,8 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) behind: Option<&'a Behind>,
     /// How the first inputs lie in memory, where they are not row-major: those that the operator reads by strides.
     pub(crate) strided: &'a [Option<Layout>],
+    /// Whether launches can only follow one on the other: inside bodies and groups, and in plans.
+    pub(crate) nested: bool,
     /// What the launches run on.
     pub(crate) device: Device,
     /// The format that weights are to be stored in.
@@ -168,6 +171,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) workspace: Buffer,
     /// A word that a kernel made [`GpuKernel::with_fault`] sets to 1 where data asks for what is not there.
     pub(crate) fault: Buffer,
+    /// The flags of a [`Flow`].
+    pub(crate) flags: Buffer,
 }
 
 /// The launches of one operator, in order.
@@ -200,7 +205,7 @@ impl Weights {
     }
 }
 
-type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
+pub(crate) type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
 
 /// An operator prepared for a GPU: its launches, once it is known where the operands are.
 pub(crate) struct GpuKernel {
@@ -211,6 +216,7 @@ pub(crate) struct GpuKernel {
     can_fault: bool,
     outputs: Option<Vec<Fact>>,
     stored: Vec<StoredWeights>,
+    flow: Option<Arc<Flow>>,
 }
 
 impl GpuKernel {
@@ -226,7 +232,19 @@ impl GpuKernel {
             can_fault: false,
             outputs: None,
             stored: Vec::new(),
+            flow: None,
         }
+    }
+
+    /// Notes that its launches are those of parts between which data decides.
+    pub(super) fn with_flow(mut self, flow: Arc<Flow>) -> Self {
+        self.flow = Some(flow);
+        self
+    }
+
+    /// The parts that its launches come in, where data decides between them.
+    pub(crate) fn flow(&self) -> Option<&Arc<Flow>> {
+        self.flow.as_ref()
     }
 
     /// Tells what weights it stores in another format, or why it does not.
@@ -362,8 +380,9 @@ impl GpuKernel {
         let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
+        let flags = buffer(FLAGS as u64);
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags })
     }
 
     /// The launches.

@@ -89,6 +89,7 @@ impl Bound {
             wanted: &wanted,
             behind: None,
             strided: &[],
+            nested: true,
             device,
             // Plans over both devices store weights as the model has them.
             precision: Precision::F32,

@@ -14,6 +14,8 @@ use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of}
 use crate::cpu::stack::stack;
 use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::flow::Known;
+use crate::cuda::families::rounds;
 use crate::cuda::families::steps::{self, Given, Taken};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
@@ -131,6 +133,27 @@ impl Loop {
             None => return None,
         };
         Steps::new(&states, 2, Vec::new(), put)
+    }
+
+    /// On a GPU, where data on it decides how many rounds there are.
+    fn repeated(&self, site: &GpuSite<'_>, facts: Vec<Fact>) -> Result<GpuKernel, GpuReject> {
+        let constant = |input: usize| Some(site.inputs.optional(input).ok()??.as_constant()?.view());
+        let limit = match (site.inputs.has(0), constant(0)) {
+            (false, _) => Known::Is(i64::MAX),
+            (true, None) => Known::Input(0),
+            (true, Some(limit)) => {
+                let limit = limit.to_i64s().map_err(|_| GpuReject::ControlFlow)?;
+                Known::Is(limit.first().copied().unwrap_or(0))
+            }
+        };
+        let begins = match (site.inputs.has(1), constant(1)) {
+            (false, _) => Known::Is(true),
+            (true, None) => Known::Input(1),
+            (true, Some(begins)) => Known::Is(truth_of(begins.into()).map_err(|_| GpuReject::ControlFlow)?),
+        };
+        let (body, carried) = (&self.body.graph, self.carried());
+        let ends = !self.condition_never_ends();
+        rounds::Repeated { body, facts, carried, limit, begins, ends }.kernel(site)
     }
 
     fn known_trips(&self, inputs: Facts<'_>) -> Result<Option<usize>, OpError> {
@@ -357,10 +380,12 @@ impl Op for Loop {
         Ok(kernel.with_scratch(scratch))
     }
 
-    /// As many steps as are known beforehand, of values that keep their forms.
+    /// As many steps as are known beforehand, or as data on the device decides, of values that keep their forms.
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let trips = self.known_trips(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
-        let count = trips.ok_or(GpuReject::ControlFlow)?;
+        if trips.is_none() && site.nested {
+            return Err(GpuReject::ControlFlow);
+        }
         let carried = self.carried();
         let states: Vec<Fact> = (2..2 + carried)
             .map(|i| site.inputs.value(i).map(without_content))
@@ -373,6 +398,7 @@ impl Op for Loop {
         }
         let mut facts = self.body_facts(site.inputs, &held).map_err(|_| GpuReject::ControlFlow)?;
         facts[1] = TensorFact::constant(Tensor::scalar(Bool::new(true))).into();
+        let Some(count) = trips else { return self.repeated(site, facts) };
         let captures = (self.first_capture()..site.inputs.len()).map(Taken::Whole);
         let carry = (0..carried).map(|i| Taken::State(i, 2 + i));
         let taken = [Taken::Step, Taken::Truth].into_iter().chain(carry).chain(captures).collect();

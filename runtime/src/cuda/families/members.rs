@@ -158,6 +158,7 @@ impl<'a> Walk<'a> {
             wanted: &wanted,
             behind: None,
             strided: &[],
+            nested: true,
             ..*site
         };
         let kernel = node.op.gpu(&inner)?.named(&node.name, &node.def.full_name());

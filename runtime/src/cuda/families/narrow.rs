@@ -141,6 +141,7 @@ impl Rounded {
             data: all.data.get(self.data..=self.data).unwrap_or(&[]),
             workspace: none,
             fault: none,
+            flags: none,
         })
     }
 

@@ -9,6 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
+use crate::cuda::families::flow::FLAGS;
 use crate::cuda::memory::rounded;
 use crate::cuda::site::{GpuKernel, GpuSite, Weights};
 use crate::cuda::{Block, GpuReject};
@@ -156,6 +157,7 @@ impl<'p> Binder<'p> {
             wanted,
             behind: None,
             strided: &[],
+            nested: false,
             device: self.program.device,
             precision: self.program.precision,
             context,
@@ -163,7 +165,10 @@ impl<'p> Binder<'p> {
         let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
         let known = kernel.outputs().map(<[Fact]>::to_vec);
         let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
-        if !fixed(site.outputs) {
+        let flow = kernel.flow().cloned();
+        let collects = |slot: usize| flow.as_ref().is_some_and(|flow| flow.collects(slot));
+        let mut wanted = site.outputs.iter().zip(wanted).enumerate().filter(|(_, (_, wanted))| **wanted);
+        if !wanted.all(|(slot, (fact, _))| collects(slot) || is_fixed(fact)) {
             return Err(GpuReject::DataDependent);
         }
         let derived =
@@ -177,9 +182,10 @@ impl<'p> Binder<'p> {
         let constant = |id: &Option<ValueId>| id.is_some_and(|id| self.constant(id.index()).is_some());
         let unread = |(at, id)| packs && constant(id) && kernel.leaves_unread(&site, at);
         let unread: Vec<bool> = node.inputs.iter().enumerate().map(unread).collect();
-        for (id, fact) in node.outputs.iter().zip(site.outputs) {
+        for (slot, (id, fact)) in node.outputs.iter().zip(site.outputs).enumerate() {
             if let Some(id) = id {
                 self.facts[id.index()] = Some(fact.clone());
+                self.on_host[id.index()] = collects(slot);
             }
         }
         self.planned.push((index, Planned::Device(kernel, unread)));
@@ -223,7 +229,8 @@ impl<'p> Binder<'p> {
                 }
             }
             for value in node.outputs.iter().flatten().map(|id| self.root[id.index()]) {
-                if matches!(planned, Planned::Device(..)) || read_there[value] {
+                let device = matches!(planned, Planned::Device(..)) && !self.on_host[value];
+                if device || read_there[value] {
                     tenant_of[value] = Some(tenants.len());
                     tenants.push(Tenant { bytes: bytes_of(value)?, first: at + 1, last: at + 1 });
                 }
@@ -265,9 +272,17 @@ impl<'p> Binder<'p> {
             let node = &graph.nodes[*index];
             planned.push(match plan {
                 Planned::Device(kernel, _) => {
-                    let fault =
-                        if kernel.can_fault() { Some(host.staged(4).ok_or_else(overflow)?) } else { None };
-                    Ok(fault)
+                    let mut words = |bytes: Option<usize>| {
+                        bytes.map(|bytes| host.staged(bytes).ok_or_else(overflow)).transpose()
+                    };
+                    let fault = words(kernel.can_fault().then_some(4))?;
+                    let flags = words(kernel.flow().map(|_| FLAGS))?;
+                    let slot = |id: &Option<ValueId>| {
+                        let value = id.map(ValueId::index).filter(|value| self.on_host[*value]);
+                        value.map(|value| host.slot(value))
+                    };
+                    let made: Vec<Option<usize>> = node.outputs.iter().map(slot).collect();
+                    Ok((fault, flags, made))
                 }
                 Planned::Host(reason) => {
                     let mut given = Vec::with_capacity(node.inputs.len());
@@ -295,7 +310,7 @@ impl<'p> Binder<'p> {
         for (((index, plan), prepared), workspace) in self.planned.into_iter().zip(planned).zip(workspaces) {
             let node = &graph.nodes[index];
             let work = match (plan, prepared) {
-                (Planned::Device(kernel, unread), Ok(fault)) => {
+                (Planned::Device(kernel, unread), Ok((fault, flags, made))) => {
                     let mut keep = |block: Arc<Block>| {
                         let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
                         resident.push(block);
@@ -324,7 +339,17 @@ impl<'p> Binder<'p> {
                         inputs.map(|(id, unread)| if unread { Place::UNREAD } else { at(id) }).collect();
                     let outputs = node.outputs.iter().map(at).collect();
                     let workspace = tenant_place(workspace);
-                    Work::Device(DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault })
+                    Work::Device(DeviceStep {
+                        kernel,
+                        inputs,
+                        outputs,
+                        weights,
+                        data,
+                        workspace,
+                        fault,
+                        flags,
+                        made,
+                    })
                 }
                 (_, Err(host)) => Work::Host(host),
                 (Planned::Host(_), Ok(_)) => continue,

@@ -6,6 +6,7 @@
 mod bind;
 mod bound;
 mod decisive;
+mod flow;
 mod host;
 mod measuring;
 mod place;
@@ -31,6 +32,7 @@ use decisive::Key;
 pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps};
 use recurve_kernels::launch::Device;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 pub use trips::HostTrip;
 use upload::Uploader;
@@ -84,6 +86,8 @@ pub(crate) struct GpuProgram {
     threads: usize,
     /// What the nodes that run on the host packed, by node.
     packed: Mutex<HashMap<usize, Arc<Option<Packed>>>>,
+    /// How often flags were read that decide between launches.
+    flag_reads: AtomicU64,
     /// What ran on the host, by node.
     trips: Mutex<BTreeMap<usize, HostTrip>>,
     bindings: Mutex<Vec<(Key, Arc<GpuBound>)>>,
@@ -121,6 +125,7 @@ impl GpuProgram {
             fallback,
             threads,
             packed: Mutex::default(),
+            flag_reads: AtomicU64::new(0),
             trips: Mutex::default(),
             bindings: Mutex::default(),
         })

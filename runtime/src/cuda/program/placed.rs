@@ -165,7 +165,8 @@ impl PlacedSteps {
             let workspace =
                 workspace.map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
             let fault = if kernel.can_fault() { Some(staging.take(4)?) } else { None };
-            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault };
+            let (flags, made) = (None, Vec::new());
+            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
             steps.insert(number, (node, step));
         }
         let staged = copies.iter().map(|copy| staging.take(copy.bytes)).collect::<Result<_, _>>()?;
@@ -201,6 +202,7 @@ impl PlacedSteps {
             workspace: 0,
             pinned: self.pinned as u64,
             launches: self.launches as u64,
+            flag_reads: 0,
         }
     }
 
