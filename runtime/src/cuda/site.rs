@@ -25,7 +25,8 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
-    /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
+    /// It runs bodies, and which or how often depends on data inside another body or in a plan, or values change their
+    /// shapes from step to step or from branch to branch.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A type of its elements that the kernels do not compute.

@@ -14,7 +14,6 @@ use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of}
 use crate::cpu::stack::stack;
 use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Kernel};
-use crate::cuda::families::flow::Known;
 use crate::cuda::families::rounds;
 use crate::cuda::families::steps::{self, Given, Taken};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -133,27 +132,6 @@ impl Loop {
             None => return None,
         };
         Steps::new(&states, 2, Vec::new(), put)
-    }
-
-    /// On a GPU, where data on it decides how many rounds there are.
-    fn repeated(&self, site: &GpuSite<'_>, facts: Vec<Fact>) -> Result<GpuKernel, GpuReject> {
-        let constant = |input: usize| Some(site.inputs.optional(input).ok()??.as_constant()?.view());
-        let limit = match (site.inputs.has(0), constant(0)) {
-            (false, _) => Known::Is(i64::MAX),
-            (true, None) => Known::Input(0),
-            (true, Some(limit)) => {
-                let limit = limit.to_i64s().map_err(|_| GpuReject::ControlFlow)?;
-                Known::Is(limit.first().copied().unwrap_or(0))
-            }
-        };
-        let begins = match (site.inputs.has(1), constant(1)) {
-            (false, _) => Known::Is(true),
-            (true, None) => Known::Input(1),
-            (true, Some(begins)) => Known::Is(truth_of(begins.into()).map_err(|_| GpuReject::ControlFlow)?),
-        };
-        let (body, carried) = (&self.body.graph, self.carried());
-        let ends = !self.condition_never_ends();
-        rounds::Repeated { body, facts, carried, limit, begins, ends }.kernel(site)
     }
 
     fn known_trips(&self, inputs: Facts<'_>) -> Result<Option<usize>, OpError> {
@@ -398,13 +376,17 @@ impl Op for Loop {
         }
         let mut facts = self.body_facts(site.inputs, &held).map_err(|_| GpuReject::ControlFlow)?;
         facts[1] = TensorFact::constant(Tensor::scalar(Bool::new(true))).into();
-        let Some(count) = trips else { return self.repeated(site, facts) };
+        let body = &self.body.graph;
+        let Some(count) = trips else {
+            let ends = !self.condition_never_ends();
+            return rounds::Repeated { body, facts, carried, ends }.kernel(site);
+        };
         let captures = (self.first_capture()..site.inputs.len()).map(Taken::Whole);
         let carry = (0..carried).map(|i| Taken::State(i, 2 + i));
         let taken = [Taken::Step, Taken::Truth].into_iter().chain(carry).chain(captures).collect();
         let scans = (0..self.scans()).map(|i| Given::Slice { output: carried + i, axis: 0, reversed: false });
         let given = [Given::Nothing].into_iter().chain((0..carried).map(Given::State)).chain(scans).collect();
-        steps::Steps { body: &self.body.graph, facts, taken, given, count }.kernel(site)
+        steps::Steps { body, facts, taken, given, count }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

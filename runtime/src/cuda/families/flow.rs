@@ -5,7 +5,8 @@
 //! the round from there; a condition that lies elsewhere is copied there. The addresses of a part's launches never change,
 //! so that each part is captured once.
 
-use crate::cuda::site::{GpuKernel, Launches, Operands, Prepare, Weights};
+use crate::cpu::body::truth_of;
+use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Launches, Operands, Prepare, Weights};
 use crate::dtype::DType;
 use crate::precision::StoredWeights;
 use crate::tensor::Shape;
@@ -58,6 +59,29 @@ pub(crate) enum Known<T> {
     Is(T),
     /// What input `.0` holds.
     Input(usize),
+}
+
+impl Known<i64> {
+    /// The number that is input `input`, or no limit where it is not there.
+    pub(super) fn count(site: &GpuSite<'_>, input: usize) -> Result<Self, GpuReject> {
+        if !site.inputs.has(input) {
+            return Ok(Self::Is(i64::MAX));
+        }
+        let Some(tensor) = site.constant(input) else { return Ok(Self::Input(input)) };
+        let values = tensor.view().to_i64s().map_err(|_| GpuReject::ControlFlow)?;
+        values.first().copied().map(Self::Is).ok_or(GpuReject::ControlFlow)
+    }
+}
+
+impl Known<bool> {
+    /// The truth value that is input `input`, or true where it is not there.
+    pub(super) fn truth(site: &GpuSite<'_>, input: usize) -> Result<Self, GpuReject> {
+        if !site.inputs.has(input) {
+            return Ok(Self::Is(true));
+        }
+        let Some(tensor) = site.constant(input) else { return Ok(Self::Input(input)) };
+        truth_of(tensor.view().into()).map(Self::Is).map_err(|_| GpuReject::ControlFlow)
+    }
 }
 
 /// An output that has a slice of every round: how many there are is known behind the last one, so that it grows beside the

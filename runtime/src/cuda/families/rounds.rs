@@ -21,8 +21,6 @@ pub(crate) struct Repeated<'a> {
     pub(crate) facts: Vec<Fact>,
     /// How many states there are.
     pub(crate) carried: usize,
-    pub(crate) limit: Known<i64>,
-    pub(crate) begins: Known<bool>,
     /// Whether the body's condition may end it.
     pub(crate) ends: bool,
 }
@@ -49,7 +47,8 @@ struct Plan {
 impl Repeated<'_> {
     /// Its launches.
     pub(crate) fn kernel(self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let Self { body: graph, facts, carried, limit, begins, ends } = self;
+        let Self { body: graph, facts, carried, ends } = self;
+        let (limit, begins) = (Known::count(site, 0)?, Known::truth(site, 1)?);
         let scans = graph.outputs.len().saturating_sub(1 + carried);
         let wants = |output: usize| site.wanted.get(output).copied().unwrap_or(false);
         let collects = (carried..carried + scans).map(wants);

@@ -58,6 +58,8 @@ struct Growth {
 impl Running<'_> {
     /// Runs it.
     pub(super) fn run(mut self, flow: &Flow) -> Result<(), Failure> {
+        // Nothing of an earlier run is left that could touch them.
+        self.pinned.write(self.flags()?, &[0; FLAGS])?;
         match &flow.course {
             Course::Branch { condition } => {
                 self.bring(*condition, CONDITION, 1)?;
