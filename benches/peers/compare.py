@@ -40,12 +40,11 @@ def main():
 def compare(arguments, model):
     """What is wrong with `model`, or None; the largest difference; the largest expected value."""
     path = arguments.folder / f"{model['name']}.onnx"
-    arrays = np.load(path.with_suffix(".npz"))
-    expected = {name: arrays[f"out_{k}"] for k, (name, _) in enumerate(model["outputs"])}
+    given = path.with_suffix(".inputs.npz")
+    expected = dict(np.load(path.with_suffix(".outputs.npz")))
     scale = max(float(np.max(np.abs(y), initial=0)) for y in expected.values())
     with tempfile.TemporaryDirectory() as scratch:
-        given, made = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
-        np.savez(given, **{name: arrays[f"in_{k}"] for k, (name, _) in enumerate(model["inputs"])})
+        made = Path(scratch) / "outputs.npz"
         command = [arguments.recurve, "run", path, "--inputs", given, "--outputs", made]
         command += ["--threads", str(arguments.threads)]
         try:

@@ -2,8 +2,9 @@
 """Write the benchmark models: `make_models.py FOLDER [NAME ...]`.
 
     FOLDER/NAME.onnx     opset 17, float32, weights and inputs from a seed that the name gives
-    FOLDER/NAME.npz      in_0, … and out_0, … in the order of the graph; out_* as ONNX Runtime computes
-                         them on the CPU with one thread
+    FOLDER/NAME.inputs.npz, FOLDER/NAME.outputs.npz
+                         arrays by the names of the model's inputs and outputs, the latter as ONNX Runtime
+                         computes them on the CPU with one thread: what `recurve check` takes
     FOLDER/models.json   per model its group, inputs and outputs, and the arithmetic and weight bytes that
                          the floors are made of; written when no NAME is given
 
@@ -82,9 +83,9 @@ class Model:
         onnx.save(self.finished(), path)
         x = {name: self.random.standard_normal(shape).astype(F32) for name, shape in self.inputs}
         y = expected_outputs(path, x, self.outputs)
-        arrays = {f"in_{k}": x[name] for k, (name, _) in enumerate(self.inputs)}
-        arrays |= {f"out_{k}": value for k, value in enumerate(y)}
-        np.savez(folder / f"{self.name}.npz", **arrays)
+        np.savez(folder / f"{self.name}.inputs.npz", **x)
+        names = [name for name, _ in self.outputs]
+        np.savez(folder / f"{self.name}.outputs.npz", **dict(zip(names, y, strict=True)))
         floats = [tensor for tensor in self.initializers if tensor.data_type == TensorProto.FLOAT]
         weight_bytes = sum(int(np.prod(tensor.dims)) * 4 for tensor in floats)
         flops = sum(phase["flops"] for phase in self.phases)

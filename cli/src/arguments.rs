@@ -4,9 +4,10 @@ use crate::commands::{bench, check, devices, env, inspect, ops, plan, profile, r
 use crate::dimensions::Binding;
 use crate::environment;
 use crate::failure::UsageError;
-use crate::quantity::{parse_bytes, parse_time, parse_whole};
+use crate::quantity::{parse_bytes, parse_time, parse_whole, plural};
 use crate::terminal::Terminal;
 use anyhow::Result;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use recurve::{Device, Error, Fallback, Fusion, Precision, RunOptions, Session, SessionBuilder};
 use std::path::PathBuf;
@@ -39,16 +40,38 @@ impl Arguments {
             let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             command.after_help(format!("{own}\n\n{EXITS}"))
         };
-        let matches = told(Self::command()).mut_subcommands(told).try_get_matches()?;
+        let command = told(Self::command()).mut_subcommands(told);
+        let known = command.clone();
+        let matches = command.try_get_matches().map_err(|error| with_takers(error, &known))?;
         Self::from_arg_matches(&matches)
     }
+}
+
+/// An option that the subcommand does not have, with the subcommands that do.
+fn with_takers(mut error: clap::Error, command: &clap::Command) -> clap::Error {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
+    if error.kind() != clap::error::ErrorKind::UnknownArgument {
+        return error;
+    }
+    let name = unknown.trim_start_matches('-').split('=').next().unwrap_or_default().to_owned();
+    let takes = |command: &&clap::Command| command.get_arguments().any(|a| a.get_long() == Some(&*name));
+    let takers: Vec<String> =
+        command.get_subcommands().filter(takes).map(|c| format!("`recurve {}`", c.get_name())).collect();
+    if !takers.is_empty() {
+        let tip = format!("--{name} is an option of {}", takers.join(", "));
+        error.remove(ContextKind::SuggestedArg);
+        // It shows the option that was suggested.
+        error.remove(ContextKind::Usage);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// What is shown where.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArguments {
-    /// Log more to stderr; twice for details, three times for everything
+    /// Log more to stderr; twice for details, three times for everything; not with --quiet
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Say nothing on stderr but errors
@@ -150,10 +173,11 @@ impl FusionArguments {
 pub(crate) struct ExecutionArguments {
     #[command(flatten)]
     fusion: FusionArguments,
-    /// Where operators run: cpu, cuda:0, cuda:1, …, or emulated
+    /// Where all operators run: cpu, cuda:0, cuda:1, …, or emulated
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
-    /// What becomes of operators without a kernel for the GPU: deny, or cpu to run them there and count it
+    /// What becomes of operators without a kernel for the GPU: deny to refuse the model, or cpu to run them there and
+    /// count it
     #[arg(long, value_name = "WHAT", default_value = "deny")]
     pub(crate) fallback: Fallback,
 }
@@ -162,7 +186,7 @@ pub(crate) struct ExecutionArguments {
 #[derive(Debug, Args)]
 pub(crate) struct TimeArguments {
     /// End with code 124 when a run takes longer than this, such as 500ms, or all of what is measured for a profile; a
-    /// number alone is of milliseconds
+    /// number alone is of milliseconds [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 }
@@ -188,6 +212,11 @@ impl TimeArguments {
 }
 
 impl ExecutionArguments {
+    /// Whether operators are fused.
+    pub(crate) fn fuses(&self) -> bool {
+        !self.fusion.no_fusion
+    }
+
     /// A session's settings.
     pub(crate) fn builder(&self) -> SessionBuilder {
         self.fusion.builder().with_device(self.device).with_fallback(self.fallback)
@@ -219,6 +248,13 @@ impl ModelArguments {
         let mut builder = builder.with_precision(precision);
         if let Some(threads) = self.threads {
             builder = builder.with_threads(threads);
+            let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+            if threads > cores {
+                terminal.narrate(format!(
+                    "note: {threads} threads share {}: they wait for each other, which takes longer than fewer threads",
+                    plural(cores, "core")
+                ));
+            }
         }
         if let Some(bytes) = self.memory_limit {
             builder = builder.with_memory_limit(bytes);

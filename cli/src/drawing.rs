@@ -100,9 +100,31 @@ impl Drawing {
 fn vertex(node: &NodeInfo) -> Vertex {
     let mut lines = vec![node.op.clone()];
     let members: Vec<&str> = node.members.iter().map(|m| m.op.as_str()).collect();
-    lines.extend(members.chunks(MEMBERS_PER_LINE).map(|part| part.join(", ")));
+    let counted = counted(&members);
+    lines.extend(counted.chunks(MEMBERS_PER_LINE).map(|part| part.join(", ")));
     let role = if members.is_empty() { Role::Node } else { Role::Fused };
+    // A drawing has to tell which node a box is without being pointed at.
+    lines.push(shortened(&node.name));
     Vertex { role, lines, name: node.name.to_string() }
+}
+
+/// `Split ×6`, `Add`: runs of one operator are counted.
+pub(crate) fn counted(operators: &[&str]) -> Vec<String> {
+    let run = |of: &[&str]| match of {
+        [one] => (*one).to_owned(),
+        of => format!("{} ×{}", of[0], of.len()),
+    };
+    operators.chunk_by(|a, b| a == b).map(run).collect()
+}
+
+/// The end of a long name, which tells more than its beginning.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 28;
+    let letters: Vec<char> = name.chars().collect();
+    match letters.len().checked_sub(MOST) {
+        None | Some(0) => name.to_owned(),
+        Some(more) => format!("…{}", letters[more + 1..].iter().collect::<String>()),
+    }
 }
 
 /// The edge along which `value` comes to vertex `to`; vertices of nodes begin at `first`. Constants are not drawn.
@@ -137,4 +159,22 @@ fn bytes(spec: &ValueSpec) -> String {
 /// Text of a model as a drawing can hold it: without control characters, which neither format allows.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_operator_are_counted() {
+        assert_eq!(counted(&["Split", "Split", "Add", "Split"]), ["Split ×2", "Add", "Split"]);
+        assert!(counted(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_long_name_is_kept() {
+        assert_eq!(shortened("encoder/lstm"), "encoder/lstm");
+        let long = shortened("/model/encoder/layers.11/attention/MatMul");
+        assert_eq!((long.chars().count(), long.ends_with("attention/MatMul")), (28, true), "{long}");
+    }
 }

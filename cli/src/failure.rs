@@ -10,11 +10,19 @@ use recurve::{Error, ErrorKind, OpError, PlanError, ProfileError};
 pub(crate) struct UsageError {
     problem: String,
     hint: Option<&'static str>,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl UsageError {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into(), hint: None }
+        Self { problem: problem.into(), hint: None, source: None }
+    }
+
+    /// With what was seen of it.
+    pub(crate) fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
     }
 
     /// With what helps, a clause that names a flag.
@@ -110,7 +118,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("`recurve ops` lists the operators that run, with versions and dtypes")
         }
         ErrorKind::Device => Some("`recurve devices` lists where models can run here, and why not elsewhere"),
-        ErrorKind::MemoryLimit => Some("raise --memory-limit, or bind smaller dimensions with --dim"),
+        ErrorKind::MemoryLimit => Some(
+            "raise --memory-limit, or bind smaller dimensions with --dim where they are what takes the memory",
+        ),
         ErrorKind::Deadline => Some("allow more time with --timeout"),
         ErrorKind::InvalidInput => {
             Some("other shapes can be bound with --dim, other values given with --inputs")
@@ -134,7 +144,9 @@ fn plan_hint(error: &PlanError) -> Option<&'static str> {
         PlanError::UnknownDevice { .. } => {
             Some("`recurve profile MODEL --devices cpu,cuda:0 --out F.json` measures it")
         }
-        PlanError::Placement { .. } => Some("`recurve inspect MODEL` lists the names of nodes, for --place"),
+        PlanError::Placement { .. } => Some(
+            "`recurve inspect MODEL` lists the names of nodes, `recurve plan MODEL` without --place those that run",
+        ),
         PlanError::Unmeasured { .. } => {
             Some("`recurve profile MODEL --out F.json` measures all of its operators")
         }

@@ -50,12 +50,12 @@ impl GpuMemory {
     /// The rows of a table.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         let kinds = [
-            ("context", self.context_bytes),
-            ("modules", self.module_bytes),
+            ("the driver's context", self.context_bytes),
+            ("kernels", self.module_bytes),
             ("weights", self.weight_bytes),
             ("activations", self.activation_bytes),
             ("workspace", self.workspace_bytes),
-            ("pinned on the host", self.pinned_bytes),
+            ("of the host's memory, pinned for copies", self.pinned_bytes),
         ];
         let mut rows: Vec<Vec<String>> =
             kinds.map(|(kind, count)| vec![kind.to_owned(), bytes(count as f64)]).into();

@@ -48,7 +48,7 @@ pub(crate) fn prepare(
                     names.join(", ")
                 );
                 return Err(UsageError::new(problem)
-                    .hint("--inputs takes arrays named as the inputs")
+                    .hint("--inputs takes arrays named as the inputs: `numpy.savez(file, name=array)` names them")
                     .into());
             }
             inputs.push(Input { name, value: tensor.into(), source: Source::File });

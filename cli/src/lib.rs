@@ -20,6 +20,8 @@ mod logging;
 mod npy;
 mod npz;
 mod onnx_test;
+#[cfg(test)]
+mod option_tests;
 mod peak_rss;
 mod placement;
 mod precision;

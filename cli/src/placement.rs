@@ -2,14 +2,15 @@
 
 use crate::failure::UsageError;
 use crate::quantity::{parse_bytes, parse_time};
-use recurve::{Devices, Placement, SessionBuilder};
+use recurve::{Device, Devices, Placement, SessionBuilder};
 use std::time::Duration;
 
 /// What a plan may use.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Placement")]
 pub(crate) struct DevicesArguments {
-    /// What plans may use: cpu, cpu:0-7 for eight cores that are here, cuda:0, emulated [default: cpu]
+    /// What plans may use, with commas between: cpu, cpu:0-7 for the first eight cores, and one GPU, cuda:0 or emulated
+    /// [default: cpu]
     #[arg(long, value_name = "A,B")]
     pub(crate) devices: Option<Devices>,
 }
@@ -20,14 +21,14 @@ pub(crate) struct DevicesArguments {
 pub(crate) struct PlacementArguments {
     #[command(flatten)]
     pub(crate) devices: DevicesArguments,
-    /// Most bytes of the GPU's memory that a plan may use, such as 512MiB
+    /// With a GPU among --devices: most bytes of its memory that a plan may use, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     gpu_memory_limit: Option<usize>,
-    /// Run nodes whose names fit a pattern on a device, such as 'decoder*=cpu', with all that they were fused with; may be
-    /// given several times
+    /// Run nodes whose names fit a pattern on one of --devices, such as 'decoder*=cpu', with all that they were fused with;
+    /// `*` stands for any characters, `?` for one; may be given several times
     #[arg(long, value_name = "PATTERN=DEVICE")]
     place: Vec<Placement>,
-    /// With --mode memory: the most time that a run may take, such as 5ms
+    /// With --mode memory: the service-level objective, the longest time that a run may take, such as 5ms
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     slo: Option<Duration>,
 }
@@ -79,9 +80,19 @@ impl PlacementArguments {
     pub(crate) fn needs_gpu(&self, more: &[(bool, &str)]) -> Result<(), UsageError> {
         let given = [(self.gpu_memory_limit.is_some(), "--gpu-memory-limit"), (self.slo.is_some(), "--slo")];
         let mut given = given.iter().chain(more).filter(|(given, _)| *given);
-        match given.next().filter(|_| !self.devices.has_gpu()) {
-            Some((_, name)) => Err(UsageError::new(format!("{name} is for plans that may use a GPU"))
-                .hint("name it with --devices, such as --devices cpu,cuda:0")),
+        if let Some((_, name)) = given.next().filter(|_| !self.devices.has_gpu()) {
+            return Err(UsageError::new(format!("{name} is for plans that may use a GPU"))
+                .hint("name it with --devices, such as --devices cpu,cuda:0"));
+        }
+        let gpu = self.devices.devices.as_ref().and_then(|devices| devices.gpu);
+        let used = |device: Device| device == Device::Cpu || Some(device) == gpu;
+        match self.place.iter().find(|place| !used(place.device)) {
+            Some(Placement { pattern, device, .. }) => {
+                let own = gpu.map_or_else(|| "cpu alone".to_owned(), |gpu| format!("cpu and {gpu}"));
+                let problem = format!("--place '{pattern}={device}': plans use {own}");
+                Err(UsageError::new(problem)
+                    .hint("--devices says what plans use, such as --devices cpu,cuda:0"))
+            }
             None => Ok(()),
         }
     }

@@ -71,6 +71,27 @@ pub(crate) fn bytes(count: f64) -> String {
     scaled(count, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
+/// The values as [`bytes_to`] or [`micros_to`] write them, with as many decimals as tell them apart.
+pub(crate) fn told_apart(values: &[f64], write: fn(f64, usize) -> String) -> Vec<String> {
+    const MOST: usize = 6;
+    let written = |decimals: usize| values.iter().map(|&v| write(v, decimals)).collect::<Vec<String>>();
+    let differ = |texts: &[String]| {
+        let mut pairs = texts.iter().zip(values).zip(texts.iter().zip(values).skip(1));
+        pairs.all(|((a, x), (b, y))| a != b || x == y)
+    };
+    (1..MOST).map(written).find(|texts| differ(texts)).unwrap_or_else(|| written(MOST))
+}
+
+/// `1.5 MiB` with so many decimals.
+pub(crate) fn bytes_to(count: f64, decimals: usize) -> String {
+    scaled_to(count, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"], decimals)
+}
+
+/// Microseconds as `12.3 µs`, with so many decimals.
+pub(crate) fn micros_to(us: f64, decimals: usize) -> String {
+    scaled_to(us * 1e3, 1000.0, &["ns", "µs", "ms", "s"], decimals)
+}
+
 /// `1.5 M`, for operations and elements.
 pub(crate) fn count(count: f64) -> String {
     scaled(count, 1000.0, &["", "k", "M", "G", "T", "P"])
@@ -86,13 +107,18 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
+fn scaled(value: f64, step: f64, units: &[&str]) -> String {
+    scaled_to(value, step, units, 1)
+}
+
+fn scaled_to(mut value: f64, step: f64, units: &[&str], decimals: usize) -> String {
     let mut at = 0;
     while value >= step && at + 1 < units.len() {
         value /= step;
         at += 1;
     }
-    let number = if at == 0 && value.fract() == 0.0 { format!("{value}") } else { format!("{value:.1}") };
+    let number =
+        if at == 0 && value.fract() == 0.0 { format!("{value}") } else { format!("{value:.decimals$}") };
     format!("{number} {}", units[at]).trim_end().to_owned()
 }
 
@@ -122,6 +148,19 @@ mod tests {
         for wrong in ["", "5", "ms", "-1ms", "0ms", "5 hours", "1e30s"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn neighbours_that_differ_are_written_so() {
+        let mebi = f64::from(1u32 << 20);
+        assert_eq!(told_apart(&[0.0, 1.5 * mebi], bytes_to), ["0 B", "1.5 MiB"]);
+        assert_eq!(told_apart(&[1.501 * mebi, 1.502 * mebi], bytes_to), ["1.501 MiB", "1.502 MiB"]);
+        assert_eq!(
+            told_apart(&[43_610.0, 43_590.0, 43_590.0], micros_to),
+            ["43.61 ms", "43.59 ms", "43.59 ms"]
+        );
+        assert_eq!(told_apart(&[mebi, mebi + 1.0], bytes_to), ["1.000000 MiB", "1.000001 MiB"]);
+        assert!(told_apart(&[], bytes_to).is_empty());
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub use plan::{
 pub use precision::{Deviation, Kept, Precision, Stored, StoredWeights};
 pub use session::{
     Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters,
-    Placement, PlanOptions, Planning, ProfileOptions, RunOptions, Session, SessionBuilder, Source, Stream,
-    Unplanned, ValueSpec,
+    Placement, PlanOptions, Planning, ProfileOptions, ProfiledNode, RunOptions, Session, SessionBuilder,
+    Source, Stream, Unplanned, ValueSpec,
 };
 pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};

@@ -28,52 +28,53 @@ struct Comparison<'a> {
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The instance, a document that the documentation of `recurve_scheduler::Instance` describes
+    /// The instance: a JSON document of a machine and tasks, such as `recurve plan --emit-instance` writes and
+    /// scheduler/README.md shows
     pub file: PathBuf,
     /// How to schedule; `all` compares
     #[arg(long, value_enum, default_value_t = Choice::Portfolio)]
     pub algorithm: Choice,
-    /// Least makespan, or least peak bytes of a memory
+    /// What the schedule is to be best at
     #[arg(long, value_enum, default_value_t = ModeName::Latency)]
     pub mode: ModeName,
-    /// The memory whose peak is minimised
-    #[arg(long, required_if_eq("mode", "memory"))]
+    /// With --mode memory: the name of the memory of whose bytes the least are to be held at once
+    #[arg(long, value_name = "NAME", required_if_eq("mode", "memory"))]
     pub memory: Option<String>,
-    /// Longest makespan allowed in memory mode, in microseconds
-    #[arg(long, required_if_eq("mode", "memory"), allow_negative_numbers = true)]
+    /// With --mode memory: the service-level objective, the longest makespan allowed, in microseconds
+    #[arg(long, value_name = "US", required_if_eq("mode", "memory"), allow_negative_numbers = true)]
     pub slo_us: Option<f64>,
-    /// Time for the portfolio, in milliseconds [default: 200]
-    #[arg(long, conflicts_with = "evaluations", allow_negative_numbers = true)]
+    /// Time for the portfolio's search, in milliseconds; not with --evaluations [default: 200]
+    #[arg(long, value_name = "MS", conflicts_with = "evaluations", allow_negative_numbers = true)]
     pub budget_ms: Option<u64>,
-    /// Evaluations for the portfolio; the answer then depends on nothing but the seed
-    #[arg(long, allow_negative_numbers = true)]
+    /// Schedules that the portfolio's search evaluates; the answer then depends on nothing but the seed
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub evaluations: Option<u64>,
-    /// Seed of the search
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    /// Seed of the portfolio's search
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
-    /// Write a Gantt chart
-    #[arg(long, value_name = "SVG")]
+    /// Draw the schedule as a Gantt chart
+    #[arg(long, value_name = "F.svg")]
     pub gantt: Option<PathBuf>,
-    /// Write a trace for chrome://tracing or Perfetto
-    #[arg(long, value_name = "JSON")]
+    /// Write the schedule as trace events, for Perfetto and Chrome
+    #[arg(long, value_name = "F.json")]
     pub trace: Option<PathBuf>,
 }
 
 /// The values of `--algorithm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
-    /// HEFT with insertion
+    /// Heterogeneous earliest finish time, into gaps, too
     Heft,
-    /// Critical path on a processor
+    /// The critical path on one processor
     Cpop,
-    /// Predict earliest finish time
+    /// Predicted earliest finish time
     Peft,
-    /// Lookahead HEFT
+    /// HEFT that looks at what follows a task, too
     Lookahead,
-    /// HEFT that decides with the channels
+    /// HEFT that lets transfers queue in the links' channels as it decides
     HeftLinks,
     /// Branch and bound, for small instances
     Exact,
@@ -86,9 +87,9 @@ pub enum Choice {
 /// The values of `--mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeName {
-    /// Least makespan
+    /// The least makespan: the time from the first start to the last end
     Latency,
-    /// Least peak bytes within the objective
+    /// The least peak of --memory within --slo-us
     Memory,
 }
 
@@ -268,8 +269,12 @@ fn table(answers: &[&Answer]) -> String {
             let _ = write!(text, "  {memory} {bytes} B");
         }
     }
-    text
+    text + LEGEND
 }
+
+/// What is said under the table of algorithms.
+const LEGEND: &str = "\nmakespan: from the first start to the last end, in microseconds; / bound: over what no schedule can beat, so that\n\
+    1 is the best there can be; peak: the most bytes of tensors and weights that a memory holds at once.";
 
 /// Tasks and transfers in the order of their start.
 fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
@@ -285,7 +290,7 @@ fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
         let percent = spread * 100.0;
         let _ = write!(
             text,
-            "\nwith costs off by up to {percent:.0} %: p50 {:.3} us, p95 {:.3} us",
+            "\nmakespan with costs off by up to {percent:.0} %: p50 {:.3} us, p95 {:.3} us",
             s.p50, s.p95
         );
     }
@@ -295,6 +300,7 @@ fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
     let moves = moves.map(|m| (m.start_us, m.finish_us, format!("{} from {} to {}", m.tensor, m.from, m.to)));
     let mut lines: Vec<(f64, f64, String)> = tasks.chain(moves).collect();
     lines.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let _ = write!(text, "\n{:>12} {:>12}  task or transfer", "start us", "end us");
     for (start, finish, what) in lines {
         let _ = write!(text, "\n{start:>12.3} {finish:>12.3}  {what}");
     }

@@ -122,7 +122,8 @@ pub fn page(root: &Path, committed: &str) -> Result<(String, usize)> {
         "# Fusion\n\n\
         Written by `cargo run --release -p recurve-tests --bin fusion-counts -- --update`; a test checks the rows\n\
         whose models are there: `cargo xtask models` writes all but the first, which is committed, and the last,\n\
-        which is read from `../shared/models/silero-vad`.\n\n\
+        Silero VAD: its published `silero_vad.onnx` is no part of the project and is looked for outside of the\n\
+        checkout, in `../shared/models/silero-vad`. Rows whose models are not there stay as they are.\n\n\
         Operators are the nodes that a kernel runs for, those of bodies included (of `If` those of both branches),\n\
         before fusion (`--no-fusion`), and after recurrences are recovered and operators fused. Not counted are views,\n\
         for which nothing runs (reshapes, transposes that move axes of extent 1 only, contiguous slices and parts,\n\

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Rounds of a measurement.
 const ROUNDS: usize = 9;
+/// Medians of rounds scatter where the largest is more than so many times the least.
+const SCATTER: f64 = 1.15;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  recurve bench model.onnx --dim batch=1,time=50 --out before.json\n  \
@@ -41,10 +43,10 @@ pub(crate) struct Arguments {
     /// Write the measurement to this file, for --baseline
     #[arg(long, value_name = "F.json")]
     out: Option<PathBuf>,
-    /// Compare with this measurement, of the same shapes, threads and device
+    /// Compare with this measurement, of the same shapes, threads, device, precision and fusion
     #[arg(long, value_name = "F.json")]
     baseline: Option<PathBuf>,
-    /// End with code 6 when the median is more than this above the baseline's, such as 5%
+    /// With --baseline: end with code 6 when the median is more than so many per cent above the baseline's, such as 5%
     #[arg(long, value_name = "P%", value_parser = parse_percent, requires = "baseline")]
     #[arg(allow_hyphen_values = true)]
     assert: Option<f64>,
@@ -74,6 +76,8 @@ struct Measurement {
     model: String,
     threads: usize,
     device: String,
+    precision: String,
+    fusion: bool,
     inputs: Vec<Shaped>,
     runs: usize,
     latency_us: Latency,
@@ -81,6 +85,20 @@ struct Measurement {
     rounds_us: Vec<f64>,
     /// Operations of one run, `null` where they depend on data.
     flops: Option<f64>,
+}
+
+impl Measurement {
+    /// Least and largest median of the rounds, in microseconds.
+    fn range(&self) -> (f64, f64) {
+        let least = self.rounds_us.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, self.rounds_us.iter().copied().fold(0.0, f64::max))
+    }
+
+    /// How many times the least median of a round the largest is.
+    fn spread(&self) -> Option<f64> {
+        let (least, most) = self.range();
+        (least > 0.0 && least.is_finite()).then(|| most / least)
+    }
 }
 
 #[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -120,6 +138,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         model: files::hash_of(&arguments.model.model)?,
         threads: session.engine().threads(),
         device: arguments.execution.device.to_string(),
+        precision: arguments.model.precision.to_string(),
+        fusion: arguments.execution.fuses(),
         inputs: inputs.iter().filter_map(shaped).collect(),
         runs: 0,
         latency_us: Latency::default(),
@@ -130,6 +150,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         comparable(before, &setting, terminal)?;
     }
     let measured = measure(&session, &inputs, setting, arguments, terminal)?;
+    if let Some(spread) = measured.spread().filter(|spread| *spread > SCATTER) {
+        terminal.narrate(format!(
+            "note: the medians of the rounds differ by {:.0} %: something else used the cores; measure again while nothing \
+             does",
+            (spread - 1.0) * 100.0
+        ));
+    }
     let comparison = baseline.map(|before| {
         let p50_us = before.latency_us.p50;
         let ratio = measured.latency_us.p50 / p50_us;
@@ -183,11 +210,14 @@ fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> R
     let same = [
         ("threads", before.threads == now.threads),
         ("device", before.device == now.device),
+        ("precision", before.precision == now.precision),
+        ("fusion", before.fusion == now.fusion),
         ("inputs", before.inputs == now.inputs),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-        return Err(UsageError::new(format!("the baseline was measured with other {what}"))
-            .hint("--threads, --device, --dim and --inputs must be those of the baseline"));
+        return Err(UsageError::new(format!("the baseline was measured with other {what}")).hint(
+            "--threads, --device, --precision, --no-fusion, --dim and --inputs must be those of the baseline",
+        ));
     }
     if before.model != now.model {
         return Err(UsageError::new("the baseline was measured with another model file"));
@@ -252,26 +282,29 @@ fn measure(
     Ok(Measurement { runs, latency_us, rounds_us, ..setting })
 }
 
+/// What is said under the table.
+const LEGEND: &str = "Half of the runs took at most p50, 99 in 100 at most p99. The time is cut into rounds: where the p50 of each lie\n\
+    far apart, something disturbed the measurement. A multiplication and an addition are two operations.\n";
+
 fn text(measured: &Measurement, comparison: Option<Comparison>, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let Latency { min, p50, p99 } = measured.latency_us;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let best = measured.rounds_us.iter().copied().fold(f64::INFINITY, f64::min);
-    let worst = measured.rounds_us.iter().copied().fold(0.0, f64::max);
+    let (best, worst) = measured.range();
     let (runs, threads) = (plural(measured.runs, "run"), plural(measured.threads, "thread"));
     let mut rows = vec![
         row("p50", micros(p50)),
         row("min", micros(min)),
         row("p99", micros(p99)),
-        row("rounds' medians", format!("{} to {}", micros(best), micros(worst))),
-        row("of", format!("{runs}, {threads}, {}", measured.device)),
+        row("p50 of each round", format!("{} to {}", micros(best), micros(worst))),
+        row("measured", format!("{runs} in {ROUNDS} rounds, {threads}, {}", measured.device)),
     ];
     if let Some(flops) = measured.flops {
         let rate = quantity::count(flops / (p50 / 1e6));
-        rows.push(row("work", format!("{} operations, {rate} a second", quantity::count(flops))));
+        rows.push(row("one run", format!("{} operations, {rate} a second at p50", quantity::count(flops))));
     }
     if let Some(Comparison { p50_us, ratio, .. }) = comparison {
         rows.push(row("baseline", format!("p50 {}; now {ratio:.3} of it", micros(p50_us))));
     }
-    format!("{}\n{}", terminal.heading("latency"), table(&rows, &[]))
+    format!("{}\n{}{LEGEND}", terminal.heading("latency"), table(&rows, &[]))
 }

@@ -4,6 +4,7 @@ use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
 use crate::failure::UsageError;
+use crate::quantity::plural;
 use crate::table::table;
 use crate::terminal::Terminal;
 use crate::{inputs, npz, onnx_test};
@@ -24,17 +25,18 @@ pub(crate) struct Arguments {
     inputs: InputArguments,
     #[command(flatten)]
     time: TimeArguments,
-    /// NPZ file with the expected outputs by name
+    /// NPZ file with the expected outputs by name; not with --onnx-test
     #[arg(long, value_name = "F.npz")]
     expect: Option<PathBuf>,
-    /// Folder with test_data_set_*, or one such folder, as in the ONNX backend suite
+    /// Folder with test_data_set_*, or one such folder, as in the ONNX backend suite; it has inputs and outputs, so that
+    /// --inputs, --expect, --dim and --seed do not go with it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["expect", "inputs", "bindings", "seed"])]
     onnx_test: Option<PathBuf>,
     /// Floats may differ by this share of the expected value
     #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = parse_tolerance)]
     #[arg(allow_negative_numbers = true)]
     rtol: f64,
-    /// And by this much whatever the value
+    /// Floats may differ by this much more, whatever the value
     #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = parse_tolerance)]
     #[arg(allow_negative_numbers = true)]
     atol: f64,
@@ -196,7 +198,9 @@ fn case(
         let names: Vec<&str> = session.outputs().iter().map(|spec| &*spec.name).collect();
         let problem =
             format!("`{name}` expects `{stray}`, which is no output of the model: {}", names.join(", "));
-        return Err(UsageError::new(problem).hint("--expect takes arrays named as the outputs").into());
+        return Err(UsageError::new(problem)
+            .hint("--expect takes arrays named as the outputs: `numpy.savez(file, name=array)` names them")
+            .into());
     }
     let outputs = session.run_with(inputs.iter().map(|(name, value)| (name.as_str(), value)), options)?;
     let mut verdicts = Vec::with_capacity(expected.len());
@@ -262,7 +266,7 @@ fn explain(difference: &Difference) -> Vec<String> {
             let row = |e: &Element| vec![format!("{:?}", e.index), e.got.clone(), e.expected.clone()];
             let header = ["index", "got", "expected"].map(str::to_owned).to_vec();
             let rows: Vec<_> = std::iter::once(header).chain(first.iter().map(row)).collect();
-            let title = format!("{count} elements, the first:");
+            let title = format!("{}, the first:", plural(*count, "different element"));
             std::iter::once(title).chain(table(&rows, &[]).lines().map(str::to_owned)).collect()
         }
     }

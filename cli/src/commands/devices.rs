@@ -76,6 +76,11 @@ fn entry(gpu: &GpuInfo) -> Entry {
     }
 }
 
+/// What is said under the table.
+const LEGEND: &str = "`device` is what --device and --devices take. Of a GPU: `capability`, the compute capability; `processors`, its\n\
+    streaming multiprocessors; `driver`, the newest CUDA that the driver knows; `module`, which of the engine's builds of\n\
+    its kernels the GPU runs, none where it is older than all of them.\n";
+
 fn text(document: &Document, terminal: &Terminal) -> String {
     let head = ["device", "name", "capability", "processors", "memory", "driver", "module"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -92,5 +97,5 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         ]);
     }
     let reason = document.no_gpu.as_ref().map(|reason| format!("no GPU: {reason}\n")).unwrap_or_default();
-    format!("{}\n{}{reason}", terminal.heading("devices"), table(&rows, &[]))
+    format!("{}\n{}{reason}{LEGEND}", terminal.heading("devices"), table(&rows, &[]))
 }

@@ -7,6 +7,7 @@ use crate::arguments::{DimensionArguments, ModelArguments};
 use crate::dimensions::resolve;
 use crate::drawing;
 use crate::exit::Exit;
+use crate::failure::UsageError;
 use crate::files;
 use crate::terminal::Terminal;
 use anyhow::Result;
@@ -24,13 +25,13 @@ pub(crate) struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     dimensions: DimensionArguments,
-    /// Show what was fused, what it saves, and which neighbours stayed apart
+    /// Show the model as it is run: what was fused, what it saves, and which neighbours stayed apart, and why
     #[arg(long)]
     fused: bool,
-    /// Write the graph for Graphviz
+    /// Write the graph for Graphviz: nodes with what was fused into each, edges with the bytes of their values
     #[arg(long, value_name = "OUT.dot")]
     dot: Option<PathBuf>,
-    /// Write the graph as a picture
+    /// Write the graph as a picture: nodes with what was fused into each, edges with the bytes of their values
     #[arg(long, value_name = "OUT.svg")]
     svg: Option<PathBuf>,
 }
@@ -65,7 +66,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     }
     let shapes = session.inputs().iter().zip(&resolved.shapes);
     let shapes = shapes.filter_map(|(spec, shape)| Some((&*spec.name, shape.as_ref()?)));
-    let graph = session.graph(shapes)?;
+    let graph = session.graph(shapes).map_err(|error| {
+        // A model that was loaded is valid for some extents.
+        let bound =
+            format!("`{}` does not fit these extents of its dimensions", arguments.model.model.display());
+        UsageError::new(bound).because(error).hint("bind others with --dim, such as --dim batch=1,time=50")
+    })?;
     let mut nodes = Vec::new();
     place(&graph, &"".into(), &mut nodes);
     let apart = arguments.fused.then(|| session.apart());

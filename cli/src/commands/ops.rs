@@ -62,6 +62,11 @@ fn entry(info: &OperatorInfo) -> OperatorEntry {
     }
 }
 
+/// What is said under the table.
+const LEGEND: &str = "The accuracy class tells how near results are to the specification, computed in float64 or exact integers: `exact`,\n\
+    every bit; `elementwise`, a few units in the last place of the element type; `reduction`, relative to the size of the\n\
+    summed terms; `random`, results are drawn. The dtypes are those of the main input.\n";
+
 fn text(document: &Document, terminal: &Terminal) -> String {
     let mut rows = Vec::with_capacity(document.operators.len());
     for op in &document.operators {
@@ -78,5 +83,5 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     }
     let count = document.operators.len();
     let title = format!("{count} operators: name, opsets in which they changed, accuracy class, dtypes");
-    format!("{}\n{}", terminal.heading(&title), table(&rows, &[]))
+    format!("{}\n{}{LEGEND}", terminal.heading(&title), table(&rows, &[]))
 }

@@ -21,9 +21,9 @@ use crate::terminal::Terminal;
 use anyhow::Result;
 use chart::chart;
 use compare::Comparison;
-use recurve::{DeviceSource, FrontPoint, Plan, PlanOptions, PlannedCopy, Planning, Profile};
+use recurve::{DeviceSource, FrontPoint, OperatorCost, Plan, PlanOptions, PlannedCopy, Planning, Profile};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -46,16 +46,18 @@ pub(crate) struct Arguments {
     /// What the plan is to be best at
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
-    /// Plan by this profile, of any machine, instead of measuring
+    /// Plan by this profile, which `recurve profile --out` wrote on any machine, instead of measuring
     #[arg(long, value_name = "F.json")]
     profile: Option<PathBuf>,
-    /// Take what the GPU costs from this profile, measured elsewhere or synthetic, and the rest as without it
+    /// With a GPU among --devices, which need not be here: take what it costs from this profile, measured elsewhere or
+    /// synthetic, and the rest as without it
     #[arg(long, value_name = "F.json")]
     device_profile: Option<PathBuf>,
-    /// Also print, of the plans that were looked at, those that no other beats in GPU memory and time
+    /// With a GPU among --devices: also print, of the plans that were looked at, those that no other beats in GPU memory and
+    /// time
     #[arg(long)]
     pareto: bool,
-    /// Draw those
+    /// With --pareto: draw those
     #[arg(long, value_name = "F.svg", requires = "pareto")]
     pareto_svg: Option<PathBuf>,
     /// Show the prediction of the plan that is made now beside this trace of a run; use the options of the run
@@ -130,7 +132,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         return Err(UsageError::new(problem).hint("name in --devices the GPU that the profile is of").into());
     }
     let mut profile = match &arguments.profile {
-        Some(path) => read(path)?,
+        Some(path) => {
+            let profile = read(path)?;
+            refuse_without_cpu(path, &profile)?;
+            profile
+        }
         None => {
             let measuring = Measuring { cpu_alone: device.is_some() };
             measure(&session, &inputs, (&arguments.cache, &arguments.time), measuring, terminal)?
@@ -176,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         let front = front.iter().map(point).collect();
         terminal.document(&PlanDocument { version: DOCUMENT_VERSION, plan: &plan, front, comparison })?;
     } else {
-        let mut shown = text(&plan, &profile, terminal);
+        let mut shown = text(&plan, &profile, placement.devices.gpu(), terminal);
         if arguments.pareto {
             shown += &pareto::text(&front, terminal);
         }
@@ -188,6 +194,24 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Refuses a profile by which no thread can be given work.
+fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), UsageError> {
+    let of_cpu = |cost: &OperatorCost| cost.lanes.keys().any(|lane| lane.starts_with("cpu:"));
+    if profile.operators.values().any(of_cpu) {
+        return Ok(());
+    }
+    let of = profile.devices.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let problem = match &*of {
+        "" => format!("`{}` holds no measurement", path.display()),
+        of => {
+            format!("`{}` is of {of} alone: it does not tell what operators take on the CPU", path.display())
+        }
+    };
+    Err(UsageError::new(problem).hint(
+        "`recurve profile MODEL --out F.json` writes what --profile reads; a profile of a GPU goes with --device-profile",
+    ))
+}
+
 /// What is said under the table of steps.
 const LEGEND: &str = "cpu0 is the first thread, cpu* all threads together. Starts and times are predicted; the source of a time is\n\
     `measured` here, `estimated` from similar operators, `emulated` (measured on the emulator, which says nothing of\n\
@@ -197,7 +221,7 @@ fn micros(us: f64) -> String {
     quantity::time(Duration::from_secs_f64(us / 1e6))
 }
 
-fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
+fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal) -> String {
     let header =
         ["step", "operator", "place", "start", "time", "source", "bytes written"].map(str::to_owned).to_vec();
     let mut order: Vec<usize> = (0..plan.steps.len()).collect();
@@ -235,9 +259,12 @@ fn text(plan: &Plan, profile: &Profile, terminal: &Terminal) -> String {
     rows.extend([
         pair("no placement of these steps takes less than", micros(plan.bound_us)),
         pair("threads", threads),
-        pair("rewritten", rewritten(&plan.rewrite)),
-        pair("memory of the host for values", quantity::bytes(plan.arena_bytes as f64)),
+        pair("model as it is run", rewritten(&plan.rewrite)),
+        pair("host memory for the values between steps", quantity::bytes(plan.arena_bytes as f64)),
     ]);
+    if let Some(gpu) = gpu.filter(|_| plan.device.is_none()) {
+        rows.push(pair(&format!("memory of {gpu}"), "0 B: nothing runs there".to_owned()));
+    }
     if let Some(device) = &plan.device {
         let (arena, weights) = (device.arena_bytes, device.weight_bytes);
         let [all, arena, weights] = [arena + weights, arena, weights].map(|n| quantity::bytes(n as f64));
@@ -263,7 +290,7 @@ fn rewritten(rewrite: &str) -> String {
     let part = |part: &str| match part.split_once(' ') {
         Some(("pieces", count)) => format!("sequences of recurrences in {count} pieces"),
         _ if part == "directions" => "both directions of recurrences apart".to_owned(),
-        _ if part == "none" => "no".to_owned(),
+        _ if part == "none" => "as it was loaded".to_owned(),
         _ => part.to_owned(),
     };
     rewrite.split(", ").map(part).collect::<Vec<_>>().join(", ")

@@ -6,11 +6,11 @@ use crate::exit::Exit;
 use crate::files;
 use crate::inputs::{self, Input};
 use crate::placement::DevicesArguments;
-use crate::quantity;
+use crate::quantity::{self, plural};
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Measured, Profile, ProfileCache, ProfileOptions, Session};
+use recurve::{Measured, Profile, ProfileCache, ProfileOptions, ProfiledNode, Session};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Profile")]
 pub(crate) struct CacheArguments {
-    /// Neither use nor keep measurements in the user's cache
+    /// Neither use nor keep measurements in the user's cache; not with --refresh
     #[arg(long)]
     no_cache: bool,
     /// Measure again what the user's cache has, and keep that
@@ -82,7 +82,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if terminal.json() {
         terminal.document(&Document { version: DOCUMENT_VERSION, profile: &profile })?;
     } else {
-        terminal.print(&text(&profile, before.as_ref(), terminal))?;
+        let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+        let nodes = session.profiled(given)?;
+        terminal.print(&text(&profile, &nodes, before.as_ref(), terminal))?;
     }
     Ok(Exit::Success)
 }
@@ -123,38 +125,74 @@ pub(crate) fn measure(
     let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
     let profile = session.profile(given, &options);
     bar.finish_and_clear();
-    Ok(profile?)
+    let profile = profile?;
+    let scattered = scattered(&profile);
+    if scattered > 0 {
+        terminal.narrate(format!(
+            "note: the times of {} scatter: something else used the cores; measure again with --refresh while nothing does",
+            plural(scattered, "operator")
+        ));
+    }
+    Ok(profile)
 }
 
 /// What is said under the table of operators.
-const LEGEND: &str = "A signature is what a time depends on: the operator, then element type and shape of each input (`const` before\n\
-    those that are weights, `-` for one that is absent), behind `>` those of its outputs, and behind `#` a short name\n\
-    of its attributes. `p90`: nine runs in ten were faster. `from` tells new measurements from those of the cache.\n";
+const LEGEND: &str = "Nodes of one operator, attributes, types and shapes share a row. `p90`: nine runs in ten were faster. `from`\n\
+    tells new measurements from those of the cache. --json and --out have the signature that each time is kept under.\n";
 
-fn text(profile: &Profile, before: Option<&Profile>, terminal: &Terminal) -> String {
-    let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
-    let times = |m: &Measured| [micros(m.median_us), micros(m.min_us), micros(m.p90_us), m.runs.to_string()];
-    let header = |names: [&str; 2]| {
-        names
-            .into_iter()
-            .chain(["median", "min", "p90", "runs", "from"])
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let from = |kept: bool| if kept { "cache" } else { "now" }.to_owned();
-    let mut rows = vec![header(["signature", "on"])];
-    for (signature, cost) in &profile.operators {
+/// A time scatters where one run in ten takes more than so many times the least.
+const SCATTER: f64 = 3.0;
+
+/// Operators whose runs take times that are too different to be the operator's alone.
+fn scattered(profile: &Profile) -> usize {
+    let wide = |m: &Measured| m.p90_us > SCATTER * m.min_us;
+    profile.operators.values().filter(|cost| cost.lanes.values().any(wide)).count()
+}
+
+/// The rows of the operators by the nodes that they are of, in the order in which they run.
+fn operator_rows(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>) -> Vec<Vec<String>> {
+    let mut order: Vec<(&str, Vec<&ProfiledNode>)> = Vec::new();
+    for node in nodes {
+        match order.iter_mut().find(|(signature, _)| *signature == node.signature) {
+            Some((_, of)) => of.push(node),
+            None => order.push((&node.signature, vec![node])),
+        }
+    }
+    let mut rows = Vec::new();
+    for (signature, of) in order {
+        let (Some(cost), [first, others @ ..]) = (profile.operators.get(signature), &of[..]) else {
+            continue;
+        };
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         for (lane, measured) in &cost.lanes {
             let kept = before.and_then(|known| known.operators.get(signature)?.lanes.get(lane));
-            let kept = kept.filter(|known| *known == measured);
-            let mut row = vec![signature.clone(), lane_name(lane)];
+            let mut row = vec![format!("{}{more}", first.name), first.op.clone(), lane_name(lane)];
             row.extend(times(measured));
-            row.push(from(kept.is_some()));
+            row.push(from(kept == Some(measured)));
             rows.push(row);
         }
     }
-    let operators = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&rows, &[2, 3, 4, 5]));
-    let mut rows = vec![header(["hand-over", "on"])];
+    rows
+}
+
+fn times(m: &Measured) -> [String; 4] {
+    let [median, min, p90] =
+        [m.median_us, m.min_us, m.p90_us].map(|us| quantity::time(Duration::from_secs_f64(us / 1e6)));
+    [median, min, p90, m.runs.to_string()]
+}
+
+fn from(kept: bool) -> String {
+    if kept { "cache" } else { "now" }.to_owned()
+}
+
+fn text(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>, terminal: &Terminal) -> String {
+    let header = |names: &[&str]| -> Vec<String> {
+        names.iter().chain(&["median", "min", "p90", "runs", "from"]).map(|name| (*name).to_owned()).collect()
+    };
+    let mut shown = vec![header(&["node", "operator", "on"])];
+    shown.extend(operator_rows(profile, nodes, before));
+    let operators = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&shown, &[3, 4, 5, 6]));
+    let mut rows = vec![header(&["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
         let kept = before.is_some_and(|known| known.handover.get(threads) == Some(handover));
         let kinds = [

@@ -51,19 +51,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
     #[arg(allow_negative_numbers = true)]
     warmup: usize,
-    /// Print what each node takes in the measured runs: mean, least, share of all
+    /// Print what each node takes in the measured runs: mean, least, share of all; not with --trace
     #[arg(long)]
     profile_nodes: bool,
-    /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads
+    /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads; not with --mode or
+    /// --device
     #[arg(long, value_name = "F.json", conflicts_with = "mode")]
     plan: Option<PathBuf>,
-    /// How operators are placed on the threads, and with `--devices` on a GPU
+    /// How operators are placed on the threads, and with --devices on a GPU; not with --plan or --device
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: Mode,
-    /// With `--mode`: neither use nor keep measurements and plans in the user's cache
+    /// With --mode latency or memory: neither use nor keep measurements and plans in the user's cache
     #[arg(long)]
     no_cache: bool,
-    /// Write what the last measured run did as trace events, for Perfetto and Chrome
+    /// Write what the last measured run did as trace events, for Perfetto and Chrome; not with --profile-nodes or --device
     #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
     trace: Option<PathBuf>,
     #[command(flatten)]
@@ -288,8 +289,14 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
         return Some(format!("without {}, which failed: {}", lost.device, lost.error));
     }
     Some(match session.followed(shapes()) {
-        Some(rewrite) if rewrite == "none" => "followed".to_owned(),
-        Some(rewrite) => format!("followed, with the rewrite `{rewrite}`"),
+        Some(rewrite) => {
+            let rewrite =
+                if rewrite == "none" { String::new() } else { format!(", with the rewrite `{rewrite}`") };
+            let gpu = arguments.placement.devices.gpu().filter(|_| session.gpu_use().is_none());
+            let gpu =
+                gpu.map(|gpu| format!("; nothing runs on {gpu}: 0 B of its memory")).unwrap_or_default();
+            format!("followed{rewrite}{gpu}")
+        }
         None => session.unplanned(shapes()).map_or_else(|| "none".to_owned(), |why| why.to_string()),
     })
 }
@@ -318,6 +325,7 @@ fn measure(
             run(&warm)?;
             bar.inc(1);
         }
+        tracing::info!(runs, "the runs that are measured begin");
         for at in 0..runs {
             // Only the last run is traced, since tracing takes time.
             let traced = (arguments.trace.is_some() && at + 1 == runs).then(NodeTimes::with_events);

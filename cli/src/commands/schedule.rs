@@ -1,5 +1,6 @@
 //! `recurve schedule`: schedules an instance document; the body is the scheduler's.
 
+use crate::document::Document;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 use anyhow::Result;
@@ -15,6 +16,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let options = &arguments.options;
+    // A file that cannot be read is told by the scheduler.
+    Document::Instance.expect(&options.file, &std::fs::read_to_string(&options.file).unwrap_or_default())?;
     let listing = recurve_scheduler::command::run(options).map_err(|error| match error.kind() {
         ErrorKind::Document => {
             anyhow::Error::new(error).context(format!("`{}` cannot be scheduled", options.file.display()))

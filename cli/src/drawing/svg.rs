@@ -11,11 +11,18 @@ const MARGIN: f64 = 20.0;
 /// Between the layers; the labels of edges stand there.
 const STEP: f64 = 44.0;
 const TITLE: f64 = 26.0;
+/// What the picture shows.
+const KEY: &str = "Boxes: operator, what was fused into it (orange), name. At the lines: bytes of the value.";
 
 /// Writes `<svg>…</svg>`.
 pub(crate) fn svg(drawing: &Drawing) -> String {
     let mut body = String::new();
-    let (mut top, mut width) = (MARGIN, 0.0f64);
+    let _ = writeln!(
+        body,
+        "<text class=\"key\" x=\"{MARGIN}\" y=\"{:.1}\" fill=\"#404040\">{KEY}</text>",
+        MARGIN + LINE - 4.0
+    );
+    let (mut top, mut width) = (MARGIN + TITLE, KEY.chars().count() as f64 * LETTER);
     for panel in &drawing.panels {
         let (right, bottom) = draw(panel, top, &mut body);
         width = width.max(right);

@@ -26,6 +26,8 @@ fn a_measurement_is_kept_and_compared() {
         let compared = [&short[..], &["--baseline", &kept, "--assert", "5%"]].concat();
         let ended = recurve(&compared).with(exit);
         ended.prints("baseline");
+        ended.prints("p50 of each round");
+        ended.prints("A multiplication and an addition are two operations.");
         let said = recurve(&[&compared[..], &["--json"]].concat()).with(exit).document();
         assert_eq!(said["baseline"]["passed"], (exit == Exit::Success), "{said}");
     }
@@ -43,6 +45,10 @@ fn a_baseline_of_something_else_is_refused() {
     recurve(&larger).with(Exit::Usage).says("the baseline was measured with other inputs");
     let threads = ["bench", &model, "--threads", "2", "--seconds", "0.01", "--baseline", &kept];
     recurve(&threads).with(Exit::Usage).says("the baseline was measured with other threads");
+    let stored = [&compared[..], &["--precision", "f16"]].concat();
+    recurve(&stored).with(Exit::Usage).says("the baseline was measured with other precision");
+    let apart = [&compared[..], &["--no-fusion"]].concat();
+    recurve(&apart).with(Exit::Usage).says("the baseline was measured with other fusion");
     let mut other: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&path).expect("written")).expect("a document");
     other["model"] = "another".into();

@@ -57,9 +57,10 @@ fn fused_nodes_are_explained() {
 fn fused_nodes_of_bodies_are_listed_with_their_path() {
     let arguments = ["inspect", &data("looped.onnx"), "--fused"];
     let ended = recurve(&arguments).with(Exit::Success);
+    ended.prints("the operator that reads it stays by itself: it runs graphs of its own");
     ended.prints("fused in turns/body\n  node ");
     ended.prints("  clamps  recurve:FusedMap ");
-    ended.prints("not fused\n  scales  turns  ");
+    ended.prints("not fused\n  node    read by  because\n  scales  turns    ");
     let document = recurve(&[&arguments[..], &["--json"]].concat()).with(Exit::Success).document();
     let fused = document["fused"].as_array().expect("a list");
     assert_eq!(fused.len(), 1);
@@ -100,7 +101,7 @@ fn a_fused_node_tells_which_neighbours_it_lacks() {
 fn that_nothing_was_fused_is_said() {
     recurve(&["inspect", &data("odd_inputs.onnx"), "--fused"])
         .with(Exit::Success)
-        .prints("  nothing was fused\n");
+        .prints("  no neighbours were fused\n");
     let ended = recurve(&["inspect", &data("odd_inputs.onnx")]).with(Exit::Success);
     assert!(!ended.out.contains("fused"));
 }
@@ -126,13 +127,14 @@ fn the_graph_is_drawn() {
     // The model: x, go, scales, turns, y; the body: i, go, v, two nodes, two outputs.
     assert_eq!(graph.matches("subgraph cluster_").count(), 2);
     assert!(graph.contains("label=\"turns/body\""), "{graph}");
-    assert!(graph.contains("label=\"recurve:FusedMap\\nAdd, Relu\", tooltip=\"clamps\""), "{graph}");
+    assert!(graph.contains("label=\"recurve:FusedMap\\nAdd, Relu\\nclamps\", tooltip=\"clamps\""), "{graph}");
     assert!(graph.contains("label=\"16 B\""), "{graph}");
     let vertices = |class: &str| picture.matches(&format!("<g class=\"{class}\">")).count();
     assert_eq!(graph.matches(", tooltip=").count(), picture.matches("<g class=").count());
     assert_eq!(graph.matches(" -> ").count(), picture.matches("<path class=\"edge\"").count());
     assert_eq!((vertices("fused"), vertices("input"), vertices("output")), (1, 5, 3));
     assert_eq!(picture.matches("<g ").count(), picture.matches("</g>").count());
+    assert!(picture.contains("class=\"key\"") && picture.contains(">clamps</text>"), "{picture}");
     assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
     assert_eq!((graph, picture), draw(), "equal graphs give equal files");
 }
@@ -156,4 +158,27 @@ fn dimensions_are_bound_or_refused() {
     for wrong in ["batch", "batch=", "=3", "batch=-1", "batch=two"] {
         recurve(&["inspect", &data("biased.onnx"), "--dim", wrong]).with(Exit::Usage);
     }
+}
+
+#[test]
+fn extents_that_a_model_does_not_take_are_no_fault_of_the_model() {
+    for command in ["inspect", "run"] {
+        let ended = recurve(&[command, &data("windowed.onnx")]).with(Exit::Usage);
+        ended.says("taken as 1, since --dim does not bind them: time");
+        ended.says("`averages`");
+        ended.says("--dim");
+        recurve(&[command, &data("windowed.onnx"), "--dim", "time=4"]).with(Exit::Success);
+    }
+    let ended = recurve(&["inspect", &data("windowed.onnx"), "--dim", "time=2"]).with(Exit::Usage);
+    ended.says("windowed.onnx` does not fit these extents of its dimensions");
+}
+
+#[test]
+fn names_that_the_model_does_not_have_are_explained() {
+    // The nodes of the model have no names, and go by operator and output.
+    let ended = recurve(&["inspect", &data("odd_inputs.onnx")]).with(Exit::Success);
+    ended.prints("A name such as `Mul(y)` is of a node without a name");
+    let named = recurve(&["inspect", &data("biased.onnx")]).with(Exit::Success);
+    assert!(!named.out.contains("A name such as"), "{}", named.out);
+    named.prints("flops: operations of one run");
 }

@@ -13,7 +13,12 @@ fn operators_are_listed() {
     assert_eq!(relu["domain"], "");
     assert!(relu["dtypes"].as_array().is_some_and(|dtypes| dtypes.contains(&"float32".into())));
     assert!(relu["since"].as_array().is_some_and(|since| since.contains(&14.into())));
-    recurve(&["ops"]).with(Exit::Success).prints("  Relu ");
+    let listed = recurve(&["ops"]).with(Exit::Success);
+    listed.prints("  Relu ");
+    // Every class that stands in the list is explained under it.
+    for class in operators.iter().map(|op| op["accuracy"].as_str().expect("a class")) {
+        listed.prints(&format!("`{class}`,"));
+    }
 }
 
 #[test]
@@ -38,7 +43,11 @@ fn devices_are_listed_with_or_without_a_gpu() {
     );
     // Either there are GPUs, or there is a reason.
     assert_eq!(devices.len() == 2, document["no_gpu"].is_string(), "{document}");
-    recurve(&["devices"]).with(Exit::Success).prints("emulated");
+    let listed = recurve(&["devices"]).with(Exit::Success);
+    listed.prints("emulated");
+    for column in ["device", "capability", "processors", "driver", "module"] {
+        listed.prints(&format!("`{column}`"));
+    }
     let missing = recurve(&["run", &data("bf16.onnx"), "--device", "cuda:999"]);
     missing.with(Exit::Device).says("hint: `recurve devices` lists where models can run here");
     recurve(&["run", &data("bf16.onnx"), "--device", "gpu"]).with(Exit::Usage);
@@ -51,11 +60,25 @@ fn help_and_version_go_to_stdout() {
     let commit =
         version.out.strip_prefix(concat!("recurve ", env!("CARGO_PKG_VERSION"))).expect("the version");
     assert!(commit == "\n" || (commit.starts_with(" (") && commit.ends_with(")\n")), "{}", version.out);
-    for command in ["run", "check", "bench", "inspect", "ops", "devices", "env"] {
+    let all = ["run", "check", "bench", "inspect", "ops", "profile", "plan", "schedule", "devices", "env"];
+    for command in all {
         let help = recurve(&[command, "--help"]).with(Exit::Success);
         help.prints("Example:\n  recurve ");
         assert_eq!(help.err, "");
     }
+}
+
+#[test]
+fn an_option_of_another_subcommand_is_told_by_its_name() {
+    let model = data("biased.onnx");
+    let ended = recurve(&["run", &model, "--device-profile", "p.json"]).with(Exit::Usage);
+    ended.says("unexpected argument '--device-profile'");
+    ended.says("--device-profile is an option of `recurve plan`");
+    assert!(!ended.err.contains("--device <DEVICE>"), "nothing else is suggested: {}", ended.err);
+    let ended = recurve(&["plan", &model, "--runs=3"]).with(Exit::Usage);
+    ended.says("--runs is an option of `recurve run`");
+    let ended = recurve(&["run", &model, "--frobnicate"]).with(Exit::Usage);
+    assert!(!ended.err.contains("is an option of"), "{}", ended.err);
 }
 
 #[test]
@@ -79,7 +102,14 @@ fn a_comparison_of_schedules_is_one_document() {
     assert_eq!(document["answers"].as_array().map(Vec::len), Some(7));
     let elsewhere = ["schedule", instance, "--mode", "memory", "--memory", "attic", "--slo-us", "99"];
     recurve(&elsewhere).with(Exit::Usage).says("no memory \"attic\"; it has ");
+    let table = recurve(&all[..all.len() - 1]).with(Exit::Success);
+    for text in
+        ["makespan: from the first start to the last end, in microseconds", "/ bound: over what no", "peak: "]
+    {
+        table.prints(text);
+    }
     let listing = recurve(&["schedule", instance, "--algorithm", "heft"]).with(Exit::Success);
+    listing.prints("start us       end us  task or transfer\n");
     assert!(listing.out.ends_with('\n') && !listing.out.ends_with("\n\n"), "{:?}", listing.out);
 }
 

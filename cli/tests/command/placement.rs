@@ -27,6 +27,62 @@ fn what_is_for_a_gpu_is_refused_without_one() {
 }
 
 #[test]
+fn a_placement_that_cannot_be_kept_says_why() {
+    let place =
+        |model: &str, more: &[&str]| recurve_in(&root(), &[&["plan", model, "--no-cache"], more].concat());
+    let looped = data("looped.onnx");
+    let device = ["--devices", "cpu,emulated", "--place", "*=cuda:0"];
+    let ended = place(&looped, &device).with(Exit::Usage);
+    ended.says("--place '*=cuda:0': plans use cpu and emulated");
+    ended.says("hint: --devices says what plans use");
+    place(&looped, &["--place", "*=emulated"]).with(Exit::Usage).says("plans use cpu alone");
+    let unknown = place(&looped, &["--place", "*=gpu"]).with(Exit::Usage);
+    unknown.says("`gpu` is no device: `cpu`, `cuda:0` and `emulated` are");
+    place(&looped, &["--place", "cpu"])
+        .with(Exit::Usage)
+        .says("a pattern of names, `=` and a device are needed");
+    let inside = place(&looped, &["--place", "clamp*=cpu"]).with(Exit::Infeasible);
+    inside.says("`clamps` is in a graph that `turns` runs, all of which runs in one place: name `turns`");
+    place(&looped, &["--place", "turns=cpu"]).with(Exit::Success);
+    let nothing = place(&looped, &["--place", "nothing*=cpu"]).with(Exit::Infeasible);
+    nothing.says("no node that runs has such a name");
+    nothing.says("hint: `recurve inspect MODEL` lists the names of nodes");
+}
+
+#[test]
+fn a_profile_of_a_gpu_alone_is_told_where_the_threads_are_meant() {
+    let synthetic = "runtime/profiles/h100-synthetic.json";
+    for devices in [&[][..], &["--devices", "cpu,cuda:0"]] {
+        let ended = recurve_in(&root(), &[&["plan", MODEL, "--profile", synthetic][..], devices].concat());
+        let ended = ended.with(Exit::Usage);
+        ended.says("is of cuda:0 alone: it does not tell what operators take on the CPU");
+        ended.says("hint: `recurve profile MODEL --out F.json` writes what --profile reads");
+        ended.says("--device-profile");
+    }
+}
+
+#[test]
+fn a_plan_that_leaves_the_gpu_alone_says_that_it_takes_no_memory() {
+    let plan = ["plan", MODEL, "--dim", "time=6,batch=1", "--threads", "2", "--no-cache"];
+    let synthetic = ["--devices", "cpu,cuda:0", "--device-profile", "runtime/profiles/h100-synthetic.json"];
+    let memory = ["--mode", "memory", "--slo", "60s"];
+    let ended = recurve_in(&root(), &[&plan[..], &synthetic, &memory].concat()).with(Exit::Success);
+    assert!(
+        ended.out.lines().any(|l| l.contains("memory of cuda:0") && l.ends_with("0 B: nothing runs there")),
+        "{}",
+        ended.out
+    );
+}
+
+#[test]
+fn more_threads_than_cores_are_noted() {
+    let cores = std::thread::available_parallelism().expect("known").get();
+    let run = |threads: usize| recurve(&["run", &data("biased.onnx"), "--threads", &threads.to_string()]);
+    run(cores + 1).with(Exit::Success).says(&format!("note: {} threads share {cores} core", cores + 1));
+    assert!(!run(cores).with(Exit::Success).err.contains("threads share"));
+}
+
+#[test]
 fn cores_that_are_not_there_are_told() {
     let cores = std::thread::available_parallelism().expect("known").get();
     let ended = recurve(&["plan", &data("biased.onnx"), "--devices", "cpu:0-999"]).with(Exit::Usage);

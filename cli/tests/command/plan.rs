@@ -131,6 +131,9 @@ fn a_document_given_where_another_is_meant_is_told_by_its_name() {
     followed.says("hint: `recurve plan MODEL --out F.json`");
     let planned = run(&["plan", MODEL, "--profile", &plan]).with(Exit::Model);
     planned.says("is a plan; a profile is meant");
+    let scheduled = run(&["schedule", &plan]).with(Exit::Model);
+    scheduled.says("is a plan; an instance for `recurve schedule` is meant");
+    scheduled.says("hint: `recurve plan MODEL --emit-instance F.json`");
     let compared = run(&["bench", MODEL, "--baseline", &plan]).with(Exit::Model);
     compared.says("is a plan; a measurement of `recurve bench` is meant");
 }

@@ -1,6 +1,6 @@
 //! `recurve run`.
 
-use crate::{data, recurve, scratch, text};
+use crate::{data, recurve, recurve_in, scratch, text};
 use recurve_cli::Exit;
 
 #[test]
@@ -170,4 +170,56 @@ fn logs_and_colours_come_on_request() {
     assert!(!plain.out.contains('\x1b'), "stdout is no terminal");
     let painted = recurve(&["run", &data("biased.onnx"), "--color", "always"]).with(Exit::Success);
     painted.prints("\x1b[1moutputs\x1b[0m");
+}
+
+/// Weights that are packed take the place of those in the file: a run takes little more than one copy of them beside what
+/// the command takes by itself, which is below 0.15 of 100 MB where it is built for release.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_model_takes_little_more_memory_than_its_weights_and_values() {
+    let peak = |model: &str, dims: &str| {
+        let ended = recurve(&["run", model, "--dim", dims, "--threads", "2", "--json"]).with(Exit::Success);
+        ended.document()["peak_rss_bytes"].as_u64().expect("Linux tells")
+    };
+    let small = peak(&data("biased.onnx"), "batch=1");
+    let square = 4 * 1792 * 1792;
+    for (model, weights, dims, values) in [
+        ("large_lstm", &[("w.bin", square), ("r.bin", square)][..], "time=2,batch=1", 4 * 1792),
+        ("large_gemm", &[("w.bin", 8192 * 4096)], "batch=1", 8192 + 4096),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(format!("{model}.onnx"));
+        std::fs::copy(data(&format!("{model}.onnx")), &path).expect("copied");
+        let mut bytes = 4 * values;
+        for (file, floats) in weights {
+            // Zeros that take no room on the disk, behind bytes by which the files differ.
+            let path = folder.path().join(file);
+            std::fs::write(&path, &file.as_bytes()[..4]).expect("written");
+            let made = std::fs::OpenOptions::new().write(true).open(&path).expect("there");
+            made.set_len(4 * floats).expect("of this length");
+            bytes += 4 * floats;
+        }
+        let own = peak(&text(&path), dims).saturating_sub(small);
+        assert!(own as f64 <= 1.15 * bytes as f64, "{model}: {own} bytes, {bytes} of weights and values");
+    }
+}
+
+/// The first run with a mode measures and plans; the runs that are measured come behind it.
+#[test]
+fn a_plan_is_made_before_the_runs_that_are_measured() {
+    let root = crate::plan::root();
+    let run = |more: &[&str]| {
+        let arguments = ["run", crate::plan::MODEL, "--dim", "time=6,batch=1", "--threads", "2", "--json"];
+        recurve_in(&root, &[&arguments[..], more].concat()).with(Exit::Success)
+    };
+    assert_eq!(run(&[]).document()["warmup"], 0);
+    let planned = ["--mode", "latency", "--no-cache", "-v"];
+    for (more, warmup) in [(&[][..], 1), (&["--warmup", "3"], 3)] {
+        let ended = run(&[&planned[..], more].concat());
+        assert_eq!((&ended.document()["warmup"], &ended.document()["runs"]), (&warmup.into(), &1.into()));
+        let said =
+            |what: &str| ended.err.find(what).unwrap_or_else(|| panic!("no `{what}` in {}", ended.err));
+        assert!(said("a plan was tried") < said("the runs that are measured begin"), "{}", ended.err);
+        assert!(ended.err.rfind("a plan was tried") < ended.err.find("the runs that are measured begin"));
+    }
 }

@@ -14,6 +14,13 @@ HERE = pathlib.Path(__file__).parent
 DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"]
 
 
+def outside(name, *shape):
+    """A constant whose bytes the file `NAME.bin` beside the model holds; a test makes it."""
+    made = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    made.external_data.add(key="location", value=f"{name}.bin")
+    return made
+
+
 def tensor(name, dtype, *shape):
     return helper.make_tensor_value_info(name, dtype, shape)
 
@@ -38,6 +45,29 @@ def models():
         [tensor("x", f32, "batch", "time", 4)],
         [tensor("y", f32, "batch", "time", 4)],
         [bias],
+    )
+    # A window that needs four places.
+    save(
+        "windowed",
+        [node("AveragePool", ["x"], ["y"], "averages", kernel_shape=[4])],
+        [tensor("x", f32, 1, 1, "time")],
+        [tensor("y", f32, 1, 1, None)],
+    )
+    # 100 MB and 128 MiB of weights.
+    hidden = 1792
+    save(
+        "large_lstm",
+        [node("LSTM", ["x", "w", "r"], ["y"], "layer", hidden_size=hidden)],
+        [tensor("x", f32, "time", "batch", hidden)],
+        [tensor("y", f32, "time", 1, "batch", hidden)],
+        [outside("w", 1, 4 * hidden, hidden), outside("r", 1, 4 * hidden, hidden)],
+    )
+    save(
+        "large_gemm",
+        [node("Gemm", ["x", "w"], ["y"], "product", transB=1)],
+        [tensor("x", f32, "batch", 4096)],
+        [tensor("y", f32, "batch", 8192)],
+        [outside("w", 8192, 4096)],
     )
     # A loop that never ends.
     body = helper.make_graph(

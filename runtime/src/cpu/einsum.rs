@@ -290,7 +290,7 @@ impl Planner<'_> {
             y: 0,
         }
         .row_major();
-        *own = (*own).max(product.scratch::<T>(threads, false, false));
+        *own = (*own).max(product.scratch::<T>(threads, false, None));
         let labels = join([&batch, &rows, &cols]);
         let direct = order.is_some_and(|order| order == labels);
         let made = self.push(a.source, Action::Multiply(product, b.source), &labels, direct)?;

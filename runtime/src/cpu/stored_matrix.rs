@@ -8,14 +8,14 @@ use super::contraction::{PANEL_DEPTH, SHARED, add_product, scratch_of};
 use super::gemm::{Matrix, MatrixMut};
 use super::skinny::multiply_few;
 use super::stored::{Weight, factor, out_of_range};
-use crate::dtype::{DType, Element};
+use crate::Tensor;
+use crate::dtype::Element;
 use crate::error::OpError;
 use crate::memory::Buffer;
-use crate::ops::{PackSite, Packed};
+use crate::ops::PackSite;
 use crate::precision::{Kept, Precision};
 use half::{bf16, f16};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Bytes read from a constant between two calls to let go of them.
 const PIECE: usize = 1 << 20;
@@ -35,32 +35,27 @@ pub(crate) struct StoredMatrix {
     cols: usize,
 }
 
-/// Stores input `index` of a product of `rows` rows, where these are known, if it is a constant matrix of `f32`; with its
-/// rows and columns exchanged if `transposed`.
-pub(crate) fn pack(
+/// Stores `tensor`, input `index` of a product of `rows` rows where these are known, `first` rows of `second` elements, in
+/// the session's format; `None` where that is its own or cannot hold it.
+pub(super) fn pack(
     site: &PackSite<'_>,
     index: usize,
-    transposed: bool,
+    tensor: &Tensor,
+    form: (usize, usize, bool),
     rows: Option<usize>,
-) -> Result<Option<Packed>, OpError> {
-    let precision = site.storing.precision;
-    let constant = site.inputs.optional(index)?.and_then(|fact| fact.as_constant());
-    let Some(tensor) = constant.filter(|t| t.dtype() == DType::F32 && precision != Precision::F32) else {
-        return Ok(None);
-    };
-    let &[first, second] = tensor.shape() else { return Ok(None) };
-    let bytes = tensor.bytes();
+) -> Result<Option<StoredMatrix>, OpError> {
+    let (precision, bytes) = (site.storing.precision, tensor.bytes());
     let kept = match (rows, precision) {
+        (_, Precision::F32) => return Ok(None),
         (Some(rows), _) if rows > FEW => Some(Kept::ManyRows { rows }),
         (_, Precision::F16) => misfit::<f16>(bytes, site.release),
         (_, Precision::Bf16) => misfit::<bf16>(bytes, site.release),
-        (_, Precision::Int8 | Precision::F32) => misfit::<i8>(bytes, site.release),
+        (_, Precision::Int8) => misfit::<i8>(bytes, site.release),
     };
     if kept.is_some() {
         site.storing.note(index, tensor.len(), [bytes.len(); 2], kept);
         return Ok(None);
     }
-    let form = (first, second, transposed);
     let stored = match precision {
         Precision::F16 => store::<f16>(bytes, form, precision, site),
         Precision::Bf16 => store::<bf16>(bytes, form, precision, site),
@@ -68,7 +63,7 @@ pub(crate) fn pack(
     }?;
     let held = stored.weights.bytes().len() + stored.factors.bytes().len();
     site.storing.note(index, tensor.len(), [bytes.len(), held], None);
-    Ok(Some(Packed { data: Arc::new(stored), consumed: vec![index] }))
+    Ok(Some(stored))
 }
 
 /// The `f32` that `bytes` are.

@@ -26,7 +26,7 @@ mod watched;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
-pub(crate) use program::{CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps};
+pub(crate) use program::{CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, StepFailure};
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands};

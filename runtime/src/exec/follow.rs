@@ -13,7 +13,7 @@ use super::program::Program;
 use super::run::{step_error, store};
 use super::walk::{Hands, Route, walk};
 use crate::cpu::{Io, RunContext, Slot};
-use crate::cuda::{DeviceRun, GpuError, GpuFailure};
+use crate::cuda::{DeviceRun, GpuError, GpuFailure, StepFailure};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::{NodeError, ValueId};
@@ -101,32 +101,13 @@ impl Bound {
             course.put_back(state);
             match result {
                 Ok(()) => device.map_or(Ok(()), |device| device.end(context.interrupt)),
-                Err((step, Failure::Op(source))) => Err(match self.steps.get(step) {
+                Err((step, StepFailure::Op(source))) => Err(match self.steps.get(step) {
                     Some(step) => step_error(program, step, source).into(),
                     None => place_error(source),
                 }),
-                Err((_, Failure::Gpu(error))) => Err(error.into()),
+                Err((_, StepFailure::Gpu(error))) => Err(error.into()),
             }
         })
-    }
-}
-
-/// Why a step or a copy failed.
-#[derive(Debug)]
-enum Failure {
-    Op(OpError),
-    Gpu(GpuError),
-}
-
-impl From<OpError> for Failure {
-    fn from(error: OpError) -> Self {
-        Self::Op(error)
-    }
-}
-
-impl From<GpuError> for Failure {
-    fn from(error: GpuError) -> Self {
-        Self::Gpu(error)
     }
 }
 
@@ -235,7 +216,7 @@ impl Ground<'_, '_> {
     }
 
     /// Makes copy `number`, when what it copies has been written; which way it went.
-    fn copy(&self, number: usize) -> Result<RunLane, Failure> {
+    fn copy(&self, number: usize) -> Result<RunLane, StepFailure> {
         let (Some(device), Some(course)) = (self.device, &self.course.device) else {
             return Err(lost().into());
         };

@@ -105,6 +105,7 @@ pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
         },
         _ => Err(Opaque::Operator),
     };
+    let nest = nest.map_err(|why| if why == Opaque::Operator { opaque(node, made.as_deref()) } else { why });
     let space = made.as_ref().and_then(|made| {
         let fact = made.first()?.tensor()?;
         Some((fact.shape.clone()?, fact.dtype.bits() / 8))
@@ -124,6 +125,20 @@ pub(super) fn candidate(node: &Node, facts: &[Option<Fact>]) -> Candidate {
         inputs: node.inputs.iter().map(|id| id.map(ValueId::index)).collect(),
         outputs: node.outputs.iter().flatten().map(|id| id.index()).collect(),
         space,
+    }
+}
+
+/// What keeps `node` from being a nest, as far as its kind tells: not what its kernel is, but what it makes of it.
+fn opaque(node: &Node, made: Option<&[Fact]>) -> Opaque {
+    let known = |fact: &Fact| {
+        let shape = fact.tensor().and_then(|tensor| tensor.shape.as_deref());
+        shape.is_some_and(|shape| !shape.contains(&Dim::Unknown))
+    };
+    match node.def.name {
+        _ if !node.op.bodies().is_empty() => Opaque::Bodies,
+        "LSTM" | "GRU" | "RNN" | "DynamicQuantizeLSTM" => Opaque::Sequential,
+        _ if made.is_some_and(|made| !made.iter().all(known)) => Opaque::Data,
+        _ => Opaque::Operator,
     }
 }
 

@@ -110,24 +110,36 @@ pub(super) fn planes_pay(space: &[Dim], width: usize) -> Result<(), Apart> {
     }
     let calls = planes * (elements / SEGMENT_LENGTH).ceil() * SEGMENT;
     let shared = planes >= MANY_ROWS || points(space) <= LONG_ROW;
-    if shared && calls <= saved(space, width) + SEGMENT { Ok(()) } else { Err(Apart::FewPlanes) }
+    match (shared, calls <= saved(space, width) + SEGMENT) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Apart::FewPlanes),
+        (true, false) => Err(Apart::ShortPlanes),
+    }
 }
 
 /// Whether rows of the axes `row` are worth a kernel of strips along the axes `strip`: strips long enough for its calls,
 /// and many enough for the threads or rows short enough for one.
-pub(super) fn strips_pay(axes: &[Dim], row: &Range<usize>, strip: &Range<usize>) -> bool {
+pub(super) fn strips_pay(axes: &[Dim], row: &Range<usize>, strip: &Range<usize>) -> Result<(), Apart> {
     let (rows, along) = (&axes[row.clone()], &axes[strip.clone()]);
     let others = (0..axes.len()).filter(|a| !row.contains(a) && !strip.contains(a));
     let count: f64 = others.map(|a| points(&axes[a..=a])).product();
     let known = along.iter().all(|d| d.known().is_some());
     let many = count * (points(along) / SEGMENT_LENGTH).ceil();
-    (!known || points(along) >= SHORT_ROW) && (points(rows) <= LONG_ROW || many >= MANY_ROWS)
+    long_and_many(!known || points(along) >= SHORT_ROW, points(rows) <= LONG_ROW || many >= MANY_ROWS)
 }
 
 /// Whether rows of the axes from `row` on are worth a kernel of rows: long enough for its calls, and many enough for
 /// the threads, or short enough for one.
-pub(super) fn rows_pay(axes: &[Dim], row: usize) -> bool {
+pub(super) fn rows_pay(axes: &[Dim], row: usize) -> Result<(), Apart> {
     let (rows, length) = (points(&axes[..row]), points(&axes[row..]));
     let known = axes[row..].iter().all(|d| d.known().is_some());
-    (!known || length >= SHORT_ROW) && (length <= LONG_ROW || rows >= MANY_ROWS)
+    long_and_many(!known || length >= SHORT_ROW, length <= LONG_ROW || rows >= MANY_ROWS)
+}
+
+fn long_and_many(long: bool, many: bool) -> Result<(), Apart> {
+    match (long, many) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Apart::ShortRows),
+        (true, false) => Err(Apart::FewRows),
+    }
 }

@@ -37,5 +37,5 @@ pub(super) fn as_epilogue(
         return Err(Apart::Rearranged);
     }
     let seamless = is_seamless(&nest, &operands, facts);
-    if short_segments(&nest.axes, *width, rows, seamless) { Err(Apart::RowLength) } else { Ok(()) }
+    if short_segments(&nest.axes, *width, rows, seamless) { Err(Apart::ShortRows) } else { Ok(()) }
 }

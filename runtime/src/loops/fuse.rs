@@ -70,7 +70,9 @@ fn grouped(graph: &mut Graph, nodes: &[Candidate], facts: &[Option<Fact>], repor
     let kept: Vec<usize> = graph.outputs.iter().map(|id| id.index()).collect();
     let grouping = group(nodes, graph.values.len(), &kept, facts);
     let name = |at: usize| graph.nodes[at].name.clone();
-    report.apart.extend(grouping.apart.iter().map(|(a, b, why)| (name(*a), name(*b), why.clone())));
+    let view = |at: usize| graph.nodes[at].op.alias_of().is_some();
+    let why = |a: usize, b: usize, why: Apart| (name(a), name(b), why.of_views([a, b].map(view)));
+    report.apart.extend(grouping.apart.into_iter().map(|(a, b, reason)| why(a, b, reason)));
     let mut replaced: HashMap<usize, Node> = HashMap::new();
     let mut gone = vec![false; graph.nodes.len()];
     for group in &grouping.groups {

@@ -426,11 +426,10 @@ impl Grouper<'_> {
         let wide =
             |e: &Effect, d: DType| matches!(e, Effect::Store(_)) || matches!(d, DType::F32 | DType::F64);
         let summed = nest.stages.iter().all(|s| s.program.outputs().iter().all(|o| wide(&s.effect, o.dtype)));
-        let pays = match form(&nest, &operands, &space, self.facts).filter(|_| summed).ok_or(Apart::Rows)? {
+        match form(&nest, &operands, &space, self.facts).filter(|_| summed).ok_or(Apart::Rows)? {
             Form::Rows => rows_pay(&nest.axes, space.row.start),
             Form::Strips(strip) => strips_pay(&nest.axes, &space.row, &strip),
-        };
-        if pays { Ok(()) } else { Err(Apart::RowLength) }
+        }
     }
 
     /// Whether what node `index` makes is read in `group` only at the point that is being computed.

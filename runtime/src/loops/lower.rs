@@ -94,12 +94,14 @@ pub(crate) fn layout(
     if from.dtype != to.dtype {
         return Err(Opaque::Operator);
     }
-    let index = index(extents(from)?, extents(to)?).ok_or(Opaque::Extents)?;
+    let (from_axes, to_axes) = (extents(from)?, extents(to)?);
+    let known = from_axes.iter().chain(to_axes).all(|extent| extent.known().is_some());
+    let index = index(from_axes, to_axes).ok_or(if known { Opaque::Places } else { Opaque::Extents })?;
     let mut builder = Builder::new(&[from.dtype]);
     let x = builder.input(0);
     let program = builder.finish(&[(x, to.dtype)]).map_err(|_| Opaque::Operator)?;
     let read = Read { operand: 0, index, outside: Outside::Never };
-    Ok(Nest::map(extents(to)?.to_vec(), vec![read], program))
+    Ok(Nest::map(to_axes.to_vec(), vec![read], program))
 }
 
 /// The nest of an operator that moves elements over axes of its own: output element `to` is that of input 0 at `from`,

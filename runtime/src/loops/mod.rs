@@ -28,6 +28,8 @@ mod cost;
 #[cfg(test)]
 mod coverage_tests;
 mod epilogue;
+#[cfg(test)]
+mod function_tests;
 mod fuse;
 mod fused;
 mod group;

@@ -152,8 +152,12 @@ impl Nest {
 /// Why an operator has no nest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Opaque {
-    /// It is no loop nest: control flow, sorts, shapes that depend on data.
+    /// It is no loop nest, such as a sort.
     Operator,
+    /// It runs bodies.
+    Bodies,
+    /// The shape of what it makes depends on data.
+    Data,
     /// Its elements are of a type that programs do not hold.
     Type,
     /// Extents are not known, or may broadcast in more than one way.
@@ -170,14 +174,14 @@ impl fmt::Display for Opaque {
     /// A sentence about the operator, for those who use the engine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Operator => {
-                "it is no loop over elements, or data decides what it reads or how much it makes"
-            }
+            Self::Operator => "it has a kernel of its own, which takes in no other operator",
+            Self::Bodies => "it runs graphs of its own",
+            Self::Data => "how much it makes depends on data",
             Self::Type => "fused operators do not compute with its type of elements",
             Self::Extents => "its sizes are not known when the model is loaded",
             Self::Lengths => "its sequences end where data says",
             Self::Sequential => "its time steps follow one after the other in a kernel of their own",
-            Self::Places => "its elements come from places that a table, a quotient or a remainder tells",
+            Self::Places => "no sum of multiples of indices tells which elements it reads",
         })
     }
 }

@@ -13,6 +13,8 @@ use crate::cpu::direct_convolution::{
     DirectConvolution, Operands, PackedFilters, Weights, is_few, pack, reaches,
 };
 use crate::cpu::number::dispatch;
+use crate::cpu::panel_matrix::PanelMatrix;
+use crate::cpu::pointwise_convolution::{self, PointwiseConvolution};
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::Level;
 use crate::cpu::winograd::{self, PackedPoints, Winograd};
@@ -265,11 +267,12 @@ impl Op for Conv {
         let (Ok(x), Ok(w)) = (site.inputs.tensor(0), site.inputs.tensor(1)) else { return Ok(None) };
         let (Some(weights), Some(shape)) = (w.as_constant(), w.known_shape()) else { return Ok(None) };
         let [filters, channels, kernel @ ..] = shape.as_slice() else { return Ok(None) };
-        // Windows of one element are the input itself: a product.
         let fits = x.dtype == DType::F32 && w.dtype == DType::F32 && filters.is_multiple_of(self.groups);
-        let fits = fits && !self.is_pointwise(kernel);
         if !fits || kernel.contains(&0) || !reaches(kernel, &self.window.dilations) {
             return Ok(None);
+        }
+        if self.is_pointwise(kernel) {
+            return if self.groups == 1 { pointwise_convolution::pack(site, x, weights) } else { Ok(None) };
         }
         if let Some(size) = self.tile_size(x, &shape) {
             let (bytes, form) = (weights.view().bytes(), (*filters, *channels, size));
@@ -322,6 +325,11 @@ impl Op for Conv {
                 fast.run(io.context, operands, io.output_and_scratch(0)?, &finish)
             });
             return Ok(kernel.with_scratch(scratch));
+        }
+        if let Some(weights) = site.packed_as::<PanelMatrix>() {
+            let positions = spans.iter().fold(1usize, |n, s| n.saturating_mul(s.output));
+            let pointwise = PointwiseConvolution::new(x[0], form, positions, site.threads);
+            return Ok(pointwise.kernel(weights, biased, epilogue, site.threads));
         }
         let packed = site.packed_as::<PackedFilters>();
         // Groups of one channel or of few filters are read as they are; without channels nothing is read.

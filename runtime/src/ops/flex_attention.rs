@@ -345,7 +345,7 @@ impl Op for FlexAttention {
                 .with_scratch(scratch));
             }
             dispatch!(score_type, floats, P => {
-                let scratch = scratch.max(prepared.sums().scratch::<P>(threads, false, false));
+                let scratch = scratch.max(prepared.sums().scratch::<P>(threads, false, None));
                 Ok(Kernel::new(move |io| prepared.run::<T, P>(io)).with_scratch(scratch))
             })
         })

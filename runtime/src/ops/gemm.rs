@@ -6,11 +6,11 @@
 use super::attributes::NodeSpec;
 use super::mat_mul::{DTYPES, product_cost};
 use super::{Accuracy, Cost, Making, Op, OpDef, PackSite, Packed, Product};
+use crate::cpu::constant_matrix::{self, ConstantMatrix};
 use crate::cpu::contraction::{Contraction, Left, Right, Term, tail};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
-use crate::cpu::stored_matrix::{self, StoredMatrix};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::product;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -105,11 +105,11 @@ impl Gemm {
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
         let exact = self.alpha == 1.0 && self.beta == 1.0 || T::DTYPE.is_float();
         let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
-        let stored = site.packed_as::<StoredMatrix>();
-        let scratch = product.scratch::<T>(site.threads, fill.is_some(), stored.is_some());
+        let constant = site.packed_as::<ConstantMatrix>();
+        let scratch = product.scratch::<T>(site.threads, fill.is_some(), constant.as_deref());
         let kernel = Kernel::new(move |io| {
-            let right = match &stored {
-                Some(stored) => Right::Stored(stored),
+            let right = match &constant {
+                Some(matrix) => Right::Constant(matrix),
                 None => Right::Given(tail(io.input::<T>(1)?, of_b.offset)),
             };
             let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;
@@ -250,7 +250,7 @@ impl Op for Gemm {
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
         let at = usize::from(self.transpose_a);
         let rows = site.inputs.optional(0)?.and_then(|a| a.shape.as_ref()?.get(at)?.known());
-        stored_matrix::pack(site, 1, self.transpose_b, rows)
+        constant_matrix::pack(site, 1, self.transpose_b, rows)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

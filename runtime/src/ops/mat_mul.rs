@@ -5,11 +5,11 @@
 
 use super::q_linear_mat_mul::QLinearMatMul;
 use super::{Accuracy, Cost, Making, Op, OpDef, PackSite, Packed, Product};
+use crate::cpu::constant_matrix::{self, ConstantMatrix};
 use crate::cpu::contraction::{BatchAxis, Contraction, Left, Right, tail};
 use crate::cpu::number::dispatch;
 use crate::cpu::program::Layout;
 use crate::cpu::row_epilogue::Finish;
-use crate::cpu::stored_matrix::{self, StoredMatrix};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::product;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -205,7 +205,7 @@ impl Op for MatMul {
             let rows = &shape[..shape.len().saturating_sub(1)];
             rows.iter().try_fold(1usize, |n, dim| n.checked_mul(dim.known()?))
         });
-        stored_matrix::pack(site, 1, false, rows)
+        constant_matrix::pack(site, 1, false, rows)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -215,11 +215,11 @@ impl Op for MatMul {
         let product = merged(strided((&shapes.0, &a.strides), (&shapes.1, &b.strides), written)?)?;
         let (epilogue, fill) = (site.epilogue.cloned(), site.prologue.cloned());
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => {
-            let stored = site.packed_as::<StoredMatrix>();
-            let scratch = product.scratch::<T>(site.threads, fill.is_some(), stored.is_some());
+            let constant = site.packed_as::<ConstantMatrix>();
+            let scratch = product.scratch::<T>(site.threads, fill.is_some(), constant.as_deref());
             let kernel = Kernel::new(move |io| {
-                let right = match &stored {
-                    Some(stored) => Right::Stored(stored),
+                let right = match &constant {
+                    Some(matrix) => Right::Constant(matrix),
                     None => Right::Given(tail(io.input::<T>(1)?, b.offset)),
                 };
                 let filler = fill.as_deref().map(|fill| fill.bind(io)).transpose()?;

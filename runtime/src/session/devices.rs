@@ -1,6 +1,6 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
-use super::step_names::StepNames;
+use super::step_names::{StepNames, Unplaced};
 use crate::cost::graph_hash;
 use crate::cuda::{GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
@@ -37,12 +37,13 @@ impl std::str::FromStr for Placement {
 
     /// `pattern=device`, such as `decoder*=cpu`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let problem = || Error::Setting {
-            name: "place",
-            problem: format!("is `{text}`; `pattern=device` is possible"),
-        };
-        let (pattern, device) = text.rsplit_once('=').filter(|(p, _)| !p.is_empty()).ok_or_else(problem)?;
-        Ok(Self { pattern: pattern.to_owned(), device: device.parse().map_err(|_| problem())? })
+        let wrong = |why: String| Error::Setting { name: "place", problem: format!("is `{text}`; {why}") };
+        let (pattern, device) = text
+            .rsplit_once('=')
+            .filter(|(pattern, _)| !pattern.is_empty())
+            .ok_or_else(|| wrong("a pattern of names, `=` and a device are needed".to_owned()))?;
+        let unknown = |_| wrong(format!("`{device}` is no device: `cpu`, `cuda:0` and `emulated` are"));
+        Ok(Self { pattern: pattern.to_owned(), device: device.parse().map_err(unknown)? })
     }
 }
 
@@ -145,24 +146,34 @@ impl PlanDevices {
         if self.placements.is_empty() {
             return Ok(forced);
         }
-        let names: Vec<Vec<String>> =
+        let named: Vec<Vec<String>> =
             (0..bound.step_count()).map(|step| names.of(bound, program, step)).collect();
         for Placement { pattern, device } in &self.placements {
             let mut fits = false;
             for (step, forced) in forced.iter_mut().enumerate() {
-                if names[step].iter().any(|name| is_like(name, pattern)) {
+                if named[step].iter().any(|name| is_like(name, pattern)) {
                     fits = true;
                     *forced = Some(if *device == Device::Cpu { Forced::Cpu } else { Forced::Device });
                 }
             }
             let gpu = *device == Device::Cpu || Some(*device) == self.gpu;
-            if !fits || !gpu {
-                let what = format!(
-                    "`{pattern}={device}`: {}",
-                    if gpu { "no node that runs has such a name" } else { "plans do not use it" }
-                );
-                return Err(PlanError::Placement { what });
-            }
+            let why = match (gpu, fits) {
+                (true, true) => continue,
+                (true, false) => match names.unplaced(|name| is_like(name, pattern)) {
+                    Some(Unplaced::InBody { name, of }) => {
+                        format!(
+                            "`{name}` is in a graph that `{of}` runs, all of which runs in one place: name `{of}`"
+                        )
+                    }
+                    Some(Unplaced::Nothing { name }) => format!("no kernel runs for `{name}`"),
+                    None => "no node that runs has such a name".to_owned(),
+                },
+                (false, _) => match self.gpu {
+                    Some(own) => format!("plans use cpu and {own}, not {device}"),
+                    None => format!("plans use cpu alone, not {device}"),
+                },
+            };
+            return Err(PlanError::Placement { what: format!("`{pattern}={device}`: {why}") });
         }
         Ok(forced)
     }
@@ -216,5 +227,7 @@ mod tests {
         for wrong in ["", "a", "=cpu", "a=gpu"] {
             assert!(wrong.parse::<Placement>().is_err(), "{wrong}");
         }
+        let error = "a=gpu".parse::<Placement>().expect_err("no device").to_string();
+        assert!(error.contains("`gpu` is no device"), "{error}");
     }
 }

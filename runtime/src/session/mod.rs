@@ -13,6 +13,7 @@ mod outputs;
 mod placing;
 mod planning;
 mod plans;
+mod profiled;
 mod run_options;
 mod runner;
 mod step_names;
@@ -28,6 +29,7 @@ pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
 pub use plans::Unplanned;
+pub use profiled::ProfiledNode;
 pub use run_options::RunOptions;
 pub use stream::Stream;
 

@@ -8,12 +8,22 @@ use crate::graph::{Graph, Node};
 use crate::loops::{Fused, Joined, Report};
 use std::collections::HashMap;
 
+/// A name that the model has, but no step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Unplaced {
+    /// Of a node in a body of the node `of`.
+    InBody { name: String, of: String },
+    /// Of a node for which no kernel runs.
+    Nothing { name: String },
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct StepNames<'a> {
     joined: HashMap<&'a str, &'a Joined>,
     /// The nodes of the prepared model, by name.
     nodes: HashMap<&'a str, &'a Node>,
+    own: &'a Graph,
 }
 
 impl<'a> StepNames<'a> {
@@ -22,6 +32,7 @@ impl<'a> StepNames<'a> {
         Self {
             joined: report.joined.iter().map(|joined| (&*joined.name, joined)).collect(),
             nodes: own.nodes.iter().map(|node| (&*node.name, node)).collect(),
+            own,
         }
     }
 
@@ -41,6 +52,19 @@ impl<'a> StepNames<'a> {
         names
     }
 
+    /// The first name that `fits` of those that no step has.
+    pub(super) fn unplaced(&self, fits: impl Fn(&str) -> bool) -> Option<Unplaced> {
+        let mut names = Vec::new();
+        for node in &self.own.nodes {
+            let in_bodies = node.op.bodies().into_iter().find_map(|body| named(&body.graph, &fits));
+            if let Some(name) = in_bodies {
+                return Some(Unplaced::InBody { name, of: node.name.to_string() });
+            }
+            self.add(node, &mut names);
+        }
+        names.into_iter().find(|name| fits(name)).map(|name| Unplaced::Nothing { name })
+    }
+
     fn add(&self, node: &Node, names: &mut Vec<String>) {
         let mut own = |node: &Node| {
             names.push(node.name.to_string());
@@ -52,4 +76,14 @@ impl<'a> StepNames<'a> {
             None => own(node),
         }
     }
+}
+
+/// The first name of a node in `graph` and its bodies that `fits`.
+fn named(graph: &Graph, fits: &impl Fn(&str) -> bool) -> Option<String> {
+    graph.nodes.iter().find_map(|node| {
+        let members = node.op.as_any().downcast_ref::<Fused>().map(Fused::members);
+        let inner = node.op.bodies().into_iter().map(|body| &body.graph).chain(members);
+        let own = fits(&node.name).then(|| node.name.to_string());
+        own.or_else(|| inner.into_iter().find_map(|graph| named(graph, fits)))
+    })
 }

@@ -150,7 +150,7 @@ fn why_neighbours_stay_apart_is_told_in_sentences() {
         let pair = apart.iter().find(|pair| &*pair.producer == producer);
         &*pair.expect("a pair that stayed apart").reason
     };
-    let sorts = "it is no loop over elements, or data decides what it reads or how much it makes";
+    let sorts = "it has a kernel of its own, which takes in no other operator";
     assert_eq!(why("order"), sorts);
     assert_eq!(why("relu"), format!("the operator that reads it stays by itself: {sorts}"));
 }

@@ -2,6 +2,7 @@
 
 use super::Inspected;
 use crate::dimensions::symbols;
+use crate::drawing::counted;
 use crate::facts::describe;
 use crate::precision::PrecisionEntry;
 use crate::quantity;
@@ -28,7 +29,7 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
     section("dims", &dims, &[]);
     let parameters = session.parameters();
     let rows = [vec![
-        quantity::count(parameters.elements as f64),
+        format!("{} elements", quantity::count(parameters.elements as f64)),
         quantity::bytes(parameters.bytes as f64),
         quantity::plural(parameters.tensors, "tensor"),
     ]];
@@ -45,16 +46,18 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
     let note = if unknown == 0 { String::new() } else { format!("without {unknown} that depend on data") };
     rows.push(vec!["all".to_owned(), String::new(), quantity::count(flops), quantity::bytes(bytes), note]);
     section("nodes", &rows, &[2, 3]);
+    let recovered: Vec<_> = nodes.iter().filter(|node| is_recovered(node)).map(recovered_row).collect();
+    section("recovered from steps that the model writes out", &recovered, &[]);
     if let Some(apart) = &inspected.apart {
         let mut fused: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
         for placed in inspected.fused() {
             fused.entry(&placed.body).or_default().push(fused_row(placed.node));
         }
         if fused.is_empty() {
-            section("fused", &[vec!["nothing was fused".to_owned()]], &[]);
+            section("fused", &[vec!["no neighbours were fused".to_owned()]], &[]);
         }
         for (body, mut rows) in fused {
-            rows.insert(0, ["node", "operator", "before", "after", "of"].map(str::to_owned).to_vec());
+            rows.insert(0, ["node", "operator", "bytes before", "after", "of"].map(str::to_owned).to_vec());
             section(&titled("fused", body), &rows, &[2, 3]);
         }
         let mut left: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
@@ -66,11 +69,54 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
             let row = vec![name(&pair.producer), name(&pair.reader), pair.reason.clone()];
             left.entry(body).or_default().push(row);
         }
-        for (body, rows) in left {
+        for (body, mut rows) in left {
+            rows.insert(0, ["node", "read by", "because"].map(str::to_owned).to_vec());
             section(&titled("not fused", body), &rows, &[]);
         }
     }
+    text.push_str(LEGEND);
+    if nodes.iter().any(is_made) {
+        text.push_str(MADE);
+    }
+    if nodes.iter().any(is_nameless) {
+        text.push_str(NAMELESS);
+    }
     text
+}
+
+/// What is said under the tables.
+const LEGEND: &str = "flops: operations of one run, where a multiplication and an addition are two. bytes: what a node reads and writes,\n\
+    each once; 0 where no kernel runs, since the output is the input in another shape or known beforehand.\n";
+
+/// The same where nodes have names that the model does not have.
+const MADE: &str = "A name such as `X/LSTM` is no name of the model: the engine put this node in the place of others, and named it after\n\
+    the value that it reads and its operator.\n";
+
+/// The same where nodes have no name in the model.
+const NAMELESS: &str =
+    "A name such as `Mul(y)` is of a node without a name: its operator and its first output.\n";
+
+/// Whether the model gives the node no name, so that it goes by its operator and first output.
+fn is_nameless(node: &NodeInfo) -> bool {
+    let made = node.outputs.iter().flatten().next();
+    made.is_some_and(|spec| node.name.ends_with(&format!("({})", spec.name)))
+}
+
+/// Whether the engine made the node: it names those after the first value that they read.
+fn is_made(node: &NodeInfo) -> bool {
+    let read = node.inputs.iter().flatten().next();
+    read.is_some_and(|spec| node.name.strip_suffix(&*node.op) == Some(&*format!("{}/", spec.name)))
+}
+
+/// Whether it stands for steps of a recurrence.
+fn is_recovered(node: &NodeInfo) -> bool {
+    matches!(&*node.op, "LSTM" | "GRU" | "RNN" | "Scan") && is_made(node)
+}
+
+/// The recurrence and what it makes.
+fn recovered_row(node: &NodeInfo) -> Vec<String> {
+    let made = node.outputs.iter().flatten().next().map(|spec| describe(&spec.fact)).unwrap_or_default();
+    vec![node.name.to_string(), node.op.clone(), made]
 }
 
 fn titled(title: &str, body: &str) -> String {
@@ -82,7 +128,7 @@ fn fused_row(node: &NodeInfo) -> Vec<String> {
     let bytes = |cost: Option<Cost>| cost.map_or_else(|| "?".to_owned(), |cost| quantity::bytes(cost.bytes));
     let members: Vec<&str> = node.members.iter().map(|m| m.op.as_str()).collect();
     let (before, after) = (bytes(node.unfused_cost), bytes(node.cost));
-    vec![node.name.to_string(), node.op.clone(), before, after, members.join(", ")]
+    vec![node.name.to_string(), node.op.clone(), before, after, counted(&members).join(", ")]
 }
 
 fn about(metadata: &Metadata) -> Vec<Vec<String>> {

@@ -18,8 +18,13 @@ fn time(us: f64) -> String {
 /// A table of the points.
 pub(super) fn text(front: &[FrontPoint], terminal: &Terminal) -> String {
     let header = vec!["GPU memory".to_owned(), "predicted".to_owned()];
-    let row = |p: &FrontPoint| vec![quantity::bytes(p.device_bytes as f64), time(p.predicted_us)];
-    let rows: Vec<_> = std::iter::once(header).chain(front.iter().map(row)).collect();
+    let column = |value: fn(&FrontPoint) -> f64, write| {
+        quantity::told_apart(&front.iter().map(value).collect::<Vec<f64>>(), write)
+    };
+    let bytes = column(|p| p.device_bytes as f64, quantity::bytes_to);
+    let times = column(|p| p.predicted_us, quantity::micros_to);
+    let rows: Vec<_> =
+        [header].into_iter().chain(bytes.into_iter().zip(times).map(|(b, t)| vec![b, t])).collect();
     format!("{}\n{}", terminal.heading("GPU memory against time"), table(&rows, &[0, 1]))
 }
 

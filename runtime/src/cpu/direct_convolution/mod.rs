@@ -33,6 +33,8 @@ const BLOCKS: usize = 16;
 const LEAST_FILTERS: usize = 32;
 /// Most positions of a block of output: with the lines around them, the planes of 256 channels fill half of a 1 MiB L2.
 const POSITIONS: usize = 480;
+/// Elements of groups of one channel that are finished at once.
+const TOGETHER: usize = 4096;
 /// The most elements that a window's reach makes planes larger by: windows that reach further are computed otherwise.
 const REACH: usize = 1 << 16;
 
@@ -254,23 +256,28 @@ impl DirectConvolution {
         let made = self.filters * self.planes.positions();
         let work = out.len().saturating_mul(self.planes.taps.len());
         let lanes = Lanes::new(scratch, self.lane());
-        for_each_tile(context, work, lanes, &Chunks::new(out, made), &|index, out, scratch| {
+        // What follows is done for some groups at once: begun for each it would take as long as a small group does.
+        let count = self.images * self.groups;
+        let together = (TOGETHER / made).min(count / BLOCKS).max(1);
+        for_each_tile(context, work, lanes, &Chunks::new(out, together * made), &|tile, out, scratch| {
             let (one, scratch) = scratch.split_at_mut(self.one().min(scratch.len()));
             let planes = scratch_of::<f32>(scratch, self.group_planes())?;
-            let (to, tail) = planes.split_at_mut(self.planes.channel());
-            self.planes.fill(self.channel(operands, (0, index), one)?, to);
-            tail.fill(0.0);
-            let cols = 0..self.planes.positions();
-            let mut block = Block {
-                batch: index % self.groups,
-                rows: 0..self.filters,
-                cols,
-                out: MatrixMut::new(&mut *out, self.filters, self.planes.positions())?,
-            };
-            // The planes are those of this group alone.
-            let own = Operands { x: planes, ..operands };
-            self.sweep(level, own, &mut block, (0, &mut []));
-            finish.apply_from(index * made, out)
+            for (at, out) in out.chunks_exact_mut(made).enumerate() {
+                let index = tile * together + at;
+                let (to, tail) = planes.split_at_mut(self.planes.channel());
+                self.planes.fill(self.channel(operands, (0, index), one)?, to);
+                tail.fill(0.0);
+                let mut block = Block {
+                    batch: index % self.groups,
+                    rows: 0..self.filters,
+                    cols: 0..self.planes.positions(),
+                    out: MatrixMut::new(out, self.filters, self.planes.positions())?,
+                };
+                // The planes are those of this group alone.
+                let own = Operands { x: planes, ..operands };
+                self.sweep(level, own, &mut block, (0, &mut []));
+            }
+            finish.apply_from(tile * together * made, out)
         })
     }
 

@@ -2,6 +2,7 @@
 //! so that the windows of all output positions lie inside. Position `p` of the output is element `q(p)` of a plane,
 //! `q(z, y, x) = (z · H + y) · W + x` over the plane's extents, and tap `t` reads element `o(t) + q(p)` of the planes.
 
+use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::ops::window::Span;
 
 /// One spatial axis.
@@ -141,6 +142,11 @@ impl Planes {
 
     /// Brings channel `x` of the input into its planes `to`.
     pub(super) fn fill(&self, x: &[f32], to: &mut [f32]) {
+        f32::run(Level::detect(), Fill { planes: self, x, to });
+    }
+
+    #[inline(always)]
+    fn fill_lines(&self, x: &[f32], to: &mut [f32]) {
         let [depth, height, width] = &self.axes;
         let inside = |axis: &Axis, phase: usize, at: usize| {
             let from = (at * axis.span.stride + phase).checked_sub(axis.span.begin)?;
@@ -187,10 +193,35 @@ impl Planes {
 }
 
 /// Every `stride`-th element.
+#[inline(always)]
 fn copy(from: &[f32], stride: usize, to: &mut [f32]) {
     match stride {
         1 => to.copy_from_slice(&from[..to.len()]),
-        2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| *to = from[0]),
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            let (whole, last) = to.split_at_mut(to.len().min(pairs.len()));
+            for (to, pair) in whole.iter_mut().zip(pairs) {
+                *to = pair[0];
+            }
+            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        }
         _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from),
+    }
+}
+
+/// [`Planes::fill`] on an instruction set, which has instructions for elements that lie apart.
+struct Fill<'s> {
+    planes: &'s Planes,
+    x: &'s [f32],
+    to: &'s mut [f32],
+}
+
+impl Work for Fill<'_> {
+    type Element = f32;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, _: S) {
+        self.planes.fill_lines(self.x, self.to);
     }
 }

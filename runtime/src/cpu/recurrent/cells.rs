@@ -4,8 +4,8 @@
 //! All of these see the units of one thread; `lo` is the offset of a panel's units from the first of them.
 
 use super::gate::{Gate, Gates};
-use super::panel::Product;
 use super::sequence::Emit;
+use crate::cpu::panels::Product;
 use crate::cpu::relay::Next;
 use crate::cpu::simd::{Simd, Work};
 
@@ -29,8 +29,8 @@ impl<F: Gate> Step<'_, F> {
     }
 
     /// The projected gates of `panel` and `row`, of which there are `gates`.
-    fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F] {
-        &self.projected[row * self.own * gates + panel * W..][..W]
+    fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F; W] {
+        &self.projected[row * self.own * gates..].as_chunks().0[panel]
     }
 
     /// The current state of `count` of the thread's own units.
@@ -60,7 +60,7 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(4, panel, row));
+        *sums = *self.step.projected(4, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -69,7 +69,7 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
         let cell = &mut self.cell[row * self.step.own + lo..][..UNITS];
         let h = &mut self.next.row(row)[units.clone()];
         let peepholes = self.peepholes.map(|p| p.map(|p| &p[units.clone()]));
-        let (gates, input_forget) = (self.step.gates, self.input_forget);
+        let (gates, input_forget) = (&self.step.gates, self.input_forget);
         F::run(self.step.gates.level, LstmGates { gates, sums, cell, h, peepholes, input_forget });
         self.emit.write(row, lo, h);
     }
@@ -77,7 +77,7 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
 
 /// The gates of [`UNITS`] units of one row: `sums` and C become C and h.
 pub(super) struct LstmGates<'s, F> {
-    pub(super) gates: Gates<'s, F>,
+    pub(super) gates: &'s Gates<'s, F>,
     pub(super) sums: &'s mut [F; 64],
     pub(super) cell: &'s mut [F],
     pub(super) h: &'s mut [F],
@@ -117,7 +117,7 @@ impl<F: Gate> Work for LstmGates<'_, F> {
             accumulate(simd, output, cell, o);
         }
         gates.activate(simd, 0, o);
-        Gates { clip: None, ..gates }.activate(simd, 2, g);
+        gates.activate_unbounded(simd, 2, g);
         for ((h, o), g) in h.iter_mut().zip(&*o).zip(&*g) {
             *h = o.mul(*g);
         }
@@ -146,12 +146,12 @@ impl<F: Gate> Product<F, 64> for Reset<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(2, panel, row));
+        *sums = *self.step.projected(2, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
         let (units, lo) = (32, panel * 32);
-        self.step.gates.activate_any(0, sums);
+        self.step.gates.activate_all(0, sums);
         let (z, r) = sums.split_at(units);
         self.update[row * self.step.own + lo..][..units].copy_from_slice(z);
         let to = &mut self.next.row(row)[lo..lo + units];
@@ -175,12 +175,12 @@ impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+        *sums = *self.step.projected(1, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
         let lo = panel * 64;
-        self.step.gates.activate_any(1, sums);
+        self.step.gates.activate_all(1, sums);
         let h = &mut self.next.row(row)[lo..lo + 64];
         blend(&self.update[row * self.step.own + lo..][..64], sums, h);
         self.emit.write(row, lo, h);
@@ -209,7 +209,7 @@ impl<F: Gate> Product<F, 48> for Linear<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 48]) {
-        sums.copy_from_slice(self.step.projected::<48>(3, panel, row));
+        *sums = *self.step.projected(3, panel, row);
         sums[2 * UNITS..].copy_from_slice(&self.bias[panel * UNITS..][..UNITS]);
     }
 
@@ -218,13 +218,13 @@ impl<F: Gate> Product<F, 48> for Linear<'_, F> {
         let projected = &step.projected::<48>(3, panel, row)[2 * UNITS..];
         let h = &mut self.next.row(row)[lo..lo + UNITS];
         h.copy_from_slice(step.state(row, lo, UNITS));
-        F::run(step.gates.level, LinearGates { gates: step.gates, sums, projected, h });
+        F::run(step.gates.level, LinearGates { gates: &step.gates, sums, projected, h });
         self.emit.write(row, lo, h);
     }
 }
 
 struct LinearGates<'s, F> {
-    gates: Gates<'s, F>,
+    gates: &'s Gates<'s, F>,
     sums: &'s mut [F; 48],
     /// W·x + b of the hidden gate.
     projected: &'s [F],
@@ -263,12 +263,12 @@ impl<F: Gate> Product<F, 64> for Plain<'_, F> {
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        sums.copy_from_slice(self.step.projected::<64>(1, panel, row));
+        *sums = *self.step.projected(1, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
         let lo = panel * 64;
-        self.step.gates.activate_any(0, sums);
+        self.step.gates.activate_all(0, sums);
         let h = &mut self.next.row(row)[lo..lo + 64];
         h.copy_from_slice(sums);
         self.emit.write(row, lo, h);

@@ -124,20 +124,34 @@ pub(super) struct Gates<'a, F> {
 }
 
 impl<F: Gate> Gates<'_, F> {
-    /// Applies function `index` to `xs`. In a shell of the instruction set, the usual functions are inlined.
+    /// Applies function `index` to `xs`, bounded. In a shell of the instruction set, the usual functions are inlined.
     #[inline(always)]
-    pub(super) fn activate<S: Simd<F>>(self, simd: S, index: usize, xs: &mut [F]) {
-        match (self.activations[index].function, self.clip) {
-            (Function::Sigmoid, None) => each(xs, |x| x.logistic(simd)),
-            (Function::Tanh, None) => each(xs, |x| x.hyperbolic(simd)),
-            _ => self.activate_any(index, xs),
+    pub(super) fn activate<S: Simd<F>>(&self, simd: S, index: usize, xs: &mut [F]) {
+        if self.clip.is_some() {
+            self.activate_any(index, self.clip, xs);
+        } else {
+            self.activate_unbounded(simd, index, xs);
         }
     }
 
-    /// Applies function `index` to `xs`.
+    /// The same of arguments that are not bounded.
+    #[inline(always)]
+    pub(super) fn activate_unbounded<S: Simd<F>>(&self, simd: S, index: usize, xs: &mut [F]) {
+        match self.activations[index].function {
+            Function::Sigmoid => each(xs, |x| x.logistic(simd)),
+            Function::Tanh => each(xs, |x| x.hyperbolic(simd)),
+            _ => self.activate_any(index, None, xs),
+        }
+    }
+
+    /// Applies function `index` to `xs`, bounded.
+    pub(super) fn activate_all(&self, index: usize, xs: &mut [F]) {
+        self.activate_any(index, self.clip, xs);
+    }
+
     #[inline(never)]
-    pub(super) fn activate_any(self, index: usize, xs: &mut [F]) {
-        F::run(self.level, Activate { activation: self.activations[index], clip: self.clip, xs });
+    fn activate_any(&self, index: usize, clip: Option<F>, xs: &mut [F]) {
+        F::run(self.level, Activate { activation: self.activations[index], clip, xs });
     }
 }
 

@@ -9,6 +9,7 @@
 //! computed from `r ⊙ h`, which needs the first two. W and R have the same form, so that the W·x of many steps
 //! starts the accumulators of R·h as it lies.
 
+use crate::cpu::panels::Stored;
 use crate::error::OpError;
 use crate::ops::recurrence::Cell;
 use std::ops::Range;
@@ -84,6 +85,23 @@ impl Layout {
         let start = before * self.padded * depth;
         let gates = self.groups[group].gates;
         start + units.start * gates * depth..start + units.end * gates * depth
+    }
+
+    /// The panels of direction `plane` among those of all directions.
+    pub(super) fn plane_in<'a, F>(&self, all: Stored<'a, F>, plane: usize, depth: usize) -> Stored<'a, F> {
+        let of = |per: usize| plane * per..(plane + 1) * per;
+        all.part(of(self.panels(depth)), of(self.panels(1)))
+    }
+
+    /// The panels of `group` for `units` among one direction's.
+    pub(super) fn panels_in<'a, F>(
+        &self,
+        all: Stored<'a, F>,
+        group: usize,
+        depth: usize,
+        units: Range<usize>,
+    ) -> Stored<'a, F> {
+        all.part(self.panels_of(group, depth, units.clone()), self.panels_of(group, 1, units))
     }
 
     /// Rows of per-unit values beside the biases: peepholes i, o, f, or the recurrent bias of the hidden gate.

@@ -21,12 +21,12 @@ mod cells;
 mod gate;
 mod layout;
 mod pack;
-mod panel;
 pub(crate) mod quantised;
 mod sequence;
 mod strand;
 
 use super::number::{Number, Real, dispatch};
+use super::panels::{self, Stored};
 use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
@@ -39,7 +39,6 @@ use crate::ops::{PackSite, Packed};
 use gate::{Gate, Gates};
 use layout::Layout;
 use pack::{Vectors, Weights, spaced, take};
-use panel::Stored;
 use sequence::{Sequence, arrange};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -132,7 +131,7 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
 /// Steps such that a sequence cut at any multiple of them, its parts run one after the other with the state handed on, gives
 /// the same bits; `None` where there are none.
 ///
-/// W·x is computed for blocks of steps, in tiles of [`panel::ROWS`] rows and one of the rest, which sums in another order
+/// W·x is computed for blocks of steps, in tiles of [`panels::ROWS`] rows and one of the rest, which sums in another order
 /// where it is a single row. A state of a narrow type is kept wide inside a kernel, and would be rounded between two.
 pub(crate) fn exact_piece(
     recurrence: &Recurrence,
@@ -147,7 +146,7 @@ pub(crate) fn exact_piece(
     if chunk < time {
         return Some(chunk);
     }
-    (1..=panel::ROWS).find(|steps| (steps * batch).is_multiple_of(panel::ROWS))
+    (1..=panels::ROWS).find(|steps| (steps * batch).is_multiple_of(panels::ROWS))
 }
 
 /// Steps whose W·x is computed at once.
@@ -208,8 +207,8 @@ impl Plan {
 
     /// Elements of the scratch segments, in the order in which [`Plan::run`] takes them: X, W, R and vectors
     /// where they are brought into form at run time; then W·x, private values and the two states, of all
-    /// directions.
-    fn segments(&self) -> Option<[usize; 8]> {
+    /// directions, and the turned operands of all parts.
+    fn segments(&self) -> Option<[usize; 9]> {
         let planes = self.recurrence.directions.len();
         let (layout, batch) = (&self.layout, self.batch);
         let [stored, computed] = self.sizes;
@@ -227,7 +226,14 @@ impl Plan {
             state,
             state,
             state,
+            self.turned().checked_mul(self.threads.max(planes))?,
         ])
+    }
+
+    /// Elements of a part's turned operand.
+    fn turned(&self) -> usize {
+        let rows = self.chunk.saturating_mul(self.batch);
+        panels::turned_elements(self.layout.input.max(self.layout.hidden), rows)
     }
 
     fn scratch_bytes(&self) -> Option<usize> {
@@ -292,6 +298,7 @@ impl Plan {
         };
         let (mut projected, mut private) = (segment(4)?, segment(5)?);
         let (mut front, mut back) = (segment(6)?, segment(7)?);
+        let mut turned = segment(8)?;
 
         let stop = Stop::default();
         let gang = context.team.gang(self.threads, &stop);
@@ -338,8 +345,9 @@ impl Plan {
                 let (Some(part), Some(((y, last_h), last_c))) = (own.next(), outputs.next()) else { return };
                 let units = part.units[0]..part.units[1];
                 let memory = cut(&mut projected, units.len() * layout.cell.gates() * self.chunk * batch)
-                    .and_then(|p| Ok((p, cut(&mut private, units.len() * batch)?)));
-                let (projected, private) = match memory {
+                    .and_then(|p| Ok((p, cut(&mut private, units.len() * batch)?)))
+                    .and_then(|(p, own)| Ok((p, own, cut(&mut turned, self.turned())?)));
+                let (projected, private, turned) = match memory {
                     Ok(memory) => memory,
                     Err(error) => return failed = Some(error),
                 };
@@ -356,13 +364,14 @@ impl Plan {
                     },
                     peepholes: self.peepholes,
                     units,
-                    input: input.plane(layout, plane, layout.input),
-                    recurrent: recurrent.plane(layout, plane, layout.hidden),
+                    input: layout.plane_in(input, plane, layout.input),
+                    recurrent: layout.plane_in(recurrent, plane, layout.hidden),
                     vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
                     chunk: self.chunk,
                     projected,
                     private,
+                    turned,
                     relay,
                     outputs: [y, last_h, last_c],
                     store: store::<S>,

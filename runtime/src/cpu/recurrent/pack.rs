@@ -2,8 +2,8 @@
 
 use super::gate::Gate;
 use super::layout::Layout;
-use super::panel::Stored;
 use crate::cpu::number::{Compute as _, Real};
+use crate::cpu::panels::Stored;
 use crate::cpu::stored::{Weight, factor, out_of_range};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};

@@ -315,7 +315,7 @@ impl CellStep<'_> {
             }
             let peepholes = (!self.peepholes.is_empty()).then(|| extras.each_ref().map(|e| &e[..]));
             let work = LstmGates {
-                gates: self.gates,
+                gates: &self.gates,
                 sums: &mut panel,
                 cell: &mut cell[at..at + UNITS],
                 h: &mut h[at..at + UNITS],

@@ -7,8 +7,8 @@
 use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
-use super::panel::{Panels, Product, Stored, sweep};
 use super::sequence::{Emit, Sequence, Store};
+use crate::cpu::panels::{GROUP, Panels, Product, Stored, sweep};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
 use crate::error::OpError;
@@ -38,6 +38,8 @@ pub(super) struct Strand<'a, F> {
     pub(super) projected: &'a mut [F],
     /// C of LSTM, z of plain GRU: `[batch, units]`.
     pub(super) private: &'a mut [F],
+    /// [`turned_elements`](crate::cpu::panels::turned_elements) of the rows of a product.
+    pub(super) turned: &'a mut [F],
     pub(super) relay: Member<'a, F>,
     /// Y, Y_h, Y_c.
     pub(super) outputs: [Shard<'a>; 3],
@@ -124,7 +126,7 @@ impl<F: Gate> Strand<'_, F> {
 
     /// W·x + b of `steps`, at the first of which `active` rows run.
     fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
-        let (own, depth) = (self.units.len(), self.layout.input);
+        let own = self.units.len();
         for (index, group) in self.layout.groups().iter().enumerate() {
             let region = projected_region(self.layout, index, own, self.chunk * self.sequence.batch());
             let mut step = steps.start;
@@ -134,35 +136,48 @@ impl<F: Gate> Strand<'_, F> {
                 let same = |s: &usize| self.sequence.active(*s, active) == active;
                 let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
                 let rows = (end - step) * active;
-                // A few panels at a time, so that the clock is looked at.
-                let panel_work = (rows * depth * group.width()).max(1);
-                let at_once = (64 * CHECK_EVERY / panel_work).max(1);
-                let panels = own / group.units;
-                for first in (0..panels).step_by(at_once) {
-                    self.interrupt.check().map_err(Ended::Interrupted)?;
-                    let last = (first + at_once).min(panels);
-                    let units = self.units.start + first * group.units..self.units.start + last * group.units;
-                    let mut product = Projection {
-                        sequence: self.sequence,
-                        x: self.x,
-                        depth,
-                        step,
-                        active,
-                        bias: &self.vectors[self.layout.panels_of(index, 1, units.clone())],
-                        first_panel: first,
-                        width: own * group.gates,
-                        to: &mut self.projected[region.clone()]
-                            [(step - steps.start) * self.sequence.batch() * own * group.gates..],
-                        batch: self.sequence.batch(),
-                    };
-                    let data = self.input.of_units(self.layout, index, depth, units);
-                    let panels = Panels { data, depth, count: last - first, backwards: false };
-                    match group.width() {
-                        48 => sweep::<F, 48>(self.gates.level, panels, rows, &mut product),
-                        _ => sweep::<F, 64>(self.gates.level, panels, rows, &mut product),
-                    }
+                for first in (0..rows).step_by(GROUP) {
+                    let place = Rows { step, active, first, count: GROUP.min(rows - first) };
+                    self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
                 }
                 step = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// W·x + b of some rows for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
+    fn project_rows(
+        &mut self,
+        (index, group): (usize, &Group),
+        rows: Rows,
+        (in_chunk, region): (usize, Range<usize>),
+    ) -> Result<(), Ended> {
+        let (own, depth, batch) = (self.units.len(), self.layout.input, self.sequence.batch());
+        let panels = own / group.units;
+        // A few panels at a time, so that the clock is looked at.
+        let at_once = (64 * CHECK_EVERY / (rows.count * depth * group.width()).max(1)).max(1);
+        for first in (0..panels).step_by(at_once) {
+            self.interrupt.check().map_err(Ended::Interrupted)?;
+            let last = (first + at_once).min(panels);
+            let units = self.units.start + first * group.units..self.units.start + last * group.units;
+            let mut product = Projection {
+                sequence: self.sequence,
+                x: self.x,
+                depth,
+                rows,
+                bias: &self.vectors[self.layout.panels_of(index, 1, units.clone())],
+                first_panel: first,
+                width: own * group.gates,
+                to: &mut self.projected[region.clone()][in_chunk * batch * own * group.gates..],
+                batch,
+            };
+            let data = self.layout.panels_in(self.input, index, depth, units);
+            let panels = Panels { data, depth, count: last - first, backwards: false };
+            let turned = (rows.count, &mut *self.turned);
+            match group.width() {
+                48 => sweep::<F, 48>(self.gates.level, panels, turned, &mut product),
+                _ => sweep::<F, 64>(self.gates.level, panels, turned, &mut product),
             }
         }
         Ok(())
@@ -175,7 +190,7 @@ impl<F: Gate> Strand<'_, F> {
         let extras = &self.vectors[layout.panels(1)..];
         let extra = |row: usize| &extras[row * layout.padded..][self.units.clone()];
         let panels = |index: usize, group: &Group| Panels {
-            data: self.recurrent.of_units(layout, index, depth, self.units.clone()),
+            data: layout.panels_in(self.recurrent, index, depth, self.units.clone()),
             depth,
             count: own / group.units,
             backwards: step % 2 == 1,
@@ -201,29 +216,29 @@ impl<F: Gate> Strand<'_, F> {
                 let peepholes = self.peepholes.then(|| [extra(0), extra(1), extra(2)]);
                 let step = Step { operand, ..at(0, group) };
                 let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget, emit };
-                sweep(level, panels(0, group), active, &mut product);
+                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
             }
             (Cell::Gru { linear_before_reset: true }, [group]) => {
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next, emit };
-                sweep(level, panels(0, group), active, &mut product);
+                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
             }
             (Cell::Gru { .. }, [gates, hidden]) => {
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Reset { step: Step { operand, ..at(0, gates) }, update: self.private, next };
-                sweep(level, panels(0, gates), active, &mut product);
+                sweep(level, panels(0, gates), (active, &mut *self.turned), &mut product);
                 self.relay.advance()?;
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next, emit };
-                sweep(level, panels(1, hidden), active, &mut product);
+                sweep(level, panels(1, hidden), (active, &mut *self.turned), &mut product);
             }
             (_, [group, ..]) => {
                 let (operand, next) = self.relay.state();
                 let mut product = Plain { step: Step { operand, ..at(0, group) }, next, emit };
-                sweep(level, panels(0, group), active, &mut product);
+                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
             }
             (_, []) => {}
         }
@@ -238,14 +253,30 @@ pub(super) fn projected_region(layout: &Layout, group: usize, own: usize, rows: 
     before * own * rows..(before + gates) * own * rows
 }
 
+/// Some of the rows of several steps.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// The first step, and the rows of each.
+    step: usize,
+    active: usize,
+    /// The first row, counted from that of the first step, and how many.
+    first: usize,
+    count: usize,
+}
+
+impl Rows {
+    /// The step of row `index` of these, counted from the first step, and its row there.
+    fn place(&self, index: usize) -> (usize, usize) {
+        ((self.first + index) / self.active, (self.first + index) % self.active)
+    }
+}
+
 /// W·x + b for rows of several steps.
 struct Projection<'s, F> {
     sequence: Sequence<'s>,
     x: &'s [F],
     depth: usize,
-    /// The first step, and the rows of each.
-    step: usize,
-    active: usize,
+    rows: Rows,
     bias: &'s [F],
     first_panel: usize,
     /// `[steps, batch, width]`.
@@ -256,17 +287,17 @@ struct Projection<'s, F> {
 
 impl<F: Gate, const W: usize> Product<F, W> for Projection<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
-        let (step, row) = (self.step + row / self.active, row % self.active);
-        &self.x[self.sequence.x(row, step) * self.depth..][..self.depth]
+        let (step, row) = self.rows.place(row);
+        &self.x[self.sequence.x(row, self.rows.step + step) * self.depth..][..self.depth]
     }
 
     fn start(&self, panel: usize, _: usize, sums: &mut [F; W]) {
-        sums.copy_from_slice(&self.bias[panel * W..][..W]);
+        *sums = self.bias.as_chunks().0[panel];
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
-        let at = row / self.active * self.batch + row % self.active;
-        let to = &mut self.to[at * self.width + (self.first_panel + panel) * W..][..W];
-        to.copy_from_slice(sums);
+        let (step, row) = self.rows.place(row);
+        let at = step * self.batch + row;
+        self.to[at * self.width..].as_chunks_mut().0[self.first_panel + panel] = *sums;
     }
 }

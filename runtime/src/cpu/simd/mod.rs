@@ -64,6 +64,22 @@ pub(crate) fn fetch(bytes: &[u8]) {
     let _ = bytes;
 }
 
+/// Asks for the line of element `at` of `data`, where there is one.
+#[inline(always)]
+pub(crate) fn fetch_at<T>(data: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = data.get(at) {
+        // SAFETY: as in `fetch`.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+                std::ptr::from_ref(element).cast(),
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at);
+}
+
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
 /// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
 pub(crate) trait Simd<F>: Copy {

@@ -101,10 +101,8 @@ pub(crate) fn kernel(
 pub(super) fn of_nest(site: &GpuSite<'_>, nest: Result<Nest, Opaque>) -> Result<GpuKernel, GpuReject> {
     let nest = nest.map_err(|why| match why {
         // Shapes are known here: it is another form than that of a nest.
-        Opaque::Operator | Opaque::Extents | Opaque::Lengths | Opaque::Sequential | Opaque::Places => {
-            GpuReject::NoKernel
-        }
         Opaque::Type => foreign(site),
+        _ => GpuReject::NoKernel,
     })?;
     kernel(site, &nest, &|input| super::map::operand(site, input))
 }

@@ -5,10 +5,10 @@
 //! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
 use super::flow::{Growing, Part, Running};
-use super::host::{Failure, HostStep, Memory};
+use super::host::{HostStep, Memory};
 use super::place::{Place, Source};
 use super::residency::fits;
-use super::{GpuFailure, GpuProgram, node_error};
+use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::families::flow::FLAGS;
 use crate::cuda::site::{GpuKernel, Launches, Operands};
@@ -310,8 +310,8 @@ impl GpuBound {
         let running =
             Running { program, step, parts: &mut flows[at], stream, pinned, arena, slots, growing, context };
         running.run(flow).map_err(|failure| match failure {
-            Failure::Op(source) => GpuFailure::Node(node_error(&program.graph, *node, source)),
-            Failure::Gpu(error) => GpuFailure::Gpu(error),
+            StepFailure::Op(source) => GpuFailure::Node(node_error(&program.graph, *node, source)),
+            StepFailure::Gpu(error) => GpuFailure::Gpu(error),
         })?;
         Ok(true)
     }
@@ -335,8 +335,8 @@ impl GpuBound {
         let context = RunContext { times: None, ..context };
         let moved = host.run(&*program.graph.nodes[step.node].op, inputs, &mut memory, context);
         let [down, up] = moved.map_err(|failure| match failure {
-            Failure::Op(source) => GpuFailure::Node(fail(source)),
-            Failure::Gpu(error) => GpuFailure::Gpu(error),
+            StepFailure::Op(source) => GpuFailure::Node(fail(source)),
+            StepFailure::Gpu(error) => GpuFailure::Gpu(error),
         })?;
         program.note_trip(step.node, &host.reason, down, up);
         Ok(())

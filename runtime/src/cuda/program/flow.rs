@@ -1,9 +1,8 @@
 //! Running control flow whose way data on the device decides (`families/flow`): flags are read between parts, tensors are
 //! not. Outputs that grow with the rounds come to the host behind the last one.
 
-use super::GpuProgram;
 use super::bound::{DeviceStep, launch_all};
-use super::host::Failure;
+use super::{GpuProgram, StepFailure};
 use crate::cpu::RunContext;
 use crate::cuda::families::flow::{CONDITION, Collected, Course, FLAGS, Flow, Known, LIMIT, ROUND, Rounds};
 use crate::cuda::site::Launches;
@@ -57,7 +56,7 @@ struct Growth {
 
 impl Running<'_> {
     /// Runs it.
-    pub(super) fn run(mut self, flow: &Flow) -> Result<(), Failure> {
+    pub(super) fn run(mut self, flow: &Flow) -> Result<(), StepFailure> {
         // Nothing of an earlier run is left that could touch them.
         self.pinned.write(self.flags()?, &[0; FLAGS])?;
         match &flow.course {
@@ -71,7 +70,7 @@ impl Running<'_> {
     }
 
     /// Gives part `part` to the device.
-    fn go(&mut self, part: usize) -> Result<(), Failure> {
+    fn go(&mut self, part: usize) -> Result<(), StepFailure> {
         let Some(Part { launches, graph }) = self.parts.get_mut(part) else {
             return Err(OpError::internal("a part that is none").into());
         };
@@ -88,7 +87,7 @@ impl Running<'_> {
     }
 
     /// Copies input `input`, so many bytes, to this place among the flags.
-    fn bring(&mut self, input: usize, to: usize, bytes: usize) -> Result<(), Failure> {
+    fn bring(&mut self, input: usize, to: usize, bytes: usize) -> Result<(), StepFailure> {
         let place = self.step.inputs.get(input).and_then(|place| place.address(self.arena));
         let (from, there) = place.ok_or_else(|| OpError::internal("a flag that is nowhere"))?;
         if there != bytes {
@@ -103,7 +102,7 @@ impl Running<'_> {
     }
 
     /// Waits for the device and reads the flags.
-    fn read(&mut self) -> Result<[u8; FLAGS], Failure> {
+    fn read(&mut self) -> Result<[u8; FLAGS], StepFailure> {
         self.stream.finish(self.context.interrupt)?;
         let mut flags = [0; FLAGS];
         self.pinned.read(self.flags()?, &mut flags)?;
@@ -112,11 +111,11 @@ impl Running<'_> {
     }
 
     /// The same, and gives the truth value at this place.
-    fn flag(&mut self, at: usize) -> Result<bool, Failure> {
+    fn flag(&mut self, at: usize) -> Result<bool, StepFailure> {
         Ok(self.read()?[at] != 0)
     }
 
-    fn repeat(&mut self, rounds: &Rounds) -> Result<(), Failure> {
+    fn repeat(&mut self, rounds: &Rounds) -> Result<(), StepFailure> {
         let (limit, mut goes_on) = match (rounds.limit, rounds.begins) {
             (Known::Is(most), Known::Is(begins)) => (most, begins),
             (most, begins) => {
@@ -169,14 +168,14 @@ impl Running<'_> {
     }
 
     /// Room for `room` slices.
-    fn growth(&mut self, of: &Collected, room: usize) -> Result<Growth, Failure> {
+    fn growth(&mut self, of: &Collected, room: usize) -> Result<Growth, StepFailure> {
         let bytes = of.bytes.checked_mul(room).ok_or_else(|| self.context.budget.overflow())?;
         self.growing.blocks.push(self.program.gpu.allocate(bytes.max(1))?);
         Ok(Growth { block: self.growing.blocks.len() - 1, room })
     }
 
     /// Puts the slice of round `round` behind those before it.
-    fn collect(&mut self, of: &Collected, growth: &mut Growth, round: usize) -> Result<(), Failure> {
+    fn collect(&mut self, of: &Collected, growth: &mut Growth, round: usize) -> Result<(), StepFailure> {
         if of.bytes == 0 {
             return Ok(());
         }
@@ -199,7 +198,7 @@ impl Running<'_> {
     }
 
     /// Brings the slices of `rounds` rounds to the host.
-    fn fetch(&mut self, of: &Collected, growth: &Growth, rounds: usize) -> Result<(), Failure> {
+    fn fetch(&mut self, of: &Collected, growth: &Growth, rounds: usize) -> Result<(), StepFailure> {
         let Some(slot) = self.step.made.get(of.output).copied().flatten() else { return Ok(()) };
         let overflow = || self.context.budget.overflow();
         let bytes = of.bytes.checked_mul(rounds).ok_or_else(overflow)?;

@@ -1,9 +1,10 @@
 //! A node on the host between launches: what it reads is copied down, the CPU's kernel runs, and what kernels read of its
 //! outputs is copied up.
 
+use super::StepFailure;
 use super::place::{Place, Source};
 use crate::cpu::RunContext;
-use crate::cuda::{Block, GpuError, GpuReject, Pinned, Stream};
+use crate::cuda::{Block, GpuReject, Pinned, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::evaluate;
@@ -39,25 +40,6 @@ pub(super) struct HostStep {
     pub(super) reason: GpuReject,
 }
 
-/// Why a step on the host failed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    Op(OpError),
-    Gpu(GpuError),
-}
-
-impl From<OpError> for Failure {
-    fn from(error: OpError) -> Self {
-        Self::Op(error)
-    }
-}
-
-impl From<GpuError> for Failure {
-    fn from(error: GpuError) -> Self {
-        Self::Gpu(error)
-    }
-}
-
 /// What a step works on.
 pub(super) struct Memory<'a> {
     pub(super) stream: &'a mut dyn Stream,
@@ -74,7 +56,7 @@ impl HostStep {
         inputs: &[ValueRef<'_>],
         memory: &mut Memory<'_>,
         context: RunContext<'_>,
-    ) -> Result<[u64; 2], Failure> {
+    ) -> Result<[u64; 2], StepFailure> {
         let down = self.copy_down(memory, context)?;
         let made = {
             let slots = &*memory.slots;
@@ -116,7 +98,7 @@ impl HostStep {
     }
 
     /// Brings what is on the device into slots; gives the bytes.
-    fn copy_down(&self, memory: &mut Memory<'_>, context: RunContext<'_>) -> Result<u64, Failure> {
+    fn copy_down(&self, memory: &mut Memory<'_>, context: RunContext<'_>) -> Result<u64, StepFailure> {
         let mut down = 0;
         for given in self.given.iter().flatten() {
             if let Source::Device { place, staging } = &given.source

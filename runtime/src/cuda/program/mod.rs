@@ -64,6 +64,27 @@ impl From<GpuError> for GpuFailure {
     }
 }
 
+/// Why a step on the host, or a copy between the memories, failed.
+#[derive(Debug)]
+pub(crate) enum StepFailure {
+    /// What the node computes.
+    Op(OpError),
+    /// The device.
+    Gpu(GpuError),
+}
+
+impl From<OpError> for StepFailure {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<GpuError> for StepFailure {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct GpuProgram {

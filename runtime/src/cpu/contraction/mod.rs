@@ -1,18 +1,19 @@
 //! Batched matrix products of every numeric type, cut into blocks of the output.
 //!
-//! Accumulation: f32 and f64 in their own type, f16 and bf16 in f32 over panels converted as they are used,
-//! integers wrapping. A block of at most [`SKINNY`] rows reads the right matrix once, along its contiguous
-//! axis; other float blocks go through [`multiply`]. Blocks depend on shapes alone.
+//! A block of at most [`SKINNY`] rows reads the right matrix once, along its contiguous axis; other float blocks go through
+//! the `gemm` crate ([`term`]), or panels where the right matrix is a constant in them. Blocks depend on shapes alone.
+
+mod term;
 
 use super::RunContext;
-use super::gemm::{Block, Blocks, Matrix, MatrixMut, Scalar, multiply};
-use super::number::{Compute, Number, Real};
-use super::skinny::multiply_few;
-use super::stored_matrix::StoredMatrix;
+use super::constant_matrix::ConstantMatrix;
+use super::gemm::{Block, Blocks, Matrix, MatrixMut};
+use super::number::Number;
+use super::panel_matrix::WIDTH;
+use super::panels::GROUP;
 use super::tiles::{Lanes, for_each_own_tile, for_each_tile};
 use crate::error::OpError;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+pub(crate) use term::{Panel, Term, add_product, convert_block};
 
 /// Up to this many rows a product is bound by reading the right matrix.
 pub(crate) const SKINNY: usize = 4;
@@ -27,6 +28,8 @@ const COLUMNS: usize = 128;
 const LINE: usize = 16;
 /// Blocks aimed at, so that a few threads share them evenly.
 const BLOCKS: usize = 16;
+/// Groups of rows from which blocks are cut by rows alone, where the right matrix lies in panels.
+const LEAST_GROUPS: usize = 8;
 /// Multiply–adds under which a block is not cut further.
 const SMALL_BLOCK: usize = 1 << 19;
 /// Bytes of the right matrix of a block of few rows, where there is one for each of some threads.
@@ -58,225 +61,14 @@ pub(crate) enum Left<'a, T> {
 pub(crate) enum Right<'a, T> {
     /// It lies in memory.
     Given(&'a [T]),
-    /// It is stored in another format; `T` is `f32`.
-    Stored(&'a StoredMatrix),
+    /// It is kept in another form; `T` is `f32`.
+    Constant(&'a ConstantMatrix),
 }
 
 /// Bytes of rows that are made for a block: they stay in a second cache beside what they are multiplied by.
 const MADE: usize = 1 << 17;
 /// Rows for which the right operand is worth being read whole.
 const MANY_MADE: usize = 16;
-
-/// An element type of contractions.
-pub(crate) trait Term: Number {
-    /// Scratch bytes that [`Term::product`] needs for a block.
-    fn scratch(rows: usize, cols: usize, depth: usize) -> usize;
-    /// The block `out = a · b`, passed through `finish`.
-    fn product(
-        out: &mut MatrixMut<'_, Self>,
-        a: Matrix<'_, Self>,
-        b: Matrix<'_, Self>,
-        scratch: &mut [u8],
-        finish: Finish<'_, Self::Compute>,
-    ) -> Result<(), OpError>;
-    /// Largest block (rows, columns) that suits the type.
-    fn largest_block() -> (usize, usize) {
-        (usize::MAX, usize::MAX)
-    }
-}
-
-macro_rules! scalar_term {
-    ($($t:ty),*) => { $(
-        impl Term for $t {
-            fn scratch(_: usize, _: usize, _: usize) -> usize { 0 }
-            fn product(
-                out: &mut MatrixMut<'_, Self>,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                _: &mut [u8],
-                finish: Finish<'_, Self>,
-            ) -> Result<(), OpError> {
-                add_product(out, a, b, false)?;
-                finish(out)
-            }
-        }
-    )* };
-}
-
-macro_rules! half_term {
-    ($($t:ty),*) => { $(
-        impl Term for $t {
-            fn scratch(rows: usize, cols: usize, depth: usize) -> usize {
-                let depth = depth.min(PANEL_DEPTH);
-                (rows * depth + depth * cols + rows * cols) * size_of::<f32>()
-            }
-            fn product(
-                out: &mut MatrixMut<'_, Self>,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                scratch: &mut [u8],
-                finish: Finish<'_, f32>,
-            ) -> Result<(), OpError> {
-                half_product(out, a, b, scratch, finish)
-            }
-            fn largest_block() -> (usize, usize) { (PANEL_DEPTH, PANEL_COLS) }
-        }
-    )* };
-}
-
-macro_rules! integer_term {
-    ($($t:ty),*) => { $(
-        impl Term for $t {
-            fn scratch(_: usize, _: usize, _: usize) -> usize { 0 }
-            fn product(
-                out: &mut MatrixMut<'_, Self>,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                _: &mut [u8],
-                finish: Finish<'_, Self>,
-            ) -> Result<(), OpError> {
-                row_product(out, a, b);
-                finish(out)
-            }
-        }
-    )* };
-}
-
-/// A floating element type, whose products are made in its compute type.
-pub(crate) trait Panel: Term + Real<Compute: Scalar> {
-    /// `from` in the compute type.
-    fn widen(from: &[Self], to: &mut [Self::Compute]);
-}
-
-macro_rules! scalar_panel {
-    ($($t:ty),*) => { $(
-        impl Panel for $t {
-            fn widen(from: &[Self], to: &mut [Self]) { to.copy_from_slice(from); }
-        }
-    )* };
-}
-
-macro_rules! half_panel {
-    ($($t:ty),*) => { $(
-        impl Panel for $t {
-            fn widen(from: &[Self], to: &mut [f32]) { from.convert_to_f32_slice(to); }
-        }
-    )* };
-}
-
-scalar_panel!(f32, f64);
-half_panel!(f16, bf16);
-scalar_term!(f32, f64);
-half_term!(f16, bf16);
-integer_term!(i8, i16, i32, i64, u8, u16, u32, u64);
-
-/// `out (+)= a · b`, by rows where there are few of them.
-pub(crate) fn add_product<T: Scalar>(
-    out: &mut MatrixMut<'_, T>,
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
-    accumulate: bool,
-) -> Result<(), OpError> {
-    if out.rows() <= SKINNY && multiply_few(out, a, b, accumulate) {
-        return Ok(());
-    }
-    multiply(out, a, b, accumulate)
-}
-
-/// `out = a · b` of integers row by row: eight rows of `b` are added to a row of `out` at a time, in order. For any
-/// strides; quick where the columns of `b` are neighbours.
-fn row_product<T: Compute>(out: &mut MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'_, T>) {
-    const TOGETHER: usize = 8;
-    let (n, depth) = (out.cols(), a.cols());
-    (0..out.rows()).for_each(|i| out.row(i).fill(T::zero()));
-    if n == 0 {
-        return;
-    }
-    if b.strides().1 != 1 {
-        for i in 0..out.rows() {
-            for (j, y) in out.row(i).iter_mut().enumerate() {
-                *y = (0..depth).fold(*y, |sum, l| sum.add(a.at(i, l).mul(b.at(l, j))));
-            }
-        }
-        return;
-    }
-    let mut at = 0;
-    while at < depth {
-        let many = (depth - at).min(TOGETHER);
-        for i in 0..out.rows() {
-            let y = out.row(i);
-            if many == TOGETHER {
-                let f: [T; TOGETHER] = std::array::from_fn(|l| a.at(i, at + l));
-                let [b0, b1, b2, b3, b4, b5, b6, b7]: [&[T]; TOGETHER] =
-                    std::array::from_fn(|l| b.row(at + l, 0..n));
-                for j in 0..n {
-                    let sum = y[j].add(f[0].mul(b0[j])).add(f[1].mul(b1[j])).add(f[2].mul(b2[j]));
-                    let sum = sum.add(f[3].mul(b3[j])).add(f[4].mul(b4[j])).add(f[5].mul(b5[j]));
-                    y[j] = sum.add(f[6].mul(b6[j])).add(f[7].mul(b7[j]));
-                }
-            } else {
-                for l in at..at + many {
-                    let f = a.at(i, l);
-                    y.iter_mut().zip(b.row(l, 0..n)).for_each(|(y, &b)| *y = y.add(f.mul(b)));
-                }
-            }
-        }
-        at += many;
-    }
-}
-
-/// The product of 16-bit floats: panels of both sides are converted to f32 and multiplied there.
-fn half_product<T: Panel<Compute = f32>>(
-    out: &mut MatrixMut<'_, T>,
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
-    scratch: &mut [u8],
-    finish: Finish<'_, f32>,
-) -> Result<(), OpError> {
-    let (m, n, k) = (out.rows(), out.cols(), a.cols());
-    let depth = k.min(PANEL_DEPTH);
-    let scratch = scratch_of::<f32>(scratch, m * depth + depth * n + m * n)?;
-    let (panel_a, rest) = scratch.split_at_mut(m * depth);
-    let (panel_b, sums) = rest.split_at_mut(depth * n);
-    let mut sums = MatrixMut::new(sums, m, n)?;
-    (0..m).for_each(|i| sums.row(i).fill(0.0));
-    let mut at = 0;
-    while at < k {
-        let many = (k - at).min(depth);
-        let a = convert_block(a.block(0..m, at..at + many), panel_a)?;
-        let b = convert_block(b.block(at..at + many, 0..n), panel_b)?;
-        add_product(&mut sums, a, b, true)?;
-        at += many;
-    }
-    finish(&mut sums)?;
-    for i in 0..m {
-        out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, sum)| *y = T::store(*sum));
-    }
-    Ok(())
-}
-
-/// `block` in its compute type: itself where that is its own, or else converted into `panel`, in its own
-/// order of rows and columns.
-pub(crate) fn convert_block<'p, T: Panel>(
-    block: Matrix<'p, T>,
-    panel: &'p mut [T::Compute],
-) -> Result<Matrix<'p, T::Compute>, OpError> {
-    if let Some(same) = block.of_type() {
-        return Ok(same);
-    }
-    let (rows, cols) = (block.rows(), block.cols());
-    let across = block.strides().1 == 1;
-    let lines = if across { block } else { block.transposed() };
-    let (count, length) = (lines.rows(), lines.cols());
-    for (i, line) in panel.chunks_exact_mut(length.max(1)).take(count).enumerate() {
-        if lines.strides().1 == 1 {
-            T::widen(lines.row(i, 0..length), line);
-        } else {
-            line.iter_mut().enumerate().for_each(|(j, v)| *v = lines.at(i, j).load());
-        }
-    }
-    Matrix::new(panel, (rows, cols), if across { (cols, 1) } else { (1, rows) })
-}
 
 /// The first `count` elements of scratch memory.
 pub(crate) fn scratch_of<T: Number>(scratch: &mut [u8], count: usize) -> Result<&mut [T], OpError> {
@@ -346,9 +138,13 @@ impl Contraction {
     }
 
     /// Extents of a block; where rows of the left matrix are `made`, all columns if there are rows enough for the
-    /// threads, so that each row is made once. Of a `stored` right matrix, columns whose panels stay in a cache.
-    fn block<T: Term>(&self, made: bool, stored: bool) -> (usize, usize) {
-        let panels = stored && self.m > SHARED;
+    /// threads, so that each row is made once. Of a `constant` right matrix, columns whose panels stay in a cache, or whole
+    /// panels.
+    fn block<T: Term>(&self, made: bool, constant: Option<&ConstantMatrix>) -> (usize, usize) {
+        if matches!(constant, Some(ConstantMatrix::Panels(_))) {
+            return self.panel_block(made);
+        }
+        let panels = constant.is_some() && self.m > SHARED;
         let most = if panels { (usize::MAX, PANEL_COLS) } else { T::largest_block() };
         let form = (self.m, self.n, self.k);
         if self.is_read_once() && !made {
@@ -369,23 +165,67 @@ impl Contraction {
         (rows, cols)
     }
 
+    /// Extents of a block by panels: of few rows, whole panels of which each thread has its own. Others are turned for
+    /// each block that they are in, at a part of the cost of a panel's product: blocks of all columns where there are
+    /// rows enough, otherwise of some panels.
+    fn panel_block(&self, made: bool) -> (usize, usize) {
+        let Self { m, n, k, .. } = *self;
+        let panels = n.div_ceil(WIDTH);
+        if self.is_read_once() && !made {
+            let most = panels
+                .min(panels.saturating_mul(k).saturating_mul(WIDTH * size_of::<f32>()) / SHARE)
+                .clamp(1, BLOCKS);
+            return (m, panels.div_ceil(1 << most.ilog2()) * WIDTH);
+        }
+        let rows = m.saturating_mul(self.matrices());
+        let (mut rows, mut panels) = if rows >= LEAST_GROUPS * GROUP || made && rows > GROUP {
+            (m.min((rows / BLOCKS).next_multiple_of(GROUP).max(GROUP)), panels)
+        } else if made {
+            (m, panels)
+        } else {
+            let work = m.saturating_mul(n).saturating_mul(k);
+            let blocks = (panels / 2).min(work / SMALL_BLOCK).clamp(1, LEAST_GROUPS);
+            // A power of two, so that a few threads have equal shares.
+            (m, panels.div_ceil(1 << blocks.ilog2()))
+        };
+        let each = k.saturating_mul(WIDTH);
+        while rows > GROUP && rows.saturating_mul(panels).saturating_mul(each) > LARGE_BLOCK {
+            rows = (rows / 2).next_multiple_of(GROUP);
+        }
+        while panels > 1 && rows.saturating_mul(panels).saturating_mul(each) > LARGE_BLOCK {
+            panels = panels.div_ceil(2);
+        }
+        (rows.max(1), panels.saturating_mul(WIDTH).max(1))
+    }
+
     /// Scratch bytes of the rows that are made for a block.
     fn made<T: Term>(&self, rows: usize) -> usize {
         rows.saturating_mul(self.k).saturating_mul(size_of::<T>()).div_ceil(64).saturating_mul(64)
     }
 
-    /// Scratch bytes for `threads` threads, where rows of the left matrix are `made` or the right one is `stored`.
-    pub(crate) fn scratch<T: Term>(&self, threads: usize, made: bool, stored: bool) -> usize {
-        let (rows, cols) = self.block::<T>(made, stored);
+    /// Scratch bytes for `threads` threads, where rows of the left matrix are `made` or the right one is `constant`.
+    pub(crate) fn scratch<T: Term>(
+        &self,
+        threads: usize,
+        made: bool,
+        constant: Option<&ConstantMatrix>,
+    ) -> usize {
+        let (rows, cols) = self.block::<T>(made, constant);
         let own = if made { self.made::<T>(rows) } else { 0 };
-        Lanes::bytes(own.saturating_add(self.block_scratch::<T>(rows, cols, stored)), threads)
+        let in_pieces = made || self.a.1 == 1;
+        Lanes::bytes(own.saturating_add(self.block_scratch::<T>(rows, cols, constant, in_pieces)), threads)
     }
 
-    fn block_scratch<T: Term>(&self, rows: usize, cols: usize, stored: bool) -> usize {
-        if stored {
-            StoredMatrix::scratch(rows, cols, self.k, self.a.1 == 1)
-        } else {
-            T::scratch(rows, cols, self.k)
+    fn block_scratch<T: Term>(
+        &self,
+        rows: usize,
+        cols: usize,
+        constant: Option<&ConstantMatrix>,
+        in_pieces: bool,
+    ) -> usize {
+        match constant {
+            Some(matrix) => matrix.scratch(rows, cols, self.k, in_pieces),
+            None => T::scratch(rows, cols, self.k),
         }
     }
 
@@ -412,15 +252,17 @@ impl Contraction {
         if out.is_empty() {
             return Ok(());
         }
-        let stored = matches!(right, Right::Stored(_));
-        let (rows, cols) = self.block::<T>(matches!(left, Left::Made(_)), stored);
-        let own = if let Left::Made(_) = left { self.made::<T>(rows) } else { 0 };
-        let lanes = Lanes::new(scratch, own.saturating_add(self.block_scratch::<T>(rows, cols, stored)));
+        let constant = if let Right::Constant(matrix) = right { Some(matrix) } else { None };
+        let made = matches!(left, Left::Made(_));
+        let (rows, cols) = self.block::<T>(made, constant);
+        let own = if made { self.made::<T>(rows) } else { 0 };
+        let bytes = self.block_scratch::<T>(rows, cols, constant, made || self.a.1 == 1);
+        let lanes = Lanes::new(scratch, own.saturating_add(bytes));
         let work = out.len().saturating_mul(k);
         let axes = self.batch.iter().map(|axis| (axis.extent, axis.y)).collect();
         let blocks = Blocks::strided(out, axes, (m, n, self.y), (rows, cols))?;
         // Weights that are read once per run stay in the caches of the threads that read them.
-        let own_share = self.is_read_once() && matches!(left, Left::Given(_));
+        let own_share = self.is_read_once() && !made;
         let (each, work) = if own_share {
             (for_each_own_tile as Each<'_, T>, n.saturating_mul(k).saturating_mul(size_of::<T>()) / 4)
         } else {
@@ -443,8 +285,8 @@ impl Contraction {
             let finish = |y: &mut MatrixMut<'_, T::Compute>| epilogue(row, block.cols.start, y);
             let right = match right {
                 Right::Given(right) => right,
-                Right::Stored(right) => {
-                    let other = || OpError::internal("a stored matrix of another type");
+                Right::Constant(right) => {
+                    let other = || OpError::internal("a constant matrix of another type");
                     let a = a.of_type().ok_or_else(other)?;
                     let out = &mut block.out.of_type().ok_or_else(other)?;
                     right.product(out, a, block.cols.clone(), scratch)?;

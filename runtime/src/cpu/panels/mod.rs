@@ -1,0 +1,194 @@
+//! Products with matrices in *panels*: `sums[row] += Σ_k operand[row][k] · panel[k]`.
+//!
+//! A panel is some columns of the matrix, for each `k` one behind the other, so that a product reads it from the front to
+//! the end. Rows that are one tile keep their sums in registers over a whole panel ([`few`]); more of them pass over
+//! chunks of it that stay in the first cache ([`many`]).
+//!
+//! A sum's order depends on whether its tile has one row or more, never on how panels are split among threads.
+
+#![allow(
+    clippy::inline_always,
+    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
+)]
+
+mod few;
+mod many;
+
+use super::number::Float;
+use super::simd::{Lane, Level};
+use super::stored::Weight;
+use half::{bf16, f16};
+use std::ops::Range;
+
+pub(super) use many::{GROUP, Group, SIDE, turned_elements};
+
+/// Most rows of a tile.
+pub(super) const ROWS: usize = 6;
+
+/// What is multiplied with panels, and what becomes of the sums.
+pub(super) trait Product<F, const W: usize> {
+    /// The operand's row `row`, as long as the panels are deep.
+    fn operand(&self, row: usize) -> &[F];
+    /// Sets the sums of `row` in `panel` before the product.
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; W]);
+    /// Takes the sums of `row` in `panel`.
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]);
+}
+
+/// Panels as they are stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stored<'a, F> {
+    /// In the type that is computed in.
+    Own(&'a [F]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+    /// With a factor for each column of the panels.
+    Int8 {
+        panels: &'a [i8],
+        factors: &'a [F],
+    },
+}
+
+impl<F> Stored<'_, F> {
+    /// The `elements` of the panels, and their `columns`.
+    pub(super) fn part(self, elements: Range<usize>, columns: Range<usize>) -> Self {
+        match self {
+            Self::Own(all) => Self::Own(&all[elements]),
+            Self::F16(all) => Self::F16(&all[elements]),
+            Self::Bf16(all) => Self::Bf16(&all[elements]),
+            Self::Int8 { panels, factors } => {
+                Self::Int8 { panels: &panels[elements], factors: &factors[columns] }
+            }
+        }
+    }
+}
+
+/// Panels that lie one after another.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a, F> {
+    pub(super) data: Stored<'a, F>,
+    pub(super) depth: usize,
+    pub(super) count: usize,
+    /// Whether the last panel comes first. Where steps change the direction, each begins with the panels that the
+    /// step before ended with, which the cache still holds.
+    pub(super) backwards: bool,
+}
+
+/// Multiplies `rows` rows with `panels`. A panel is used for some rows before the next one is read; `memory` is
+/// [`turned_elements`].
+pub(super) fn sweep<F: Float + Lane, const W: usize>(
+    level: Level,
+    Panels { data, depth, count, backwards }: Panels<'_, F>,
+    (rows, memory): (usize, &mut [F]),
+    product: &mut impl Product<F, W>,
+) {
+    let (factors, rows) = (&[][..], (rows, memory));
+    match data {
+        Stored::Own(panels) => {
+            sweep_as::<F, F, W>(level, &Factored { panels, factors, depth, count, backwards }, rows, product);
+        }
+        Stored::F16(panels) => {
+            sweep_as::<F, f16, W>(
+                level,
+                &Factored { panels, factors, depth, count, backwards },
+                rows,
+                product,
+            );
+        }
+        Stored::Bf16(panels) => {
+            sweep_as::<F, bf16, W>(
+                level,
+                &Factored { panels, factors, depth, count, backwards },
+                rows,
+                product,
+            );
+        }
+        Stored::Int8 { panels, factors } => {
+            sweep_as::<F, i8, W>(
+                level,
+                &Factored { panels, factors, depth, count, backwards },
+                rows,
+                product,
+            );
+        }
+    }
+}
+
+/// Panels of one format.
+struct Factored<'a, F, E> {
+    panels: &'a [E],
+    /// Of the columns of the panels, where the format has them.
+    factors: &'a [F],
+    depth: usize,
+    count: usize,
+    backwards: bool,
+}
+
+impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
+    /// The panel whose turn is `turn`.
+    fn index(&self, turn: usize) -> usize {
+        if self.backwards { self.count - 1 - turn } else { turn }
+    }
+
+    /// The lines of panel `index` for the `k` of `lines`.
+    fn lines<const W: usize>(&self, index: usize, lines: Range<usize>) -> &[E] {
+        let first = index * self.depth;
+        &self.panels[(first + lines.start) * W..(first + lines.end) * W]
+    }
+
+    /// Hands on the sums of `row` in panel `index`.
+    fn finish<const W: usize>(
+        &self,
+        index: usize,
+        row: usize,
+        sums: &mut [F; W],
+        product: &mut impl Product<F, W>,
+    ) {
+        if E::SCALED {
+            let mut start = [F::zero(); W];
+            product.start(index, row, &mut start);
+            for ((sum, start), factor) in sums.iter_mut().zip(start).zip(&self.factors[index * W..]) {
+                *sum = sum.mul(*factor).add(start);
+            }
+        }
+        product.finish(index, row, sums);
+    }
+}
+
+/// Sets the sums of `row` in panel `index` before the product with weights of format `E`: those that are scaled start from
+/// zero.
+fn begin<F: Float + Lane, E: Weight<F>, const W: usize>(
+    product: &impl Product<F, W>,
+    (index, row): (usize, usize),
+    sums: &mut [F; W],
+) {
+    if E::SCALED {
+        sums.fill(F::zero());
+    } else {
+        product.start(index, row, sums);
+    }
+}
+
+/// Multiplies rows that are turned already, at most [`GROUP`] of them; see [`many::sweep_turned`].
+pub(super) fn sweep_turned<F: Float + Lane, const W: usize>(
+    level: Level,
+    (panels, depth, count): (&[F], usize, usize),
+    rows: (usize, &[F]),
+    group: &mut impl Group<F, W>,
+) {
+    let panels = Factored { panels, factors: &[], depth, count, backwards: false };
+    many::sweep_turned(level, &panels, rows, group);
+}
+
+fn sweep_as<F: Float + Lane, E: Weight<F>, const W: usize>(
+    level: Level,
+    panels: &Factored<'_, F, E>,
+    (rows, memory): (usize, &mut [F]),
+    product: &mut impl Product<F, W>,
+) {
+    if rows > ROWS {
+        many::sweep_many(level, panels, rows, memory, product);
+    } else {
+        few::sweep_few(level, panels, rows, product);
+    }
+}

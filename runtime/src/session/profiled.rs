@@ -1,0 +1,52 @@
+//! Which nodes the signatures of a profile are of.
+
+use super::Session;
+use super::planning::forms_of;
+use super::run_options::RunOptions;
+use super::variants::Variant;
+use crate::cost::StepSignature;
+use crate::error::Error;
+use crate::graph::NodeError;
+use crate::tensor::ValueRef;
+use std::collections::HashSet;
+
+/// A node, and the signature under which a profile has its times.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct ProfiledNode {
+    /// Its name; of a node that a plan may put in the place of others, one that is made from theirs.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Its signature: a key of [`Profile::operators`](crate::Profile::operators).
+    pub signature: String,
+}
+
+impl Session {
+    /// The nodes that [`Session::profile`] measures on these inputs in the order in which they run, and behind them those of
+    /// the forms that plans may give the model.
+    pub fn profiled<'a, V: Into<ValueRef<'a>>>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Vec<ProfiledNode>, Error> {
+        self.with_values(inputs, Vec::new(), &RunOptions::default(), |values, context| {
+            let variants = match forms_of(&self.inputs, values) {
+                Some(forms) => self.variants(&self.facts_of(&forms)?, |_| true)?,
+                None => vec![Variant { rewrite: "none".to_owned(), program: self.cpu_program()?.clone() }],
+            };
+            let (mut nodes, mut seen) = (Vec::new(), HashSet::new());
+            for Variant { program, .. } in &variants {
+                let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+                for step in 0..bound.step_count() {
+                    let Some(form) = bound.step_form(program, step) else { continue };
+                    let (name, op) = bound.step_name(program, step);
+                    let node = ProfiledNode { name, op, signature: StepSignature::of(&form).0 };
+                    if seen.insert(node.clone()) {
+                        nodes.push(node);
+                    }
+                }
+            }
+            Ok(nodes)
+        })
+    }
+}
