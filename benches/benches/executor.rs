@@ -4,6 +4,8 @@
 //!   without a plan; the difference, divided by their number, is the executor's.
 //! - The models of `branches` on one thread, on two with every operator on both (*together*), and along the plan that
 //!   [`Session::plan`] makes after measuring here.
+//! - `sessions`: one session that runs, alone on its engine and among eight loaded ones of which the others rest; the
+//!   memory that each holds is printed.
 //!
 //! `cargo bench --package recurve-benches --bench executor`
 
@@ -35,9 +37,46 @@ fn input(shape: [usize; 3]) -> Result<Tensor, Error> {
 }
 
 fn executor(c: &mut Criterion) {
-    if let Err(error) = benches_of(c) {
+    if let Err(error) = benches_of(c).and_then(|()| sessions(c)) {
         panic!("{error}");
     }
+}
+
+/// Sessions that share an engine.
+const SESSIONS: usize = 8;
+
+/// A session that runs beside others that are loaded and have run: what resting sessions cost it.
+fn sessions(c: &mut Criterion) -> Result<(), Error> {
+    let mut group = c.benchmark_group("executor/sessions");
+    for (name, of) in [
+        ("four layers", Extents { time: 64, batch: 1, hidden: 128 }),
+        ("bidirectional", Extents { time: 50, batch: 1, hidden: 256 }),
+    ] {
+        let Some((_, build)) = MODELS.iter().find(|(model, _)| *model == name) else {
+            panic!("there is no model `{name}`");
+        };
+        let x = input(of.sequence())?;
+        for count in [1, SESSIONS] {
+            let engine = Engine::builder().with_threads(2).build()?;
+            let all: Result<Vec<Session>, Error> = (0..count).map(|_| load(&engine, build(of))).collect();
+            let all = all?;
+            let answers: Result<Vec<_>, Error> = all.iter().map(|session| session.run([("x", &x)])).collect();
+            let answers = answers?;
+            // Sessions of one model are of one mind.
+            let first = answers[0].tensor("y")?;
+            for answer in &answers {
+                assert_eq!(answer.tensor("y")?.as_slice::<f32>(), first.as_slice::<f32>(), "{name}");
+            }
+            let used: Vec<usize> = all.iter().map(Session::memory_used).collect();
+            println!("{name}, {count} loaded: bytes held by each {used:?}");
+            let busy = &all[count / 2];
+            group.bench_function(format!("{name}/{count} loaded, one busy"), |b| {
+                b.iter(|| busy.run([("x", &x)]).unwrap_or_else(|error| panic!("{error}")));
+            });
+        }
+    }
+    group.finish();
+    Ok(())
 }
 
 fn benches_of(c: &mut Criterion) -> Result<(), Error> {
@@ -46,7 +85,7 @@ fn benches_of(c: &mut Criterion) -> Result<(), Error> {
         Ok(outputs) => outputs,
         Err(error) => panic!("{error}"),
     };
-    let mut group = c.benchmark_group("per instruction");
+    let mut group = c.benchmark_group("executor/per instruction");
     let x = input([1, 1, 8])?;
     let model = chain(LINKS);
     let serial = load(&one, model.clone())?;

@@ -18,8 +18,11 @@ fn load(c: &mut Criterion) {
     };
     let mut group = c.benchmark_group("load");
     group.sample_size(10).measurement_time(Duration::from_secs(3));
+    // CI runs each once, and not the largest.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let sizes: &[usize] = if quick { &[500] } else { &[500, 2_000, 20_000] };
     for kind in KINDS {
-        for nodes in [500, 2_000, 20_000] {
+        for &nodes in sizes {
             let bytes = model(kind, nodes);
             group.throughput(Throughput::Elements(nodes as u64));
             for (fusion, name) in [(Fusion::On, "fused"), (Fusion::Off, "as written")] {

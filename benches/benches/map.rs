@@ -1,17 +1,39 @@
 //! Elementwise chains, GELU, softmax and layer normalisation on two threads, beside a copy of the same memory.
 //!
+//! A chain takes at least the larger of the copy's time, which moves as many bytes, and the sum of its operators' own times
+//! on tiles that stay in L1, which the single operators on the least number of elements tell.
+//!
 //! `cargo bench --package recurve-benches --bench map`
+
+mod measured;
 
 use std::hint::black_box;
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
+use measured::{of_the_table, quick};
 use recurve::testing::{Link, Nest};
 
 const THREADS: usize = 2;
 
-/// Links of which chains of 4, 8 and 12 operators take the first.
+/// Links of which chains of 4, 8 and 12 operators take the first: arithmetic that only memory bounds.
+const ARITHMETIC: [Link; 12] = [
+    Link::Scale,
+    Link::Shift,
+    Link::Relu,
+    Link::Product,
+    Link::Difference,
+    Link::Abs,
+    Link::Shift,
+    Link::Scale,
+    Link::Product,
+    Link::Relu,
+    Link::Shift,
+    Link::Scale,
+];
+
+/// The same with three functions of many cycles.
 const LINKS: [Link; 12] = [
     Link::Scale,
     Link::Shift,
@@ -44,12 +66,15 @@ fn measure(
 fn map(c: &mut Criterion) {
     let mut group = c.benchmark_group("map");
     // L1-resident tiles tell the operators' own time, the others what memory leaves of it.
-    for elements in [1 << 10, 1 << 20, 1 << 24] {
+    let sizes: &[usize] = if quick() { &[1 << 10] } else { &[1 << 10, 1 << 20, 1 << 24] };
+    for &elements in sizes {
         let bytes = 8 * elements;
         measure(&mut group, &format!("copy/{elements}"), bytes, Nest::copy(elements, THREADS));
         for length in [4, 8, 12] {
-            let chain = Nest::chain(&LINKS[..length], elements, THREADS);
-            measure(&mut group, &format!("chain of {length}/{elements}"), bytes, chain);
+            for (links, what) in [(&LINKS, ""), (&ARITHMETIC, ", arithmetic")] {
+                let chain = Nest::chain(&links[..length], elements, THREADS);
+                measure(&mut group, &format!("chain of {length}{what}/{elements}"), bytes, chain);
+            }
         }
         for link in LINKS[..9].iter().chain(&[Link::Sigmoid, Link::Erf]) {
             let one = Nest::chain(&[*link], elements, THREADS);
@@ -62,6 +87,9 @@ fn map(c: &mut Criterion) {
         measure(&mut group, &format!("softmax/{shape}"), bytes, Nest::softmax(rows, length, THREADS));
         measure(&mut group, &format!("layer norm/{shape}"), bytes, Nest::layer_norm(rows, length, THREADS));
         measure(&mut group, &format!("gelu/{shape}"), bytes, Nest::chain(&[Link::Gelu], elements, THREADS));
+    }
+    for op in ["Gelu", "Softmax", "LayerNormalization"] {
+        of_the_table(&mut group, op, &[1, 2, 3]);
     }
     group.finish();
 }

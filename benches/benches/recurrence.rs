@@ -1,38 +1,51 @@
-//! Recurrent layers that were written out step by step beside the ONNX operator of the same size: recovery makes
-//! the one the other, so that both should take the same time.
+//! Recurrent layers: the sizes that other engines are compared on, layers that were written out step by step beside the
+//! operator of the same size, which recovery makes the one of the other, and uses that the operators' table draws.
 //!
 //! `cargo bench --package recurve-benches --bench recurrence`
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use recurve::{Session, Tensor};
+mod measured;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use measured::{Case, measure, of_the_table};
 use recurve_benches::recurrences::{Recurrence, operator, written_out};
 
-const THREADS: usize = 2;
+/// Operator, steps, rows and units.
+const SIZES: [(&str, [usize; 3]); 11] = [
+    ("LSTM", [150, 1, 256]),
+    ("LSTM", [25, 1, 512]),
+    ("LSTM", [25, 1, 1024]),
+    ("LSTM", [50, 1, 1536]),
+    ("LSTM", [25, 1, 2048]),
+    ("LSTM", [25, 8, 512]),
+    ("LSTM", [25, 32, 512]),
+    ("GRU", [1, 1, 512]),
+    ("GRU", [150, 1, 1024]),
+    ("GRU", [100, 1, 1536]),
+    ("GRU", [50, 1, 2048]),
+];
+
+/// Steps of the layers that are checked.
+const CHECKED: usize = 2;
 
 fn recurrence(c: &mut Criterion) {
     let mut group = c.benchmark_group("recurrence");
+    for (op, [time, batch, hidden]) in SIZES {
+        let of = Recurrence { time, batch, hidden };
+        let checked = Recurrence { time: time.min(CHECKED), ..of };
+        let name = format!("{op}/{time}x{batch}x{hidden}");
+        measure(&mut group, &Case { name, model: operator(op, of), checked: operator(op, checked) });
+    }
     for op in ["LSTM", "GRU"] {
         for (time, batch, hidden) in [(16, 1, 128), (64, 1, 256), (16, 8, 128)] {
             let of = Recurrence { time, batch, hidden };
-            let gates = if op == "LSTM" { 4 } else { 3 };
-            group.throughput(Throughput::Elements((4 * time * batch * gates * hidden * hidden) as u64));
             for (spelling, model) in [("operator", operator(op, of)), ("written out", written_out(op, of))] {
-                let session = match Session::builder().with_threads(THREADS).load_bytes(model) {
-                    Ok(session) => session,
-                    Err(error) => panic!("{op} {spelling}: {error}"),
-                };
-                let values = (0..time * batch * hidden).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
-                let x = match Tensor::new(&[time, batch, hidden], values) {
-                    Ok(x) => x,
-                    Err(error) => panic!("{error}"),
-                };
-                let run = || match session.run([("x", &x)]) {
-                    Ok(outputs) => outputs,
-                    Err(error) => panic!("{op} {spelling}: {error}"),
-                };
-                group.bench_function(format!("{op}/{spelling}/{time}x{batch}x{hidden}"), |b| b.iter(run));
+                let name = format!("{op} {spelling}/{time}x{batch}x{hidden}");
+                measure(&mut group, &Case::whole(name, model));
             }
         }
+    }
+    for op in ["LSTM", "GRU", "RNN"] {
+        of_the_table(&mut group, op, &[1, 2, 3]);
     }
     group.finish();
 }

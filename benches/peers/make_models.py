@@ -499,7 +499,8 @@ def all_models():
     yield bidirectional_lstm(256, 50)
     for zero_states in (False, True):
         for batch in (8, 32):
-            yield single("LSTM", 512, 25, batch, zero_states, group="batch")
+            group = "initial states" if zero_states else "batch"
+            yield single("LSTM", 512, 25, batch, zero_states, group=group)
     yield unrolled_lstm(2, 128, 16)
     yield attention_gru(256, 20)
     yield transformer(6, 256, 64)

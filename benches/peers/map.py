@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Elementwise chains, softmax, layer normalisation and GELU: fused, unfused, in ONNX Runtime, and a copy.
 
-    python benches/peers/map.py RECURVE [--threads N] [--rounds N] [NAME ...]
+    python benches/peers/map.py RECURVE [NAME ...] [--threads N] [--rounds N]
 
 RECURVE is the command. Every engine runs in a process of its own, in alternating rounds; a cell is the median over
 rounds of each round's median, in microseconds. `of copy` is the time to copy as many bytes as the chain reads and
 writes, in the same rounds, over the fused time. Prints a Markdown table.
 """
 import argparse
-import json
 import pathlib
 import statistics
 import subprocess
@@ -19,22 +18,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-PEER = """
-import sys, time, json, statistics
-import numpy as np, onnxruntime as ort
-path, threads, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-options = ort.SessionOptions()
-options.intra_op_num_threads = threads
-session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-rng = np.random.default_rng(0)
-inputs = {i.name: rng.standard_normal(i.shape).astype(np.float32) for i in session.get_inputs()}
-times = []
-for k in range(runs + 3):
-    start = time.perf_counter()
-    session.run(None, inputs)
-    times.append(time.perf_counter() - start)
-print(statistics.median(times[3:]) * 1e6)
-"""
+import engines
+
+# The largest difference of an output over its largest element.
+TOLERANCE = 1e-4
 
 COPY = """
 import sys, time, statistics, threading
@@ -136,14 +123,8 @@ def cases():
             yield f"{name} {shape[0]}×{shape[1]}", shape, make
 
 
-def recurve(binary, model, threads, runs, *options):
-    command = [binary, "run", str(model), "--threads", str(threads), "--runs", str(runs), "--warmup", "3", "--json"]
-    answer = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
-    return json.loads(answer.stdout)["latency_us"]["p50"]
-
-
-def script(source, *arguments):
-    command = [sys.executable, "-c", source, *map(str, arguments)]
+def copy(elements, threads, runs):
+    command = [sys.executable, "-c", COPY, *map(str, (elements, threads, runs))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -156,6 +137,11 @@ def main():
     arguments = parser.parse_args()
     print("| nest | fused µs | unfused µs | ONNX Runtime µs | copy µs | × unfused | × ONNX Runtime | of copy |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    measured = [
+        engines.recurve(arguments.recurve),
+        engines.recurve(arguments.recurve, "--no-fusion"),
+        engines.peer("onnxruntime", sys.executable),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.onnx")
         for name, shape, make in cases():
@@ -163,17 +149,23 @@ def main():
                 continue
             graph, output = make(shape)
             graph.save(path, shape, output)
+            model = engines.Model(path, ["x"], [output])
+            np.savez(model.given, x=np.random.default_rng(0).standard_normal(shape).astype(np.float32))
             elements = int(np.prod(shape))
             runs = max(10, min(2000, (1 << 25) // elements))
             columns = [[], [], [], []]
             for _ in range(arguments.rounds):
-                columns[0].append(recurve(arguments.recurve, path, arguments.threads, runs))
-                columns[1].append(recurve(arguments.recurve, path, arguments.threads, runs, "--no-fusion"))
-                columns[2].append(script(PEER, path, arguments.threads, runs))
-                columns[3].append(script(COPY, elements, arguments.threads, runs))
-            fused, unfused, peer, copy = (statistics.median(c) for c in columns)
-            cells = [f"{v:.1f}" for v in (fused, unfused, peer, copy)]
-            ratios = [f"{v:.2f}" for v in (unfused / fused, peer / fused, copy / fused)]
+                made = [engine(model, arguments.threads, runs, pathlib.Path(folder)) for engine in measured]
+                # Fused, unfused and the peer agree, or a time says nothing.
+                for one in made[:-1]:
+                    error = engines.error(one["outputs"], made[-1]["outputs"])
+                    assert error <= TOLERANCE, f"{name}: outputs differ by {error:.1e}"
+                for column, one in zip(columns, made):
+                    column.append(one["p50_us"])
+                columns[3].append(copy(elements, arguments.threads, runs))
+            fused, unfused, peer, copied = (statistics.median(c) for c in columns)
+            cells = [f"{v:.1f}" for v in (fused, unfused, peer, copied)]
+            ratios = [f"{v:.2f}" for v in (unfused / fused, peer / fused, copied / fused)]
             print(f"| {name} | {' | '.join(cells + ratios)} |", flush=True)
 
 

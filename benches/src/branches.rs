@@ -116,14 +116,18 @@ pub fn chain(count: usize) -> Vec<u8> {
     m.finish()
 }
 
-/// Chains of `links` running sums of a few elements beside each other, joined by a product: small kernels of which as many
-/// chains can run side by side as there are.
+/// Chains of `links` running sums of a few elements beside each other, each of something else, joined by a product: small
+/// kernels of which as many chains can run side by side as there are.
 pub fn lattice(chains: usize, links: usize) -> Vec<u8> {
     let mut m = Model::default();
     m.value(11, "x", &[1, 1, 8]);
     let axis = m.integers(&[2]);
     let ends: Vec<String> = (0..chains)
-        .map(|_| (0..links).fold("x".to_owned(), |x, _| m.op("CumSum", &[&x, &axis], &[])))
+        .map(|_| {
+            let factor = m.weights(&[1, 1, 8], 8);
+            let own = m.op("Mul", &["x", &factor], &[]);
+            (0..links).fold(own, |x, _| m.op("CumSum", &[&x, &axis], &[]))
+        })
         .collect();
     let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
     let joined = m.op("Concat", &ends, &[("axis", 2)]);

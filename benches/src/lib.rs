@@ -5,5 +5,7 @@ pub mod branches;
 pub mod gpu;
 pub mod gpu_run;
 pub mod graphs;
+pub mod growth;
+pub mod layers;
 pub mod recurrences;
 mod wire;

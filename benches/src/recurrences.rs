@@ -58,11 +58,16 @@ impl Model {
     }
 
     pub(crate) fn node(&mut self, op: &str, inputs: &[&str], ints: &[(&str, i64)], outputs: &[&str]) {
+        let attribute =
+            |(name, value): &(&str, i64)| Message::default().text(1, name).int(3, *value).int(20, 2);
+        self.node_with(op, inputs, &ints.iter().map(attribute).collect::<Vec<_>>(), outputs);
+    }
+
+    /// A node with attributes of any kind.
+    pub(crate) fn node_with(&mut self, op: &str, inputs: &[&str], attributes: &[Message], outputs: &[&str]) {
         let m = inputs.iter().fold(Message::default(), |m, name| m.text(1, name));
         let m = outputs.iter().fold(m, |m, name| m.text(2, name)).text(4, op);
-        let m = ints.iter().fold(m, |m, (name, value)| {
-            m.message(5, &Message::default().text(1, name).int(3, *value).int(20, 2))
-        });
+        let m = attributes.iter().fold(m, |m, attribute| m.message(5, attribute));
         self.graph = std::mem::take(&mut self.graph).message(1, &m);
     }
 

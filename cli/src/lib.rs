@@ -27,6 +27,7 @@ mod placement;
 mod precision;
 mod progress;
 mod quantity;
+mod rewrite;
 mod run_trace;
 mod summary;
 mod table;

@@ -60,7 +60,7 @@ pub struct Devices {
 impl FromStr for Devices {
     type Err = Error;
 
-    /// Names with commas between them: `cpu`, `cpu:0-7` for eight threads, `cuda:0`, `emulated`.
+    /// Names with commas between them, the CPU among them: `cpu`, `cpu:0-7` for eight threads, `cuda:0`, `emulated`.
     ///
     /// # Example
     /// ```
@@ -99,6 +99,12 @@ impl FromStr for Devices {
                     }
                 }
             }
+        }
+        if !cpu {
+            let problem = format!(
+                "is `{text}`, without the CPU, whose threads launch and run what a GPU cannot; `cpu,{text}` is possible"
+            );
+            return Err(wrong(problem));
         }
         Ok(devices)
     }
@@ -184,6 +190,16 @@ pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_without_the_cpu_are_refused() {
+        for text in ["cuda:0", "emulated"] {
+            let error = text.parse::<Devices>().expect_err("no CPU").to_string();
+            assert!(error.contains("without the CPU") && error.contains(&format!("`cpu,{text}`")), "{error}");
+            let both = format!("{text},cpu").parse::<Devices>().expect("both");
+            assert_eq!((both.threads, both.gpu), (None, text.parse().ok()));
+        }
+    }
 
     #[test]
     fn a_fallback_is_read() {

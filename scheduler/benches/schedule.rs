@@ -11,7 +11,7 @@ fn problem(tasks: usize, cpus: usize, gpus: usize) -> Problem {
 }
 
 fn lists(c: &mut Criterion) {
-    let mut group = c.benchmark_group("heft-links");
+    let mut group = c.benchmark_group("scheduler/heft-links");
     group.sample_size(20);
     for tasks in [500, 1000, 2000, 5000, 10_000, 20_000] {
         let problem = problem(tasks, 16, 2);
@@ -21,7 +21,7 @@ fn lists(c: &mut Criterion) {
         });
     }
     group.finish();
-    let mut group = c.benchmark_group("lists-1000");
+    let mut group = c.benchmark_group("scheduler/lists-1000");
     group.sample_size(10);
     let problem = problem(1000, 16, 2);
     for algorithm in Algorithm::ALL {
@@ -33,7 +33,7 @@ fn lists(c: &mut Criterion) {
 
 fn moves(c: &mut Criterion) {
     const MOVES: u64 = 10_000;
-    let mut group = c.benchmark_group("moves");
+    let mut group = c.benchmark_group("scheduler/moves");
     group.sample_size(10).throughput(Throughput::Elements(MOVES));
     for (tasks, cpus) in [(100, 4), (500, 1), (500, 4), (500, 16), (2000, 4)] {
         let problem = problem(tasks, cpus, 1);

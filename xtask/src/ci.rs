@@ -37,6 +37,8 @@ enum Stage {
     Docs,
     /// every test of the workspace
     Tests,
+    /// every bench once, without timing; runs when it is named only
+    Benches,
     /// the example that the README opens with
     Example,
     /// the rules of the house style that are not lints
@@ -52,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Res
     let started = Instant::now();
     let mut failure = None;
     for &stage in Stage::value_variants() {
-        if !options.stages.is_empty() && !options.stages.contains(&stage) {
+        if !stage.is_wanted(&options.stages) {
             continue;
         }
         if failure.is_some() {
@@ -87,6 +89,11 @@ impl Stage {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
+    /// Whether it runs when these are named: without names all do but the benches, which build eight more programs.
+    fn is_wanted(self, named: &[Self]) -> bool {
+        if named.is_empty() { self != Self::Benches } else { named.contains(&self) }
+    }
+
     fn run(self, workspace: &Workspace, python: &str) -> Result<Outcome> {
         let mut cargo = process::checked_cargo(&workspace.root);
         match self {
@@ -103,6 +110,16 @@ impl Stage {
                 cargo.args(["test", "--release", "--workspace"]);
                 let count = test_count::run(&mut cargo, &mut std::io::stdout().lock())?;
                 return Ok(Outcome::Tested(count));
+            }
+            Self::Benches => {
+                // As tests of the same packages, so that nothing but the benches themselves is left to build.
+                cargo.args(["test", "--release", "--workspace"]);
+                for package in workspace.metadata.members() {
+                    for bench in package.targets.iter().filter(|target| target.kind == ["bench"]) {
+                        cargo.args(["--bench", &bench.name]);
+                    }
+                }
+                process::run(cargo.args(["--", "--test"]))?;
             }
             Self::Example => return example(workspace, cargo),
             Self::Tidy => tidy::run(workspace, &tidy::Options::default())?,
@@ -127,4 +144,19 @@ fn conformance_stage(workspace: &Workspace, python: &str) -> Result<Outcome> {
         conformance::Verdict::Ran => Outcome::Passed,
         conformance::Verdict::NoRunner => Outcome::Absent("no runner in this checkout"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn benches_run_when_they_are_named_only() {
+        let wanted = |named: &[Stage]| -> Vec<Stage> {
+            Stage::value_variants().iter().copied().filter(|stage| stage.is_wanted(named)).collect()
+        };
+        assert_eq!(wanted(&[Stage::Benches, Stage::Fmt]), [Stage::Fmt, Stage::Benches]);
+        assert_eq!(wanted(&[]).len(), Stage::value_variants().len() - 1);
+        assert!(!wanted(&[]).contains(&Stage::Benches));
+    }
 }

@@ -6,6 +6,7 @@ mod conformance;
 mod gpu;
 mod models;
 mod onnxruntime;
+mod peers;
 mod process;
 mod ptx;
 mod soak;
@@ -42,6 +43,8 @@ enum Task {
     Models(models::Options),
     /// Compare every operator with ONNX Runtime on random models
     Onnxruntime(onnxruntime::Options),
+    /// Measure Recurve beside other engines on the benchmark models, into target/peers/run/peers.md
+    Peers(peers::Options),
     /// Compile the GPU kernels to the modules of ptx/, or check that those are current
     Ptx(ptx::Options),
     /// Build the suites and measurements for a GPU into target/gpu-bundle, to be run on another machine
@@ -68,6 +71,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Task::Conformance(options) => conformance::run(&workspace, options, &arguments.python),
         Task::Models(options) => models::run(&workspace, options, &arguments.python),
         Task::Onnxruntime(options) => onnxruntime::run(&workspace, options, &arguments.python),
+        Task::Peers(options) => peers::run(&workspace, options, &arguments.python),
         Task::Ptx(options) => ptx::run(&workspace, options, &arguments.python),
         Task::Gpu => gpu::run(&workspace),
         Task::Soak(options) => soak::run(&workspace, options),

@@ -3,6 +3,7 @@
 //! The script `benches/peers/make_models.py` writes them with fixed seeds, in an environment under
 //! `target/peers/venv` with the packages pinned beside it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -24,26 +25,52 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Result<()> {
-    let folder = workspace.root.join("target").join("peers");
-    let script = workspace.root.join(SCRIPT);
-    let requirements = workspace.root.join(REQUIREMENTS);
-    let mut wanted = String::new();
-    for path in [&script, &requirements] {
-        let text = std::fs::read_to_string(path);
-        wanted += &text.with_context(|| format!("cannot read {}", path.display()))?;
+    if options.names.is_empty() && !options.regenerate {
+        return ensure_all(workspace, python);
     }
-    let models = folder.join("models");
-    // The stamp is the script and the pinned packages; it vouches for the whole set, never for a part.
-    let stamp = models.join("stamp");
-    let current = std::fs::read_to_string(&stamp).is_ok_and(|text| text == wanted);
-    if current && !options.regenerate {
+    write(workspace, &options.names, python)
+}
+
+/// Where the models, the environments and what was measured lie.
+pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("target").join("peers")
+}
+
+/// The interpreter of the environment that the models are made in, which has ONNX Runtime.
+pub(crate) fn interpreter(workspace: &Workspace, python: &str) -> Result<PathBuf> {
+    venv::interpreter(python, &folder(workspace).join("venv"), &workspace.root.join(REQUIREMENTS))
+}
+
+/// Writes all models, unless equal ones are there.
+pub(crate) fn ensure_all(workspace: &Workspace, python: &str) -> Result<()> {
+    let models = folder(workspace).join("models");
+    if std::fs::read_to_string(models.join(STAMP)).is_ok_and(|text| Some(text) == wanted(workspace).ok()) {
         println!("models: all written in {}", models.display());
         return Ok(());
     }
-    let interpreter = venv::interpreter(python, &folder.join("venv"), &requirements)?;
-    process::run(Command::new(interpreter).arg(&script).arg(&models).args(&options.names))?;
-    if options.names.is_empty() {
-        std::fs::write(stamp, wanted)?;
+    write(workspace, &[], python)
+}
+
+/// What the stamp holds beside models that are current: the script and the pinned packages. It vouches for the whole set,
+/// never for a part.
+const STAMP: &str = "stamp";
+
+fn wanted(workspace: &Workspace) -> Result<String> {
+    let mut wanted = String::new();
+    for path in [SCRIPT, REQUIREMENTS].map(|path| workspace.root.join(path)) {
+        let text = std::fs::read_to_string(&path);
+        wanted += &text.with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(wanted)
+}
+
+fn write(workspace: &Workspace, names: &[String], python: &str) -> Result<()> {
+    let (wanted, models) = (wanted(workspace)?, folder(workspace).join("models"));
+    let interpreter = interpreter(workspace, python)?;
+    let script = workspace.root.join(SCRIPT);
+    process::run(Command::new(interpreter).arg(&script).arg(&models).args(names))?;
+    if names.is_empty() {
+        std::fs::write(models.join(STAMP), wanted)?;
     }
     Ok(())
 }

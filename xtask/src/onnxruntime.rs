@@ -6,9 +6,8 @@
 use anyhow::{Context, Result};
 
 use crate::workspace::Workspace;
-use crate::{process, venv};
+use crate::{models, process};
 
-const REQUIREMENTS: &str = "benches/peers/requirements.txt";
 /// The runner: this binary of the workspace.
 const RUNNER: &str = "against_onnxruntime";
 
@@ -20,8 +19,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Result<()> {
-    let folder = workspace.root.join("target").join("peers");
-    let interpreter = venv::interpreter(python, &folder.join("venv"), &workspace.root.join(REQUIREMENTS))?;
+    let interpreter = models::interpreter(workspace, python)?;
     let package = workspace.metadata.member_with_target("bin", RUNNER);
     let package =
         package.with_context(|| format!("no package of the workspace has the binary `{RUNNER}`"))?;

@@ -1,5 +1,5 @@
 //! What planning takes: from the file of a model of some 500 operators to a plan, again for other lengths of its input, and
-//! what the executor takes for each instruction of a plan.
+//! what the executor takes for each instruction of a plan, and what plans are predicted to take beside what they take.
 //!
 //! Medians over some repeats, of a process that does nothing else; operators are measured before, with little effort, since
 //! only the planner's own time counts.
@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use recurve::{Effort, Engine, Pinning, PlanOptions, Profile, ProfileOptions, Session, Tensor};
-use recurve_benches::branches::{ANY, Extents, branches, chain, lattice, stacked};
+use recurve_benches::branches::{ANY, Extents, MODELS, branches, chain, lattice, stacked};
 use recurve_benches::graphs::{Kind, model};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -84,24 +84,25 @@ fn first(engine: &Engine, bytes: &[u8], repeats: usize) -> Result<(f64, f64, usi
     Ok((median(loads), median(plans), steps))
 }
 
-/// Milliseconds until a plan for another length is followed, and the steps that were placed.
-fn again(engine: &Engine, bytes: &[u8]) -> Result<(f64, usize)> {
+/// Milliseconds of planning for another length and until that is followed, and the steps that were placed.
+fn again(engine: &Engine, bytes: &[u8], repeats: usize) -> Result<([f64; 2], usize)> {
     let session = load(engine, bytes)?;
     let given = inputs(&session, LENGTHS[0])?;
     let profile = profile(&session, &given)?;
-    let (mut times, mut steps) = (Vec::new(), 0);
-    for (at, time) in LENGTHS.into_iter().enumerate() {
+    let (mut plans, mut follows, mut steps) = (Vec::new(), Vec::new(), 0);
+    // Lengths in turn: a session keeps what it did for some of the last, so that none is asked for twice.
+    for time in (0..repeats * LENGTHS.len()).map(|at| LENGTHS[at % LENGTHS.len()] + at / LENGTHS.len()) {
         let given = inputs(&session, time)?;
         let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
         let start = Instant::now();
         let made = session.plan_with(shapes, &profile, PlanOptions::default().with_budget(AGAIN))?;
+        plans.push(ms(start.elapsed()));
         session.follow(&made.plan)?;
-        if at > 0 {
-            times.push(ms(start.elapsed()));
-        }
+        follows.push(ms(start.elapsed()));
         steps = steps.max(made.plan.steps.len());
     }
-    Ok((median(times), steps))
+    // What the session does once is not done again.
+    Ok(([plans, follows].map(|times| median(times[1..].to_vec())), steps))
 }
 
 /// Nanoseconds of one of many kernels that do next to nothing: along a plan on one worker, and without a plan.
@@ -123,6 +124,61 @@ fn executor(repeats: usize) -> Result<[f64; 2]> {
         }
     }
     Ok(times.map(median))
+}
+
+/// Microseconds of a run along the best plan, predicted and measured, and of one with every operator on all threads.
+struct Accuracy {
+    rewrite: String,
+    predicted: f64,
+    measured: f64,
+    together_predicted: f64,
+    together_measured: f64,
+}
+
+fn accuracy(engine: &Engine, bytes: &[u8], repeats: usize) -> Result<Accuracy> {
+    let (along, without) = (load(engine, bytes)?, load(engine, bytes)?);
+    let given = inputs(&along, 0)?;
+    let measured = along.profile(given.iter().map(|(n, t)| (n.as_str(), t)), &ProfileOptions::default())?;
+    let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+    let plan = along.plan(shapes, &measured)?.plan;
+    along.follow(&plan)?;
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..repeats * 30 {
+        for (session, times) in [&along, &without].into_iter().zip(&mut times) {
+            let start = Instant::now();
+            session.run(given.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    let [measured, together_measured] = times.map(median);
+    let (predicted, together_predicted) = (plan.predicted_us, plan.together_us);
+    Ok(Accuracy { rewrite: plan.rewrite, predicted, measured, together_predicted, together_measured })
+}
+
+/// The table of predictions.
+fn accuracies(engine: &Engine, repeats: usize) -> Result<String> {
+    let mut text = String::from(
+        "\nA run along the best plan beside its prediction, and one with every operator on all threads; µs, medians.\n\n\
+         | model | rewrite | predicted | measured | ratio | together, predicted | measured | ratio |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|\n",
+    );
+    let extents = [(256, 50, 1), (128, 64, 1), (128, 50, 1), (128, 50, 1), (128, 50, 1)];
+    let single = MODELS.iter().zip(extents);
+    let eight = MODELS.iter().zip(extents.map(|(hidden, time, _)| (hidden, time, 8)));
+    let mut ratios = Vec::new();
+    for ((name, build), (hidden, time, batch)) in single.chain(eight) {
+        let of = Extents { time, batch, hidden };
+        let a = accuracy(engine, &build(of), repeats).context(*name)?;
+        let (ratio, together) = (a.measured / a.predicted, a.together_measured / a.together_predicted);
+        ratios.push((ratio - 1.0).abs());
+        let _ = writeln!(
+            text,
+            "| {name}, H = {hidden}, {time} steps, batch {batch} | {} | {:.0} | {:.0} | {ratio:.2} | {:.0} | {:.0} | {together:.2} |",
+            a.rewrite, a.predicted, a.measured, a.together_predicted, a.together_measured
+        );
+    }
+    let _ = writeln!(text, "\nOff by {:.0} % (median).", 100.0 * median(ratios));
+    Ok(text)
 }
 
 fn main() -> Result<()> {
@@ -156,7 +212,7 @@ fn main() -> Result<()> {
          weights stay as they are packed. The goal is 30 ms.\n",
         AGAIN.as_millis()
     );
-    text += "| model | steps placed | plan again, ms |\n|---|---:|---:|\n";
+    text += "| model | steps placed | plan, ms | until it is followed, ms |\n|---|---:|---:|---:|\n";
     let of = |hidden| Extents { time: ANY, batch: 1, hidden };
     for (name, bytes) in [
         ("4 LSTM and GRU branches, H = 256", branches(of(256), 4)),
@@ -164,8 +220,8 @@ fn main() -> Result<()> {
         ("4 LSTM layers, H = 128", stacked(of(128), 4)),
         ("4 LSTM layers, H = 512", stacked(of(512), 4)),
     ] {
-        let (time, steps) = again(&engine, &bytes).context(name)?;
-        let _ = writeln!(text, "| {name} | {steps} | {time:.1} |");
+        let ([plan, followed], steps) = again(&engine, &bytes, arguments.repeats).context(name)?;
+        let _ = writeln!(text, "| {name} | {steps} | {plan:.1} | {followed:.1} |");
     }
     let [along, without] = executor(arguments.repeats)?;
     let _ = writeln!(
@@ -173,6 +229,7 @@ fn main() -> Result<()> {
         "\nThe executor, by a chain of {LINKS} kernels that do next to nothing, on one worker: {along:.0} ns for each\n\
          instruction along a plan, kernel included, {without:.0} ns without a plan. The goal is 150 ns beside the kernel."
     );
+    text += &accuracies(&engine, arguments.repeats)?;
     match &arguments.out {
         Some(path) => std::fs::write(path, &text)?,
         None => println!("{text}"),

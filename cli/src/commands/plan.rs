@@ -15,6 +15,7 @@ use crate::gpu_memory;
 use crate::inputs;
 use crate::placement::PlacementArguments;
 use crate::quantity;
+use crate::rewrite::in_words;
 use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -259,7 +260,7 @@ fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal
     rows.extend([
         pair("no placement of these steps takes less than", micros(plan.bound_us)),
         pair("threads", threads),
-        pair("model as it is run", rewritten(&plan.rewrite)),
+        pair("model as it is run", in_words(&plan.rewrite).unwrap_or_else(|| "as it was loaded".to_owned())),
         pair("host memory for the values between steps", quantity::bytes(plan.arena_bytes as f64)),
     ]);
     if let Some(gpu) = gpu.filter(|_| plan.device.is_none()) {
@@ -283,17 +284,6 @@ fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal
         rows.push(pair("profile", format!("of another machine: {}", profile.machine.processor)));
     }
     text + &format!("{}\n{}", terminal.heading("plan"), table(&rows, &[]))
-}
-
-/// What a rewrite did to the model, in words.
-fn rewritten(rewrite: &str) -> String {
-    let part = |part: &str| match part.split_once(' ') {
-        Some(("pieces", count)) => format!("sequences of recurrences in {count} pieces"),
-        _ if part == "directions" => "both directions of recurrences apart".to_owned(),
-        _ if part == "none" => "as it was loaded".to_owned(),
-        _ => part.to_owned(),
-    };
-    rewrite.split(", ").map(part).collect::<Vec<_>>().join(", ")
 }
 
 /// What is copied between the memories.

@@ -13,6 +13,7 @@ use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
 use crate::quantity::{self, parse_some, parse_whole, plural};
+use crate::rewrite::in_words;
 use crate::run_trace::Traced;
 use crate::summary::{OutputEntry, ValueSummary};
 use crate::table::table;
@@ -290,8 +291,7 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
     }
     Some(match session.followed(shapes()) {
         Some(rewrite) => {
-            let rewrite =
-                if rewrite == "none" { String::new() } else { format!(", with the rewrite `{rewrite}`") };
+            let rewrite = in_words(&rewrite).map(|words| format!(", {words}")).unwrap_or_default();
             let gpu = arguments.placement.devices.gpu().filter(|_| session.gpu_use().is_none());
             let gpu =
                 gpu.map(|gpu| format!("; nothing runs on {gpu}: 0 B of its memory")).unwrap_or_default();

@@ -267,6 +267,8 @@ fn what_plans_may_use_is_checked() {
         (&["plan", MODEL, "--slo", "5ms"], "--slo goes with --mode memory"),
         (&["plan", MODEL, "--pareto"], "--pareto is for plans that may use a GPU"),
         (&["plan", MODEL, "--devices", "gpu"], "`cpu`, `cpu:0-7`"),
+        (&["plan", MODEL, "--devices", "cuda:0"], "without the CPU"),
+        (&["plan", MODEL, "--devices", "emulated"], "`cpu,emulated` is possible"),
         (&["plan", MODEL, "--devices", "cpu", "--slo", "five"], "is no unit of time"),
         (&["run", MODEL, "--devices", "cpu,emulated"], "are for plans"),
     ] {

@@ -20,7 +20,7 @@ pub use machine::Machine;
 pub(crate) use measure::measure;
 pub use measure::{Effort, Measured};
 pub use profile::{LinkTime, OperatorCost, Profile, ProfileError};
-pub(crate) use roofline::Roofline;
+pub(crate) use roofline::Rooflines;
 pub(crate) use signature::{StepSignature, graph_hash};
 pub use store::ProfileCache;
 

@@ -6,6 +6,8 @@
 //! what needs it is not estimated.
 
 use super::profile::Profile;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// The rates of one lane.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -45,6 +47,30 @@ impl Roofline {
     }
 }
 
+/// The rates of lanes and kinds, each found once.
+#[derive(Debug)]
+pub(crate) struct Rooflines<'a> {
+    profile: &'a Profile,
+    found: RefCell<HashMap<(String, String), Option<Roofline>>>,
+}
+
+impl<'a> Rooflines<'a> {
+    pub(crate) fn new(profile: &'a Profile) -> Self {
+        Self { profile, found: RefCell::default() }
+    }
+
+    /// What they are of.
+    pub(crate) fn profile(&self) -> &'a Profile {
+        self.profile
+    }
+
+    /// [`Roofline::fit`].
+    pub(crate) fn of(&self, lane: &str, kind: &str) -> Option<Roofline> {
+        let key = (lane.to_owned(), kind.to_owned());
+        *self.found.borrow_mut().entry(key).or_insert_with(|| Roofline::fit(self.profile, lane, kind))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::measure::Measured;
@@ -74,6 +100,11 @@ mod tests {
         let other = Roofline::fit(&p, "cpu:1", "Conv").expect("all");
         assert_eq!((other.overhead_us, other.flops_per_us), (1.0, Some(100.0)));
         assert_eq!(Roofline::fit(&p, "cpu:2", "LSTM"), None);
+        let kept = Rooflines::new(&p);
+        for _ in 0..2 {
+            assert_eq!(kept.of("cpu:1", "LSTM"), Some(lstm));
+            assert_eq!((kept.of("cpu:1", "Conv"), kept.of("cpu:2", "LSTM")), (Some(other), None));
+        }
     }
 
     #[test]

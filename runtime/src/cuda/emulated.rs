@@ -132,6 +132,7 @@ impl Drop for EmulatedPinned {
 #[derive(Clone)]
 enum Command {
     Copy { to: u64, from: u64, bytes: u64 },
+    Word { address: u64, value: u32 },
     Launch(Arc<dyn Launch>),
     Record(Arc<EmulatedEvent>),
     Wait(Arc<EmulatedEvent>),
@@ -177,6 +178,7 @@ impl Command {
             Self::All(commands) => return commands.iter().for_each(|c| c.run(memory, options, fault)),
             _ if lock(fault).is_some() => return,
             Self::Copy { to, from, bytes } => memory.copy(*to, *from, *bytes),
+            Self::Word { address, value } => memory.write(*address, &value.to_le_bytes()),
             Self::Launch(launch) => emulator::launch(memory, &**launch, options),
         };
         if let Err(report) = done {
@@ -228,6 +230,11 @@ impl Stream for EmulatedStream {
 
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError> {
         self.give(Command::Wait(EmulatedEvent::of(event)?.clone()))
+    }
+
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        aligned(address as usize)?;
+        self.give(Command::Word { address, value }).map(|()| true)
     }
 
     fn capture(

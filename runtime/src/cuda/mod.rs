@@ -6,6 +6,8 @@
 //! borrowed, so that no reference to memory exists that the device may change.
 
 #[cfg(test)]
+mod copying_plans;
+#[cfg(test)]
 mod decided;
 mod driver;
 mod emulated;
@@ -163,9 +165,12 @@ pub(crate) trait Stream: Debug + Send {
     /// Marks this place in the stream.
     fn record(&mut self) -> Result<Box<dyn Event>, GpuError>;
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "a program has one stream"))]
     /// Lets what follows wait for `event` of a stream of the same GPU.
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError>;
+
+    /// Writes a word of pinned memory, at a multiple of 4, behind everything given before; `false` where the GPU does not do
+    /// that, and nothing was given.
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError>;
 
     /// Records what `work` gives to the stream, instead of doing it.
     fn capture(

@@ -50,6 +50,19 @@ struct State {
     /// Blocks that are resident at once, where that is told.
     resident: Option<u32>,
     without_grids: bool,
+    without_words: bool,
+    streams: usize,
+    /// What each stream was given, by its number.
+    given: Vec<(usize, Given)>,
+}
+
+/// Something that a stream is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Given {
+    Copy,
+    Kernels,
+    Wait,
+    Word,
 }
 
 impl Told {
@@ -102,6 +115,20 @@ impl Told {
     /// The GPU keeps no whole grid resident.
     pub(super) fn forget_grids(&self) {
         self.lock().without_grids = true;
+    }
+
+    /// Streams write no words.
+    pub(super) fn forget_words(&self) {
+        self.lock().without_words = true;
+    }
+
+    /// What streams were given since this was asked before, in order, with the number of each stream.
+    pub(super) fn given(&self) -> Vec<(usize, Given)> {
+        std::mem::take(&mut self.lock().given)
+    }
+
+    fn note(&self, stream: usize, given: Given) {
+        self.lock().given.push((stream, given));
     }
 
     /// Whether this goes wrong now.
@@ -175,7 +202,12 @@ impl Gpu for WatchedGpu {
 
     fn stream(&self) -> Result<Box<dyn Stream>, GpuError> {
         self.told.check()?;
-        Ok(Box::new(WatchedStream { inner: self.inner.stream()?, told: self.told.clone() }))
+        let number = {
+            let mut state = self.told.lock();
+            state.streams += 1;
+            state.streams - 1
+        };
+        Ok(Box::new(WatchedStream { inner: self.inner.stream()?, told: self.told.clone(), number }))
     }
 
     fn resident_blocks(&self, launch: &dyn Launch) -> Result<u32, GpuError> {
@@ -188,16 +220,19 @@ impl Gpu for WatchedGpu {
 struct WatchedStream {
     inner: Box<dyn Stream>,
     told: Told,
+    number: usize,
 }
 
 impl Stream for WatchedStream {
     fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
         self.told.check()?;
         self.told.lock().copies.push(bytes);
+        self.told.note(self.number, Given::Copy);
         self.inner.copy(to, from, bytes)
     }
 
     fn launch(&mut self, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
+        self.told.note(self.number, Given::Kernels);
         match self.told.count(false) {
             Some(Failure::Launch(problem)) => {
                 let (kernel, problem) = (launch.kernel().entry.to_owned(), problem.to_owned());
@@ -216,7 +251,16 @@ impl Stream for WatchedStream {
     }
 
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError> {
+        self.told.note(self.number, Given::Wait);
         self.inner.wait(event)
+    }
+
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.told.check()?;
+        self.told.note(self.number, Given::Word);
+        // Whoever polls finds out what is wrong when it asks the stream.
+        let missing = self.told.is(Failure::Stuck) || self.told.lock().without_words;
+        if missing { Ok(false) } else { self.inner.write_word(address, value) }
     }
 
     fn capture(
@@ -231,6 +275,7 @@ impl Stream for WatchedStream {
     fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
         self.told.check()?;
         self.told.lock().replays += 1;
+        self.told.note(self.number, Given::Kernels);
         self.inner.replay(graph)
     }
 

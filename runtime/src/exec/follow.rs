@@ -84,12 +84,16 @@ impl Bound {
                 if let (Some(times), Some(started)) = (context.times, started) {
                     let took = started.elapsed();
                     match self.steps.get(number) {
-                        Some(step) => {
-                            if let Some(node) = program.graph.nodes.get(step.node) {
+                        Some(step) => match program.graph.nodes.get(step.node) {
+                            Some(node) => {
                                 times.add(step.node, node, took);
                                 times.event(node, (hands.worker, lane), (started, took));
                             }
-                        }
+                            None => {
+                                let value = self.step_name(program, number);
+                                times.named(value, (hands.worker, lane), (started, took));
+                            }
+                        },
                         None => {
                             times.copy(number - self.steps.len(), (hands.worker, lane), (started, took));
                         }

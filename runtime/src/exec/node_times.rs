@@ -113,15 +113,19 @@ impl NodeTimes {
         self.push(|start| RunEvent { name: node.name.clone(), op: op(), worker, lane, start, took }, started);
     }
 
-    /// Tells that `worker` made copy `number` of a plan from `started` on for the time `took`.
-    pub(crate) fn copy(
+    /// Tells the same of what is no node: its name, and what it does.
+    pub(crate) fn named(
         &self,
-        number: usize,
+        (name, op): (String, String),
         (worker, lane): (Option<usize>, RunLane),
         (started, took): (Instant, Duration),
     ) {
-        let (name, op) = (format!("copy {number}").into(), "copy".to_owned());
-        self.push(|start| RunEvent { name, op, worker, lane, start, took }, started);
+        self.push(|start| RunEvent { name: name.into(), op, worker, lane, start, took }, started);
+    }
+
+    /// Tells that `worker` made copy `number` of a plan from `started` on for the time `took`.
+    pub(crate) fn copy(&self, number: usize, by: (Option<usize>, RunLane), when: (Instant, Duration)) {
+        self.named((format!("copy {number}"), "copy".to_owned()), by, when);
     }
 
     fn push(&self, event: impl FnOnce(Duration) -> RunEvent, started: Instant) {

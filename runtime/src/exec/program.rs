@@ -12,7 +12,7 @@ use crate::ops::{PackSite, Packed};
 use crate::precision::{Precision, Storing};
 use crate::tensor::{Shape, Tensor, ValueRef};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bindings kept per program.
 const BINDINGS: usize = 8;
@@ -41,6 +41,8 @@ pub(crate) struct Program {
     pub(super) precision: Precision,
     budget: Budget,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
+    /// See [`Program::graph_hash`].
+    hash: OnceLock<String>,
 }
 
 impl std::fmt::Debug for Packed {
@@ -149,7 +151,14 @@ impl Program {
             precision: context.storing.precision,
             budget: context.budget.clone(),
             bindings: Mutex::new(Vec::new()),
+            hash: OnceLock::new(),
         })
+    }
+
+    /// What the node at this position packed.
+    #[cfg(test)]
+    pub(crate) fn packed_of(&self, node: usize) -> Option<&Packed> {
+        self.packed[node].as_ref()
     }
 
     /// The format that weights are stored in.
@@ -160,6 +169,11 @@ impl Program {
     /// The graph.
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// [`crate::cost::graph_hash`] of the graph.
+    pub(crate) fn graph_hash(&self) -> &str {
+        self.hash.get_or_init(|| crate::cost::graph_hash(&self.graph))
     }
 
     /// The binding for inputs of these facts, made when it is not there.
@@ -185,13 +199,16 @@ impl Program {
         self.bind_facts(facts, context)
     }
 
-    /// A new binding for inputs of these facts.
+    /// The binding for inputs of these facts, made when it is not there.
     pub(crate) fn bind_facts(
         &self,
         facts: Vec<Fact>,
         context: RunContext<'_>,
     ) -> Result<Arc<Bound>, NodeError> {
         let lock = || self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bound)) = lock().iter().find(|(of, _)| *of == facts) {
+            return Ok(bound.clone());
+        }
         let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
         let mut bindings = lock();
         bindings.insert(0, (facts, bound.clone()));

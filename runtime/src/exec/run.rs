@@ -181,15 +181,22 @@ impl Bound {
         // The nodes of a body are part of the node that runs it.
         let times = context.times;
         let context = RunContext { times: None, ..context };
-        for step in &self.steps {
+        for (number, step) in self.steps.iter().enumerate() {
             let fail = |source| step_error(program, step, source);
             context.interrupt.check().map_err(fail)?;
             let started = times.map(|_| Instant::now());
             self.run_step(program, step, inputs, slots, state, context).map_err(fail)?;
-            if let (Some(times), Some(started), Some(node)) = (times, started, graph.nodes.get(step.node)) {
+            if let (Some(times), Some(started)) = (times, started) {
                 let took = started.elapsed();
-                times.add(step.node, node, took);
-                times.event(node, (None, RunLane::Cpu), (started, took));
+                match graph.nodes.get(step.node) {
+                    Some(node) => {
+                        times.add(step.node, node, took);
+                        times.event(node, (None, RunLane::Cpu), (started, took));
+                    }
+                    None => {
+                        times.named(self.step_name(program, number), (None, RunLane::Cpu), (started, took));
+                    }
+                }
             }
             for &slot in &step.drops {
                 state.made[slot] = None;

@@ -4,6 +4,7 @@ use super::fact::Fact;
 use crate::error::{Error, OpError};
 use crate::ops::{Op, OpName};
 use crate::tensor::Tensor;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A value's place in [`Graph::values`].
@@ -130,5 +131,21 @@ impl Graph {
     /// The constant content of `id`, when it has one.
     pub(crate) fn constant(&self, id: ValueId) -> Option<&Tensor> {
         self.values[id.index()].constant.as_ref()
+    }
+
+    /// By node: the first that is the same operator with the same constants. What is packed of constants is the same for
+    /// both: of the pieces that a rewrite makes of a node, the first packs for all.
+    pub(crate) fn alike(&self) -> Vec<usize> {
+        let mut first: HashMap<(usize, Vec<Option<ValueId>>), usize> = HashMap::new();
+        let constants = |node: &Node| -> Vec<Option<ValueId>> {
+            node.inputs.iter().map(|id| id.filter(|id| self.constant(*id).is_some())).collect()
+        };
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .map(|(at, node)| {
+                let key = (Arc::as_ptr(&node.op).cast::<()>() as usize, constants(node));
+                *first.entry(key).or_insert(at)
+            })
+            .collect()
     }
 }

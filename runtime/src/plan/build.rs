@@ -10,7 +10,7 @@ use super::memory::{Lifetimes, assign};
 use super::mixed::{Forced, Goal, ParetoPoint, Parts};
 use super::moves::Ground;
 use super::predict::predict;
-use crate::cost::{Profile, graph_hash};
+use crate::cost::Profile;
 use crate::exec::{Accesses, Bound, Program, Sizes};
 use crate::precision::Precision;
 use recurve_scheduler::{Bounds, Budget, Instance, Problem, Schedule, Search};
@@ -24,6 +24,8 @@ pub(crate) struct Site<'a> {
     /// The model's own graph, by which the plan is found again.
     pub(crate) model: &'a str,
     pub(crate) profile: &'a Profile,
+    /// [`Profile::hash`] of it, which takes the longer the more was measured.
+    pub(crate) profile_hash: &'a str,
     /// How the program's graph was rewritten.
     pub(crate) rewrite: &'a str,
     /// Element types and shapes of the inputs.
@@ -86,7 +88,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
     let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
         let (made, _) = phases(order, &needs, workers)?;
         let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);
-        let prediction = predict(&made, us, (costs.len(), 0), handover, site.spin);
+        let prediction = predict(&made, us, (costs.len(), 0), (handover, site.spin), None);
         Ok((prediction, made))
     };
     let alone = candidate(&all(Lane::Worker(0)))?;
@@ -125,7 +127,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
     let plan = Plan {
         version: VERSION,
         model: site.model.to_owned(),
-        profile: profile.hash(),
+        profile: site.profile_hash.to_owned(),
         inputs: site.inputs.to_vec(),
         rewrite: site.rewrite.to_owned(),
         workers,
@@ -174,9 +176,9 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
 /// The hash by which plans of this program's graph are found again, with the format of its weights where that is another
 /// than the model's.
 pub(crate) fn model_hash(program: &Program) -> String {
-    let hash = graph_hash(program.graph());
+    let hash = program.graph_hash();
     match program.precision() {
-        Precision::F32 => hash,
+        Precision::F32 => hash.to_owned(),
         precision => format!("{hash}-{precision}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::document::Timing;
 use super::instance::{link_of, step_work};
-use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Roofline, StepSignature};
+use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Rooflines, StepSignature};
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
 use crate::exec::{Bound, DeviceForm, Operand, Program};
@@ -43,10 +43,12 @@ impl DeviceCosts {
     ) -> Option<Self> {
         let device = profile.devices.get(name)?;
         let (up, down) = (link_of(profile, "host", name)?, link_of(profile, name, "host")?);
+        let alike = program.graph().alike();
+        let rooflines = Rooflines::new(profile);
         let step = |step: usize| {
             let form = bound.device_form(program, step, device.device(), context)?;
-            let cost = cost(step, &form, bound, program, profile, (name, device));
-            Ok(DeviceStep { cost, workspace: form.kernel.workspace(), weights: weights(&form) })
+            let cost = cost(step, &form, bound, program, &rooflines, (name, device));
+            Ok(DeviceStep { cost, workspace: form.kernel.workspace(), weights: weights(&form, &alike) })
         };
         let steps = (0..bound.step_count()).map(step).collect();
         Some(Self { name: name.to_owned(), source: device.source, steps, up, down })
@@ -98,12 +100,12 @@ fn cost(
     form: &DeviceForm,
     bound: &Bound,
     program: &Program,
-    profile: &Profile,
+    rooflines: &Rooflines<'_>,
     (name, device): (&str, &DeviceProfile),
 ) -> Option<(f64, Timing)> {
     let step_form = bound.step_form(program, step)?;
     let signature = StepSignature::of(&step_form);
-    if let Some(measured) = profile.measured(&signature.0, name) {
+    if let Some(measured) = rooflines.profile().measured(&signature.0, name) {
         return Some((measured.median_us, timing(device.source)));
     }
     let cost = step_work(bound, program, step)?;
@@ -118,7 +120,7 @@ fn cost(
         return Some((us, Timing::Synthetic));
     }
     let kind = signature.0.split(' ').next().unwrap_or_default();
-    let estimate = Roofline::fit(profile, name, kind)?.estimate(cost.flops, cost.bytes)?;
+    let estimate = rooflines.of(name, kind)?.estimate(cost.flops, cost.bytes)?;
     Some((estimate, Timing::Estimated))
 }
 
@@ -137,8 +139,8 @@ fn steps_in_order(bound: &Bound, program: &Program, step: usize) -> usize {
     found().unwrap_or(0)
 }
 
-/// What stays on the device for a step.
-fn weights(form: &DeviceForm) -> Vec<(String, usize)> {
+/// What stays on the device for a step; `alike` says which nodes share what they pack.
+fn weights(form: &DeviceForm, alike: &[usize]) -> Vec<(String, usize)> {
     let mut named = Vec::new();
     for operand in form.inputs.iter().chain(&form.outputs) {
         if let Operand::Constant { value, tensor, .. } = operand {
@@ -146,7 +148,13 @@ fn weights(form: &DeviceForm) -> Vec<(String, usize)> {
         }
     }
     let node = form.node;
-    named.extend(form.kernel.weights().iter().map(|w| (format!("node {node} {}", w.form), w.bytes)));
+    let packed = form.kernel.weights().iter().enumerate().map(|(at, w)| {
+        // What is packed for one binding alone is not shared.
+        let of =
+            if w.shared { format!("node {}", alike[node]) } else { format!("node {node}, weights {at}") };
+        (format!("{of} {}", w.form), w.bytes)
+    });
+    named.extend(packed);
     let data = form.kernel.data().iter().enumerate();
     named.extend(data.map(|(at, bytes)| (format!("node {node} table {at}"), bytes.len())));
     named

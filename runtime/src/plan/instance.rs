@@ -8,7 +8,7 @@
 
 use super::document::Timing;
 use super::instruction::Lane;
-use crate::cost::{Profile, Roofline, StepSignature, cpu_lane};
+use crate::cost::{Profile, Rooflines, StepSignature, cpu_lane};
 use crate::exec::{Access, Accesses, Bound, Program};
 use crate::graph::{Fact, node_cost};
 use crate::ops::Cost;
@@ -66,6 +66,7 @@ pub(crate) fn step_costs(
     workers: usize,
 ) -> Vec<Option<StepCost>> {
     let devices = devices(profile);
+    let rooflines = Rooflines::new(profile);
     let cost = |step: usize| {
         let signature = StepSignature::of(&bound.step_form(program, step)?);
         let kind = signature.0.split(' ').next().unwrap_or_default().to_owned();
@@ -75,7 +76,7 @@ pub(crate) fn step_costs(
                 return Some((measured.median_us, Timing::Measured));
             }
             let work = work()?;
-            let estimate = Roofline::fit(profile, lane, &kind)?.estimate(work.flops, work.bytes)?;
+            let estimate = rooflines.of(lane, &kind)?.estimate(work.flops, work.bytes)?;
             Some((estimate, Timing::Estimated))
         };
         // Nothing else than the CPU is taken for able to run what was not measured there.

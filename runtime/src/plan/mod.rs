@@ -33,4 +33,4 @@ pub(crate) use memory::Lifetimes;
 pub(crate) use mixed::{Forced, Goal, ParetoPoint, pareto, room_offset};
 pub(crate) use moves::{Ground, Move, Moves, SpaceBytes};
 pub(crate) use random::{random_on_device, random_plan};
-pub(crate) use rewrite::{directions_apart, rewrites};
+pub(crate) use rewrite::{Rewrite, directions_apart};

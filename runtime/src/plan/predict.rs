@@ -1,6 +1,8 @@
-//! How long the phases of a plan take, by the costs of steps and hand-overs.
+//! How long the phases of a plan take, by the costs of steps and hand-overs. What a device is given goes on beside the worker
+//! that launches, copies beside kernels.
 
 use super::instruction::{Instruction, Lane, Phase};
+use super::moves::Moves;
 use crate::cost::Handover;
 use std::time::Duration;
 
@@ -12,19 +14,63 @@ pub(crate) struct Prediction {
     pub(crate) starts: Vec<f64>,
 }
 
+/// A device in a plan, which the last worker launches for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launching<'a> {
+    /// What is copied.
+    pub(crate) moves: &'a Moves,
+    /// By step, whether it runs there.
+    pub(crate) there: &'a [bool],
+}
+
+/// The device's kernels and copies of one run, which go on while the worker that gave them does other things: each
+/// direction of copies and the kernels have a queue of their own.
+#[derive(Debug, Default)]
+struct Queues {
+    kernels: f64,
+    up: f64,
+    down: f64,
+}
+
+impl Queues {
+    /// When the action begins and ends that the worker gives at `now`, by when all actions end; and when the worker goes on:
+    /// behind a copy, of which it writes or reads the bytes, and at once behind a kernel.
+    fn give(
+        &mut self,
+        of: Launching<'_>,
+        (action, steps): (usize, usize),
+        (now, us): (f64, f64),
+        ends: &[f64],
+    ) -> (f64, f64, f64) {
+        let needs = of.moves.needs.get(action).into_iter().flatten();
+        let ready = needs.fold(now, |ready, &needed| ready.max(ends[needed]));
+        let copy = action.checked_sub(steps).and_then(|at| of.moves.copies.get(at));
+        let queue = match copy {
+            Some(copy) if copy.up => &mut self.up,
+            Some(_) => &mut self.down,
+            None => &mut self.kernels,
+        };
+        let begin = ready.max(*queue);
+        *queue = begin + us;
+        (begin, *queue, if copy.is_some() { *queue } else { now })
+    }
+}
+
 /// Of phases whose flags let everyone go on, with the cost of a step on a lane. A wait that is longer than `spin` ends
 /// with the waking of a parked thread.
 pub(crate) fn predict(
     phases: &[Phase],
     cost: impl Fn(usize, Lane) -> f64,
     (steps, copies): (usize, usize),
-    handover: Option<&Handover>,
-    spin: Duration,
+    (handover, spin): (Option<&Handover>, Duration),
+    device: Option<Launching<'_>>,
 ) -> Prediction {
     let (flag_us, wake_us, phase_us) =
         handover.map_or((0.0, 0.0, 0.0), |h| (h.flag.median_us, h.wake.median_us, h.phase.median_us));
     let spin_us = spin.as_secs_f64() * 1e6;
     let mut starts = vec![0.0; steps + copies];
+    let mut ends = vec![0.0; steps + copies];
+    let mut queues = Queues::default();
     let mut now = 0.0;
     for phase in phases {
         match phase {
@@ -51,8 +97,13 @@ pub(crate) fn predict(
                                 }
                                 Instruction::Run(_) | Instruction::Copy(_) => {
                                     let Some(step) = instruction.action(steps) else { break };
-                                    starts[step] = clocks[worker];
-                                    clocks[worker] += cost(step, Lane::Worker(worker));
+                                    let (now, us) = (clocks[worker], cost(step, Lane::Worker(worker)));
+                                    let there =
+                                        |d: &Launching<'_>| d.there.get(step).copied().unwrap_or(true);
+                                    (starts[step], ends[step], clocks[worker]) = match device.filter(there) {
+                                        Some(of) => queues.give(of, (step, steps), (now, us), &ends),
+                                        None => (now, now + us, now + us),
+                                    };
                                 }
                                 Instruction::Signal(flag) => raised.push((flag, clocks[worker])),
                             }
@@ -71,5 +122,5 @@ pub(crate) fn predict(
             }
         }
     }
-    Prediction { total_us: now, starts }
+    Prediction { total_us: [queues.kernels, queues.up, queues.down].into_iter().fold(now, f64::max), starts }
 }

@@ -3,7 +3,8 @@
 use super::causality::Causality;
 use super::instruction::{Instruction, Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
-use super::predict::predict;
+use super::moves::{Move, Moves};
+use super::predict::{Launching, predict};
 use super::random::random_order;
 use super::{Plan, PlanError};
 use crate::exec::{Access, Accesses, Space};
@@ -158,9 +159,36 @@ fn a_prediction_is_the_longest_way_through_the_lists() {
         Lane::All => 4.0,
         Lane::Worker(_) => [10.0, 30.0, 5.0, 8.0][step],
     };
-    let prediction = predict(&made, cost, (4, 0), None, Duration::ZERO);
+    let prediction = predict(&made, cost, (4, 0), (None, Duration::ZERO), None);
     assert_eq!(prediction.total_us, 30.0 + 5.0 + 4.0);
     assert_eq!(prediction.starts, [0.0, 0.0, 30.0, 35.0]);
+}
+
+#[test]
+fn copies_are_predicted_beside_kernels_and_kernels_beside_who_launches() {
+    use Instruction::{Copy, Run, Signal, Wait};
+    // Steps 0 and 1 run on the device, 1 on what the CPU's step 2 makes; copy 0 brings that, copy 1 what step 0 made, which
+    // step 3 reads on the CPU.
+    let copy = |tenant: usize, up: bool| Move { space: Space::Tenant(tenant), bytes: 0..1, up };
+    let moves = Moves {
+        copies: vec![copy(0, true), copy(1, false)],
+        needs: vec![vec![], vec![4], vec![], vec![5], vec![2], vec![0]],
+        host: Vec::new(),
+        device: Vec::new(),
+        rooms: Vec::new(),
+        workspaces: Vec::new(),
+    };
+    let lists = vec![
+        vec![Run(2), Signal(0), Wait(1), Run(3)],
+        vec![Run(0), Wait(0), Copy(0), Run(1), Copy(1), Signal(1)],
+    ];
+    let phases = [Phase::Apart { lists }];
+    let us = |action: usize, _: Lane| [50.0, 40.0, 10.0, 5.0, 20.0, 8.0][action];
+    let device = Launching { moves: &moves, there: &[true, true, false, false] };
+    let made = predict(&phases, us, (4, 2), (None, Duration::ZERO), Some(device));
+    // The copy to the device ends at 30, beside step 0, which ends at 50 and is copied from beside step 1.
+    assert_eq!(made.starts, [0.0, 50.0, 0.0, 58.0, 10.0, 50.0]);
+    assert_eq!(made.total_us, 90.0);
 }
 
 #[test]

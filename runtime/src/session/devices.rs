@@ -1,7 +1,6 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
 use super::step_names::{StepNames, Unplaced};
-use crate::cost::graph_hash;
 use crate::cuda::{GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
@@ -112,7 +111,7 @@ impl PlanDevices {
         (engine, budget): (&Engine, &Budget),
     ) -> Result<Arc<GpuProgram>, Error> {
         // A rewrite of one name has another graph for other shapes.
-        let graph = graph_hash(program.graph());
+        let graph = program.graph_hash().to_owned();
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = programs.iter().position(|(of, _)| *of == graph) {
             programs[..=at].rotate_right(1);

@@ -139,9 +139,17 @@ impl Session {
         let course = checking.course(spin, on.device(), |forms, moves, arena| {
             let space = |space: Space| room_offset(moves, &planned.offsets, space);
             let workspace = |step: usize| planned.offsets.get(moves.workspaces[step]?).copied();
-            let copies = moves.copies.iter().map(|copy| {
+            let steps = bound.step_count();
+            let copies = moves.copies.iter().enumerate().map(|(at, copy)| {
                 let room = space(copy.space).ok_or_else(|| PlanError::invalid("a copy of nothing"))?;
-                Ok(CopyPlace { up: copy.up, offset: room + copy.bytes.start, bytes: copy.bytes.len() })
+                let reads = |step: &usize| moves.needs[*step].contains(&(steps + at));
+                Ok(CopyPlace {
+                    up: copy.up,
+                    offset: room + copy.bytes.start,
+                    bytes: copy.bytes.len(),
+                    writer: moves.needs[steps + at].first().copied(),
+                    readers: planned.steps.iter().copied().filter(reads).collect(),
+                })
             });
             let copies = copies.collect::<Result<Vec<_>, PlanError>>()?;
             let layout = Layout { space: &space, workspace: &workspace, arena };

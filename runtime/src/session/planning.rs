@@ -95,6 +95,7 @@ impl Session {
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
+            self.rewritten.keep_planned(&variant.program);
             let bound =
                 variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
             self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;
@@ -257,7 +258,7 @@ impl Session {
     ) -> Result<Vec<Planned>, Error> {
         let facts = self.facts_of(inputs)?;
         let own = self.cpu_program()?;
-        let model = model_hash(own);
+        let (model, profile_hash) = (model_hash(own), profile.hash());
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
@@ -283,6 +284,7 @@ impl Session {
                 program,
                 model: &model,
                 profile,
+                profile_hash: &profile_hash,
                 rewrite,
                 inputs,
                 workers: self.engine.threads(),

@@ -1,13 +1,14 @@
 //! The programs that do what a session's model does: the model as it is, and its rewrites for the shapes of some inputs.
 //!
 //! They share what was packed of the weights as far as they have operators and constants in common, so that a plan for other
-//! shapes packs nothing again. Rewrites are kept as long as somebody follows them, and made again from the graph else.
+//! shapes packs nothing again. Rewrites are kept as long as somebody follows them, the last that a plan was made with until
+//! the next plan, and made again from the graph else.
 
 use super::Session;
 use crate::error::Error;
 use crate::exec::{BuildContext, Program};
 use crate::graph::{Fact, Graph, NodeError};
-use crate::plan::{directions_apart, rewrites};
+use crate::plan::{Rewrite, directions_apart};
 use crate::precision::Storing;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -31,14 +32,22 @@ pub(super) struct Rewritten {
     apart: OnceLock<Option<Graph>>,
     /// The latest first.
     made: Mutex<Vec<Made>>,
+    /// What the last plan was made with: whoever follows it finds it made and bound.
+    planned: Mutex<Option<Arc<Program>>>,
 }
 
 impl Rewritten {
-    /// The program that was made before for these facts.
-    fn known(&self, facts: &[Fact], rewrite: &str) -> Option<Arc<Program>> {
+    /// The program that was made before for these facts, or for any where it is the same for all.
+    fn known(&self, facts: &[Fact], rewrite: Rewrite) -> Option<Arc<Program>> {
+        let (any, name) = (!rewrite.depends_on_shapes(), rewrite.to_string());
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, programs) = made.iter().find(|(of, _)| of == facts)?;
-        programs.iter().find(|(name, _)| name == rewrite)?.1.upgrade()
+        let mut of_facts = made.iter().filter(|(of, _)| any || of == facts);
+        of_facts.find_map(|(_, programs)| programs.iter().find(|(own, _)| *own == name)?.1.upgrade())
+    }
+
+    /// Keeps the program that a plan was made with.
+    pub(super) fn keep_planned(&self, program: &Arc<Program>) {
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(program.clone());
     }
 
     /// All that are still followed.
@@ -78,17 +87,19 @@ impl Session {
         let storing = Storing::new(own.precision());
         let (budget, threads) = (&self.budget, self.engine.threads());
         let context = BuildContext { budget, threads, release: &|_| (), storing: &storing };
-        let apart = self.rewritten.apart.get_or_init(|| directions_apart(own.graph()));
         let mut donors = self.rewritten.alive();
         donors.push(own.clone());
-        for (rewrite, graph) in rewrites(own.graph(), apart.as_ref(), facts) {
+        for way in Rewrite::all(threads) {
+            let rewrite = way.to_string();
             if !wanted(&rewrite) {
                 continue;
             }
-            if let Some(program) = self.rewritten.known(facts, &rewrite) {
+            if let Some(program) = self.rewritten.known(facts, way) {
                 variants.push(Variant { rewrite, program });
                 continue;
             }
+            let apart = self.rewritten.apart.get_or_init(|| directions_apart(own.graph()));
+            let Some(graph) = way.apply(own.graph(), apart.as_ref(), facts, budget) else { continue };
             match Program::build_like(graph, &donors, context) {
                 Ok(program) => {
                     let program = Arc::new(program);

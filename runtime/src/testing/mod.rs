@@ -4,14 +4,19 @@
 pub(crate) mod bodies;
 mod case;
 mod compare;
+mod gang_loop;
 pub(crate) mod gen_attention;
 mod gen_case;
 pub(crate) mod gen_recurrence;
 #[doc(hidden)]
 pub mod gpu;
+mod limits;
+mod model_reference;
 mod nest;
 mod on_device;
 mod operator;
+#[cfg(test)]
+mod packing;
 mod placement;
 mod random_plan;
 mod single_node;
@@ -22,7 +27,10 @@ pub use case::Case;
 #[cfg(test)]
 pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
+pub use gang_loop::GangLoop;
 pub use gen_case::Gen;
+pub use limits::Limits;
+pub use model_reference::model_reference;
 pub use nest::{Link, Nest};
 pub use on_device::check_operator_on;
 pub(crate) use operator::parse;

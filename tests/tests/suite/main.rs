@@ -33,6 +33,7 @@ mod profiles;
 #[path = "../../../benches/src/recurrences.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod recurrences;
+mod rewritten;
 mod silero_vad;
 mod steady_state;
 #[path = "../../../benches/src/wire.rs"]

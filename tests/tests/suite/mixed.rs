@@ -64,6 +64,23 @@ fn random_placements_give_the_cpus_answers() {
     }
 }
 
+#[test]
+fn pieces_of_a_recurrence_share_its_weights_on_the_gpu() {
+    let of = Extents { time: 24, ..SMALL };
+    let session = load(&engine(2), (MODELS[1].1)(of));
+    let x = input(of, 1);
+    let (mut whole, mut pieces) = (0, 0);
+    for seed in 0..40 {
+        let plan = random_plan(&session, shapes(of), seed).expect("a plan");
+        let most = if plan.rewrite == "none" { &mut whole } else { &mut pieces };
+        session.follow(&plan).expect("valid");
+        session.run([("x", &x)]).expect("runs");
+        *most = session.gpu_use().map_or(0, |used| used.weights).max(*most);
+    }
+    // Tables that each kernel has beside its weights are smaller than those.
+    assert!(pieces > 0 && pieces <= whole + whole / 2, "{pieces} bytes instead of {whole}");
+}
+
 /// Every plan that differs from a valid one in one place that matters.
 #[test]
 fn a_placement_that_could_give_a_wrong_result_is_refused() {

@@ -91,8 +91,7 @@ impl Comparison {
         for step in &plan.steps {
             let actual_us = take(&step.name, &step.place);
             let (name, place) = (step.name.clone(), step.place.clone());
-            // The copy of a value to an output is no node, and leaves no event.
-            if actual_us.is_none() && step.op != "Copy" {
+            if actual_us.is_none() {
                 return Err(other(format!(
                     "a run along another plan, or none: this one has `{name}` on {place}"
                 ))

@@ -177,6 +177,16 @@ impl Stream for DriverStream {
         check("cuStreamWaitEvent", unsafe { sys::cuStreamWaitEvent(self.handle, event.handle, 0) })
     }
 
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.context.enter()?;
+        // SAFETY: the stream is alive, and the word is pinned memory that stays allocated, by the trait's contract. Without
+        // flags the write comes behind all that was given before, seen by the host.
+        match unsafe { sys::cuStreamWriteValue32_v2(self.handle, address, value, 0) } {
+            sys::CUresult::CUDA_ERROR_NOT_SUPPORTED => Ok(false),
+            code => check("cuStreamWriteValue32", code).map(|()| true),
+        }
+    }
+
     fn capture(
         &mut self,
         work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), GpuError>,

@@ -118,7 +118,7 @@ impl GpuProgram {
         for (space, bytes) in rooms {
             let offset = place(bytes)?;
             offsets.insert(space, offset);
-            copies.push(CopyPlace { up: true, offset, bytes });
+            copies.push(CopyPlace { up: true, offset, bytes, writer: None, readers: vec![0] });
         }
         let workspace = place(form.kernel.workspace())?;
         let space = |space: Space| offsets.get(&space).copied();

@@ -8,6 +8,7 @@ mod bound;
 mod decisive;
 mod flow;
 mod host;
+mod lanes;
 mod measuring;
 mod place;
 mod placed;
@@ -96,7 +97,9 @@ pub(crate) struct GpuProgram {
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
     constants: Mutex<HashMap<usize, Arc<Block>>>,
-    /// What kernels packed, by node and form.
+    /// By node: the first that packs the same.
+    alike: Vec<usize>,
+    /// What kernels packed, by the first node that packs it and form.
     weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
     /// The format that weights are stored in, and by node and input what came of it for the shapes bound last.
@@ -136,6 +139,7 @@ impl GpuProgram {
             gpu,
             device,
             decisive: decisive::inputs(&graph),
+            alike: graph.alike(),
             graph,
             budget,
             constants: Mutex::default(),
@@ -269,13 +273,13 @@ impl GpuProgram {
     /// Whether node `node`'s weights of this form are on the device.
     fn has_weights(&self, node: usize, packed: &Weights) -> bool {
         let weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        weights.contains_key(&(node, packed.form.clone()))
+        weights.contains_key(&(self.alike[node], packed.form.clone()))
     }
 
     /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
     fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (node, packed.form.clone());
+        let key = (self.alike[node], packed.form.clone());
         if let Some(block) = weights.get(&key) {
             return Ok(block.clone());
         }

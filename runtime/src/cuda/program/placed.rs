@@ -1,18 +1,19 @@
 //! Single steps of a graph on a GPU, for plans that place each step by itself: launches whose operands lie at the offsets
 //! that the plan gives them, and copies between the host's memory and the device's.
 //!
-//! What is given to the stream is done in its order, so that whoever gives it decides the order; a copy to the host is
-//! waited for, since somebody else goes on with what it brings. The stream, the arena and the pinned memory belong to one
-//! run at a time and are kept for later ones.
+//! What is given to the device is done as if in that order, so that whoever gives it decides the order; copies go on beside
+//! kernels where they can ([`Lanes`]). A copy to the host is waited for, since somebody else goes on with what it brings.
+//! The streams, the arena and the pinned memory belong to one run at a time and are kept for later ones.
 
 use super::GpuProgram;
 use super::bound::DeviceStep;
+use super::lanes::{Lanes, Transfer};
 use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
 use crate::cuda::site::Launches;
-use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay, Stream};
+use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
 use recurve_kernels::launch::Buffer;
@@ -23,14 +24,18 @@ use std::time::{Duration, Instant};
 /// How long work that nobody waits for any more may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A copy: where its bytes lie on the device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A copy: where its bytes lie on the device, and who works on them there.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CopyPlace {
     /// To the device.
     pub(crate) up: bool,
     /// The offset in the device's arena.
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
+    /// The step that makes what is copied.
+    pub(crate) writer: Option<usize>,
+    /// The steps on the device that read what is copied there.
+    pub(crate) readers: Vec<usize>,
 }
 
 /// Where a plan puts what the device holds.
@@ -50,8 +55,12 @@ pub(crate) struct PlacedSteps {
     /// By the number of the step.
     steps: HashMap<usize, (usize, DeviceStep)>,
     copies: Vec<CopyPlace>,
-    /// Where each copy passes through pinned memory.
-    staging: Vec<usize>,
+    /// By copy to the device: whether steps that do not read it use the same bytes.
+    shared: Vec<bool>,
+    /// By step: the copies that it reads.
+    needs: HashMap<usize, Vec<usize>>,
+    /// Where each copy passes through pinned memory, and where a word there tells of the end of one to the host.
+    staging: Vec<(usize, usize)>,
     arena: usize,
     pinned: usize,
     /// Steps that follow one on the other, and by step which of these it belongs to.
@@ -66,7 +75,7 @@ pub(crate) struct PlacedSteps {
 
 /// What one run needs.
 struct State {
-    stream: Box<dyn Stream>,
+    lanes: Lanes,
     pinned: Box<dyn Pinned>,
     arena: Block,
     launches: HashMap<usize, Launches>,
@@ -169,11 +178,34 @@ impl PlacedSteps {
             let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
             steps.insert(number, (node, step));
         }
-        let staged = copies.iter().map(|copy| staging.take(copy.bytes)).collect::<Result<_, _>>()?;
+        let staged = copies.iter().map(|copy| {
+            let word = if copy.up { 0 } else { staging.take(4)? };
+            Ok((staging.take(copy.bytes)?, word))
+        });
+        let staged = staged.collect::<Result<_, GpuError>>()?;
+        let meets = |copy: &CopyPlace, step: &DeviceStep| {
+            let places = step.inputs.iter().chain(&step.outputs).chain([&step.workspace]);
+            places.into_iter().any(|place| match place {
+                Place::Arena { offset, bytes } => {
+                    *offset < copy.offset + copy.bytes && copy.offset < offset + bytes
+                }
+                _ => false,
+            })
+        };
+        let shared = copies.iter().map(|copy| {
+            steps.iter().any(|(number, (_, step))| !copy.readers.contains(number) && meets(copy, step))
+        });
+        let shared = shared.collect();
+        let mut needs: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (at, copy) in copies.iter().enumerate().filter(|(_, copy)| copy.up) {
+            copy.readers.iter().for_each(|reader| needs.entry(*reader).or_default().push(at));
+        }
         Ok(Self {
             program,
             steps,
             copies,
+            shared,
+            needs,
             staging: staged,
             arena: layout.arena,
             pinned: staging.0.max(1),
@@ -209,14 +241,15 @@ impl PlacedSteps {
     /// The device for one run.
     pub(crate) fn begin(&self) -> Result<DeviceRun<'_>, GpuFailure> {
         let kept = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let state = match kept {
+        let mut state = match kept {
             Some(state) => state,
             None => self.state()?,
         };
-        for (_, step) in self.steps.values() {
-            if let Some(offset) = step.fault {
-                state.pinned.write(offset, &[0; 4])?;
-            }
+        state.lanes.begin();
+        let faults = self.steps.values().filter_map(|(_, step)| step.fault);
+        let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
+        for word in faults.chain(ends) {
+            state.pinned.set_word(word, 0)?;
         }
         Ok(DeviceRun { placed: self, state: Mutex::new(Some(state)) })
     }
@@ -224,7 +257,7 @@ impl PlacedSteps {
     fn state(&self) -> Result<State, GpuFailure> {
         let gpu = self.program.gpu.gpu();
         let arena = self.program.gpu.allocate(self.arena)?;
-        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
+        let (lanes, pinned) = (Lanes::new(gpu)?, gpu.pinned(self.pinned)?);
         let mut launches = HashMap::with_capacity(self.steps.len());
         for (&number, (node, step)) in &self.steps {
             let made = step.launches(&arena, &*pinned).map_err(|reject| {
@@ -236,7 +269,7 @@ impl PlacedSteps {
             launches.insert(number, made);
         }
         let graphs = self.stretches.iter().map(|_| None).collect();
-        Ok(State { stream, pinned, arena, launches, graphs })
+        Ok(State { lanes, pinned, arena, launches, graphs })
     }
 }
 
@@ -256,19 +289,33 @@ impl DeviceRun<'_> {
 
     /// Waits for everything that was given.
     pub(crate) fn wait(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
-        self.lock().as_mut().map_or(Err(given_up()), |state| state.stream.finish(interrupt))
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.finish(interrupt))
     }
 
     /// Marks this place in the stream.
     pub(super) fn record(&self) -> Result<Box<dyn Event>, GpuError> {
-        self.lock().as_mut().map_or(Err(given_up()), |state| state.stream.record())
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.record())
+    }
+
+    /// The copies that these steps read.
+    fn needs(&self, steps: &[usize]) -> impl Iterator<Item = usize> {
+        steps.iter().filter_map(|step| self.placed.needs.get(step)).flatten().copied()
+    }
+
+    /// Those of these steps that are copied from.
+    fn copied(&self, steps: &[usize]) -> impl Iterator<Item = usize> {
+        let down = self.placed.copies.iter().filter(|copy| !copy.up);
+        down.filter_map(|copy| copy.writer).filter(|writer| steps.contains(writer))
     }
 
     /// Launches step `number` alone.
     pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
         let mut held = self.lock();
-        let Some(State { stream, launches, .. }) = &mut *held else { return Err(given_up()) };
-        launches.get(&number).into_iter().flatten().try_for_each(|launch| stream.launch(launch))
+        let Some(State { lanes, launches, .. }) = &mut *held else { return Err(given_up()) };
+        lanes.before(self.needs(&[number]))?;
+        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(launch))?;
+        lanes.behind(self.copied(&[number]));
+        Ok(())
     }
 
     /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
@@ -279,35 +326,45 @@ impl DeviceRun<'_> {
             return Ok(());
         }
         let mut held = self.lock();
-        let Some(State { stream, launches, graphs, .. }) = &mut *held else { return Err(given_up()) };
+        let Some(State { lanes, launches, graphs, .. }) = &mut *held else { return Err(given_up()) };
+        lanes.before(self.needs(&stretches[at]))?;
         if let Some(graph) = &graphs[at] {
-            return stream.replay(&**graph);
+            lanes.replay(&**graph)?;
+        } else {
+            let own: Vec<_> = stretches[at].iter().filter_map(|step| launches.get(step)).flatten().collect();
+            own.iter().try_for_each(|launch| lanes.launch(launch))?;
+            // What has run once is captured: the driver has loaded every kernel by then.
+            if !own.is_empty() {
+                let mut work =
+                    |stream: &mut dyn crate::cuda::Stream| own.iter().try_for_each(|l| stream.launch(l));
+                graphs[at] = Some(lanes.capture(&mut work)?);
+            }
         }
-        let own: Vec<_> = stretches[at].iter().filter_map(|step| launches.get(step)).flatten().collect();
-        own.iter().try_for_each(|launch| stream.launch(launch))?;
-        // What has run once is captured: the driver has loaded every kernel by then.
-        if !own.is_empty() {
-            graphs[at] = Some(stream.capture(&mut |stream| own.iter().try_for_each(|l| stream.launch(l)))?);
-        }
+        lanes.behind(self.copied(&stretches[at]));
         Ok(())
     }
 
     /// Copies `from`, which may be written again when this returns, to the device.
     pub(crate) fn up(&self, copy: usize, from: &[u8]) -> Result<(), GpuError> {
         let mut held = self.lock();
-        let Some(State { stream, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (place, staging) = (self.placed.copies[copy], self.placed.staging[copy]);
+        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
+        let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
         pinned.write(staging, from)?;
-        stream.copy(arena.address() + place.offset as u64, pinned.address() + staging as u64, from.len())
+        let to = arena.address() + place.offset as u64;
+        let of = Transfer { to, from: pinned.address() + staging as u64, bytes: from.len() };
+        lanes.copy_up(copy, self.placed.shared[copy], of)
     }
 
-    /// Copies from the device to `to`, behind everything that was given to it before.
+    /// Copies from the device to `to`, behind what makes it.
     pub(crate) fn down(&self, copy: usize, to: &mut [u8], interrupt: &Interrupt) -> Result<(), GpuError> {
         let mut held = self.lock();
-        let Some(State { stream, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (place, staging) = (self.placed.copies[copy], self.placed.staging[copy]);
-        stream.copy(pinned.address() + staging as u64, arena.address() + place.offset as u64, to.len())?;
-        stream.finish(interrupt)?;
+        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
+        let (place, (staging, word)) = (&self.placed.copies[copy], self.placed.staging[copy]);
+        let from = arena.address() + place.offset as u64;
+        let of = Transfer { to: pinned.address() + staging as u64, from, bytes: to.len() };
+        // What no step makes lies there from the beginning.
+        let writer = place.writer.unwrap_or(usize::MAX);
+        lanes.copy_down(writer, of, (&**pinned, word), interrupt)?;
         pinned.read(staging, to)
     }
 
@@ -315,7 +372,7 @@ impl DeviceRun<'_> {
     pub(crate) fn end(self, interrupt: &Interrupt) -> Result<(), GpuFailure> {
         let mut held = self.lock();
         let Some(state) = &mut *held else { return Err(given_up().into()) };
-        state.stream.finish(interrupt)?;
+        state.lanes.finish(interrupt)?;
         let mut fault = None;
         for (node, step) in self.placed.steps.values() {
             if let Some(offset) = step.fault {
@@ -344,7 +401,7 @@ impl Drop for DeviceRun<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.lock().take() else { return };
         let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
-        match state.stream.finish(&wait) {
+        match state.lanes.finish(&wait) {
             Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
             // Work that does not end keeps its memory.
             Err(GpuError::Interrupted) => std::mem::forget(state),

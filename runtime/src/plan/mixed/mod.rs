@@ -1,7 +1,7 @@
 //! Plans over threads and a device with a memory of its own.
 //!
-//! One worker launches for the device and copies, the others run steps on the CPU; flags stand between them. The stream is
-//! one: launches and copies to the device are done in the order in which they are given. Which placement is best is asked of
+//! One worker launches for the device and copies, the others run steps on the CPU; flags stand between them. Kernels are done
+//! in the order in which they are given, and so are the copies of each direction, beside the kernels. Which placement is best is asked of
 //! the scheduler, and predicted by what the instructions do; everything on the device, as far as it can run there, is always
 //! among what is compared.
 
@@ -19,7 +19,7 @@ use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VER
 use super::instance::StepCost;
 use super::instruction::Lane;
 use super::moves::{Ground, Moves};
-use super::predict::{Prediction, predict};
+use super::predict::{Launching, Prediction, predict};
 use crate::cost::Handover;
 use crate::exec::{Accesses, Space};
 use recurve_scheduler::{Bounds, Problem, Schedule, Search};
@@ -97,7 +97,9 @@ impl Parts<'_> {
             None => self.step_cost(action, seats[action]).map_or(0.0, |(us, _)| us),
         };
         let counts = (steps, made.moves.copies.len());
-        let prediction = predict(&made.phases, us, counts, self.handover, self.site.spin);
+        let there: Vec<bool> = seats.iter().map(|seat| seat.is_device()).collect();
+        let device = Some(Launching { moves: &made.moves, there: &there });
+        let prediction = predict(&made.phases, us, counts, (self.handover, self.site.spin), device);
         let there = (0..steps).filter(|&step| seats[step].is_device());
         let weight_bytes = self.device.weight_bytes(there);
         Ok(Candidate { made, prediction, seats, weight_bytes })
@@ -199,7 +201,7 @@ impl Parts<'_> {
         Plan {
             version: VERSION,
             model: site.model.to_owned(),
-            profile: site.profile.hash(),
+            profile: site.profile_hash.to_owned(),
             inputs: site.inputs.to_vec(),
             rewrite: site.rewrite.to_owned(),
             workers: self.workers + 1,

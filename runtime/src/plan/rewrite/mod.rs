@@ -1,35 +1,96 @@
 //! Graphs that do the same as a model's and have more in them that can run side by side.
 //!
-//! Each rewrite keeps every bit of every output. The scheduler is offered all of them, and a plan takes the one with which
-//! it is predicted to end first.
+//! The scheduler is offered all of them, and a plan takes the one with which it is predicted to end first, the model as it
+//! is where none gains anything. Directions and pieces keep every bit of every output; halves and columns are products of
+//! other shapes, whose kernels may take sums in another order ([`Rewrite::keeps_bits`]).
 
+mod columns;
 mod directions;
+mod division;
+mod halves;
 mod pieces;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use directions::apart as directions_apart;
 
 use crate::graph::{Fact, Graph, Node, ValueId};
+use crate::memory::Budget;
 use crate::ops::attributes::{Attribute, NodeSpec};
 use crate::ops::find;
 use std::cell::Cell;
+use std::fmt;
 
 /// Numbers of pieces of a sequence that are tried.
 const PIECES: [usize; 3] = [2, 4, 8];
+/// Most parts of a contraction.
+const MOST_PARTS: usize = 8;
 /// Nodes beyond which a rewritten graph is not tried.
 const MOST_NODES: usize = 4096;
 
-/// The rewrites of `graph` for inputs of these facts, with their names; `apart` is what [`directions_apart`] gives.
-pub(crate) fn rewrites(graph: &Graph, apart: Option<&Graph>, inputs: &[Fact]) -> Vec<(String, Graph)> {
-    let mut made = Vec::new();
-    for count in PIECES {
-        let named = |prefix: &str| format!("{prefix}pieces {count}");
-        made.extend(pieces::pieces(graph, inputs, count).map(|g| (named(""), g)));
-        let of_apart = apart.and_then(|graph| pieces::pieces(graph, inputs, count));
-        made.extend(of_apart.map(|g| (named("directions, "), g)));
+/// A way to rewrite a graph.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rewrite {
+    /// Recurrences over sequences in as many pieces, with the directions apart first or as they are.
+    Pieces { apart: bool, count: usize },
+    /// The directions of recurrences apart.
+    Directions,
+    /// The batch in two halves.
+    Halves,
+    /// Large contractions in as many parts by columns.
+    Columns(usize),
+}
+
+impl Rewrite {
+    /// All that are tried for so many threads.
+    pub(crate) fn all(threads: usize) -> impl Iterator<Item = Self> {
+        let pieces =
+            PIECES.into_iter().flat_map(|count| [false, true].map(|apart| Self::Pieces { apart, count }));
+        pieces.chain([Self::Directions, Self::Halves, Self::Columns(threads.clamp(2, MOST_PARTS))])
     }
-    made.extend(apart.map(|g| ("directions".to_owned(), g.clone())));
-    made.retain(|(_, graph)| graph.nodes.len() <= MOST_NODES);
-    made
+
+    /// Whether the rewritten graph is another for other shapes of the inputs.
+    pub(crate) fn depends_on_shapes(self) -> bool {
+        matches!(self, Self::Pieces { .. } | Self::Halves)
+    }
+
+    /// Whether every sum is taken in the order in which it was.
+    #[cfg(test)]
+    pub(crate) fn keeps_bits(self) -> bool {
+        matches!(self, Self::Pieces { .. } | Self::Directions)
+    }
+
+    /// The rewritten graph for inputs of these facts; `None` where there is nothing to be rewritten. `apart` is what
+    /// [`directions_apart`] gives; copies of constants are charged to `budget`.
+    pub(crate) fn apply(
+        self,
+        graph: &Graph,
+        apart: Option<&Graph>,
+        inputs: &[Fact],
+        budget: &Budget,
+    ) -> Option<Graph> {
+        let made = match self {
+            Self::Pieces { apart: false, count } => pieces::pieces(graph, inputs, count),
+            Self::Pieces { apart: true, count } => pieces::pieces(apart?, inputs, count),
+            Self::Directions => apart.cloned(),
+            Self::Halves => halves::halves(graph, inputs),
+            Self::Columns(count) => columns::columns(graph, count, budget),
+        };
+        made.filter(|graph| graph.nodes.len() <= MOST_NODES)
+    }
+}
+
+/// The name by which plans know it.
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pieces { apart: false, count } => write!(f, "pieces {count}"),
+            Self::Pieces { apart: true, count } => write!(f, "directions, pieces {count}"),
+            Self::Directions => f.write_str("directions"),
+            Self::Halves => f.write_str("batch halves"),
+            Self::Columns(count) => write!(f, "columns {count}"),
+        }
+    }
 }
 
 /// `x[start..end]` along `axis`.

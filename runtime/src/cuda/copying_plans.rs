@@ -1,0 +1,107 @@
+//! Plans over threads and the emulated GPU, whose streams are watched: copies go on beside kernels, and never past those
+//! that they depend on.
+
+use super::OpenGpu;
+use super::watched::{Given, Told, WatchedGpu};
+use crate::device::Device;
+use crate::engine::Engine;
+use crate::plan::Plan;
+use crate::testing::random_plan;
+use crate::{NodeTimes, RunOptions, Session, Tensor};
+use std::collections::BTreeSet;
+
+const MODEL: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+
+fn session() -> (Session, Told) {
+    let (gpu, told) = WatchedGpu::new(1 << 30);
+    let engine = Engine::builder().with_threads(2).build().expect("an engine");
+    engine.use_gpu(Device::Emulated, OpenGpu::new(Box::new(gpu), usize::MAX));
+    let devices = "cpu,emulated".parse().expect("devices");
+    let builder = Session::builder().with_engine(&engine).with_devices(devices);
+    (builder.load_bytes(MODEL).expect("loads"), told)
+}
+
+/// Plans that use both, with copies in both directions.
+fn mixed(session: &Session, seeds: std::ops::Range<u64>) -> Vec<Plan> {
+    let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
+    let plans = seeds.map(|seed| random_plan(session, shapes, seed).expect("a plan"));
+    let both = |plan: &Plan| {
+        plan.device.as_ref().is_some_and(|d| d.copies.iter().any(|c| c.up) && d.copies.iter().any(|c| !c.up))
+    };
+    plans.filter(both).collect()
+}
+
+fn answer(session: &Session, options: &RunOptions) -> Vec<i64> {
+    let question = Tensor::new(&[3, 1], vec![2i64, 10, 2]).expect("a tensor");
+    let state = Tensor::new(&[1, 1, 128], vec![0f32; 128]).expect("a tensor");
+    let outputs = session.run_with([("question", &question), ("h", &state), ("c", &state)], options);
+    outputs.expect("runs").tensor("answer").expect("there").to_vec::<i64>().expect("integers")
+}
+
+#[test]
+fn copies_have_streams_of_their_own_where_kernels_run_beside_them() {
+    let (session, told) = session();
+    let (mut beside, mut alone, mut waits) = (0, 0, 0);
+    for plan in mixed(&session, 0..60) {
+        session.follow(&plan).expect("valid");
+        told.given();
+        // The first run launches one by one, the second what was captured.
+        for _ in 0..2 {
+            assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+            let given = told.given();
+            let kernels: BTreeSet<usize> =
+                given.iter().filter(|(_, what)| *what == Given::Kernels).map(|(stream, _)| *stream).collect();
+            assert_eq!(kernels.len(), 1, "kernels go one behind the other");
+            let own = *kernels.first().expect("one");
+            let first = given.iter().position(|(_, what)| *what == Given::Kernels).expect("one");
+            let copies = given.iter().filter(|(_, what)| *what == Given::Copy).count();
+            assert_eq!(copies, plan.device.as_ref().map_or(0, |d| d.copies.len()), "each copy once");
+            for (at, (stream, what)) in given.iter().enumerate() {
+                match what {
+                    Given::Copy if *stream == own => alone += 1,
+                    Given::Copy => {
+                        assert!(at > first, "there is nothing that it could go on beside");
+                        beside += 1;
+                    }
+                    Given::Wait => waits += 1,
+                    Given::Kernels | Given::Word => {}
+                }
+            }
+        }
+    }
+    assert!(beside > 20 && alone > 20, "{beside} copies beside kernels, {alone} in their stream");
+    assert!(waits >= beside / 2, "{waits} waits for {beside} copies");
+}
+
+#[test]
+fn the_end_of_a_copy_is_found_without_words_too() {
+    let (session, told) = session();
+    for plan in mixed(&session, 60..75) {
+        session.follow(&plan).expect("valid");
+        told.given();
+        assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+        let down = plan.device.as_ref().map_or(0, |d| d.copies.iter().filter(|c| !c.up).count());
+        assert_eq!(told.given().iter().filter(|(_, what)| *what == Given::Word).count(), down);
+    }
+    told.forget_words();
+    for plan in mixed(&session, 75..90) {
+        session.follow(&plan).expect("valid");
+        assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+    }
+}
+
+#[test]
+fn every_step_and_copy_of_a_plan_leaves_an_event() {
+    let (session, _) = session();
+    for plan in mixed(&session, 0..20) {
+        session.follow(&plan).expect("valid");
+        let times = NodeTimes::with_events();
+        answer(&session, &RunOptions::default().with_node_times(&times));
+        let ran: Vec<String> = times.events().iter().map(|e| e.name.to_string()).collect();
+        let copies = plan.device.as_ref().map_or(0, |d| d.copies.len());
+        assert_eq!(ran.len(), plan.steps.len() + copies, "{ran:?}\n{plan}");
+        assert!(plan.steps.iter().all(|step| ran.contains(&step.name)), "{ran:?}\n{plan}");
+        assert!((0..copies).all(|at| ran.contains(&format!("copy {at}"))), "{ran:?}\n{plan}");
+    }
+}
