@@ -184,8 +184,8 @@ impl PlacedSteps {
         });
         let staged = staged.collect::<Result<_, GpuError>>()?;
         let meets = |copy: &CopyPlace, step: &DeviceStep| {
-            let places = step.inputs.iter().chain(&step.outputs).chain([&step.workspace]);
-            places.into_iter().any(|place| match place {
+            let mut places = step.inputs.iter().chain(&step.outputs).chain([&step.workspace]);
+            places.any(|place| match place {
                 Place::Arena { offset, bytes } => {
                     *offset < copy.offset + copy.bytes && copy.offset < offset + bytes
                 }

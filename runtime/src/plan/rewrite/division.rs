@@ -172,24 +172,24 @@ impl Cut<'_> {
         if nest.sequential.is_some() || nest.stages.iter().any(folded) {
             return None;
         }
-        // By input: not read so far, or the axis that is cut.
-        let mut inputs: Vec<Option<Option<usize>>> = vec![None; self.given.len()];
+        // By input: whether it is read, and the axis that is cut.
+        let mut inputs: Vec<(bool, Option<usize>)> = vec![(false, None); self.given.len()];
         for read in &nest.reads {
-            let at = along(&read.index, axis)?;
+            let at = along(&read.index, axis).ok()?;
             if at.is_some_and(|at| place(read.operand).and_then(|dims| dims.get(at)) != Some(extent)) {
                 return None;
             }
             let known = inputs.get_mut(read.operand)?;
-            if known.is_some_and(|known| known != at) {
+            if known.0 && known.1 != at {
                 return None;
             }
-            *known = Some(at);
+            *known = (true, at);
         }
         // What the nest does not read is an element of its program, or says how it is made, which inference then holds
         // against the part; a tensor that only has to fit would not fit the part.
         let known = |t: &TensorFact| t.as_constant().is_some() || t.as_i64s().is_some();
         let says = |t: &TensorFact| known(t) && (!t.dtype.is_float() || t.element_count() == Some(1));
-        let unread = inputs.iter().zip(self.given).filter(|(read, _)| read.is_none());
+        let unread = inputs.iter().zip(self.given).filter(|((read, _), _)| !read);
         if !unread.filter_map(|(_, fact)| fact.as_ref()?.tensor()).all(says) {
             return None;
         }
@@ -197,7 +197,7 @@ impl Cut<'_> {
         for stage in &nest.stages {
             match &stage.effect {
                 Effect::Store(index) => {
-                    let at = along(index, axis)??;
+                    let at = along(index, axis).ok()??;
                     if stored.is_some_and(|other| other != at) {
                         return None;
                     }
@@ -212,7 +212,7 @@ impl Cut<'_> {
             return None;
         }
         let made = Division {
-            inputs: inputs.into_iter().map(Option::flatten).collect(),
+            inputs: inputs.into_iter().map(|(_, axis)| axis).collect(),
             outputs: vec![stored; self.outputs.len()],
         };
         if made.inputs[self.input] != Some(self.axis) {
@@ -255,18 +255,21 @@ impl Cut<'_> {
     }
 }
 
-/// The place in `index` that is `axis`; `Some(None)` where the axis has no part in it, `None` where it has another.
-fn along(index: &[Affine], axis: usize) -> Option<Option<usize>> {
+/// An index has an axis shifted, scaled, twice or beside another.
+struct Mixed;
+
+/// The place in `index` that is `axis`; `None` where the axis has no part in it.
+fn along(index: &[Affine], axis: usize) -> Result<Option<usize>, Mixed> {
     let mut found = None;
     for (at, affine) in index.iter().enumerate() {
         if affine.terms().iter().any(|term| term.0 == axis) {
             if found.is_some() || *affine != Affine::axis(axis) {
-                return None;
+                return Err(Mixed);
             }
             found = Some(at);
         }
     }
-    Some(found)
+    Ok(found)
 }
 
 /// The nest without axes of one element in its indices, which say nothing there.
