@@ -3,7 +3,6 @@
 use super::OpenGpu;
 use super::watched::{Told, WatchedGpu};
 use crate::device::Device;
-use crate::dtype::Bool;
 use crate::engine::Engine;
 use crate::ops::OPS;
 use crate::testing::bodies::BodyBuilder;
@@ -61,30 +60,4 @@ fn rounds_copy_a_slice_for_each_that_is_collected_and_nothing_else() {
         let [captured, replayed] = told.graphs();
         assert!(captured <= 5 && replayed > 20, "{captured} {replayed}");
     }
-}
-
-#[test]
-fn a_condition_among_the_inputs_needs_no_flag() {
-    let mut then = BodyBuilder::new();
-    let x = then.capture("x");
-    let out = then.node("Relu", &[x]);
-    let then = then.finish(&[out]);
-    let mut otherwise = BodyBuilder::new();
-    let x = otherwise.capture("x");
-    let out = otherwise.node("Neg", &[x]);
-    let otherwise = otherwise.finish(&[out]);
-    let x = floats(&[2.0, -1.0]);
-    let case = Case::new([Tensor::scalar(Bool::new(true)), x.clone(), x.clone()]);
-    let case = case.with("then_branch", then).with("else_branch", otherwise);
-    let (session, told) = load("If", &case);
-    // The condition is an input here, whose content decides before anything runs: no flag is needed.
-    for (condition, want) in [(true, [2.0, 0.0]), (false, [-2.0, 1.0])] {
-        told.take_copies();
-        let condition = Tensor::scalar(Bool::new(condition));
-        let outputs = session.run([("in0", &condition), ("in1", &x), ("in2", &x)]).expect("runs");
-        let got = outputs.iter().next().and_then(|(_, value)| value.as_tensor()?.to_vec::<f32>());
-        assert_eq!(got, Some(want.to_vec()));
-        assert!(told.take_copies().iter().all(|bytes| *bytes == 8));
-    }
-    assert_eq!(session.gpu_use().map(|used| used.flag_reads), Some(0));
 }
