@@ -5,6 +5,7 @@ A measurement is a dictionary: `load_ms`, `p50_us` (the median latency of the ru
 `outputs`, the arrays that came out, in the order of the graph. What an engine refuses raises `Refused` with its words.
 """
 import json
+import os
 import pathlib
 import subprocess
 
@@ -35,7 +36,10 @@ class Model:
 def process(command):
     """The JSON that `command` prints."""
     try:
-        ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=TIME_LIMIT)
+        # Words of a failure end with the cause, not with a backtrace.
+        env = os.environ | {"RUST_BACKTRACE": "0"}
+        command = list(map(str, command))
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, env=env)
     except subprocess.TimeoutExpired:
         raise Refused(f"no answer in {TIME_LIMIT} s") from None
     if ran.returncode != 0:

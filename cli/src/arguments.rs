@@ -131,7 +131,7 @@ pub(crate) struct ModelArguments {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
-    /// with a factor for each output
+    /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     pub(crate) precision: Precision,
 }

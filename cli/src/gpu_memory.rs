@@ -1,12 +1,13 @@
 //! What a model takes of the GPU that it ran on, in words and as part of documents.
 
 use crate::quantity::bytes;
-use recurve::GpuUse;
+use recurve::{Device, GpuUse};
 use serde::Serialize;
 
 /// Bytes by what they are for, and what a run launches.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct GpuMemory {
+    device: String,
     /// Those taken when the GPU was opened, by other processes, too.
     context_bytes: u64,
     module_bytes: u64,
@@ -16,11 +17,20 @@ pub(crate) struct GpuMemory {
     /// Of the host's memory.
     pinned_bytes: u64,
     launches: u64,
+    /// Waits for what decides between launches, over all runs.
+    flag_reads: u64,
 }
 
-impl From<GpuUse> for GpuMemory {
-    fn from(of: GpuUse) -> Self {
+/// What a table of what is on `device` is headed with, or says of it.
+pub(crate) fn on(device: &str) -> &'static str {
+    if device == Device::Emulated.to_string() { "on the emulated GPU" } else { "on the GPU" }
+}
+
+impl GpuMemory {
+    /// Of `device`.
+    pub(crate) fn new(device: String, of: GpuUse) -> Self {
         Self {
+            device,
             context_bytes: of.context,
             module_bytes: of.modules,
             weight_bytes: of.weights,
@@ -28,11 +38,15 @@ impl From<GpuUse> for GpuMemory {
             workspace_bytes: of.workspace,
             pinned_bytes: of.pinned,
             launches: of.launches,
+            flag_reads: of.flag_reads,
         }
     }
-}
 
-impl GpuMemory {
+    /// What the table is headed with.
+    pub(crate) fn heading(&self) -> &'static str {
+        on(&self.device)
+    }
+
     /// The rows of a table.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         let kinds = [
@@ -46,6 +60,9 @@ impl GpuMemory {
         let mut rows: Vec<Vec<String>> =
             kinds.map(|(kind, count)| vec![kind.to_owned(), bytes(count as f64)]).into();
         rows.push(vec!["launches of a run".to_owned(), self.launches.to_string()]);
+        if self.flag_reads > 0 {
+            rows.push(vec!["flags read".to_owned(), self.flag_reads.to_string()]);
+        }
         rows
     }
 }

@@ -1,5 +1,6 @@
-//! The format that weights are stored in, and what was stored how. Arithmetic is that of the model's type whatever the
-//! format is: weights are widened as they are read.
+//! The format that weights are stored in, and what was stored how. On the CPU arithmetic is that of the model's type
+//! whatever the format is: weights are widened as they are read. On a GPU so is that of recurrences and of products of few
+//! rows; products of more rows and convolutions take both operands in the format (`cuda/families/narrow`).
 
 use crate::error::Error;
 use std::fmt;
@@ -8,6 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The format that a session stores the weights of its recurrences, and of products of few rows, in. It halves, or
 /// quarters, what a step reads; results differ from those of the model by the rounding of each weight.
+///
+/// On a GPU it is [`Precision::F16`] or [`Precision::Bf16`], and about convolutions and products of any number of rows as
+/// well. What these multiply the weights with is rounded to the format, too, which tensor cores take alone; sums and
+/// everything between operators stay as they are. A value beyond the range of [`Precision::F16`] is infinite there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -66,6 +71,8 @@ pub enum Kept {
         /// How many it has.
         rows: usize,
     },
+    /// The operator runs on a GPU, and its kernels do not read weights of that format.
+    NoKernel,
 }
 
 impl fmt::Display for Kept {
@@ -73,6 +80,7 @@ impl fmt::Display for Kept {
         match self {
             Self::OutOfRange { weight } => write!(f, "a weight of {weight:e} is outside the format's range"),
             Self::ManyRows { rows } => write!(f, "a product of {rows} rows is not bound by reading weights"),
+            Self::NoKernel => f.write_str("its GPU kernels do not read weights of that format"),
         }
     }
 }
@@ -95,6 +103,28 @@ pub struct StoredWeights {
     pub bytes: usize,
     /// Why they are stored as the model has them, where they are.
     pub kept: Option<Kept>,
+}
+
+impl StoredWeights {
+    /// Those of input `input` of a node that is not known yet.
+    pub(crate) fn unnamed(
+        input: usize,
+        weights: usize,
+        [model_bytes, bytes]: [usize; 2],
+        kept: Option<Kept>,
+    ) -> Self {
+        Self { node: "".into(), op: String::new(), input, weights, model_bytes, bytes, kept }
+    }
+
+    /// Gives them to `node`, or to a node inside its bodies.
+    pub(crate) fn name(&mut self, node: &str, op: &str) {
+        if self.op.is_empty() {
+            self.node = node.into();
+            op.clone_into(&mut self.op);
+        } else {
+            self.node = format!("{node}/{}", self.node).into();
+        }
+    }
 }
 
 /// What [`SessionBuilder::with_precision`](crate::SessionBuilder::with_precision) came to.
@@ -157,8 +187,7 @@ impl Storing {
         kept: Option<Kept>,
     ) {
         if self.precision != Precision::F32 {
-            let (node, op) = (Arc::from(""), String::new());
-            self.notes().push(StoredWeights { node, op, input, weights, model_bytes, bytes, kept });
+            self.notes().push(StoredWeights::unnamed(input, weights, [model_bytes, bytes], kept));
         }
     }
 
@@ -169,12 +198,7 @@ impl Storing {
 
     /// Gives what is noted from `first` on to `node`, or to nodes inside its bodies.
     pub(crate) fn name(&self, first: usize, node: &str, op: &str) {
-        for note in self.notes().iter_mut().skip(first) {
-            note.node = if note.op.is_empty() { node.into() } else { format!("{node}/{}", note.node).into() };
-            if note.op.is_empty() {
-                op.clone_into(&mut note.op);
-            }
-        }
+        self.notes().iter_mut().skip(first).for_each(|note| note.name(node, op));
     }
 
     /// All that was noted.

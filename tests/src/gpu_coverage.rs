@@ -6,81 +6,129 @@ use recurve::testing::{OperatorInfo, Placement, operators, placement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Random uses of each operator that are looked at.
+/// Random uses of an operator are drawn until so many in a row have shown nothing new.
 const SEEDS: u64 = 80;
+/// The most that are drawn of one.
+const MOST_SEEDS: u64 = 800;
+
+const VIEW: &str = "*view*";
+const KNOWN: &str = "*known when bound*";
+
+/// What the kernel families do.
+const FAMILIES: &[(&str, &str)] = &[
+    ("arg_extreme", "the place of the largest or smallest element along an axis"),
+    ("attention", "softmax(q·kᵀ)·v for a tile of queries at a time"),
+    ("channels", "response normalisation across channels"),
+    ("conv", "convolutions over up to three axes"),
+    ("conv_transpose", "transposed convolutions"),
+    ("copy", "regions of tensors moved: transpositions, slices, joins, repetitions"),
+    ("cumulative", "running sums and products along an axis"),
+    ("depthwise", "convolutions of one channel each"),
+    ("gather", "rows picked by indices"),
+    ("gather_nd", "elements or blocks picked by tuples of indices"),
+    ("gemm", "matrix products"),
+    ("gemv", "products of up to 16 rows by constant weights"),
+    ("gru", "the steps of a GRU"),
+    ("lstm", "the steps of an LSTM"),
+    ("map", "a scalar program for each element, interpreted"),
+    (
+        "nest",
+        "loops around scalar programs, interpreted: any operator that has loops and no kernel of its own",
+    ),
+    ("norm", "normalisations of rows: layers, groups, instances, root mean squares"),
+    ("pool", "pooling over up to three axes"),
+    ("reduce", "sums, means, norms, extremes along axes"),
+    ("resample", "resizing and sampling at computed places"),
+    ("rnn", "the steps of an RNN"),
+    ("scatter", "elements or blocks put, or added, where indices say"),
+    ("softmax", "softmax and its logarithm along an axis"),
+    ("top_k", "the largest or smallest elements along an axis, sorted"),
+];
 
 /// What became of the uses of one operator with one element type.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Seen {
     families: BTreeSet<String>,
-    reasons: BTreeMap<String, usize>,
-    ran: usize,
+    reasons: BTreeSet<String>,
 }
 
 impl Seen {
     fn note(&mut self, dtype: Option<DType>, placement: Placement) {
         match placement {
             Placement::View => {
-                self.families.insert("*view*".into());
+                self.families.insert(VIEW.into());
             }
             Placement::Known => {
-                self.families.insert("*known when bound*".into());
+                self.families.insert(KNOWN.into());
             }
-            Placement::Kernels(families) => {
-                self.families.extend(families.into_iter().map(str::to_owned));
-            }
+            Placement::Kernels(families) => self.families.extend(families.into_iter().map(str::to_owned)),
             Placement::Refused(reason) => {
-                // What to do about it stands above the table, and types refused alike share a row.
-                let advice = [": cast it", ": allow"].into_iter().find_map(|start| reason.find(start));
-                let reason = &reason[..advice.unwrap_or(reason.len())];
-                let of_type = dtype.and_then(|d| reason.strip_prefix(d.name()));
-                let reason = of_type.map_or(reason.to_owned(), |rest| format!("the type{rest}"));
-                *self.reasons.entry(reason).or_default() += 1;
-                return;
+                self.reasons.insert(reason_of(&reason, dtype));
             }
-            _ => return,
+            _ => {}
         }
-        self.ran += 1;
     }
 
-    /// The cell: families, and the reason that is met most.
+    /// The cell: families, and the reasons.
     fn cell(&self) -> String {
-        let families: Vec<&str> = self.families.iter().map(String::as_str).collect();
-        let most = self.reasons.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
-        match (self.ran, most) {
-            (0, None) => "*not drawn*".into(),
-            (0, Some((reason, _))) => format!("none: {reason}"),
-            (_, None) => families.join(", "),
-            (_, Some((reason, _))) => format!("{}; else: {reason}", families.join(", ")),
+        let list =
+            |of: &BTreeSet<String>, between: &str| of.iter().cloned().collect::<Vec<_>>().join(between);
+        let (families, reasons) = (list(&self.families, ", "), list(&self.reasons, "; or "));
+        match (families.is_empty(), reasons.is_empty()) {
+            (true, _) => format!("none: {reasons}"),
+            (false, true) => families,
+            (false, false) => format!("{families}; else: {reasons}"),
         }
     }
 }
 
-/// The rows of an operator: its element types, those that have the same cell together.
-fn rows(operator: &OperatorInfo) -> Result<Vec<(String, String)>> {
+/// A reason without what was drawn by chance in it: types besides the first input's, and numbers over a limit. What to do
+/// about it stands above the table.
+fn reason_of(reason: &str, dtype: Option<DType>) -> String {
+    let advice = [": cast it", ": allow"].into_iter().find_map(|start| reason.find(start));
+    let reason = &reason[..advice.unwrap_or(reason.len())];
+    if let Some((first, rest)) = reason.split_once(' ')
+        && let Some(named) = operators().iter().flat_map(|o| o.dtypes.to_vec()).find(|d| d.name() == first)
+    {
+        let whose = if Some(named) == dtype { "the type" } else { "another of its types" };
+        return format!("{whose} {rest}");
+    }
+    if let Some((what, rest)) = reason.split_once(" is ")
+        && let Some((_, limit)) = rest.split_once(", at most ")
+        && let Some((start, name)) = what.rsplit_once(": ")
+    {
+        return format!("{start}: more than {} {name}", limit.trim_end_matches(" is possible"));
+    }
+    reason.to_owned()
+}
+
+/// The rows of an operator: the types of its first input, those that have the same cell together.
+fn rows(operator: &OperatorInfo) -> Result<Vec<(String, Seen)>> {
     let name = operator.full_name();
     let mut seen: BTreeMap<Option<DType>, Seen> = BTreeMap::new();
-    for seed in 0..SEEDS {
+    let mut last = 0;
+    for seed in 0..MOST_SEEDS {
+        if seed - last > SEEDS {
+            break;
+        }
         let placed = placement(&name, seed).map_err(|error| anyhow!("{name}, seed {seed}: {error}"))?;
-        // What takes no tensor, or one of another type than those of the operator, is told under none.
-        let dtype = placed.0.filter(|dtype| operator.dtypes.contains(dtype));
+        // What takes no tensor first is told under none.
+        let dtype = placed.0;
+        let before = seen.get(&dtype).cloned();
         seen.entry(dtype).or_default().note(dtype, placed.1);
-    }
-    let mut rows: Vec<(Vec<String>, String)> = Vec::new();
-    let types: Vec<Option<DType>> = if operator.dtypes.is_empty() || !seen.keys().any(Option::is_some) {
-        vec![None]
-    } else {
-        operator.dtypes.iter().copied().map(Some).collect()
-    };
-    for dtype in types {
-        let cell = seen.get(&dtype).map_or_else(|| Seen::default().cell(), Seen::cell);
-        let name = dtype.map_or_else(|| "any".into(), |dtype| dtype.to_string());
-        match rows.iter_mut().find(|(_, known)| *known == cell) {
-            Some((names, _)) => names.push(name),
-            None => rows.push((vec![name], cell)),
+        if before.as_ref() != seen.get(&dtype) {
+            last = seed;
         }
     }
-    Ok(rows.into_iter().map(|(names, cell)| (names.join(", "), cell)).collect())
+    let mut rows: Vec<(Vec<String>, Seen)> = Vec::new();
+    for (dtype, seen) in seen {
+        let name = dtype.map_or_else(|| "any".into(), |dtype| dtype.to_string());
+        match rows.iter_mut().find(|(_, known)| *known == seen) {
+            Some((names, _)) => names.push(name),
+            None => rows.push((vec![name], seen)),
+        }
+    }
+    Ok(rows.into_iter().map(|(names, seen)| (names.join(", "), seen)).collect())
 }
 
 /// The page.
@@ -88,19 +136,55 @@ pub fn page() -> Result<String> {
     let mut page = String::from(
         "# Operators on GPUs\n\n\
          Written by `cargo run --release -p recurve-tests --bin gpu-coverage -- --update`; CI checks that it is current.\n\n\
-         The CPU runs every operator with every element type listed. The last column tells what a GPU launches: the kernel\n\
-         families of `kernels/src`, over 80 random valid uses of each operator, or why it refuses, of several reasons the one\n\
-         met most. *view*: the output is the input under another shape. *known when bound*: the outputs follow from shapes and\n\
-         constants. What is refused runs on the host only where `Fallback::Cpu` allows it, and each such trip is reported;\n\
-         where another type has a kernel, a cast gives it one.\n\n\
+         The CPU runs every operator with every element type that it has. The last column tells what a GPU launches for one:\n\
+         *kernel families*, kinds of kernels that are told in the table at the end, or *none*. What stands behind *else* are\n\
+         the reasons for which some uses of the operator are refused. It is found on random valid uses, drawn for each\n\
+         operator until 80 in a row have shown nothing new: what is rarer than that is not told, and neither are types of the\n\
+         first input that were not among them.\n\n\
+         What is refused runs on the host only where `Fallback::Cpu` allows it, and each such trip is reported; where another\n\
+         type has a kernel, a cast gives it one.\n\n\
+         | words | meaning |\n|---|---|\n\
+         | *view* | nothing is launched: the output is the input under another shape |\n\
+         | *known when bound* | nothing is launched: the outputs follow from shapes and constants |\n\
+         | what it makes depends on data | the shape of an output is known only when the data is, so that no memory can be \
+         given to it beforehand |\n\
+         | its steps, or which branch it takes, depend on data | control flow that is decided by data and whose values \
+         change their shapes, or that stands inside a body |\n\n\
+         ## Operators\n\n\
          | operator | types of the first input | GPU |\n|---|---|---|\n",
     );
     let mut all = operators();
     all.sort_by_key(|operator| operator.full_name().to_lowercase());
+    let mut met: BTreeSet<String> = BTreeSet::new();
     for operator in &all {
-        for (types, cell) in rows(operator)? {
-            writeln!(page, "| {} | {types} | {cell} |", operator.full_name())?;
+        for (types, seen) in rows(operator)? {
+            writeln!(page, "| {} | {types} | {} |", operator.full_name(), seen.cell())?;
+            met.extend(seen.families);
         }
     }
+    page.push_str("\n## Kernel families\n\n| family | what it computes |\n|---|---|\n");
+    for family in met.iter().filter(|family| ![VIEW, KNOWN].contains(&family.as_str())) {
+        let told = FAMILIES.iter().find(|(name, _)| name == family);
+        let (_, what) = told.ok_or_else(|| anyhow!("what family {family} does is not told"))?;
+        writeln!(page, "| {family} | {what} |")?;
+    }
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_without_what_chance_draws() {
+        let of = |reason: &str| reason_of(reason, Some(DType::F64));
+        assert_eq!(
+            of("float64 is not computed by its GPU kernels: cast it, or"),
+            "the type is not computed by its GPU kernels"
+        );
+        assert_eq!(of("int4 is not computed"), "another of its types is not computed");
+        let limit = "its kernel refuses it: inputs is 9, at most 8 is possible";
+        assert_eq!(of(limit), "its kernel refuses it: more than 8 inputs");
+        assert_eq!(of("no GPU kernel computes it"), "no GPU kernel computes it");
+    }
 }

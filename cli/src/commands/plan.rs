@@ -11,6 +11,7 @@ use crate::document::Document;
 use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
+use crate::gpu_memory;
 use crate::inputs;
 use crate::placement::PlacementArguments;
 use crate::quantity;
@@ -247,8 +248,10 @@ fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal
         pair("each operator on all threads", micros(plan.together_us)),
         pair("everything on one thread", micros(plan.alone_us)),
     ];
+    let on_device = plan.device.as_ref().map_or("on the GPU", |device| gpu_memory::on(&device.device));
     rows.extend(
-        plan.device_us.map(|us| pair("of these steps, all that can run there on the GPU", micros(us))),
+        plan.device_us
+            .map(|us| pair(&format!("of these steps, all that can run there {on_device}"), micros(us))),
     );
     let threads = match &plan.device {
         Some(device) => format!("{}, of which one launches for {}", plan.workers, device.device),

@@ -168,9 +168,10 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     }
     let times = NodeTimes::new();
     let (outputs, latency, events) = measure(&session, &inputs, arguments, &times, terminal)?;
+    let own = arguments.execution.device;
+    let device = (own != Device::Cpu).then(|| own.to_string()).or_else(|| arguments.placement.devices.gpu());
+    let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
     if let Some(path) = &arguments.trace {
-        let device = arguments.placement.devices.gpu();
-        let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
         let of = Traced::of(&arguments.model.model, &inputs)?;
         let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
@@ -197,7 +198,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
         host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
         precision: PrecisionEntry::of(&session, deviations),
-        gpu: session.gpu_use().map(GpuMemory::from),
+        gpu: device.zip(session.gpu_use()).map(|(device, of)| GpuMemory::new(device, of)),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
     };
     if terminal.json() {
@@ -449,7 +450,7 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section("weights", &precision.rows(), &[]);
     }
     if let Some(gpu) = &document.gpu {
-        section("on the GPU", &gpu.rows(), &[1]);
+        section(gpu.heading(), &gpu.rows(), &[1]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
     let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));

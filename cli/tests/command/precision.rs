@@ -35,11 +35,26 @@ fn formats_are_stored_and_compared_with_the_model() {
 }
 
 #[test]
-fn other_spellings_and_a_gpu_are_refused() {
+fn other_spellings_and_integers_on_a_gpu_are_refused() {
     for wrong in ["fp16", "F16", "int4", ""] {
         let ended = recurve(&["run", &addition(), "--precision", wrong]).with(Exit::Usage);
         assert!(ended.err.contains("precision"), "{}", ended.err);
     }
-    let ended = recurve(&["run", &data("biased.onnx"), "--precision", "f16", "--device", "emulated"]);
+    let ended = recurve(&["run", &data("biased.onnx"), "--precision", "int8", "--device", "emulated"]);
     assert!(ended.code != 0 && ended.err.contains("precision"), "{}", ended.err);
+}
+
+#[test]
+fn the_emulated_gpu_stores_weights_in_16_bits() {
+    let run = |format: &str| {
+        let arguments = ["run", &addition(), "--precision", format, "--device", "emulated", "--json"];
+        recurve(&arguments).with(Exit::Success).document()
+    };
+    let document = run("bf16");
+    let precision = &document["precision"];
+    let number = |name: &str| precision[name].as_u64().expect("a number");
+    assert!(number("stored_bytes") * 10 < number("model_bytes") * 7, "{precision}");
+    let deviations = precision["deviations"].as_array().expect("deviations");
+    assert!(!deviations.is_empty(), "{precision}");
+    assert!(run("f32")["precision"].is_null());
 }

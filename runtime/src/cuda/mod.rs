@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 mod copying_plans;
+#[cfg(test)]
+mod decided;
 mod driver;
 mod emulated;
 mod error;

@@ -1,11 +1,13 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
+use super::families::flow::{FLAGS, Flow};
 use super::families::tail::Behind;
 use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Nest, Opaque};
+use crate::precision::{Precision, StoredWeights};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
@@ -23,7 +25,8 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
-    /// It runs bodies, and which or how often depends on data, or values change their shapes from step to step.
+    /// It runs bodies, and which or how often depends on data inside another body or in a plan, or values change their
+    /// shapes from step to step or from branch to branch.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A type of its elements that the kernels do not compute.
@@ -82,8 +85,12 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) behind: Option<&'a Behind>,
     /// How the first inputs lie in memory, where they are not row-major: those that the operator reads by strides.
     pub(crate) strided: &'a [Option<Layout>],
+    /// Whether launches can only follow one on the other: inside bodies and groups, and in plans.
+    pub(crate) nested: bool,
     /// What the launches run on.
     pub(crate) device: Device,
+    /// The format that weights are to be stored in.
+    pub(crate) precision: Precision,
     /// What computes on the host what follows from constants.
     pub(crate) context: RunContext<'a>,
 }
@@ -165,6 +172,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) workspace: Buffer,
     /// A word that a kernel made [`GpuKernel::with_fault`] sets to 1 where data asks for what is not there.
     pub(crate) fault: Buffer,
+    /// The flags of a [`Flow`].
+    pub(crate) flags: Buffer,
 }
 
 /// The launches of one operator, in order.
@@ -197,7 +206,7 @@ impl Weights {
     }
 }
 
-type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
+pub(crate) type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
 
 /// An operator prepared for a GPU: its launches, once it is known where the operands are.
 pub(crate) struct GpuKernel {
@@ -207,6 +216,8 @@ pub(crate) struct GpuKernel {
     data: Vec<Vec<u8>>,
     can_fault: bool,
     outputs: Option<Vec<Fact>>,
+    stored: Vec<StoredWeights>,
+    flow: Option<Arc<Flow>>,
 }
 
 impl GpuKernel {
@@ -214,8 +225,44 @@ impl GpuKernel {
     pub(crate) fn new(
         prepare: impl Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync + 'static,
     ) -> Self {
-        let (weights, data) = (Vec::new(), Vec::new());
-        Self { prepare: Box::new(prepare), workspace: 0, weights, data, can_fault: false, outputs: None }
+        Self {
+            prepare: Box::new(prepare),
+            workspace: 0,
+            weights: Vec::new(),
+            data: Vec::new(),
+            can_fault: false,
+            outputs: None,
+            stored: Vec::new(),
+            flow: None,
+        }
+    }
+
+    /// Notes that its launches are those of parts between which data decides.
+    pub(super) fn with_flow(mut self, flow: Arc<Flow>) -> Self {
+        self.flow = Some(flow);
+        self
+    }
+
+    /// The parts that its launches come in, where data decides between them.
+    pub(crate) fn flow(&self) -> Option<&Arc<Flow>> {
+        self.flow.as_ref()
+    }
+
+    /// Tells what weights it stores in another format, or why it does not.
+    pub(crate) fn with_stored(mut self, stored: impl IntoIterator<Item = StoredWeights>) -> Self {
+        self.stored.extend(stored);
+        self
+    }
+
+    /// Gives what it tells of weights to `node`, or to a node inside its bodies.
+    pub(crate) fn named(mut self, node: &str, op: &str) -> Self {
+        self.stored.iter_mut().for_each(|stored| stored.name(node, op));
+        self
+    }
+
+    /// What it tells of its weights.
+    pub(crate) fn stored(&self) -> &[StoredWeights] {
+        &self.stored
     }
 
     /// Asks for a word in which it says that an index in the data is outside its axis.
@@ -334,8 +381,9 @@ impl GpuKernel {
         let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
+        let flags = buffer(FLAGS as u64);
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault })
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags })
     }
 
     /// The launches.

@@ -45,6 +45,8 @@ struct State {
     captures: usize,
     replays: usize,
     allocations: usize,
+    /// Bytes of each copy.
+    copies: Vec<usize>,
     /// Blocks that are resident at once, where that is told.
     resident: Option<u32>,
     without_grids: bool,
@@ -98,6 +100,11 @@ impl Told {
     /// Allocations of device memory so far.
     pub(super) fn allocations(&self) -> usize {
         self.lock().allocations
+    }
+
+    /// Bytes of each copy since this was asked last.
+    pub(super) fn take_copies(&self) -> Vec<usize> {
+        std::mem::take(&mut self.lock().copies)
     }
 
     /// So many blocks are resident at once.
@@ -219,6 +226,7 @@ struct WatchedStream {
 impl Stream for WatchedStream {
     fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
         self.told.check()?;
+        self.told.lock().copies.push(bytes);
         self.told.note(self.number, Given::Copy);
         self.inner.copy(to, from, bytes)
     }

@@ -9,6 +9,7 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
+use crate::precision::Precision;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Device;
 
@@ -88,7 +89,10 @@ impl Bound {
             wanted: &wanted,
             behind: None,
             strided: &[],
+            nested: true,
             device,
+            // Plans over both devices store weights as the model has them.
+            precision: Precision::F32,
             context,
         };
         let kernel = node.op.gpu(&site)?;

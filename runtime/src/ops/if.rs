@@ -143,10 +143,13 @@ impl Op for If {
         }))
     }
 
-    /// A branch that is known to be taken.
+    /// A branch that is known to be taken, or both of one form.
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let known = known_condition(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
-        let then = known.ok_or(GpuReject::ControlFlow)?;
+        let Some(then) = known else {
+            let branches = [false, true].map(|then| (&self.branch(then).graph, self.captures(then)));
+            return families::branches::kernel(site, branches);
+        };
         let name = if then { "then" } else { "else" };
         families::members::part(site, &self.branch(then).graph, self.captures(then), name)
     }

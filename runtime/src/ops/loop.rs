@@ -14,6 +14,7 @@ use crate::cpu::body::{BodyPrograms, collected, pack_bodies, run_body, truth_of}
 use crate::cpu::stack::stack;
 use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::rounds;
 use crate::cuda::families::steps::{self, Given, Taken};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
@@ -357,10 +358,12 @@ impl Op for Loop {
         Ok(kernel.with_scratch(scratch))
     }
 
-    /// As many steps as are known beforehand, of values that keep their forms.
+    /// As many steps as are known beforehand, or as data on the device decides, of values that keep their forms.
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let trips = self.known_trips(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
-        let count = trips.ok_or(GpuReject::ControlFlow)?;
+        if trips.is_none() && site.nested {
+            return Err(GpuReject::ControlFlow);
+        }
         let carried = self.carried();
         let states: Vec<Fact> = (2..2 + carried)
             .map(|i| site.inputs.value(i).map(without_content))
@@ -373,12 +376,17 @@ impl Op for Loop {
         }
         let mut facts = self.body_facts(site.inputs, &held).map_err(|_| GpuReject::ControlFlow)?;
         facts[1] = TensorFact::constant(Tensor::scalar(Bool::new(true))).into();
+        let body = &self.body.graph;
+        let Some(count) = trips else {
+            let ends = !self.condition_never_ends();
+            return rounds::Repeated { body, facts, carried, ends }.kernel(site);
+        };
         let captures = (self.first_capture()..site.inputs.len()).map(Taken::Whole);
         let carry = (0..carried).map(|i| Taken::State(i, 2 + i));
         let taken = [Taken::Step, Taken::Truth].into_iter().chain(carry).chain(captures).collect();
         let scans = (0..self.scans()).map(|i| Given::Slice { output: carried + i, axis: 0, reversed: false });
         let given = [Given::Nothing].into_iter().chain((0..carried).map(Given::State)).chain(scans).collect();
-        steps::Steps { body: &self.body.graph, facts, taken, given, count }.kernel(site)
+        steps::Steps { body, facts, taken, given, count }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -168,8 +168,8 @@ impl SessionBuilder {
     }
 
     /// The format that the weights of recurrences, and of products of few rows, are stored in; by default that of the model.
-    /// Arithmetic is that of the model's type. [`Session::stored_weights`] tells what came of it, and
-    /// [`Session::deviations`] what it does to the outputs. It is for the CPU alone.
+    /// Arithmetic on the CPU is that of the model's type; [`Precision`] says what a GPU does. [`Session::stored_weights`]
+    /// tells what came of it, and [`Session::deviations`] what it does to the outputs. Plans over a GPU do not take it.
     ///
     /// # Example
     /// ```
@@ -233,8 +233,12 @@ impl SessionBuilder {
                 return Err(Error::Setting { name: "devices", problem });
             }
         }
-        if self.precision != Precision::F32 && (self.devices.gpu.is_some() || self.device != Device::Cpu) {
-            let problem = format!("is `{}`, which is for the CPU alone, beside a GPU", self.precision);
+        if self.precision != Precision::F32 && self.devices.gpu.is_some() {
+            let problem = format!("is `{}`, which plans over a GPU do not take", self.precision);
+            return Err(Error::Setting { name: "precision", problem });
+        }
+        if self.precision == Precision::Int8 && self.device != Device::Cpu {
+            let problem = "is `int8`, which is for the CPU alone: a GPU takes `f16` and `bf16`".into();
             return Err(Error::Setting { name: "precision", problem });
         }
         let engine = match (self.engine, threads) {
@@ -309,8 +313,9 @@ impl SessionBuilder {
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
-                let program = GpuProgram::new(graph, gpu, budget.clone(), (self.fallback, engine.threads()))
-                    .map_err(failed)?;
+                let host = (self.fallback, engine.threads());
+                let program =
+                    GpuProgram::new(graph, gpu, budget.clone(), host, self.precision).map_err(failed)?;
                 let (team, interrupt) = (&engine.0.team, &Interrupt::default());
                 let context = RunContext { team, interrupt, budget: &budget, times: None };
                 let prepared = program.prepare(&declared, context);

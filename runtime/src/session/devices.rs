@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::exec::{Bound, Program};
 use crate::memory::Budget;
 use crate::plan::{Forced, PlanError};
+use crate::precision::Precision;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Graphs that are kept on a device though no plan uses them.
@@ -119,7 +120,8 @@ impl PlanDevices {
         let failed = |source| Error::Gpu { device, source };
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let hosts = (Fallback::Deny, engine.threads());
-        let made = GpuProgram::new(program.graph().clone(), gpu, budget.clone(), hosts).map_err(failed)?;
+        let made = GpuProgram::new(program.graph().clone(), gpu, budget.clone(), hosts, Precision::F32)
+            .map_err(failed)?;
         let made = Arc::new(made);
         programs.insert(0, (graph, made.clone()));
         programs.truncate(PROGRAMS);

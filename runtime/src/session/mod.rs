@@ -116,9 +116,10 @@ impl Session {
         self.budget.used()
     }
 
-    /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in.
-    pub fn stored_weights(&self) -> &Stored {
-        &self.stored
+    /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in; on a GPU those of the shapes
+    /// that were bound so far, where the model does not say them.
+    pub fn stored_weights(&self) -> Stored {
+        self.runner.stored().unwrap_or_else(|| self.stored.clone())
     }
 
     /// Nodes without a kernel for the GPU that ran on the CPU instead, as

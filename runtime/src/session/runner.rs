@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
 use crate::graph::{Graph, NodeError};
+use crate::precision::Stored;
 use crate::tensor::ValueRef;
 use std::sync::Arc;
 
@@ -31,6 +32,14 @@ impl Runner {
         match self {
             Self::Cpu(_) => Vec::new(),
             Self::Gpu { program, .. } => program.trips(),
+        }
+    }
+
+    /// What weights are stored in on its GPU.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu { program, .. } => Some(program.stored()),
         }
     }
 

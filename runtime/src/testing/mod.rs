@@ -37,4 +37,6 @@ pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use placement::{Placement, placement};
 pub use random_plan::random_plan;
+#[cfg(test)]
+pub(crate) use single_node::written;
 pub use single_node::{SingleNode, single_node, test_data};

@@ -82,7 +82,18 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     let device = Device { capability: 90, multiprocessors: 132, shared_bytes: 227 * 1024 };
     let wanted = vec![true; outputs.len()];
     let (inputs, outputs) = (Facts(&given), &outputs[..]);
-    let site = GpuSite { inputs, outputs, wanted: &wanted, behind: None, strided: &[], device, context };
+    let (precision, nested) = (crate::Precision::F32, false);
+    let site = GpuSite {
+        inputs,
+        outputs,
+        wanted: &wanted,
+        behind: None,
+        strided: &[],
+        nested,
+        device,
+        precision,
+        context,
+    };
     match op.gpu(&site).and_then(|kernel| kernel.trial(&site).map_err(GpuReject::from)) {
         Ok(launches) => {
             let families = launches.iter().map(|launch| family(launch.kernel().entry)).collect();

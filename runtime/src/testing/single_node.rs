@@ -42,7 +42,7 @@ pub fn test_data(value: &Value) -> Vec<u8> {
     crate::onnx::test_data(value)
 }
 
-pub(super) fn written(def: &'static OpDef, case: &Case) -> Result<SingleNode, OpError> {
+pub(crate) fn written(def: &'static OpDef, case: &Case) -> Result<SingleNode, OpError> {
     let op = parse(def, case)?;
     let facts: Vec<Option<Fact>> =
         case.inputs.iter().map(|v| v.as_ref().map(|v| fact_of(v.as_ref()))).collect();

@@ -11,6 +11,7 @@ mod branches;
 mod contrib;
 mod early_opsets;
 mod emulated;
+mod emulated_flow;
 mod emulated_launches;
 mod emulated_models;
 mod emulated_networks;

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 use recurve::{
-    Device, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions, Session,
-    Tensor,
+    Device, Devices, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions,
+    Session, SessionBuilder, Tensor,
 };
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
 use std::time::Duration;
@@ -182,12 +182,189 @@ fn narrow_weights_fit_where_wide_ones_do_not() {
 }
 
 #[test]
-fn a_gpu_is_refused() {
+fn what_no_kernel_of_a_gpu_reads_is_refused() {
     let [w, r] = recurrent_weights();
-    let builder = Session::builder().with_precision(Precision::F16).with_device(Device::Emulated);
-    let error = builder.load_bytes(lstm(&w, &r).into_bytes()).expect_err("refused");
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("precision"), "{error}");
+    let refused = |builder: SessionBuilder| {
+        let error = builder.load_bytes(lstm(&w, &r).into_bytes()).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("precision"), "{error}");
+    };
+    refused(Session::builder().with_precision(Precision::Int8).with_device(Device::Emulated));
+    let mut devices = Devices::default();
+    devices.gpu = Some(Device::Emulated);
+    refused(Session::builder().with_precision(Precision::F16).with_devices(devices));
+}
+
+fn load_emulated(bytes: Vec<u8>, precision: Precision) -> Session {
+    let builder = Session::builder().with_threads(1).with_device(Device::Emulated);
+    builder.with_precision(precision).load_bytes(bytes).expect("loads")
+}
+
+/// `values` as a 16-bit format has them.
+fn narrowed(values: &[f32], precision: Precision) -> Vec<f32> {
+    rounded(values, precision, 1, false)
+}
+
+const NARROW: [Precision; 2] = [Precision::F16, Precision::Bf16];
+
+#[test]
+fn few_rows_on_a_gpu_read_narrow_weights_and_keep_the_rest() {
+    let (first, second) = (drawn(37 * 83, 1), drawn(50 * 83, 2));
+    let x = Tensor::new(&[3, 37], drawn(3 * 37, 7)).expect("a tensor");
+    let wide = load_emulated(dense(&first, &second), Precision::F32);
+    run(&wide, &x);
+    assert!(wide.stored_weights().weights.is_empty());
+    // Rows are padded to 16 bytes.
+    let packed = |depths: [usize; 2], bytes: usize| (83 * depths[0] + 50 * depths[1]) * bytes;
+    let (of_wide, of_narrow) = (packed([40, 84], 4), packed([40, 88], 2));
+    for precision in NARROW {
+        let session = load_emulated(dense(&first, &second), precision);
+        assert!(session.stored_weights().weights.is_empty(), "the number of rows is not known yet");
+        let got = run(&session, &x);
+        let stored = session.stored_weights();
+        assert_eq!((stored.precision, stored.weights.len()), (precision, 2), "{stored:?}");
+        assert!(
+            stored.weights.iter().all(|w| w.kept.is_none() && w.input == 1 && !w.op.is_empty()),
+            "{stored:?}"
+        );
+        assert_eq!((stored.model_bytes(), stored.bytes()), ((37 * 83 + 50 * 83) * 4, of_narrow));
+        let plain = dense(&narrowed(&first, precision), &narrowed(&second, precision));
+        close(&got, &run(&load(plain, Precision::F32, 1), &x), &precision.to_string());
+        let bytes = |session: &Session| session.gpu_use().expect("a GPU").weights as usize;
+        // The device gives memory by 256 bytes.
+        let saved = bytes(&wide) - bytes(&session);
+        assert!(saved.abs_diff(of_wide - of_narrow) <= 1024, "{saved} {}", of_wide - of_narrow);
+        let deviations = session.deviations(&wide, [("x", &x)]).expect("runs");
+        assert!(0.0 < deviations[0].relative && deviations[0].relative < 0.02, "{deviations:?}");
+    }
+}
+
+#[test]
+fn many_rows_on_a_gpu_are_multiplied_in_the_format() {
+    // Of tiles, and of rows that no piece of 16 bytes divides; one of them over two axes of batches.
+    for (batch, depth, columns) in [(vec![40], 128, 256), (vec![40], 37, 83), (vec![2, 20], 96, 128)] {
+        let weights = drawn(depth * columns, 1);
+        let shape: Vec<usize> = batch.iter().copied().chain([depth]).collect();
+        let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        let made = |w: &[f32]| {
+            let dims = [depth as i64, columns as i64];
+            let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
+            let nodes = [node("MatMul", &["x", "w"], &["p"]), node("Add", &["p", "b"], &["y"])];
+            let inputs = [fixed("x", code::F32, &extents)];
+            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+        };
+        let values = drawn(shape.iter().product(), 7);
+        let x = Tensor::new(&shape, values.clone()).expect("a tensor");
+        for precision in NARROW {
+            let session = load_emulated(made(&weights), precision);
+            let stored = session.stored_weights();
+            assert_eq!(stored.weights.len(), 1, "{stored:?}");
+            assert_eq!((stored.weights[0].kept, stored.weights[0].input), (None, 1));
+            let rounded_x = Tensor::new(&shape, narrowed(&values, precision)).expect("a tensor");
+            let plain = load(made(&narrowed(&weights, precision)), Precision::F32, 1);
+            close(&run(&session, &x), &run(&plain, &rounded_x), &format!("{precision} {shape:?}"));
+            let bytes = session.gpu_use().expect("a GPU").weights as usize;
+            assert!(bytes < weights.len() * 4, "{bytes}: the model's weights are not there beside them");
+        }
+    }
+}
+
+#[test]
+fn recurrences_on_a_gpu_are_those_of_rounded_weights() {
+    let [w, r] = recurrent_weights();
+    let values = drawn(7 * 19, 8);
+    let x = Tensor::new(&[7, 1, 19], values).expect("a tensor");
+    let wide = load_emulated(lstm(&w, &r).into_bytes(), Precision::F32);
+    run(&wide, &x);
+    for precision in NARROW {
+        let plain = lstm(&narrowed(&w, precision), &narrowed(&r, precision));
+        let session = load_emulated(lstm(&w, &r).into_bytes(), precision);
+        close(
+            &run(&session, &x),
+            &run(&load(plain.into_bytes(), Precision::F32, 1), &x),
+            &precision.to_string(),
+        );
+        let stored = session.stored_weights();
+        let inputs: Vec<_> = stored.weights.iter().map(|w| (&*w.op, w.input, w.kept)).collect();
+        assert_eq!(inputs, [("LSTM", 1, None), ("LSTM", 2, None)]);
+        assert!(stored.bytes() <= stored.model_bytes() * 5 / 8, "{stored:?}");
+        let [narrow, wide] = [&session, &wide].map(|s| s.gpu_use().expect("a GPU").weights);
+        assert!(narrow * 8 < wide * 5, "{narrow} {wide}");
+    }
+}
+
+#[test]
+fn a_recurrence_of_many_steps_rounds_what_comes_in() {
+    let [w, r] = recurrent_weights();
+    let h = HIDDEN as i64;
+    let made = |w: &[f32], r: &[f32]| {
+        let constants = [floats("w", &[1, 3 * h, 19], w), floats("r", &[1, 3 * h, h], r)];
+        let nodes = [node("GRU", &["x", "w", "r"], &["y"]).named("cell").with_int("hidden_size", h)];
+        let inputs = [fixed("x", code::F32, &[9, 2, 19])];
+        model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+    };
+    let (w, r) = (&w[..3 * HIDDEN * 19], &r[..3 * HIDDEN * HIDDEN]);
+    let values = drawn(9 * 2 * 19, 8);
+    let tensor = |values: Vec<f32>| Tensor::new(&[9, 2, 19], values).expect("a tensor");
+    for precision in NARROW {
+        let session = load_emulated(made(w, r), precision);
+        assert!(session.stored_weights().weights.iter().all(|w| w.kept.is_none()));
+        let plain = load(made(&narrowed(w, precision), &narrowed(r, precision)), Precision::F32, 1);
+        let want = run(&plain, &tensor(narrowed(&values, precision)));
+        close(&run(&session, &tensor(values.clone())), &want, &precision.to_string());
+    }
+}
+
+#[test]
+fn convolutions_on_a_gpu_are_computed_in_the_format() {
+    // Of all channels, and of one each.
+    for groups in [1, 6] {
+        let (channels, filters) = (6, 6);
+        let count = filters * channels / groups * 9;
+        let weights = drawn(count, 1);
+        let made = |w: &[f32]| {
+            let dims = [filters as i64, (channels / groups) as i64, 3, 3];
+            let constants = [floats("w", &dims, w), floats("b", &[filters as i64], &drawn(filters, 3))];
+            let convolution = node("Conv", &["x", "w", "b"], &["c"]).with_int("group", groups as i64);
+            let nodes = [convolution, node("Relu", &["c"], &["y"])];
+            let inputs = [fixed("x", code::F32, &[2, channels as i64, 9, 7])];
+            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+        };
+        let shape = [2, channels, 9, 7];
+        let values = drawn(shape.iter().product(), 7);
+        let tensor = |values: Vec<f32>| Tensor::new(&shape, values).expect("a tensor");
+        for precision in NARROW {
+            let session = load_emulated(made(&weights), precision);
+            let stored = session.stored_weights();
+            assert_eq!((stored.model_bytes(), stored.bytes()), (count * 4, count * 2), "{stored:?}");
+            let plain = load(made(&narrowed(&weights, precision)), Precision::F32, 1);
+            let want = run(&plain, &tensor(narrowed(&values, precision)));
+            close(&run(&session, &tensor(values.clone())), &want, &format!("{precision}, {groups} groups"));
+        }
+    }
+}
+
+#[test]
+fn what_a_gpu_cannot_hold_or_read_so_stays_as_it_is_and_is_told() {
+    let (first, mut second) = (drawn(37 * 83, 1), drawn(50 * 83, 2));
+    second[1234] = -70000.0;
+    for rows in [3, 40] {
+        let x = Tensor::new(&[rows, 37], drawn(rows * 37, 7)).expect("a tensor");
+        let session = load_emulated(dense(&first, &second), Precision::F16);
+        assert!(run(&session, &x).iter().all(|y| y.is_finite()));
+        let [stored, kept] = &session.stored_weights().weights[..] else { panic!("two products") };
+        assert_eq!(kept.kept, Some(Kept::OutOfRange { weight: -70000.0 }));
+        assert_eq!((kept.bytes, stored.kept), (kept.model_bytes, None));
+    }
+    let weights = drawn(2 * 3 * 9, 1);
+    let constants = [floats("w", &[2, 3, 3, 3], &weights)];
+    let nodes = [node("ConvTranspose", &["x", "w"], &["y"])];
+    let inputs = [fixed("x", code::F32, &[1, 2, 4, 4])];
+    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes();
+    let session = load_emulated(bytes.clone(), Precision::Bf16);
+    assert_eq!(session.stored_weights().weights[0].kept, Some(Kept::NoKernel));
+    let x = Tensor::new(&[1, 2, 4, 4], drawn(32, 7)).expect("a tensor");
+    close(&run(&session, &x), &run(&load(bytes, Precision::F32, 1), &x), "as in the model");
 }
 
 #[test]

@@ -46,10 +46,30 @@ struct Member {
     name: String,
 }
 
+/// A workspace as it is given out.
+#[derive(Default)]
+pub(super) struct Space {
+    used: usize,
+}
+
+impl Space {
+    pub(super) fn take(&mut self, bytes: usize) -> Result<usize, GpuReject> {
+        let offset = self.used;
+        let end = offset.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(256));
+        self.used = end.ok_or_else(|| GpuReject::Form("work on so many bytes".into()))?;
+        Ok(offset)
+    }
+
+    /// Bytes given out so far.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+}
+
 /// Kernels in order.
 pub(super) struct Composition {
     members: Vec<Member>,
-    workspace: usize,
+    workspace: Space,
     constants: Vec<Weights>,
     derived: Vec<Vec<u8>>,
     name: String,
@@ -59,15 +79,12 @@ impl Composition {
     /// None yet; `name` tells its weights from those of others of the same node.
     pub(super) fn new(name: impl Into<String>) -> Self {
         let (constants, derived) = (Vec::new(), Vec::new());
-        Self { members: Vec::new(), workspace: 0, constants, derived, name: name.into() }
+        Self { members: Vec::new(), workspace: Space::default(), constants, derived, name: name.into() }
     }
 
     /// A place for `bytes` between kernels.
     pub(super) fn between(&mut self, bytes: usize) -> Result<Place, GpuReject> {
-        let offset = self.workspace;
-        let end = offset.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(256));
-        self.workspace = end.ok_or_else(|| GpuReject::Form("work on so many bytes".into()))?;
-        Ok(Place::Between { offset, bytes })
+        Ok(Place::Between { offset: self.workspace.take(bytes)?, bytes })
     }
 
     /// A constant of the model, by a name that no other one has.
@@ -93,6 +110,10 @@ impl Composition {
         inputs: Vec<Place>,
         outputs: Vec<Place>,
     ) -> Result<(), GpuReject> {
+        // What data decides cannot be one launch after the other.
+        if kernel.flow().is_some() {
+            return Err(GpuReject::ControlFlow);
+        }
         let workspace = self.between(kernel.workspace())?;
         let name = format!("{} {name}", self.name);
         self.members.push(Member { kernel, inputs, outputs, workspace, name });
@@ -112,7 +133,8 @@ impl Composition {
             ends.push((weights.len(), data.len()));
         }
         let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
-        let (members, workspace) = (self.members, self.workspace);
+        let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
+        let (members, workspace) = (self.members, self.workspace.used());
         let kernel = GpuKernel::new(move |all| {
             let mut launches = Vec::new();
             let mut first = own;
@@ -126,12 +148,13 @@ impl Composition {
                     data: &all.data[first.1..end.1],
                     workspace: member.workspace.buffer(all),
                     fault: all.fault,
+                    flags: all.flags,
                 })?);
                 first = end;
             }
             Ok(launches)
         });
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
-        kernel.with_workspace(workspace).with_resident(weights, data)
+        kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
     }
 }

@@ -158,9 +158,10 @@ impl<'a> Walk<'a> {
             wanted: &wanted,
             behind: None,
             strided: &[],
+            nested: true,
             ..*site
         };
-        let kernel = node.op.gpu(&inner)?;
+        let kernel = node.op.gpu(&inner)?.named(&node.name, &node.def.full_name());
         // A branch that is known tells more than what either would give.
         let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);
         for (id, fact) in node.outputs.iter().zip(&outputs) {

@@ -2,15 +2,18 @@
 //! and how constants are packed.
 
 pub(crate) mod attention;
+pub(crate) mod branches;
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
+pub(crate) mod flow;
 pub(crate) mod indexed;
 pub(crate) mod integer_product;
 pub(crate) mod lines;
 pub(crate) mod map;
 pub(crate) mod members;
+mod narrow;
 pub(crate) mod nest;
 pub(crate) mod norm;
 pub(crate) mod pool;
@@ -18,6 +21,7 @@ pub(crate) mod product;
 pub(crate) mod quantised;
 pub(crate) mod recurrent;
 pub(crate) mod resample;
+pub(crate) mod rounds;
 pub(crate) mod steps;
 pub(crate) mod tail;
 

@@ -1,10 +1,13 @@
 //! Matrix products: few rows by constant weights as `gemv`, which reads packed weights once; all others as `gemm`, on
-//! tensor cores that take them from packed tiles where they are constant.
+//! tensor cores that take them from packed tiles where they are constant. Constant weights are in 16 bits where the session
+//! asks for it ([`super::narrow`]).
 
+use super::narrow::{Rounded, Storage, bytes_as};
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::tensor::Tensor;
 use recurve_kernels::element::Element;
 use recurve_kernels::gemm::{self, Matrix, Problem};
 use recurve_kernels::gemv;
@@ -31,17 +34,46 @@ impl Product {
         if c.m == 0 || c.n == 0 || c.batch.iter().any(|axis| axis.extent == 0) {
             return Ok(GpuKernel::new(|_| Ok(Vec::new())));
         }
-        let tail = self.tail(site)?;
+        let storage = site.storage(1);
         let packs = c.batch.is_empty() && c.m <= gemv::MOST as usize && c.k > 0;
         if packs && c.a == (c.k, 1) && self.offsets[0] == 0 && site.constant(1).is_some() {
-            return self.skinny(site, element, tail);
+            return self.skinny(site, (element, storage));
         }
-        self.general(site, element, tail)
+        let kept = match storage {
+            Storage::Narrow(element) => match self.narrow(site, element) {
+                Ok(kernel) => return Ok(kernel),
+                Err(_) => site.kept(1),
+            },
+            _ => site.kept(1),
+        };
+        let tail = self.tail(site, false)?;
+        Ok(self.general(site, (element, site.constant(1).cloned()), tail, None)?.with_stored(kept))
     }
 
-    /// The arithmetic behind the sums.
-    fn tail(&self, site: &GpuSite<'_>) -> Result<Option<Tail>, GpuReject> {
+    /// As `gemm` of operands in 16 bits.
+    fn narrow(&self, site: &GpuSite<'_>, element: Element) -> Result<GpuKernel, GpuReject> {
+        let tail = self.tail(site, true)?;
+        let weights = site.constant(1).cloned();
+        self.general(site, (element, weights), tail, Some(self.reach()?))
+    }
+
+    /// One more than the largest offset of an element of a that is read.
+    fn reach(&self) -> Result<usize, GpuReject> {
+        let c = &self.contraction;
+        let axes = [(c.m, c.a.0), (c.k, c.a.1)].into_iter().chain(c.batch.iter().map(|x| (x.extent, x.a)));
+        let last = axes.into_iter().try_fold(self.offsets[0], |sum, (extent, step)| {
+            sum.checked_add(extent.saturating_sub(1).checked_mul(step)?)
+        });
+        let reach = last.and_then(|last| last.checked_add(1));
+        reach.filter(|_| c.k > 0).ok_or_else(|| GpuReject::Form("a product without terms".into()))
+    }
+
+    /// The arithmetic behind the sums; with `wide`, none is a program, too, which stores them in the type of input 0.
+    fn tail(&self, site: &GpuSite<'_>, wide: bool) -> Result<Option<Tail>, GpuReject> {
         let mut making = Making::over(site.dtype(0)?, &site.output_shape(0)?);
+        if wide {
+            making.keep();
+        }
         if self.alpha != 1.0 {
             let alpha = making.builder.constant_as(making.y, self.alpha.into());
             let y = making.builder.mul(making.y, alpha);
@@ -64,15 +96,16 @@ impl Product {
     fn skinny(
         self,
         site: &GpuSite<'_>,
-        element: Element,
-        tail: Option<Tail>,
+        (element, storage): (Element, Storage),
     ) -> Result<GpuKernel, GpuReject> {
+        let tail = self.tail(site, false)?;
         let c = &self.contraction;
+        let stored = storage.narrow().unwrap_or(element);
         let shape = gemv::Shape {
             batch: extent(c.m)?,
             rows: extent(c.n)?,
             depth: extent(c.k)?,
-            weights: element,
+            weights: stored,
             x: element,
             y: element,
         };
@@ -89,61 +122,96 @@ impl Product {
             Ok(vec![Arc::new(launch)])
         });
         // Packed rows do not depend on the number of vectors.
-        let form = format!("gemv {element:?}");
+        let form = format!("gemv {stored:?}");
         let bytes = gemv::packed_bytes(&shape) as usize;
+        let note = storage.note(1, &weights, bytes);
         let kernel = kernel.with_weights(form, bytes, move || {
             let mut packed = vec![0; bytes];
-            gemv::pack(&shape, weights.view().bytes(), row_stride, column_stride, &mut packed);
+            gemv::pack(&shape, &bytes_as(&weights, stored), row_stride, column_stride, &mut packed);
             packed
         });
-        Ok(kernel.with_data_of(data))
+        Ok(kernel.with_data_of(data).with_stored(note))
     }
 
-    /// As `gemm`.
+    /// As `gemm` of operands of type `element`. Those of the model are of another one where the elements of input 0 up to
+    /// `narrow` have to be rounded to it; its weights are constant then.
     fn general(
-        self,
+        &self,
         site: &GpuSite<'_>,
-        element: Element,
+        (element, weights): (Element, Option<Tensor>),
         tail: Option<Tail>,
+        narrow: Option<usize>,
     ) -> Result<GpuKernel, GpuReject> {
         let device = site.device;
         let problem = self.problem(element)?;
-        let weights = site.constant(1).cloned();
-        let packed = weights.and_then(|weights| Some((weights, gemm::choose_packed(&problem, &device)?)));
-        let (variant, splits) = match &packed {
-            Some((_, chosen)) => *chosen,
+        let chosen = weights.as_ref().and_then(|_| gemm::choose_packed(&problem, &device));
+        let packs = chosen.is_some();
+        let (variant, splits) = match chosen {
+            Some(chosen) => chosen,
             None => gemm::choose(&problem, &device)?,
         };
-        let workspace = variant.workspace_bytes(&problem, splits);
+        let workspace = variant.workspace_bytes(&problem, splits) as usize;
         let [a, b] = self.offsets.map(|offset| offset as u64 * element.bytes());
-        let data = Tail::data(tail.as_ref());
+        let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
+        let rounded = match narrow {
+            Some(reach) => {
+                let (rounded, program) = Rounded::new(site, (reach, element), workspace, data.len())?;
+                data.extend(program);
+                Some(rounded)
+            }
+            None => None,
+        };
+        let whole = rounded.as_ref().map_or(workspace, Rounded::workspace);
+        let is_narrow = rounded.is_some();
         let kernel = GpuKernel::new(move |memory| {
             let behind = |buffer: Buffer, offset: u64| Buffer {
                 address: buffer.address + offset,
                 bytes: buffer.bytes.saturating_sub(offset),
             };
             Tail::with(tail.as_ref(), memory, |program| {
+                let mut launches = Vec::new();
+                let mut from = memory.inputs[0];
+                if let Some(rounded) = &rounded {
+                    launches = rounded.launches(memory)?;
+                    from = rounded.place(memory);
+                }
                 let operands = gemm::Operands {
-                    a: behind(memory.inputs[0], a),
-                    b: memory.weights.first().copied().unwrap_or_else(|| behind(memory.inputs[1], b)),
+                    a: behind(from, a),
+                    b: match memory.weights.first() {
+                        Some(weights) if packs => *weights,
+                        Some(weights) => behind(*weights, b),
+                        None => behind(memory.inputs[1], b),
+                    },
                     c: memory.outputs[0],
                     workspace: memory.workspace,
                     program,
                 };
                 let plan = variant.prepare(&problem, splits, &operands, &device)?;
-                let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
+                launches.push(Arc::new(plan.product) as Arc<dyn Launch>);
                 launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
                 Ok(launches)
             })
         });
-        let kernel = kernel.with_workspace(workspace as usize).with_data_of(data);
-        let Some((weights, _)) = packed else { return Ok(kernel) };
-        let (strides, bytes) = (self.contraction.b, variant.packed_bytes(&problem) as usize);
+        let kernel = kernel.with_workspace(whole).with_resident(Vec::new(), data);
+        let Some(weights) = weights.filter(|_| packs || is_narrow) else { return Ok(kernel) };
+        let bytes = if packs {
+            variant.packed_bytes(&problem) as usize
+        } else {
+            weights.len() * element.bytes() as usize
+        };
+        let note = if is_narrow { Storage::Narrow(element).note(1, &weights, bytes) } else { None };
+        let kernel = kernel.with_stored(note);
+        if !packs {
+            return Ok(
+                kernel.with_weights(format!("{element:?}"), bytes, move || bytes_as(&weights, element))
+            );
+        }
+        let strides = self.contraction.b;
         // Packed tiles do not depend on the number of rows.
         Ok(kernel.with_weights(format!("{} {b}", variant.id), bytes, move || {
             let mut packed = vec![0; bytes];
-            let b = &weights.view().bytes()[b as usize..];
-            gemm::warpgroup::pack(&problem, b, [strides.0, strides.1], &mut packed);
+            let all = bytes_as(&weights, element);
+            gemm::warpgroup::pack(&problem, &all[b as usize..], [strides.0, strides.1], &mut packed);
             packed
         }))
     }

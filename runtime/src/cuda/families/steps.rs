@@ -3,7 +3,7 @@
 //! States lie in one of two places in the workspace, which change roles with every step; the first step reads the
 //! node's inputs and the last one writes its outputs. A slice that a step takes or gives is copied from or to its place.
 
-use super::composition::{Composition, Place};
+use super::composition::{Composition, Place, Space};
 use super::copy;
 use super::members::body;
 use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Operands};
@@ -104,7 +104,7 @@ impl Steps<'_> {
                 states.push((space.take(bytes(fact)?)?, bytes(fact)?));
             }
         }
-        let other = space.used;
+        let other = space.used();
         space.take(other)?;
         let mut taking = Vec::with_capacity(taken.len());
         for (taken, fact) in taken.iter().zip(&facts) {
@@ -137,7 +137,7 @@ impl Steps<'_> {
         let body_data = data.len();
         data.push((0..count as i64).flat_map(i64::to_le_bytes).collect());
         data.push(vec![1]);
-        let can_fault = kernel.can_fault();
+        let (can_fault, stored) = (kernel.can_fault(), kernel.stored().to_vec());
         let plan = Plan {
             body: kernel,
             taken,
@@ -153,7 +153,7 @@ impl Steps<'_> {
         };
         let kernel = GpuKernel::new(move |all| plan.launches(all));
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
-        Ok(kernel.with_workspace(space.used).with_resident(weights, data))
+        Ok(kernel.with_workspace(space.used()).with_resident(weights, data).with_stored(stored))
     }
 }
 
@@ -179,21 +179,6 @@ fn none(site: &GpuSite<'_>, taken: &[Taken], given: &[Given]) -> Result<GpuKerne
         }
     }
     Ok(whole.finish())
-}
-
-/// The workspace as it is given out.
-#[derive(Default)]
-struct Space {
-    used: usize,
-}
-
-impl Space {
-    fn take(&mut self, bytes: usize) -> Result<usize, GpuReject> {
-        let offset = self.used;
-        let end = offset.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(256));
-        self.used = end.ok_or_else(|| GpuReject::Form("a loop over so many bytes".into()))?;
-        Ok(offset)
-    }
 }
 
 impl Plan {
@@ -249,6 +234,7 @@ impl Plan {
                 data: &all.data[..self.body_data],
                 workspace: between(all, self.body_workspace.0, self.body_workspace.1),
                 fault: all.fault,
+                flags: all.flags,
             })?);
             for (given, passage) in self.given.iter().zip(&self.giving) {
                 if let (Given::Slice { output: to, .. }, Some(passage)) = (given, passage) {

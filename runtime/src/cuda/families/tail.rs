@@ -72,6 +72,11 @@ impl Making {
         self.begun = true;
     }
 
+    /// Stores sums as what they are, whatever type the kernel has its operands in.
+    pub(crate) fn keep(&mut self) {
+        self.begun = true;
+    }
+
     /// The whole program, with what the site has behind it; none where sums are stored as they are.
     pub(crate) fn finish(mut self, site: &GpuSite<'_>) -> Result<Option<Tail>, GpuReject> {
         let mut dtype = self.inputs[0].0;

@@ -9,6 +9,7 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
+use crate::cuda::families::flow::FLAGS;
 use crate::cuda::memory::rounded;
 use crate::cuda::site::{GpuKernel, GpuSite, Weights};
 use crate::cuda::{Block, GpuReject};
@@ -25,7 +26,8 @@ use std::sync::{Arc, Mutex};
 
 /// Where a node is to run.
 enum Planned {
-    Device(GpuKernel),
+    /// Its kernel, and by input whether that is a constant that no launch reads.
+    Device(GpuKernel, Vec<bool>),
     Host(GpuReject),
 }
 
@@ -155,13 +157,18 @@ impl<'p> Binder<'p> {
             wanted,
             behind: None,
             strided: &[],
+            nested: false,
             device: self.program.device,
+            precision: self.program.precision,
             context,
         };
-        let kernel = node.op.gpu(&site)?;
+        let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
         let known = kernel.outputs().map(<[Fact]>::to_vec);
         let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
-        if !fixed(site.outputs) {
+        let flow = kernel.flow().cloned();
+        let collects = |slot: usize| flow.as_ref().is_some_and(|flow| flow.collects(slot));
+        let mut wanted = site.outputs.iter().zip(wanted).enumerate().filter(|(_, (_, wanted))| **wanted);
+        if !wanted.all(|(slot, (fact, _))| collects(slot) || is_fixed(fact)) {
             return Err(GpuReject::DataDependent);
         }
         let derived =
@@ -169,12 +176,19 @@ impl<'p> Binder<'p> {
         let is_derived = node.inputs.iter().flatten().any(derived);
         let kernel = if is_derived { kernel.of_this_binding() } else { kernel };
         self.launches += kernel.trial(&site)?.len();
-        for (id, fact) in node.outputs.iter().zip(site.outputs) {
+        self.program.note_stored(index, kernel.stored());
+        // What is packed need not be there as the model has it, too.
+        let packs = !kernel.weights().is_empty();
+        let constant = |id: &Option<ValueId>| id.is_some_and(|id| self.constant(id.index()).is_some());
+        let unread = |(at, id)| packs && constant(id) && kernel.leaves_unread(&site, at);
+        let unread: Vec<bool> = node.inputs.iter().enumerate().map(unread).collect();
+        for (slot, (id, fact)) in node.outputs.iter().zip(site.outputs).enumerate() {
             if let Some(id) = id {
                 self.facts[id.index()] = Some(fact.clone());
+                self.on_host[id.index()] = collects(slot);
             }
         }
-        self.planned.push((index, Planned::Device(kernel)));
+        self.planned.push((index, Planned::Device(kernel, unread)));
         Ok(())
     }
 
@@ -201,10 +215,11 @@ impl<'p> Binder<'p> {
         let mut workspaces = Vec::with_capacity(self.planned.len());
         for (at, (node, planned)) in self.planned.iter().enumerate() {
             let node = &graph.nodes[*node];
-            for value in node.inputs.iter().flatten().map(|id| self.root[id.index()]) {
+            for (input, id) in node.inputs.iter().enumerate() {
+                let Some(value) = id.map(|id| self.root[id.index()]) else { continue };
                 match (tenant_of[value], planned) {
                     (Some(tenant), _) => tenants[tenant].last = at + 1,
-                    (None, Planned::Device(_)) if places[value].is_none() => {
+                    (None, Planned::Device(_, unread)) if places[value].is_none() && !unread[input] => {
                         let block = self.resident(value, context)?;
                         let (address, bytes) = (block.address(), block.bytes());
                         places[value] = Some(Place::Resident { address, bytes });
@@ -214,13 +229,14 @@ impl<'p> Binder<'p> {
                 }
             }
             for value in node.outputs.iter().flatten().map(|id| self.root[id.index()]) {
-                if matches!(planned, Planned::Device(_)) || read_there[value] {
+                let device = matches!(planned, Planned::Device(..)) && !self.on_host[value];
+                if device || read_there[value] {
                     tenant_of[value] = Some(tenants.len());
                     tenants.push(Tenant { bytes: bytes_of(value)?, first: at + 1, last: at + 1 });
                 }
             }
             workspaces.push(tenants.len());
-            let bytes = if let Planned::Device(kernel) = planned { kernel.workspace() } else { 0 };
+            let bytes = if let Planned::Device(kernel, _) = planned { kernel.workspace() } else { 0 };
             tenants.push(Tenant { bytes, first: at + 1, last: at + 1 });
         }
         for id in &graph.outputs {
@@ -255,10 +271,18 @@ impl<'p> Binder<'p> {
         for (index, plan) in &self.planned {
             let node = &graph.nodes[*index];
             planned.push(match plan {
-                Planned::Device(kernel) => {
-                    let fault =
-                        if kernel.can_fault() { Some(host.staged(4).ok_or_else(overflow)?) } else { None };
-                    Ok(fault)
+                Planned::Device(kernel, _) => {
+                    let mut words = |bytes: Option<usize>| {
+                        bytes.map(|bytes| host.staged(bytes).ok_or_else(overflow)).transpose()
+                    };
+                    let fault = words(kernel.can_fault().then_some(4))?;
+                    let flags = words(kernel.flow().map(|_| FLAGS))?;
+                    let slot = |id: &Option<ValueId>| {
+                        let value = id.map(ValueId::index).filter(|value| self.on_host[*value]);
+                        value.map(|value| host.slot(value))
+                    };
+                    let made: Vec<Option<usize>> = node.outputs.iter().map(slot).collect();
+                    Ok((fault, flags, made))
                 }
                 Planned::Host(reason) => {
                     let mut given = Vec::with_capacity(node.inputs.len());
@@ -286,7 +310,7 @@ impl<'p> Binder<'p> {
         for (((index, plan), prepared), workspace) in self.planned.into_iter().zip(planned).zip(workspaces) {
             let node = &graph.nodes[index];
             let work = match (plan, prepared) {
-                (Planned::Device(kernel), Ok(fault)) => {
+                (Planned::Device(kernel, unread), Ok((fault, flags, made))) => {
                     let mut keep = |block: Arc<Block>| {
                         let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
                         resident.push(block);
@@ -310,10 +334,22 @@ impl<'p> Binder<'p> {
                     let at = |id: &Option<ValueId>| {
                         id.and_then(|id| places[self.root[id.index()]].clone()).unwrap_or(Place::Nowhere)
                     };
-                    let (inputs, outputs) =
-                        (node.inputs.iter().map(at).collect(), node.outputs.iter().map(at).collect());
+                    let inputs = node.inputs.iter().zip(unread);
+                    let inputs =
+                        inputs.map(|(id, unread)| if unread { Place::UNREAD } else { at(id) }).collect();
+                    let outputs = node.outputs.iter().map(at).collect();
                     let workspace = tenant_place(workspace);
-                    Work::Device(DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault })
+                    Work::Device(DeviceStep {
+                        kernel,
+                        inputs,
+                        outputs,
+                        weights,
+                        data,
+                        workspace,
+                        fault,
+                        flags,
+                        made,
+                    })
                 }
                 (_, Err(host)) => Work::Host(host),
                 (Planned::Host(_), Ok(_)) => continue,
@@ -327,7 +363,7 @@ impl<'p> Binder<'p> {
     /// Bytes of weights and data that the kernels want and that are not on the device yet.
     fn to_upload(&self) -> usize {
         let kernels = self.planned.iter().filter_map(|(node, planned)| match planned {
-            Planned::Device(kernel) => Some((*node, kernel)),
+            Planned::Device(kernel, _) => Some((*node, kernel)),
             Planned::Host(_) => None,
         });
         let bytes = kernels.flat_map(|(node, kernel)| {
@@ -344,7 +380,7 @@ impl<'p> Binder<'p> {
         let mut read = vec![false; graph.values.len()];
         for (node, planned) in &self.planned {
             for id in graph.nodes[*node].inputs.iter().flatten() {
-                let device = matches!(planned, Planned::Device(_)) || self.root[id.index()] != id.index();
+                let device = matches!(planned, Planned::Device(..)) || self.root[id.index()] != id.index();
                 read[self.root[id.index()]] |= device;
             }
         }

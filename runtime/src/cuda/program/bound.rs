@@ -4,11 +4,13 @@
 //! What a run needs, its stream, arena and pinned memory, is its own: runs of one binding may be under way side by side.
 //! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
+use super::flow::{Growing, Part, Running};
 use super::host::{HostStep, Memory};
 use super::place::{Place, Source};
 use super::residency::fits;
 use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
+use crate::cuda::families::flow::FLAGS;
 use crate::cuda::site::{GpuKernel, Launches, Operands};
 use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
@@ -45,6 +47,10 @@ pub(super) struct DeviceStep {
     pub(super) workspace: Place,
     /// Offset in pinned memory of the word that says that data asks for what is not there.
     pub(super) fault: Option<usize>,
+    /// Offset in pinned memory of its flags, where data decides between its parts.
+    pub(super) flags: Option<usize>,
+    /// The slots of the outputs that come to be on the host.
+    pub(super) made: Vec<Option<usize>>,
 }
 
 /// See the module's documentation.
@@ -81,7 +87,10 @@ pub(super) struct State {
     arena: Block,
     /// Those of each step.
     launches: Vec<Launches>,
-    /// Steps in a row that run on the device, and the same captured, once they have run.
+    /// By step, the parts of a flow.
+    flows: Vec<Vec<Part>>,
+    growing: Growing,
+    /// Steps in a row that run on the device whatever data says, and the same captured, once they have run.
     stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)>,
     slots: Vec<Option<Value>>,
     /// Whether a run ended before its stream did.
@@ -143,6 +152,7 @@ impl GpuBound {
         let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
         if std::mem::replace(&mut state.under_way, true) {
             state.stream.finish(context.interrupt)?;
+            state.growing = Growing::default();
         }
         for (value, (place, offset)) in inputs.iter().zip(&self.inputs) {
             let (ValueRef::Tensor(tensor), Some((address, bytes))) = (value, place.address(&state.arena))
@@ -205,16 +215,28 @@ impl GpuBound {
         let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
         let mut stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)> = Vec::new();
         let mut launches = Vec::with_capacity(self.steps.len());
+        let mut flows = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
+            flows.push(Vec::new());
             let Work::Device(work) = &step.work else {
                 launches.push(Vec::new());
                 continue;
             };
-            let made = work.launches(&arena, &*pinned).map_err(|reject| {
+            let rejected = |reject| {
                 let node = &program.graph.nodes[step.node];
                 let why = GpuReject::Kernel(reject);
                 GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
-            })?;
+            };
+            if let Some(flow) = work.kernel.flow() {
+                for part in &flow.parts {
+                    let made = work.prepared(&arena, &*pinned, part).map_err(rejected)?;
+                    made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
+                    flows[at].push(Part::new(made));
+                }
+                launches.push(Vec::new());
+                continue;
+            }
+            let made = work.launches(&arena, &*pinned).map_err(rejected)?;
             made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
             launches.push(made);
             match stretches.last_mut() {
@@ -223,7 +245,17 @@ impl GpuBound {
             }
         }
         let slots = vec![None; self.slots];
-        Ok(Held(Some(State { stream, pinned, arena, launches, stretches, slots, under_way: false })))
+        Ok(Held(Some(State {
+            stream,
+            pinned,
+            arena,
+            launches,
+            flows,
+            growing: Growing::default(),
+            stretches,
+            slots,
+            under_way: false,
+        })))
     }
 
     /// Stretches of launches, each at once, and what the host does between them.
@@ -238,6 +270,10 @@ impl GpuBound {
         while at < self.steps.len() {
             if matches!(self.steps[at].work, Work::Host(_)) {
                 self.host(program, state, at, inputs, context)?;
+                at += 1;
+                continue;
+            }
+            if self.flow(program, state, at, context)? {
                 at += 1;
                 continue;
             }
@@ -257,6 +293,27 @@ impl GpuBound {
             (at, stretch) = (range.end, stretch + 1);
         }
         Ok(())
+    }
+
+    /// Runs step `at` where data decides what it launches, and tells whether it does.
+    fn flow(
+        &self,
+        program: &GpuProgram,
+        state: &mut State,
+        at: usize,
+        context: RunContext<'_>,
+    ) -> Result<bool, GpuFailure> {
+        let Step { node, work: Work::Device(step) } = &self.steps[at] else { return Ok(false) };
+        let Some(flow) = step.kernel.flow() else { return Ok(false) };
+        let State { stream, pinned, arena, flows, growing, slots, .. } = state;
+        let (stream, pinned) = (&mut **stream, &**pinned);
+        let running =
+            Running { program, step, parts: &mut flows[at], stream, pinned, arena, slots, growing, context };
+        running.run(flow).map_err(|failure| match failure {
+            StepFailure::Op(source) => GpuFailure::Node(node_error(&program.graph, *node, source)),
+            StepFailure::Gpu(error) => GpuFailure::Gpu(error),
+        })?;
+        Ok(true)
     }
 
     /// Runs step `at` on the host.
@@ -306,7 +363,9 @@ impl GpuBound {
                 continue;
             }
             let before = state.stream.record()?;
-            launch_all(&mut *state.stream, &state.launches[at..=at])?;
+            if !self.flow(program, state, at, context)? {
+                launch_all(&mut *state.stream, &state.launches[at..=at])?;
+            }
             marks.push((at, [before, state.stream.record()?]));
         }
         state.stream.finish(context.interrupt)?;
@@ -318,7 +377,7 @@ impl GpuBound {
     }
 }
 
-fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuError> {
+pub(super) fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuError> {
     steps.iter().flatten().try_for_each(|launch| stream.launch(launch))
 }
 
@@ -328,20 +387,33 @@ impl DeviceStep {
         arena: &Block,
         pinned: &dyn Pinned,
     ) -> Result<Launches, recurve_kernels::launch::Reject> {
+        self.prepared(arena, pinned, |operands| self.kernel.prepare(operands))
+    }
+
+    /// What `prepare` makes of its operands.
+    fn prepared(
+        &self,
+        arena: &Block,
+        pinned: &dyn Pinned,
+        prepare: impl FnOnce(&Operands<'_>) -> Result<Launches, recurve_kernels::launch::Reject>,
+    ) -> Result<Launches, recurve_kernels::launch::Reject> {
         let at = |place: &Place| place.buffer(arena);
         let (inputs, outputs): (Vec<_>, Vec<_>) =
             (self.inputs.iter().map(at).collect(), self.outputs.iter().map(at).collect());
-        let fault = self.fault.map_or(Buffer::default(), |offset| Buffer {
-            address: pinned.address() + offset as u64,
-            bytes: 4,
-        });
-        self.kernel.prepare(&Operands {
+        let words = |offset: Option<usize>, bytes: u64| {
+            offset.map_or(Buffer::default(), |offset| Buffer {
+                address: pinned.address() + offset as u64,
+                bytes,
+            })
+        };
+        prepare(&Operands {
             inputs: &inputs,
             outputs: &outputs,
             weights: &self.weights,
             data: &self.data,
             workspace: at(&self.workspace),
-            fault,
+            fault: words(self.fault, 4),
+            flags: words(self.flags, FLAGS as u64),
         })
     }
 }

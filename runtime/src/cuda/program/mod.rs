@@ -6,6 +6,7 @@
 mod bind;
 mod bound;
 mod decisive;
+mod flow;
 mod host;
 mod lanes;
 mod measuring;
@@ -25,13 +26,14 @@ use crate::graph::fact::{Facts, TensorFact};
 use crate::graph::{Fact, Graph, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
-use crate::precision::Storing;
+use crate::precision::{Precision, Stored, StoredWeights, Storing};
 use crate::tensor::ValueRef;
 use bound::GpuBound;
 use decisive::Key;
 pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps};
 use recurve_kernels::launch::Device;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 pub use trips::HostTrip;
 use upload::Uploader;
@@ -100,24 +102,30 @@ pub(crate) struct GpuProgram {
     /// What kernels packed, by the first node that packs it and form.
     weights: Mutex<HashMap<(usize, String), Arc<Block>>>,
     uploader: Uploader,
+    /// The format that weights are stored in, and by node and input what came of it for the shapes bound last.
+    precision: Precision,
+    stored: Mutex<BTreeMap<(usize, String, usize), StoredWeights>>,
     /// Whether nodes without a kernel may run on the host, and on how many threads there.
     fallback: Fallback,
     threads: usize,
     /// What the nodes that run on the host packed, by node.
     packed: Mutex<HashMap<usize, Arc<Option<Packed>>>>,
+    /// How often flags were read that decide between launches.
+    flag_reads: AtomicU64,
     /// What ran on the host, by node.
     trips: Mutex<BTreeMap<usize, HostTrip>>,
     bindings: Mutex<Vec<(Key, Arc<GpuBound>)>>,
 }
 
 impl GpuProgram {
-    /// `graph` on `gpu`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
+    /// `graph` on `gpu`, its weights in `precision`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
     /// where `fallback` allows it.
     pub(crate) fn new(
         graph: Graph,
         gpu: Arc<OpenGpu>,
         budget: Budget,
         (fallback, threads): (Fallback, usize),
+        precision: Precision,
     ) -> Result<Self, GpuError> {
         let properties = gpu.gpu().properties();
         let (major, minor) = properties.capability;
@@ -137,9 +145,12 @@ impl GpuProgram {
             constants: Mutex::default(),
             weights: Mutex::default(),
             uploader,
+            precision,
+            stored: Mutex::default(),
             fallback,
             threads,
             packed: Mutex::default(),
+            flag_reads: AtomicU64::new(0),
             trips: Mutex::default(),
             bindings: Mutex::default(),
         })
@@ -193,6 +204,20 @@ impl GpuProgram {
         Ok(bound)
     }
 
+    /// What weights were stored in.
+    pub(crate) fn stored(&self) -> Stored {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        Stored { precision: self.precision, weights: stored.values().cloned().collect() }
+    }
+
+    /// Notes what the kernel of node `node` tells of its weights.
+    fn note_stored(&self, node: usize, told: &[StoredWeights]) {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        for weights in told {
+            stored.insert((node, weights.node.to_string(), weights.input), weights.clone());
+        }
+    }
+
     /// What ran on the host since the graph was loaded, in the order of its nodes.
     pub(crate) fn trips(&self) -> Vec<HostTrip> {
         self.trips.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -222,11 +247,12 @@ impl GpuProgram {
         let facts: Vec<Option<Fact>> =
             constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
         let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        // Sessions on a GPU store weights as the model has them.
-        let storing = Storing::default();
+        let storing = Storing::new(self.precision);
         let (inputs, budget) = (Facts(&given), &self.budget);
         let site = PackSite { inputs, budget, release: &|_| (), threads: self.threads, storing: &storing };
         let packed = Arc::new(of.op.pack(&site)?);
+        storing.name(0, &of.name, &of.def.full_name());
+        self.note_stored(node, &storing.finish().weights);
         all.insert(node, packed.clone());
         Ok(packed)
     }

@@ -1,6 +1,7 @@
 //! Where values are on the device, and where on the host.
 
 use crate::cuda::Block;
+use crate::cuda::site::UNREAD;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Buffer;
 
@@ -16,6 +17,9 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// An operand that is there, and that no launch reads.
+    pub(super) const UNREAD: Self = Self::Resident { address: UNREAD.address, bytes: 0 };
+
     /// Address and bytes, when it is on the device.
     pub(super) fn address(&self, arena: &Block) -> Option<(u64, usize)> {
         match self {

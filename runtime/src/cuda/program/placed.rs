@@ -12,7 +12,7 @@ use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
-use crate::cuda::site::{Launches, UNREAD};
+use crate::cuda::site::Launches;
 use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
@@ -129,7 +129,7 @@ impl PlacedSteps {
             let mut place = |operand: &Operand| -> Result<Place, GpuFailure> {
                 Ok(match operand {
                     Operand::Nowhere => Place::Nowhere,
-                    Operand::Unread => Place::Resident { address: UNREAD.address, bytes: 0 },
+                    Operand::Unread => Place::UNREAD,
                     Operand::In { space, offset, bytes } => {
                         let room = (layout.space)(*space).ok_or_else(|| lost(&program))?;
                         Place::Arena { offset: room + offset, bytes: *bytes }
@@ -174,7 +174,8 @@ impl PlacedSteps {
             let workspace =
                 workspace.map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
             let fault = if kernel.can_fault() { Some(staging.take(4)?) } else { None };
-            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault };
+            let (flags, made) = (None, Vec::new());
+            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
             steps.insert(number, (node, step));
         }
         let staged = copies.iter().map(|copy| {
@@ -233,6 +234,7 @@ impl PlacedSteps {
             workspace: 0,
             pinned: self.pinned as u64,
             launches: self.launches as u64,
+            flag_reads: 0,
         }
     }
 

@@ -4,6 +4,7 @@ use super::GpuProgram;
 use crate::cuda::memory::rounded;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 /// Bytes of a GPU's memory by what they are for, and what a run gives the GPU to do: for the shapes that the model was bound
 /// to last. See [`Session::gpu_use`](crate::Session::gpu_use).
@@ -22,8 +23,11 @@ pub struct GpuUse {
     pub workspace: u64,
     /// Bytes of the host's memory that the GPU reaches, through which inputs and outputs pass.
     pub pinned: u64,
-    /// Kernels that a run launches.
+    /// Kernels that a run launches; of branches and loops that data decides, each part once.
     pub launches: u64,
+    /// How often, since the model was loaded, the host waited for the GPU and read the few bytes that decide which branch
+    /// is taken or whether a loop goes on.
+    pub flag_reads: u64,
 }
 
 impl GpuProgram {
@@ -45,6 +49,7 @@ impl GpuProgram {
             workspace: arena.saturating_sub(last.values) as u64,
             pinned: last.pinned as u64,
             launches: last.launches as u64,
+            flag_reads: self.flag_reads.load(Ordering::Relaxed),
         })
     }
 }

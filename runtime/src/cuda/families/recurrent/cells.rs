@@ -1,10 +1,12 @@
 //! The steps of a recurrence, direction by direction, from the input's part of the gates on.
 //!
 //! Inputs: the gates, R, B, sequence_lens, initial h and c, P; outputs: Y, Y_h, Y_c; states as `[directions, batch,
-//! hidden]`, everything but R in f32. Lengths that no sequence can have are those nearest to them.
+//! hidden]`, everything but R in f32; a constant R is packed in 16 bits where the session asks for it. Lengths that no
+//! sequence can have are those nearest to them.
 
 use super::projection::Gates;
 use super::{R, Sizes, activation};
+use crate::cuda::families::narrow::bytes_as;
 use crate::cuda::families::{element, extent};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, Operands};
 use crate::ops::recurrence::{Cell, Recurrence};
@@ -50,7 +52,8 @@ pub(super) fn new(
     if recurrence.clip.is_some_and(|clip| clip <= 0.0) {
         return Err(GpuReject::Form("a clip of 0".into()));
     }
-    let element = element(site.dtype(R)?)?;
+    let storage = site.storage(R);
+    let element = storage.narrow().map_or_else(|| element(site.dtype(R)?), Ok)?;
     let mut problems = Vec::with_capacity(directions);
     for direction in &recurrence.directions {
         let layout = Layout {
@@ -81,7 +84,14 @@ pub(super) fn new(
     let zeros = vec![0; cells.state()?];
     let workspace = cells.workspace()?;
     let kernel = GpuKernel::new(move |operands| cells.launches(operands));
-    Ok(kernel.with_workspace(workspace).with_data(zeros))
+    let kernel = kernel.with_workspace(workspace).with_data(zeros);
+    let Some(weights) = site.constant(R).cloned() else { return Ok(kernel) };
+    let bytes = weights.len() * element.bytes() as usize;
+    let kernel = kernel.with_stored(storage.note(R, &weights, bytes));
+    if storage.narrow().is_none() {
+        return Ok(kernel);
+    }
+    Ok(kernel.with_weights(format!("R {element:?}"), bytes, move || bytes_as(&weights, element)))
 }
 
 /// A piece of a buffer.
@@ -147,13 +157,14 @@ impl Direction {
         let before =
             |at: usize| if input(at).is_some() { part(input(at), number * state, state) } else { zeros };
         let or = |wanted: Buffer, other: Buffer| if wanted.is_some() { wanted } else { other };
-        let weight = input(1).bytes as usize / cells.directions.len();
+        let r = all.weights.first().copied().unwrap_or_else(|| input(1));
+        let weight = r.bytes as usize / cells.directions.len();
         let last = or(part(output(1), number * state, state), scratch(0, state));
         let from = 4 * number * cells.gates.direction;
         let y = 4 * number * cells.y_direction;
         let operands = recurrent::Operands {
             gates: part(input(0), from, usize::MAX),
-            weights: part(input(1), number * weight, weight),
+            weights: part(r, number * weight, weight),
             bias: part(input(2), 4 * (2 * number + 1) * rows, 4 * rows),
             lengths: input(3),
             h_before: before(4),

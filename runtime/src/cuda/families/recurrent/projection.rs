@@ -2,10 +2,11 @@
 //!
 //! W is `[directions, rows, input]`. Few rows of X by constant weights are a `gemv` over the rows of all directions, which
 //! gives `[steps, directions, rows]`; all others are a `gemm` with directions as batches, which gives `[directions, steps,
-//! rows]`.
+//! rows]`. Constant weights are in 16 bits where the session asks for it; in the second case so is X.
 
 use super::{B, Sizes, W, X};
 use crate::cuda::families::extent;
+use crate::cuda::families::narrow::{Rounded, Storage, bytes_as};
 use crate::cuda::families::tail::{From, Making, Tail};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
@@ -39,18 +40,29 @@ pub(super) fn new(site: &GpuSite<'_>, sizes: Sizes, batch_first: bool) -> Result
     let row = if packs { directions * sizes.rows() } else { sizes.rows() };
     let (time, batch) = if batch_first { (row, time * row) } else { (batch * row, row) };
     let direction = if packs { sizes.rows() } else { steps.saturating_mul(row) };
-    let kernel = if packs { packed(site, sizes, steps)? } else { whole(site, sizes, steps)? };
-    Ok(Projection { kernel, gates: Gates { time, batch, direction }, reads_weights: !packs })
+    let narrow = site.storage(W).narrow();
+    let (kernel, is_own) = if packs {
+        (packed(site, sizes, steps)?, false)
+    } else if let Some(element) = narrow
+        && let Ok(kernel) = whole(site, sizes, steps, Some(element))
+    {
+        (kernel, false)
+    } else {
+        (whole(site, sizes, steps, None)?.with_stored(site.kept(W)), true)
+    };
+    Ok(Projection { kernel, gates: Gates { time, batch, direction }, reads_weights: is_own })
 }
 
 /// As `gemv`: W as it is stored and the biases of W are packed.
 fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, GpuReject> {
     let weights = site.constant(W).cloned().ok_or(GpuReject::NoKernel)?;
+    let storage = site.storage(W);
+    let stored = storage.narrow().map_or_else(|| crate::cuda::families::element(weights.dtype()), Ok)?;
     let shape = gemv::Shape {
         batch: extent(steps)?,
         rows: extent(sizes.directions * sizes.rows())?,
         depth: extent(sizes.input)?,
-        weights: crate::cuda::families::element(weights.dtype())?,
+        weights: stored,
         x: Element::F32,
         y: Element::F32,
     };
@@ -73,9 +85,10 @@ fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, G
     });
     let kernel = kernel.with_data_of(data);
     let bytes = gemv::packed_bytes(&shape) as usize;
-    let kernel = kernel.with_weights(format!("gemv {:?}", shape.weights), bytes, move || {
+    let kernel = kernel.with_stored(storage.note(W, &weights, bytes));
+    let kernel = kernel.with_weights(format!("gemv {stored:?}"), bytes, move || {
         let mut packed = vec![0; bytes];
-        gemv::pack(&shape, weights.view().bytes(), sizes.input, 1, &mut packed);
+        gemv::pack(&shape, &bytes_as(&weights, stored), sizes.input, 1, &mut packed);
         packed
     });
     let Some(bias) = bias else { return Ok(kernel) };
@@ -88,14 +101,19 @@ fn packed(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, G
     }))
 }
 
-/// As `gemm`.
-fn whole(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, GpuReject> {
+/// As `gemm`, of operands rounded to `narrow` where there is one.
+fn whole(
+    site: &GpuSite<'_>,
+    sizes: Sizes,
+    steps: usize,
+    narrow: Option<Element>,
+) -> Result<GpuKernel, GpuReject> {
     let Sizes { input, directions, .. } = sizes;
     let rows = sizes.rows();
     let device = site.device;
     debug_assert!(site.inputs.has(X));
     let problem = Problem {
-        element: Element::F32,
+        element: narrow.unwrap_or(Element::F32),
         m: extent(steps)?,
         n: extent(rows)?,
         k: extent(input)?,
@@ -109,19 +127,42 @@ fn whole(site: &GpuSite<'_>, sizes: Sizes, steps: usize) -> Result<GpuKernel, Gp
         let sum = making.builder.add(making.y, of_w);
         making.set(sum);
     }
+    if narrow.is_some() {
+        making.keep();
+    }
     let tail = making.finish(site)?;
-    let data = Tail::data(tail.as_ref());
+    let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
     let (variant, splits) = gemm::choose(&problem, &device)?;
-    let workspace = variant.workspace_bytes(&problem, splits);
+    let mut workspace = variant.workspace_bytes(&problem, splits) as usize;
+    let rounded = match narrow {
+        Some(element) => {
+            let (rounded, program) = Rounded::new(site, (steps * input, element), workspace, data.len())?;
+            data.extend(program);
+            workspace = rounded.workspace();
+            Some(rounded)
+        }
+        None => None,
+    };
     let kernel = GpuKernel::new(move |memory| {
-        let (a, b, c) = (memory.inputs[0], memory.inputs[1], memory.outputs[0]);
+        let (mut a, c) = (memory.inputs[0], memory.outputs[0]);
+        let b = memory.weights.first().copied().unwrap_or(memory.inputs[1]);
+        let mut before = Vec::new();
+        if let Some(rounded) = &rounded {
+            before = rounded.launches(memory)?;
+            a = rounded.place(memory);
+        }
         Tail::with(tail.as_ref(), memory, |program| {
             let operands = gemm::Operands { a, b, c, workspace: memory.workspace, program };
             let plan = variant.prepare(&problem, splits, &operands, &device)?;
-            let mut launches: Vec<Arc<dyn Launch>> = vec![Arc::new(plan.product)];
+            let mut launches = before;
+            launches.push(Arc::new(plan.product) as Arc<dyn Launch>);
             launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
             Ok(launches)
         })
     });
-    Ok(kernel.with_workspace(workspace as usize).with_data_of(data))
+    let kernel = kernel.with_workspace(workspace).with_resident(Vec::new(), data);
+    let (Some(element), Some(weights)) = (narrow, site.constant(W).cloned()) else { return Ok(kernel) };
+    let bytes = weights.len() * element.bytes() as usize;
+    let kernel = kernel.with_stored(Storage::Narrow(element).note(W, &weights, bytes));
+    Ok(kernel.with_weights(format!("W {element:?}"), bytes, move || bytes_as(&weights, element)))
 }
