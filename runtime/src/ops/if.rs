@@ -148,7 +148,7 @@ impl Op for If {
         let known = known_condition(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
         let Some(then) = known else {
             let branches = [false, true].map(|then| (&self.branch(then).graph, self.captures(then)));
-            return families::branches::kernel(site, branches);
+            return families::branches::kernel(site, &branches);
         };
         let name = if then { "then" } else { "else" };
         families::members::part(site, &self.branch(then).graph, self.captures(then), name)

@@ -17,8 +17,11 @@ use std::ops::Range;
 pub(crate) type Branch<'a> = (&'a Graph, Range<usize>);
 
 /// `branches`, the one for false first, by the truth value that is input 0.
-pub(crate) fn kernel(site: &GpuSite<'_>, branches: [Branch<'_>; 2]) -> Result<GpuKernel, GpuReject> {
-    let kernels = [(&branches[0], "else"), (&branches[1], "then")].map(|((graph, range), name)| {
+pub(crate) fn kernel(
+    site: &GpuSite<'_>,
+    [otherwise, then]: &[Branch<'_>; 2],
+) -> Result<GpuKernel, GpuReject> {
+    let kernels = [(otherwise, "else"), (then, "then")].map(|((graph, range), name)| {
         let kernel = members::part(site, graph, range.clone(), name)?;
         let made = kernel.outputs().ok_or(GpuReject::ControlFlow)?;
         let wanted = site.wanted.iter().enumerate().filter(|(_, wanted)| **wanted);

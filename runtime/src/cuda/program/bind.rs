@@ -339,17 +339,9 @@ impl<'p> Binder<'p> {
                         inputs.map(|(id, unread)| if unread { Place::UNREAD } else { at(id) }).collect();
                     let outputs = node.outputs.iter().map(at).collect();
                     let workspace = tenant_place(workspace);
-                    Work::Device(DeviceStep {
-                        kernel,
-                        inputs,
-                        outputs,
-                        weights,
-                        data,
-                        workspace,
-                        fault,
-                        flags,
-                        made,
-                    })
+                    let step =
+                        DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
+                    Work::Device(Box::new(step))
                 }
                 (_, Err(host)) => Work::Host(host),
                 (Planned::Host(_), Ok(_)) => continue,

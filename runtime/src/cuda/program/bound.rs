@@ -32,7 +32,7 @@ pub(super) struct Step {
 /// Where a node runs.
 #[derive(Debug)]
 pub(super) enum Work {
-    Device(DeviceStep),
+    Device(Box<DeviceStep>),
     Host(HostStep),
 }
 
@@ -201,8 +201,8 @@ impl GpuBound {
     /// Nodes that may find fault with the data, and their words in pinned memory.
     fn faults(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.steps.iter().filter_map(|step| match &step.work {
-            Work::Device(DeviceStep { fault: Some(offset), .. }) => Some((step.node, *offset)),
-            _ => None,
+            Work::Device(work) => Some((step.node, work.fault?)),
+            Work::Host(_) => None,
         })
     }
 
