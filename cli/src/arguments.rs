@@ -127,7 +127,7 @@ pub(crate) struct ModelArguments {
     /// Threads that an operator may use [default: one per core]
     #[arg(long, value_name = "N", value_parser = parse_whole::<usize>, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
-    /// Most bytes of tensors, weights and workspaces, such as 512MiB [default: no limit]
+    /// Most bytes of tensors, weights and workspaces on the host, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
@@ -185,8 +185,8 @@ pub(crate) struct ExecutionArguments {
 /// How long a command may take.
 #[derive(Debug, Args)]
 pub(crate) struct TimeArguments {
-    /// End with code 124 when a run takes longer than this, such as 500ms, or all of what is measured for a profile; a
-    /// number alone is of milliseconds [default: no limit]
+    /// End with code 124 when one run takes longer than this, such as 500ms, or the measuring for a plan or profile
+    /// does; a number alone is of milliseconds [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 }

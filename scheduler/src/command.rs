@@ -78,7 +78,7 @@ pub enum Choice {
     HeftLinks,
     /// Branch and bound, for small instances
     Exact,
-    /// The best of the above, improved by local search
+    /// The best of the list schedules, improved by local search while the budget lasts
     Portfolio,
     /// A table of all
     All,

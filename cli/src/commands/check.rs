@@ -148,10 +148,20 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         }
     };
     for spec in session.outputs() {
-        if !cases.iter().all(|case| case.outputs.iter().any(|verdict| *verdict.name == *spec.name)) {
+        let compared = cases
+            .iter()
+            .filter(|case| case.outputs.iter().any(|verdict| *verdict.name == *spec.name))
+            .count();
+        if compared == 0 {
             terminal.narrate(format!(
-                "note: output `{}` is not compared everywhere: nothing is expected of it",
+                "note: output `{}` is not compared: no array of its name is given",
                 spec.name
+            ));
+        } else if compared < cases.len() {
+            terminal.narrate(format!(
+                "note: output `{}` is compared in {compared} of {} data sets: the others have no array of its name",
+                spec.name,
+                cases.len()
             ));
         }
     }

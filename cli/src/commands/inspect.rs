@@ -53,6 +53,9 @@ struct Placed<'a> {
     node: &'a NodeInfo,
 }
 
+/// No input has a shape of the caller's.
+const NO_SHAPES: [(&str, Vec<usize>); 0] = [];
+
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let session = {
         let fusion = if arguments.fused { Fusion::On } else { Fusion::Off };
@@ -60,18 +63,44 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     };
     let none = vec![None; session.inputs().len()];
     let resolved = resolve(session.inputs(), &arguments.dimensions.bindings, &none)?;
-    if !resolved.assumed.is_empty() {
-        let names = resolved.assumed.join(", ");
-        terminal.narrate(format!("note: taken as 1, since --dim does not bind them: {names}"));
-    }
     let shapes = session.inputs().iter().zip(&resolved.shapes);
     let shapes = shapes.filter_map(|(spec, shape)| Some((&*spec.name, shape.as_ref()?)));
-    let graph = session.graph(shapes).map_err(|error| {
-        // A model that was loaded is valid for some extents.
-        let bound =
-            format!("`{}` does not fit these extents of its dimensions", arguments.model.model.display());
-        UsageError::new(bound).because(error).hint("bind others with --dim, such as --dim batch=1,time=50")
-    })?;
+    let names = resolved.assumed.join(", ");
+    let graph = match session.graph(shapes) {
+        Ok(graph) => {
+            if !resolved.assumed.is_empty() {
+                terminal.narrate(format!("note: taken as 1, since --dim does not bind them: {names}"));
+            }
+            graph
+        }
+        Err(error) => {
+            // A model that was loaded is valid for some extents, and without any that are its own.
+            let unbound = if resolved.assumed.is_empty() { None } else { session.graph(NO_SHAPES).ok() };
+            let Some(graph) = unbound else {
+                let bound = format!(
+                    "`{}` does not fit these extents of its dimensions",
+                    arguments.model.model.display()
+                );
+                let error = UsageError::new(bound).because(error);
+                return Err(error.hint("bind others with --dim, such as --dim batch=1,time=50").into());
+            };
+            terminal.narrate(format!(
+                "note: no extents of 1 fit: bind with --dim, for the work of nodes: {names}"
+            ));
+            graph
+        }
+    };
+    for name in &resolved.assumed {
+        let unnamed = session.inputs().iter().find_map(|spec| {
+            let axis: usize = name.strip_prefix(&*spec.name)?.strip_prefix('.')?.parse().ok()?;
+            Some((&*spec.name, axis))
+        });
+        if let Some((input, axis)) = unnamed {
+            terminal.narrate(format!(
+                "note: {name} is axis {axis} of input `{input}`, which the model leaves unnamed"
+            ));
+        }
+    }
     let mut nodes = Vec::new();
     place(&graph, &"".into(), &mut nodes);
     let apart = arguments.fused.then(|| session.apart());

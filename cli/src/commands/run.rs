@@ -247,7 +247,7 @@ impl Arguments {
                 "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
             }
             () if on_cpu && !gpu_in_plans && self.execution.fallback == Fallback::Cpu => {
-                "--fallback cpu is for a GPU; there is no --device"
+                "--fallback cpu is for a GPU: name one with --device, such as --device cuda:0"
             }
             () if self.no_cache && self.mode == Mode::Together => {
                 "--no-cache goes with --mode latency and --mode memory"

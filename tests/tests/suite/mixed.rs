@@ -77,8 +77,9 @@ fn pieces_of_a_recurrence_share_its_weights_on_the_gpu() {
         session.run([("x", &x)]).expect("runs");
         *most = session.gpu_use().map_or(0, |used| used.weights).max(*most);
     }
-    // Tables that each kernel has beside its weights are smaller than those.
-    assert!(pieces > 0 && pieces <= whole + whole / 2, "{pieces} bytes instead of {whole}");
+    // Tables that each kernel has beside its weights are as large as those, for so small a model; four pieces with weights
+    // of their own would take four times as much.
+    assert!(pieces > 0 && pieces <= 2 * whole, "{pieces} bytes instead of {whole}");
 }
 
 /// Every plan that differs from a valid one in one place that matters.

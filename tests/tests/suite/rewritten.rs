@@ -36,14 +36,14 @@ fn halves_and_columns_are_taken_where_they_gain_and_nowhere_else() {
         let mut profile = measured.clone();
         for (signature, cost) in &mut profile.operators {
             let us = match signature {
-                s if s.contains("f32[2,300] const") || s.contains("f32[2,512] const") => halves,
+                s if s.contains("float32[2,300] const") || s.contains("float32[2,512] const") => halves,
                 s if ["300,256", "512,144", "512,156"]
                     .iter()
-                    .any(|of| s.contains(&format!("const f32[{of}]"))) =>
+                    .any(|of| s.contains(&format!("const float32[{of}]"))) =>
                 {
                     columns
                 }
-                s if s.contains("const f32[300,512]") || s.contains("const f32[512,300]") => 1e6,
+                s if s.contains("const float32[300,512]") || s.contains("const float32[512,300]") => 1e6,
                 _ => 1.0,
             };
             for lane in cost.lanes.values_mut() {
