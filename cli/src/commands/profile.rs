@@ -231,7 +231,7 @@ fn text(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>, ter
     let mut text = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&shown, &[3, 4, 5, 6]));
     let unmeasured: Vec<String> = unmeasured(nodes).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
     if !unmeasured.is_empty() {
-        text += &format!("Not measured, since their shapes depend on data: {}.\n", listed(&unmeasured));
+        text = text + "Not measured, since their shapes depend on data: " + &listed(&unmeasured) + ".\n";
     }
     let mut rows = vec![header(&["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
