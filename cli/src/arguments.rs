@@ -35,7 +35,7 @@ const EXITS: &str = "Exit codes:\n    \
     0  done\n    \
     1  anything else: a memory limit, a full disk\n    \
     2  usage: arguments, files that cannot be opened, arrays that do not fit\n    \
-    3  a model, plan, profile, measurement, trace or instance is invalid, unsupported or of something else\n    \
+    3  a model, plan, profile, measurement, trace or instance is invalid, or of something else\n    \
     4  no such GPU or driver\n    \
     5  outputs differ\n    \
     6  slower than the baseline allows\n    \
@@ -48,8 +48,8 @@ impl Arguments {
         let told = |command: clap::Command| {
             let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             // One help, whichever of its two names it is asked for by.
-            let help =
-                Arg::new("help").short('h').long("help").help("Print help").action(ArgAction::HelpLong);
+            let help = Arg::new("help").short('h').long("help").help("Print help").help_heading("Output");
+            let help = help.action(ArgAction::HelpLong);
             command.after_help(format!("{own}\n\n{EXITS}")).disable_help_flag(true).arg(help)
         };
         let command = told(Self::command()).mut_subcommands(told);
@@ -157,7 +157,6 @@ pub(crate) struct FileArguments {
     pub(crate) path: PathBuf,
     /// Most bytes of tensors, weights and workspaces on the host, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
-    #[arg(help_heading = "Limits")]
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
     /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included

@@ -315,3 +315,17 @@ fn text(measured: &Measurement, comparison: Option<Comparison>, terminal: &Termi
     }
     format!("{}\n{}{LEGEND}", terminal.heading("latency"), table(&rows, &[]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_differences_are_told_as_factors() {
+        for (ratio, words) in
+            [(1.23, "23 %"), (1.994, "99 %"), (2.0, "a factor of 2.0"), (11_840.07, "a factor of 11840.1")]
+        {
+            assert_eq!(difference(ratio), words);
+        }
+    }
+}

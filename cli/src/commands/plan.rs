@@ -267,9 +267,9 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
         pair(&format!("everything on one thread{free}"), micros(plan.alone_us)),
     ];
     let on_device = gpu.as_deref().map_or("on the GPU", gpu_memory::on);
-    rows.extend(
-        plan.device_us.map(|us| pair(&format!("all steps that can run {on_device}{free}"), micros(us))),
-    );
+    // This keeps to --place, too.
+    let can = if placement.places() { "can and may" } else { "can" };
+    rows.extend(plan.device_us.map(|us| pair(&format!("all steps that {can} run {on_device}"), micros(us))));
     let bound = if placement.places() {
         "no placement of these steps that keeps to --place takes less than"
     } else {

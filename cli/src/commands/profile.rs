@@ -117,7 +117,7 @@ pub(crate) fn measure(
     let bar = terminal.progress(Some(0), "measuring");
     let (shown, say, begun) = (bar.clone(), terminal.beside_bars(), Once::new());
     let mut options = ProfileOptions::default().with_progress(move |done, all| {
-        begun.call_once(|| say(&format!("measuring {} of operators", plural(all, "time"))));
+        begun.call_once(|| say(&format!("measuring {}", plural(all, "operator time"))));
         shown.set_length(all as u64);
         shown.set_position(done as u64);
     });

@@ -80,6 +80,9 @@ fn a_fused_node_tells_which_neighbours_it_lacks() {
     let document = recurve(&["inspect", &data("looped.onnx"), "--json", "--fused"]).document();
     assert_eq!(document["fused"][0]["left_out"], json!([]));
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx");
+    // Nodes for which nothing runs are no neighbours that could have been fused.
+    let text = recurve(&["inspect", model, "--fused"]).with(Exit::Success);
+    assert!(!text.out.contains("nothing runs for"), "{}", text.out);
     let document = recurve(&["inspect", model, "--json", "--fused"]).with(Exit::Success).document();
     let apart = document["apart"].as_array().expect("pairs");
     for fused in document["fused"].as_array().expect("a list") {

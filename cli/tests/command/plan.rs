@@ -212,7 +212,7 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let synthetic = "runtime/profiles/h100-synthetic.json";
     let on_gpu = ["--devices", "cpu,cuda:0", "--device-profile", synthetic, "--place", "*=cuda:0"];
     let shown = with(&["plan", MODEL, "--profile", &profile, "--place", "*=cpu"], &[&dims, &devices]);
-    shown.with(Exit::Success).prints("all steps that can run on the emulated GPU");
+    shown.with(Exit::Success).prints("all steps that can and may run on the emulated GPU");
     let limited =
         with(&["plan", MODEL, "--profile", &profile, "--mode", "memory", "--slo", "1us"], &[&dims, &devices]);
     let limited = limited.with(Exit::Infeasible);
