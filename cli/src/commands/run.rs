@@ -8,7 +8,7 @@ use crate::failure::UsageError;
 use crate::files;
 use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
-use crate::latency::Latency;
+use crate::latency::{Latency, microseconds};
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
@@ -312,7 +312,8 @@ fn measure(
     let measured = if arguments.profile_nodes { warm.clone().with_node_times(times) } else { warm.clone() };
     let runs = arguments.runs.get();
     let warmup = arguments.warmup();
-    let bar = terminal.progress(Some((warmup + runs) as u64), "running");
+    let label = if arguments.mode == Mode::Together { "running" } else { "planning and running" };
+    let bar = terminal.progress(Some((warmup + runs) as u64), label);
     let run = |options: &RunOptions| {
         let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
         session.run_with(given, options)
@@ -384,8 +385,8 @@ fn node_entry(node: &NodeTime) -> NodeEntry {
         name: node.name.to_string(),
         op: node.op.clone(),
         runs: node.runs,
-        total_us: node.total.as_secs_f64() * 1e6,
-        min_us: node.min.as_secs_f64() * 1e6,
+        total_us: microseconds(node.total),
+        min_us: microseconds(node.min),
     }
 }
 
