@@ -13,6 +13,7 @@ use crate::failure::InvalidFile;
 use crate::files;
 use crate::gpu_memory;
 use crate::inputs;
+use crate::legend;
 use crate::placement::PlacementArguments;
 use crate::quantity;
 use crate::rewrite::in_words;
@@ -254,6 +255,7 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
     };
     let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
     let mut text = format!("{}\n{}{LEGEND}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    text += legend::of_fused(plan.steps.iter().map(|step| &*step.op));
     if plan.rewrite.contains("pieces") || plan.steps.iter().any(|step| step.op == "Copy") {
         text += PARTS;
     }

@@ -5,6 +5,7 @@ use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArgu
 use crate::exit::Exit;
 use crate::files;
 use crate::inputs::{self, Input};
+use crate::legend;
 use crate::placement::DevicesArguments;
 use crate::quantity::{self, plural};
 use crate::table::table;
@@ -229,6 +230,7 @@ fn text(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>, ter
     let mut shown = vec![header(&["node", "operator", "on"])];
     shown.extend(operator_rows(profile, nodes, before));
     let mut text = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&shown, &[3, 4, 5, 6]));
+    text += legend::of_fused(nodes.iter().map(|node| &*node.op));
     let unmeasured: Vec<String> = unmeasured(nodes).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
     if !unmeasured.is_empty() {
         text = text + "Not measured, since their shapes depend on data: " + &listed(&unmeasured) + ".\n";

@@ -9,6 +9,7 @@ use crate::files;
 use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
 use crate::latency::{Latency, microseconds};
+use crate::legend;
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
@@ -474,5 +475,6 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
     }
     section("measured", &rows, &[]);
-    text
+    let nodes = document.nodes.iter().flatten();
+    text + legend::of_fused(nodes.map(|node| &*node.op))
 }

@@ -106,6 +106,7 @@ fn nodes_are_timed_only_on_request() {
     ended.prints("clamps  Relu");
     let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes"]).with(Exit::Success);
     ended.prints("clamps  recurve:FusedMap");
+    ended.prints("recurve:Fused… is one kernel in the place of several nodes");
     ended.prints("share");
 }
 
