@@ -3,10 +3,12 @@
 //! spatial axes, zero outside the input. Opsets 1, 11, 22 (bfloat16).
 
 use super::attributes::{Attribute, NodeSpec};
+use super::blocked_conv::BlockedConv;
 use super::mat_mul::product_cost;
 use super::q_linear_conv::QLinearConv;
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Making, Op, OpDef, PackSite, Packed};
+use super::{Accuracy, Cost, InBlocks, Making, Op, OpDef, OpName, PackSite, Packed};
+use crate::cpu::blocked::Channels;
 use crate::cpu::contraction::scratch_of;
 use crate::cpu::convolution::Convolution;
 use crate::cpu::direct_convolution::{
@@ -288,6 +290,29 @@ impl Op for Conv {
     fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
         let op = QLinearConv { window: self.window.clone(), groups: self.groups };
         Some((Arc::new(op), "QLinearConv"))
+    }
+
+    fn in_blocks(&self, inputs: Facts<'_>) -> Option<InBlocks> {
+        let (x, w) = (inputs.tensor(0).ok()?, inputs.tensor(1).ok()?);
+        let (shape, kernel) = (w.as_constant()?.shape(), w.known_shape()?);
+        let &[filters, depth, ..] = shape else { return None };
+        let given = x.shape.as_deref()?.get(1)?.known()?;
+        let channels = if self.groups == 1 && given == depth {
+            Channels::All { channels: depth, filters }
+        } else if self.groups == filters && given == filters && depth == 1 {
+            Channels::Each(filters)
+        } else {
+            return None;
+        };
+        let known = x.shape.as_deref()?.iter().skip(2).all(|extent| extent.known().is_some());
+        let of_floats = x.dtype == DType::F32 && w.dtype == DType::F32;
+        let fits = known && shape.len() == 4 && channels.fit() && !kernel[2..].contains(&0);
+        if !of_floats || !fits || !reaches(&kernel[2..], &self.window.dilations) {
+            return None;
+        }
+        let op = BlockedConv { window: self.window.clone(), channels };
+        let name = OpName { domain: "recurve", name: "BlockedConv" };
+        Some(InBlocks { op: Arc::new(op), name, plain: !channels.in_blocks() })
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
