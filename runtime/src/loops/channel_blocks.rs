@@ -10,10 +10,10 @@
 //! An island pays where what its convolutions save exceeds what changing the layout at its border costs; both are counted
 //! in operations ([`SAVED`], [`CHANGE`]).
 
+use super::Affine;
 use super::lower::extents;
 use super::nest::{Nest, Outside};
 use super::recovery::build::{integers, node as new_node};
-use super::Affine;
 use crate::cpu::blocked::BLOCK;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -42,19 +42,43 @@ enum Form {
     Mean,
 }
 
+/// What an island gains.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Gain {
+    convolutions: usize,
+    /// Operations that its convolutions save, and those that it takes to change layouts.
+    saved: usize,
+    lost: usize,
+}
+
+impl Gain {
+    fn pays(&self) -> bool {
+        self.convolutions >= LEAST && self.saved > self.lost
+    }
+}
+
 /// Puts what pays into blocks; `facts` are those of the graph's values. Whether anything was.
 pub(crate) fn block_channels(graph: &mut Graph, facts: &[Option<Fact>]) -> bool {
+    block_islands(graph, facts, &Gain::pays)
+}
+
+/// Puts the islands that `wanted` says into blocks.
+pub(super) fn block_islands(
+    graph: &mut Graph,
+    facts: &[Option<Fact>],
+    wanted: &dyn Fn(&Gain) -> bool,
+) -> bool {
     let forms: Vec<Option<Form>> = graph.nodes.iter().map(|node| form(graph, node, facts)).collect();
-    let islands = islands(graph, &forms, facts);
+    let islands = islands(graph, &forms, facts, wanted);
     if islands.iter().all(|island| island.is_none()) {
         return false;
     }
     let mut rewrite = Rewrite { facts, blocked: HashMap::new(), made: Vec::new() };
     let nodes = graph.nodes.clone();
-    let wanted = wanted_plain(graph, &islands);
+    let plain = wanted_plain(graph, &islands);
     for (at, (node, form)) in nodes.iter().zip(&forms).enumerate() {
         let put = match form {
-            Some(form) if islands[at].is_some() => rewrite.node(graph, node, form, &wanted),
+            Some(form) if islands[at].is_some() => rewrite.node(graph, node, form, &plain),
             _ => {
                 rewrite.made.push(node.clone());
                 Some(())
@@ -87,8 +111,7 @@ fn form(graph: &Graph, node: &Node, facts: &[Option<Fact>]) -> Option<Form> {
     let mut outputs = node.outputs.iter().flatten();
     let (&output, None) = (outputs.next()?, outputs.next()) else { return None };
     let (_, elements) = planes(of(facts, output))?;
-    let given: Vec<Option<&Fact>> =
-        node.inputs.iter().map(|id| id.and_then(|id| of(facts, id))).collect();
+    let given: Vec<Option<&Fact>> = node.inputs.iter().map(|id| id.and_then(|id| of(facts, id))).collect();
     let first = node.inputs.first().copied()??;
     let variable = |id: &ValueId| graph.constant(*id).is_none();
     if let Some(made) = node.op.in_blocks(Facts(&given)) {
@@ -158,8 +181,13 @@ fn elementwise(graph: &Graph, node: &Node, facts: &[Option<Fact>], nest: &Nest) 
     Some(Form::Same { per_channel })
 }
 
-/// The island of each node that is in one that pays.
-fn islands(graph: &Graph, forms: &[Option<Form>], facts: &[Option<Fact>]) -> Vec<Option<usize>> {
+/// The island of each node that is in one that is wanted.
+fn islands(
+    graph: &Graph,
+    forms: &[Option<Form>],
+    facts: &[Option<Fact>],
+    wanted: &dyn Fn(&Gain) -> bool,
+) -> Vec<Option<usize>> {
     let mut maker: HashMap<ValueId, usize> = HashMap::new();
     let mut root: Vec<usize> = (0..graph.nodes.len()).collect();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -176,12 +204,12 @@ fn islands(graph: &Graph, forms: &[Option<Form>], facts: &[Option<Fact>]) -> Vec
         }
     }
     let roots: Vec<usize> = (0..graph.nodes.len()).map(|at| find(&mut root, at)).collect();
-    let mut gains: HashMap<usize, (usize, usize, usize)> = HashMap::new();
+    let mut gains: HashMap<usize, Gain> = HashMap::new();
     for (at, form) in forms.iter().enumerate() {
         let Some(Form::Own { saved, .. }) = form else { continue };
         let gain = gains.entry(roots[at]).or_default();
-        gain.0 += usize::from(*saved > 0);
-        gain.1 = gain.1.saturating_add(*saved);
+        gain.convolutions += usize::from(*saved > 0);
+        gain.saved = gain.saved.saturating_add(*saved);
     }
     // What changes its layout at a border, counted once for each value.
     let size = |id: ValueId| planes(of(facts, id)).map_or(0, |(_, elements)| elements);
@@ -203,14 +231,10 @@ fn islands(graph: &Graph, forms: &[Option<Form>], facts: &[Option<Fact>]) -> Vec
     changed.dedup();
     for (island, id) in changed {
         let gain = gains.entry(island).or_default();
-        gain.2 = gain.2.saturating_add(size(id).saturating_mul(CHANGE));
+        gain.lost = gain.lost.saturating_add(size(id).saturating_mul(CHANGE));
     }
-    let pays = |island: usize| {
-        gains.get(&island).is_some_and(|&(count, saved, lost)| count >= LEAST && saved > lost)
-    };
-    (0..graph.nodes.len())
-        .map(|at| forms[at].as_ref().map(|_| roots[at]).filter(|&island| pays(island)))
-        .collect()
+    let pays = |island: &usize| gains.get(island).is_some_and(wanted);
+    (0..graph.nodes.len()).map(|at| forms[at].as_ref().map(|_| roots[at]).filter(pays)).collect()
 }
 
 fn find(root: &mut [usize], at: usize) -> usize {
@@ -282,11 +306,8 @@ impl Rewrite<'_> {
     fn out_of_blocks(&mut self, graph: &mut Graph, blocked: ValueId, id: ValueId) -> Option<()> {
         let [channels, height, width] = self.extents(id)?;
         // A block of one position lies as its channels do.
-        let turned = if height * width == 1 {
-            blocked
-        } else {
-            self.transpose(graph, blocked, &[0, 1, 4, 2, 3])?
-        };
+        let turned =
+            if height * width == 1 { blocked } else { self.transpose(graph, blocked, &[0, 1, 4, 2, 3])? };
         self.reshape(graph, turned, &[0, channels, height, width])?;
         self.made.last_mut()?.outputs = vec![Some(id)];
         Some(())

@@ -24,6 +24,8 @@ mod affine;
 mod apart;
 mod candidate;
 mod channel_blocks;
+#[cfg(test)]
+mod channel_blocks_tests;
 mod compose;
 mod cost;
 #[cfg(test)]

@@ -34,11 +34,15 @@ impl BlockedConv {
             [images, blocks, height, width, lanes] if self.channels.in_blocks() => {
                 let count = self.channels.channels() / BLOCK;
                 if !fits(blocks.known(), count) || !fits(lanes.known(), BLOCK) {
-                    return Err(OpError::shape(format!("{x:?} are no {channels} channels in blocks of {BLOCK}")));
+                    return Err(OpError::shape(format!(
+                        "{x:?} are no {channels} channels in blocks of {BLOCK}"
+                    )));
                 }
                 Ok(vec![images.clone(), channels, height.clone(), width.clone()])
             }
-            [_, given, _, _] if !self.channels.in_blocks() && fits(given.known(), self.channels.channels()) => {
+            [_, given, _, _]
+                if !self.channels.in_blocks() && fits(given.known(), self.channels.channels()) =>
+            {
                 Ok(x.to_vec())
             }
             _ => Err(OpError::shape(format!("{x:?} is no input of {channels} channels"))),
@@ -139,9 +143,15 @@ impl Op for BlockedConv {
     }
 
     fn pack(&self, site: &PackSite<'_>) -> Result<Option<Packed>, OpError> {
-        let Some((_, spans)) = self.bound(site.inputs)? else { return Ok(None) };
         let Some(weights) = site.inputs.tensor(1)?.as_constant() else { return Ok(None) };
-        let packed = pack(weights.view().bytes(), self.channels, spans, site.budget, site.release)?;
+        let spans = match site.inputs.tensor(0) {
+            Ok(_) => self.bound(site.inputs)?.map(|(_, spans)| spans),
+            // Nothing is known of the input yet.
+            Err(_) => None,
+        };
+        let taps = weights.shape()[2..].iter().product();
+        let windows = (taps, spans);
+        let packed = pack(weights.view().bytes(), self.channels, windows, site.budget, site.release)?;
         Ok(Some(Packed { data: Arc::new(packed), consumed: vec![1] }))
     }
 

@@ -222,7 +222,8 @@ mod xor;
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{
-    InBlocks, LinearQuantisation, Making, Op, OpDef, OpName, PackSite, Packed, Product, Replacement, Selection,
+    InBlocks, LinearQuantisation, Making, Op, OpDef, OpName, PackSite, Packed, Product, Replacement,
+    Selection,
 };
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};

@@ -41,7 +41,8 @@ impl Depthwise {
         let reach = (across.kernel - 1) * across.dilation + 1;
         let from = across.begin.div_ceil(across.stride).min(across.output);
         // The last column whose window ends inside.
-        let until = (across.input + across.begin).checked_sub(reach).map_or(0, |last| last / across.stride + 1);
+        let until =
+            (across.input + across.begin).checked_sub(reach).map_or(0, |last| last / across.stride + 1);
         let inside = from..until.clamp(from, across.output);
         let lines = (TOGETHER / (across.output * BLOCK).max(1)).max(1);
         Self { blocks: channels / BLOCK, spans, inside, lines }
@@ -101,51 +102,63 @@ impl Work for Line<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<f32>>(mut self, simd: S) {
-        let (from, until) = (self.inside.start, self.inside.end);
-        for v in (0..BLOCK).step_by(S::LANES) {
-            for at in (0..from).chain(until..self.spans[1].output) {
-                self.tile::<S, 1>(simd, v, at);
-            }
-            let mut at = from;
-            while at + POSITIONS <= until {
-                self.tile::<S, POSITIONS>(simd, v, at);
-                at += POSITIONS;
-            }
-            if at + 4 <= until {
-                self.tile::<S, 4>(simd, v, at);
-                at += 4;
-            }
-            for at in at..until {
-                self.tile::<S, 1>(simd, v, at);
-            }
+    fn run<S: Simd<f32>>(self, simd: S) {
+        match self.spans[1].stride {
+            1 => self.line::<S, 1>(simd),
+            2 => self.line::<S, 2>(simd),
+            _ => self.line::<S, 0>(simd),
         }
     }
 }
 
 impl Line<'_> {
+    /// With a stride of `T` or, where `T` is 0, of any.
+    #[inline(always)]
+    fn line<S: Simd<f32>, const T: usize>(mut self, simd: S) {
+        let (from, until) = (self.inside.start, self.inside.end);
+        for v in (0..BLOCK).step_by(S::LANES) {
+            for at in (0..from).chain(until..self.spans[1].output) {
+                self.tile::<S, T, 1>(simd, v, at);
+            }
+            let mut at = from;
+            while at + POSITIONS <= until {
+                self.tile::<S, T, POSITIONS>(simd, v, at);
+                at += POSITIONS;
+            }
+            if at + 4 <= until {
+                self.tile::<S, T, 4>(simd, v, at);
+                at += 4;
+            }
+            for at in at..until {
+                self.tile::<S, T, 1>(simd, v, at);
+            }
+        }
+    }
+
     /// `P` positions from `at` on, of the channels from `v` on. Only the window of a single one may reach outside.
     #[inline(always)]
-    fn tile<S: Simd<f32>, const P: usize>(&mut self, simd: S, v: usize, at: usize) {
+    fn tile<S: Simd<f32>, const T: usize, const P: usize>(&mut self, simd: S, v: usize, at: usize) {
         let [down, across] = self.spans;
         let bias = self.bias.map_or(simd.splat(0.0), |bias| simd.load(&bias[v..]));
         let mut acc = [bias; P];
-        let step = across.stride * BLOCK;
+        let step = if T > 0 { T } else { across.stride } * BLOCK;
         let taps = if P > 1 { 0..across.kernel } else { across.taps(at) };
+        // All that a tap reads.
+        let reach = (P - 1) * step + BLOCK;
         for tap_y in self.rows.clone() {
             let line = &self.x[down.index(self.y, tap_y) * across.input * BLOCK..][..across.input * BLOCK];
             let weights = &self.weights[tap_y * across.kernel * BLOCK..][..across.kernel * BLOCK];
             for tap in taps.clone() {
-                let weight = simd.load(&weights[tap * BLOCK + v..]);
-                let x = &line[across.index(at, tap) * BLOCK + v..];
+                let weight = simd.load(&weights[tap * BLOCK..][..BLOCK][v..]);
+                let x = &line[across.index(at, tap) * BLOCK..][..reach];
                 for (p, acc) in acc.iter_mut().enumerate() {
-                    *acc = simd.mul_add(simd.load(&x[p * step..]), weight, *acc);
+                    *acc = simd.mul_add(simd.load(&x[p * step..][..BLOCK][v..]), weight, *acc);
                 }
             }
         }
-        let to = &mut self.to[at * BLOCK + v..];
+        let to = &mut self.to[at * BLOCK..][..P * BLOCK];
         for (p, acc) in acc.into_iter().enumerate() {
-            simd.store(acc, &mut to[p * BLOCK..]);
+            simd.store(acc, &mut to[p * BLOCK..][..BLOCK][v..]);
         }
     }
 }

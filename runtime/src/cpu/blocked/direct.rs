@@ -11,6 +11,8 @@ use crate::ops::window::Span;
 
 /// Elements of the input that the positions of a piece read: they stay in the second cache with a chunk of weights.
 const INPUT: usize = 128 << 10;
+/// Positions of a piece at most: its output is still in the second cache when it is finished.
+const MOST: usize = 512;
 /// Positions of a piece at least, and pieces that keep some threads busy.
 const LEAST: usize = 48;
 const PIECES: usize = 8;
@@ -33,7 +35,7 @@ impl Direct {
         let planes = Planes::new(channels, spans)?;
         let positions = spans[0].output * spans[1].output;
         let read = channels * spans[0].stride * spans[1].stride;
-        let mut piece = (INPUT / read.max(1)).clamp(LEAST, positions.max(LEAST));
+        let mut piece = (INPUT / read.max(1)).clamp(LEAST, MOST).min(positions.max(LEAST));
         let pieces = |piece: usize| positions.div_ceil(piece) * filters.div_ceil(WIDEST);
         while piece > LEAST && pieces(piece) < PIECES {
             piece = (piece / 2).max(LEAST);
@@ -56,18 +58,21 @@ impl Direct {
     }
 
     /// One image.
-    pub(super) fn image(&self, image: Image<'_, '_>, out: &mut [f32], scratch: &mut [u8]) -> Result<(), OpError> {
+    pub(super) fn image(
+        &self,
+        image: Image<'_, '_>,
+        out: &mut [f32],
+        scratch: &mut [u8],
+    ) -> Result<(), OpError> {
         let Image { context, level, operands, first, finish } = image;
         let planes = scratch_of::<f32>(scratch, self.planes.elements())?;
         let x = if self.planes.in_place {
             operands.x
         } else {
-            let all = self.planes.plane() * self.planes.terms().blocks;
-            let (lines, behind) = planes.split_at_mut(all);
-            behind.fill(0.0);
             let (line, lines_of_block) = (self.planes.line(), self.planes.lines());
-            let chunks = Chunks::new(lines, LINES * line);
-            for_each_tile(context, all, Lanes::none(), &chunks, &|chunk, to, _| {
+            let work = planes.len();
+            let chunks = Chunks::new(planes, LINES * line);
+            for_each_tile(context, work, Lanes::none(), &chunks, &|chunk, to, _| {
                 for (i, to) in to.chunks_exact_mut(line).enumerate() {
                     let at = chunk * LINES + i;
                     self.planes.fill(operands.x, (at / lines_of_block, at % lines_of_block), to);

@@ -5,14 +5,14 @@
 //! or at the points of Winograd's tiles ([`points`]); channels by themselves add the taps of their windows
 //! ([`depthwise`]). What one convolution writes the next one reads as it lies.
 //!
-//! An input of fewer channels than a block is read as models have it, `[images, channels, height, width]`, and is
-//! interleaved once.
+//! An input of fewer channels than a block is read as models have it, `[images, channels, height, width]`.
 
 mod depthwise;
 mod direct;
 mod pack;
 mod planes;
 mod points;
+mod pool;
 mod sweep;
 mod tests;
 
@@ -26,6 +26,7 @@ use depthwise::Depthwise;
 use direct::Direct;
 pub(crate) use pack::PackedBlocks;
 use points::Points;
+pub(crate) use pool::largest;
 
 /// Channels of a block.
 pub(crate) const BLOCK: usize = 16;
@@ -110,18 +111,19 @@ struct Image<'a, 'f> {
     finish: &'a Finish<'f>,
 }
 
-/// Packs `[filters, channels, height, width]`, little-endian f32 at any address, for windows of `spans`.
+/// Packs `[filters, channels, height, width]`, little-endian f32 at any address, windows of `taps` taps; over `spans`, where
+/// they are known.
 pub(crate) fn pack(
     source: &[u8],
     channels: Channels,
-    spans: [Span; 2],
+    (taps, spans): (usize, Option<[Span; 2]>),
     budget: &Budget,
     release: &dyn Fn(&[u8]),
 ) -> Result<PackedBlocks, OpError> {
-    let taps = spans[0].kernel * spans[1].kernel;
+    let size = |channels, filters| points::choose(Level::detect(), channels, filters, spans?);
     match channels {
         Channels::Each(count) => pack::depthwise(source, (count, taps), budget),
-        Channels::All { channels, filters } => match points::choose(Level::detect(), channels, filters, spans) {
+        Channels::All { channels, filters } => match size(channels, filters) {
             Some(size) => pack::points(source, (filters, channels, size), budget, release),
             None => pack::direct(source, (filters, channels, taps), budget, release),
         },

@@ -8,6 +8,7 @@
 )]
 
 use super::BLOCK;
+use super::planes::unit;
 use super::sweep::groups;
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::winograd::weights;
@@ -90,13 +91,13 @@ pub(super) fn direct(
     let mut data = zeroed(filters, each, budget)?;
     let each = channels * taps;
     let to = data.elements_mut::<f32>();
-    let lanes = channels.min(BLOCK);
+    let unit = unit(channels);
     for_each_block(source, each, release, |filter, rows| {
         let (first, width) = group_of(filters, filter);
         let group = &mut to[first * each..(first + width) * each];
         for at in 0..each {
             let (channel, tap) = (at / taps, at % taps);
-            let term = (channel / lanes * taps + tap) * lanes + channel % lanes;
+            let term = (channel / unit * taps + tap) * unit + channel % unit;
             let line = &mut group[term * width + filter - first..][..BLOCK];
             for (to, row) in line.iter_mut().zip(&rows) {
                 *to = f32::from_le_bytes(row[at]);

@@ -1,12 +1,14 @@
 //! What windows read: the input with its padding, so that every tap of every window is inside.
 
 use super::BLOCK;
-use super::sweep::{Positions, Terms};
+use super::sweep::{Positions, RUNS, Terms};
 use crate::ops::window::Span;
 use std::ops::Range;
 
-/// Elements behind the planes of channels that are fewer than a block, which the last position reads and does not use.
-const BEHIND: usize = BLOCK;
+/// Channels of a position of the input: a block, or one where models' own order is read.
+pub(super) fn unit(channels: usize) -> usize {
+    if channels.is_multiple_of(BLOCK) { BLOCK } else { 1 }
+}
 
 /// Planes of an image, of all channels.
 #[derive(Clone, Debug)]
@@ -15,9 +17,11 @@ pub(super) struct Planes {
     /// Lines and columns with padding.
     height: usize,
     width: usize,
-    /// Channels of a block.
-    lanes: usize,
+    /// Elements of a position: the channels of a block, or one.
+    unit: usize,
     blocks: usize,
+    /// Terms that are neighbours: the channels of a block, a run of taps, or one.
+    lanes: usize,
     /// Whether the input is what windows read as it is.
     pub(super) in_place: bool,
     /// Where taps lie behind the first element of a window.
@@ -32,27 +36,33 @@ impl Planes {
             s.output.checked_sub(1)?.checked_mul(s.stride)?.checked_add(window)
         };
         let (height, width) = (reach(&spans[0])?, reach(&spans[1])?);
-        let interleaved = !channels.is_multiple_of(BLOCK);
-        let (lanes, blocks) = if interleaved { (channels, 1) } else { (BLOCK, channels / BLOCK) };
+        let unit = unit(channels);
+        // Taps of a line that follow each other are read as one where the input is not in blocks.
+        let run = if unit == 1 && spans[1].dilation == 1 && RUNS.contains(&spans[1].kernel) {
+            spans[1].kernel
+        } else {
+            1
+        };
         let inside = |s: &Span, reach: usize| s.begin == 0 && reach <= s.input;
-        let in_place = !interleaved && inside(&spans[0], height) && inside(&spans[1], width);
+        let in_place = inside(&spans[0], height) && inside(&spans[1], width);
         let (height, width) = if in_place { (spans[0].input, spans[1].input) } else { (height, width) };
-        height.checked_mul(width)?.checked_mul(channels)?.checked_add(BEHIND)?;
-        let taps = (0..spans[0].kernel * spans[1].kernel).map(|tap| {
+        height.checked_mul(width)?.checked_mul(channels)?;
+        let taps = (0..spans[0].kernel * spans[1].kernel).step_by(run).map(|tap| {
             let (y, x) = (tap / spans[1].kernel, tap % spans[1].kernel);
-            (y * spans[0].dilation * width + x * spans[1].dilation) * lanes
+            (y * spans[0].dilation * width + x * spans[1].dilation) * unit
         });
-        Some(Self { spans, height, width, lanes, blocks, in_place, taps: taps.collect() })
+        let (taps, blocks, lanes) = (taps.collect(), channels / unit, unit.max(run));
+        Some(Self { spans, height, width, unit, blocks, lanes, in_place, taps })
     }
 
     /// Elements of a block of channels.
     pub(super) fn plane(&self) -> usize {
-        self.height * self.width * self.lanes
+        self.height * self.width * self.unit
     }
 
     /// Elements that have to be written before windows are read.
     pub(super) fn elements(&self) -> usize {
-        if self.in_place { 0 } else { self.plane() * self.blocks + BEHIND }
+        if self.in_place { 0 } else { self.plane() * self.blocks }
     }
 
     /// The terms of a window.
@@ -70,12 +80,12 @@ impl Planes {
         let [down, across] = &self.spans;
         if self.in_place && self.taps.len() == 1 && down.stride == 1 && across.output == self.width {
             // Lines that run on into each other are one.
-            return Positions { line: down.output * across.output, pitch: 0, step: self.lanes, range };
+            return Positions { line: down.output * across.output, pitch: 0, step: self.unit, range };
         }
         Positions {
             line: across.output,
-            pitch: down.stride * self.width * self.lanes,
-            step: across.stride * self.lanes,
+            pitch: down.stride * self.width * self.unit,
+            step: across.stride * self.unit,
             range,
         }
     }
@@ -88,29 +98,20 @@ impl Planes {
     /// Writes line `y` of block `block` of `x` with its padding.
     pub(super) fn fill(&self, x: &[f32], (block, y): (usize, usize), to: &mut [f32]) {
         let [down, across] = &self.spans;
-        let lanes = self.lanes;
+        let unit = self.unit;
         let Some(y) = y.checked_sub(down.begin).filter(|&y| y < down.input) else { return to.fill(0.0) };
         let count = across.input.min(self.width.saturating_sub(across.begin));
-        let (before, rest) = to.split_at_mut((across.begin * lanes).min(to.len()));
-        let (inside, after) = rest.split_at_mut(count * lanes);
+        let (before, rest) = to.split_at_mut((across.begin * unit).min(to.len()));
+        let (inside, after) = rest.split_at_mut(count * unit);
         before.fill(0.0);
         after.fill(0.0);
-        let plane = down.input * across.input;
-        if lanes == BLOCK {
-            let from = (block * plane + y * across.input) * BLOCK;
-            return inside.copy_from_slice(&x[from..][..inside.len()]);
-        }
-        for (channel, plane) in x.chunks_exact(plane).enumerate().take(lanes) {
-            let line = &plane[y * across.input..][..count];
-            for (to, value) in inside.chunks_exact_mut(lanes).zip(line) {
-                to[channel] = *value;
-            }
-        }
+        let from = ((block * down.input + y) * across.input) * unit;
+        inside.copy_from_slice(&x[from..][..inside.len()]);
     }
 
     /// Elements of a line with its padding.
     pub(super) fn line(&self) -> usize {
-        self.width * self.lanes
+        self.width * self.unit
     }
 
     /// Lines of a block.

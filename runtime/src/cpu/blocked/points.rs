@@ -159,7 +159,12 @@ impl Points {
     }
 
     /// One image.
-    pub(super) fn image(&self, image: Image<'_, '_>, out: &mut [f32], scratch: &mut [u8]) -> Result<(), OpError> {
+    pub(super) fn image(
+        &self,
+        image: Image<'_, '_>,
+        out: &mut [f32],
+        scratch: &mut [u8],
+    ) -> Result<(), OpError> {
         let Image { context, level, operands, first, finish } = image;
         let [down, across] = &self.spans;
         let form = (1, self.blocks(), down.output * across.output * BLOCK);
@@ -360,8 +365,7 @@ impl Back<'_, '_, '_> {
                 let (height, count) = (M.min(down.output - y), M.min(across.output - x));
                 for v in (0..BLOCK).step_by(S::LANES) {
                     let from = &sums[(block * tiles + tile) * BLOCK + v..];
-                    let bias =
-                        bias.map_or(simd.splat(0.0), |bias| simd.load(&bias[block * BLOCK + v..]));
+                    let bias = bias.map_or(simd.splat(0.0), |bias| simd.load(&bias[block * BLOCK + v..]));
                     let mut half = [[simd.splat(0.0); A]; M];
                     for j in 0..A {
                         let mut s = [simd.splat(0.0); A];

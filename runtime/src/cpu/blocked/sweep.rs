@@ -3,8 +3,8 @@
 //!
 //! A tile of positions by the filters of a group stays in registers over all terms of the sweep; an element of `x` is
 //! multiplied with a vector of filters. Terms come in chunks whose weights stay in the first cache while all tiles pass
-//! over them; sums wait in the output between chunks, and while one chunk is used the next one is fetched. The order of
-//! a sum is that of its terms.
+//! over them; sums wait in the output between chunks, and while one chunk is used the next one is
+//! fetched. The order of a sum is that of its terms, chunk by chunk.
 
 #![allow(
     clippy::inline_always,
@@ -13,17 +13,20 @@
 
 use super::BLOCK;
 use crate::cpu::gemm::MatrixMut;
-use crate::cpu::simd::{Lane, Level, Simd, Work, fetch_at};
+use crate::cpu::simd::{Lane, Level, Simd, Work, fetch};
 use std::ops::Range;
 
 /// Filters of the widest group.
 pub(super) const WIDEST: usize = 64;
-/// Positions of a tile.
-const POSITIONS: usize = 6;
 /// Bytes of the weights of a chunk: they stay in the first cache beside what is multiplied with them.
 const CHUNK: usize = 32 << 10;
-/// Elements of a line of the caches.
-const LINE: usize = 16;
+/// Positions of a tile: with four vectors of filters, their sums fill the registers.
+const POSITIONS: usize = 6;
+
+/// Elements between positions at stride 2.
+const TWICE: usize = 2 * BLOCK;
+/// Neighbours of a plane that a unit of terms may be, besides a block of channels and one.
+pub(super) const RUNS: [usize; 2] = [3, 7];
 
 /// Groups of `filters` filters, a multiple of a block: the first filter of each, and how many it has.
 pub(super) fn groups(filters: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
@@ -43,9 +46,9 @@ pub(super) struct Terms<'s> {
     pub(super) blocks: usize,
     /// Elements between two of them.
     pub(super) plane: usize,
-    /// Where the taps of a window lie behind its first element.
+    /// Where the taps of a window, or runs of them, lie behind its first element.
     pub(super) taps: &'s [usize],
-    /// Channels of a block, neighbours; all that are there.
+    /// Terms of a tap that are neighbours in the input: the channels of a block, a run of taps ([`RUNS`]), or one.
     pub(super) lanes: usize,
 }
 
@@ -101,11 +104,12 @@ struct Pass<'s, 'o, 'm> {
     sweep: &'s Sweep<'s>,
     blocks: Range<usize>,
     chunk: &'s [f32],
+    /// What is read after it.
     next: &'s [f32],
     out: &'o mut MatrixMut<'m, f32>,
 }
 
-/// Vectors of filters of a tile: what is left of the registers holds positions.
+/// Vectors of filters of a tile, of `all`: with few registers the others take their turn.
 const fn vectors(registers: usize, all: usize) -> usize {
     let most = if registers >= 32 { 4 } else { 2 };
     if all < most { all } else { most }
@@ -131,32 +135,25 @@ impl Pass<'_, '_, '_> {
         let Self { sweep, blocks, chunk, next, out } = self;
         let Positions { line, pitch, step, range } = &sweep.positions;
         let line = (*line).max(1);
-        let count = range.len().div_ceil(POSITIONS).max(1);
-        let mut ahead = next.chunks(next.len().div_ceil(count).max(1));
+        let mut ahead = next.chunks(next.len().div_ceil(range.len().div_ceil(POSITIONS).max(1)).max(1));
         let mut at = range.start;
         while at < range.end {
-            let (y, first) = (at / line, at % line);
-            let last = line.min(first + range.end - at);
-            let (mut from, tiles) = (first, (last - first).div_ceil(POSITIONS));
-            for tile in 0..tiles {
-                // Tiles of nearly equal length.
-                let many = (last - from).div_ceil(tiles - tile);
-                let place = Place {
-                    x: y * pitch + from * step,
-                    out: (at - range.start + from - first) * BLOCK,
-                };
-                let work = Tile { sweep, blocks: &blocks, chunk, ahead: ahead.next().unwrap_or_default(), place };
-                match many {
-                    1 => work.group::<S, W, 1>(simd, out),
-                    2 => work.group::<S, W, 2>(simd, out),
-                    3 => work.group::<S, W, 3>(simd, out),
-                    4 => work.group::<S, W, 4>(simd, out),
-                    5 => work.group::<S, W, 5>(simd, out),
-                    _ => work.group::<S, W, POSITIONS>(simd, out),
-                }
-                from += many;
+            let (y, from) = (at / line, at % line);
+            let left = line.min(from + range.end - at) - from;
+            // Tiles of nearly equal length.
+            let many = left.div_ceil(left.div_ceil(POSITIONS));
+            let place = Place { x: y * pitch + from * step, out: (at - range.start) * BLOCK };
+            let ahead = ahead.next().unwrap_or_default();
+            let work = Tile { sweep, blocks: &blocks, chunk, ahead, place };
+            match many {
+                1 => work.group::<S, W, 1>(simd, out),
+                2 => work.group::<S, W, 2>(simd, out),
+                3 => work.group::<S, W, 3>(simd, out),
+                4 => work.group::<S, W, 4>(simd, out),
+                5 => work.group::<S, W, 5>(simd, out),
+                _ => work.group::<S, W, POSITIONS>(simd, out),
             }
-            at += last - first;
+            at += many;
         }
     }
 }
@@ -173,6 +170,7 @@ struct Tile<'s> {
     sweep: &'s Sweep<'s>,
     blocks: &'s Range<usize>,
     chunk: &'s [f32],
+    /// What is fetched meanwhile.
     ahead: &'s [f32],
     place: Place,
 }
@@ -194,59 +192,60 @@ impl Tile<'_> {
         out: &mut MatrixMut<'_, f32>,
     ) {
         for at in (0..W).step_by(N * S::LANES) {
-            self.sums::<S, W, P, N>(simd, at, out);
+            match (self.sweep.terms.lanes, self.sweep.positions.step) {
+                (BLOCK, BLOCK) => self.sums::<S, W, P, N, BLOCK, BLOCK>(simd, at, out),
+                (BLOCK, TWICE) if W == WIDEST => self.sums::<S, W, P, N, BLOCK, TWICE>(simd, at, out),
+                (BLOCK, _) => self.sums::<S, W, P, N, BLOCK, 0>(simd, at, out),
+                (3, 2) => self.sums::<S, W, P, N, 3, 2>(simd, at, out),
+                (7, 2) if W == WIDEST => self.sums::<S, W, P, N, 7, 2>(simd, at, out),
+                (3, _) => self.sums::<S, W, P, N, 3, 0>(simd, at, out),
+                (7, _) => self.sums::<S, W, P, N, 7, 0>(simd, at, out),
+                _ => self.sums::<S, W, P, N, 1, 0>(simd, at, out),
+            }
         }
     }
 
-    /// The sums of the filters from `at` on, as many as `N` vectors have.
+    /// The sums of the filters from `at` on, as many as `N` vectors have, over `L` channels of each block, with `T` elements
+    /// between two positions or, where `T` is 0, any number.
     #[inline(always)]
-    fn sums<S: Simd<f32>, const W: usize, const P: usize, const N: usize>(
+    fn sums<S: Simd<f32>, const W: usize, const P: usize, const N: usize, const L: usize, const T: usize>(
         &self,
         simd: S,
         at: usize,
         out: &mut MatrixMut<'_, f32>,
     ) {
         let Self { sweep, blocks, chunk, ahead, place } = self;
-        let (terms, step) = (&sweep.terms, sweep.positions.step);
-        let mut acc = [[simd.splat(0.0); N]; P];
-        for v in 0..N {
-            let filter = at + v * S::LANES;
-            if blocks.start > 0 {
-                let row = &out.row(sweep.row + filter / BLOCK)[place.out + filter % BLOCK..];
-                for (p, acc) in acc.iter_mut().enumerate() {
-                    acc[v] = simd.load(&row[p * BLOCK..]);
-                }
-            } else if let Some(bias) = sweep.bias {
-                let bias = simd.load(&bias[filter..]);
-                for acc in &mut acc {
-                    acc[v] = bias;
-                }
+        let (terms, step) = (&sweep.terms, if T > 0 { T } else { sweep.positions.step });
+        let mut start = [simd.splat(0.0); N];
+        if let Some(bias) = sweep.bias.filter(|_| blocks.start == 0) {
+            for (v, start) in start.iter_mut().enumerate() {
+                *start = simd.load(&bias[at + v * S::LANES..]);
             }
         }
-        let mut lines = chunk.chunks_exact(terms.lanes * W);
-        let mut fetched = 0;
+        let mut sums = [start; P];
+        let mut lines = chunk.as_chunks::<W>().0.as_chunks::<L>().0.iter();
+        let mut ahead = ahead.chunks(ahead.len().div_ceil(lines.len().max(1)).max(1));
         for block in blocks.start..blocks.end {
             for tap in terms.taps {
                 let Some(lines) = lines.next() else { return };
-                let base = place.x + block * terms.plane + tap;
-                let mut xs = [&[0.0f32; BLOCK]; P];
-                for (p, xs) in xs.iter_mut().enumerate() {
-                    let Some(x) = sweep.x[base + p * step..].first_chunk::<BLOCK>() else { return };
-                    *xs = x;
+                if at == 0 {
+                    fetch(bytemuck::cast_slice(ahead.next().unwrap_or_default()));
                 }
-                for (k, line) in lines.as_chunks::<W>().0.iter().enumerate().take(BLOCK) {
-                    // As many lines as a chunk of this one's size needs for each of its tiles.
-                    fetch_at(ahead, fetched);
-                    fetched += LINE;
-                    let line = &line[at..at + N * S::LANES];
-                    let mut weights = [simd.splat(0.0); N];
-                    for (v, weight) in weights.iter_mut().enumerate() {
-                        *weight = simd.load(&line[v * S::LANES..]);
-                    }
-                    for (acc, xs) in acc.iter_mut().zip(&xs) {
-                        let x = simd.splat(xs[k]);
-                        for (acc, weight) in acc.iter_mut().zip(&weights) {
-                            *acc = simd.mul_add(x, *weight, *acc);
+                let base = place.x + block * terms.plane + tap;
+                let Some(x) = sweep.x[base..].get(..(P - 1) * step + L) else { return };
+                // Two terms at a time: half of the loop's own instructions.
+                for first in (0..L).step_by(2) {
+                    for k in first..L.min(first + 2) {
+                        let line = &lines[k][at..at + N * S::LANES];
+                        let mut weights = [simd.splat(0.0); N];
+                        for (v, weight) in weights.iter_mut().enumerate() {
+                            *weight = simd.load(&line[v * S::LANES..]);
+                        }
+                        for (p, sums) in sums.iter_mut().enumerate() {
+                            let x = simd.splat(x[p * step + k]);
+                            for (sum, weight) in sums.iter_mut().zip(&weights) {
+                                *sum = simd.mul_add(x, *weight, *sum);
+                            }
                         }
                     }
                 }
@@ -254,9 +253,11 @@ impl Tile<'_> {
         }
         for v in 0..N {
             let filter = at + v * S::LANES;
-            let row = &mut out.row(sweep.row + filter / BLOCK)[place.out + filter % BLOCK..];
-            for (p, acc) in acc.iter().enumerate() {
-                simd.store(acc[v], &mut row[p * BLOCK..]);
+            let row = &mut out.row(sweep.row + filter / BLOCK)[place.out..][..P * BLOCK];
+            for (p, sums) in sums.iter().enumerate() {
+                let to = &mut row[p * BLOCK..][..BLOCK][filter % BLOCK..];
+                let before = if blocks.start > 0 { simd.load(to) } else { simd.splat(0.0) };
+                simd.store(simd.add(sums[v], before), to);
             }
         }
     }

@@ -67,7 +67,8 @@ fn equals_the_sum_of_the_specification() {
                 x[image * channels * plane + in_blocks(rest / plane, rest % plane, plane)] = *value;
             }
         }
-        let weights = pack(bytemuck::cast_slice(&w), form, spans, &budget, &|_| ()).expect("room");
+        let weights =
+            pack(bytemuck::cast_slice(&w), form, (taps, Some(spans)), &budget, &|_| ()).expect("room");
         let made = BlockedConvolution::new(images, form, spans, &weights).expect("fits");
         ways[match made.way {
             Way::Direct(_) => 0,
@@ -75,7 +76,8 @@ fn equals_the_sum_of_the_specification() {
             Way::Depthwise(_) => 2,
         }] += 1;
         let positions = down.output * across.output;
-        let (mut sums, mut sizes) = (vec![0.0f64; images * filters * positions], vec![0.0f64; images * filters * positions]);
+        let (mut sums, mut sizes) =
+            (vec![0.0f64; images * filters * positions], vec![0.0f64; images * filters * positions]);
         for (at, (sum, size)) in sums.iter_mut().zip(&mut sizes).enumerate() {
             let (image, rest) = (at / (filters * positions), at % (filters * positions));
             let (filter, position) = (rest / positions, rest % positions);
@@ -111,9 +113,13 @@ fn equals_the_sum_of_the_specification() {
                 let (image, rest) = (at / (filters * positions), at % (filters * positions));
                 let place = in_blocks(rest / positions, rest % positions, positions);
                 let got = f64::from(out[image * filters * positions + place]);
-                let scale = if weights.tile().is_some() { 8.0 * around } else { (depth * taps + 2) as f64 * size };
+                let scale =
+                    if weights.tile().is_some() { 8.0 * around } else { (depth * taps + 2) as f64 * size };
                 let bound = scale * f64::from(f32::EPSILON);
-                assert!((got - sum).abs() <= bound, "seed {seed}, {level:?}, {form:?}, {spans:?}, {at}: {got} for {sum}");
+                assert!(
+                    (got - sum).abs() <= bound,
+                    "seed {seed}, {level:?}, {form:?}, {spans:?}, {at}: {got} for {sum}"
+                );
             }
         }
     }
