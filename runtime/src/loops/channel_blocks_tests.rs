@@ -92,7 +92,7 @@ fn grow(s: &mut Sketch, g: &mut Gen) -> Option<ValueId> {
 fn network(seed: u64) -> Sketch {
     let mut g = Gen::new(seed);
     let mut s = Sketch::default();
-    let shape = [g.size(1, 2), *g.pick(&[3, 16, 32]), g.size(3, 14), g.size(3, 14)];
+    let shape = [g.size(1, 2), *g.pick(&[3, 16, 32]), g.size(3, 10), g.size(3, 10)];
     let x = g.tensor_in(DType::F32, &shape, -1.0, 1.0);
     s.input(x);
     for _ in 0..g.size(3, 9) {
@@ -152,7 +152,7 @@ fn check_nests(graph: &Graph, facts: &[Option<Fact>], g: &mut Gen) {
 #[test]
 fn networks_in_blocks_compute_what_they_did() {
     let mut blocked = 0;
-    for seed in 0..80 {
+    for seed in 0..40 {
         let Sketch { graph, inputs, .. } = network(seed);
         let want = run_graph(&graph, &references(&inputs)).expect("a reference");
         let declared = facts_of(&inputs, seed % 2 == 0);
@@ -185,7 +185,7 @@ fn networks_in_blocks_compute_what_they_did() {
             }
         }
     }
-    assert!(blocked > 40, "{blocked} networks had convolutions in blocks");
+    assert!(blocked > 20, "{blocked} networks had convolutions in blocks");
 }
 
 /// What [`block_channels`] makes of `graph` by names.

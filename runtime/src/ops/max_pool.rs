@@ -4,7 +4,7 @@
 //! Opsets 1, 8 (indices), 10 (dilations, `ceil_mode`), 11, 12 (8-bit integers), 22 (bfloat16).
 
 use super::attributes::NodeSpec;
-use super::conv::draw_window;
+use super::draw_window::draw_window;
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, InBlocks, Making, Op, OpDef, OpName};
 use crate::cpu::number::dispatch;

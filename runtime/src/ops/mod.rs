@@ -56,6 +56,7 @@ mod dequantize_linear;
 mod det;
 mod dft;
 mod div;
+mod draw_window;
 mod dropout;
 mod dynamic_quantize_linear;
 mod dynamic_quantize_lstm;
