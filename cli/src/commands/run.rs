@@ -39,35 +39,36 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]
-    placement: PlacementArguments,
-    #[command(flatten)]
     inputs: InputArguments,
     /// Write the outputs of the last run to this NPZ file
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = "Runs")]
     outputs: Option<PathBuf>,
     /// Measured runs
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_some, allow_negative_numbers = true)]
+    #[arg(help_heading = "Runs")]
     runs: NonZeroUsize,
     /// Runs before those that are measured; with --mode at least one, which measures and plans
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, help_heading = "Runs")]
     warmup: usize,
     /// Print what each node takes in the measured runs: mean, least, share of all; not with --trace
-    #[arg(long)]
+    #[arg(long, help_heading = "Runs")]
     profile_nodes: bool,
+    /// Write what the last measured run did as trace events, for Perfetto and Chrome; not with --profile-nodes or --device
+    #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes", help_heading = "Runs")]
+    trace: Option<PathBuf>,
+    /// How operators are placed on the threads, and with --devices on a GPU; not with --plan or --device
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", help_heading = "Placement")]
+    mode: Mode,
     /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads; not with --mode or
     /// --device
-    #[arg(long, value_name = "F.json", conflicts_with = "mode")]
+    #[arg(long, value_name = "F.json", conflicts_with = "mode", help_heading = "Placement")]
     plan: Option<PathBuf>,
-    /// How operators are placed on the threads, and with --devices on a GPU; not with --plan or --device
-    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    mode: Mode,
+    #[command(flatten)]
+    placement: PlacementArguments,
     /// With --mode latency or memory: neither use nor keep measurements and plans in the user's cache
-    #[arg(long)]
+    #[arg(long, help_heading = "Placement")]
     no_cache: bool,
-    /// Write what the last measured run did as trace events, for Perfetto and Chrome; not with --profile-nodes or --device
-    #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
-    trace: Option<PathBuf>,
     #[command(flatten)]
     time: TimeArguments,
 }
@@ -149,7 +150,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Latency => recurve::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
-    arguments.placement.needs_gpu(&[(arguments.mode == Mode::Memory, "--mode memory")])?;
+    arguments.placement.needs_gpu(&[])?;
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
@@ -172,7 +173,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let device = (own != Device::Cpu).then(|| own.to_string()).or_else(|| arguments.placement.devices.gpu());
     let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
     if let Some(path) = &arguments.trace {
-        let of = Traced::of(&arguments.model.model, &inputs)?;
+        let of = Traced::of(&arguments.model.file.path, &inputs)?;
         let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
@@ -216,7 +217,7 @@ fn deviations(
     arguments: &Arguments,
     terminal: &Terminal,
 ) -> Result<Option<Vec<Deviation>>> {
-    if arguments.model.precision == Precision::F32 {
+    if arguments.model.file.precision == Precision::F32 {
         return Ok(None);
     }
     let exact = arguments.model.load_in(Precision::F32, arguments.execution.builder(), terminal)?;
@@ -259,8 +260,7 @@ impl Arguments {
 }
 
 fn read_plan(path: &Path) -> Result<Plan> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let text = files::read(path)?;
     document::Document::Plan.expect(path, &text)?;
     let plan = Plan::from_json(&text).map_err(recurve::Error::from);
     plan.with_context(|| format!("`{}` cannot be followed", path.display()))
@@ -448,19 +448,24 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     }
     if let Some(precision) = &document.precision {
         section("weights", &precision.rows(), &[]);
+        let deviations = precision.deviation_rows();
+        if !deviations.is_empty() {
+            section("outputs beside those with the model's weights", &deviations, &[]);
+        }
     }
     if let Some(gpu) = &document.gpu {
         section(gpu.heading(), &gpu.rows(), &[1]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
     let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));
-    let mut rows = vec![
-        vec!["load".to_owned(), micros(document.load_ms * 1e3)],
-        vec![
-            "latency".to_owned(),
-            format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
-        ],
-    ];
+    let latency = match (document.runs, document.warmup) {
+        // One time has no distribution, and the first run prepares what later ones use.
+        (1, 0) => format!("{}  (the first run, {threads}; --runs and --warmup measure more)", micros(min)),
+        (1, _) => format!("{}  ({runs}, {threads})", micros(min)),
+        _ => format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
+    };
+    let mut rows =
+        vec![vec!["load".to_owned(), micros(document.load_ms * 1e3)], vec!["latency".to_owned(), latency]];
     if let Some(plan) = &document.plan {
         rows.push(vec!["plan".to_owned(), plan.clone()]);
     }

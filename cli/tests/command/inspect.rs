@@ -61,6 +61,8 @@ fn fused_nodes_of_bodies_are_listed_with_their_path() {
     ended.prints("fused in turns/body\n  node ");
     ended.prints("  clamps  recurve:FusedMap ");
     ended.prints("not fused\n  node    read by  because\n  scales  turns    ");
+    ended.prints("recurve:FusedMap computes element by element");
+    ended.prints("operators, those in bodies of control flow included\n");
     let document = recurve(&[&arguments[..], &["--json"]].concat()).with(Exit::Success).document();
     let fused = document["fused"].as_array().expect("a list");
     assert_eq!(fused.len(), 1);

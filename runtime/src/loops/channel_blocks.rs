@@ -70,7 +70,7 @@ pub(super) fn block_islands(
 ) -> bool {
     let forms: Vec<Option<Form>> = graph.nodes.iter().map(|node| form(graph, node, facts)).collect();
     let islands = islands(graph, &forms, facts, wanted);
-    if islands.iter().all(|island| island.is_none()) {
+    if islands.iter().all(Option::is_none) {
         return false;
     }
     let mut rewrite = Rewrite { facts, blocked: HashMap::new(), made: Vec::new() };
@@ -291,7 +291,7 @@ impl Rewrite<'_> {
     }
 
     /// `id` in blocks.
-    fn into_blocks(&mut self, graph: &mut Graph, id: ValueId) -> Option<ValueId> {
+    fn blocks_of(&mut self, graph: &mut Graph, id: ValueId) -> Option<ValueId> {
         if let Some(&there) = self.blocked.get(&id) {
             return Some(there);
         }
@@ -342,7 +342,7 @@ impl Rewrite<'_> {
         let mut inputs = node.inputs.clone();
         let read: Vec<ValueId> = inputs_in_blocks(graph, node, form).collect();
         for id in inputs.iter_mut().flatten().filter(|id| read.contains(id)) {
-            *id = self.into_blocks(graph, *id)?;
+            *id = self.blocks_of(graph, *id)?;
         }
         if matches!(form, Form::Mean) {
             let axes = integers(graph, &[2, 3])?;
