@@ -301,7 +301,12 @@ impl SessionBuilder {
             })
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
-            Fusion::On => crate::loops::fuse(graph, &declared, &budget),
+            Fusion::On => {
+                if self.device == Device::Cpu && self.devices.gpu.is_none() {
+                    crate::loops::block_channels(&mut graph, &facts);
+                }
+                crate::loops::fuse(graph, &declared, &budget)
+            }
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);
