@@ -40,7 +40,8 @@ fn conv(
 
 /// A node that works on channels, or ends with none where it does not fit.
 fn grow(s: &mut Sketch, g: &mut Gen) -> Option<ValueId> {
-    let (x, shape) = s.values.last().cloned()?;
+    let made = |v: &&(ValueId, Vec<usize>)| s.graph.constant(v.0).is_none() && v.1.len() == 4;
+    let (x, shape) = s.values.iter().rev().find(made)?.clone();
     let filters = 16 * g.size(1, 5);
     let constant = |s: &mut Sketch, g: &mut Gen, shape: &[usize]| {
         let tensor = g.tensor_in(DType::F32, shape, 0.5, 1.5);
@@ -71,7 +72,7 @@ fn grow(s: &mut Sketch, g: &mut Gen) -> Option<ValueId> {
         }
         9 => {
             // An earlier value of the same shape, or of the same extents beside it.
-            let alike = |v: &&(ValueId, Vec<usize>)| v.1.len() == 4 && v.1[2..] == shape[2..] && v.0 != x;
+            let alike = |v: &&(ValueId, Vec<usize>)| made(v) && v.1[2..] == shape[2..] && v.0 != x;
             let (other, of) = s.values.iter().rev().find(alike)?.clone();
             if of[1] == shape[1] {
                 return s.node("Add", vec![], &[x, other]);
