@@ -1,6 +1,6 @@
 //! A compiled program, and how it runs on tiles.
 
-use crate::cpu::simd::{Folding, Routine};
+use crate::cpu::simd::{Across, Folding, Routine, Span};
 
 /// How an input is read in a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +46,8 @@ pub(super) enum Step {
 
 /// A program for tiles whose inputs are read in certain ways.
 ///
-/// What is one element for a tile is computed for some tiles at once, before them: element `i` of such an input or
-/// register belongs to tile `i`, their *lane*.
+/// Tiles of some rows may be run together, each in a *lane*: what is one element for a tile is computed before them,
+/// element `i` of such an input or register for lane `i`, and other registers have a tile for each lane.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     /// Byte offsets, bytes and bits of the constants.
@@ -62,17 +62,17 @@ pub(crate) struct Compiled {
     pub(super) folding: Option<(usize, usize, Folding)>,
     /// Bytes per element of the outputs.
     pub(super) widths: Vec<usize>,
-    /// Most elements of a tile.
+    /// Most elements of a tile; a register has as many for each lane.
     pub(super) tile: usize,
     /// Bytes of scratch memory.
     pub(super) scratch: usize,
 }
 
-/// What the steps read and write in one tile.
+/// What the steps read and write in one tile, or in those of some rows.
 pub(super) struct Tile<'t, 'o> {
     /// Elements.
     pub(super) len: usize,
-    /// Where it lies, of tiles that are run together.
+    /// The rows whose tiles these are.
     pub(super) rows: Rows<'t>,
     /// Windows of the inputs; those of [`Reach::Gathered`] are not looked at.
     pub(super) inputs: &'t [&'t [u8]],
@@ -85,25 +85,28 @@ pub(super) struct Tile<'t, 'o> {
     pub(super) gather: &'t dyn Fn(usize, &mut [u8]),
 }
 
-/// A tile among tiles of neighbouring rows: inputs and outputs are those of all of them.
-#[derive(Clone, Copy, Default)]
+/// Tiles of neighbouring rows that are run together: inputs and outputs are those of all of them.
+#[derive(Clone, Copy)]
 pub(super) struct Rows<'t> {
-    /// Which of the rows it is of.
-    pub(super) lane: usize,
-    /// The element of the row's at which it begins.
+    /// How many; no more than lanes.
+    pub(super) count: usize,
+    /// The element of a row's at which its tile begins.
     pub(super) from: usize,
-    /// Bytes from row to row of the inputs and of the outputs; nothing where there are none.
+    /// Bytes from row to row of the inputs and of the outputs; nothing where there is one row.
     pub(super) inputs: &'t [usize],
     pub(super) outputs: &'t [usize],
-    /// How many of the first outputs are places for one tile.
+    /// How many of the first outputs are places for tiles alone.
     pub(super) still: usize,
 }
 
 impl Rows<'_> {
-    /// Where the row's bytes of what lies `steps[k]` bytes from row to row begin.
+    /// One tile by itself.
+    pub(super) const ONE: Self = Self { count: 1, from: 0, inputs: &[], outputs: &[], still: 0 };
+
+    /// The bytes that rows of `span` take.
     #[inline(always)]
-    fn start(&self, steps: &[usize], k: usize) -> usize {
-        steps.get(k).map_or(0, |step| step * self.lane)
+    fn reach(&self, span: Span) -> usize {
+        (self.count - 1) * span.step + span.bytes
     }
 }
 
@@ -150,14 +153,13 @@ impl Compiled {
     /// Runs all steps on one tile by itself.
     pub(super) fn run(&self, tile: &mut Tile<'_, '_>) {
         self.run_uniform(1, tile.inputs, tile.scratch);
-        self.run_steps(tile, false);
+        self.run_steps(tile, None);
     }
 
-    /// Runs the steps on one tile of those that [`Compiled::run_uniform`] was called for. With `sum` the output that
-    /// [`Compiled::adds_up`] tells is added up, and not written where it said so.
-    pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, sum: bool) -> f32 {
+    /// Runs the steps on tiles of rows that [`Compiled::run_uniform`] was called for. With `sums`, one for each row, the
+    /// output that [`Compiled::adds_up`] tells is added up, and not written where it said so.
+    pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, mut sums: Option<&mut [f32]>) {
         let (len, rows) = (tile.len, tile.rows);
-        let mut total = 0.0;
         for (index, step) in self.steps.iter().enumerate() {
             let (routine, to, from) = match step {
                 Step::Gather { input, to, width } => {
@@ -166,23 +168,45 @@ impl Compiled {
                 }
                 Step::Loop { routine, to, from } => (routine, to, from),
             };
+            let span = |operand: &Operand| self.span(operand, len, &rows);
+            let across = Across {
+                rows: rows.count,
+                to: span(to),
+                from: [span(&from[0]), span(&from[1]), span(&from[2])],
+            };
             if let Place::Scratch(start) = to.place {
-                let (target, registers) = Registers::beside(tile.scratch, start, to.width * len);
-                let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
+                let (target, registers) = Registers::beside(tile.scratch, start, rows.reach(across.to));
+                let fetch =
+                    |k: usize| registers.operand(&from[k], tile.inputs, rows.reach(across.from[k]), &rows);
+                routine.call_rows(target, [fetch(0), fetch(1), fetch(2)], &across);
             } else if let Place::Output(k) = to.place {
-                let start = if k < rows.still { 0 } else { rows.start(rows.outputs, k) + tile.at * to.width };
-                let target = &mut tile.outputs[k][start..][..len * to.width];
+                let start = if k < rows.still { 0 } else { tile.at * to.width };
+                let target = &mut tile.outputs[k][start..];
                 let registers = Registers { before: &*tile.scratch, after: &[], beyond: 0 };
-                let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
-                let operands = [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])];
-                match self.folding {
-                    Some((at, _, folding)) if sum && at == index => total = folding.call(target, operands),
-                    _ => routine.call(target, operands),
+                let fetch =
+                    |k: usize| registers.operand(&from[k], tile.inputs, rows.reach(across.from[k]), &rows);
+                let operands = [fetch(0), fetch(1), fetch(2)];
+                match (self.folding, &mut sums) {
+                    (Some((at, _, folding)), Some(sums)) if at == index => {
+                        folding.call_rows(target, operands, &across, sums);
+                    }
+                    _ => routine.call_rows(target, operands, &across),
                 }
             }
         }
-        total
+    }
+
+    /// How an operand lies in tiles of `len` elements.
+    #[inline(always)]
+    fn span(&self, operand: &Operand, len: usize, rows: &Rows<'_>) -> Span {
+        let width = operand.width;
+        let step = match operand.place {
+            Place::Scratch(_) => self.tile * width,
+            Place::Input(k) => rows.inputs.get(k).copied().unwrap_or(0),
+            Place::Output(k) => rows.outputs.get(k).copied().unwrap_or(0),
+            Place::Nowhere => return Span::default(),
+        };
+        if operand.one { Span { bytes: width, step: width } } else { Span { bytes: len * width, step } }
     }
 }
 
@@ -213,18 +237,13 @@ impl<'s> Registers<'s> {
         }
     }
 
-    /// The elements of an operand that a tile reads.
+    /// The `bytes` of an operand that tiles read.
     #[inline(always)]
-    fn operand(&self, operand: &Operand, inputs: &[&'s [u8]], len: usize, rows: &Rows<'_>) -> &'s [u8] {
-        let width = operand.width;
+    fn operand(&self, operand: &Operand, inputs: &[&'s [u8]], bytes: usize, rows: &Rows<'_>) -> &'s [u8] {
         match (operand.place, operand.one) {
-            (Place::Scratch(at), true) => self.at(at + rows.lane * width, width),
-            (Place::Scratch(at), false) => self.at(at, len * width),
-            (Place::Input(k), true) => &inputs[k][rows.lane * width..][..width],
-            (Place::Input(k), false) => {
-                let start = rows.start(rows.inputs, k) + rows.from * width;
-                &inputs[k][start..][..len * width]
-            }
+            (Place::Scratch(at), _) => self.at(at, bytes),
+            (Place::Input(k), true) => &inputs[k][..bytes],
+            (Place::Input(k), false) => &inputs[k][rows.from * operand.width..][..bytes],
             (Place::Output(_) | Place::Nowhere, _) => &[],
         }
     }

@@ -173,7 +173,7 @@ impl MapKernel {
                 self.fetch_next(&windows, count);
                 self.compiled.run(&mut Tile {
                     len,
-                    rows: Rows::default(),
+                    rows: Rows::ONE,
                     inputs,
                     outputs: &mut staged,
                     at: 0,
@@ -184,15 +184,7 @@ impl MapKernel {
                     streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
                 }
             } else {
-                self.compiled.run(&mut Tile {
-                    len,
-                    rows: Rows::default(),
-                    inputs,
-                    outputs,
-                    at,
-                    scratch,
-                    gather,
-                });
+                self.compiled.run(&mut Tile { len, rows: Rows::ONE, inputs, outputs, at, scratch, gather });
             }
             at += count;
         }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 pub(super) const CELL: usize = 8;
 /// Bytes of rows that are worked on at once, and their number at most.
 const CACHED: usize = 32 << 10;
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// How an input lies under the rows: the element at the front of the first, and by how many elements a step along
 /// each axis of rows, and along a row, moves.

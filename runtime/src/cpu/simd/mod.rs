@@ -15,7 +15,7 @@ mod transpose;
 use super::number::Float;
 use super::vector_math;
 use half::{bf16, f16};
-pub(crate) use routine::{FoldLoop, Folding, Routine, TileLoop};
+pub(crate) use routine::{Across, FoldLoop, Folding, Routine, Span, TileLoop};
 
 /// What the loops of [`TileLoop`] may use beyond plain arithmetic.
 pub(crate) trait Isa: Copy {
