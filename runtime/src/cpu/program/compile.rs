@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 /// Bytes of the register file that are to stay in L1 beside inputs and outputs.
 const FILE: usize = 24 << 10;
 /// Elements of a tile, at most and at least.
-const TILE: (usize, usize) = (1024, 128);
+const TILE: (usize, usize) = (2048, 128);
+/// Elements of a tile, at most, where more than inputs and outputs has to stay in L1 beside it.
+pub(super) const SHORT: usize = 1024;
 /// Elements of a tile are a multiple of these, so that registers begin on lines.
 const GRAIN: usize = 32;
 /// Bytes of a constant or of another register of one element.
@@ -79,12 +81,12 @@ enum Planned {
 }
 
 impl Compiled {
-    /// `program` for inputs that are read as `reaches` say, a tile at a time.
+    /// `program` for inputs that are read as `reaches` say, a tile of at most [`SHORT`] elements at a time.
     pub(crate) fn new(level: Level, program: &Program, reaches: &[Reach]) -> Result<Self, OpError> {
-        Self::with_lanes(level, program, reaches, (1, TILE.0))
+        Self::with_lanes(level, program, reaches, (1, SHORT))
     }
 
-    /// The same for the tiles of up to `lanes` rows of `length` elements at once.
+    /// The same for up to `lanes` rows at once, in tiles of at most `length` elements.
     pub(crate) fn with_lanes(
         level: Level,
         program: &Program,

@@ -102,12 +102,6 @@ pub(super) struct Rows<'t> {
 impl Rows<'_> {
     /// One tile by itself.
     pub(super) const ONE: Self = Self { count: 1, from: 0, inputs: &[], outputs: &[], still: 0 };
-
-    /// The bytes that rows of `span` take.
-    #[inline(always)]
-    fn reach(&self, span: Span) -> usize {
-        (self.count - 1) * span.step + span.bytes
-    }
 }
 
 /// What is not read.
@@ -141,7 +135,7 @@ impl Compiled {
                     let bytes = operand.width * lanes;
                     match operand.place {
                         Place::Input(k) => &inputs[k][..bytes],
-                        Place::Scratch(at) => registers.at(at, bytes),
+                        Place::Scratch(at) => &registers.from(at)[..bytes],
                         Place::Output(_) | Place::Nowhere => &[][..],
                     }
                 };
@@ -168,24 +162,18 @@ impl Compiled {
                 }
                 Step::Loop { routine, to, from } => (routine, to, from),
             };
-            let span = |operand: &Operand| self.span(operand, len, &rows);
-            let across = Across {
-                rows: rows.count,
-                to: span(to),
-                from: [span(&from[0]), span(&from[1]), span(&from[2])],
-            };
+            let to_span = self.span(to, len, rows.outputs);
             if let Place::Scratch(start) = to.place {
-                let (target, registers) = Registers::beside(tile.scratch, start, rows.reach(across.to));
-                let fetch =
-                    |k: usize| registers.operand(&from[k], tile.inputs, rows.reach(across.from[k]), &rows);
-                routine.call_rows(target, [fetch(0), fetch(1), fetch(2)], &across);
+                let bytes = (rows.count - 1) * to_span.step + to_span.bytes;
+                let (target, registers) = Registers::beside(tile.scratch, start, bytes);
+                let (operands, from) = self.operands(from, registers, tile.inputs, (len, &rows));
+                routine.call_rows(target, operands, &Across { rows: rows.count, to: to_span, from });
             } else if let Place::Output(k) = to.place {
                 let start = if k < rows.still { 0 } else { tile.at * to.width };
                 let target = &mut tile.outputs[k][start..];
                 let registers = Registers { before: &*tile.scratch, after: &[], beyond: 0 };
-                let fetch =
-                    |k: usize| registers.operand(&from[k], tile.inputs, rows.reach(across.from[k]), &rows);
-                let operands = [fetch(0), fetch(1), fetch(2)];
+                let (operands, from) = self.operands(from, registers, tile.inputs, (len, &rows));
+                let across = Across { rows: rows.count, to: to_span, from };
                 match (self.folding, &mut sums) {
                     (Some((at, _, folding)), Some(sums)) if at == index => {
                         folding.call_rows(target, operands, &across, sums);
@@ -196,17 +184,48 @@ impl Compiled {
         }
     }
 
-    /// How an operand lies in tiles of `len` elements.
+    /// How what a step writes, or a register, lies in tiles of `len` elements; `steps` are those of outputs.
     #[inline(always)]
-    fn span(&self, operand: &Operand, len: usize, rows: &Rows<'_>) -> Span {
+    fn span(&self, operand: &Operand, len: usize, steps: &[usize]) -> Span {
         let width = operand.width;
         let step = match operand.place {
-            Place::Scratch(_) => self.tile * width,
-            Place::Input(k) => rows.inputs.get(k).copied().unwrap_or(0),
-            Place::Output(k) => rows.outputs.get(k).copied().unwrap_or(0),
-            Place::Nowhere => return Span::default(),
+            _ if operand.one => return Span { bytes: width, step: width },
+            Place::Output(k) => steps.get(k).copied().unwrap_or(0),
+            _ => self.tile * width,
         };
-        if operand.one { Span { bytes: width, step: width } } else { Span { bytes: len * width, step } }
+        Span { bytes: len * width, step }
+    }
+
+    /// What a step reads of tiles of `len` elements.
+    #[inline(always)]
+    fn operands<'s>(
+        &self,
+        from: &[Operand; 3],
+        registers: Registers<'s>,
+        inputs: &[&'s [u8]],
+        (len, rows): (usize, &Rows<'_>),
+    ) -> ([&'s [u8]; 3], [Span; 3]) {
+        let (mut bytes, mut spans) = ([&[][..]; 3], [Span::default(); 3]);
+        for ((operand, bytes), span) in from.iter().zip(&mut bytes).zip(&mut spans) {
+            *span = match operand.place {
+                Place::Scratch(at) => {
+                    *bytes = registers.from(at);
+                    self.span(operand, len, &[])
+                }
+                Place::Input(k) => {
+                    let width = operand.width;
+                    if operand.one {
+                        *bytes = inputs[k];
+                        Span { bytes: width, step: width }
+                    } else {
+                        *bytes = &inputs[k][rows.from * width..];
+                        Span { bytes: len * width, step: rows.inputs.get(k).copied().unwrap_or(0) }
+                    }
+                }
+                Place::Output(_) | Place::Nowhere => break,
+            };
+        }
+        (bytes, spans)
     }
 }
 
@@ -228,23 +247,9 @@ impl<'s> Registers<'s> {
         (target, Self { before, after, beyond: start + bytes })
     }
 
+    /// What lies from byte `at` on, as far as it is not written.
     #[inline(always)]
-    fn at(&self, at: usize, bytes: usize) -> &'s [u8] {
-        if at < self.before.len() {
-            &self.before[at..][..bytes]
-        } else {
-            &self.after[at - self.beyond..][..bytes]
-        }
-    }
-
-    /// The `bytes` of an operand that tiles read.
-    #[inline(always)]
-    fn operand(&self, operand: &Operand, inputs: &[&'s [u8]], bytes: usize, rows: &Rows<'_>) -> &'s [u8] {
-        match (operand.place, operand.one) {
-            (Place::Scratch(at), _) => self.at(at, bytes),
-            (Place::Input(k), true) => &inputs[k][..bytes],
-            (Place::Input(k), false) => &inputs[k][rows.from * operand.width..][..bytes],
-            (Place::Output(_) | Place::Nowhere, _) => &[],
-        }
+    fn from(&self, at: usize) -> &'s [u8] {
+        if at < self.before.len() { &self.before[at..] } else { &self.after[at - self.beyond..] }
     }
 }

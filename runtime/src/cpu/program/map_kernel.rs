@@ -58,7 +58,7 @@ impl MapKernel {
         }
         let space = Space::new(output, layouts)?;
         let reaches: SmallVec<[Reach; 8]> = (0..layouts.len()).map(|k| space.reach(k)).collect();
-        let compiled = Compiled::new(level, program, &reaches)?;
+        let compiled = Compiled::with_lanes(level, program, &reaches, (1, space.len))?;
         let mut tile = compiled.tile;
         if space.by_row {
             // Rows in tiles of about one length.

@@ -6,6 +6,7 @@
 //! of `lanes` rows: `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`;
 //! scalars and such inputs lie in lines of `lanes` elements.
 
+use super::compile::SHORT;
 use super::compiled::{Compiled, Reach};
 use super::reductions::reduction;
 use super::row_layout::{CELL, RowLayout, collect, lanes};
@@ -48,7 +49,7 @@ pub(crate) struct RowKernel {
 /// Elements that a thread takes at a time, at least and at most: whole rows, one or more.
 const PIECE: [usize; 2] = [1 << 11, 1 << 13];
 /// Pieces of few rows: a thread that begins late still finds its share.
-const PIECES: usize = 24;
+const PIECES: usize = 16;
 
 impl RowKernel {
     /// `program` on `rows` rows of `length` elements.
@@ -101,7 +102,7 @@ impl RowKernel {
             if once && stage.program.instructions().iter().any(reads_row) {
                 return Err(OpError::internal("a stage that runs once per row reads elements of it"));
             }
-            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, (lanes, length))?;
+            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, (lanes, length.min(SHORT)))?;
             let mut reduced: Vec<Reduction> = Vec::new();
             for &(combine, source) in &stage.reduced {
                 let width = match source {
@@ -268,21 +269,28 @@ impl RowKernel {
         let (kept, rest) = rest.split_at_mut(self.kept);
         let (scalars, given) = rest.split_at_mut(self.scalars);
         let line = self.lanes * CELL;
-        let mut along: SmallVec<[(&[u8], usize); 8]> = SmallVec::new();
-        for ((k, (layout, width)), bytes) in self.inputs.iter().enumerate().zip(inputs) {
-            let (start, step) = (layout.start(&self.axes, first) * width, layout.step() * width);
-            along.push((bytes.get(start..).unwrap_or(&[]), step));
+        for (((k, (layout, width)), bytes), line) in
+            self.inputs.iter().enumerate().zip(inputs).zip(given.chunks_exact_mut(line))
+        {
             if self.of_rows[k] {
-                collect(&mut given[k * line..][..line], along[k], *width, count);
+                let start = layout.start(&self.axes, first) * width;
+                collect(line, (bytes.get(start..).unwrap_or(&[]), layout.step() * width), *width, count);
             }
         }
         let given: &[u8] = given;
-        let read = self.inputs.iter().zip(along).enumerate().map(|(k, ((layout, _), along))| {
-            if layout.column == 0 { (&given[k * line..][..line], 0) } else { along }
-        });
-        let (windows, steps) = read.unzip();
+        let (windows, steps) = (SmallVec::new(), SmallVec::new());
         let mut group =
             Group { count, at, length: self.length, tile: self.tile, line, windows, steps, outputs };
+        for (((layout, width), bytes), line) in self.inputs.iter().zip(inputs).zip(given.chunks_exact(line)) {
+            if layout.column == 0 {
+                group.windows.push(line);
+                group.steps.push(0);
+            } else {
+                let start = layout.start(&self.axes, first) * width;
+                group.windows.push(bytes.get(start..).unwrap_or(&[]));
+                group.steps.push(layout.step() * width);
+            }
+        }
         let (mut kept, mut scalars) = (kept, scalars);
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 /// Bytes of a scalar's place.
 pub(super) const CELL: usize = 8;
 /// Bytes of rows that are worked on at once, and their number at most.
-const CACHED: usize = 32 << 10;
+const CACHED: usize = 40 << 10;
 pub(super) const LANES: usize = 16;
 
 /// How an input lies under the rows: the element at the front of the first, and by how many elements a step along

@@ -73,7 +73,9 @@ impl<'g> Group<'g, '_> {
             self.steps.insert(place, step);
             kept = rest;
         }
-        self.windows.extend(made.chunks_exact(self.line));
+        for line in made.chunks_exact(self.line) {
+            self.windows.push(line);
+        }
     }
 }
 
@@ -140,28 +142,48 @@ impl BoundStage {
                 apart.push(per_row * width);
             }
         }
+        let (steps, tile, length) = (&group.steps, group.tile, group.length);
+        let mut over = |from: usize, targets: &mut [&mut [u8]], sums: Option<&mut [f32]>| {
+            let rows = Rows { count, from, inputs: steps, outputs: &apart, still: self.passing };
+            let (len, inputs) = (tile.min(length - from), &group.windows);
+            let (outputs, gather) = (targets, &|_: usize, _: &mut [u8]| {});
+            let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
+            self.compiled.run_steps(&mut tile, sums);
+            (rows, len)
+        };
+        if length <= tile && length > 0 {
+            // A row is one tile: what is reduced of it is the scalar.
+            if self.sums {
+                over(0, &mut targets, Some(cast_slice_mut(made)));
+                return;
+            }
+            let (rows, len) = over(0, &mut targets, None);
+            for (reduction, line) in self.reduced.iter().zip(made.chunks_exact_mut(group.line)) {
+                let (elements, step) = reduction.elements(&rows, &group.windows, &targets);
+                match reduction.width {
+                    4 => cast_slice_mut::<u8, f32>(line).fill(identity(reduction.combine) as f32),
+                    _ => cast_slice_mut::<u8, f64>(line).fill(identity(reduction.combine)),
+                }
+                reduction.call((elements, step), len, line, count);
+            }
+            return;
+        }
         let mut totals: SmallVec<[f64; LANES]> = SmallVec::new();
         for reduction in &self.reduced {
             totals.extend(std::iter::repeat_n(identity(reduction.combine), count));
         }
-        let mut from = 0;
-        while from < group.length {
-            let len = group.tile.min(group.length - from);
-            let rows = Rows { count, from, inputs: &group.steps, outputs: &apart, still: self.passing };
-            let (inputs, outputs, gather) = (&group.windows, &mut targets, &|_: usize, _: &mut [u8]| {});
-            let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
+        for from in (0..length).step_by(tile.max(1)) {
             if self.sums {
                 let mut sums = [0.0; LANES];
-                self.compiled.run_steps(&mut tile, Some(&mut sums));
+                over(from, &mut targets, Some(&mut sums));
                 totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(sum));
-            } else {
-                self.compiled.run_steps(&mut tile, None);
-                for (reduction, totals) in self.reduced.iter().zip(totals.chunks_exact_mut(count)) {
-                    let (elements, step) = reduction.elements(&rows, &group.windows, &targets);
-                    reduction.reduce((elements, step), len, totals);
-                }
+                continue;
             }
-            from += len;
+            let (rows, len) = over(from, &mut targets, None);
+            for (reduction, totals) in self.reduced.iter().zip(totals.chunks_exact_mut(count)) {
+                let (elements, step) = reduction.elements(&rows, &group.windows, &targets);
+                reduction.add((elements, step), len, totals);
+            }
         }
         let lines = made.chunks_exact_mut(group.line).zip(totals.chunks_exact(count));
         for ((line, totals), reduction) in lines.zip(&self.reduced) {
@@ -193,19 +215,29 @@ impl Reduction {
         }
     }
 
-    /// Combines `len` elements of each row with its total.
-    fn reduce(&self, (elements, step): (&[u8], usize), len: usize, totals: &mut [f64]) {
-        let empty = identity(self.combine);
-        let (narrow, wide) = (&mut [empty as f32; LANES], &mut [empty; LANES]);
-        let (to, width): (&mut [u8], usize) =
-            if self.width == 4 { (cast_slice_mut(narrow), 4) } else { (cast_slice_mut(wide), 8) };
-        let (none, to_span) = (Span::default(), Span { bytes: width, step: width });
-        let across =
-            Across { rows: totals.len(), to: to_span, from: [Span { bytes: len * width, step }, none, none] };
+    /// Combines `len` elements of each row with what is in its cell of `to`.
+    fn call(&self, (elements, step): (&[u8], usize), len: usize, to: &mut [u8], count: usize) {
+        let none = Span::default();
+        let from = [Span { bytes: len * self.width, step }, none, none];
+        let across = Across { rows: count, to: Span { bytes: self.width, step: self.width }, from };
         self.routine.call_rows(to, [elements, &[], &[]], &across);
-        for (i, total) in totals.iter_mut().enumerate() {
-            let value = if width == 4 { narrow[i].into() } else { wide[i] };
-            *total = combined(self.combine, *total, value);
+    }
+
+    /// Combines `len` elements of each row with its total.
+    fn add(&self, elements: (&[u8], usize), len: usize, totals: &mut [f64]) {
+        let empty = identity(self.combine);
+        if self.width == 4 {
+            let mut values = [empty as f32; LANES];
+            self.call(elements, len, cast_slice_mut(&mut values), totals.len());
+            for (total, value) in totals.iter_mut().zip(values) {
+                *total = combined(self.combine, *total, value.into());
+            }
+        } else {
+            let mut values = [empty; LANES];
+            self.call(elements, len, cast_slice_mut(&mut values), totals.len());
+            for (total, value) in totals.iter_mut().zip(values) {
+                *total = combined(self.combine, *total, value);
+            }
         }
     }
 }
