@@ -4,13 +4,15 @@ use crate::commands::{bench, check, devices, env, inspect, ops, plan, profile, r
 use crate::dimensions::Binding;
 use crate::environment;
 use crate::failure::UsageError;
-use crate::quantity::{parse_bytes, parse_time, parse_whole, plural};
+use crate::quantity::{parse_bytes, parse_some, parse_time, parse_whole, plural};
 use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use recurve::{Device, Error, Fallback, Fusion, Precision, RunOptions, Session, SessionBuilder};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Runs, checks and inspects ONNX models.
@@ -29,16 +31,26 @@ pub(crate) struct Arguments {
 }
 
 /// What the command's end means, told by the help of every subcommand.
-const EXITS: &str = "Exit codes: 0 done, 1 anything else (a memory limit, a full disk), 2 usage or a file that\n\
-    cannot be opened, 3 model, plan, profile or measurement invalid or unsupported, 4 no such GPU or driver,\n\
-    5 outputs differ, 6 slower than the baseline, 7 no plan or schedule meets what is asked, 124 deadline passed.";
+const EXITS: &str = "Exit codes:\n    \
+    0  done\n    \
+    1  anything else: a memory limit, a full disk\n    \
+    2  usage: arguments, files that cannot be opened, arrays that do not fit\n    \
+    3  a model, plan, profile, measurement, trace or instance is invalid, or of something else\n    \
+    4  no such GPU or driver\n    \
+    5  outputs differ\n    \
+    6  slower than the baseline allows\n    \
+    7  no plan or schedule meets what is asked\n  \
+    124  the deadline passed";
 
 impl Arguments {
     /// Those of the process.
     pub(crate) fn of_process() -> Result<Self, clap::Error> {
         let told = |command: clap::Command| {
             let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            command.after_help(format!("{own}\n\n{EXITS}"))
+            // One help, whichever of its two names it is asked for by.
+            let help = Arg::new("help").short('h').long("help").help("Print help").help_heading("Output");
+            let help = help.action(ArgAction::HelpLong);
+            command.after_help(format!("{own}\n\n{EXITS}")).disable_help_flag(true).arg(help)
         };
         let command = told(Self::command()).mut_subcommands(told);
         let known = command.clone();
@@ -57,8 +69,15 @@ fn with_takers(mut error: clap::Error, command: &clap::Command) -> clap::Error {
     let takes = |command: &&clap::Command| command.get_arguments().any(|a| a.get_long() == Some(&*name));
     let takers: Vec<String> =
         command.get_subcommands().filter(takes).map(|c| format!("`recurve {}`", c.get_name())).collect();
+    // The one that was called may have an option for what plans use instead of one for a whole model.
+    let called = std::env::args().skip(1).find_map(|word| command.find_subcommand(word));
+    let several = format!("{name}s");
+    let own = called.filter(|c| c.get_arguments().any(|a| a.get_long() == Some(&*several)));
     if !takers.is_empty() {
-        let tip = format!("--{name} is an option of {}", takers.join(", "));
+        let tip = match own {
+            Some(own) => format!("`recurve {}` takes --{several}", own.get_name()),
+            None => format!("--{name} is an option of {}", takers.join(", ")),
+        };
         error.remove(ContextKind::SuggestedArg);
         // It shows the option that was suggested.
         error.remove(ContextKind::Usage);
@@ -118,21 +137,30 @@ pub(crate) enum Command {
     Env(env::Arguments),
 }
 
-/// The model and how it is loaded.
+/// The model and what runs it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArguments {
-    /// The ONNX file
-    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
     /// Threads that an operator may use [default: one per core]
-    #[arg(long, value_name = "N", value_parser = parse_whole::<usize>, allow_negative_numbers = true)]
-    pub(crate) threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = parse_some, allow_negative_numbers = true)]
+    threads: Option<NonZeroUsize>,
+}
+
+/// The model and how it is loaded.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct FileArguments {
+    /// The ONNX file
+    #[arg(value_name = "MODEL", help_heading = None::<&str>)]
+    pub(crate) path: PathBuf,
     /// Most bytes of tensors, weights and workspaces on the host, such as 512MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
     /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included
-    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = parse_choice::<Precision>)]
     pub(crate) precision: Precision,
 }
 
@@ -174,28 +202,38 @@ pub(crate) struct ExecutionArguments {
     #[command(flatten)]
     fusion: FusionArguments,
     /// Where all operators run: cpu, cuda:0, cuda:1, …, or emulated
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_choice::<Device>)]
     pub(crate) device: Device,
     /// What becomes of operators without a kernel for the GPU: deny to refuse the model, or cpu to run them there and
     /// count it
-    #[arg(long, value_name = "WHAT", default_value = "deny")]
+    #[arg(long, value_name = "WHAT", default_value = "deny", value_parser = parse_choice::<Fallback>)]
     pub(crate) fallback: Fallback,
 }
 
 /// How long a command may take.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
 pub(crate) struct TimeArguments {
-    /// End with code 124 when one run takes longer than this, such as 500ms, or the measuring for a plan or profile
-    /// does; a number alone is of milliseconds [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = parse_timeout, allow_negative_numbers = true)]
+    /// End with code 124 when one run, or the measuring for a plan or profile, takes longer than this, such as 500ms or 2s
+    /// [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        Err(_) => parse_time(text),
-    }
+/// Reads what the engine knows by name; the option's own name stands before what is said of another.
+pub(crate) fn parse_choice<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| match error {
+        Error::Setting { problem, .. } => {
+            let is = format!("is `{text}`");
+            match problem.strip_prefix(&is).map(|rest| rest.trim_start_matches([',', ';', ' '])) {
+                Some(rest) => {
+                    rest.strip_prefix("which ").map_or(rest.to_owned(), |what| format!("it {what}"))
+                }
+                None => problem,
+            }
+        }
+        error => error.to_string(),
+    })
 }
 
 impl TimeArguments {
@@ -235,18 +273,17 @@ pub(crate) struct DimensionArguments {
 impl ModelArguments {
     /// Loads the model as `builder` has it.
     pub(crate) fn load(&self, builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
-        self.load_in(self.precision, builder, terminal)
+        self.load_in(self.file.precision, builder, terminal)
     }
 
     /// The same with weights stored in another format.
     pub(crate) fn load_in(
         &self,
         precision: Precision,
-        builder: SessionBuilder,
+        mut builder: SessionBuilder,
         terminal: &Terminal,
     ) -> Result<Session> {
-        let mut builder = builder.with_precision(precision);
-        if let Some(threads) = self.threads {
+        if let Some(threads) = self.threads.map(NonZeroUsize::get) {
             builder = builder.with_threads(threads);
             let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
             if threads > cores {
@@ -256,25 +293,37 @@ impl ModelArguments {
                 ));
             }
         }
+        self.file.load_in(precision, builder, terminal)
+    }
+}
+
+impl FileArguments {
+    /// Loads the model as `builder` has it.
+    pub(crate) fn load(&self, builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+        self.load_in(self.precision, builder, terminal)
+    }
+
+    fn load_in(&self, precision: Precision, builder: SessionBuilder, terminal: &Terminal) -> Result<Session> {
+        let mut builder = builder.with_precision(precision);
         if let Some(bytes) = self.memory_limit {
             builder = builder.with_memory_limit(bytes);
         }
-        if self.model.is_dir() {
-            let problem = format!("`{}` is a folder", self.model.display());
+        if self.path.is_dir() {
+            let problem = format!("`{}` is a folder", self.path.display());
             return Err(UsageError::new(problem).hint("name the .onnx file in it").into());
         }
         let spinner = terminal.progress(None, "loading");
-        let session = builder.load(&self.model);
+        let session = builder.load(&self.path);
         spinner.finish_and_clear();
         let session = session.map_err(|error| match error {
             // The others name the file or the node.
             Error::NotOnnx { .. } | Error::Model { .. } | Error::Unsupported { .. } => {
-                anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.model.display()))
+                anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.path.display()))
             }
             error => error.into(),
         })?;
         tracing::info!(
-            model = %self.model.display(),
+            model = %self.path.display(),
             load_ms = session.load_time().as_secs_f64() * 1e3,
             threads = session.engine().threads(),
             memory = session.memory_used(),

@@ -8,7 +8,8 @@ pub(crate) struct Variable {
     pub(crate) name: &'static str,
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    pub(crate) default: &'static str,
+    /// What is taken where it is not set, if anything.
+    pub(crate) default: Option<&'static str>,
     pub(crate) meaning: &'static str,
 }
 
@@ -22,19 +23,19 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "HOME",
         kind: "path",
-        default: "unset",
-        meaning: "profiles are kept in its .cache/recurve where XDG_CACHE_HOME is unset",
+        default: None,
+        meaning: "profiles are kept in its .cache/recurve where XDG_CACHE_HOME is not set",
     },
     Variable {
         name: NO_COLOR,
         kind: "text",
-        default: "unset",
+        default: None,
         meaning: "any text but the empty one turns colours off where --color is auto",
     },
     Variable {
         name: "XDG_CACHE_HOME",
         kind: "path",
-        default: "unset",
+        default: Some("$HOME/.cache"),
         meaning: "profiles are kept in its recurve",
     },
 ];

@@ -73,6 +73,11 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
                 lines.push(format!("{} arguments do not fit the model", misfits.len()));
                 lines.extend(misfits.iter().map(ToString::to_string));
             }
+            // Where the decoder gave up says nothing of a file that was never meant for it.
+            Some(error @ Error::NotOnnx { .. }) => {
+                lines.push(error.to_string());
+                break;
+            }
             _ => lines.push(cause.to_string()),
         }
     }
@@ -87,15 +92,24 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     if let Some(error) = cause.downcast_ref::<InvalidFile>() {
         return Some(error.hint);
     }
-    if let Some(ArchiveError::Member { .. }) = cause.downcast_ref::<ArchiveError>() {
+    if let Some(ArchiveError::Member { .. } | ArchiveError::Single { .. }) =
+        cause.downcast_ref::<ArchiveError>()
+    {
         return Some("`numpy.savez(file, name=array)` writes what --inputs and --expect read");
     }
     let error = cause.downcast_ref::<Error>()?;
     match error {
-        Error::Setting { name: "threads", .. } => return Some("set the number of threads with --threads"),
+        Error::Setting { name: "threads", .. } => {
+            return Some("without --threads there is one thread for each core");
+        }
+        Error::Setting { name: "precision", .. } => {
+            return Some("with --device, --precision takes f16 and bf16; plans over a GPU take f32");
+        }
+        Error::NotOnnx { .. } => return Some("exporters such as torch.onnx.export write ONNX files"),
         Error::Setting { name: "devices", .. } => {
             return Some("`--devices cpu` takes all cores that are here; `recurve devices` lists GPUs");
         }
+        Error::Setting { .. } => return None,
         Error::Unsupported { refusals } if refusals.iter().any(|r| matches!(r.reason, OpError::Gpu(_))) => {
             return Some("`--fallback cpu` runs such nodes on the CPU and tells what that cost");
         }

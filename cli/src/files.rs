@@ -1,8 +1,13 @@
-//! Files that the command writes.
+//! Files that the command reads as text, and those that it writes.
 
 use anyhow::{Context, Result};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
 
 /// Writes a file.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
@@ -23,12 +28,12 @@ pub(crate) fn check<'a>(paths: impl IntoIterator<Item = &'a Option<PathBuf>>) ->
 }
 
 fn refusal(path: &Path) -> String {
-    format!("`{}` cannot be written", path.display())
+    format!("cannot write `{}`", path.display())
 }
 
 /// FNV-1a over the file, eight bytes at a time.
 pub(crate) fn hash_of(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let words = bytes.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);

@@ -71,6 +71,13 @@ pub(crate) fn prepare(
             (Fact::Sequence(_), _) => return Err(undrawable(&spec.name, "it is a sequence").into()),
             (Fact::Optional(_), _) => Value::Optional(None),
         };
+        if is_single_integer(&spec.fact) {
+            terminal.narrate(format!(
+                "note: input `{}` is a single integer and was drawn as 0 or 1: give it with --inputs where it is a rate, a \
+                 length or the like",
+                spec.name
+            ));
+        }
         tracing::debug!(input = %spec.name, ?value, seed = arguments.seed, "drawn");
         drawn.push(Input { name: spec.name.to_string(), value, source: Source::Seed });
     }
@@ -80,6 +87,13 @@ pub(crate) fn prepare(
     }
     inputs.extend(drawn);
     Ok(inputs)
+}
+
+/// Whether a value is one integer, whatever is bound: such inputs choose what a model does.
+fn is_single_integer(fact: &Fact) -> bool {
+    let Some(fact) = fact.tensor() else { return false };
+    let one = fact.shape.as_ref().is_some_and(|dims| dims.iter().all(|dim| dim.known() == Some(1)));
+    one && matches!(fact.dtype, DType::I16 | DType::I32 | DType::I64 | DType::U16 | DType::U32 | DType::U64)
 }
 
 /// The draws of one input: they depend on the seed and its name, not on what else is drawn.
@@ -116,10 +130,13 @@ fn draw(random: &mut Gen, dtype: DType, shape: &[usize], name: &str) -> Result<T
 }
 
 fn filled<T: Element>(shape: &[usize], name: &str, draw: impl FnMut() -> T) -> Result<Tensor> {
-    let too_large = || UsageError::new(format!("input `{name}` of shape {shape:?} does not fit into memory"));
+    let too_large = || {
+        UsageError::new(format!("input `{name}` of shape {shape:?} does not fit into memory"))
+            .hint("bind smaller dimensions with --dim")
+    };
     let count = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent)).ok_or_else(too_large)?;
     let mut elements = Vec::new();
-    elements.try_reserve_exact(count).map_err(|_| too_large().hint("bind smaller dimensions with --dim"))?;
+    elements.try_reserve_exact(count).map_err(|_| too_large())?;
     elements.resize_with(count, draw);
     Ok(Tensor::new(shape, elements)?)
 }

@@ -18,10 +18,15 @@ impl Latency {
         times.sort_unstable();
         let rank = |percent: usize| {
             let at = (percent * times.len()).div_ceil(100).checked_sub(1)?;
-            Some(times.get(at)?.as_secs_f64() * 1e6)
+            Some(microseconds(*times.get(at)?))
         };
-        Some(Self { min: times.first()?.as_secs_f64() * 1e6, p50: rank(50)?, p99: rank(99)? })
+        Some(Self { min: microseconds(*times.first()?), p50: rank(50)?, p99: rank(99)? })
     }
+}
+
+/// Microseconds of whole nanoseconds: three decimals and no more.
+pub(crate) fn microseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1e3
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod files;
 mod gpu_memory;
 mod inputs;
 mod latency;
+mod legend;
 mod logging;
 mod npy;
 mod npz;

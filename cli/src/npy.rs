@@ -33,6 +33,13 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longer headers are those of structured dtypes, or lies.
 const MAX_HEADER: usize = 1 << 16;
 
+/// Whether an array begins here.
+pub(crate) fn begins(from: impl Read) -> std::io::Result<bool> {
+    let mut start = Vec::with_capacity(MAGIC.len());
+    from.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == MAGIC)
+}
+
 /// Reads one array.
 pub(crate) fn read(mut from: impl Read) -> Result<Tensor, ArrayError> {
     let mut start = [0u8; 8];

@@ -4,7 +4,7 @@ use crate::npy::{self, ArrayError};
 use recurve::{Tensor, TensorView};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
@@ -13,18 +13,20 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 /// Why an archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArchiveError {
-    #[error("cannot open `{}`", path.display())]
+    #[error("cannot read `{}`", path.display())]
     Open {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot create `{}`", path.display())]
+    #[error("cannot write `{}`", path.display())]
     Create {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
+    #[error("`{}` is one NPY array, not an NPZ file of arrays with names", path.display())]
+    Single { path: PathBuf },
     #[error("`{}` is no readable NPZ archive", path.display())]
     Archive {
         path: PathBuf,
@@ -64,7 +66,11 @@ impl ArchiveError {
 /// Reads all arrays of an archive.
 pub(crate) fn read(path: &Path) -> Result<Vec<(String, Tensor)>, ArchiveError> {
     let here = || path.to_owned();
-    let file = File::open(path).map_err(|source| ArchiveError::Open { path: here(), source })?;
+    let failed = |source| ArchiveError::Open { path: here(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    if npy::begins(&mut file).and_then(|one| file.rewind().map(|()| one)).map_err(failed)? {
+        return Err(ArchiveError::Single { path: here() });
+    }
     let broken = |source| ArchiveError::Archive { path: here(), source };
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let mut arrays: Vec<(String, Tensor)> = Vec::with_capacity(archive.len());

@@ -82,7 +82,9 @@ fn the_documentation_names_no_option_that_is_not() {
         options().iter().filter_map(|(_, option)| option.get_long().map(str::to_owned)).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = vec![root.join("README.md"), root.join("scheduler/README.md")];
-    files.extend(["docs/fusion.md", "docs/gpu.md", "docs/operators.md"].map(|file| root.join(file)));
+    files.extend(
+        ["docs/fusion.md", "docs/gpu.md", "docs/json.md", "docs/operators.md"].map(|file| root.join(file)),
+    );
     let mut seen = 0;
     for file in files {
         let text = std::fs::read_to_string(&file).expect("documentation");

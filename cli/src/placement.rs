@@ -1,5 +1,6 @@
 //! Arguments that say what plans may use, and what they are to be best at.
 
+use crate::arguments::parse_choice;
 use crate::failure::UsageError;
 use crate::quantity::{parse_bytes, parse_time};
 use recurve::{Device, Devices, Placement, SessionBuilder};
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub(crate) struct DevicesArguments {
     /// What plans may use, with commas between: cpu, cpu:0-7 for the first eight cores, and one GPU, cuda:0 or emulated
     /// [default: cpu]
-    #[arg(long, value_name = "A,B")]
+    #[arg(long, value_name = "A,B", value_parser = parse_choice::<Devices>)]
     pub(crate) devices: Option<Devices>,
 }
 
@@ -63,9 +64,20 @@ impl PlacementArguments {
         }
     }
 
+    /// Whether nodes are told where to run.
+    pub(crate) fn places(&self) -> bool {
+        !self.place.is_empty()
+    }
+
     /// `mode`, or the least memory within the objective where that is asked for.
     pub(crate) fn mode(&self, memory: bool, mode: recurve::Mode) -> Result<recurve::Mode, UsageError> {
         match (memory, self.slo) {
+            (true, _) if !self.devices.has_gpu() => {
+                let problem = "--mode memory asks for the least memory of a GPU, and plans use cpu alone";
+                Err(UsageError::new(problem).hint(
+                    "name a GPU with --devices, such as --devices cpu,cuda:0, and the longest time with --slo, such as --slo 5ms",
+                ))
+            }
             (true, Some(slo)) => Ok(recurve::Mode::Memory { slo }),
             (true, None) => {
                 let problem = "--mode memory needs an objective for the time";
@@ -78,8 +90,8 @@ impl PlacementArguments {
 
     /// Refuses what is for a GPU where plans may not use one.
     pub(crate) fn needs_gpu(&self, more: &[(bool, &str)]) -> Result<(), UsageError> {
-        let given = [(self.gpu_memory_limit.is_some(), "--gpu-memory-limit"), (self.slo.is_some(), "--slo")];
-        let mut given = given.iter().chain(more).filter(|(given, _)| *given);
+        let limit = [(self.gpu_memory_limit.is_some(), "--gpu-memory-limit")];
+        let mut given = limit.iter().chain(more).filter(|(given, _)| *given);
         if let Some((_, name)) = given.next().filter(|_| !self.devices.has_gpu()) {
             return Err(UsageError::new(format!("{name} is for plans that may use a GPU"))
                 .hint("name it with --devices, such as --devices cpu,cuda:0"));

@@ -64,6 +64,10 @@ impl PrecisionEntry {
     /// What is said of it in text.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         let bytes = |bytes: usize| quantity::bytes(bytes as f64);
+        if self.weights.is_empty() {
+            let none = "nothing: the model has no weights of recurrences or products that it is about";
+            return vec![vec![self.format.clone(), none.to_owned()]];
+        }
         let of = plural(self.weights.len(), "tensor");
         let text = format!("{} of {}, {of}", bytes(self.stored_bytes), bytes(self.model_bytes));
         let mut rows = vec![vec![self.format.clone(), text]];
@@ -72,13 +76,19 @@ impl PrecisionEntry {
                 rows.push(vec![format!("{node} ({op}), input {input}"), format!("as in the model: {why}")]);
             }
         }
-        for DeviationEntry { output, max_relative, max_absolute } in self.deviations.iter().flatten() {
+        rows
+    }
+
+    /// How far outputs are from those with the model's weights, in text; none where that was not asked for, or nothing is
+    /// stored otherwise.
+    pub(crate) fn deviation_rows(&self) -> Vec<Vec<String>> {
+        let row = |DeviationEntry { output, max_relative, max_absolute }: &DeviationEntry| {
             let number = |v: &Option<f64>| v.map_or_else(|| "no number".to_owned(), |v| format!("{v:.2e}"));
             let (relative, absolute) = (number(max_relative), number(max_absolute));
-            let text = format!("relative error {relative} at most, absolute {absolute}");
-            rows.push(vec![output.clone(), text]);
-        }
-        rows
+            vec![output.clone(), format!("relative error {relative} at most, absolute {absolute}")]
+        };
+        let told = self.deviations.iter().flatten().filter(|_| !self.weights.is_empty());
+        told.map(row).collect()
     }
 }
 

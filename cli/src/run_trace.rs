@@ -2,6 +2,7 @@
 
 use crate::files;
 use crate::inputs::Input;
+use crate::latency::microseconds;
 use anyhow::Result;
 use recurve::{RunEvent, RunLane};
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,7 @@ impl Traced {
 /// The trace document of one run on `threads` threads, and `device` where plans may use one: a row for each, on which a
 /// node that all shared stands everywhere, and one for the copies of each direction.
 pub(crate) fn document(events: &[RunEvent], threads: usize, device: Option<&str>, of: &Traced) -> Value {
-    let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-    let begin = events.iter().map(|e| micros(e.start)).fold(f64::INFINITY, f64::min);
+    let begin = events.iter().map(|e| microseconds(e.start)).fold(f64::INFINITY, f64::min);
     let mut rows: Vec<String> = (0..threads).map(|row| format!("cpu{row}")).collect();
     let on_device = rows.len();
     if let Some(device) = device.filter(|_| events.iter().any(|e| e.lane != RunLane::Cpu)) {
@@ -62,7 +62,7 @@ pub(crate) fn document(events: &[RunEvent], threads: usize, device: Option<&str>
         for row in on {
             written.push(json!({
                 "name": *event.name, "cat": "task", "ph": "X", "pid": 1, "tid": row,
-                "ts": micros(event.start) - begin, "dur": micros(event.took),
+                "ts": microseconds(event.start) - begin, "dur": microseconds(event.took),
                 "args": {"processor": processor, "operator": event.op}
             }));
         }

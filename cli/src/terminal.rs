@@ -91,6 +91,16 @@ impl Terminal {
         }
     }
 
+    /// Says something on stderr where no bar tells of progress, for closures that outlive a call.
+    pub(crate) fn beside_bars(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let silent = self.quiet || !self.bars.is_hidden();
+        move |text| {
+            if !silent {
+                tell(text);
+            }
+        }
+    }
+
     /// A line of an error.
     pub(crate) fn complain(&self, label: &str, text: &str) {
         let code = if label == "error" { "1;31" } else { "1" };

@@ -292,7 +292,10 @@ pub enum Error {
         source: GpuError,
     },
     /// The model is not planned, or a plan does not fit it.
-    #[error("no plan is followed")]
+    #[error("{}", match source {
+        PlanError::Malformed { .. } | PlanError::Invalid { .. } | PlanError::Other { .. } => "the plan cannot be followed",
+        _ => "no plan can be made",
+    })]
     Plan {
         /// Why.
         #[source]

@@ -72,6 +72,13 @@ pub struct Point {
     pub makespan_us: f64,
 }
 
+/// To the picosecond: sums of times end in digits that mean nothing.
+pub(crate) fn rounded(us: f64) -> f64 {
+    const STEPS: f64 = 1e6;
+    let whole = (us * STEPS).round() / STEPS;
+    if whole.is_finite() { whole } else { us }
+}
+
 impl Answer {
     /// Puts a schedule into names.
     pub fn new(problem: &Problem, algorithm: &str, schedule: &Schedule, lower_bound: f64) -> Self {
@@ -79,21 +86,21 @@ impl Answer {
         let task = |(t, r): (usize, &Run)| TaskLine {
             name: names.tasks[t].clone(),
             processor: names.processors[r.processor as usize].clone(),
-            start_us: r.start,
-            finish_us: r.finish,
+            start_us: rounded(r.start),
+            finish_us: rounded(r.finish),
         };
         let transfer = |m: &Transfer| TransferLine {
             tensor: names.tensors[m.tensor as usize].clone(),
             from: names.memories[m.from as usize].clone(),
             to: names.memories[m.to as usize].clone(),
-            start_us: m.start,
-            finish_us: m.finish,
+            start_us: rounded(m.start),
+            finish_us: rounded(m.finish),
         };
         Self {
             version: VERSION,
             algorithm: algorithm.to_owned(),
-            makespan_us: schedule.makespan,
-            lower_bound_us: lower_bound.min(schedule.makespan),
+            makespan_us: rounded(schedule.makespan),
+            lower_bound_us: rounded(lower_bound.min(schedule.makespan)),
             peak_bytes: names.memories.iter().cloned().zip(peaks(problem, schedule)).collect(),
             tasks: schedule.runs.iter().enumerate().map(task).collect(),
             transfers: schedule.transfers.iter().map(transfer).collect(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::answer::rounded;
 use crate::gantt::gantt;
 use crate::instance::VERSION;
 use crate::peak::{least_peak, overflow, peaks};
@@ -43,15 +44,15 @@ pub struct Options {
     /// With --mode memory: the service-level objective, the longest makespan allowed, in microseconds
     #[arg(long, value_name = "US", required_if_eq("mode", "memory"), allow_negative_numbers = true)]
     pub slo_us: Option<f64>,
-    /// Time for the portfolio's search, in milliseconds; not with --evaluations [default: 200]
+    /// Time for the portfolio's search, in milliseconds; not with --evaluations or algorithms that do not search [default: 200]
     #[arg(long, value_name = "MS", conflicts_with = "evaluations", allow_negative_numbers = true)]
     pub budget_ms: Option<u64>,
-    /// Schedules that the portfolio's search evaluates; the answer then depends on nothing but the seed
+    /// Schedules that the portfolio's search evaluates, in place of a time; the answer then depends on nothing but the seed
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub evaluations: Option<u64>,
-    /// Seed of the portfolio's search
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub seed: u64,
+    /// Seed of the portfolio's search; not with algorithms that do not search [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
@@ -103,7 +104,25 @@ impl Options {
             (ModeName::Memory, _, Some(slo)) if !slo.is_finite() || slo <= 0.0 => {
                 Err(Error::Usage { option: "--slo-us", problem: "takes a finite number above 0" })
             }
-            _ => Ok(()),
+            _ => self.check_search(),
+        }
+    }
+
+    /// Options of the search where there is none.
+    fn check_search(&self) -> Result<(), Error> {
+        if self.mode == ModeName::Memory || matches!(self.algorithm, Choice::Portfolio | Choice::All) {
+            return Ok(());
+        }
+        let given = [
+            (self.seed.is_some(), "--seed"),
+            (self.budget_ms.is_some(), "--budget-ms"),
+            (self.evaluations.is_some(), "--evaluations"),
+        ];
+        match given.into_iter().find(|(given, _)| *given) {
+            Some((_, option)) => {
+                Err(Error::Usage { option, problem: "is for --algorithm portfolio and all, which search" })
+            }
+            None => Ok(()),
         }
     }
 }
@@ -228,14 +247,15 @@ fn memory_mode(options: &Options, problem: &Problem, bound: f64) -> Result<(Answ
         schedule = optimum;
     }
     let mut answer = Answer::new(problem, options.algorithm.name(), &schedule, bound);
-    answer.front = Some(front);
+    let point = |p: Point| Point { makespan_us: rounded(p.makespan_us), ..p };
+    answer.front = Some(front.into_iter().map(point).collect());
     Ok((answer, schedule))
 }
 
 fn search(options: &Options) -> Search {
     let time = options.budget_ms.map_or(BUDGET, Duration::from_millis);
     let budget = options.evaluations.map_or(Budget::Time(time), Budget::Evaluations);
-    Search { seed: options.seed, budget }
+    Search { seed: options.seed.unwrap_or_default(), budget }
 }
 
 fn too_small(problem: &Problem, m: usize, peak: u64) -> Error {
@@ -276,6 +296,9 @@ fn table(answers: &[&Answer]) -> String {
 const LEGEND: &str = "\nmakespan: from the first start to the last end, in microseconds; / bound: over what no schedule can beat, so that\n\
     1 is the best there can be; peak: the most bytes of tensors and weights that a memory holds at once.";
 
+/// Replays with costs that differ from the instance's.
+const REPLAYS: usize = 200;
+
 /// Tasks and transfers in the order of their start.
 fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
     let mut text = format!(
@@ -286,11 +309,11 @@ fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
         let _ = write!(text, "\npeak of {memory}: {bytes} bytes");
     }
     for spread in [0.1, 0.3] {
-        let s = schedule.perturbed(problem, spread, 200, 0);
+        let s = schedule.perturbed(problem, spread, REPLAYS, 0);
         let percent = spread * 100.0;
         let _ = write!(
             text,
-            "\nmakespan with costs off by up to {percent:.0} %: p50 {:.3} us, p95 {:.3} us",
+            "\nmakespan with costs off by up to {percent:.0} %, in {REPLAYS} replays: half within {:.3} us, 19 in 20 within {:.3} us",
             s.p50, s.p95
         );
     }
@@ -304,13 +327,16 @@ fn listing(answer: &Answer, problem: &Problem, schedule: &Schedule) -> String {
     for (start, finish, what) in lines {
         let _ = write!(text, "\n{start:>12.3} {finish:>12.3}  {what}");
     }
-    for point in answer.front.iter().flatten() {
-        let _ = write!(text, "\nfront: {} bytes at {:.3} us", point.peak_bytes, point.makespan_us);
+    if let Some(front) = &answer.front {
+        text.push_str("\nof the schedules found, those that no other beats in peak and makespan:");
+        for point in front {
+            let _ = write!(text, "\n{:>12} bytes  {:>12.3} us", point.peak_bytes, point.makespan_us);
+        }
     }
     text
 }
 
 /// Writes a file of the options.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    std::fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
+    std::fs::write(path, text).map_err(|source| Error::Write { path: path.to_owned(), source })
 }

@@ -10,9 +10,17 @@ pub enum Error {
     /// The text is not JSON, or not a document of this format (unknown key, wrong type, number out of range).
     #[error("the document does not follow the format")]
     Json(#[from] serde_json::Error),
-    /// A file could not be read or written.
-    #[error("{} cannot be accessed", path.display())]
+    /// A file could not be read.
+    #[error("cannot read `{}`", path.display())]
     Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// The operating system's reason.
@@ -138,7 +146,7 @@ pub enum Error {
         bound: Option<u64>,
     },
     /// No schedule within the latency objective was found; with a bound, none exists.
-    #[error("no schedule found takes at most {slo_us} us, the best takes {reachable_us} us")]
+    #[error("no schedule found takes at most {slo_us} us, the best found takes {reachable_us} us")]
     Slo {
         /// The objective.
         slo_us: f64,
@@ -228,7 +236,7 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::Write { .. } => ErrorKind::Io,
             Self::Capacity { .. } | Self::Slo { .. } | Self::DeadEnd => ErrorKind::Infeasible,
             Self::TooLarge { .. }
             | Self::Unproved { .. }

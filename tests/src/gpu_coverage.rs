@@ -137,10 +137,10 @@ pub fn page() -> Result<String> {
         "# Operators on GPUs\n\n\
          Written by `cargo run --release -p recurve-tests --bin gpu-coverage -- --update`; CI checks that it is current.\n\n\
          The CPU runs every operator with every element type that it has. The last column tells what a GPU launches for one:\n\
-         *kernel families*, kinds of kernels that are told in the table at the end, or *none*. What stands behind *else* are\n\
-         the reasons for which some uses of the operator are refused. It is found on random valid uses, drawn for each\n\
-         operator until 80 in a row have shown nothing new: what is rarer than that is not told, and neither are types of the\n\
-         first input that were not among them.\n\n\
+         *kernel families*, kinds of kernels that are told in the table at the end, or *none*. Behind *else* stand\n\
+         the reasons for which some uses of the operator are refused. All of this was seen on random valid uses, drawn for\n\
+         each operator until 80 in a row showed nothing new: a reason that is rarer is missing, and so is a type of the first\n\
+         input that was never drawn.\n\n\
          What is refused runs on the host only where `Fallback::Cpu` allows it, and each such trip is reported; where another\n\
          type has a kernel, a cast gives it one.\n\n\
          | words | meaning |\n|---|---|\n\

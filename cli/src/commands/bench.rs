@@ -6,7 +6,7 @@ use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::document;
 use crate::exit::Exit;
-use crate::failure::{InvalidFile, UsageError};
+use crate::failure::InvalidFile;
 use crate::files;
 use crate::inputs::{self, Input};
 use crate::latency::Latency;
@@ -38,17 +38,17 @@ pub(crate) struct Arguments {
     time: TimeArguments,
     /// Seconds to measure for, after a tenth of that to warm up
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = parse_seconds)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, help_heading = "Measurement")]
     seconds: f64,
     /// Write the measurement to this file, for --baseline
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Measurement")]
     out: Option<PathBuf>,
     /// Compare with this measurement, of the same shapes, threads, device, precision and fusion
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Measurement")]
     baseline: Option<PathBuf>,
     /// With --baseline: end with code 6 when the median is more than so many per cent above the baseline's, such as 5%
     #[arg(long, value_name = "P%", value_parser = parse_percent, requires = "baseline")]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, help_heading = "Measurement")]
     assert: Option<f64>,
 }
 
@@ -128,17 +128,17 @@ struct Comparison {
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     files::check([&arguments.out])?;
+    let baseline = arguments.baseline.as_deref().map(read).transpose()?;
     let session = arguments.model.load(arguments.execution.builder(), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
-    let baseline = arguments.baseline.as_deref().map(read).transpose()?;
     let setting = Measurement {
         version: DOCUMENT_VERSION,
         recurve: crate::environment::VERSION.to_owned(),
         machine: Machine::here(),
-        model: files::hash_of(&arguments.model.model)?,
+        model: files::hash_of(&arguments.model.file.path)?,
         threads: session.engine().threads(),
         device: arguments.execution.device.to_string(),
-        precision: arguments.model.precision.to_string(),
+        precision: arguments.model.file.precision.to_string(),
         fusion: arguments.execution.fuses(),
         inputs: inputs.iter().filter_map(shaped).collect(),
         runs: 0,
@@ -152,9 +152,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let measured = measure(&session, &inputs, setting, arguments, terminal)?;
     if let Some(spread) = measured.spread().filter(|spread| *spread > SCATTER) {
         terminal.narrate(format!(
-            "note: the medians of the rounds differ by {:.0} %: something else used the cores; measure again while nothing \
-             does",
-            (spread - 1.0) * 100.0
+            "note: the medians of the rounds differ by {}: something else used the cores; measure again while nothing does",
+            difference(spread)
         ));
     }
     let comparison = baseline.map(|before| {
@@ -185,9 +184,13 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// So many times as much, in words.
+fn difference(ratio: f64) -> String {
+    if ratio < 2.0 { format!("{:.0} %", (ratio - 1.0) * 100.0) } else { format!("a factor of {ratio:.1}") }
+}
+
 fn read(path: &Path) -> Result<Measurement> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let text = files::read(path)?;
     document::Document::Measurement.expect(path, &text)?;
     let wrong = |what: String| {
         InvalidFile::new(
@@ -206,7 +209,7 @@ fn read(path: &Path) -> Result<Measurement> {
 }
 
 /// Refuses a baseline of something else; one of another machine is noted.
-fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> Result<(), UsageError> {
+fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> Result<(), InvalidFile> {
     let same = [
         ("threads", before.threads == now.threads),
         ("device", before.device == now.device),
@@ -215,12 +218,16 @@ fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> R
         ("inputs", before.inputs == now.inputs),
     ];
     if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-        return Err(UsageError::new(format!("the baseline was measured with other {what}")).hint(
+        return Err(InvalidFile::new(
+            format!("the baseline was measured with other {what}"),
             "--threads, --device, --precision, --no-fusion, --dim and --inputs must be those of the baseline",
         ));
     }
     if before.model != now.model {
-        return Err(UsageError::new("the baseline was measured with another model file"));
+        return Err(InvalidFile::new(
+            "the baseline was measured with another model file",
+            "`recurve bench MODEL --out F.json` measures this one",
+        ));
     }
     if before.machine != now.machine {
         terminal.narrate("note: the baseline was measured on another machine");
@@ -307,4 +314,18 @@ fn text(measured: &Measurement, comparison: Option<Comparison>, terminal: &Termi
         rows.push(row("baseline", format!("p50 {}; now {ratio:.3} of it", micros(p50_us))));
     }
     format!("{}\n{}{LEGEND}", terminal.heading("latency"), table(&rows, &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_differences_are_told_as_factors() {
+        for (ratio, words) in
+            [(1.23, "23 %"), (1.994, "99 %"), (2.0, "a factor of 2.0"), (11_840.07, "a factor of 11840.1")]
+        {
+            assert_eq!(difference(ratio), words);
+        }
+    }
 }

@@ -26,19 +26,20 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     time: TimeArguments,
     /// NPZ file with the expected outputs by name; not with --onnx-test
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = "Comparison")]
     expect: Option<PathBuf>,
     /// Folder with test_data_set_*, or one such folder, as in the ONNX backend suite; it has inputs and outputs, so that
     /// --inputs, --expect, --dim and --seed do not go with it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["expect", "inputs", "bindings", "seed"])]
+    #[arg(help_heading = "Comparison")]
     onnx_test: Option<PathBuf>,
     /// Floats may differ by this share of the expected value
     #[arg(long, value_name = "X", default_value_t = 1e-3, value_parser = parse_tolerance)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, help_heading = "Comparison")]
     rtol: f64,
     /// Floats may differ by this much more, whatever the value
     #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = parse_tolerance)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, help_heading = "Comparison")]
     atol: f64,
 }
 
@@ -189,7 +190,26 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
             "the inputs were drawn from a seed; --inputs gives those that belong to --expect",
         );
     }
-    terminal.complain("hint", "--rtol and --atol say how much floats may differ");
+    let differences =
+        || document.cases.iter().flat_map(|case| &case.outputs).filter_map(|v| v.difference.as_ref());
+    for (differs, hint) in [
+        (
+            differences().any(|d| matches!(d, Difference::Shape { .. })),
+            "shapes follow from --inputs and --dim, which must be those that the expected outputs were made with",
+        ),
+        (
+            differences().any(|d| matches!(d, Difference::Dtype { .. })),
+            "elements are compared within one type: save the expected array in the output's, with `array.astype(...)`",
+        ),
+        (
+            differences().any(|d| matches!(d, Difference::Elements { .. })),
+            "--rtol and --atol say how much floats may differ",
+        ),
+    ] {
+        if differs {
+            terminal.complain("hint", hint);
+        }
+    }
     Ok(Exit::OutputsDiffer)
 }
 

@@ -116,9 +116,15 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     rows.push(row("cpu features", document.cpu_features.join(" ")));
     let mut variables = vec![["name", "type", "default", "value", "meaning"].map(str::to_owned).to_vec()];
     for VariableEntry { variable, value } in &document.variables {
-        let value = value.clone().unwrap_or_else(|| "unset".to_owned());
+        let value = value.clone().unwrap_or_else(|| "(not set)".to_owned());
         let Variable { name, kind, default, meaning } = *variable;
-        variables.push(vec![name.into(), kind.into(), default.into(), value, meaning.into()]);
+        variables.push(vec![
+            name.into(),
+            kind.into(),
+            default.unwrap_or("none").into(),
+            value,
+            meaning.into(),
+        ]);
     }
     let machine = terminal.heading("machine");
     let environment = terminal.heading("environment variables");

@@ -3,7 +3,7 @@
 mod document;
 mod text;
 
-use crate::arguments::{DimensionArguments, ModelArguments};
+use crate::arguments::{DimensionArguments, FileArguments};
 use crate::dimensions::resolve;
 use crate::drawing;
 use crate::exit::Exit;
@@ -22,17 +22,17 @@ use std::rc::Rc;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    model: FileArguments,
     #[command(flatten)]
     dimensions: DimensionArguments,
     /// Show the model as it is run: what was fused, what it saves, and which neighbours stayed apart, and why
-    #[arg(long)]
+    #[arg(long, help_heading = "Results")]
     fused: bool,
     /// Write the graph for Graphviz: nodes with what was fused into each, edges with the bytes of their values
-    #[arg(long, value_name = "OUT.dot")]
+    #[arg(long, value_name = "OUT.dot", help_heading = "Results")]
     dot: Option<PathBuf>,
     /// Write the graph as a picture: nodes with what was fused into each, edges with the bytes of their values
-    #[arg(long, value_name = "OUT.svg")]
+    #[arg(long, value_name = "OUT.svg", help_heading = "Results")]
     svg: Option<PathBuf>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
             let Some(graph) = unbound else {
                 let bound = format!(
                     "`{}` does not fit these extents of its dimensions",
-                    arguments.model.model.display()
+                    arguments.model.path.display()
                 );
                 let error = UsageError::new(bound).because(error);
                 return Err(error.hint("bind others with --dim, such as --dim batch=1,time=50").into());

@@ -9,19 +9,20 @@ use super::profile::{CacheArguments, Measuring, measure};
 use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::document::Document;
 use crate::exit::Exit;
-use crate::failure::UsageError;
+use crate::failure::InvalidFile;
 use crate::files;
 use crate::gpu_memory;
 use crate::inputs;
+use crate::legend;
 use crate::placement::PlacementArguments;
 use crate::quantity;
 use crate::rewrite::in_words;
 use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chart::chart;
-use compare::Comparison;
+use compare::{Comparison, Ran};
 use recurve::{DeviceSource, FrontPoint, OperatorCost, Plan, PlanOptions, PlannedCopy, Planning, Profile};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -38,43 +39,47 @@ pub(crate) struct Arguments {
     fusion: FusionArguments,
     #[command(flatten)]
     inputs: InputArguments,
-    #[command(flatten)]
-    cache: CacheArguments,
-    #[command(flatten)]
-    time: TimeArguments,
+    /// What the plan is to be best at
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", help_heading = "Placement")]
+    mode: Mode,
     #[command(flatten)]
     placement: PlacementArguments,
-    /// What the plan is to be best at
-    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    mode: Mode,
-    /// Plan by this profile, which `recurve profile --out` wrote on any machine, instead of measuring
-    #[arg(long, value_name = "F.json")]
+    #[command(flatten)]
+    cache: CacheArguments,
+    /// Plan by this profile, which `recurve profile --out` wrote on any machine, instead of measuring: not with --no-cache,
+    /// --refresh, --seed or --timeout
+    #[arg(long, value_name = "F.json", help_heading = "Profile")]
+    #[arg(conflicts_with_all = ["no_cache", "refresh", "seed", "timeout"])]
     profile: Option<PathBuf>,
     /// With a GPU among --devices, which need not be here: take what it costs from this profile, measured elsewhere or
     /// synthetic, and the rest as without it
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Profile")]
     device_profile: Option<PathBuf>,
-    /// With a GPU among --devices: also print, of the plans that were looked at, those that no other beats in GPU memory and
-    /// time
-    #[arg(long)]
-    pareto: bool,
-    /// With --pareto: draw those
-    #[arg(long, value_name = "F.svg", requires = "pareto")]
-    pareto_svg: Option<PathBuf>,
-    /// Show the prediction of the plan that is made now beside this trace of a run; use the options of the run
-    #[arg(long, value_name = "F.json")]
-    compare: Option<PathBuf>,
+    #[command(flatten)]
+    time: TimeArguments,
     /// Write the plan to this file, for `recurve run --plan`
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Results")]
     out: Option<PathBuf>,
     /// Draw the plan
-    #[arg(long, value_name = "F.svg")]
+    #[arg(long, value_name = "F.svg", help_heading = "Results")]
     gantt: Option<PathBuf>,
     /// Write the plan as trace events, for Perfetto and Chrome
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Results")]
     trace: Option<PathBuf>,
-    /// Write the scheduling instance, for `recurve schedule`, which shows hand-overs between threads as transfers
-    #[arg(long, value_name = "F.json")]
+    /// Show the prediction of the plan that is made now beside this trace, which `recurve run --trace` wrote; use the options
+    /// of the run
+    #[arg(long, value_name = "F.json", help_heading = "Results")]
+    compare: Option<PathBuf>,
+    /// With a GPU among --devices: also print, of the plans that were looked at, those that no other beats in GPU memory and
+    /// time
+    #[arg(long, help_heading = "Results")]
+    pareto: bool,
+    /// With --pareto: draw those
+    #[arg(long, value_name = "F.svg", requires = "pareto", help_heading = "Results")]
+    pareto_svg: Option<PathBuf>,
+    /// Write the scheduling instance, for `recurve schedule`: each thread has a memory of its own in it, and so have all
+    /// threads together, so that hand-overs between threads are transfers
+    #[arg(long, value_name = "F.json", help_heading = "Results")]
     emit_instance: Option<PathBuf>,
 }
 
@@ -111,17 +116,16 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let placement = &arguments.placement;
     let mode = placement.mode(arguments.mode == Mode::Memory, recurve::Mode::Latency)?;
     placement.needs_gpu(&[
-        (arguments.mode == Mode::Memory, "--mode memory"),
         (arguments.pareto, "--pareto"),
         (arguments.device_profile.is_some(), "--device-profile"),
     ])?;
-    let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
-    let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
     let read = |path: &PathBuf| -> Result<Profile> {
-        // A file that cannot be read is told by the profile's own reader.
-        Document::Profile.expect(path, &std::fs::read_to_string(path).unwrap_or_default())?;
-        Ok(Profile::read(path).map_err(recurve::Error::from)?)
+        let text = files::read(path)?;
+        Document::Profile.expect(path, &text)?;
+        let profile = Profile::from_json(&text).map_err(recurve::Error::from);
+        profile.with_context(|| format!("`{}` cannot be planned by", path.display()))
     };
+    let ran = arguments.compare.as_deref().map(Ran::read).transpose()?;
     let device = arguments.device_profile.as_ref().map(read).transpose()?;
     if let (Some(path), Some(device), Some(gpu)) =
         (&arguments.device_profile, &device, placement.devices.gpu())
@@ -130,14 +134,16 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         let known: Vec<&str> = device.devices.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "no GPU".to_owned() } else { known.join(", ") };
         let problem = format!("--device-profile `{}` is of {known}, not of {gpu}", path.display());
-        return Err(UsageError::new(problem).hint("name in --devices the GPU that the profile is of").into());
+        return Err(InvalidFile::new(problem, "name in --devices the GPU that the profile is of").into());
     }
-    let mut profile = match &arguments.profile {
-        Some(path) => {
-            let profile = read(path)?;
-            refuse_without_cpu(path, &profile)?;
-            profile
-        }
+    let given = arguments.profile.as_ref().map(read).transpose()?;
+    if let (Some(path), Some(profile)) = (&arguments.profile, &given) {
+        refuse_without_cpu(path, profile)?;
+    }
+    let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
+    let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+    let mut profile = match given {
+        Some(profile) => profile,
         None => {
             let measuring = Measuring { cpu_alone: device.is_some() };
             measure(&session, &inputs, (&arguments.cache, &arguments.time), measuring, terminal)?
@@ -154,14 +160,16 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if arguments.pareto {
         options = options.with_front();
     }
-    let Planning { plan, instance, front, .. } = session.plan_with(shapes, &profile, options)?;
+    let spinner = terminal.progress(None, "planning");
+    let planning = session.plan_with(shapes, &profile, options);
+    spinner.finish_and_clear();
+    let Planning { plan, instance, front, .. } = planning?;
     // What cannot be followed is not shown as a plan; what runs on a GPU was checked without it.
     if plan.device.is_none() {
         session.follow(&plan)?;
     }
-    let compare =
-        |path: &PathBuf| Comparison::read(&plan, &Traced::of(&arguments.model.model, &inputs)?, path);
-    let comparison = arguments.compare.as_ref().map(compare).transpose()?;
+    let compare = |ran: Ran| Comparison::of(&plan, &Traced::of(&arguments.model.file.path, &inputs)?, ran);
+    let comparison = ran.map(compare).transpose()?;
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         files::write(path, &text()?)?;
@@ -183,7 +191,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         let front = front.iter().map(point).collect();
         terminal.document(&PlanDocument { version: DOCUMENT_VERSION, plan: &plan, front, comparison })?;
     } else {
-        let mut shown = text(&plan, &profile, placement.devices.gpu(), terminal);
+        let mut shown = text(&plan, &profile, placement, terminal);
         if arguments.pareto {
             shown += &pareto::text(&front, terminal);
         }
@@ -196,7 +204,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
 }
 
 /// Refuses a profile by which no thread can be given work.
-fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), UsageError> {
+fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), InvalidFile> {
     let of_cpu = |cost: &OperatorCost| cost.lanes.keys().any(|lane| lane.starts_with("cpu:"));
     if profile.operators.values().any(of_cpu) {
         return Ok(());
@@ -208,7 +216,8 @@ fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), UsageError> 
             format!("`{}` is of {of} alone: it does not tell what operators take on the CPU", path.display())
         }
     };
-    Err(UsageError::new(problem).hint(
+    Err(InvalidFile::new(
+        problem,
         "`recurve profile MODEL --out F.json` writes what --profile reads; a profile of a GPU goes with --device-profile",
     ))
 }
@@ -222,7 +231,12 @@ fn micros(us: f64) -> String {
     quantity::time(Duration::from_secs_f64(us / 1e6))
 }
 
-fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal) -> String {
+/// The same where steps are parts of a node.
+const PARTS: &str = "A name such as `X/12` is of the part of the recurrence `X` that begins with its step 12; an operator `Copy` puts a value\n\
+    into the output of its name.\n";
+
+fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal: &Terminal) -> String {
+    let gpu = placement.devices.gpu();
     let header =
         ["step", "operator", "place", "start", "time", "source", "bytes written"].map(str::to_owned).to_vec();
     let mut order: Vec<usize> = (0..plan.steps.len()).collect();
@@ -240,25 +254,35 @@ fn text(plan: &Plan, profile: &Profile, gpu: Option<String>, terminal: &Terminal
         ]
     };
     let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
-    let text = format!("{}\n{}{LEGEND}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    let mut text = format!("{}\n{}{LEGEND}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    text += legend::of_fused(plan.steps.iter().map(|step| &*step.op));
+    if plan.rewrite.contains("pieces") || plan.steps.iter().any(|step| step.op == "Copy") {
+        text += PARTS;
+    }
     let text = text + &copies(plan, terminal);
     let pair = |name: &str, value: String| vec![name.to_owned(), value];
+    // What --place asks for holds for the plan and its bound, and not for what they are compared with.
+    let free = if placement.places() { ", without --place" } else { "" };
     let mut rows = vec![
         pair("predicted time", micros(plan.predicted_us)),
-        pair("each operator on all threads", micros(plan.together_us)),
-        pair("everything on one thread", micros(plan.alone_us)),
+        pair(&format!("each operator on all threads{free}"), micros(plan.together_us)),
+        pair(&format!("everything on one thread{free}"), micros(plan.alone_us)),
     ];
-    let on_device = plan.device.as_ref().map_or("on the GPU", |device| gpu_memory::on(&device.device));
-    rows.extend(
-        plan.device_us
-            .map(|us| pair(&format!("of these steps, all that can run there {on_device}"), micros(us))),
-    );
+    let on_device = gpu.as_deref().map_or("on the GPU", gpu_memory::on);
+    // This keeps to --place, too.
+    let can = if placement.places() { "can and may" } else { "can" };
+    rows.extend(plan.device_us.map(|us| pair(&format!("all steps that {can} run {on_device}"), micros(us))));
+    let bound = if placement.places() {
+        "no placement of these steps that keeps to --place takes less than"
+    } else {
+        "no placement of these steps takes less than"
+    };
     let threads = match &plan.device {
         Some(device) => format!("{}, of which one launches for {}", plan.workers, device.device),
         None => plan.workers.to_string(),
     };
     rows.extend([
-        pair("no placement of these steps takes less than", micros(plan.bound_us)),
+        pair(bound, micros(plan.bound_us)),
         pair("threads", threads),
         pair("model as it is run", in_words(&plan.rewrite).unwrap_or_else(|| "as it was loaded".to_owned())),
         pair("host memory for the values between steps", quantity::bytes(plan.arena_bytes as f64)),

@@ -5,6 +5,7 @@ use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArgu
 use crate::exit::Exit;
 use crate::files;
 use crate::inputs::{self, Input};
+use crate::legend;
 use crate::placement::DevicesArguments;
 use crate::quantity::{self, plural};
 use crate::table::table;
@@ -13,6 +14,7 @@ use anyhow::Result;
 use recurve::{Measured, Profile, ProfileCache, ProfileOptions, ProfiledNode, Session};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +36,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     devices: DevicesArguments,
     /// Write the profile to this file
-    #[arg(long, value_name = "F.json")]
+    #[arg(long, value_name = "F.json", help_heading = "Profile")]
     out: Option<PathBuf>,
 }
 
@@ -66,6 +68,14 @@ impl CacheArguments {
 struct Document<'a> {
     version: u32,
     profile: &'a Profile,
+    /// Nodes that run and have no time in it, since their shapes depend on data.
+    unmeasured: Vec<UnmeasuredEntry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnmeasuredEntry<'a> {
+    node: &'a str,
+    op: &'a str,
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
@@ -79,11 +89,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         files::write(path, &profile.to_json())?;
         terminal.narrate(format!("wrote {}", path.display()));
     }
+    let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
+    let nodes = session.profiled(given)?;
     if terminal.json() {
-        terminal.document(&Document { version: DOCUMENT_VERSION, profile: &profile })?;
+        let unmeasured = unmeasured(&nodes).map(|n| UnmeasuredEntry { node: &n.name, op: &n.op }).collect();
+        terminal.document(&Document { version: DOCUMENT_VERSION, profile: &profile, unmeasured })?;
     } else {
-        let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
-        let nodes = session.profiled(given)?;
         terminal.print(&text(&profile, &nodes, before.as_ref(), terminal))?;
     }
     Ok(Exit::Success)
@@ -105,8 +116,9 @@ pub(crate) fn measure(
     terminal: &Terminal,
 ) -> Result<Profile> {
     let bar = terminal.progress(Some(0), "measuring");
-    let shown = bar.clone();
+    let (shown, say, begun) = (bar.clone(), terminal.beside_bars(), Once::new());
     let mut options = ProfileOptions::default().with_progress(move |done, all| {
+        begun.call_once(|| say(&format!("measuring {}", plural(all, "operator time"))));
         shown.set_length(all as u64);
         shown.set_position(done as u64);
     });
@@ -122,15 +134,13 @@ pub(crate) fn measure(
     if let Some(limit) = time.limit() {
         options = options.with_timeout(limit);
     }
-    let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
-    let profile = session.profile(given, &options);
+    let given = || inputs.iter().map(|input| (input.name.as_str(), &input.value));
+    let profile = session.profile(given(), &options);
     bar.finish_and_clear();
     let profile = profile?;
-    let scattered = scattered(&profile);
-    if scattered > 0 {
+    if let Some(names) = scattered(&profile, &session.profiled(given())?) {
         terminal.narrate(format!(
-            "note: the times of {} scatter: something else used the cores; measure again with --refresh while nothing does",
-            plural(scattered, "operator")
+            "note: the times of {names} scatter: something else used the cores; measure again with --refresh while nothing does"
         ));
     }
     Ok(profile)
@@ -140,22 +150,50 @@ pub(crate) fn measure(
 const LEGEND: &str = "Nodes of one operator, attributes, types and shapes share a row. `p90`: nine runs in ten were faster. `from`\n\
     tells new measurements from those of the cache. --json and --out have the signature that each time is kept under.\n";
 
+/// What is said under the table of hand-overs.
+const HANDOVERS: &str = "A hand-over is the time from the end of work on one thread to the start of what waits for it on another; plans count\n\
+    one wherever work goes from thread to thread.\n";
+
 /// A time scatters where one run in ten takes more than so many times the least.
 const SCATTER: f64 = 3.0;
 
-/// Operators whose runs take times that are too different to be the operator's alone.
-fn scattered(profile: &Profile) -> usize {
+/// Nodes whose runs take times that are too different to be the operator's alone, the first by name.
+fn scattered(profile: &Profile, nodes: &[ProfiledNode]) -> Option<String> {
+    const NAMED: usize = 3;
     let wide = |m: &Measured| m.p90_us > SCATTER * m.min_us;
-    profile.operators.values().filter(|cost| cost.lanes.values().any(wide)).count()
+    let scatters = |node: &&ProfiledNode| {
+        let cost = node.signature.as_ref().and_then(|signature| profile.operators.get(signature));
+        cost.is_some_and(|cost| cost.lanes.values().any(wide))
+    };
+    let all: Vec<&ProfiledNode> = nodes.iter().filter(scatters).collect();
+    let mut names: Vec<String> = all.iter().take(NAMED).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
+    if all.len() > NAMED {
+        names.push(format!("{} more", all.len() - NAMED));
+    }
+    (!names.is_empty()).then(|| listed(&names))
+}
+
+/// Nodes that run and were not measured; copies of a value to an output are no nodes.
+fn unmeasured(nodes: &[ProfiledNode]) -> impl Iterator<Item = &ProfiledNode> {
+    nodes.iter().filter(|node| node.signature.is_none() && node.op != "Copy")
+}
+
+/// `a, b and c`.
+fn listed(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        names => names.join(", "),
+    }
 }
 
 /// The rows of the operators by the nodes that they are of, in the order in which they run.
 fn operator_rows(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>) -> Vec<Vec<String>> {
     let mut order: Vec<(&str, Vec<&ProfiledNode>)> = Vec::new();
     for node in nodes {
-        match order.iter_mut().find(|(signature, _)| *signature == node.signature) {
+        let Some(of) = &node.signature else { continue };
+        match order.iter_mut().find(|(signature, _)| *signature == of) {
             Some((_, of)) => of.push(node),
-            None => order.push((&node.signature, vec![node])),
+            None => order.push((of, vec![node])),
         }
     }
     let mut rows = Vec::new();
@@ -191,7 +229,12 @@ fn text(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>, ter
     };
     let mut shown = vec![header(&["node", "operator", "on"])];
     shown.extend(operator_rows(profile, nodes, before));
-    let operators = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&shown, &[3, 4, 5, 6]));
+    let mut text = format!("{}\n{}{LEGEND}", terminal.heading("operators"), table(&shown, &[3, 4, 5, 6]));
+    text += legend::of_fused(nodes.iter().map(|node| &*node.op));
+    let unmeasured: Vec<String> = unmeasured(nodes).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
+    if !unmeasured.is_empty() {
+        text = text + "Not measured, since their shapes depend on data: " + &listed(&unmeasured) + ".\n";
+    }
     let mut rows = vec![header(&["hand-over", "on"])];
     for (threads, handover) in &profile.handover {
         let kept = before.is_some_and(|known| known.handover.get(threads) == Some(handover));
@@ -207,9 +250,8 @@ fn text(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>, ter
             rows.push(row);
         }
     }
-    let mut text = operators;
     if rows.len() > 1 {
-        text = text + &terminal.heading("hand-overs") + "\n" + &table(&rows, &[2, 3, 4, 5]);
+        text = text + &terminal.heading("hand-overs") + "\n" + &table(&rows, &[2, 3, 4, 5]) + HANDOVERS;
     }
     text + &devices(profile, terminal)
 }

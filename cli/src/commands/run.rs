@@ -8,7 +8,8 @@ use crate::failure::UsageError;
 use crate::files;
 use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
-use crate::latency::Latency;
+use crate::latency::{Latency, microseconds};
+use crate::legend;
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
 use crate::precision::PrecisionEntry;
@@ -39,35 +40,36 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]
-    placement: PlacementArguments,
-    #[command(flatten)]
     inputs: InputArguments,
     /// Write the outputs of the last run to this NPZ file
-    #[arg(long, value_name = "F.npz")]
+    #[arg(long, value_name = "F.npz", help_heading = "Runs")]
     outputs: Option<PathBuf>,
     /// Measured runs
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_some, allow_negative_numbers = true)]
+    #[arg(help_heading = "Runs")]
     runs: NonZeroUsize,
     /// Runs before those that are measured; with --mode at least one, which measures and plans
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, help_heading = "Runs")]
     warmup: usize,
     /// Print what each node takes in the measured runs: mean, least, share of all; not with --trace
-    #[arg(long)]
+    #[arg(long, help_heading = "Runs")]
     profile_nodes: bool,
+    /// Write what the last measured run did as trace events, for Perfetto and Chrome; not with --profile-nodes or --device
+    #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes", help_heading = "Runs")]
+    trace: Option<PathBuf>,
+    /// How operators are placed on the threads, and with --devices on a GPU; not with --plan or --device
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", help_heading = "Placement")]
+    mode: Mode,
     /// Follow this plan, which `recurve plan --out` wrote for the same shapes and number of threads; not with --mode or
     /// --device
-    #[arg(long, value_name = "F.json", conflicts_with = "mode")]
+    #[arg(long, value_name = "F.json", conflicts_with = "mode", help_heading = "Placement")]
     plan: Option<PathBuf>,
-    /// How operators are placed on the threads, and with --devices on a GPU; not with --plan or --device
-    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    mode: Mode,
+    #[command(flatten)]
+    placement: PlacementArguments,
     /// With --mode latency or memory: neither use nor keep measurements and plans in the user's cache
-    #[arg(long)]
+    #[arg(long, help_heading = "Placement")]
     no_cache: bool,
-    /// Write what the last measured run did as trace events, for Perfetto and Chrome; not with --profile-nodes or --device
-    #[arg(long, value_name = "F.json", conflicts_with = "profile_nodes")]
-    trace: Option<PathBuf>,
     #[command(flatten)]
     time: TimeArguments,
 }
@@ -149,7 +151,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Latency => recurve::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
-    arguments.placement.needs_gpu(&[(arguments.mode == Mode::Memory, "--mode memory")])?;
+    arguments.placement.needs_gpu(&[])?;
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
@@ -172,7 +174,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let device = (own != Device::Cpu).then(|| own.to_string()).or_else(|| arguments.placement.devices.gpu());
     let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
     if let Some(path) = &arguments.trace {
-        let of = Traced::of(&arguments.model.model, &inputs)?;
+        let of = Traced::of(&arguments.model.file.path, &inputs)?;
         let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
@@ -216,7 +218,7 @@ fn deviations(
     arguments: &Arguments,
     terminal: &Terminal,
 ) -> Result<Option<Vec<Deviation>>> {
-    if arguments.model.precision == Precision::F32 {
+    if arguments.model.file.precision == Precision::F32 {
         return Ok(None);
     }
     let exact = arguments.model.load_in(Precision::F32, arguments.execution.builder(), terminal)?;
@@ -259,8 +261,7 @@ impl Arguments {
 }
 
 fn read_plan(path: &Path) -> Result<Plan> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let text = files::read(path)?;
     document::Document::Plan.expect(path, &text)?;
     let plan = Plan::from_json(&text).map_err(recurve::Error::from);
     plan.with_context(|| format!("`{}` cannot be followed", path.display()))
@@ -312,7 +313,8 @@ fn measure(
     let measured = if arguments.profile_nodes { warm.clone().with_node_times(times) } else { warm.clone() };
     let runs = arguments.runs.get();
     let warmup = arguments.warmup();
-    let bar = terminal.progress(Some((warmup + runs) as u64), "running");
+    let label = if arguments.mode == Mode::Together { "running" } else { "planning and running" };
+    let bar = terminal.progress(Some((warmup + runs) as u64), label);
     let run = |options: &RunOptions| {
         let given = inputs.iter().map(|input| (input.name.as_str(), &input.value));
         session.run_with(given, options)
@@ -384,8 +386,8 @@ fn node_entry(node: &NodeTime) -> NodeEntry {
         name: node.name.to_string(),
         op: node.op.clone(),
         runs: node.runs,
-        total_us: node.total.as_secs_f64() * 1e6,
-        min_us: node.min.as_secs_f64() * 1e6,
+        total_us: microseconds(node.total),
+        min_us: microseconds(node.min),
     }
 }
 
@@ -448,19 +450,24 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     }
     if let Some(precision) = &document.precision {
         section("weights", &precision.rows(), &[]);
+        let deviations = precision.deviation_rows();
+        if !deviations.is_empty() {
+            section("outputs beside those with the model's weights", &deviations, &[]);
+        }
     }
     if let Some(gpu) = &document.gpu {
         section(gpu.heading(), &gpu.rows(), &[1]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
     let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));
-    let mut rows = vec![
-        vec!["load".to_owned(), micros(document.load_ms * 1e3)],
-        vec![
-            "latency".to_owned(),
-            format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
-        ],
-    ];
+    let latency = match (document.runs, document.warmup) {
+        // One time has no distribution, and the first run prepares what later ones use.
+        (1, 0) => format!("{}  (the first run, {threads}; --runs and --warmup measure more)", micros(min)),
+        (1, _) => format!("{}  ({runs}, {threads})", micros(min)),
+        _ => format!("min {}  p50 {}  p99 {}  ({runs}, {threads})", micros(min), micros(p50), micros(p99)),
+    };
+    let mut rows =
+        vec![vec!["load".to_owned(), micros(document.load_ms * 1e3)], vec!["latency".to_owned(), latency]];
     if let Some(plan) = &document.plan {
         rows.push(vec!["plan".to_owned(), plan.clone()]);
     }
@@ -468,5 +475,6 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
     }
     section("measured", &rows, &[]);
-    text
+    let nodes = document.nodes.iter().flatten();
+    text + legend::of_fused(nodes.map(|node| &*node.op))
 }

@@ -125,6 +125,16 @@ fn archives_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_single_array_is_told_by_its_name() {
+    let (_folder, path) = scratch("x.npy");
+    let (_, bytes) = &members(&data("biased_x.npz"))[0];
+    std::fs::write(&path, bytes).expect("a file");
+    let ended = recurve(&["run", &data("biased.onnx"), "--inputs", &text(&path)]).with(Exit::Usage);
+    ended.says("is one NPY array, not an NPZ file of arrays with names");
+    ended.says("hint: `numpy.savez");
+}
+
+#[test]
 fn outputs_that_npz_does_not_have_are_refused_before_the_run() {
     let (_folder, path) = scratch("y.npz");
     let ended = recurve(&["run", &data("bf16.onnx"), "--outputs", &text(&path)]).with(Exit::Usage);

@@ -42,18 +42,18 @@ fn a_baseline_of_something_else_is_refused() {
     let compared = [&short[..], &["--baseline", &kept]].concat();
     recurve(&compared).with(Exit::Success);
     let larger = [&compared[..], &["--dim", "batch=3"]].concat();
-    recurve(&larger).with(Exit::Usage).says("the baseline was measured with other inputs");
+    recurve(&larger).with(Exit::Model).says("the baseline was measured with other inputs");
     let threads = ["bench", &model, "--threads", "2", "--seconds", "0.01", "--baseline", &kept];
-    recurve(&threads).with(Exit::Usage).says("the baseline was measured with other threads");
+    recurve(&threads).with(Exit::Model).says("the baseline was measured with other threads");
     let stored = [&compared[..], &["--precision", "f16"]].concat();
-    recurve(&stored).with(Exit::Usage).says("the baseline was measured with other precision");
+    recurve(&stored).with(Exit::Model).says("the baseline was measured with other precision");
     let apart = [&compared[..], &["--no-fusion"]].concat();
-    recurve(&apart).with(Exit::Usage).says("the baseline was measured with other fusion");
+    recurve(&apart).with(Exit::Model).says("the baseline was measured with other fusion");
     let mut other: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&path).expect("written")).expect("a document");
     other["model"] = "another".into();
     std::fs::write(&path, other.to_string()).expect("written");
-    recurve(&compared).with(Exit::Usage).says("another model file");
+    recurve(&compared).with(Exit::Model).says("another model file");
     std::fs::write(&path, "{}").expect("written");
     let ended = recurve(&compared).with(Exit::Model);
     ended.says("is no measurement");

@@ -20,12 +20,23 @@ fn wrong_arguments_are_usage() {
         assert_eq!(ended.out, "", "{arguments:?}");
         assert!(ended.err.starts_with("error: "), "{}", ended.err);
     }
-    recurve(&["run", &model, "--threads", "0"])
+    recurve(&["run", &model, "--threads", "2000"])
         .with(Exit::Usage)
-        .says("hint: set the number of threads with --threads");
+        .says("hint: without --threads there is one thread for each core");
     recurve(&["run", &data("")]).with(Exit::Usage).says("is a folder");
     for (arguments, problem) in [
-        (["run", "--threads", "-2"], "a whole number of at least 0"),
+        (["run", "--threads", "-2"], "a whole number of at least 1"),
+        (["run", "--threads", "0"], "a whole number of at least 1"),
+        (["run", "--timeout", "0ms"], "a time above 0"),
+        (["run", "--timeout", "100"], "with its unit, such as 5ms"),
+        (
+            ["run", "--precision", "half"],
+            "'--precision <FORMAT>': `f32`, `f16`, `bf16` and `int8` are possible",
+        ),
+        (["run", "--fallback", "gpu"], "'--fallback <WHAT>': `deny` and `cpu` are possible"),
+        (["plan", "--devices", "cpu,cpu"], "'--devices <A,B>': it names the CPU twice"),
+        (["inspect", "--threads", "2"], "--threads is an option of `recurve run`"),
+        (["plan", "--device", "cuda:0"], "tip: `recurve plan` takes --devices"),
         (["run", "--seed", "-1"], "a whole number of at least 0"),
         (["run", "--memory-limit", "-5"], "such as 512MiB is needed"),
         (["run", "--runs", "0"], "a whole number of at least 1"),
@@ -68,17 +79,17 @@ fn files_that_cannot_be_opened_are_usage() {
     let ended = recurve(&["run", &data("no_such.onnx")]).with(Exit::Usage);
     ended.says("error: cannot read `");
     ended.says("caused by: ");
-    recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Usage).says("cannot open");
+    recurve(&["run", &model, "--inputs", &data("no_such.npz")]).with(Exit::Usage).says("cannot read `");
     let nowhere = data("no_such_folder/y.npz");
-    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot be written");
-    recurve(&["schedule", &data("no_such.json")]).with(Exit::Usage).says("cannot be accessed");
+    recurve(&["run", &model, "--outputs", &nowhere]).with(Exit::Usage).says("cannot write `");
+    recurve(&["schedule", &data("no_such.json")]).with(Exit::Usage).says("cannot read `");
     recurve(&["inspect", &model, "--svg", &data("no_such_folder/y.svg")])
         .with(Exit::Usage)
-        .says("cannot be written");
+        .says("cannot write `");
     // Nothing is measured that could not be kept.
     let start = Instant::now();
     let far = ["bench", &model, "--seconds", "60", "--out", &nowhere];
-    recurve(&far).with(Exit::Usage).says("cannot be written");
+    recurve(&far).with(Exit::Usage).says("cannot write `");
     assert!(start.elapsed() < Duration::from_secs(30));
 }
 
@@ -104,22 +115,22 @@ fn what_is_no_model_is_an_invalid_model() {
     for other in ["make.py", "plain.npz"] {
         let ended = recurve(&["inspect", &data(other)]).with(Exit::Model);
         ended.says(&format!("{other}` cannot be loaded"));
-        ended.says("caused by: this is no ONNX model, but a file of another format");
+        ended.says("caused by: this is no ONNX model, but a file of another format\nhint: ");
     }
 }
 
 #[test]
 fn a_deadline_ends_an_endless_loop() {
     let start = Instant::now();
-    let ended = recurve(&["run", &data("endless.onnx"), "--timeout", "100", "--json"]).with(Exit::Timeout);
+    let ended = recurve(&["run", &data("endless.onnx"), "--timeout", "100ms", "--json"]).with(Exit::Timeout);
     assert!(start.elapsed() < Duration::from_secs(30));
     assert!(start.elapsed() >= Duration::from_millis(100));
     ended.says("error: the deadline passed");
     ended.says("hint: allow more time with --timeout");
     assert_eq!(ended.out, "");
-    recurve(&["run", &data("biased.onnx"), "--timeout", "60000"]).with(Exit::Success);
+    recurve(&["run", &data("biased.onnx"), "--timeout", "60s"]).with(Exit::Success);
     for command in ["bench", "profile", "plan"] {
-        let ended = recurve(&[command, &data("endless.onnx"), "--timeout", "100"]);
+        let ended = recurve(&[command, &data("endless.onnx"), "--timeout", "100ms"]);
         ended.with(Exit::Timeout).says("error: the deadline passed");
     }
 }
@@ -135,6 +146,7 @@ fn memory_limits_hold() {
     // Inputs that no machine holds.
     let ended = recurve(&["run", &model, "--dim", "batch=4294967295,time=4294967295"]).with(Exit::Usage);
     ended.says("does not fit into memory");
+    ended.says("hint: bind smaller dimensions with --dim");
 }
 
 #[test]

@@ -61,6 +61,8 @@ fn fused_nodes_of_bodies_are_listed_with_their_path() {
     ended.prints("fused in turns/body\n  node ");
     ended.prints("  clamps  recurve:FusedMap ");
     ended.prints("not fused\n  node    read by  because\n  scales  turns    ");
+    ended.prints("recurve:FusedMap computes element by element");
+    ended.prints("operators, those in bodies of control flow included\n");
     let document = recurve(&[&arguments[..], &["--json"]].concat()).with(Exit::Success).document();
     let fused = document["fused"].as_array().expect("a list");
     assert_eq!(fused.len(), 1);
@@ -78,6 +80,9 @@ fn a_fused_node_tells_which_neighbours_it_lacks() {
     let document = recurve(&["inspect", &data("looped.onnx"), "--json", "--fused"]).document();
     assert_eq!(document["fused"][0]["left_out"], json!([]));
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx");
+    // Nodes for which nothing runs are no neighbours that could have been fused.
+    let text = recurve(&["inspect", model, "--fused"]).with(Exit::Success);
+    assert!(!text.out.contains("nothing runs for"), "{}", text.out);
     let document = recurve(&["inspect", model, "--json", "--fused"]).with(Exit::Success).document();
     let apart = document["apart"].as_array().expect("pairs");
     for fused in document["fused"].as_array().expect("a list") {

@@ -29,8 +29,10 @@ fn the_machine_is_described() {
     assert!(document["cores"].as_u64() >= Some(1));
     assert!(document["cpu_features"].is_array());
     let variables = document["variables"].as_array().expect("variables");
-    assert!(variables.iter().any(|v| v["name"] == "NO_COLOR" && v["value"].is_null()));
-    recurve(&["env"]).with(Exit::Success).prints("NO_COLOR");
+    let unset = |v: &&serde_json::Value| v["name"] == "NO_COLOR";
+    let unset = variables.iter().find(unset).expect("NO_COLOR");
+    assert!(unset["value"].is_null() && unset["default"].is_null(), "{unset}");
+    recurve(&["env"]).with(Exit::Success).prints("(not set)");
 }
 
 #[test]
@@ -65,6 +67,9 @@ fn help_and_version_go_to_stdout() {
         let help = recurve(&[command, "--help"]).with(Exit::Success);
         help.prints("Example:\n  recurve ");
         assert_eq!(help.err, "");
+        assert_eq!(recurve(&[command, "-h"]).with(Exit::Success).out, help.out);
+        let wide = help.out.lines().find(|line| line.chars().count() > 104);
+        assert_eq!(wide, None, "{command}");
     }
 }
 
@@ -107,6 +112,10 @@ fn a_comparison_of_schedules_is_one_document() {
         ["makespan: from the first start to the last end, in microseconds", "/ bound: over what no", "peak: "]
     {
         table.prints(text);
+    }
+    for search in ["--seed", "--budget-ms", "--evaluations"] {
+        let ended = recurve(&["schedule", instance, "--algorithm", "heft", search, "5"]).with(Exit::Usage);
+        ended.says(&format!("{search} is for --algorithm portfolio and all, which search"));
     }
     let listing = recurve(&["schedule", instance, "--algorithm", "heft"]).with(Exit::Success);
     listing.prints("start us       end us  task or transfer\n");

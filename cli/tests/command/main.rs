@@ -3,6 +3,7 @@
 mod arrays;
 mod bench;
 mod check;
+mod documents;
 mod failures;
 mod inspect;
 mod lists;

@@ -10,12 +10,14 @@ use std::process::{Child, Command, Stdio};
 fn what_is_for_a_gpu_is_refused_without_one() {
     let synthetic = "runtime/profiles/h100-synthetic.json";
     let memory = ["--mode", "memory", "--slo", "5ms"];
+    for command in ["plan", "run"] {
+        let ended = recurve_in(&root(), &[&[command, MODEL][..], &memory].concat()).with(Exit::Usage);
+        ended.says("--mode memory asks for the least memory of a GPU, and plans use cpu alone");
+    }
     for (command, option, name) in [
         ("plan", &["--gpu-memory-limit", "1MiB"][..], "--gpu-memory-limit"),
-        ("plan", &memory, "--slo"),
         ("plan", &["--device-profile", synthetic], "--device-profile"),
         ("run", &["--gpu-memory-limit", "1MiB", "--mode", "latency"], "--gpu-memory-limit"),
-        ("run", &memory, "--slo"),
     ] {
         for devices in [&[][..], &["--devices", "cpu"]] {
             let ended = recurve_in(&root(), &[&[command, MODEL][..], option, devices].concat());
@@ -23,7 +25,7 @@ fn what_is_for_a_gpu_is_refused_without_one() {
         }
     }
     let other = ["plan", MODEL, "--devices", "cpu,emulated", "--device-profile", synthetic];
-    recurve_in(&root(), &other).with(Exit::Usage).says("is of cuda:0, not of emulated");
+    recurve_in(&root(), &other).with(Exit::Model).says("is of cuda:0, not of emulated");
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn a_profile_of_a_gpu_alone_is_told_where_the_threads_are_meant() {
     let synthetic = "runtime/profiles/h100-synthetic.json";
     for devices in [&[][..], &["--devices", "cpu,cuda:0"]] {
         let ended = recurve_in(&root(), &[&["plan", MODEL, "--profile", synthetic][..], devices].concat());
-        let ended = ended.with(Exit::Usage);
+        let ended = ended.with(Exit::Model);
         ended.says("is of cuda:0 alone: it does not tell what operators take on the CPU");
         ended.says("hint: `recurve profile MODEL --out F.json` writes what --profile reads");
         ended.says("--device-profile");
@@ -100,7 +102,7 @@ fn a_model_that_cannot_be_planned_says_so() {
 #[test]
 fn every_help_has_the_exit_codes() {
     for command in [&["--help"][..], &["run", "--help"], &["plan", "--help"], &["schedule", "--help"]] {
-        recurve(command).with(Exit::Success).prints("7 no plan or schedule meets what is asked");
+        recurve(command).with(Exit::Success).prints("7  no plan or schedule meets what is asked");
     }
 }
 

@@ -34,8 +34,9 @@ fn a_model_is_profiled_planned_and_run_along_its_plan() {
 
     let mut arguments = vec!["plan", MODEL, "--profile", &profile, "--out", &plan];
     arguments.extend(["--gantt", &gantt, "--trace", &trace, "--emit-instance", &instance]);
-    arguments.extend(DIMS);
+    arguments.extend(&DIMS[..4]);
     let shown = run(&arguments).with(Exit::Success);
+    shown.prints("  no placement of these steps takes less than ");
     for text in ["predicted time", "measured", "each operator on all threads", "bytes written"] {
         shown.prints(text);
     }
@@ -46,6 +47,12 @@ fn a_model_is_profiled_planned_and_run_along_its_plan() {
         trace["traceEvents"].as_array().expect("events").iter().filter(|e| e["ph"] == "X").count()
     };
     assert!(bars(&json(Path::new(&trace))) >= steps);
+    let mut arguments = vec!["plan", MODEL, "--profile", &profile, "--place", "*=cpu"];
+    arguments.extend(&DIMS[..4]);
+    let placed = run(&arguments).with(Exit::Success);
+    for text in ["everything on one thread, without --place", "that keeps to --place takes less than"] {
+        placed.prints(text);
+    }
     run(&["schedule", &instance]).with(Exit::Success).prints("makespan");
 
     let dims = ["--dim", "time=6,batch=1", "--threads", "2"];
@@ -100,12 +107,23 @@ fn kept_measurements_are_told_from_new_ones() {
     let sources =
         |text: &str, from: &str| text.lines().filter(|line| line.ends_with(&format!("  {from}"))).count();
     let first = profile(&["--refresh"]);
+    assert!(!first.contains("Not measured"), "{first}");
     assert!(sources(&first, "now") > 2 && sources(&first, "cache") == 0, "{first}");
     let second = profile(&[]);
     assert_eq!(sources(&second, "now"), 0, "{second}");
     // Other runs may have added times on more threads.
     assert!(sources(&second, "cache") >= sources(&first, "now"), "{second}");
     assert_eq!(sources(&profile(&["--no-cache"]), "cache"), 0);
+}
+
+#[test]
+fn nodes_that_are_not_measured_are_named() {
+    let ended = recurve_in(&root(), &["profile", &data("found.onnx"), "--no-cache"]).with(Exit::Success);
+    ended.prints("Not measured, since their shapes depend on data: `finds` (NonZero) and `moves` (Add).");
+    ended.says("note: input `rate` is a single integer and was drawn as 0 or 1: give it with --inputs");
+    // What takes a while is told where no bar can be seen.
+    let slow = recurve_in(&root(), &["profile", &data("biased.onnx"), "--no-cache", "--threads", "1"]);
+    slow.with(Exit::Success).says("measuring ");
 }
 
 #[test]
@@ -194,7 +212,7 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let synthetic = "runtime/profiles/h100-synthetic.json";
     let on_gpu = ["--devices", "cpu,cuda:0", "--device-profile", synthetic, "--place", "*=cuda:0"];
     let shown = with(&["plan", MODEL, "--profile", &profile, "--place", "*=cpu"], &[&dims, &devices]);
-    shown.with(Exit::Success).prints("all that can run there on the GPU");
+    shown.with(Exit::Success).prints("all steps that can and may run on the emulated GPU");
     let limited =
         with(&["plan", MODEL, "--profile", &profile, "--mode", "memory", "--slo", "1us"], &[&dims, &devices]);
     let limited = limited.with(Exit::Infeasible);
@@ -257,13 +275,21 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     compare(&trace).says("is the trace of a run on question[3, 1]");
     with(&["run", MODEL, "--trace", &trace], &[&dims]).with(Exit::Success);
     compare(&trace).says("is the trace of a run along another plan, or none");
-    compare(&drawn).says("is no trace of a run");
+    compare(&drawn).says("is the trace of a plan, which tells what was predicted, not of a run");
 }
 
 #[test]
 fn what_plans_may_use_is_checked() {
     for (arguments, problem) in [
-        (&["plan", MODEL, "--mode", "memory"][..], "--mode memory needs an objective"),
+        (&["plan", MODEL, "--mode", "memory"][..], "--mode memory asks for the least memory of a GPU"),
+        (&["plan", MODEL, "--mode", "memory", "--devices", "cpu,emulated"], "needs an objective"),
+        (&["plan", MODEL, "--profile", "p.json", "--refresh"], "cannot be used with '--refresh'"),
+        (&["plan", MODEL, "--profile", "p.json", "--no-cache"], "cannot be used with '--no-cache'"),
+        (&["plan", MODEL, "--profile", "p.json", "--seed", "1"], "cannot be used with '--seed <N>'"),
+        (
+            &["plan", MODEL, "--profile", "p.json", "--timeout", "5s"],
+            "cannot be used with '--timeout <TIME>'",
+        ),
         (&["plan", MODEL, "--slo", "5ms"], "--slo goes with --mode memory"),
         (&["plan", MODEL, "--pareto"], "--pareto is for plans that may use a GPU"),
         (&["plan", MODEL, "--devices", "gpu"], "`cpu`, `cpu:0-7`"),

@@ -9,9 +9,12 @@ fn text_has_names_shapes_summary_and_times() {
         recurve(&["run", &data("biased.onnx"), "--inputs", &data("biased_x.npz")]).with(Exit::Success);
     ended.prints("x  float32 [2, 2, 4]  from file");
     ended.prints("y  float32 [2, 2, 4]  min 0  max 7  mean ");
-    ended.prints("p99");
+    ended.prints("(the first run, ");
     ended.prints("load");
+    assert!(!ended.out.contains("p99"), "one time has no distribution: {}", ended.out);
     assert_eq!(ended.err, "", "nothing has to be narrated");
+    let several = recurve(&["run", &data("biased.onnx"), "--inputs", &data("biased_x.npz"), "--runs", "3"]);
+    several.with(Exit::Success).prints("p99");
 }
 
 #[test]
@@ -77,7 +80,6 @@ fn what_runs_beside_the_gpu_is_told() {
     let refused = run(&[]).with(Exit::Model);
     assert!(refused.err.contains("`best` (Hardmax"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
-    run(&["--fallback", "gpu"]).with(Exit::Usage);
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
     assert!(whole.document().get("host_trips").is_none());
 }
@@ -104,6 +106,7 @@ fn nodes_are_timed_only_on_request() {
     ended.prints("clamps  Relu");
     let ended = recurve(&["run", &data("biased.onnx"), "--profile-nodes"]).with(Exit::Success);
     ended.prints("clamps  recurve:FusedMap");
+    ended.prints("recurve:Fused… is one kernel in the place of several nodes");
     ended.prints("share");
 }
 
@@ -183,9 +186,12 @@ fn a_large_model_takes_little_more_memory_than_its_weights_and_values() {
     };
     let small = peak(&data("biased.onnx"), "batch=1");
     let square = 4 * 1792 * 1792;
-    for (model, weights, dims, values) in [
-        ("large_lstm", &[("w.bin", square), ("r.bin", square)][..], "time=2,batch=1", 4 * 1792),
-        ("large_gemm", &[("w.bin", 8192 * 4096)], "batch=1", 8192 + 4096),
+    let lstm = [("w.bin", square), ("r.bin", square)];
+    for (model, weights, dims, values, equal) in [
+        ("large_lstm", &lstm[..], "time=2,batch=1", 4 * 1792, false),
+        // What is there twice is let go of before it is packed.
+        ("large_lstm", &lstm, "time=2,batch=1", 4 * 1792, true),
+        ("large_gemm", &[("w.bin", 8192 * 4096)], "batch=1", 8192 + 4096, false),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(format!("{model}.onnx"));
@@ -194,13 +200,16 @@ fn a_large_model_takes_little_more_memory_than_its_weights_and_values() {
         for (file, floats) in weights {
             // Zeros that take no room on the disk, behind bytes by which the files differ.
             let path = folder.path().join(file);
-            std::fs::write(&path, &file.as_bytes()[..4]).expect("written");
+            std::fs::write(&path, if equal { &[1; 4] } else { &file.as_bytes()[..4] }).expect("written");
             let made = std::fs::OpenOptions::new().write(true).open(&path).expect("there");
             made.set_len(4 * floats).expect("of this length");
             bytes += 4 * floats;
         }
         let own = peak(&text(&path), dims).saturating_sub(small);
-        assert!(own as f64 <= 1.15 * bytes as f64, "{model}: {own} bytes, {bytes} of weights and values");
+        assert!(
+            own as f64 <= 1.15 * bytes as f64,
+            "{model}, equal {equal}: {own} bytes, {bytes} of weights and values"
+        );
     }
 }
 

@@ -95,6 +95,13 @@ def models():
         [tensor("y", f32, 4)],
         [bias],
     )
+    # Shapes that depend on data, and an input of one integer.
+    save(
+        "found",
+        [node("NonZero", ["x"], ["at"], "finds"), node("Add", ["at", "rate"], ["y"], "moves")],
+        [tensor("x", f32, 4), tensor("rate", i64)],
+        [tensor("y", i64, 1, None)],
+    )
     # Two operators that no engine has.
     save(
         "unknown",

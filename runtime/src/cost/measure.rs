@@ -47,7 +47,8 @@ impl Measured {
     pub(crate) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort();
         let last = times.len().checked_sub(1)?;
-        let at = |share: f64| times[(last as f64 * share).round() as usize].as_secs_f64() * 1e6;
+        // Of whole nanoseconds, so that it has three decimals and no more.
+        let at = |share: f64| times[(last as f64 * share).round() as usize].as_nanos() as f64 / 1e3;
         Some(Self { median_us: at(0.5), min_us: at(0.0), p90_us: at(0.9), runs: times.len() })
     }
 

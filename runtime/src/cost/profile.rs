@@ -64,7 +64,7 @@ pub struct LinkTime {
 #[non_exhaustive]
 pub enum ProfileError {
     /// A file cannot be read or written.
-    #[error("the profile `{}` cannot be read or written", path.display())]
+    #[error("cannot read or write the profile `{}`", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,7 @@
 mod alongside;
 pub(crate) mod attention;
 pub(crate) mod block_quantised;
+pub(crate) mod blocked;
 pub(crate) mod body;
 pub(crate) mod broadcast;
 pub(crate) mod cast;

@@ -6,15 +6,23 @@
 //! What is read may be made plane by plane ([`Around`]), by the thread that pools the plane next, and finished lines may
 //! be passed through a map.
 
+use super::blocked;
 use super::contraction::scratch_of;
 use super::number::{Compute, Number, is_nan};
 use super::row_epilogue::{Finish, RowEpilogue};
 use super::row_fill::{Filler, RowFill};
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use super::{CpuSite, Io, RunContext};
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::ops::window::Span;
 use std::sync::Arc;
+
+/// Whether an axis counts the channels of a block, which are pooled each for itself.
+fn is_of_blocks(span: &Span) -> bool {
+    let of_one = span.kernel == 1 && span.stride == 1 && span.begin == 0;
+    of_one && span.input == blocked::BLOCK && span.output == blocked::BLOCK
+}
 
 /// A pool with its shapes known.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +194,12 @@ impl Pool {
         (out, scratch): (&mut [T], &mut [u8]),
     ) -> Result<(), OpError> {
         let [depth, height, width] = self.spans;
+        if T::DTYPE == DType::F32 && run.made.is_none() && is_of_blocks(&width) {
+            let cast = |_| OpError::internal("elements of f32 that are none");
+            let (x, out) = (bytemuck::try_cast_slice(run.x), bytemuck::try_cast_slice_mut(out));
+            let (x, out) = (x.map_err(cast)?, out.map_err(cast)?);
+            return blocked::largest(context, [depth, height], x, out, &run.finish);
+        }
         let reach = (width.kernel - 1).saturating_mul(width.dilation).saturating_add(1);
         if reach > COLUMNS / 2 {
             let outputs = (out, &mut [][..], scratch);

@@ -43,7 +43,7 @@ pub enum GpuReject {
         narrower: bool,
     },
     /// A form of it that the kernels do not take.
-    #[error("{0} is not computed by a GPU kernel")]
+    #[error("no GPU kernel computes {0}")]
     Form(String),
     /// A node inside it is not valid for the shapes at hand.
     #[error("inside it, {0}")]

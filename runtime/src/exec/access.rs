@@ -42,6 +42,16 @@ pub(crate) struct Accesses {
     pub(crate) writes: Vec<Access>,
 }
 
+impl Accesses {
+    /// Bytes that it writes; a copy to an output writes those that it reads.
+    pub(crate) fn written(&self) -> usize {
+        let known = |access: &&Access| access.bytes.end != usize::MAX;
+        let copies = !self.writes.is_empty() && !self.writes.iter().any(|access| known(&access));
+        let of = if copies { &self.reads } else { &self.writes };
+        of.iter().filter(known).map(|access| access.bytes.len()).sum()
+    }
+}
+
 /// Element type and shape of a value.
 pub(crate) type Form = (DType, Shape);
 

@@ -6,6 +6,7 @@ pub(crate) mod dim;
 pub(crate) mod fact;
 mod infer;
 mod model;
+mod names;
 mod simplify;
 
 pub(crate) use check::check;
@@ -14,6 +15,7 @@ pub use dim::Dim;
 pub use fact::{Content, Fact, Integer, TensorFact};
 pub(crate) use infer::{infer, infer_named, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
+pub(crate) use names::distinct_names;
 pub(crate) use simplify::{
     KnownFacts, Rewrites, exchange_weights, known_facts, redirect, remove_dead_code, simplify,
 };

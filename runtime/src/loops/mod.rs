@@ -23,6 +23,9 @@
 mod affine;
 mod apart;
 mod candidate;
+mod channel_blocks;
+#[cfg(test)]
+mod channel_blocks_tests;
 mod compose;
 mod cost;
 #[cfg(test)]
@@ -69,6 +72,7 @@ mod window_tests;
 
 pub(crate) use affine::Affine;
 pub(crate) use apart::Apart;
+pub(crate) use channel_blocks::block_channels;
 pub(crate) use fuse::{Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
 pub(crate) use joined::Joined;

@@ -96,7 +96,7 @@ fn check_nest(def: &'static OpDef, seed: u64) -> bool {
 }
 
 /// What the interpreter made, stored as `dtype`.
-fn as_value(made: &Operand, dtype: DType) -> Value {
+pub(super) fn as_value(made: &Operand, dtype: DType) -> Value {
     let mut buffer =
         Buffer::zeroed(made.values.len() * dtype.bits() / 8, &Budget::unlimited()).expect("memory");
     for (i, value) in made.values.iter().enumerate() {

@@ -5,7 +5,7 @@
 use super::attributes::NodeSpec;
 use super::max_pool::{draw_pool, pool_cost, pool_spans, pooled_dims, reference_windows, windows};
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Making, Op, OpDef};
+use super::{Accuracy, Cost, InBlocks, Making, Op, OpDef, OpName};
 use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::pool::{self, Around, Sum};
 use crate::cpu::{CpuSite, Kernel};
@@ -77,6 +77,12 @@ impl Op for AveragePool {
             let count = p.constant_as(v[0], count);
             p.div(v[0], count)
         })
+    }
+
+    fn in_blocks(&self, _inputs: Facts<'_>) -> Option<InBlocks> {
+        let op = AveragePool { window: self.window.over_blocks(), with_padding: self.with_padding };
+        let name = OpName { domain: "", name: DEF.name };
+        (self.window.kernel.len() == 2).then(|| InBlocks { op: Arc::new(op), name, plain: false })
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

@@ -3,7 +3,8 @@
 //! `x_zero` is a scalar, `w_zero` a scalar or one per filter. Opset 10.
 
 use super::attributes::NodeSpec;
-use super::conv::{draw_conv, loops, output_dims, parse_groups, reference_shape, reference_terms, spans};
+use super::conv::{loops, output_dims, parse_groups, reference_shape, reference_terms, spans};
+use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
 use super::window::Window;

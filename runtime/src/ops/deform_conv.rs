@@ -4,7 +4,8 @@
 //! Opsets 19, 22 (bfloat16). Coordinates in f64.
 
 use super::attributes::NodeSpec;
-use super::conv::{check_bias, draw_conv, output_dims, parse_groups, spans};
+use super::conv::{check_bias, output_dims, parse_groups, spans};
+use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};

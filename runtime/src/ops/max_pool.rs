@@ -4,9 +4,9 @@
 //! Opsets 1, 8 (indices), 10 (dilations, `ceil_mode`), 11, 12 (8-bit integers), 22 (bfloat16).
 
 use super::attributes::NodeSpec;
-use super::conv::draw_window;
+use super::draw_window::draw_window;
 use super::window::{Span, Window};
-use super::{Accuracy, Cost, Making, Op, OpDef};
+use super::{Accuracy, Cost, InBlocks, Making, Op, OpDef, OpName};
 use crate::cpu::number::dispatch;
 use crate::cpu::pool::{Around, LargestAt, Pool};
 use crate::cpu::{CpuSite, Kernel};
@@ -160,6 +160,12 @@ impl Op for MaxPool {
         }
         let most = nest.fold(Fold::Max, &taps, &[x], |_, v| v[0])?;
         nest.store((0..taps[0]).map(Affine::axis).collect(), &[], &[most], |_, v| v[0])
+    }
+
+    fn in_blocks(&self, _inputs: Facts<'_>) -> Option<InBlocks> {
+        let op = MaxPool { window: self.window.over_blocks(), column_major: self.column_major };
+        let name = OpName { domain: "", name: DEF.name };
+        (self.window.kernel.len() == 2).then(|| InBlocks { op: Arc::new(op), name, plain: false })
     }
 
     fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {

@@ -26,6 +26,7 @@ mod bitwise_not;
 mod bitwise_or;
 mod bitwise_xor;
 mod blackman_window;
+mod blocked_conv;
 mod cast;
 mod cast_like;
 mod causal_conv_with_state;
@@ -55,6 +56,7 @@ mod dequantize_linear;
 mod det;
 mod dft;
 mod div;
+mod draw_window;
 mod dropout;
 mod dynamic_quantize_linear;
 mod dynamic_quantize_lstm;
@@ -221,7 +223,8 @@ mod xor;
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{
-    LinearQuantisation, Making, Op, OpDef, OpName, PackSite, Packed, Product, Replacement, Selection,
+    InBlocks, LinearQuantisation, Making, Op, OpDef, OpName, PackSite, Packed, Product, Replacement,
+    Selection,
 };
 pub(crate) use scan::Scan;
 pub(crate) use table::{OPS, find};

@@ -44,6 +44,15 @@ pub(crate) struct OpName {
     pub(crate) name: &'static str,
 }
 
+/// An operator over `[images, channels / 16, height, width, 16]` in the place of one over `[images, channels, height,
+/// width]`, inputs and output alike.
+pub(crate) struct InBlocks {
+    pub(crate) op: Arc<dyn Op>,
+    pub(crate) name: OpName,
+    /// Whether input 0 is read as it is.
+    pub(crate) plain: bool,
+}
+
 /// How close two implementations of an operator must be.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
@@ -298,6 +307,11 @@ pub(crate) trait Op: Debug + Send + Sync {
     /// The operator, with its name, that does the same with 8-bit integers: of `x`, its scale and zero point, the
     /// weights, theirs, those of the result, and a bias of 32-bit integers.
     fn quantised(&self) -> Option<(Arc<dyn Op>, &'static str)> {
+        None
+    }
+
+    /// What does the same to channels in blocks, for one that does not merely work element by element.
+    fn in_blocks(&self, _inputs: Facts<'_>) -> Option<InBlocks> {
         None
     }
 

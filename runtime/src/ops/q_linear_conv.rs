@@ -4,8 +4,9 @@
 //! one per filter. Opset 10.
 
 use super::attributes::NodeSpec;
-use super::conv::{check_bias, draw_conv, output_dims, parse_groups, spans};
+use super::conv::{check_bias, output_dims, parse_groups, spans};
 use super::conv_integer::{check_param, gpu_sum, reference_sums};
+use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
 use super::window::Window;

@@ -67,6 +67,19 @@ impl Window {
         })
     }
 
+    /// The same with the channels of a block as the last axis, along which it is of one element.
+    pub(crate) fn over_blocks(&self) -> Self {
+        let with = |list: &[usize], last| if list.is_empty() { Vec::new() } else { [list, &[last]].concat() };
+        let (begins, ends) = self.pads.split_at(self.pads.len() / 2);
+        Self {
+            kernel: with(&self.kernel, 1),
+            strides: with(&self.strides, 1),
+            dilations: with(&self.dilations, 1),
+            pads: [with(begins, 0), with(ends, 0)].concat(),
+            ..self.clone()
+        }
+    }
+
     /// The kernel's extents, which an operator needs whose weights do not give them.
     pub(crate) fn required_kernel(&self) -> Result<&[usize], OpError> {
         if self.kernel.is_empty() {

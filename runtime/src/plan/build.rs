@@ -110,7 +110,6 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         let lane = if together_phase(step) { Lane::All } else { Lane::Worker(moment.worker) };
         let (cost_us, timing) = of_lane(step, lane).unwrap_or((0.0, Timing::Estimated));
         let (name, op) = bound.step_name(program, step);
-        let written = accesses[step].writes.iter().filter(|w| w.bytes.end != usize::MAX);
         PlannedStep {
             name,
             op,
@@ -121,7 +120,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
             cost_us,
             timing,
             start_us: prediction.starts[step],
-            bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
+            bytes: accesses[step].written(),
         }
     });
     let plan = Plan {

@@ -278,6 +278,8 @@ impl SessionBuilder {
             crate::graph::simplify(graph, Rewrites { recurrences: self.fusion == Fusion::On }, &budget)
                 .map_err(NodeError::at_load)?;
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
+        // Duplicates and what was folded are never read again; pages that are come back from the file one by one.
+        files.iter().for_each(|file| file.release(&file.bytes()));
         crate::graph::exchange_weights(&mut graph, self.precision, &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
@@ -299,7 +301,12 @@ impl SessionBuilder {
             })
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
-            Fusion::On => crate::loops::fuse(graph, &declared, &budget),
+            Fusion::On => {
+                if self.device == Device::Cpu && self.devices.gpu.is_none() {
+                    crate::loops::block_channels(&mut graph, &facts);
+                }
+                crate::loops::fuse(graph, &declared, &budget)
+            }
             Fusion::Off => (graph, crate::loops::Report::default()),
         };
         let parameters = Parameters::of(&graph);

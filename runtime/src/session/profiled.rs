@@ -1,4 +1,4 @@
-//! Which nodes the signatures of a profile are of.
+//! Which nodes the signatures of a profile are of, and which it has none of.
 
 use super::Session;
 use super::planning::forms_of;
@@ -18,13 +18,14 @@ pub struct ProfiledNode {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Its signature: a key of [`Profile::operators`](crate::Profile::operators).
-    pub signature: String,
+    /// Its signature: a key of [`Profile::operators`](crate::Profile::operators). `None` where shapes depend on data, so that
+    /// nothing is measured.
+    pub signature: Option<String>,
 }
 
 impl Session {
-    /// The nodes that [`Session::profile`] measures on these inputs in the order in which they run, and behind them those of
-    /// the forms that plans may give the model.
+    /// The nodes that run on these inputs in their order, which [`Session::profile`] measures, and behind them those of the
+    /// forms that plans may give the model.
     pub fn profiled<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -38,9 +39,9 @@ impl Session {
             for Variant { program, .. } in &variants {
                 let bound = program.bind(values, context).map_err(NodeError::at_run)?;
                 for step in 0..bound.step_count() {
-                    let Some(form) = bound.step_form(program, step) else { continue };
+                    let signature = bound.step_form(program, step).map(|form| StepSignature::of(&form).0);
                     let (name, op) = bound.step_name(program, step);
-                    let node = ProfiledNode { name, op, signature: StepSignature::of(&form).0 };
+                    let node = ProfiledNode { name, op, signature };
                     if seen.insert(node.clone()) {
                         nodes.push(node);
                     }

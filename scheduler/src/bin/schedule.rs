@@ -10,7 +10,7 @@ use recurve_scheduler::command::{Options, exit_code, run};
 
 /// Places a graph of tasks on the processors of a machine.
 ///
-/// Exit codes: 0 done, 2 usage, 3 malformed instance, 4 a file cannot be accessed, 5 infeasible.
+/// Exit codes: 0 done, 2 usage, 3 malformed instance, 4 a file cannot be read or written, 5 infeasible.
 #[derive(Debug, Parser)]
 #[command(name = "schedule", version)]
 struct Command {

@@ -44,8 +44,8 @@ pub(super) fn render(manifest: &Manifest) -> String {
         "# Kernels\n\nWritten by `cargo xtask ptx`; CI checks that it is current.\n\n\
          Compiled by {}; assembled by ptxas {}. Where the assemblers differ, both numbers stand, in that order.\n\
          *Spills* are bytes stored and loaded, *shared* is static + most dynamic, *blocks* are those of the largest size and \
-         most shared memory that fit one multiprocessor with the newest assembler's registers, *threads* the part of its threads \
-         that they are.\n",
+         most shared memory that fit one multiprocessor with the newest assembler's registers, *occupancy* the part of its threads \
+         that they have.\n",
         manifest.compiler,
         manifest.assemblers.join(" and ")
     );
@@ -60,7 +60,7 @@ fn section(page: &mut String, module: &ModuleRecord) {
     let _ = write!(
         page,
         "\n## {}\n\nPTX {}, for drivers of CUDA {major}.{minor} or newer; {}.\n\n\
-         | entry | threads | registers | stack | spills | shared | blocks | threads | tensor-core instructions |\n\
+         | entry | threads | registers | stack | spills | shared | blocks | occupancy | tensor-core instructions |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
         module.target,
         module.ptx,

@@ -1,6 +1,6 @@
 //! What `recurve inspect` says in text.
 
-use super::Inspected;
+use super::{Inspected, Placed};
 use crate::dimensions::symbols;
 use crate::drawing::counted;
 use crate::facts::describe;
@@ -9,7 +9,7 @@ use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
 use recurve::{Cost, Metadata, NodeInfo, ValueSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
     let (session, nodes) = (inspected.session, &inspected.graph.nodes);
@@ -38,7 +38,9 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
         section("weights", &precision.rows(), &[]);
     }
     let counts = inspected.operators().into_iter().map(|(op, count)| vec![op.to_owned(), count.to_string()]);
-    section("operators", &counts.collect::<Vec<_>>(), &[1]);
+    let nested = inspected.nodes.len() > nodes.len();
+    let title = if nested { "operators, those in bodies of control flow included" } else { "operators" };
+    section(title, &counts.collect::<Vec<_>>(), &[1]);
     let mut rows = vec![["node", "operator", "flops", "bytes", "output"].map(str::to_owned).to_vec()];
     rows.extend(nodes.iter().map(node_row));
     let (flops, bytes) = inspected.totals();
@@ -62,7 +64,13 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
         }
         let mut left: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
         let bodies = inspected.bodies();
+        // What is no kernel has nothing to join.
+        let idle: BTreeSet<String> =
+            inspected.nodes.iter().filter(|placed| !placed.node.runs).map(Placed::path).collect();
         for pair in apart {
+            if idle.contains(&*pair.producer) || idle.contains(&*pair.reader) {
+                continue;
+            }
             let within = |body: &&&str| pair.producer.starts_with(**body) && pair.reader.starts_with(**body);
             let body = bodies.iter().find(within).copied().unwrap_or_default();
             let name = |path: &str| path.strip_prefix(body).unwrap_or(path).to_owned();
@@ -75,6 +83,12 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
         }
     }
     text.push_str(LEGEND);
+    if nodes.iter().any(|node| node.cost.is_none()) {
+        text.push_str(UNKNOWN);
+    }
+    if inspected.fused().any(|placed| placed.node.op.starts_with("recurve:Fused")) {
+        text.push_str(FUSED);
+    }
     if nodes.iter().any(is_made) {
         text.push_str(MADE);
     }
@@ -87,6 +101,14 @@ pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {
 /// What is said under the tables.
 const LEGEND: &str = "flops: operations of one run, where a multiplication and an addition are two. bytes: what a node reads and writes,\n\
     each once; 0 where no kernel runs, since the output is the input in another shape or known beforehand.\n";
+
+/// The same where work is not known.
+const UNKNOWN: &str = "?: not known before a run, since a shape or a branch depends on data, or on extents that --dim does not bind.\n";
+
+/// The same where nodes were fused.
+const FUSED: &str = "recurve:Fused… is one kernel in the place of several nodes: recurve:FusedMap computes element by element,\n\
+    recurve:FusedRows row by row, recurve:FusedContraction a product, convolution or pool with what surrounds it. Nodes for\n\
+    which no kernel runs are not listed as not fused.\n";
 
 /// The same where nodes have names that the model does not have.
 const MADE: &str = "A name such as `X/LSTM` is no name of the model: the engine put this node in the place of others, and named it after\n\
@@ -105,7 +127,10 @@ fn is_nameless(node: &NodeInfo) -> bool {
 /// Whether the engine made the node: it names those after the first value that they read.
 fn is_made(node: &NodeInfo) -> bool {
     let read = node.inputs.iter().flatten().next();
-    read.is_some_and(|spec| node.name.strip_suffix(&*node.op) == Some(&*format!("{}/", spec.name)))
+    // A second one of the name has its number behind it.
+    let numbered = node.name.rsplit_once(' ').filter(|(_, number)| number.parse::<u32>().is_ok());
+    let name = numbered.map_or(&*node.name, |(name, _)| name);
+    read.is_some_and(|spec| name.strip_suffix(&*node.op) == Some(&*format!("{}/", spec.name)))
 }
 
 /// Whether it stands for steps of a recurrence.

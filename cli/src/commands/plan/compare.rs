@@ -1,14 +1,15 @@
 //! What a plan predicted beside what a run along it took.
 
 use crate::failure::InvalidFile;
+use crate::files;
 use crate::quantity;
 use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use recurve::Plan;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The trace of a run, as `recurve run --trace` writes it.
@@ -55,15 +56,35 @@ struct Step {
     actual_us: Option<f64>,
 }
 
-impl Comparison {
-    /// Of `plan` for what `of` says with the trace at `path`. A trace of another model, of other shapes, or of a run that did
-    /// not follow this plan is refused.
-    pub(super) fn read(plan: &Plan, of: &Traced, path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+/// A trace and the file that it comes from.
+#[derive(Debug)]
+pub(super) struct Ran {
+    path: PathBuf,
+    trace: Trace,
+}
+
+impl Ran {
+    /// Reads the trace of a run; that of a plan is told by its name.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = files::read(path)?;
         let hint = "`recurve run MODEL --plan P.json --trace F.json` writes what --compare reads";
-        let wrong = |e| InvalidFile::new(format!("`{}` is no trace of a run: {e}", path.display()), hint);
-        let trace: Trace = serde_json::from_str(&text).map_err(wrong)?;
+        let wrong = |what: String| InvalidFile::new(format!("`{}` is {what}", path.display()), hint);
+        let trace: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| wrong(format!("no trace of a run: {e}")))?;
+        if trace.get("traceEvents").is_some() && trace.get("otherData").is_none() {
+            return Err(
+                wrong("the trace of a plan, which tells what was predicted, not of a run".into()).into()
+            );
+        }
+        let trace = serde_json::from_value(trace).map_err(|e| wrong(format!("no trace of a run: {e}")))?;
+        Ok(Self { path: path.to_owned(), trace })
+    }
+}
+
+impl Comparison {
+    /// Of `plan` for what `of` says with a trace. One of another model, of other shapes, or of a run that did not follow this
+    /// plan is refused.
+    pub(super) fn of(plan: &Plan, of: &Traced, Ran { path, trace }: Ran) -> Result<Self> {
         let other = |what: String| {
             let hint =
                 "compare with a run along the same plan: the same model, --dim and options, with --plan";

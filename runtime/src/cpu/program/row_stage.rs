@@ -208,7 +208,7 @@ impl Reduction {
     ) -> (&'m [u8], usize) {
         let from = rows.from * self.width;
         match self.source {
-            Source::Output(k) if k < rows.still => (&outputs[k], rows.outputs[k]),
+            Source::Output(k) if k < rows.still => (&*outputs[k], rows.outputs[k]),
             Source::Output(k) => (&outputs[k][from..], rows.outputs[k]),
             Source::Input(k) if self.one => (inputs[k], self.width),
             Source::Input(k) => (&inputs[k][from..], rows.inputs[k]),

@@ -13,7 +13,7 @@ const Q: f32 = 1.5;
 
 /// `Bᵀ · d` of `A` inputs.
 #[inline(always)]
-pub(super) fn input<S: Simd<f32>, const A: usize>(simd: S, d: [S::Vector; A]) -> [S::Vector; A] {
+pub(in crate::cpu) fn input<S: Simd<f32>, const A: usize>(simd: S, d: [S::Vector; A]) -> [S::Vector; A] {
     let add = |a, b, scale: f32| simd.mul_add(b, simd.splat(scale), a);
     let mut to = d;
     if A == 4 {
@@ -36,7 +36,7 @@ pub(super) fn input<S: Simd<f32>, const A: usize>(simd: S, d: [S::Vector; A]) ->
 
 /// `Aᵀ · s` of `A` sums: `M` outputs.
 #[inline(always)]
-pub(super) fn output<S: Simd<f32>, const A: usize, const M: usize>(
+pub(in crate::cpu) fn output<S: Simd<f32>, const A: usize, const M: usize>(
     simd: S,
     s: [S::Vector; A],
 ) -> [S::Vector; M] {
@@ -59,7 +59,7 @@ pub(super) fn output<S: Simd<f32>, const A: usize, const M: usize>(
 
 /// `G · w` of the three weights along an axis, in the first of `to`.
 #[inline(always)]
-pub(super) fn weights(size: usize, w: [f64; 3]) -> [f64; 6] {
+pub(in crate::cpu) fn weights(size: usize, w: [f64; 3]) -> [f64; 6] {
     let [a, b, c] = w;
     if size == 2 {
         return [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c, 0.0, 0.0];

@@ -31,6 +31,7 @@ use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
 use input::Transform;
+pub(super) use matrices::{input, output, weights};
 pub(crate) use pack::{PackedPoints, pack};
 use product::{Product, filters_of, most_sums};
 use std::ops::Range;
@@ -62,7 +63,7 @@ pub(crate) struct Operands<'a, 'm> {
 }
 
 /// Whether windows over `spatial` are of 3×3 at stride 1.
-fn fits(spatial: &[Span]) -> bool {
+pub(super) fn fits(spatial: &[Span]) -> bool {
     let plain = |s: &Span| s.kernel == 3 && s.stride == 1 && s.dilation == 1;
     spatial.len() == 2 && spatial.iter().all(plain)
 }

@@ -188,7 +188,7 @@ impl GpuBound {
             let mut word = [0; 4];
             state.pinned.read(offset, &mut word)?;
             if word != [0; 4] {
-                let source = OpError::value("an index is outside its axis");
+                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
                 return Err(node_error(&program.graph, node, source).into());
             }
         }

@@ -385,7 +385,7 @@ impl DeviceRun<'_> {
         states.lock().unwrap_or_else(PoisonError::into_inner).extend(held.take());
         match fault {
             Some(node) => {
-                let source = OpError::value("an index is outside its axis");
+                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
                 Err(super::node_error(&self.placed.program.graph, node, source).into())
             }
             None => Ok(()),

@@ -15,6 +15,7 @@ pub(crate) use upright::exchange_weights;
 use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
 use super::model::{Graph, Node, NodeError, ValueId};
+use super::names::distinct_names;
 use crate::memory::Budget;
 use crate::ops::Op;
 use crate::ops::attributes::Body;
@@ -78,6 +79,7 @@ fn simplify_nested(
         }
     }
     simplify_bodies(&mut graph, rewrites, budget, depth, &mut simplified)?;
+    distinct_names(&mut graph);
     Ok(graph)
 }
 

@@ -164,7 +164,6 @@ impl Parts<'_> {
         let steps = (0..self.costs.len()).map(|step| {
             let (cost_us, timing) = self.step_cost(step, seats[step]).unwrap_or((0.0, Timing::Estimated));
             let (name, op) = site.bound.step_name(site.program, step);
-            let written = self.accesses[step].writes.iter().filter(|w| w.bytes.end != usize::MAX);
             PlannedStep {
                 name,
                 op,
@@ -176,7 +175,7 @@ impl Parts<'_> {
                 cost_us,
                 timing,
                 start_us: prediction.starts[step],
-                bytes: written.map(|w| w.bytes.end - w.bytes.start).sum(),
+                bytes: self.accesses[step].written(),
             }
         });
         let name = |at: usize| {

@@ -14,7 +14,7 @@ mod tests;
 
 pub(crate) use directions::apart as directions_apart;
 
-use crate::graph::{Fact, Graph, Node, ValueId};
+use crate::graph::{Fact, Graph, Node, ValueId, distinct_names};
 use crate::memory::Budget;
 use crate::ops::attributes::{Attribute, NodeSpec};
 use crate::ops::find;
@@ -76,7 +76,9 @@ impl Rewrite {
             Self::Halves => halves::halves(graph, inputs),
             Self::Columns(count) => columns::columns(graph, count, budget),
         };
-        made.filter(|graph| graph.nodes.len() <= MOST_NODES)
+        let mut made = made.filter(|graph| graph.nodes.len() <= MOST_NODES)?;
+        distinct_names(&mut made);
+        Some(made)
     }
 }
 

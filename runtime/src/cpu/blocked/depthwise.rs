@@ -1,0 +1,164 @@
+//! Channels by themselves: the taps of a window times vectors of channels, as the input lies.
+//!
+//! Taps outside the input are left out: whole lines of a window, and, where a position is near the left or right border,
+//! columns.
+
+#![allow(
+    clippy::inline_always,
+    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
+)]
+
+use super::{BLOCK, Operands};
+use crate::cpu::RunContext;
+use crate::cpu::row_epilogue::Finish;
+use crate::cpu::simd::{Lane, Level, Simd, Work};
+use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
+use crate::error::OpError;
+use crate::ops::window::Span;
+use std::ops::Range;
+
+/// Positions of a tile.
+const POSITIONS: usize = 8;
+/// Elements of the output that are computed and finished at once: they stay in the first cache.
+const TOGETHER: usize = 8 << 10;
+
+/// A convolution with its shapes known.
+#[derive(Clone, Debug)]
+pub(super) struct Depthwise {
+    /// Blocks of channels.
+    blocks: usize,
+    spans: [Span; 2],
+    /// Columns of the output whose windows are inside the input.
+    inside: Range<usize>,
+    /// Lines that are computed at once; lines of a block follow each other, and those of the next one them.
+    lines: usize,
+}
+
+impl Depthwise {
+    /// Of `channels` channels.
+    pub(super) fn new(channels: usize, spans: [Span; 2]) -> Self {
+        let across = spans[1];
+        let reach = (across.kernel - 1) * across.dilation + 1;
+        let from = across.begin.div_ceil(across.stride).min(across.output);
+        // The last column whose window ends inside.
+        let until =
+            (across.input + across.begin).checked_sub(reach).map_or(0, |last| last / across.stride + 1);
+        let inside = from..until.clamp(from, across.output);
+        let lines = (TOGETHER / (across.output * BLOCK).max(1)).max(1);
+        Self { blocks: channels / BLOCK, spans, inside, lines }
+    }
+
+    /// All images.
+    pub(super) fn run(
+        &self,
+        (context, level): (RunContext<'_>, Level),
+        operands: Operands<'_>,
+        out: &mut [f32],
+        finish: &Finish<'_>,
+    ) -> Result<(), OpError> {
+        let [down, across] = &self.spans;
+        let line = across.output * BLOCK;
+        let plane = down.input * across.input * BLOCK;
+        let taps = down.kernel * across.kernel;
+        let work = out.len().saturating_mul(taps);
+        let pieces = Chunks::new(out, self.lines * line);
+        for_each_tile(context, work, Lanes::none(), &pieces, &|piece, out, _| {
+            for (i, to) in out.chunks_exact_mut(line).enumerate() {
+                let at = piece * self.lines + i;
+                let (block, y) = (at / down.output, at % down.output);
+                let channels = block % self.blocks * BLOCK;
+                let lines = Line {
+                    spans: &self.spans,
+                    inside: &self.inside,
+                    rows: down.taps(y),
+                    y,
+                    x: &operands.x[block * plane..][..plane],
+                    weights: operands.weights.of(channels..channels + BLOCK),
+                    bias: operands.bias.map(|bias| &bias[channels..channels + BLOCK]),
+                    to,
+                };
+                f32::run(level, lines);
+            }
+            finish.apply_from(piece * self.lines * line, out)
+        })
+    }
+}
+
+/// One line of the output.
+struct Line<'s> {
+    spans: &'s [Span; 2],
+    inside: &'s Range<usize>,
+    /// Lines of the window that are inside the input.
+    rows: Range<usize>,
+    y: usize,
+    x: &'s [f32],
+    weights: &'s [f32],
+    bias: Option<&'s [f32]>,
+    to: &'s mut [f32],
+}
+
+impl Work for Line<'_> {
+    type Element = f32;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) {
+        match self.spans[1].stride {
+            1 => self.line::<S, 1>(simd),
+            2 => self.line::<S, 2>(simd),
+            _ => self.line::<S, 0>(simd),
+        }
+    }
+}
+
+impl Line<'_> {
+    /// With a stride of `T` or, where `T` is 0, of any.
+    #[inline(always)]
+    fn line<S: Simd<f32>, const T: usize>(mut self, simd: S) {
+        let (from, until) = (self.inside.start, self.inside.end);
+        for v in (0..BLOCK).step_by(S::LANES) {
+            for at in (0..from).chain(until..self.spans[1].output) {
+                self.tile::<S, T, 1>(simd, v, at);
+            }
+            let mut at = from;
+            while at + POSITIONS <= until {
+                self.tile::<S, T, POSITIONS>(simd, v, at);
+                at += POSITIONS;
+            }
+            if at + 4 <= until {
+                self.tile::<S, T, 4>(simd, v, at);
+                at += 4;
+            }
+            for at in at..until {
+                self.tile::<S, T, 1>(simd, v, at);
+            }
+        }
+    }
+
+    /// `P` positions from `at` on, of the channels from `v` on. Only the window of a single one may reach outside.
+    #[inline(always)]
+    fn tile<S: Simd<f32>, const T: usize, const P: usize>(&mut self, simd: S, v: usize, at: usize) {
+        let [down, across] = self.spans;
+        let bias = self.bias.map_or(simd.splat(0.0), |bias| simd.load(&bias[v..]));
+        let mut acc = [bias; P];
+        let step = if T > 0 { T } else { across.stride } * BLOCK;
+        let taps = if P > 1 { 0..across.kernel } else { across.taps(at) };
+        // All that a tap reads.
+        let reach = (P - 1) * step + BLOCK;
+        for tap_y in self.rows.clone() {
+            let line = &self.x[down.index(self.y, tap_y) * across.input * BLOCK..][..across.input * BLOCK];
+            let weights = &self.weights[tap_y * across.kernel * BLOCK..][..across.kernel * BLOCK];
+            for tap in taps.clone() {
+                let weight = simd.load(&weights[tap * BLOCK..][..BLOCK][v..]);
+                let x = &line[across.index(at, tap) * BLOCK..][..reach];
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    *acc = simd.mul_add(simd.load(&x[p * step..][..BLOCK][v..]), weight, *acc);
+                }
+            }
+        }
+        let to = &mut self.to[at * BLOCK..][..P * BLOCK];
+        for (p, acc) in acc.into_iter().enumerate() {
+            simd.store(acc, &mut to[p * BLOCK..][..BLOCK][v..]);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Blocked convolutions beside the sum of the specification in f64.
+#![cfg(test)]
+
+use super::*;
+use crate::exec::{Interrupt, Team};
+use crate::testing::Gen;
+
+/// Element `channel`, `at` of planes of `plane` elements in blocks.
+fn in_blocks(channel: usize, at: usize, plane: usize) -> usize {
+    (channel / BLOCK * plane + at) * BLOCK + channel % BLOCK
+}
+
+fn span(g: &mut Gen, kernel: usize, stride: usize) -> Span {
+    let dilation = if kernel > 1 && stride == 1 && g.chance(0.2) { 2 } else { 1 };
+    let reach = (kernel - 1) * dilation + 1;
+    let (begin, end) = (g.size(0, kernel - 1), g.size(0, kernel - 1));
+    let input = reach.saturating_sub(begin + end).max(1) + g.size(0, 20);
+    let output = (input + begin + end - reach) / stride + 1;
+    Span { input, output, kernel, stride, dilation, begin, end }
+}
+
+/// A case: images, channels, spans.
+fn draw(g: &mut Gen) -> (usize, Channels, [Span; 2]) {
+    let images = g.size(1, 2);
+    if g.chance(0.3) {
+        let spans = [g.size(1, 5), g.size(1, 3)].map(|kernel| (kernel, g.size(1, 2)));
+        let spans = spans.map(|(kernel, stride)| span(g, kernel, stride));
+        return (images, Channels::Each(BLOCK * g.size(1, 3)), spans);
+    }
+    let filters = BLOCK * g.size(1, 7);
+    let channels = if g.chance(0.3) { g.size(1, BLOCK - 1) } else { BLOCK * g.size(1, 10) };
+    let spans = match g.size(0, 2) {
+        // Winograd's windows.
+        0 => [(3, 1), (3, 1)].map(|(kernel, stride)| Span { dilation: 1, ..span(g, kernel, stride) }),
+        1 => [(1, 1), (1, 1)].map(|(kernel, stride)| span(g, kernel, stride)),
+        _ => [g.size(1, 4), g.size(1, 3)].map(|kernel| (kernel, g.size(1, 2))).map(|(k, s)| span(g, k, s)),
+    };
+    let fixed = spans.map(|s| {
+        let reach = (s.kernel - 1) * s.dilation + 1;
+        Span { output: (s.input + s.begin + s.end).saturating_sub(reach) / s.stride + 1, ..s }
+    });
+    (images, Channels::All { channels, filters }, fixed)
+}
+
+#[test]
+fn equals_the_sum_of_the_specification() {
+    let (interrupt, budget) = (Interrupt::default(), Budget::unlimited());
+    let team = Team::new(2, false);
+    let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
+    let mut g = Gen::new(31);
+    let mut ways = [0; 3];
+    for seed in 0..120 {
+        let (images, form, spans) = draw(&mut g);
+        let (channels, filters) = (form.channels(), form.filters());
+        let depth = if matches!(form, Channels::Each(_)) { 1 } else { channels };
+        let [down, across] = &spans;
+        let taps = down.kernel * across.kernel;
+        let mut values = |n: usize| -> Vec<f32> { (0..n).map(|_| g.float(-1.0, 1.0) as f32).collect() };
+        let plane = down.input * across.input;
+        let plain = values(images * channels * plane);
+        let (w, bias) = (values(filters * depth * taps), values(filters));
+        let bias = (seed % 3 > 0).then_some(&bias[..]);
+        let mut x = plain.clone();
+        if form.in_blocks() {
+            for (at, value) in plain.iter().enumerate() {
+                let (image, rest) = (at / (channels * plane), at % (channels * plane));
+                x[image * channels * plane + in_blocks(rest / plane, rest % plane, plane)] = *value;
+            }
+        }
+        let weights =
+            pack(bytemuck::cast_slice(&w), form, (taps, Some(spans)), &budget, &|_| ()).expect("room");
+        let made = BlockedConvolution::new(images, form, spans, &weights).expect("fits");
+        ways[match made.way {
+            Way::Direct(_) => 0,
+            Way::Points(_) => 1,
+            Way::Depthwise(_) => 2,
+        }] += 1;
+        let positions = down.output * across.output;
+        let (mut sums, mut sizes) =
+            (vec![0.0f64; images * filters * positions], vec![0.0f64; images * filters * positions]);
+        for (at, (sum, size)) in sums.iter_mut().zip(&mut sizes).enumerate() {
+            let (image, rest) = (at / (filters * positions), at % (filters * positions));
+            let (filter, position) = (rest / positions, rest % positions);
+            let (y, x) = (position / across.output, position % across.output);
+            let mut add = |value: f64| {
+                *sum += value;
+                *size += value.abs();
+            };
+            add(bias.map_or(0.0, |bias| f64::from(bias[filter])));
+            for tap_y in down.taps(y) {
+                for tap_x in across.taps(x) {
+                    let at = down.index(y, tap_y) * across.input + across.index(x, tap_x);
+                    for k in 0..depth {
+                        let channel = if depth == 1 && channels > 1 { filter } else { k };
+                        let weight = w[(filter * depth + k) * taps + tap_y * across.kernel + tap_x];
+                        let value = plain[(image * channels + channel) * plane + at];
+                        add(f64::from(weight) * f64::from(value));
+                    }
+                }
+            }
+        }
+        for level in Level::all() {
+            let made = made.clone().on(level);
+            let mut scratch = vec![[f32::NAN; 16]; made.scratch(2).div_ceil(64) + 1];
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch.as_flattened_mut());
+            let aligned = bytes.as_ptr().align_offset(64);
+            let mut out = vec![f32::NAN; sums.len()];
+            let operands = Operands { x: &x, weights: &weights, bias };
+            made.run(context, operands, (&mut out, &mut bytes[aligned..]), &Finish::nothing()).expect("runs");
+            // Tiles of four lose some digits of the largest sum nearby.
+            let around = sizes.iter().fold(0.0f64, |a, b| a.max(*b));
+            for (at, (sum, size)) in sums.iter().zip(&sizes).enumerate() {
+                let (image, rest) = (at / (filters * positions), at % (filters * positions));
+                let place = in_blocks(rest / positions, rest % positions, positions);
+                let got = f64::from(out[image * filters * positions + place]);
+                let scale =
+                    if weights.tile().is_some() { 8.0 * around } else { (depth * taps + 2) as f64 * size };
+                let bound = scale * f64::from(f32::EPSILON);
+                assert!(
+                    (got - sum).abs() <= bound,
+                    "seed {seed}, {level:?}, {form:?}, {spans:?}, {at}: {got} for {sum}"
+                );
+            }
+        }
+    }
+    assert!(ways.iter().all(|&n| n > 10), "{ways:?}");
+}
