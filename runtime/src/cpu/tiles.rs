@@ -170,7 +170,9 @@ impl<'a> Lanes<'a> {
 pub(crate) type Body<'a, P> = &'a (dyn Fn(usize, P, &mut [u8]) -> Result<(), OpError> + Sync);
 
 /// Runs `body(index, piece, scratch)` for every tile, on several threads when `work`, a number of operations,
-/// makes it worth while. Ends early when the run is interrupted or a tile errs.
+/// makes it worth while. Each thread begins with neighbours that are its own, the same in every run, since what they read
+/// and write may still lie in its caches; then it takes what others have left. Ends early when the run is interrupted
+/// or a tile errs.
 pub(crate) fn for_each_tile<P: Pieces>(
     context: RunContext<'_>,
     work: usize,
@@ -180,9 +182,24 @@ pub(crate) fn for_each_tile<P: Pieces>(
 ) -> Result<(), OpError> {
     let count = pieces.count();
     let threads = threads(context, work, &lanes, count);
-    let (next, tiles) = (AtomicUsize::new(0), Tiles::new(context, lanes, pieces, body));
-    context.team.for_each(threads, &|thread| {
-        tiles.run(thread, || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count));
+    let first = |thread: usize| thread * count / threads;
+    // The next tile of each thread's own.
+    let next: SmallVec<[AtomicUsize; 64]> =
+        (0..threads).map(|thread| AtomicUsize::new(first(thread))).collect();
+    let tiles = Tiles::new(context, lanes, pieces, body);
+    context.team.for_each_own(threads, &|thread| {
+        let mut of = thread..thread + threads;
+        tiles.run(thread, || {
+            while !of.is_empty() {
+                let owner = of.start % threads;
+                let index = next[owner].fetch_add(1, Ordering::Relaxed);
+                if index < first(owner + 1) {
+                    return Some(index);
+                }
+                of.start += 1;
+            }
+            None
+        });
     });
     tiles.end()
 }

@@ -11,7 +11,11 @@ use smallvec::SmallVec;
 /// Bytes of the register file that are to stay in L1 beside inputs and outputs.
 const FILE: usize = 24 << 10;
 /// Elements of a tile, at most and at least.
-const TILE: (usize, usize) = (1024, 128);
+const TILE: (usize, usize) = (2048, 128);
+/// Elements of a tile, at most, where more than inputs and outputs has to stay in L1 beside it.
+pub(super) const SHORT: usize = 1024;
+/// Elements of a tile are a multiple of these, so that registers begin on lines.
+const GRAIN: usize = 32;
 /// Bytes of a constant or of another register of one element.
 const CELL: usize = 8;
 
@@ -77,17 +81,17 @@ enum Planned {
 }
 
 impl Compiled {
-    /// `program` for inputs that are read as `reaches` say, a tile at a time.
+    /// `program` for inputs that are read as `reaches` say, a tile of at most [`SHORT`] elements at a time.
     pub(crate) fn new(level: Level, program: &Program, reaches: &[Reach]) -> Result<Self, OpError> {
-        Self::with_lanes(level, program, reaches, 1)
+        Self::with_lanes(level, program, reaches, (1, SHORT))
     }
 
-    /// The same for up to `lanes` tiles at once.
+    /// The same for up to `lanes` rows at once, in tiles of at most `length` elements.
     pub(crate) fn with_lanes(
         level: Level,
         program: &Program,
         reaches: &[Reach],
-        lanes: usize,
+        (lanes, length): (usize, usize),
     ) -> Result<Self, OpError> {
         let count = program.instructions().len();
         let mut last = vec![0; count];
@@ -149,7 +153,7 @@ impl Compiled {
         for k in 0..program.outputs().len() {
             compiler.output(k)?;
         }
-        Ok(compiler.placed(lanes.max(1)))
+        Ok(compiler.placed(lanes.max(1), length))
     }
 }
 
@@ -293,14 +297,16 @@ impl Compiler<'_> {
     }
 
     /// Offsets for all places, now that the number of slots is known.
-    fn placed(self, lanes: usize) -> Compiled {
+    fn placed(self, lanes: usize, length: usize) -> Compiled {
         let element = self.program.instructions().iter().map(|i| width(i.kind)).max().unwrap_or(CELL);
         let mut tile = TILE.0;
-        while tile > TILE.1 && tile * element * self.slots.count > FILE {
+        while tile > TILE.1 && tile.min(length) * lanes * element * self.slots.count > FILE {
             tile /= 2;
         }
+        // A short row has no more of a register than its elements.
+        tile = tile.min(length.next_multiple_of(GRAIN).max(GRAIN));
         let slots = (self.slots.cells * CELL * lanes).next_multiple_of(64);
-        let slot = |index: usize| slots + index * tile * element;
+        let slot = |index: usize| slots + index * lanes * tile * element;
         let place = |spot| match spot {
             Spot::Cell(index) => Place::Scratch(index * CELL * lanes),
             Spot::Slot(index) => Place::Scratch(slot(index)),

@@ -1,6 +1,6 @@
 //! A compiled program, and how it runs on tiles.
 
-use crate::cpu::simd::{Folding, Routine};
+use crate::cpu::simd::{Across, Folding, Routine, Span};
 
 /// How an input is read in a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +46,8 @@ pub(super) enum Step {
 
 /// A program for tiles whose inputs are read in certain ways.
 ///
-/// What is one element for a tile is computed for some tiles at once, before them: element `i` of such an input or
-/// register belongs to tile `i`, their *lane*.
+/// Tiles of some rows may be run together, each in a *lane*: what is one element for a tile is computed before them,
+/// element `i` of such an input or register for lane `i`, and other registers have a tile for each lane.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     /// Byte offsets, bytes and bits of the constants.
@@ -62,17 +62,17 @@ pub(crate) struct Compiled {
     pub(super) folding: Option<(usize, usize, Folding)>,
     /// Bytes per element of the outputs.
     pub(super) widths: Vec<usize>,
-    /// Most elements of a tile.
+    /// Most elements of a tile; a register has as many for each lane.
     pub(super) tile: usize,
     /// Bytes of scratch memory.
     pub(super) scratch: usize,
 }
 
-/// What the steps read and write in one tile.
+/// What the steps read and write in one tile, or in those of some rows.
 pub(super) struct Tile<'t, 'o> {
     /// Elements.
     pub(super) len: usize,
-    /// Where it lies, of tiles that are run together.
+    /// The rows whose tiles these are.
     pub(super) rows: Rows<'t>,
     /// Windows of the inputs; those of [`Reach::Gathered`] are not looked at.
     pub(super) inputs: &'t [&'t [u8]],
@@ -85,26 +85,23 @@ pub(super) struct Tile<'t, 'o> {
     pub(super) gather: &'t dyn Fn(usize, &mut [u8]),
 }
 
-/// A tile among tiles of neighbouring rows: inputs and outputs are those of all of them.
-#[derive(Clone, Copy, Default)]
+/// Tiles of neighbouring rows that are run together: inputs and outputs are those of all of them.
+#[derive(Clone, Copy)]
 pub(super) struct Rows<'t> {
-    /// Which of the rows it is of.
-    pub(super) lane: usize,
-    /// The element of the row's at which it begins.
+    /// How many; no more than lanes.
+    pub(super) count: usize,
+    /// The element of a row's at which its tile begins.
     pub(super) from: usize,
-    /// Bytes from row to row of the inputs and of the outputs; nothing where there are none.
+    /// Bytes from row to row of the inputs and of the outputs; nothing where there is one row.
     pub(super) inputs: &'t [usize],
     pub(super) outputs: &'t [usize],
-    /// How many of the first outputs are places for one tile.
+    /// How many of the first outputs are places for tiles alone.
     pub(super) still: usize,
 }
 
 impl Rows<'_> {
-    /// Where the row's bytes of what lies `steps[k]` bytes from row to row begin.
-    #[inline(always)]
-    fn start(&self, steps: &[usize], k: usize) -> usize {
-        steps.get(k).map_or(0, |step| step * self.lane)
-    }
+    /// One tile by itself.
+    pub(super) const ONE: Self = Self { count: 1, from: 0, inputs: &[], outputs: &[], still: 0 };
 }
 
 /// What is not read.
@@ -138,7 +135,7 @@ impl Compiled {
                     let bytes = operand.width * lanes;
                     match operand.place {
                         Place::Input(k) => &inputs[k][..bytes],
-                        Place::Scratch(at) => registers.at(at, bytes),
+                        Place::Scratch(at) => &registers.from(at)[..bytes],
                         Place::Output(_) | Place::Nowhere => &[][..],
                     }
                 };
@@ -150,14 +147,13 @@ impl Compiled {
     /// Runs all steps on one tile by itself.
     pub(super) fn run(&self, tile: &mut Tile<'_, '_>) {
         self.run_uniform(1, tile.inputs, tile.scratch);
-        self.run_steps(tile, false);
+        self.run_steps(tile, None);
     }
 
-    /// Runs the steps on one tile of those that [`Compiled::run_uniform`] was called for. With `sum` the output that
-    /// [`Compiled::adds_up`] tells is added up, and not written where it said so.
-    pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, sum: bool) -> f32 {
+    /// Runs the steps on tiles of rows that [`Compiled::run_uniform`] was called for. With `sums`, one for each row, the
+    /// output that [`Compiled::adds_up`] tells is added up, and not written where it said so.
+    pub(super) fn run_steps(&self, tile: &mut Tile<'_, '_>, mut sums: Option<&mut [f32]>) {
         let (len, rows) = (tile.len, tile.rows);
-        let mut total = 0.0;
         for (index, step) in self.steps.iter().enumerate() {
             let (routine, to, from) = match step {
                 Step::Gather { input, to, width } => {
@@ -166,23 +162,70 @@ impl Compiled {
                 }
                 Step::Loop { routine, to, from } => (routine, to, from),
             };
+            let to_span = self.span(to, len, rows.outputs);
             if let Place::Scratch(start) = to.place {
-                let (target, registers) = Registers::beside(tile.scratch, start, to.width * len);
-                let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
-                routine.call(target, [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])]);
+                let bytes = (rows.count - 1) * to_span.step + to_span.bytes;
+                let (target, registers) = Registers::beside(tile.scratch, start, bytes);
+                let (operands, from) = self.operands(from, registers, tile.inputs, (len, &rows));
+                routine.call_rows(target, operands, &Across { rows: rows.count, to: to_span, from });
             } else if let Place::Output(k) = to.place {
-                let start = if k < rows.still { 0 } else { rows.start(rows.outputs, k) + tile.at * to.width };
-                let target = &mut tile.outputs[k][start..][..len * to.width];
+                let start = if k < rows.still { 0 } else { tile.at * to.width };
+                let target = &mut tile.outputs[k][start..];
                 let registers = Registers { before: &*tile.scratch, after: &[], beyond: 0 };
-                let fetch = |operand| registers.operand(operand, tile.inputs, len, &rows);
-                let operands = [fetch(&from[0]), fetch(&from[1]), fetch(&from[2])];
-                match self.folding {
-                    Some((at, _, folding)) if sum && at == index => total = folding.call(target, operands),
-                    _ => routine.call(target, operands),
+                let (operands, from) = self.operands(from, registers, tile.inputs, (len, &rows));
+                let across = Across { rows: rows.count, to: to_span, from };
+                match (self.folding, &mut sums) {
+                    (Some((at, _, folding)), Some(sums)) if at == index => {
+                        folding.call_rows(target, operands, &across, sums);
+                    }
+                    _ => routine.call_rows(target, operands, &across),
                 }
             }
         }
-        total
+    }
+
+    /// How what a step writes, or a register, lies in tiles of `len` elements; `steps` are those of outputs.
+    #[inline(always)]
+    fn span(&self, operand: &Operand, len: usize, steps: &[usize]) -> Span {
+        let width = operand.width;
+        let step = match operand.place {
+            _ if operand.one => return Span { bytes: width, step: width },
+            Place::Output(k) => steps.get(k).copied().unwrap_or(0),
+            _ => self.tile * width,
+        };
+        Span { bytes: len * width, step }
+    }
+
+    /// What a step reads of tiles of `len` elements.
+    #[inline(always)]
+    fn operands<'s>(
+        &self,
+        from: &[Operand; 3],
+        registers: Registers<'s>,
+        inputs: &[&'s [u8]],
+        (len, rows): (usize, &Rows<'_>),
+    ) -> ([&'s [u8]; 3], [Span; 3]) {
+        let (mut bytes, mut spans) = ([&[][..]; 3], [Span::default(); 3]);
+        for ((operand, bytes), span) in from.iter().zip(&mut bytes).zip(&mut spans) {
+            *span = match operand.place {
+                Place::Scratch(at) => {
+                    *bytes = registers.from(at);
+                    self.span(operand, len, &[])
+                }
+                Place::Input(k) => {
+                    let width = operand.width;
+                    if operand.one {
+                        *bytes = inputs[k];
+                        Span { bytes: width, step: width }
+                    } else {
+                        *bytes = &inputs[k][rows.from * width..];
+                        Span { bytes: len * width, step: rows.inputs.get(k).copied().unwrap_or(0) }
+                    }
+                }
+                Place::Output(_) | Place::Nowhere => break,
+            };
+        }
+        (bytes, spans)
     }
 }
 
@@ -204,28 +247,9 @@ impl<'s> Registers<'s> {
         (target, Self { before, after, beyond: start + bytes })
     }
 
+    /// What lies from byte `at` on, as far as it is not written.
     #[inline(always)]
-    fn at(&self, at: usize, bytes: usize) -> &'s [u8] {
-        if at < self.before.len() {
-            &self.before[at..][..bytes]
-        } else {
-            &self.after[at - self.beyond..][..bytes]
-        }
-    }
-
-    /// The elements of an operand that a tile reads.
-    #[inline(always)]
-    fn operand(&self, operand: &Operand, inputs: &[&'s [u8]], len: usize, rows: &Rows<'_>) -> &'s [u8] {
-        let width = operand.width;
-        match (operand.place, operand.one) {
-            (Place::Scratch(at), true) => self.at(at + rows.lane * width, width),
-            (Place::Scratch(at), false) => self.at(at, len * width),
-            (Place::Input(k), true) => &inputs[k][rows.lane * width..][..width],
-            (Place::Input(k), false) => {
-                let start = rows.start(rows.inputs, k) + rows.from * width;
-                &inputs[k][start..][..len * width]
-            }
-            (Place::Output(_) | Place::Nowhere, _) => &[],
-        }
+    fn from(&self, at: usize) -> &'s [u8] {
+        if at < self.before.len() { &self.before[at..] } else { &self.after[at - self.beyond..] }
     }
 }

@@ -64,7 +64,7 @@ impl Epilogue {
             }
             let mut tile = Tile {
                 len: count,
-                rows: Rows::default(),
+                rows: Rows::ONE,
                 inputs: &windows,
                 outputs,
                 at,

@@ -3,7 +3,7 @@
 
 use super::functions as f;
 use super::routines::two;
-use crate::cpu::simd::{FoldLoop, Folding, Isa, Level, Routine, TileLoop};
+use crate::cpu::simd::{Fold, FoldLoop, Folding, Isa, Level, Routine, TileLoop};
 use crate::cpu::vector_math::{LANES, Math, sum_of_lanes};
 use crate::loops::program::{Instruction, Kind, Opcode, Program};
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -169,6 +169,6 @@ impl FoldLoop for SumOfSquares {
         for (lane, a) in lanes.iter_mut().zip(rest) {
             *lane = isa.mul_add_f32(a - b, a - b, *lane);
         }
-        sum_of_lanes(lanes)
+        isa.fold(Fold::Sum, &lanes).unwrap_or_else(|| sum_of_lanes(lanes))
     }
 }

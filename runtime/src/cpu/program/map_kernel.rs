@@ -58,7 +58,7 @@ impl MapKernel {
         }
         let space = Space::new(output, layouts)?;
         let reaches: SmallVec<[Reach; 8]> = (0..layouts.len()).map(|k| space.reach(k)).collect();
-        let compiled = Compiled::new(level, program, &reaches)?;
+        let compiled = Compiled::with_lanes(level, program, &reaches, (1, space.len))?;
         let mut tile = compiled.tile;
         if space.by_row {
             // Rows in tiles of about one length.
@@ -173,7 +173,7 @@ impl MapKernel {
                 self.fetch_next(&windows, count);
                 self.compiled.run(&mut Tile {
                     len,
-                    rows: Rows::default(),
+                    rows: Rows::ONE,
                     inputs,
                     outputs: &mut staged,
                     at: 0,
@@ -184,15 +184,7 @@ impl MapKernel {
                     streams.copy(&mut to[at * width..(at + count) * width], &stage[..count * width]);
                 }
             } else {
-                self.compiled.run(&mut Tile {
-                    len,
-                    rows: Rows::default(),
-                    inputs,
-                    outputs,
-                    at,
-                    scratch,
-                    gather,
-                });
+                self.compiled.run(&mut Tile { len, rows: Rows::ONE, inputs, outputs, at, scratch, gather });
             }
             at += count;
         }

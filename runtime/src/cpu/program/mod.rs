@@ -22,6 +22,7 @@ mod reductions;
 mod routines;
 mod row_kernel;
 mod row_layout;
+mod row_stage;
 #[cfg(test)]
 mod row_tests;
 mod space;

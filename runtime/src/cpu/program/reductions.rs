@@ -2,24 +2,17 @@
 //! so that the result depends on nothing but the tile, and its rounding grows with the logarithm of the lanes.
 
 use super::functions::{Add, Larger, Max, Min, Mul, Pair};
-use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
+use crate::cpu::simd::{Fold, Isa, Level, Routine, TileLoop};
 use crate::loops::rows::Combine;
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use std::marker::PhantomData;
 
 /// Lanes of a reduction: so many that loops over them stay loops.
 const LANES: usize = 128;
+/// The folds by their numbers.
+const FOLDS: [Fold; 3] = [Fold::Sum, Fold::Product, Fold::Largest];
 /// Elements that are combined with each other before they reach a lane.
 const DEEP: usize = 4;
-/// Each lane of the first half with its fellow of the second.
-#[inline(always)]
-fn halved<T: Pod, F: Pair<A = T, Y = T>, I: Isa, const N: usize, const HALF: usize>(
-    isa: I,
-    lanes: &[T; N],
-) -> [T; HALF] {
-    std::array::from_fn(|i| F::at(isa, lanes[i], lanes[HALF + i]))
-}
-
 /// The elements of a tile combined by `F`; the target holds the value of nothing at first.
 struct Reduced<F>(PhantomData<F>);
 
@@ -45,23 +38,46 @@ impl<T: Pod, F: Pair<A = T, Y = T>> TileLoop for Reduced<F> {
         for (lane, &x) in lanes.iter_mut().zip(rest) {
             *lane = F::at(isa, *lane, x);
         }
-        let lanes: [T; 64] = halved::<T, F, I, LANES, 64>(isa, &lanes);
-        let lanes: [T; 32] = halved::<T, F, I, 64, 32>(isa, &lanes);
-        let lanes: [T; 16] = halved::<T, F, I, 32, 16>(isa, &lanes);
-        let lanes: [T; 8] = halved::<T, F, I, 16, 8>(isa, &lanes);
-        let lanes: [T; 4] = halved::<T, F, I, 8, 4>(isa, &lanes);
-        to[0] = F::at(isa, F::at(isa, lanes[0], lanes[2]), F::at(isa, lanes[1], lanes[3]));
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] = F::at(isa, lanes[i], lanes[width + i]);
+            }
+        }
+        to[0] = lanes[0];
+    }
+}
+
+/// The same of `f32`, where instruction sets may have a way of their own.
+struct Folded<const HOW: u8>;
+
+impl<const HOW: u8> TileLoop for Folded<HOW> {
+    #[inline(always)]
+    fn run<I: Isa>(isa: I, to: &mut [u8], from: [&[u8]; 3]) {
+        let fold = FOLDS[HOW as usize];
+        match isa.fold(fold, cast_slice(from[0])) {
+            Some(value) => {
+                let to: &mut [f32] = cast_slice_mut(to);
+                to[0] = value;
+            }
+            None => match fold {
+                Fold::Sum => Reduced::<Add<f32>>::run(isa, to, from),
+                Fold::Product => Reduced::<Mul<f32>>::run(isa, to, from),
+                Fold::Largest => Reduced::<Larger<f32>>::run(isa, to, from),
+            },
+        }
     }
 }
 
 /// The loop that combines a tile of floats of `bytes` bytes.
 pub(super) fn reduction(level: Level, combine: Combine, bytes: usize) -> Routine {
     match (combine, bytes) {
-        (Combine::Sum, 4) => level.routine::<Reduced<Add<f32>>>(),
+        (Combine::Sum, 4) => level.routine::<Folded<{ Fold::Sum as u8 }>>(),
         (Combine::Max, 4) => level.routine::<Reduced<Max<f32>>>(),
-        (Combine::Largest, 4) => level.routine::<Reduced<Larger<f32>>>(),
+        (Combine::Largest, 4) => level.routine::<Folded<{ Fold::Largest as u8 }>>(),
         (Combine::Min, 4) => level.routine::<Reduced<Min<f32>>>(),
-        (Combine::Prod, 4) => level.routine::<Reduced<Mul<f32>>>(),
+        (Combine::Prod, 4) => level.routine::<Folded<{ Fold::Product as u8 }>>(),
         (Combine::Sum, _) => level.routine::<Reduced<Add<f64>>>(),
         (Combine::Max, _) => level.routine::<Reduced<Max<f64>>>(),
         (Combine::Largest, _) => level.routine::<Reduced<Larger<f64>>>(),

@@ -1,15 +1,17 @@
 //! A row program over the rows of a tensor.
 //!
-//! A thread takes a number of rows that depends on their length alone, and of these as many at once as stay in L1. It
-//! runs one stage after the other on them: first what is one element for a row, for all of them in one loop, then row
-//! after row, in tiles. Scratch memory of a thread, in bytes, `lanes` rows at once:
-//! `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`; scalars and
-//! such inputs lie in lines of `lanes` elements.
+//! A thread takes a number of rows that depends on their length alone, and of these a *group* at once: as many as stay
+//! in L1. It runs one stage after the other on them ([`row_stage`](super::row_stage)): first what is one element for a
+//! row, then tile after tile, each instruction in one loop over all rows. Scratch memory of a thread, in bytes, for groups
+//! of `lanes` rows: `[registers of each stage | tiles to be reduced | kept rows | scalars | inputs of one element for a row]`;
+//! scalars and such inputs lie in lines of `lanes` elements.
 
-use super::compiled::{Compiled, Reach, Rows, Tile};
-use super::reductions::{combined, identity, reduction};
+use super::compile::SHORT;
+use super::compiled::{Compiled, Reach};
+use super::reductions::reduction;
 use super::row_layout::{CELL, RowLayout, collect, lanes};
-use crate::cpu::simd::{Level, Routine};
+use super::row_stage::{BoundStage, Group, Reduction};
+use crate::cpu::simd::Level;
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
@@ -44,40 +46,10 @@ pub(crate) struct RowKernel {
     threads: usize,
 }
 
-#[derive(Debug)]
-struct BoundStage {
-    compiled: Compiled,
-    once: bool,
-    /// Start of its registers.
-    registers: usize,
-    reduced: Vec<Reduction>,
-    /// Outputs that are only reduced.
-    passing: usize,
-    /// Whether its only reduction is a sum that the loops take as they compute what is added.
-    sums: bool,
-    /// Start of the rows that it keeps, and bytes per element of each kept row so far, of its own and of all before.
-    kept_at: usize,
-    kept: Vec<usize>,
-    kept_before: Vec<usize>,
-    /// Scalars before it, and those that it makes itself.
-    scalars_before: usize,
-    scalars: usize,
-    stored: Vec<usize>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reduction {
-    combine: Combine,
-    source: Source,
-    /// Bytes of an element.
-    width: usize,
-    routine: Routine,
-}
-
 /// Elements that a thread takes at a time, at least and at most: whole rows, one or more.
 const PIECE: [usize; 2] = [1 << 11, 1 << 13];
 /// Pieces of few rows: a thread that begins late still finds its share.
-const PIECES: usize = 24;
+const PIECES: usize = 16;
 
 impl RowKernel {
     /// `program` on `rows` rows of `length` elements.
@@ -130,7 +102,7 @@ impl RowKernel {
             if once && stage.program.instructions().iter().any(reads_row) {
                 return Err(OpError::internal("a stage that runs once per row reads elements of it"));
             }
-            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, lanes)?;
+            let compiled = Compiled::with_lanes(level, &stage.program, &reaches, (lanes, length.min(SHORT)))?;
             let mut reduced: Vec<Reduction> = Vec::new();
             for &(combine, source) in &stage.reduced {
                 let width = match source {
@@ -139,7 +111,9 @@ impl RowKernel {
                     Source::Input(k) if layouts[k].column == 1 || length <= 1 => program.inputs[k].bits() / 8,
                     Source::Input(_) => return Err(OpError::internal("a reduced input is one element")),
                 };
-                reduced.push(Reduction { combine, source, width, routine: reduction(level, combine, width) });
+                let one = matches!(source, Source::Input(k) if layouts[k].column == 0);
+                let routine = reduction(level, combine, width);
+                reduced.push(Reduction { combine, source, one, width, routine });
             }
             let own: Vec<usize> = compiled.widths[stage.passing..][..stage.kept].to_vec();
             let made = match stage.extent {
@@ -160,9 +134,7 @@ impl RowKernel {
                 once,
                 registers,
                 sums,
-                kept_at: kept,
-                kept_before: kept_widths.clone(),
-                scalars_before: scalars,
+                kept_before: kept_widths.len(),
                 scalars: made,
                 stored: stage.stored.clone(),
                 reduced,
@@ -202,7 +174,7 @@ impl RowKernel {
                 .map(|o| (if o.single { 1 } else { length }, o.dtype.bits() / 8))
                 .collect(),
             registers,
-            tiles: most * (tile * CELL),
+            tiles: most * (lanes * tile * CELL),
             kept,
             scalars: (scalars * lanes * CELL).next_multiple_of(64),
             given: layouts.len() * lanes * CELL,
@@ -297,160 +269,42 @@ impl RowKernel {
         let (kept, rest) = rest.split_at_mut(self.kept);
         let (scalars, given) = rest.split_at_mut(self.scalars);
         let line = self.lanes * CELL;
-        let mut along: SmallVec<[(&[u8], usize); 8]> = SmallVec::new();
-        for ((k, (layout, width)), bytes) in self.inputs.iter().enumerate().zip(inputs) {
-            let (start, step) = (layout.start(&self.axes, first) * width, layout.step() * width);
-            along.push((bytes.get(start..).unwrap_or(&[]), step));
+        for (((k, (layout, width)), bytes), line) in
+            self.inputs.iter().enumerate().zip(inputs).zip(given.chunks_exact_mut(line))
+        {
             if self.of_rows[k] {
-                collect(&mut given[k * line..][..line], along[k], *width, count);
+                let start = layout.start(&self.axes, first) * width;
+                collect(line, (bytes.get(start..).unwrap_or(&[]), layout.step() * width), *width, count);
             }
         }
+        let given: &[u8] = given;
+        let (windows, steps) = (SmallVec::new(), SmallVec::new());
+        let mut group =
+            Group { count, at, length: self.length, tile: self.tile, line, windows, steps, outputs };
+        for (((layout, width), bytes), line) in self.inputs.iter().zip(inputs).zip(given.chunks_exact(line)) {
+            if layout.column == 0 {
+                group.windows.push(line);
+                group.steps.push(0);
+            } else {
+                let start = layout.start(&self.axes, first) * width;
+                group.windows.push(bytes.get(start..).unwrap_or(&[]));
+                group.steps.push(layout.step() * width);
+            }
+        }
+        let (mut kept, mut scalars) = (kept, scalars);
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
-            let (before, own) = kept.split_at_mut(stage.kept_at);
-            let (known, made) = scalars.split_at_mut(stage.scalars_before * line);
-            let (mut windows, mut steps) = (SmallVec::<[&[u8]; 8]>::new(), SmallVec::<[usize; 8]>::new());
-            for (k, (layout, _)) in self.inputs.iter().enumerate() {
-                let one = stage.once || layout.column == 0;
-                let (window, step) = if one { (&given[k * line..][..line], 0) } else { along[k] };
-                windows.push(window);
-                steps.push(step);
-            }
-            let mut start = 0;
-            for width in &stage.kept_before {
-                windows.push(&before[start..]);
-                steps.push(self.kept_row(*width));
-                start += self.lanes * self.kept_row(*width);
-            }
-            for scalar in known.chunks_exact(line) {
-                windows.push(scalar);
-            }
+            let rows: usize = stage.kept.iter().map(|width| self.lanes * group.kept_row(*width)).sum();
+            let (own, rest) = std::mem::take(&mut kept).split_at_mut(rows);
+            kept = rest;
+            let (made, rest) = std::mem::take(&mut scalars).split_at_mut(stage.scalars * line);
+            scalars = rest;
             if stage.once {
-                self.once(stage, (at, count), (&windows, made), outputs, registers);
-                continue;
-            }
-            stage.compiled.run_uniform(count, &windows, registers);
-            let (mut targets, mut apart) = (SmallVec::<[&mut [u8]; 4]>::new(), SmallVec::<[usize; 4]>::new());
-            let mut free = &mut *tiles;
-            for _ in 0..stage.passing {
-                let (tile, rest) = free.split_at_mut(self.tile * CELL);
-                targets.push(tile);
-                apart.push(0);
-                free = rest;
-            }
-            let mut free = &mut *own;
-            for width in &stage.kept {
-                let step = self.kept_row(*width);
-                let (lines, rest) = free.split_at_mut(self.lanes * step);
-                targets.push(lines);
-                apart.push(step);
-                free = rest;
-            }
-            for (k, output) in outputs.iter_mut().enumerate() {
-                if stage.stored.contains(&k) {
-                    let (per_row, width) = self.outputs[k];
-                    targets.push(&mut output[at * per_row * width..]);
-                    apart.push(per_row * width);
-                }
-            }
-            for lane in 0..count {
-                let rows = Rows { lane, from: 0, inputs: &steps, outputs: &apart, still: stage.passing };
-                self.row(stage, rows, &windows, &mut targets, (made, registers));
-            }
-        }
-    }
-
-    /// Bytes between the kept rows of `width` bytes per element.
-    fn kept_row(&self, width: usize) -> usize {
-        (self.length * width).next_multiple_of(64)
-    }
-
-    /// Runs a stage that runs once per row on `count` rows.
-    fn once(
-        &self,
-        stage: &BoundStage,
-        (at, count): (usize, usize),
-        (inputs, made): (&[&[u8]], &mut [u8]),
-        outputs: &mut [&mut [u8]],
-        registers: &mut [u8],
-    ) {
-        let mut targets: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
-        for line in made.chunks_exact_mut(self.lanes * CELL).take(stage.scalars) {
-            targets.push(line);
-        }
-        for (k, output) in outputs.iter_mut().enumerate() {
-            if stage.stored.contains(&k) {
-                targets.push(&mut output[at * self.outputs[k].1..]);
-            }
-        }
-        stage.compiled.run(&mut Tile {
-            len: count,
-            rows: Rows::default(),
-            inputs,
-            outputs: &mut targets,
-            at: 0,
-            scratch: registers,
-            gather: &|_, _| {},
-        });
-    }
-
-    /// Runs a stage on one row.
-    fn row(
-        &self,
-        stage: &BoundStage,
-        mut rows: Rows<'_>,
-        inputs: &[&[u8]],
-        outputs: &mut [&mut [u8]],
-        (made, registers): (&mut [u8], &mut [u8]),
-    ) {
-        let mut totals: SmallVec<[f64; 4]> = SmallVec::new();
-        for reduction in &stage.reduced {
-            totals.push(identity(reduction.combine));
-        }
-        let mut from = 0;
-        while from < self.length {
-            let len = self.tile.min(self.length - from);
-            rows.from = from;
-            let gather = &|_: usize, _: &mut [u8]| {};
-            let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
-            let sum = stage.compiled.run_steps(&mut tile, stage.sums);
-            if stage.sums {
-                totals[0] += f64::from(sum);
+                stage.once(&mut group, (given, self.inputs.len()), &self.outputs, made, registers);
             } else {
-                for (total, reduction) in totals.iter_mut().zip(&stage.reduced) {
-                    let elements = self.reduced(reduction, &rows, len, inputs, outputs);
-                    *total = combined(reduction.combine, *total, reduce(reduction, elements));
-                }
+                stage.run(&mut group, &self.outputs, (&mut *tiles, &mut *own), made, registers);
             }
-            from += len;
-        }
-        let cells = made.chunks_exact_mut(self.lanes * CELL).zip(&totals).zip(&stage.reduced);
-        for ((cells, total), reduction) in cells {
-            let cell = &mut cells[rows.lane * reduction.width..];
-            match reduction.width {
-                4 => cell[..4].copy_from_slice(&(*total as f32).to_ne_bytes()),
-                _ => cell[..8].copy_from_slice(&total.to_ne_bytes()),
-            }
-        }
-    }
-
-    /// The elements of a tile that are reduced.
-    fn reduced<'m>(
-        &self,
-        reduction: &Reduction,
-        rows: &Rows<'_>,
-        len: usize,
-        inputs: &[&'m [u8]],
-        outputs: &'m [&mut [u8]],
-    ) -> &'m [u8] {
-        let (width, lane) = (reduction.width, rows.lane);
-        match reduction.source {
-            Source::Output(k) if k < rows.still => &outputs[k][..len * width],
-            Source::Output(k) => &outputs[k][lane * rows.outputs[k] + rows.from * width..][..len * width],
-            Source::Input(k) if self.inputs[k].0.column == 1 => {
-                &inputs[k][lane * rows.inputs[k] + rows.from * width..][..len * width]
-            }
-            Source::Input(k) => &inputs[k][lane * width..][..width],
+            group.push(stage, self.inputs.len(), own, made);
         }
     }
 
@@ -468,19 +322,6 @@ impl RowKernel {
         })
         .with_scratch(scratch)
     }
-}
-
-/// A tile as one number.
-fn reduce(reduction: &Reduction, tile: &[u8]) -> f64 {
-    let (empty, routine) = (identity(reduction.combine), reduction.routine);
-    if reduction.width == 4 {
-        let mut value = [empty as f32];
-        routine.call(bytemuck::cast_slice_mut(&mut value), [tile, &[], &[]]);
-        return value[0].into();
-    }
-    let mut value = [empty];
-    routine.call(bytemuck::cast_slice_mut(&mut value), [tile, &[], &[]]);
-    value[0]
 }
 
 fn is_aligned(bytes: &[u8], width: usize) -> bool {

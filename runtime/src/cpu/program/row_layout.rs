@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 /// Bytes of a scalar's place.
 pub(super) const CELL: usize = 8;
 /// Bytes of rows that are worked on at once, and their number at most.
-const CACHED: usize = 32 << 10;
-const LANES: usize = 16;
+const CACHED: usize = 40 << 10;
+pub(super) const LANES: usize = 16;
 
 /// How an input lies under the rows: the element at the front of the first, and by how many elements a step along
 /// each axis of rows, and along a row, moves.

@@ -318,7 +318,7 @@ impl StripKernel {
                 }
                 let mut tile = Tile {
                     len,
-                    rows: Rows::default(),
+                    rows: Rows::ONE,
                     inputs: &windows,
                     outputs: &mut targets,
                     at: 0,

@@ -15,7 +15,18 @@ mod transpose;
 use super::number::Float;
 use super::vector_math;
 use half::{bf16, f16};
-pub(crate) use routine::{FoldLoop, Folding, Routine, TileLoop};
+pub(crate) use routine::{Across, FoldLoop, Folding, Routine, Span, TileLoop};
+
+/// How elements become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fold {
+    /// 0 of nothing.
+    Sum,
+    /// 1 of nothing.
+    Product,
+    /// −∞ of nothing, and any value where one is NaN.
+    Largest,
+}
 
 /// What the loops of [`TileLoop`] may use beyond plain arithmetic.
 pub(crate) trait Isa: Copy {
@@ -37,6 +48,11 @@ pub(crate) trait Isa: Copy {
     #[inline(always)]
     fn erf(self, to: &mut [f32], from: &[f32], scale: f32) {
         vector_math::erf_each(self, to, from, scale);
+    }
+    /// All elements of `from` as one, where the instruction set has a way of its own.
+    #[inline(always)]
+    fn fold(self, _: Fold, _: &[f32]) -> Option<f32> {
+        None
     }
     /// Copies `from` over `to`, both whole lines of 64 bytes and `to` aligned to them, past the caches where the
     /// instruction set can. What was copied may become visible late: [`order_streams`] ends that.
@@ -483,6 +499,12 @@ impl Isa for Avx512 {
     fn exp_sum(self, to: &mut [f32], from: &[f32], less: f32) -> f32 {
         // SAFETY: the token exists only where `Level` found the features.
         unsafe { vector_math::wide::exp_sum(to, from, less) }
+    }
+
+    #[inline(always)]
+    fn fold(self, fold: Fold, from: &[f32]) -> Option<f32> {
+        // SAFETY: the token exists only where `Level` found the features.
+        Some(unsafe { vector_math::wide::folded(fold, from) })
     }
 
     #[inline(always)]

@@ -7,13 +7,15 @@
 //! it exact to relative errors there, and around the middle in the others. The coefficients were fitted by least
 //! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
 
+use super::LANES;
 use super::exponential::{LN2, RANGE};
-use super::{LANES, sum_of_lanes};
+use crate::cpu::simd::Fold;
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permutex2var_ps, _mm512_permutexvar_ps,
-    _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __mmask16, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512, _mm512_cvtss_f32,
+    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps,
+    _mm512_permute_ps, _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_scalef_ps, _mm512_set1_ps,
+    _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Elements of a vector.
@@ -106,6 +108,7 @@ const POWERS: [f32; WIDTH] = [
 ];
 
 /// `to = e^(from − less)`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn exp(to: &mut [f32], from: &[f32], less: f32) {
     let constants = Exponential::new(less);
@@ -113,6 +116,7 @@ pub(in crate::cpu) fn exp(to: &mut [f32], from: &[f32], less: f32) {
 }
 
 /// `to = e^(from − less)`, and their sum: four vectors of sums in turn, then the lanes of those in halves.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn exp_sum(to: &mut [f32], from: &[f32], less: f32) -> f32 {
     let constants = Exponential::new(less);
@@ -141,15 +145,54 @@ pub(in crate::cpu) fn exp_sum(to: &mut [f32], from: &[f32], less: f32) -> f32 {
             *sum = _mm512_mask_add_ps(*sum, mask, *sum, y);
         }
     }
-    let mut all = [0.0; LANES];
-    for (sum, to) in sums.iter().zip(all.chunks_exact_mut(WIDTH)) {
-        // SAFETY: a chunk has the elements of a vector.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sum) }
+    in_halves(sums, |a, b| _mm512_add_ps(a, b))
+}
+
+/// All elements of `from` as one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(in crate::cpu) fn folded(fold: Fold, from: &[f32]) -> f32 {
+    match fold {
+        Fold::Sum => folded_by(from, 0.0, |a, b| _mm512_add_ps(a, b)),
+        Fold::Product => folded_by(from, 1.0, |a, b| _mm512_mul_ps(a, b)),
+        Fold::Largest => folded_by(from, f32::NEG_INFINITY, |a, b| _mm512_max_ps(a, b)),
     }
-    sum_of_lanes(all)
+}
+
+/// Vectors go to four in turn, which are combined in halves; `empty` is the value of nothing.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn folded_by(from: &[f32], empty: f32, f: impl Fn(__m512, __m512) -> __m512) -> f32 {
+    let empty = _mm512_set1_ps(empty);
+    let mut all = [empty; LANES / WIDTH];
+    let (chunks, rest) = from.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (one, from) in all.iter_mut().zip(chunk.as_chunks::<WIDTH>().0) {
+            // SAFETY: the array has the elements of a vector.
+            *one = f(*one, unsafe { _mm512_loadu_ps(from.as_ptr()) });
+        }
+    }
+    for (one, from) in all.iter_mut().zip(rest.chunks(WIDTH)) {
+        // SAFETY: the mask has a lane for each element of the chunk, which has at least one.
+        let from = unsafe { _mm512_mask_loadu_ps(empty, lanes(from.len()), from.as_ptr()) };
+        *one = f(*one, from);
+    }
+    in_halves(all, f)
+}
+
+/// Four vectors as one element: the first two with the last two and so on, then lanes likewise.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn in_halves([a, b, c, d]: [__m512; LANES / WIDTH], f: impl Fn(__m512, __m512) -> __m512) -> f32 {
+    let v = f(f(a, c), f(b, d));
+    let v = f(v, _mm512_shuffle_f32x4::<0b01_00_11_10>(v, v));
+    let v = f(v, _mm512_shuffle_f32x4::<0b10_11_00_01>(v, v));
+    let v = f(v, _mm512_permute_ps::<0b01_00_11_10>(v));
+    _mm512_cvtss_f32(f(v, _mm512_permute_ps::<0b10_11_00_01>(v)))
 }
 
 /// `to = erf(from · scale)`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn erf(to: &mut [f32], from: &[f32], scale: f32) {
     let table = ERF.each_ref().map(|entries| halves(entries));
