@@ -3,11 +3,6 @@
 //! Taps outside the input are left out: whole lines of a window, and, where a position is near the left or right border,
 //! columns.
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
-
 use super::{BLOCK, Operands};
 use crate::cpu::RunContext;
 use crate::cpu::row_epilogue::Finish;

@@ -2,11 +2,6 @@
 //! term, one weight of each filter. Those at the points of Winograd's tiles: for each group, for each point, for each
 //! channel the same. Those of channels by themselves: for each block, for each tap, one weight of each channel.
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
-
 use super::BLOCK;
 use super::planes::unit;
 use super::sweep::groups;

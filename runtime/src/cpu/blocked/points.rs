@@ -3,11 +3,6 @@
 //! A transform takes vectors of channels as they lie. What it gives is, for each point, an input of as many positions as
 //! there are tiles, so that the sums over the channels are those of a [`sweep`](super::sweep).
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
-
 use super::sweep::{Positions, Sweep, Terms, WIDEST, groups};
 use super::{BLOCK, Image};
 use crate::cpu::contraction::scratch_of;

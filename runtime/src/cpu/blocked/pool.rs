@@ -1,10 +1,5 @@
 //! The largest element of each window over channels in blocks: those of a position at once, as the input lies.
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
-
 use super::BLOCK;
 use crate::cpu::RunContext;
 use crate::cpu::row_epilogue::Finish;

@@ -6,11 +6,6 @@
 //! over them; sums wait in the output between chunks, and while one chunk is used the next one is
 //! fetched. The order of a sum is that of its terms, chunk by chunk.
 
-#![allow(
-    clippy::inline_always,
-    reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
-)]
-
 use super::BLOCK;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::simd::{Lane, Level, Simd, Work, fetch};

@@ -4,6 +4,7 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
+mod isa;
 #[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod narrow;
@@ -15,49 +16,8 @@ mod transpose;
 use super::number::Float;
 use super::vector_math;
 use half::{bf16, f16};
+pub(crate) use isa::{Fold, Isa};
 pub(crate) use routine::{Across, FoldLoop, Folding, Routine, Span, TileLoop};
-
-/// How elements become one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fold {
-    /// 0 of nothing.
-    Sum,
-    /// 1 of nothing.
-    Product,
-    /// −∞ of nothing, and any value where one is NaN.
-    Largest,
-}
-
-/// What the loops of [`TileLoop`] may use beyond plain arithmetic.
-pub(crate) trait Isa: Copy {
-    /// `a · b + c`, rounded once where the instruction set can.
-    fn mul_add_f32(self, a: f32, b: f32, c: f32) -> f32;
-    /// `a · b + c`, rounded once where the instruction set can.
-    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
-    /// `to = e^(from − less)`.
-    #[inline(always)]
-    fn exp(self, to: &mut [f32], from: &[f32], less: f32) {
-        vector_math::exp_each(self, to, from, less);
-    }
-    /// `to = e^(from − less)`, and their sum.
-    #[inline(always)]
-    fn exp_sum(self, to: &mut [f32], from: &[f32], less: f32) -> f32 {
-        vector_math::exp_sum_each(self, to, from, less)
-    }
-    /// `to = erf(from · scale)`.
-    #[inline(always)]
-    fn erf(self, to: &mut [f32], from: &[f32], scale: f32) {
-        vector_math::erf_each(self, to, from, scale);
-    }
-    /// All elements of `from` as one, where the instruction set has a way of its own.
-    #[inline(always)]
-    fn fold(self, _: Fold, _: &[f32]) -> Option<f32> {
-        None
-    }
-    /// Copies `from` over `to`, both whole lines of 64 bytes and `to` aligned to them, past the caches where the
-    /// instruction set can. What was copied may become visible late: [`order_streams`] ends that.
-    fn stream(self, to: &mut [u8], from: &[u8]);
-}
 
 /// Puts all streaming stores of this thread before whatever it does next.
 pub(crate) fn order_streams() {
