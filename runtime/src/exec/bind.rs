@@ -87,6 +87,8 @@ pub(crate) struct Bound {
     pub(super) states: Mutex<Vec<RunState>>,
     /// What the latest run's outputs were written to, to be written again when nobody else holds it.
     pub(super) lent: Arc<Lent>,
+    /// The program that is bound, where the one that was asked waited for shapes.
+    pub(super) settled: Option<Arc<Program>>,
     outputs: Vec<Option<(DType, Shape)>>,
 }
 
@@ -274,7 +276,7 @@ impl Bound {
         let lent = Arc::new(Lent::new(graph.outputs.len()));
         budget.register(&lent);
         let states = Mutex::new(Vec::new());
-        Ok(Self { values, steps, arena, tenants, scratch, made, states, lent, outputs })
+        Ok(Self { values, steps, arena, tenants, scratch, made, states, lent, settled: None, outputs })
     }
 }
 

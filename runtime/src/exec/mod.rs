@@ -13,6 +13,7 @@ mod node_times;
 mod placed;
 mod program;
 mod run;
+mod settle;
 mod sync;
 mod team;
 mod views;

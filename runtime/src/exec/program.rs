@@ -2,6 +2,7 @@
 //! used are kept.
 
 use super::bind::Bound;
+use super::settle::{Settled, Settling};
 use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -41,6 +42,8 @@ pub(crate) struct Program {
     pub(super) precision: Precision,
     budget: Budget,
     bindings: Mutex<Vec<(Vec<Fact>, Arc<Bound>)>>,
+    /// What the graph became for shapes, where it waits for them; it has packed nothing then.
+    settled: Option<Settled>,
     /// See [`Program::graph_hash`].
     hash: OnceLock<String>,
 }
@@ -75,6 +78,10 @@ impl Program {
         donors: &[Arc<Self>],
         context: BuildContext<'_>,
     ) -> Result<Self, NodeError> {
+        if graph.waits_for_shapes {
+            let packed = graph.nodes.iter().map(|_| None).collect();
+            return Ok(Self { settled: Some(Settled::default()), ..Self::of(graph, packed, context) });
+        }
         let mut known: HashMap<PackKey, Packed> = HashMap::new();
         for Self { graph, packed, .. } in donors.iter().map(|donor| &**donor) {
             let pairs = graph.nodes.iter().zip(packed);
@@ -144,15 +151,20 @@ impl Program {
                 value.constant = Some(aligned);
             }
         }
-        Ok(Self {
+        Ok(Self::of(graph, packed, context))
+    }
+
+    fn of(graph: Graph, packed: Vec<Option<Packed>>, context: BuildContext<'_>) -> Self {
+        Self {
             graph,
             packed,
             threads: context.threads,
             precision: context.storing.precision,
             budget: context.budget.clone(),
             bindings: Mutex::new(Vec::new()),
+            settled: None,
             hash: OnceLock::new(),
-        })
+        }
     }
 
     /// What the node at this position packed.
@@ -209,7 +221,18 @@ impl Program {
         if let Some((_, bound)) = lock().iter().find(|(of, _)| *of == facts) {
             return Ok(bound.clone());
         }
-        let bound = Arc::new(Bound::new(self, &facts, &self.budget, context)?);
+        let bound = match &self.settled {
+            Some(settled) => {
+                let settling =
+                    Settling { budget: &self.budget, threads: self.threads, precision: self.precision };
+                let program = settled.program(&self.graph, &facts, settling, context)?;
+                let mut bound = Bound::new(&program, &facts, &self.budget, context)?;
+                bound.settled = Some(program);
+                bound
+            }
+            None => Bound::new(self, &facts, &self.budget, context)?,
+        };
+        let bound = Arc::new(bound);
         let mut bindings = lock();
         bindings.insert(0, (facts, bound.clone()));
         bindings.truncate(BINDINGS);

@@ -43,6 +43,7 @@ impl Bound {
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), NodeError> {
+        let program = self.settled.as_deref().unwrap_or(program);
         self.with_slots(program, outputs, context, |slots| {
             self.with_state(program, context, |state| self.run_steps(program, inputs, slots, state, context))
         })

@@ -17,5 +17,6 @@ pub(crate) use infer::{infer, infer_named, infer_node, merge};
 pub(crate) use model::{Graph, Node, NodeError, ValueId};
 pub(crate) use names::distinct_names;
 pub(crate) use simplify::{
-    KnownFacts, Rewrites, exchange_weights, known_facts, redirect, remove_dead_code, simplify,
+    KnownFacts, Rewrites, exchange_weights, has_branches_of_shapes, is_branching, known_facts, redirect,
+    remove_dead_code, simplify, take_branches,
 };

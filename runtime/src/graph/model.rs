@@ -58,6 +58,9 @@ pub(crate) struct Graph {
     pub(crate) outputs: Vec<ValueId>,
     /// Operators in topological order.
     pub(crate) nodes: Vec<Node>,
+    /// Whether it is fused when the shapes of its inputs are known, since they decide which branches are taken:
+    /// [`crate::exec::Program`] does that, and then the inputs have declared facts.
+    pub(crate) waits_for_shapes: bool,
 }
 
 /// An operator's error with the node that it belongs to.

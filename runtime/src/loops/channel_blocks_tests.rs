@@ -1,11 +1,11 @@
 //! Networks whose channels are put into blocks compute what they did.
 
 use super::channel_blocks::{block_channels, block_islands};
-use super::fuse;
 use super::interpret::{Operand, interpret};
 use super::program::read;
 use super::sketch::Sketch;
 use super::tests::{as_value, run};
+use super::{BranchesOfShapes, fuse};
 use crate::dtype::DType;
 use crate::exec::fact_of;
 use crate::graph::fact::Facts;
@@ -173,7 +173,7 @@ fn networks_in_blocks_compute_what_they_did() {
         }
         let known = infer(&whole, &facts_of(&inputs, false)).expect("facts");
         check_nests(&whole, &known, &mut Gen::new(seed));
-        let (fused, _) = fuse(whole, &declared, &Budget::unlimited());
+        let (fused, _) = fuse(whole, &declared, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
         for threads in [1, 2] {
             for (got, want) in run(fused.clone(), &inputs, threads).iter().zip(&want) {
                 let (Some(got), RefValue::Tensor(want)) = (got.as_tensor(), want) else { panic!("tensors") };

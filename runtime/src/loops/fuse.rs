@@ -10,7 +10,7 @@ use super::siblings::join_siblings;
 use super::stacked::stack_steps;
 use super::strided::source_of;
 use crate::graph::fact::{Fact, Facts};
-use crate::graph::{Graph, Node, ValueId, infer_named};
+use crate::graph::{Graph, Node, ValueId, has_branches_of_shapes, infer_named};
 use crate::memory::Budget;
 use crate::ops::OpName;
 use std::collections::HashMap;
@@ -27,27 +27,51 @@ pub(crate) struct Report {
     pub(crate) apart: Vec<(Arc<str>, Arc<str>, Apart)>,
 }
 
-/// Fuses what can and should be, in `graph` and in its bodies. A graph whose inputs have no declared facts is left
-/// as it is.
-pub(crate) fn fuse(graph: Graph, inputs: &[Fact], budget: &Budget) -> (Graph, Report) {
-    fuse_named(graph, inputs, budget, &mut 0)
+/// When bodies are fused that have branches which the shapes of values decide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BranchesOfShapes {
+    /// With the graph, branch by branch.
+    AsTheyAre,
+    /// When the shapes are known: [`Graph::waits_for_shapes`].
+    WhenBound,
 }
 
-/// The same; `names` counts the extents that have been named.
-fn fuse_named(mut graph: Graph, inputs: &[Fact], budget: &Budget, names: &mut usize) -> (Graph, Report) {
-    let Ok(mut facts) = infer_named(&graph, inputs, names) else { return (graph, Report::default()) };
+/// Fuses what can and should be, in `graph` and in its bodies. A graph whose inputs have no declared facts is left
+/// as it is.
+pub(crate) fn fuse(
+    graph: Graph,
+    inputs: &[Fact],
+    budget: &Budget,
+    branches: BranchesOfShapes,
+) -> (Graph, Report) {
+    fuse_named(graph, inputs, &mut Settings { budget, branches, names: 0 })
+}
+
+/// What holds for a graph and its bodies.
+struct Settings<'a> {
+    budget: &'a Budget,
+    branches: BranchesOfShapes,
+    /// How many extents have been named.
+    names: usize,
+}
+
+fn fuse_named(mut graph: Graph, inputs: &[Fact], settings: &mut Settings<'_>) -> (Graph, Report) {
+    let budget = settings.budget;
+    let Ok(mut facts) = infer_named(&graph, inputs, &mut settings.names) else {
+        return (graph, Report::default());
+    };
     let mut report = Report::default();
     let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 2] =
         [&stack_steps, &|graph, facts| join_siblings(graph, facts, budget)];
     for rewrite in rewrites {
         if let Some(joined) = rewrite(&mut graph, &facts) {
             report.joined.extend(joined);
-            let Ok(made) = infer_named(&graph, inputs, names) else { return (graph, report) };
+            let Ok(made) = infer_named(&graph, inputs, &mut settings.names) else { return (graph, report) };
             facts = made;
         }
     }
     for node in &mut graph.nodes {
-        fuse_bodies(node, &facts, &mut report, budget, names);
+        fuse_bodies(node, &facts, &mut report, settings);
     }
     take_apart(&mut graph, &facts);
     let nodes = candidates(&graph, &facts);
@@ -89,13 +113,7 @@ fn grouped(graph: &mut Graph, nodes: &[Candidate], facts: &[Option<Fact>], repor
     graph.nodes = left.collect();
 }
 
-fn fuse_bodies(
-    node: &mut Node,
-    facts: &[Option<Fact>],
-    report: &mut Report,
-    budget: &Budget,
-    names: &mut usize,
-) {
+fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, settings: &mut Settings<'_>) {
     if node.op.bodies().is_empty() {
         return;
     }
@@ -104,7 +122,17 @@ fn fuse_bodies(
     let Some(inputs) = node.op.body_inputs(Facts(&given)) else { return };
     let mut made = Vec::new();
     for (body, inputs) in node.op.bodies().into_iter().zip(inputs) {
-        let (graph, inner) = fuse_named(body.graph.clone(), &inputs, budget, names);
+        let mut graph = body.graph.clone();
+        // What is known of the inputs says how weights are packed.
+        for (id, fact) in graph.inputs.clone().into_iter().zip(&inputs) {
+            graph.values[id.index()].declared = Some(fact.clone());
+        }
+        if settings.branches == BranchesOfShapes::WhenBound && has_branches_of_shapes(&graph) {
+            let graph = Graph { waits_for_shapes: true, ..graph };
+            made.push(crate::ops::attributes::Body { graph, formal_inputs: body.formal_inputs });
+            continue;
+        }
+        let (graph, inner) = fuse_named(graph, &inputs, settings);
         let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
         report

@@ -73,7 +73,7 @@ mod window_tests;
 pub(crate) use affine::Affine;
 pub(crate) use apart::Apart;
 pub(crate) use channel_blocks::block_channels;
-pub(crate) use fuse::{Report, fuse};
+pub(crate) use fuse::{BranchesOfShapes, Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
 pub(crate) use joined::Joined;
 pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, rearranged, reshaped_index};

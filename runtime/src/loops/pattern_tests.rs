@@ -1,10 +1,10 @@
 //! Patterns that must become certain operators, whatever else changes, and compute what they did.
 
 use super::apart::Apart;
-use super::fuse;
 use super::quantised::to_integers;
 use super::sketch::Sketch;
 use super::tests::run;
+use super::{BranchesOfShapes, fuse};
 use crate::cpu::contraction::SKINNY;
 use crate::dtype::DType;
 use crate::exec::fact_of;
@@ -84,7 +84,7 @@ impl Pattern {
         graph.outputs = outputs.to_vec();
         let facts: Vec<Fact> =
             self.sketch.inputs.iter().map(|t| fact_of(ValueRef::Tensor(t.view()))).collect();
-        let (_, report) = fuse(graph, &facts, &Budget::unlimited());
+        let (_, report) = fuse(graph, &facts, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
         assert!(report.apart.iter().any(|(.., other)| other == why), "{:?}", report.apart);
         self.becomes(outputs, 0, names);
     }
@@ -122,7 +122,7 @@ impl Pattern {
             }
             kept.reverse();
             whole.nodes = kept;
-            let (fused, _) = fuse(whole, &facts, &Budget::unlimited());
+            let (fused, _) = fuse(whole, &facts, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
             assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), names, "{fused:#?}");
             for (got, want) in run(fused, &inputs, 2).iter().zip(&want) {
                 let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
@@ -448,7 +448,8 @@ fn unknown_extents_are_no_obstacle_to_an_epilogue() {
     let given = [RefValue::from_value(&inputs[0].clone().into()).expect("a tensor")];
     let want = run_graph(&graph, &given).expect("a reference");
     let shape = vec![Dim::Known(1), Dim::Known(3), Dim::Unknown, Dim::Unknown];
-    let (fused, _) = fuse(graph, &[TensorFact::new(DType::F32, shape).into()], &Budget::unlimited());
+    let declared = [TensorFact::new(DType::F32, shape).into()];
+    let (fused, _) = fuse(graph, &declared, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
     assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["FusedContraction"]);
     let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
     compare_value(&run(fused, &inputs, 2)[0], &want[0], tolerance).expect("equal");

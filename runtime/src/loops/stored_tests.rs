@@ -1,7 +1,7 @@
 //! Groups that store several values.
 
 use super::apart::Apart;
-use super::fuse::{fuse, fuse_for_device};
+use super::fuse::{BranchesOfShapes, fuse, fuse_for_device};
 use super::pattern_tests::Pattern;
 use super::sketch::Sketch;
 use crate::exec::fact_of;
@@ -78,7 +78,7 @@ fn a_group_falls_apart_into_what_a_gpu_takes_in() {
     let names = |graph: &Graph| graph.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>();
     let apart = fuse_for_device(&graph, &known).expect("groups");
     assert_eq!(names(&apart), ["Tanh", "FusedContraction", "Sigmoid"]);
-    let (whole, _) = fuse(graph, &facts, &Budget::unlimited());
+    let (whole, _) = fuse(graph, &facts, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
     assert_eq!(names(&whole), ["FusedContraction"]);
 }
 

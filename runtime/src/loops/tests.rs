@@ -4,7 +4,7 @@ use super::interpret::{Operand, interpret};
 use super::program::{Kind, read, write};
 use super::quantised::to_integers;
 use super::sketch::{Sketch, sketch};
-use super::{Fused, fuse};
+use super::{BranchesOfShapes, Fused, fuse};
 use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
 use crate::exec::{BuildContext, Interrupt, Program, Team, fact_of};
@@ -190,7 +190,7 @@ fn fused_graphs_compute_what_their_operators_do() {
         to_integers(&mut whole, &known);
         *made.entry("integers").or_default() +=
             whole.nodes.iter().filter(|n| n.def.name.starts_with("QLinear")).count();
-        let (fused, _) = fuse(whole, &facts, &Budget::unlimited());
+        let (fused, _) = fuse(whole, &facts, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
         left += fused.nodes.len();
         for node in &fused.nodes {
             if node.op.as_any().is::<Fused>() {
@@ -271,7 +271,8 @@ fn a_symbolic_batch_is_fused() {
     let want = run_graph(&graph, &given).expect("a reference");
     let mut shape: Vec<Dim> = [2, 3, 4, 5].map(Dim::Known).to_vec();
     shape[0] = Dim::symbol("batch");
-    let (fused, _) = fuse(graph, &[TensorFact::new(DType::F32, shape).into()], &Budget::unlimited());
+    let declared = [TensorFact::new(DType::F32, shape).into()];
+    let (fused, _) = fuse(graph, &declared, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
     assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), ["FusedContraction"]);
     let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
     compare_value(&run(fused, &inputs, 2)[0], &want[0], tolerance).expect("equal");

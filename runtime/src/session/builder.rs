@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::exec::{BuildContext, Interrupt, Program};
 use crate::graph::{Fact, NodeError, Rewrites};
+use crate::loops::BranchesOfShapes;
 use crate::memory::Budget;
 use crate::onnx::{self, Model};
 use crate::precision::{Precision, Storing};
@@ -302,10 +303,13 @@ impl SessionBuilder {
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
             Fusion::On => {
-                if self.device == Device::Cpu && self.devices.gpu.is_none() {
+                let branches = if self.device == Device::Cpu && self.devices.gpu.is_none() {
                     crate::loops::block_channels(&mut graph, &facts);
-                }
-                crate::loops::fuse(graph, &declared, &budget)
+                    BranchesOfShapes::WhenBound
+                } else {
+                    BranchesOfShapes::AsTheyAre
+                };
+                crate::loops::fuse(graph, &declared, &budget, branches)
             }
             Fusion::Off => (graph, crate::loops::Report::default()),
         };

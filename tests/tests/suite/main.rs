@@ -34,6 +34,7 @@ mod profiles;
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod recurrences;
 mod rewritten;
+mod shape_branches;
 mod silero_vad;
 mod steady_state;
 #[path = "../../../benches/src/wire.rs"]

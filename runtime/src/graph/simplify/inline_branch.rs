@@ -6,15 +6,21 @@ use crate::tensor::Tensor;
 
 /// Inlines the branches of conditions that are known.
 pub(super) fn inline_known_branches(graph: &mut Graph) -> bool {
+    let known = |node: &Node| known_condition(graph, node);
+    let taken: Vec<Option<bool>> = graph.nodes.iter().map(known).collect();
+    let changed = taken.iter().any(Option::is_some);
+    take_branches(graph, &taken);
+    changed
+}
+
+/// Puts the nodes of a branch in the place of each `If` for whose position `taken` says which one: `then_branch` where it
+/// holds.
+pub(crate) fn take_branches(graph: &mut Graph, taken: &[Option<bool>]) {
     let nodes = std::mem::take(&mut graph.nodes);
     let mut replaced: Vec<(ValueId, ValueId)> = Vec::new();
-    let mut changed = false;
-    for node in nodes {
-        match known_condition(graph, &node) {
-            Some(then) => {
-                inline(graph, &node, then, &mut replaced);
-                changed = true;
-            }
+    for (node, then) in nodes.into_iter().zip(taken) {
+        match then {
+            Some(then) => inline(graph, &node, *then, &mut replaced),
             None => graph.nodes.push(node),
         }
     }
@@ -23,11 +29,31 @@ pub(super) fn inline_known_branches(graph: &mut Graph) -> bool {
         map[from.index()] = Some(to);
     }
     redirect(graph, &map);
-    changed
+}
+
+/// Whether `node` is an `If`.
+pub(crate) fn is_branching(node: &Node) -> bool {
+    node.def.name == "If" && node.def.domain.is_empty()
+}
+
+/// Whether `graph` has an `If` whose condition follows from shapes alone, as far as no shape depends on data.
+pub(crate) fn has_branches_of_shapes(graph: &Graph) -> bool {
+    let mut follows: Vec<bool> = graph.values.iter().map(|value| value.constant.is_some()).collect();
+    graph.nodes.iter().any(|node| {
+        let condition = node.inputs.first().copied().flatten();
+        if is_branching(node) && condition.is_some_and(|id| follows[id.index()]) {
+            return true;
+        }
+        let from_shapes = node.def.domain.is_empty() && matches!(node.def.name, "Shape" | "Size");
+        let given = || node.inputs.iter().flatten().all(|id| follows[id.index()]);
+        let known = from_shapes || node.op.bodies().is_empty() && node.op.is_deterministic() && given();
+        node.outputs.iter().flatten().for_each(|id| follows[id.index()] = known);
+        false
+    })
 }
 
 fn known_condition(graph: &Graph, node: &Node) -> Option<bool> {
-    if node.def.name != "If" || !node.def.domain.is_empty() {
+    if !is_branching(node) {
         return None;
     }
     let condition: &Tensor = graph.constant((*node.inputs.first()?)?)?;

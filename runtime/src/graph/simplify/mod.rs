@@ -10,6 +10,7 @@ mod inline_branch;
 mod upright;
 
 pub(crate) use dead_code::remove_dead_code;
+pub(crate) use inline_branch::{has_branches_of_shapes, is_branching, take_branches};
 pub(crate) use upright::exchange_weights;
 
 use super::fact::{Fact, Facts, TensorFact};

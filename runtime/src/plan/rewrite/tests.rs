@@ -8,7 +8,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::dtype::DType;
 use crate::exec::{BuildContext, Interrupt, Program, Team, fact_of};
 use crate::graph::{Dim, Fact, Graph, Node, TensorFact, ValueId};
-use crate::loops::Fused;
+use crate::loops::{BranchesOfShapes, Fused};
 use crate::memory::Budget;
 use crate::ops::attributes::Attribute;
 use crate::ops::{OPS, OpDef};
@@ -226,7 +226,7 @@ fn dense(g: &mut Gen, [batch, inner, outer]: [usize; 3], cumulative: bool) -> Gr
 }
 
 fn fused(graph: &Graph) -> Graph {
-    crate::loops::fuse(graph.clone(), &declared(graph), &Budget::unlimited()).0
+    crate::loops::fuse(graph.clone(), &declared(graph), &Budget::unlimited(), BranchesOfShapes::AsTheyAre).0
 }
 
 #[test]

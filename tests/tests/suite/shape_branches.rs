@@ -1,0 +1,125 @@
+//! Branches that the shapes of inputs decide, inside one that data decides: what exporters write around recurrences and
+//! squeezes. The network behind them is simplified and fused when shapes are known.
+
+use crate::allocations::allocations_of;
+use recurve::{Fusion, Session, Tensor, TensorView};
+use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
+
+fn drawn(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.5
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
+    floats(name, shape, &drawn(shape.iter().product::<i64>() as usize, seed))
+}
+
+fn branch(node: Message) -> Message {
+    graph(&[], &[untyped("out")], &[node], &[])
+}
+
+/// A convolution, whose result loses its last axis where that is 1, and a product for either rank.
+fn network() -> Message {
+    let product = |nodes: &[Message]| graph(&[], &[untyped("out")], nodes, &[constant("m", &[16, 5], 3)]);
+    let of_two = product(&[node("MatMul", &["p", "m"], &["q"]), node("Tanh", &["q"], &["out"])]);
+    let of_three = product(&[
+        node("Transpose", &["p"], &["turned"]).with_ints("perm", &[0, 2, 1]),
+        node("MatMul", &["turned", "m"], &["out"]),
+    ]);
+    let nodes = [
+        node("Conv", &["x", "w", "b"], &["c"]).with_ints("strides", &[2]).with_ints("pads", &[1, 1]),
+        node("Relu", &["c"], &["y"]),
+        node("Shape", &["y"], &["extents"]),
+        node("Gather", &["extents", "last"], &["length"]).with_int("axis", 0),
+        node("Equal", &["length", "one"], &["single"]),
+        node("If", &["single"], &["p"])
+            .with_graph("then_branch", &branch(node("Squeeze", &["y", "axes"], &["out"])))
+            .with_graph("else_branch", &branch(node("Identity", &["y"], &["out"]))),
+        node("Shape", &["p"], &["of_p"]),
+        node("Size", &["of_p"], &["rank"]),
+        node("Equal", &["rank", "two"], &["flat"]),
+        node("If", &["flat"], &["made"]).with_graph("then_branch", &of_two).with_graph("else_branch", &of_three),
+        node("Exp", &["made"], &["exponential"]),
+        node("Add", &["exponential", "made"], &["out"]),
+    ];
+    let constants = [
+        constant("w", &[16, 8, 3], 1),
+        constant("b", &[16], 2),
+        ints("last", &[], &[-1]),
+        ints("one", &[], &[1]),
+        ints("two", &[], &[2]),
+        ints("axes", &[1], &[-1]),
+    ];
+    graph(&[], &[untyped("out")], &nodes, &constants)
+}
+
+fn wrapped() -> Vec<u8> {
+    let nodes = [
+        node("Equal", &["rate", "sixteen"], &["fast"]),
+        node("If", &["fast"], &["z"])
+            .with_graph("then_branch", &network())
+            .with_graph("else_branch", &branch(node("Relu", &["x"], &["out"]))),
+    ];
+    let inputs = [
+        value("x", code::F32, &[Extent::Name("batch"), Extent::N(8), Extent::Name("time")]),
+        value("rate", code::I64, &[]),
+    ];
+    model(&graph(&inputs, &[untyped("z")], &nodes, &[ints("sixteen", &[], &[16])])).into_bytes()
+}
+
+fn run(session: &Session, (x, rate): (&Tensor, i64)) -> Tensor {
+    let rate = Tensor::new(&[], vec![rate]).expect("a tensor");
+    let outputs = session.run([("x", x), ("rate", &rate)]).expect("runs");
+    outputs.tensor("z").expect("a tensor").clone()
+}
+
+#[test]
+fn every_shape_takes_its_branches() {
+    let bytes = wrapped();
+    for threads in [1, 2] {
+        let load = |fusion| {
+            let builder = Session::builder().with_threads(threads).with_fusion(fusion);
+            builder.load_bytes(bytes.clone()).expect("loads")
+        };
+        let (ours, plain) = (load(Fusion::On), load(Fusion::Off));
+        let cases = [(1, 1, 16), (1, 2, 16), (1, 9, 16), (3, 2, 16), (1, 2, 8), (2, 31, 16), (1, 1, 16)];
+        // The second round finds what the first one made.
+        for (seed, (batch, time, rate)) in cases.into_iter().chain(cases).enumerate() {
+            let x = Tensor::new(&[batch, 8, time], drawn(batch * 8 * time, seed as u64)).expect("a tensor");
+            let [got, want] = [&ours, &plain].map(|session| run(session, (&x, rate)));
+            assert_eq!(got.shape(), want.shape(), "{batch} {time} {rate}");
+            let [got, want] = [&got, &want].map(|t| t.to_vec::<f32>().expect("floats"));
+            for (got, want) in got.iter().zip(&want) {
+                assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{got} {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes_that_fit_no_branch_are_refused_by_name() {
+    let session = Session::builder().load_bytes(wrapped()).expect("loads");
+    let (x, rate) = (vec![0f32; 8], [16i64]);
+    for shape in [[1usize, 8, 0], [0, 8, 1]] {
+        let x = TensorView::new(&shape, &x[..0]).expect("a view");
+        let rate = TensorView::new(&[], &rate).expect("a view");
+        let made = session.run([("x", x), ("rate", rate)]);
+        // An empty batch is computed; a window does not fit into an empty line.
+        assert_eq!(made.is_ok(), shape[0] == 0, "{:?}", made.err());
+    }
+}
+
+/// Behind branches that shapes decide kernels are prepared once, and not in every run.
+#[test]
+fn runs_of_one_shape_prepare_nothing() {
+    let session = Session::builder().with_threads(1).load_bytes(wrapped()).expect("loads");
+    let x = Tensor::new(&[1, 8, 2], drawn(16, 7)).expect("a tensor");
+    (0..3).for_each(|_| drop(run(&session, (&x, 16))));
+    let ((), calls) = allocations_of(|| (0..50).for_each(|_| drop(run(&session, (&x, 16)))));
+    // The rate, the output, and the names they go by.
+    assert!(calls <= 50 * 20, "{} allocations in a run", calls / 50);
+}
