@@ -42,7 +42,9 @@ fn network() -> Message {
         node("Shape", &["p"], &["of_p"]),
         node("Size", &["of_p"], &["rank"]),
         node("Equal", &["rank", "two"], &["flat"]),
-        node("If", &["flat"], &["made"]).with_graph("then_branch", &of_two).with_graph("else_branch", &of_three),
+        node("If", &["flat"], &["made"])
+            .with_graph("then_branch", &of_two)
+            .with_graph("else_branch", &of_three),
         node("Exp", &["made"], &["exponential"]),
         node("Add", &["exponential", "made"], &["out"]),
     ];

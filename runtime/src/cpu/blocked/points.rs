@@ -9,7 +9,7 @@ use crate::cpu::contraction::scratch_of;
 use crate::cpu::gemm::{Blocks, MatrixMut};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
-use crate::cpu::winograd::{fits, input, output};
+use crate::cpu::winograd::{Costs, choose_by, input, output};
 use crate::error::OpError;
 use crate::ops::window::Span;
 
@@ -17,8 +17,6 @@ use crate::ops::window::Span;
 const CHUNK: usize = 768 << 10;
 /// Chunks from which on a thread makes the transforms of the chunk that it works on.
 const CHUNKS: usize = 4;
-/// Channels and filters from which tiles are considered: with fewer, transforms are all the work.
-const LEAST_CHANNELS: usize = 32;
 
 /// A convolution with its shapes known.
 #[derive(Clone, Debug)]
@@ -35,53 +33,20 @@ pub(super) struct Points {
     deep: usize,
 }
 
-/// The size of the tiles by which `filters` filters of `channels` channels over `spans` are computed here; `None` where the
-/// sum over the taps takes less time, as estimated for one thread.
+/// What tiles take whose transforms are of vectors of channels.
+const COSTS: Costs = Costs {
+    least_channels: 32,
+    reached: 0.85,
+    read: 12.0,
+    behind: 0,
+    inwards: [300.0, 110.0],
+    back: [250.0, 80.0],
+    of_tiles: false,
+};
+
+/// The size of the tiles by which a convolution is computed here; see [`crate::cpu::winograd`].
 pub(super) fn choose(level: Level, channels: usize, filters: usize, spans: [Span; 2]) -> Option<usize> {
-    if !fits(&spans) || channels < LEAST_CHANNELS || filters < LEAST_CHANNELS {
-        return None;
-    }
-    let estimate = |size| f32::run(level, Estimate { size, channels, filters, spans: &spans });
-    let best = [4, 2].into_iter().min_by(|&a, &b| estimate(a).total_cmp(&estimate(b)))?;
-    (estimate(best) < estimate(1)).then_some(best)
-}
-
-/// Cycles of one image by tiles of a size, or by the sum over the taps for size 1.
-///
-/// Measured on a processor with two vector multiplications a cycle: sums reach some 0.85 of them; a tile's transforms take
-/// 300 cycles a vector of channels and 250 one of filters (`m = 4`; 110 and 80 for 2). Weights that no second cache holds
-/// come at 12 bytes a cycle.
-struct Estimate<'a> {
-    size: usize,
-    channels: usize,
-    filters: usize,
-    spans: &'a [Span; 2],
-}
-
-impl Work for Estimate<'_> {
-    type Element = f32;
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd<f32>>(self, _: S) -> f64 {
-        const CACHE: f64 = 1.5e6;
-        let Self { size, channels, filters, spans } = self;
-        let (lanes, products) = (S::LANES as f64, (channels as f64) * (filters as f64));
-        let sums = |points: f64, places: f64| {
-            let bytes = points * products * 4.0;
-            let read = if bytes > CACHE { bytes / 12.0 } else { 0.0 };
-            (points * places * products / (2.0 * lanes * 0.85)).max(read)
-        };
-        let (height, width) = (spans[0].output, spans[1].output);
-        if size == 1 {
-            return sums(9.0, (height * width) as f64);
-        }
-        let tiles = (height.div_ceil(size) * width.div_ceil(size)) as f64;
-        let points = ((size + 2) * (size + 2)) as f64;
-        let (inwards, back) = if size == 4 { (300.0, 250.0) } else { (110.0, 80.0) };
-        let transforms = tiles / lanes * (channels as f64 * inwards + filters as f64 * back);
-        sums(points, tiles) + transforms
-    }
+    choose_by(level, &COSTS, (channels, filters), &spans)
 }
 
 impl Points {

@@ -218,16 +218,18 @@ impl Tile<'_> {
             }
         }
         let mut sums = [start; P];
-        let mut lines = chunk.as_chunks::<W>().0.as_chunks::<L>().0.iter();
+        let lines = chunk.as_chunks::<W>().0.as_chunks::<L>().0;
         let mut ahead = ahead.chunks(ahead.len().div_ceil(lines.len().max(1)).max(1));
+        let mut turn = 0;
         for block in blocks.start..blocks.end {
             for tap in terms.taps {
-                let Some(lines) = lines.next() else { return };
+                let lines = &lines[turn];
+                turn += 1;
                 if at == 0 {
                     fetch(bytemuck::cast_slice(ahead.next().unwrap_or_default()));
                 }
                 let base = place.x + block * terms.plane + tap;
-                let Some(x) = sweep.x[base..].get(..(P - 1) * step + L) else { return };
+                let x = &sweep.x[base..][..(P - 1) * step + L];
                 // Two terms at a time: half of the loop's own instructions.
                 for first in (0..L).step_by(2) {
                     for k in first..L.min(first + 2) {

@@ -4,11 +4,12 @@
 //! over the stride, so that a tap of the window is one offset `o(t)` for all output positions, and neighbouring outputs
 //! read neighbouring inputs. A tile of filters by vectors of positions stays in registers over all channels and taps
 //! ([`tile`]); positions run on over the ends of lines, and what falls between lines is thrown away. Windows of one tap
-//! without stride and padding need no planes: the input is one.
+//! without stride and padding need no planes: the input is one. Of few positions, filters are the vectors ([`few`]).
 //!
 //! Weights are packed once, a block of filters interleaved ([`PackedFilters`]). The order of every sum is that of the
 //! weights: channel, then tap.
 
+mod few;
 mod pack;
 mod planes;
 mod tests;
@@ -23,6 +24,7 @@ use super::simd::{Lane, Level};
 use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
+use few::{FEW, Few};
 pub(crate) use pack::{PackedFilters, is_few, pack};
 use planes::Planes;
 use tile::{ASIDE, LONGEST, MOST_FILTERS, MOST_ROWS, Sweep, TAIL};
@@ -295,7 +297,22 @@ impl DirectConvolution {
             Weights::Rows(all) => (1, &all[(group + block.rows.start) * depth..]),
             Weights::Packed(packed) => {
                 let all = packed.group(block.batch, self.filters.div_ceil(packed.rows()) * depth);
-                (packed.rows(), &all[block.rows.start * depth..])
+                let weights = &all[block.rows.start * depth..];
+                let few = FEW.min(packed.rows() * 3 / 4);
+                let level = level.with_lanes(packed.rows()).filter(|_| block.cols.len() <= few);
+                if let Some(level) = level {
+                    let few = Few {
+                        weights,
+                        x: &operands.x[first..],
+                        bias: operands.bias.map(|b| &b[group + block.rows.start..]),
+                        channels: self.channels,
+                        planes: &self.planes,
+                        cols: block.cols.clone(),
+                        out: &mut block.out,
+                    };
+                    return f32::run(level, few);
+                }
+                (packed.rows(), weights)
             }
         };
         let sweep = Sweep {

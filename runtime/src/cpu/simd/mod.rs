@@ -177,6 +177,21 @@ impl Level {
     /// What every processor has.
     pub(crate) const PORTABLE: Self = Self(Kind::Portable);
 
+    /// The instruction set, this one or one that it includes, whose vectors have `lanes` elements of `f32`.
+    pub(crate) fn with_lanes(self, lanes: usize) -> Option<Self> {
+        match (self.0, lanes) {
+            (_, PORTABLE) => Some(Self::PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2(_), 8) => Some(self),
+            // Where AVX-512 was found, AVX2 was asked for, too.
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx512(_), 8) => Some(Self(Kind::Avx2(Avx2(())))),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx512(_), 16) => Some(self),
+            _ => None,
+        }
+    }
+
     /// What people call it.
     pub(crate) fn name(self) -> &'static str {
         match self.0 {

@@ -14,6 +14,7 @@
 //! ([`product`]). Sums are rounded otherwise than those of the specification: the errors of `m = 4` are some twice as
 //! large over many channels, relative to the largest sum of a tile.
 
+mod estimate;
 mod input;
 mod matrices;
 mod pack;
@@ -30,6 +31,7 @@ use super::simd::{Lane, Level, Simd, Work};
 use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
+pub(super) use estimate::{Costs, choose as choose_by};
 use input::Transform;
 pub(super) use matrices::{input, output, weights};
 pub(crate) use pack::{PackedPoints, pack};
@@ -68,57 +70,20 @@ pub(super) fn fits(spatial: &[Span]) -> bool {
     spatial.len() == 2 && spatial.iter().all(plain)
 }
 
-/// The size of the tiles by which `filters` filters of `channels` channels over `spatial` are computed here; `None` where
-/// the sum over the taps takes less time, as estimated for one thread.
+/// What tiles take whose transforms are of channels one by one. Behind a line, the sum over the taps computes two positions.
+const COSTS: Costs = Costs {
+    least_channels: 16,
+    reached: 0.8,
+    read: 8.0,
+    behind: 2,
+    inwards: [700.0, 350.0],
+    back: [450.0, 200.0],
+    of_tiles: true,
+};
+
+/// The size of the tiles by which a convolution is computed here; see [`estimate`].
 pub(crate) fn choose(level: Level, channels: usize, filters: usize, spatial: &[Span]) -> Option<usize> {
-    if !fits(spatial) || channels < LEAST_CHANNELS || filters < LEAST_CHANNELS {
-        return None;
-    }
-    let estimate = |size| f32::run(level, Estimate { size, channels, filters, spatial });
-    let best = [4, 2].into_iter().min_by(|&a, &b| estimate(a).total_cmp(&estimate(b)))?;
-    (estimate(best) < estimate(1)).then_some(best)
-}
-
-/// Channels and filters from which tiles are considered: with fewer, transforms are all the work.
-const LEAST_CHANNELS: usize = 16;
-
-/// Cycles of one image by tiles of a size, or by the sum over the taps for size 1.
-///
-/// Measured on a processor with two vector multiplications a cycle: both sums reach some 0.8 of them; a transform of the
-/// input takes 700 cycles a vector of tiles (`m = 4`; 350 for 2), of the sums with writing the output 450 (200) a tile and
-/// vector of filters. Weights that no second cache holds come at 8 bytes a cycle.
-struct Estimate<'a> {
-    size: usize,
-    channels: usize,
-    filters: usize,
-    spatial: &'a [Span],
-}
-
-impl Work for Estimate<'_> {
-    type Element = f32;
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd<f32>>(self, _: S) -> f64 {
-        const CACHE: f64 = 1.5e6;
-        let Self { size, channels, filters, spatial } = self;
-        let (lanes, products) = (S::LANES as f64, (channels as f64) * (filters as f64));
-        let sums = |points: f64, places: f64| {
-            let bytes = points * products * 4.0;
-            let read = if bytes > CACHE { bytes / 8.0 } else { 0.0 };
-            (points * places * products / (2.0 * lanes * 0.8)).max(read)
-        };
-        let (height, width) = (spatial[0].output, spatial[1].output);
-        if size == 1 {
-            return sums(9.0, (height * (width + 2)) as f64);
-        }
-        let (rows, line) = (height.div_ceil(size), width.div_ceil(size));
-        let points = ((size + 2) * (size + 2)) as f64;
-        let (inwards, back) = if size == 4 { (700.0, 450.0) } else { (350.0, 200.0) };
-        let transforms = channels as f64 * (rows * line.div_ceil(S::LANES)) as f64 * inwards
-            + filters as f64 / lanes * (rows * line) as f64 * back;
-        sums(points, (rows * line) as f64) + transforms
-    }
+    estimate::choose(level, &COSTS, (channels, filters), spatial)
 }
 
 impl Winograd {
