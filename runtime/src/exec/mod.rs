@@ -32,5 +32,6 @@ pub use node_times::{NodeTime, NodeTimes, RunEvent, RunLane};
 pub(crate) use placed::{DeviceForm, Operand, Sizes};
 pub(crate) use program::{BuildContext, Program, fact_of};
 pub(crate) use run::{RunOnce, store};
+pub(crate) use settle::settled_graph;
 pub(crate) use team::{SPIN, Stop, Team};
 pub(crate) use views::standing;

@@ -223,8 +223,7 @@ impl Program {
         }
         let bound = match &self.settled {
             Some(settled) => {
-                let settling =
-                    Settling { budget: &self.budget, threads: self.threads, precision: self.precision };
+                let settling = Settling { budget: &self.budget, threads: self.threads };
                 let program = settled.program(&self.graph, &facts, settling, context)?;
                 let mut bound = Bound::new(&program, &facts, &self.budget, context)?;
                 bound.settled = Some(program);

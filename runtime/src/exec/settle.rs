@@ -33,7 +33,6 @@ pub(super) struct Settled(Mutex<Vec<(Decisions, Arc<Program>)>>);
 pub(super) struct Settling<'a> {
     pub(super) budget: &'a Budget,
     pub(super) threads: usize,
-    pub(super) precision: Precision,
 }
 
 impl Settled {
@@ -53,7 +52,11 @@ impl Settled {
             return Ok(programs[0].1.clone());
         }
         let donors: Vec<Arc<Program>> = programs.iter().map(|(_, program)| program.clone()).collect();
-        let program = Arc::new(build(decided, &donors, settling)?);
+        let Settling { budget, threads } = settling;
+        let storing = Storing::default();
+        let building = BuildContext { budget, threads, release: &|_| (), storing: &storing };
+        let decided = finished(decided, budget)?;
+        let program = Arc::new(Program::build_like(decided, &donors, building)?);
         programs.insert(0, (decisions, program.clone()));
         programs.truncate(KEPT);
         Ok(program)
@@ -115,17 +118,25 @@ fn known_branches(
     Ok(taken)
 }
 
-/// The program of a graph with no branch left that shapes decide.
-fn build(graph: Graph, donors: &[Arc<Program>], settling: Settling<'_>) -> Result<Program, NodeError> {
-    let Settling { budget, threads, precision } = settling;
+/// What `graph`, which waits for shapes, is for inputs of these facts; nothing is packed.
+pub(crate) fn settled_graph(
+    graph: &Graph,
+    inputs: &[Fact],
+    context: RunContext<'_>,
+) -> Result<Graph, NodeError> {
+    let mut decided = graph.clone();
+    decide(&mut decided, inputs, context)?;
+    finished(decided, context.budget)
+}
+
+/// A graph with no branch left that shapes decide, simplified and fused.
+fn finished(graph: Graph, budget: &Budget) -> Result<Graph, NodeError> {
     let mut graph = crate::graph::simplify(graph, Rewrites { recurrences: true }, budget)?;
-    crate::graph::exchange_weights(&mut graph, precision, budget, &|_| ());
+    crate::graph::exchange_weights(&mut graph, Precision::F32, budget, &|_| ());
     let declared: Vec<Fact> =
         graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
     let facts = infer(&graph, &declared)?;
     crate::loops::block_channels(&mut graph, &facts);
     let (graph, _) = crate::loops::fuse(graph, &declared, budget, BranchesOfShapes::WhenBound);
-    let storing = Storing::new(precision);
-    let context = BuildContext { budget, threads, release: &|_| (), storing: &storing };
-    Program::build_like(Graph { waits_for_shapes: false, ..graph }, donors, context)
+    Ok(Graph { waits_for_shapes: false, ..graph })
 }

@@ -303,11 +303,14 @@ impl SessionBuilder {
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
             Fusion::On => {
-                let branches = if self.device == Device::Cpu && self.devices.gpu.is_none() {
+                let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
+                if of_cpu {
                     crate::loops::block_channels(&mut graph, &facts);
-                    BranchesOfShapes::WhenBound
-                } else {
-                    BranchesOfShapes::AsTheyAre
+                }
+                // What weights are stored in is told when a model is loaded.
+                let branches = match self.precision {
+                    Precision::F32 if of_cpu => BranchesOfShapes::WhenBound,
+                    _ => BranchesOfShapes::AsTheyAre,
                 };
                 crate::loops::fuse(graph, &declared, &budget, branches)
             }

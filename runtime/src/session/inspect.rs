@@ -2,7 +2,9 @@
 
 use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
+use super::run_options::RunOptions;
 use crate::error::Error;
+use crate::exec::settled_graph;
 use crate::graph::fact::Facts;
 use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
 use crate::loops::{Fused, Joined};
@@ -153,8 +155,13 @@ impl Session {
         }
         let graph = self.runner.graph();
         let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
-        let joins = self.fusion.joined.iter().map(|joined| (&*joined.name, joined)).collect();
-        Ok(graph_info(graph, &facts, &joins, ""))
+        let interrupt = RunOptions::default().interrupt();
+        let context = self.context(&interrupt);
+        let prepared = Prepared {
+            joins: self.fusion.joined.iter().map(|joined| (&*joined.name, joined)).collect(),
+            settle: &|graph, inputs| settled_graph(graph, inputs, context).ok(),
+        };
+        Ok(graph_info(graph, &facts, &prepared, ""))
     }
 
     /// Neighbours of the loaded model that were not fused, and why, by the order of the producers.
@@ -173,8 +180,13 @@ impl Session {
     }
 }
 
-/// By their paths, the nodes that took the place of several.
-type Joins<'a> = HashMap<&'a str, &'a Joined>;
+/// How the graphs of a session became what they are.
+struct Prepared<'a> {
+    /// By their paths, the nodes that took the place of several.
+    joins: HashMap<&'a str, &'a Joined>,
+    /// What a graph that waits for shapes is for inputs of some facts.
+    settle: &'a dyn Fn(&Graph, &[Fact]) -> Option<Graph>,
+}
 
 /// The nodes of the model that `node` of the prepared one is.
 fn members(node: &Node, joined: Option<&Joined>) -> Vec<Member> {
@@ -194,7 +206,7 @@ fn read_again(joined: Option<&Joined>, given: &[Option<&Fact>]) -> f64 {
 }
 
 /// `path` is that of the body that the graph is, with `/` behind it.
-fn graph_info(graph: &Graph, facts: &[Option<Fact>], joins: &Joins<'_>, path: &str) -> GraphInfo {
+fn graph_info(graph: &Graph, facts: &[Option<Fact>], prepared: &Prepared<'_>, path: &str) -> GraphInfo {
     let mut sources = vec![Source::Absent; graph.values.len()];
     for (at, id) in graph.inputs.iter().enumerate() {
         sources[id.index()] = Source::Input(at);
@@ -217,7 +229,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], joins: &Joins<'_>, path: &s
         let read: Vec<Option<&Fact>> =
             node.inputs.iter().map(|id| id.and_then(|id| facts[id.index()].as_ref())).collect();
         let cost = if standing[at] { Some(Cost::default()) } else { node_cost(node, &read) };
-        let joined = |node: &Node| joins.get(format!("{path}{}", node.name).as_str()).copied();
+        let joined = |node: &Node| prepared.joins.get(format!("{path}{}", node.name).as_str()).copied();
         let more = |cost: Cost, bytes: f64| Cost { bytes: cost.bytes + bytes, ..cost };
         let (of, unfused_cost) = match node.op.as_any().downcast_ref::<Fused>() {
             Some(fused) => {
@@ -245,7 +257,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], joins: &Joins<'_>, path: &s
             sources: node.inputs.iter().map(|id| id.map_or(Source::Absent, source)).collect(),
             cost,
             runs: !standing[at],
-            bodies: body_infos(node, &read, joins, path),
+            bodies: body_infos(node, &read, prepared, path),
             members: of,
             unfused_cost,
         }
@@ -258,17 +270,20 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], joins: &Joins<'_>, path: &s
     }
 }
 
-fn body_infos(node: &Node, read: &[Option<&Fact>], joins: &Joins<'_>, path: &str) -> Vec<GraphInfo> {
+fn body_infos(node: &Node, read: &[Option<&Fact>], prepared: &Prepared<'_>, path: &str) -> Vec<GraphInfo> {
     let bodies = node.op.bodies();
     if bodies.is_empty() {
         return Vec::new();
     }
     let given = node.op.body_inputs(Facts(read)).unwrap_or_default();
     let info = |(at, body): (usize, &Body)| {
-        let known = given.get(at).and_then(|inputs| crate::graph::infer(&body.graph, inputs).ok());
+        let inputs = given.get(at).filter(|_| body.graph.waits_for_shapes);
+        let settled = inputs.and_then(|inputs| (prepared.settle)(&body.graph, inputs));
+        let graph = settled.as_ref().unwrap_or(&body.graph);
+        let known = given.get(at).and_then(|inputs| crate::graph::infer(graph, inputs).ok());
         // What is known without its inputs: constants and what follows from them.
-        let facts = known.unwrap_or_else(|| crate::graph::known_facts(&body.graph));
-        graph_info(&body.graph, &facts, joins, &format!("{path}{}/{}/", node.name, body.graph.name))
+        let facts = known.unwrap_or_else(|| crate::graph::known_facts(graph));
+        graph_info(graph, &facts, prepared, &format!("{path}{}/{}/", node.name, body.graph.name))
     };
     bodies.into_iter().enumerate().map(info).collect()
 }
