@@ -114,6 +114,29 @@ fn random_plans_give_the_serial_results() {
 }
 
 #[test]
+fn pieces_of_a_sequence_give_the_serial_bits_whatever_its_length() {
+    let engine_of_two = engine(2);
+    let mut pieces = 0;
+    // Rows are multiplied in groups of 32 at most: 33 and 97 leave one.
+    for time in [32, 33, 34, 65, 97] {
+        let of = Extents { time, ..SMALL };
+        let x = input(of, 3);
+        for (name, build) in MODELS {
+            let want = output(&load(&engine(1), build(of)), &x);
+            let session = load(&engine_of_two, build(of));
+            for plan in (0..12).map(|seed| random_plan(&session, shapes(of), seed).expect(name)) {
+                if plan.rewrite.contains("pieces") {
+                    pieces += 1;
+                    session.follow(&plan).expect(name);
+                    assert_eq!(output(&session, &x), want, "{name}, {time} steps, {}", plan.rewrite);
+                }
+            }
+        }
+    }
+    assert!(pieces > 40, "{pieces} plans have pieces");
+}
+
+#[test]
 fn every_thread_may_follow_a_plan_at_once() {
     let of = SMALL;
     let shared = engine(2);
