@@ -16,6 +16,7 @@ mod emulated_launches;
 mod emulated_models;
 mod emulated_networks;
 mod emulated_operators;
+mod encodings;
 mod functions;
 mod fusion_counts;
 mod gpu_coverage;
@@ -35,6 +36,7 @@ mod profiles;
 mod recurrences;
 mod rewritten;
 mod silero_vad;
+mod simplified;
 mod steady_state;
 #[path = "../../../benches/src/wire.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
