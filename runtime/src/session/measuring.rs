@@ -50,6 +50,10 @@ impl fmt::Debug for ProfileOptions {
 }
 
 impl ProfileOptions {
+    pub(super) fn of_cache(cache: Option<ProfileCache>, refresh: bool) -> Self {
+        Self { cache, refresh, ..Self::default() }
+    }
+
     /// How much time each measurement may take.
     pub fn with_effort(mut self, effort: Effort) -> Self {
         self.effort = effort;
@@ -197,7 +201,7 @@ impl Session {
         &self,
         values: &[ValueRef<'_>],
         inputs: &[PlannedInput],
-        (cache, goal): (Option<ProfileCache>, Goal),
+        (options, goal): (ProfileOptions, Goal),
         context: RunContext<'_>,
     ) -> Result<Result<Followed, Unplanned>, Error> {
         let program = self.cpu_program()?;
@@ -212,13 +216,13 @@ impl Session {
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node }.into());
         }
+        let cache = options.cache.as_ref().filter(|_| plain);
         if let Some(kept) =
-            cache.as_ref().filter(|_| plain).and_then(|cache| self.kept_plan(cache, inputs, context))
+            cache.filter(|_| !options.refresh).and_then(|cache| self.kept_plan(cache, inputs, context))
         {
             return Ok(Ok(kept));
         }
         let wanted = self.devices.usable().is_some() && self.devices.wants_gpu();
-        let options = ProfileOptions { cache, ..ProfileOptions::default() };
         let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
         let profile = self.measure_all(&variants, values, &options, context)?;
         self.plans.keep_profile(&profile);
@@ -245,7 +249,7 @@ impl Session {
             }
         }
         let Some((_, plan, followed)) = best else { return Ok(Err(Unplanned::NotFaster)) };
-        if let Some(cache) = options.cache.as_ref().filter(|_| plain)
+        if let Some(cache) = cache
             && let Err(error) = cache.store_plan(&plan)
         {
             tracing::warn!(%error, "the plan is not kept");

@@ -459,11 +459,18 @@ fn a_kept_plan_is_followed_without_measuring_and_a_damaged_one_is_not() {
     assert!(ran.iter().any(|e| e.worker == Some(1)), "it runs along the plan: {ran:?}");
     assert!(!cache.file().exists(), "nothing was measured");
 
+    let anew = Session::builder().with_engine(&engine(2)).with_mode(Mode::Latency).with_profile_refresh();
+    let anew = anew.with_profile_cache(cache.clone()).load_bytes(branches(SMALL, 4)).expect("loads");
+    agree(&output(&anew, &x), &want, &rewrite_of(&anew, SMALL), "measured anew");
+    assert!(cache.file().exists(), "it was measured although a plan was kept");
+    std::fs::remove_file(cache.file()).expect("removed");
+
     for text in
         ["", "{}", &strange.to_json()[..200], &strange.to_json().replace("\"workers\": 2", "\"workers\": 3")]
     {
         std::fs::write(cache.plan_file(&strange), text).expect("written");
-        assert_eq!(output(&latency(), &x), want);
+        let session = latency();
+        agree(&output(&session, &x), &want, &rewrite_of(&session, SMALL), "a damaged plan");
     }
     assert!(cache.file().exists(), "it was measured anew");
 }
