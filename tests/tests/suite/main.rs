@@ -3,6 +3,7 @@
 mod addition;
 mod allocations;
 mod api;
+mod bodies;
 mod concurrency;
 // The models that benchmarks run too.
 #[path = "../../../benches/src/branches.rs"]
