@@ -8,7 +8,8 @@
 Every measurement is a process of its own. A round measures each engine and the processor's limits once, in an order that
 rotates; all rounds of a model with one number of threads follow each other. Each measurement is written to
 OUT/measurements.jsonl when it is made, so that `--resume` goes on where a run was cut off. OUT/peers.md is the table.
-Outputs are compared with ONNX Runtime's on one thread, which lie beside the models.
+Outputs are compared with ONNX Runtime's on one thread, which lie beside the models; where Recurve's are wrong, the exit
+code is 1.
 """
 import argparse
 import datetime
@@ -174,6 +175,8 @@ def main():
             print(f"{entry['name']}, {threads} thread(s): {told}", file=sys.stderr, flush=True)
             (options.out / "peers.md").write_text(page(options, models, journal, names, absent))
     print((options.out / "peers.md").read_text())
+    if wrong := tables.disagreeing(journal.measurements):
+        raise SystemExit(f"error: Recurve does not agree with ONNX Runtime on {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

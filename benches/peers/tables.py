@@ -161,6 +161,12 @@ def errors(models, measurements, engines):
     return lines + ([""] + words if words else [])
 
 
+def disagreeing(measurements):
+    """The models on which Recurve fails or gives wrong outputs."""
+    found = (m["model"] for m in measurements if ours(m["engine"]) and ("failed" in m or is_wrong(m)))
+    return list(dict.fromkeys(found))
+
+
 def measured_limits(limits):
     """Of records with `threads`, `flops` and `bandwidth`, by threads: the best of both over all rounds."""
     best = {}

@@ -56,6 +56,13 @@ class Tables(unittest.TestCase):
         self.assertEqual(cells(lines[2]), wanted)
         self.assertIn("batch-1 recurrences (1): 1.50", lines[4])
 
+    def test_models_that_recurve_gets_wrong_are_named(self):
+        right, wrong = measured("recurve", 0, 1.0, error=1e-5), measured("recurve", 1, 1.0, error=1e-3)
+        self.assertEqual(tables.disagreeing([right, measured("a", 0, 1.0, error=1.0)]), [])
+        self.assertEqual(tables.disagreeing([right, wrong, wrong]), ["m"])
+        self.assertEqual(tables.disagreeing([right | {"error": float("nan")}]), ["m"])
+        self.assertEqual(tables.disagreeing([{"engine": "recurve-f16", "model": "n", "failed": "no"}]), ["n"])
+
     def test_wrong_and_failing_peers_are_never_the_best(self):
         of = [measured("recurve", 0, 2000), measured("a", 0, 1000, error=1e-3)]
         of.append({"model": "m", "threads": 1, "round": 0, "engine": "b", "failed": "no"})

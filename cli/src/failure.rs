@@ -1,8 +1,10 @@
 //! How an error looks on a terminal: the error, its causes, and the flag that helps.
 
 use crate::npz::ArchiveError;
+use crate::quantity;
 use crate::terminal::Terminal;
 use recurve::{Error, ErrorKind, OpError, PlanError, ProfileError};
+use std::time::Duration;
 
 /// The arguments do not fit the command or the model.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,16 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
             Some(Error::Arguments { misfits }) => {
                 lines.push(format!("{} arguments do not fit the model", misfits.len()));
                 lines.extend(misfits.iter().map(ToString::to_string));
+            }
+            Some(Error::Plan { source: PlanError::Slo { slo_us, best_us, device_bytes } }) => {
+                lines.push(cause.to_string());
+                let [slo, best] =
+                    [slo_us, best_us].map(|us| quantity::time(Duration::from_secs_f64(us / 1e6)));
+                let memory = quantity::bytes(*device_bytes as f64);
+                lines.push(format!(
+                    "no plan was found that takes at most {slo}: the fastest takes {best}, with {memory} of GPU memory"
+                ));
+                break;
             }
             // Where the decoder gave up says nothing of a file that was never meant for it.
             Some(error @ Error::NotOnnx { .. }) => {
@@ -158,7 +170,7 @@ fn plan_hint(error: &PlanError) -> Option<&'static str> {
         PlanError::UnknownDevice { .. } => {
             Some("`recurve profile MODEL --devices cpu,cuda:0 --out F.json` measures it")
         }
-        PlanError::Placement { .. } => Some(
+        PlanError::Placement { .. } | PlanError::Unplaceable { .. } => Some(
             "`recurve inspect MODEL` lists the names of nodes, `recurve plan MODEL` without --place those that run",
         ),
         PlanError::Unmeasured { .. } => {

@@ -387,6 +387,7 @@ impl Error {
                 PlanError::Malformed { .. } | PlanError::Invalid { .. } | PlanError::Other { .. } => {
                     ErrorKind::InvalidPlan
                 }
+                PlanError::Unplaceable { .. } => ErrorKind::InvalidInput,
                 PlanError::Scheduler(_) => ErrorKind::Internal,
                 _ => ErrorKind::Unplannable,
             },

@@ -36,8 +36,32 @@ struct Bar {
     gang: bool,
 }
 
+/// What a drawing calls what it shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GanttWords {
+    /// The line at the top.
+    pub title: String,
+    /// What runs on a processor.
+    pub task: String,
+    /// What moves a tensor from memory to memory.
+    pub transfer: String,
+}
+
+impl GanttWords {
+    fn of(schedule: &Schedule) -> Self {
+        let (tasks, transfers) = (schedule.runs.len(), schedule.transfers.len());
+        let title = format!("makespan {:.3} µs, {tasks} tasks, {transfers} transfers", schedule.makespan);
+        Self { title, task: "task".to_owned(), transfer: "transfer".to_owned() }
+    }
+}
+
 /// Draws a schedule as SVG.
 pub fn gantt(problem: &Problem, schedule: &Schedule) -> String {
+    gantt_in_words(problem, schedule, &GanttWords::of(schedule))
+}
+
+/// Draws a schedule as SVG, with other words.
+pub fn gantt_in_words(problem: &Problem, schedule: &Schedule, words: &GanttWords) -> String {
     let names = &problem.names;
     let bars = bars(problem, schedule);
     let end = bars.iter().map(|b| b.finish).fold(schedule.makespan, f64::max).max(f64::MIN_POSITIVE);
@@ -53,7 +77,7 @@ pub fn gantt(problem: &Problem, schedule: &Schedule) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n"
     );
-    legend(&mut svg, problem, schedule);
+    legend(&mut svg, problem, words, !schedule.transfers.is_empty());
     for (i, row) in rows.iter().enumerate() {
         let y = TOP + ROW * i as f64;
         let shade = if i % 2 == 0 { "#f6f6f6" } else { "#ffffff" };
@@ -73,7 +97,7 @@ pub fn gantt(problem: &Problem, schedule: &Schedule) -> String {
         let stroke = if bar.gang { "#222" } else { "white" };
         let _ = write!(
             svg,
-            "<g><title>{} {:.3} to {:.3} us</title><rect x=\"{x:.2}\" y=\"{y}\" width=\"{w:.2}\" height=\"{}\" \
+            "<g><title>{} {:.3} to {:.3} µs</title><rect x=\"{x:.2}\" y=\"{y}\" width=\"{w:.2}\" height=\"{}\" \
              fill=\"{}\" stroke=\"{stroke}\" stroke-width=\"0.4\"/>",
             escape(&bar.name),
             bar.start,
@@ -134,18 +158,14 @@ fn bars(problem: &Problem, schedule: &Schedule) -> Vec<Bar> {
     bars
 }
 
-fn legend(svg: &mut String, problem: &Problem, schedule: &Schedule) {
-    let _ = writeln!(
-        svg,
-        "<text x=\"{LEFT}\" y=\"18\" font-size=\"13\">makespan {:.3} us, {} tasks, {} transfers</text>",
-        schedule.makespan,
-        schedule.runs.len(),
-        schedule.transfers.len()
-    );
+fn legend(svg: &mut String, problem: &Problem, words: &GanttWords, transfers: bool) {
+    let GanttWords { title, task, transfer } = words;
+    let title = escape(title);
+    let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"18\" font-size=\"13\">{title}</text>");
     let mut x = LEFT;
     for (m, name) in problem.names.memories.iter().enumerate() {
-        for (what, shade) in [("task in", 0), ("transfer to", 2)] {
-            let text = format!("{what} {name}");
+        let entries = [(format!("{task} in {name}"), 0), (format!("{transfer} to {name}"), 2)];
+        for (text, shade) in entries.into_iter().take(if transfers { 2 } else { 1 }) {
             let _ = writeln!(
                 svg,
                 "<rect x=\"{x}\" y=\"26\" width=\"11\" height=\"11\" fill=\"{}\"/><text x=\"{}\" y=\"36\">{}</text>",
@@ -181,7 +201,7 @@ fn axis(svg: &mut String, end: f64, scale: f64, bottom: f64) {
     let middle = LEFT + WIDTH / 2.0;
     let _ = writeln!(
         svg,
-        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">time in us</text>",
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">time in µs</text>",
         bottom + 33.0
     );
 }

@@ -53,7 +53,7 @@ pub use algorithm::Algorithm;
 pub use answer::{Answer, Point};
 pub use bounds::Bounds;
 pub use error::{Error, ErrorKind, Kind};
-pub use gantt::gantt;
+pub use gantt::{GanttWords, gantt, gantt_in_words};
 pub use instance::{Instance, Task, Tensor, Weight, WeightBytes};
 pub use local_search::Budget;
 pub use machine::{Link, Machine, Memory, Processor};

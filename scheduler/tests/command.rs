@@ -61,7 +61,7 @@ fn charts_and_traces_are_written() {
     let paths = [svg.to_str().unwrap(), trace.to_str().unwrap()];
     json(&["tests/data/t02.json", "--algorithm", "heft", "--json", "--gantt", paths[0], "--trace", paths[1]]);
     let svg = std::fs::read_to_string(svg).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("time in us") && svg.contains("t10"));
+    assert!(svg.starts_with("<svg") && svg.contains("time in µs") && svg.contains("t10"));
     let trace: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
     let spans = trace["traceEvents"].as_array().unwrap().iter().filter(|e| e["ph"] == "X").count();
     assert_eq!(spans, 10 + 9);

@@ -4,6 +4,7 @@ use super::DOCUMENT_VERSION;
 use crate::arguments::{ExecutionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::exit::Exit;
 use crate::failure::UsageError;
+use crate::inputs::Source;
 use crate::quantity::plural;
 use crate::table::table;
 use crate::terminal::Terminal;
@@ -85,6 +86,9 @@ struct Document {
 #[derive(Debug, Serialize)]
 struct Case {
     name: String,
+    /// Inputs that no file gives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    drawn: Vec<String>,
     outputs: Vec<Verdict>,
 }
 
@@ -144,8 +148,11 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
             let expected: Vec<(String, Value)> =
                 npz::read(path)?.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
             let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+            let drawn = inputs.iter().filter(|input| input.source == Source::Seed);
+            let drawn: Vec<String> = drawn.map(|input| input.name.clone()).collect();
             let inputs: Vec<_> = inputs.into_iter().map(|input| (input.name, input.value)).collect();
-            vec![case((&session, &options), path.display().to_string(), &inputs, &expected, tolerance)?]
+            let case = case((&session, &options), path.display().to_string(), &inputs, &expected, tolerance)?;
+            vec![Case { drawn, ..case }]
         }
     };
     for spec in session.outputs() {
@@ -178,7 +185,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if terminal.json() {
         terminal.document(&document)?;
     } else {
-        terminal.print(&text(&document, terminal))?;
+        terminal.print(&text(&document, arguments.inputs.seed, terminal))?;
     }
     if failed == 0 {
         return Ok(Exit::Success);
@@ -242,7 +249,7 @@ fn case(
         };
         verdicts.push(Verdict { name: name.clone(), passed: difference.is_none(), difference });
     }
-    Ok(Case { name, outputs: verdicts })
+    Ok(Case { name, drawn: Vec::new(), outputs: verdicts })
 }
 
 fn difference(mismatch: Mismatch, want: &Value) -> Difference {
@@ -271,10 +278,13 @@ fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-fn text(document: &Document, terminal: &Terminal) -> String {
+fn text(document: &Document, seed: u64, terminal: &Terminal) -> String {
     let mut lines = Vec::new();
     for case in &document.cases {
         lines.push(terminal.heading(&case.name));
+        if !case.drawn.is_empty() {
+            lines.push(format!("  inputs drawn from seed {seed}: {}", case.drawn.join(", ")));
+        }
         for verdict in &case.outputs {
             let word = terminal.verdict(if verdict.passed { "ok" } else { "differs" }, verdict.passed);
             lines.push(format!("  {word}  {}", verdict.name));

@@ -21,7 +21,7 @@ use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
-use chart::chart;
+use chart::{chart, words};
 use compare::{Comparison, Ran};
 use recurve::{DeviceSource, FrontPoint, OperatorCost, Plan, PlanOptions, PlannedCopy, Planning, Profile};
 use serde::Serialize;
@@ -179,7 +179,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     write(&arguments.out, &|| Ok(plan.to_json()))?;
     write(&arguments.emit_instance, &|| Ok(instance.clone()))?;
     write(&arguments.gantt, &|| {
-        chart(&plan).map(|(problem, made)| recurve_scheduler::gantt(&problem, &made))
+        chart(&plan).map(|(problem, made)| recurve_scheduler::gantt_in_words(&problem, &made, &words(&plan)))
     })?;
     write(&arguments.trace, &|| {
         chart(&plan).map(|(problem, made)| recurve_scheduler::trace(&problem, &made).to_string())

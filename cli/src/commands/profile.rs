@@ -5,6 +5,7 @@ use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArgu
 use crate::exit::Exit;
 use crate::files;
 use crate::inputs::{self, Input};
+use crate::latency::SCATTER;
 use crate::legend;
 use crate::placement::DevicesArguments;
 use crate::quantity::{self, plural};
@@ -115,6 +116,7 @@ pub(crate) fn measure(
     measuring: Measuring,
     terminal: &Terminal,
 ) -> Result<Profile> {
+    let before = arguments.known();
     let bar = terminal.progress(Some(0), "measuring");
     let (shown, say, begun) = (bar.clone(), terminal.beside_bars(), Once::new());
     let mut options = ProfileOptions::default().with_progress(move |done, all| {
@@ -138,7 +140,7 @@ pub(crate) fn measure(
     let profile = session.profile(given(), &options);
     bar.finish_and_clear();
     let profile = profile?;
-    if let Some(names) = scattered(&profile, &session.profiled(given())?) {
+    if let Some(names) = scattered(&profile, &session.profiled(given())?, before.as_ref()) {
         terminal.narrate(format!(
             "note: the times of {names} scatter: something else used the cores; measure again with --refresh while nothing does"
         ));
@@ -154,16 +156,15 @@ const LEGEND: &str = "Nodes of one operator, attributes, types and shapes share 
 const HANDOVERS: &str = "A hand-over is the time from the end of work on one thread to the start of what waits for it on another; plans count\n\
     one wherever work goes from thread to thread.\n";
 
-/// A time scatters where one run in ten takes more than so many times the least.
-const SCATTER: f64 = 3.0;
-
-/// Nodes whose runs take times that are too different to be the operator's alone, the first by name.
-fn scattered(profile: &Profile, nodes: &[ProfiledNode]) -> Option<String> {
+/// Nodes that were measured now, and whose runs took times that are too different to be the operator's alone, the first by
+/// name.
+fn scattered(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Profile>) -> Option<String> {
     const NAMED: usize = 3;
     let wide = |m: &Measured| m.p90_us > SCATTER * m.min_us;
     let scatters = |node: &&ProfiledNode| {
-        let cost = node.signature.as_ref().and_then(|signature| profile.operators.get(signature));
-        cost.is_some_and(|cost| cost.lanes.values().any(wide))
+        let Some(signature) = &node.signature else { return false };
+        let Some(cost) = profile.operators.get(signature) else { return false };
+        cost.lanes.iter().any(|(lane, time)| wide(time) && kept(before, signature, lane) != Some(time))
     };
     let all: Vec<&ProfiledNode> = nodes.iter().filter(scatters).collect();
     let mut names: Vec<String> = all.iter().take(NAMED).map(|n| format!("`{}` ({})", n.name, n.op)).collect();
@@ -171,6 +172,11 @@ fn scattered(profile: &Profile, nodes: &[ProfiledNode]) -> Option<String> {
         names.push(format!("{} more", all.len() - NAMED));
     }
     (!names.is_empty()).then(|| listed(&names))
+}
+
+/// What was known of an operator.
+fn kept<'a>(before: Option<&'a Profile>, signature: &str, lane: &str) -> Option<&'a Measured> {
+    before?.operators.get(signature)?.lanes.get(lane)
 }
 
 /// Nodes that run and were not measured; copies of a value to an output are no nodes.
@@ -203,7 +209,7 @@ fn operator_rows(profile: &Profile, nodes: &[ProfiledNode], before: Option<&Prof
         };
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         for (lane, measured) in &cost.lanes {
-            let kept = before.and_then(|known| known.operators.get(signature)?.lanes.get(lane));
+            let kept = kept(before, signature, lane);
             let mut row = vec![format!("{}{more}", first.name), first.op.clone(), lane_name(lane)];
             row.extend(times(measured));
             row.push(from(kept == Some(measured)));

@@ -8,7 +8,7 @@ use crate::failure::UsageError;
 use crate::files;
 use crate::gpu_memory::GpuMemory;
 use crate::inputs::{self, Input, Source};
-use crate::latency::{Latency, microseconds};
+use crate::latency::{Latency, disturbance, microseconds};
 use crate::legend;
 use crate::peak_rss::peak_rss_bytes;
 use crate::placement::PlacementArguments;
@@ -70,6 +70,10 @@ pub(crate) struct Arguments {
     /// With --mode latency or memory: neither use nor keep measurements and plans in the user's cache
     #[arg(long, help_heading = "Placement")]
     no_cache: bool,
+    /// With --mode latency or memory: measure again what the user's cache has, try plans again, and keep that; not with
+    /// --no-cache
+    #[arg(long, conflicts_with = "no_cache", help_heading = "Placement")]
+    refresh: bool,
     #[command(flatten)]
     time: TimeArguments,
 }
@@ -155,6 +159,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
+    }
+    if arguments.refresh {
+        builder = builder.with_profile_refresh();
     }
     let session = arguments.model.load(builder, terminal)?;
     let plan = arguments.plan.as_deref().map(read_plan).transpose()?;
@@ -245,6 +252,7 @@ impl Arguments {
                 "--devices, --gpu-memory-limit and --place are for plans: --plan, --mode latency or --mode memory"
             }
             () if self.plan.is_some() && self.no_cache => "--no-cache goes with --mode, and not with --plan",
+            () if self.plan.is_some() && self.refresh => "--refresh goes with --mode, and not with --plan",
             () if !on_cpu && self.trace.is_some() => {
                 "--trace records the threads of the CPU; --profile-nodes times nodes of a GPU"
             }
@@ -253,6 +261,9 @@ impl Arguments {
             }
             () if self.no_cache && self.mode == Mode::Together => {
                 "--no-cache goes with --mode latency and --mode memory"
+            }
+            () if self.refresh && self.mode == Mode::Together => {
+                "--refresh goes with --mode latency and --mode memory"
             }
             () => return Ok(()),
         };
@@ -343,6 +354,10 @@ fn measure(
     })();
     bar.finish_and_clear();
     result?;
+    let steady = latencies.get(usize::from(warmup == 0)..).unwrap_or_default();
+    if let Some(note) = disturbance(steady, session.engine().threads()) {
+        terminal.narrate(note);
+    }
     let (outputs, latency) = last.zip(Latency::of(latencies)).context("the model was not run")?;
     Ok((outputs, latency, events))
 }

@@ -112,5 +112,9 @@ fn what_is_missing_is_said() {
         "--expect",
         &data("biased_y.npz"),
     ]);
-    drawn.with(Exit::OutputsDiffer).says("hint: the inputs were drawn from a seed");
+    let drawn = drawn.with(Exit::OutputsDiffer);
+    drawn.says("hint: the inputs were drawn from a seed");
+    drawn.prints("  inputs drawn from seed 0: x\n");
+    let given = check("biased_y.npz", &["--json"]).with(Exit::Success).document();
+    assert!(given["cases"][0].get("drawn").is_none(), "{given}");
 }

@@ -108,6 +108,7 @@ fn the_page_has_every_field_of_every_document() {
         vec!["run", &biased, "--mode", "latency", "--no-cache"],
         [&check[..], &[&wrong]].concat(),
         [&check[..], &[&shorter]].concat(),
+        vec!["check", &biased, "--dim", "batch=2,time=2", "--expect", &wrong],
         against,
         vec!["inspect", &looped, "--fused"],
         vec!["inspect", MODEL, "--precision", "f16"],

@@ -32,12 +32,17 @@ fn recurve(arguments: &[&str]) -> Ended {
 
 /// Runs the command in a folder.
 fn recurve_in(folder: &Path, arguments: &[&str]) -> Ended {
+    // What is measured is kept apart from the user's.
+    recurve_with_cache(Path::new(env!("CARGO_TARGET_TMPDIR")), folder, arguments)
+}
+
+/// Runs the command in a folder, with a user's cache of its own.
+fn recurve_with_cache(cache: &Path, folder: &Path, arguments: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_recurve"))
         .current_dir(folder)
         .args(arguments)
         .env_remove("NO_COLOR")
-        // What is measured is kept apart from the user's.
-        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .env("XDG_CACHE_HOME", cache)
         .output()
         .expect("the command starts");
     let text = |bytes| String::from_utf8(bytes).expect("the command writes UTF-8");

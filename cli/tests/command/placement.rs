@@ -43,10 +43,10 @@ fn a_placement_that_cannot_be_kept_says_why() {
     place(&looped, &["--place", "cpu"])
         .with(Exit::Usage)
         .says("a pattern of names, `=` and a device are needed");
-    let inside = place(&looped, &["--place", "clamp*=cpu"]).with(Exit::Infeasible);
+    let inside = place(&looped, &["--place", "clamp*=cpu"]).with(Exit::Usage);
     inside.says("`clamps` is in a graph that `turns` runs, all of which runs in one place: name `turns`");
     place(&looped, &["--place", "turns=cpu"]).with(Exit::Success);
-    let nothing = place(&looped, &["--place", "nothing*=cpu"]).with(Exit::Infeasible);
+    let nothing = place(&looped, &["--place", "nothing*=cpu"]).with(Exit::Usage);
     nothing.says("no node that runs has such a name");
     nothing.says("hint: `recurve inspect MODEL` lists the names of nodes");
 }

@@ -1,6 +1,6 @@
 //! `recurve profile`, `recurve plan`, and runs along plans.
 
-use crate::{data, recurve_in};
+use crate::{data, recurve_in, recurve_with_cache};
 use recurve_cli::Exit;
 use serde_json::Value as Json;
 use std::path::Path;
@@ -93,6 +93,9 @@ fn what_would_have_no_effect_is_refused() {
         (&["--trace", "never.json", "--device", "emulated"], "--trace records the threads of the CPU"),
         (&["--fallback", "cpu"], "--fallback cpu is for a GPU"),
         (&["--no-cache"], "--no-cache goes with --mode latency"),
+        (&["--refresh"], "--refresh goes with --mode latency"),
+        (&["--refresh", "--plan", "p.json"], "--refresh goes with --mode, and not with --plan"),
+        (&["--refresh", "--no-cache", "--mode", "latency"], "cannot be used with '--no-cache'"),
     ] {
         recurve_in(&root(), &[&["run", MODEL][..], arguments].concat()).with(Exit::Usage).says(problem);
     }
@@ -114,6 +117,38 @@ fn kept_measurements_are_told_from_new_ones() {
     // Other runs may have added times on more threads.
     assert!(sources(&second, "cache") >= sources(&first, "now"), "{second}");
     assert_eq!(sources(&profile(&["--no-cache"]), "cache"), 0);
+}
+
+#[test]
+fn only_what_is_measured_now_is_said_to_scatter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |command: &str, more: &[&str]| {
+        let arguments = [&[command, MODEL, "--dim", "time=2,batch=1", "--threads"][..], more].concat();
+        recurve_with_cache(folder.path(), &root(), &arguments).with(Exit::Success)
+    };
+    run("profile", &["1"]);
+    let file = folder.path().join("recurve").read_dir().expect("kept").map(|f| f.expect("a file").path());
+    let file = file.filter(|f| f.display().to_string().contains("profile-")).min().expect("a profile");
+    let mut kept = json(&file);
+    let wild = 1e6;
+    for operator in kept["operators"].as_object_mut().expect("operators").values_mut() {
+        operator["lanes"]
+            .as_object_mut()
+            .expect("lanes")
+            .values_mut()
+            .for_each(|l| l["p90_us"] = wild.into());
+    }
+    std::fs::write(&file, kept.to_string()).expect("written");
+    for command in ["profile", "plan"] {
+        let ended = run(command, &["1", "--json"]);
+        assert!(!ended.err.contains("scatter"), "{command} measured nothing: {}", ended.err);
+        let known = json(&file)["operators"].to_string();
+        assert!(known.contains("\"p90_us\":1000000"), "{command} takes what is kept: {known}");
+    }
+    let anew = run("run", &["2", "--mode", "latency", "--refresh", "--json"]);
+    assert!(anew.document()["plan"].is_string());
+    let known = json(&file)["operators"].to_string();
+    assert!(!known.contains("\"p90_us\":1000000"), "all was measured again: {known}");
 }
 
 #[test]
@@ -216,7 +251,7 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let limited =
         with(&["plan", MODEL, "--profile", &profile, "--mode", "memory", "--slo", "1us"], &[&dims, &devices]);
     let limited = limited.with(Exit::Infeasible);
-    limited.says("no plan was found that takes at most 1.0 us: the fastest takes");
+    limited.says("no plan was found that takes at most 1.0 µs: the fastest takes");
     limited.says("allow more time with --slo");
     let forced = with(&["plan", MODEL, "--profile", &profile], &[&dims, &on_gpu]);
     assert!(
@@ -259,9 +294,11 @@ fn a_plan_over_threads_and_the_emulated_gpu_is_made_shown_compared_and_run() {
     let bars = events["traceEvents"].as_array().expect("events").iter();
     assert_eq!(bars.filter(|e| e["cat"] == "transfer").count(), copies);
     let picture = || std::fs::read_to_string(&gantt).expect("drawn");
-    assert!(copies > 0 && picture().contains("to emulated"));
+    assert!(copies > 0 && picture().contains("copy to emulated"));
     with(&draw, &[&dims]).with(Exit::Success);
-    assert!(!picture().contains("emulated"), "a plan for the CPU has no row of a GPU");
+    let picture = picture();
+    assert!(!picture.contains("emulated"), "a plan for the CPU has no row of a GPU");
+    assert!(picture.contains(">predicted time ") && picture.contains("step in host"), "{picture}");
 
     // A trace of something else is refused by its name.
     let compare = |trace: &str| {

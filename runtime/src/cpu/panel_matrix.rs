@@ -2,7 +2,7 @@
 
 use super::contraction::scratch_of;
 use super::gemm::{Matrix, MatrixMut};
-use super::panels::{GROUP, Panels, Product, Stored, sweep, turned_elements};
+use super::panels::{GROUP, Panels, Product, Stored, next_group, sweep, turned_elements};
 use super::simd::Level;
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
@@ -104,8 +104,9 @@ impl PanelMatrix {
         let range = cols.start / WIDTH..cols.end.div_ceil(WIDTH);
         let data = Stored::Own(self.panels(range.clone()).0);
         let panels = Panels { data, depth, count: range.len(), backwards: false };
-        for from in (0..rows).step_by(GROUP) {
-            let many = GROUP.min(rows - from);
+        let mut from = 0;
+        while from < rows {
+            let many = next_group(rows - from);
             let mut a = a.block(from..from + many, 0..depth);
             if !in_pieces {
                 for (i, row) in copy.chunks_exact_mut(depth).take(many).enumerate() {
@@ -115,6 +116,7 @@ impl PanelMatrix {
             }
             let mut block = Block { a, out, from };
             sweep::<f32, WIDTH>(Level::detect(), panels, (many, turned), &mut block);
+            from += many;
         }
         Ok(())
     }

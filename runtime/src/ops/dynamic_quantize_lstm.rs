@@ -247,7 +247,9 @@ fn draw(g: &mut Gen, time: usize) -> Case {
     case = case.input(g.any_tensor(types[1], &[planes, hidden, columns]));
     let optional =
         |g: &mut Gen, shape: &[usize]| g.chance(0.6).then(|| g.tensor_in(DType::F32, shape, -0.6, 0.6));
-    case = case.optional(optional(g, &[planes, 2 * columns])).optional(lengths(g, time, batch));
+    case = case
+        .optional(optional(g, &[planes, 2 * columns]))
+        .optional(g.chance(0.5).then(|| lengths(g, time, batch)));
     case =
         case.optional(optional(g, &[planes, batch, hidden])).optional(optional(g, &[planes, batch, hidden]));
     let peepholes = g.chance(0.4).then(|| g.tensor_in(DType::F32, &[planes, 3 * hidden], -0.15, 0.15));
@@ -266,7 +268,7 @@ fn draw(g: &mut Gen, time: usize) -> Case {
     if g.chance(0.6) {
         case = case.constant(1).constant(2);
     }
-    attributes(g, case, &Shape { gates: GATES, functions: 3, cell_state: true }, [planes, hidden, 0])
+    attributes(g, case, &Shape { gates: GATES, functions: 3, cell_state: true, flag: None }, [planes, hidden])
 }
 
 /// A state near the middle between two levels goes to one or the other by the last bit of its activations, and

@@ -123,6 +123,5 @@ impl Op for Gru {
 }
 
 fn case(g: &mut Gen) -> Case {
-    let case = recurrent_case(g, &Shape { gates: 3, functions: 2, cell_state: false });
-    if g.chance(0.6) { case.int("linear_before_reset", g.int(0, 1)) } else { case }
+    recurrent_case(g, &Shape { gates: 3, functions: 2, cell_state: false, flag: Some("linear_before_reset") })
 }

@@ -122,6 +122,5 @@ impl Op for Lstm {
 }
 
 fn case(g: &mut Gen) -> Case {
-    let case = recurrent_case(g, &Shape { gates: 4, functions: 3, cell_state: true });
-    if g.chance(0.3) { case.int("input_forget", g.int(0, 1)) } else { case }
+    recurrent_case(g, &Shape { gates: 4, functions: 3, cell_state: true, flag: Some("input_forget") })
 }

@@ -100,5 +100,5 @@ impl Op for Rnn {
 }
 
 fn case(g: &mut Gen) -> Case {
-    recurrent_case(g, &Shape { gates: 1, functions: 1, cell_state: false })
+    recurrent_case(g, &Shape { gates: 1, functions: 1, cell_state: false, flag: None })
 }

@@ -58,6 +58,14 @@ pub enum PlanError {
         /// The device.
         device: String,
     },
+    /// A pattern that says where nodes run fits none that can be placed, or its device is none that plans use.
+    #[error("a placement cannot be kept: `{placement}`: {why}")]
+    Unplaceable {
+        /// The pattern and the device.
+        placement: String,
+        /// Why not.
+        why: String,
+    },
     /// What is said of where nodes run cannot be.
     #[error("a placement cannot be kept: {what}")]
     Placement {

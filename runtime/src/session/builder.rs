@@ -59,6 +59,7 @@ pub struct SessionBuilder {
     fallback: Fallback,
     mode: Mode,
     cache: Option<ProfileCache>,
+    refresh: bool,
     buckets: Buckets,
     devices: Devices,
     gpu_memory_limit: Option<usize>,
@@ -78,6 +79,7 @@ impl Default for SessionBuilder {
             fallback: Fallback::default(),
             mode: Mode::default(),
             cache: ProfileCache::user(),
+            refresh: false,
             buckets: Buckets::default(),
             devices: Devices::default(),
             gpu_memory_limit: None,
@@ -144,6 +146,23 @@ impl SessionBuilder {
     }
 
     /// How operators are placed on the threads; by default one after the other on all of them.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Mode, Session, Tensor};
+    /// // Without a cache everything is measured at the first run.
+    /// let builder = Session::builder().with_threads(2).with_mode(Mode::Latency).with_profile_cache(None);
+    /// let session = builder.load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// session.run(inputs)?;
+    /// let shapes = || inputs.map(|(name, tensor)| (name, tensor.shape()));
+    /// // A plan is followed, or there is a reason why none is.
+    /// assert!(session.followed(shapes()).is_some() != session.unplanned(shapes()).is_some());
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -193,6 +212,13 @@ impl SessionBuilder {
         self
     }
 
+    /// Measures what the profile cache has, too, tries plans again, and keeps what comes of it in the place of what was there:
+    /// for [`Mode::Latency`] and [`Mode::Memory`], at the first run with inputs of each bucket of shapes.
+    pub fn with_profile_refresh(mut self) -> Self {
+        self.refresh = true;
+        self
+    }
+
     /// Which shapes of inputs share what [`Mode::Latency`] and [`Mode::Memory`] measured for the first of them.
     pub fn with_buckets(mut self, buckets: Buckets) -> Self {
         self.buckets = buckets;
@@ -201,6 +227,15 @@ impl SessionBuilder {
 
     /// Loads the ONNX model at `path`. The file must not change while the session lives: weights may be read
     /// from it in place.
+    ///
+    /// # Example
+    /// ```
+    /// # const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx");
+    /// use recurve::Session;
+    /// let session = Session::builder().with_threads(1).load(PATH)?;
+    /// assert_eq!(&*session.inputs()[0].name, "question");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn load(self, path: impl AsRef<Path>) -> Result<Session, Error> {
         let start = Instant::now();
         self.prepare(start, |budget| onnx::read_path(path.as_ref(), budget))
@@ -338,7 +373,7 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache, self.buckets);
+        let plans = Plans::new(self.mode, self.cache, self.refresh, self.buckets);
         let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
         let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {

@@ -172,7 +172,7 @@ impl PlanDevices {
                     None => format!("plans use cpu alone, not {device}"),
                 },
             };
-            return Err(PlanError::Placement { what: format!("`{pattern}={device}`: {why}") });
+            return Err(PlanError::Unplaceable { placement: format!("{pattern}={device}"), why });
         }
         Ok(forced)
     }

@@ -18,8 +18,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most runs of each kind that a plan is compared by.
-const TRIALS: usize = 21;
+/// Runs of a kind that follow each other where a plan is compared: the first finds caches as the other kind left them, and
+/// does not count.
+const TURN: usize = 4;
+/// Most turns of each kind.
+const TURNS: usize = 7;
 /// After this time no further ones begin.
 const TRIAL_TIME: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,10 @@ impl fmt::Debug for ProfileOptions {
 }
 
 impl ProfileOptions {
+    pub(super) fn of_cache(cache: Option<ProfileCache>, refresh: bool) -> Self {
+        Self { cache, refresh, ..Self::default() }
+    }
+
     /// How much time each measurement may take.
     pub fn with_effort(mut self, effort: Effort) -> Self {
         self.effort = effort;
@@ -194,7 +201,7 @@ impl Session {
         &self,
         values: &[ValueRef<'_>],
         inputs: &[PlannedInput],
-        (cache, goal): (Option<ProfileCache>, Goal),
+        (options, goal): (ProfileOptions, Goal),
         context: RunContext<'_>,
     ) -> Result<Result<Followed, Unplanned>, Error> {
         let program = self.cpu_program()?;
@@ -209,13 +216,13 @@ impl Session {
         if let Some(node) = bound.unplaceable(program) {
             return Err(PlanError::DependsOnData { node }.into());
         }
+        let cache = options.cache.as_ref().filter(|_| plain);
         if let Some(kept) =
-            cache.as_ref().filter(|_| plain).and_then(|cache| self.kept_plan(cache, inputs, context))
+            cache.filter(|_| !options.refresh).and_then(|cache| self.kept_plan(cache, inputs, context))
         {
             return Ok(Ok(kept));
         }
         let wanted = self.devices.usable().is_some() && self.devices.wants_gpu();
-        let options = ProfileOptions { cache, ..ProfileOptions::default() };
         let variants = self.variants(&self.facts_of(inputs)?, |_| true)?;
         let profile = self.measure_all(&variants, values, &options, context)?;
         self.plans.keep_profile(&profile);
@@ -242,7 +249,7 @@ impl Session {
             }
         }
         let Some((_, plan, followed)) = best else { return Ok(Err(Unplanned::NotFaster)) };
-        if let Some(cache) = options.cache.as_ref().filter(|_| plain)
+        if let Some(cache) = cache
             && let Err(error) = cache.store_plan(&plan)
         {
             tracing::warn!(%error, "the plan is not kept");
@@ -268,7 +275,8 @@ impl Session {
             .ok()
     }
 
-    /// The median times of a few runs along a plan and of as many without it, by turns.
+    /// The median times of a few runs along a plan and of as many without it, in turns of several: as each runs in service,
+    /// behind runs of its own kind.
     fn compare(
         &self,
         followed: &Followed,
@@ -277,17 +285,25 @@ impl Session {
     ) -> Result<[Duration; 2], Error> {
         let mut times = [Vec::new(), Vec::new()];
         let began = Instant::now();
-        while times[0].len() < TRIALS && (times[0].len() < 3 || began.elapsed() < TRIAL_TIME) {
-            for (planned, times) in times.iter_mut().enumerate() {
-                let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
-                let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
-                let start = Instant::now();
-                if planned == 0 {
-                    followed.run(values, &mut slots, &self.outputs, context)?;
-                } else {
-                    self.runner.run(values, &mut slots, &self.outputs, context)?;
+        for turn in 0..TURNS {
+            if turn > 0 && began.elapsed() >= TRIAL_TIME {
+                break;
+            }
+            for (kind, times) in times.iter_mut().enumerate() {
+                for at in 0..TURN {
+                    let mut dropped: SmallVec<[Option<Value>; 4]> =
+                        SmallVec::from_elem(None, self.outputs.len());
+                    let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
+                    let start = Instant::now();
+                    if kind == 0 {
+                        followed.run(values, &mut slots, &self.outputs, context)?;
+                    } else {
+                        self.runner.run(values, &mut slots, &self.outputs, context)?;
+                    }
+                    if at > 0 {
+                        times.push(start.elapsed());
+                    }
                 }
-                times.push(start.elapsed());
             }
         }
         Ok(times.map(|mut times| {

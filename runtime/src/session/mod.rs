@@ -229,6 +229,19 @@ impl Session {
     }
 
     /// A stream with state pairs given as (output, input).
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().with_threads(1).load_bytes(MODEL)?;
+    /// let mut stream = session.stream_with(&[("h_out", "h"), ("c_out", "c")])?;
+    /// let first = stream.run([("question", &Tensor::new(&[2, 1], vec![3i64, 4])?)])?; // "34"
+    /// let more = stream.run([("question", &Tensor::new(&[4, 1], vec![7i64, 10, 5, 8])?)])?; // "7+58"
+    /// assert_eq!(more.tensor("answer")?.as_slice::<i64>(), Some(&[4, 0, 5, 11, 11][..])); // "405  "
+    /// # drop(first);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn stream_with(&self, pairs: &[(&str, &str)]) -> Result<Stream<'_>, Error> {
         Stream::new(self, pairs)
     }

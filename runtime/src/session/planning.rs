@@ -68,6 +68,22 @@ impl Session {
 
     /// Places the operators on the engine's threads by `profile`, for inputs of these shapes; inputs that are not named
     /// have what the model declares. Nothing changes for runs until the plan is given to [`Session::follow`].
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{ProfileOptions, Session, Tensor};
+    /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let profile = session.profile(inputs, &ProfileOptions::default())?;
+    /// let planning = session.plan(inputs.map(|(name, tensor)| (name, tensor.shape())), &profile)?;
+    /// session.follow(&planning.plan)?;
+    /// let outputs = session.run(inputs)?; // along the plan
+    /// assert_eq!(outputs.tensor("answer")?.as_slice::<i64>(), Some(&[4, 0, 5, 11, 11][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn plan<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,

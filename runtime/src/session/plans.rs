@@ -3,6 +3,7 @@
 use super::Session;
 use super::arguments::ValueSpec;
 use super::buckets::Buckets;
+use super::measuring::ProfileOptions;
 use super::mode::Mode;
 use super::planning::forms_of;
 use super::runner::{check, gpu_error};
@@ -112,6 +113,8 @@ const CHOICES: usize = 8;
 pub(super) struct Plans {
     mode: Mode,
     cache: Option<ProfileCache>,
+    /// Whether what the cache has is measured again.
+    refresh: bool,
     buckets: Buckets,
     /// The latest used first.
     choices: Mutex<Vec<Choice>>,
@@ -120,8 +123,13 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>, buckets: Buckets) -> Self {
-        Self { mode, cache, buckets, choices: Mutex::default(), profile: Mutex::default() }
+    pub(super) fn new(mode: Mode, cache: Option<ProfileCache>, refresh: bool, buckets: Buckets) -> Self {
+        Self { mode, cache, refresh, buckets, choices: Mutex::default(), profile: Mutex::default() }
+    }
+
+    /// How operators are measured for a plan.
+    pub(super) fn measuring(&self) -> ProfileOptions {
+        ProfileOptions::of_cache(self.cache.clone(), self.refresh)
     }
 
     /// The latest choice for inputs of the same buckets.
@@ -196,7 +204,7 @@ impl Plans {
         let goal = self.mode.goal();
         let made = match session.plan_by_bucket(&inputs, goal, context) {
             Some(made) => Ok(made),
-            None => session.plan_by_measuring(values, &inputs, (self.cache.clone(), goal), context),
+            None => session.plan_by_measuring(values, &inputs, (self.measuring(), goal), context),
         };
         let choice = match made {
             Ok(Ok(followed)) => Choice::Follow(Arc::new(followed)),
@@ -204,7 +212,10 @@ impl Plans {
             // What was asked for cannot be had.
             Err(Error::Plan {
                 source:
-                    source @ (PlanError::Slo { .. } | PlanError::NothingFits | PlanError::Placement { .. }),
+                    source @ (PlanError::Slo { .. }
+                    | PlanError::NothingFits
+                    | PlanError::Placement { .. }
+                    | PlanError::Unplaceable { .. }),
             }) => return Err(source.into()),
             // Plans are made again, without the GPU, when the next run asks.
             Err(error) if session.devices.give_up(&error) => return Ok(None),

@@ -12,6 +12,73 @@ pub(crate) struct Shape {
     pub(crate) functions: usize,
     /// LSTM has initial_c, P and Y_c.
     pub(crate) cell_state: bool,
+    /// An attribute of its own that is 0 or 1.
+    pub(crate) flag: Option<&'static str>,
+}
+
+const DIRECTIONS: [&str; 3] = ["forward", "reverse", "bidirectional"];
+
+/// What a use of a recurrent operator has of what may be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Form {
+    direction: &'static str,
+    /// Those of the constants below that it has.
+    parts: u32,
+}
+
+const LAYOUT: u32 = 1;
+const BIAS: u32 = 1 << 1;
+const LENGTHS: u32 = 1 << 2;
+const INITIAL_H: u32 = 1 << 3;
+const INITIAL_C: u32 = 1 << 4;
+const PEEPHOLES: u32 = 1 << 5;
+const CLIP: u32 = 1 << 6;
+const ACTIVATIONS: u32 = 1 << 7;
+const FLAG: u32 = 1 << 8;
+/// All of them, with how likely each is.
+const PARTS: [(u32, f64); 9] = [
+    (LAYOUT, 0.3),
+    (BIAS, 0.6),
+    (LENGTHS, 0.5),
+    (INITIAL_H, 0.6),
+    (INITIAL_C, 0.6),
+    (PEEPHOLES, 0.5),
+    (CLIP, 0.3),
+    (ACTIVATIONS, 0.6),
+    (FLAG, 0.3),
+];
+
+impl Form {
+    fn drawn(g: &mut Gen, shape: &Shape) -> Self {
+        let direction = *g.pick(&DIRECTIONS);
+        let parts = PARTS.iter().filter(|(_, p)| g.chance(*p)).fold(0, |parts, (part, _)| parts | part);
+        Self { direction, parts: parts & shape.parts() }
+    }
+
+    /// Every one that an operator has.
+    #[cfg(test)]
+    pub(crate) fn all(shape: &Shape) -> impl Iterator<Item = Self> {
+        let possible = shape.parts();
+        let parts = (0..1u32 << PARTS.len()).filter(move |parts| parts & !possible == 0);
+        parts.flat_map(|parts| DIRECTIONS.map(|direction| Self { direction, parts }))
+    }
+
+    fn has(self, part: u32) -> bool {
+        self.parts & part != 0
+    }
+
+    fn directions(self) -> usize {
+        if self.direction == "bidirectional" { 2 } else { 1 }
+    }
+}
+
+impl Shape {
+    /// The parts that uses of the operator may have.
+    fn parts(&self) -> u32 {
+        let all = PARTS.iter().fold(0, |parts, (part, _)| parts | part);
+        let without = if self.cell_state { 0 } else { INITIAL_C | PEEPHOLES };
+        all & !without & !if self.flag.is_some() { 0 } else { FLAG }
+    }
 }
 
 const FUNCTIONS: [&str; 11] = [
@@ -37,18 +104,24 @@ fn parameters(name: &str) -> (usize, usize) {
     }
 }
 
-/// A random use: `name` is not known here, so the operator adds its own attributes.
+/// A random use.
 pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
-    let directions = g.size(1, 2);
+    let form = Form::drawn(g, shape);
+    case_of(g, shape, form)
+}
+
+/// A random use of this form.
+pub(crate) fn case_of(g: &mut Gen, shape: &Shape, form: Form) -> Case {
+    let directions = form.directions();
     let dtype = *g.pick(FLOATS);
-    let opset = *g.pick(&[7, 14, 22, 28]);
+    let batch_first = form.has(LAYOUT);
+    let opset = *g.pick(if batch_first { &[14, 22, 28][..] } else { &[7, 14, 22, 28] });
     // bfloat16 is newer than `layout`.
     let opset = if dtype == DType::BF16 { opset.max(22) } else { opset };
     let time = *g.pick(&[0, 1, 1, 2, 3, 5, 8]);
     let batch = *g.pick(&[0, 1, 1, 1, 2, 3, 5, 7, 8, 13, 17, 33]);
     let input = *g.pick(&[0, 1, 2, 3, 7, 16, 31]);
     let hidden = *g.pick(&[0, 1, 2, 5, 13, 16, 17, 31, 47, 48, 64, 67, 129]);
-    let batch_first = opset >= 14 && g.chance(0.4);
 
     let mut case = Case::new([]).opset(opset);
     let sequence = |a: usize, b: usize| if batch_first { [b, a] } else { [a, b] };
@@ -61,14 +134,16 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
     let rows = shape.gates * hidden;
     case = case.input(g.tensor_in(dtype, &[directions, rows, input], -scale(input), scale(input)));
     case = case.input(g.tensor_in(dtype, &[directions, rows, hidden], -scale(hidden), scale(hidden)));
-    let optional = |g: &mut Gen, dims: &[usize]| g.chance(0.6).then(|| g.tensor_in(dtype, dims, -0.6, 0.6));
-    let mut rest = vec![optional(g, &[directions, 2 * rows]), lengths(g, time, batch)];
-    rest.push(optional(g, &[h0, h1, hidden]));
+    let mut optional =
+        |part: u32, dims: &[usize], most: f64| form.has(part).then(|| g.tensor_in(dtype, dims, -most, most));
+    let bias = optional(BIAS, &[directions, 2 * rows], 0.6);
+    let h = optional(INITIAL_H, &[h0, h1, hidden], 0.6);
+    let c = optional(INITIAL_C, &[h0, h1, hidden], 0.6);
+    // Peepholes on unbounded gates square the cell state at each step.
+    let peepholes = optional(PEEPHOLES, &[directions, 3 * hidden], 0.15);
+    let mut rest = vec![bias, form.has(LENGTHS).then(|| lengths(g, time, batch)), h];
     if shape.cell_state {
-        rest.push(optional(g, &[h0, h1, hidden]));
-        // Peepholes on unbounded gates square the cell state at each step.
-        let peepholes = [directions, 3 * hidden];
-        rest.push(g.chance(0.5).then(|| g.tensor_in(dtype, &peepholes, -0.15, 0.15)));
+        rest.extend([c, peepholes]);
     }
     while rest.last().is_some_and(Option::is_none) && g.chance(0.5) {
         rest.pop();
@@ -85,39 +160,45 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
         }
     }
     case = case.outputs(g.size(1, if shape.cell_state { 3 } else { 2 }));
-    attributes(g, case, shape, [directions, hidden, usize::from(batch_first)])
+    attributes_of(g, case, shape, (form, hidden))
 }
 
-/// Lengths of the rows, or nothing.
-pub(crate) fn lengths(g: &mut Gen, time: usize, batch: usize) -> Option<Tensor> {
+/// Lengths of the rows.
+pub(crate) fn lengths(g: &mut Gen, time: usize, batch: usize) -> Tensor {
     let values = (0..batch).map(|_| g.int(0, time as i64) as i32).collect();
-    g.chance(0.5).then(|| Tensor::new(&[batch], values).unwrap_or_else(|_| Tensor::scalar(0i32)))
+    Tensor::new(&[batch], values).unwrap_or_else(|_| Tensor::scalar(0i32))
 }
 
-/// Random attributes of a use with `directions`, a hidden size and a `layout`.
-pub(crate) fn attributes(
-    g: &mut Gen,
-    mut case: Case,
-    shape: &Shape,
-    [directions, hidden, layout]: [usize; 3],
-) -> Case {
-    let direction = if directions == 2 { "bidirectional" } else { *g.pick(&["forward", "reverse"]) };
+/// Random attributes, without `layout`, of a use with `directions` and a hidden size.
+pub(crate) fn attributes(g: &mut Gen, case: Case, shape: &Shape, [directions, hidden]: [usize; 2]) -> Case {
+    let mut form = Form::drawn(g, shape);
+    form.parts &= !LAYOUT;
+    form.direction = if directions == 2 { "bidirectional" } else { *g.pick(&["forward", "reverse"]) };
+    attributes_of(g, case, shape, (form, hidden))
+}
+
+fn attributes_of(g: &mut Gen, mut case: Case, shape: &Shape, (form, hidden): (Form, usize)) -> Case {
+    let Form { direction, .. } = form;
     if direction != "forward" || g.chance(0.3) {
         case = case.string("direction", direction);
     }
     if g.chance(0.8) {
         case = case.int("hidden_size", hidden as i64);
     }
-    if layout == 1 || (case.opset >= 14 && g.chance(0.2)) {
-        case = case.int("layout", layout as i64);
+    // What is the default is written out now and then.
+    if form.has(LAYOUT) || (case.opset >= 14 && g.chance(0.2)) {
+        case = case.int("layout", i64::from(form.has(LAYOUT)));
     }
-    if g.chance(0.3) {
+    if let Some(flag) = shape.flag.filter(|_| form.has(FLAG) || g.chance(0.3)) {
+        case = case.int(flag, i64::from(form.has(FLAG)));
+    }
+    if form.has(CLIP) {
         case = case.float("clip", g.float(0.1, 2.0) as f32);
     }
-    if g.chance(0.6) {
+    if form.has(ACTIVATIONS) {
         let mut names = Vec::new();
         let (mut alphas, mut betas) = (0, 0);
-        for _ in 0..shape.functions * directions {
+        for _ in 0..shape.functions * form.directions() {
             let name = *g.pick(&FUNCTIONS);
             let (a, b) = parameters(name);
             (alphas, betas) = (alphas + a, betas + b);
@@ -135,4 +216,30 @@ pub(crate) fn attributes(
         }
     }
     case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::OPS;
+    use crate::testing::operator::check_case;
+
+    #[test]
+    fn every_combination_of_attributes_and_inputs_agrees_with_the_reference() {
+        let lstm = Shape { gates: 4, functions: 3, cell_state: true, flag: Some("input_forget") };
+        let gru = Shape { gates: 3, functions: 2, cell_state: false, flag: Some("linear_before_reset") };
+        let rnn = Shape { gates: 1, functions: 1, cell_state: false, flag: None };
+        for (name, shape, combinations) in
+            [("LSTM", lstm, 3 << 9), ("GRU", gru, 3 << 7), ("RNN", rnn, 3 << 6)]
+        {
+            let def = OPS.iter().find(|def| def.name == name).expect("a recurrent operator");
+            let forms: Vec<Form> = Form::all(&shape).collect();
+            assert_eq!(forms.len(), combinations, "{name}");
+            for (seed, form) in forms.into_iter().enumerate() {
+                let case = case_of(&mut Gen::new(seed as u64), &shape, form);
+                let checked = check_case(def, case, 1 + seed % 2);
+                checked.unwrap_or_else(|failure| panic!("{name}, {form:?}: {failure:#?}"));
+            }
+        }
+    }
 }

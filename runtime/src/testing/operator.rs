@@ -107,7 +107,7 @@ pub fn check_operator(name: &str, seed: u64, threads: usize) -> Result<(), Failu
     check_case(def, case, threads)
 }
 
-fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Failure> {
+pub(super) fn check_case(def: &'static OpDef, case: Case, threads: usize) -> Result<(), Failure> {
     let case = Box::new(case);
     let fail = |stage, source| Failure::Error { stage, source, case: case.clone() };
     let op = parse(def, &case).map_err(|e| fail("parse", e))?;
@@ -283,6 +283,34 @@ mod tests {
             }
         }
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn every_type_of_the_table_is_drawn() {
+        const DRAWS: u64 = 2000;
+        // Their values lie in sequences, go through bodies (`tests/suite/bodies.rs` has these), or have the type that an
+        // attribute names.
+        let elsewhere = |name: &str| {
+            let holders = ["If", "Loop", "Scan", "ConcatFromSequence"];
+            name.starts_with("Sequence") || name.starts_with("Random") || holders.contains(&name)
+        };
+        let mut never = Vec::new();
+        for def in OPS.iter().filter(|def| !elsewhere(def.name)) {
+            let mut left = def.dtypes.to_vec();
+            left.retain(|dtype| *dtype != DType::String);
+            for seed in 0..DRAWS {
+                if left.is_empty() {
+                    break;
+                }
+                let case = (def.case)(&mut Gen::new(seed));
+                let tensors = case.inputs.iter().flatten().filter_map(Value::as_tensor);
+                tensors.for_each(|tensor| left.retain(|dtype| *dtype != tensor.dtype()));
+            }
+            if !left.is_empty() {
+                never.push(format!("{}: {left:?}", def.full_name()));
+            }
+        }
+        assert!(never.is_empty(), "{}", never.join("\n"));
     }
 
     #[test]

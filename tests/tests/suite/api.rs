@@ -293,10 +293,29 @@ fn kinds_have_stable_codes() {
         (ErrorKind::Deadline, "deadline"),
         (ErrorKind::Cancelled, "cancelled"),
         (ErrorKind::Internal, "internal"),
+        (ErrorKind::Device, "device"),
+        (ErrorKind::InvalidPlan, "invalid_plan"),
+        (ErrorKind::Unplannable, "unplannable"),
     ];
     for (kind, code) in codes {
         assert_eq!(kind.code(), code);
     }
+}
+
+#[test]
+fn threads_may_share_what_is_shared() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Session>();
+    shared::<recurve::SessionBuilder>();
+    shared::<recurve::Engine>();
+    shared::<recurve::RunOptions>();
+    shared::<recurve::CancelToken>();
+    shared::<Value>();
+    shared::<Error>();
+    sent::<recurve::Stream<'_>>();
+    sent::<recurve::Outputs>();
+    sent::<TensorMut<'_>>();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::outcome::limited;
 use recurve::{Engine, ErrorKind, Session, Tensor};
-use recurve_tests::wire::{Extent, code, floats, graph, model, node, untyped, value};
+use recurve_tests::wire::{Extent, code, fixed, floats, graph, model, node, tensor, untyped, value};
 
 /// `y = x · w` with `w` of 256 × 256.
 fn product() -> Vec<u8> {
@@ -83,5 +83,40 @@ fn settings_that_contradict_each_other() {
         let error =
             Session::builder().with_threads(threads).load_bytes(product()).expect_err("no such number");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn convolutions_hold_no_windows_of_a_whole_image() {
+    // Each window has nine positions or more, so that all windows of an image are that many times its bytes.
+    let cases: [(&str, i64, &[i64], &[i64], &[(&str, &[i64])]); 5] = [
+        ("3×3", code::F32, &[1, 16, 160, 160], &[8, 16, 3, 3], &[]),
+        ("far apart", code::F32, &[1, 16, 160, 160], &[8, 16, 3, 3], &[("dilations", &[3, 2])]),
+        ("of doubles", code::F64, &[1, 8, 160, 160], &[8, 8, 3, 3], &[]),
+        ("of one axis", code::F32, &[1, 32, 16_000], &[16, 32, 9], &[]),
+        ("of three axes", code::F32, &[1, 4, 40, 64, 40], &[4, 4, 3, 3, 3], &[]),
+    ];
+    for (name, dtype, image, window, lists) in cases {
+        let size = if dtype == code::F64 { 8 } else { 4 };
+        let elements = |shape: &[i64]| shape.iter().product::<i64>() as usize;
+        let conv =
+            lists.iter().fold(node("Conv", &["x", "w"], &["y"]), |m, (list, of)| m.with_ints(list, of));
+        let w = tensor("w", dtype, window, &vec![0; elements(window) * size]);
+        let bytes = model(&graph(&[fixed("x", dtype, image)], &[untyped("y")], &[conv], &[w])).into_bytes();
+        let shape: Vec<usize> = image.iter().map(|&n| n as usize).collect();
+        let held = elements(image) * size;
+        let x = if dtype == code::F64 {
+            Tensor::new(&shape, vec![1f64; elements(image)])
+        } else {
+            Tensor::new(&shape, vec![1f32; elements(image)])
+        };
+        let x = x.expect("a tensor");
+        let windows = elements(&window[1..]) / image[1] as usize * held;
+        // The input in another layout, the output, and what a thread works on.
+        let limit = 3 * held + (2 << 20);
+        assert!(limit * 2 < windows, "{name}: {limit} bytes are no limit for {windows}");
+        let session = limited().with_memory_limit(limit).load_bytes(bytes).expect(name);
+        let outputs = session.run([("x", &x)]).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(outputs.tensor("y").expect("y").len() > elements(image) / 8, "{name}");
     }
 }

@@ -3,6 +3,7 @@
 mod addition;
 mod allocations;
 mod api;
+mod bodies;
 mod concurrency;
 // The models that benchmarks run too.
 #[path = "../../../benches/src/branches.rs"]
@@ -16,6 +17,7 @@ mod emulated_launches;
 mod emulated_models;
 mod emulated_networks;
 mod emulated_operators;
+mod encodings;
 mod functions;
 mod fusion_counts;
 mod gpu_coverage;
@@ -36,6 +38,7 @@ mod recurrences;
 mod rewritten;
 mod shape_branches;
 mod silero_vad;
+mod simplified;
 mod steady_state;
 #[path = "../../../benches/src/wire.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]

@@ -312,7 +312,8 @@ fn limits_and_placements_are_kept_or_refused() {
     assert!(nothing.device.is_none(), "{nothing}");
     for (pattern, device) in [("no such node", Device::Cpu), ("*", Device::Cuda(3))] {
         let error = placed(pattern, device).expect_err("refused");
-        assert!(matches!(error, Error::Plan { source: PlanError::Placement { .. } }), "{error:?}");
+        assert!(matches!(error, Error::Plan { source: PlanError::Unplaceable { .. } }), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
     // A plan that came from elsewhere is held to both.
     let follow = |builder: SessionBuilder, plan: &Plan| {

@@ -58,6 +58,11 @@ fn shapes(of: Extents) -> [(&'static str, [usize; 3]); 1] {
     [("x", of.sequence())]
 }
 
+/// The rewrite of the plan that runs on these shapes follow, if they follow one.
+fn rewrite_of(session: &Session, of: Extents) -> String {
+    session.followed(shapes(of)).unwrap_or_default()
+}
+
 pub(crate) fn profiled(session: &Session, x: &Tensor) -> Profile {
     session.profile([("x", x)], &quick()).expect("measured")
 }
@@ -111,6 +116,29 @@ fn random_plans_give_the_serial_results() {
         }
     }
     assert!(halves > 0, "no plan has halves");
+}
+
+#[test]
+fn pieces_of_a_sequence_give_the_serial_bits_whatever_its_length() {
+    let engine_of_two = engine(2);
+    let mut pieces = 0;
+    // Rows are multiplied in groups of 32 at most: 33 and 97 leave one.
+    for time in [32, 33, 34, 65, 97] {
+        let of = Extents { time, ..SMALL };
+        let x = input(of, 3);
+        for (name, build) in MODELS {
+            let want = output(&load(&engine(1), build(of)), &x);
+            let session = load(&engine_of_two, build(of));
+            for plan in (0..12).map(|seed| random_plan(&session, shapes(of), seed).expect(name)) {
+                if plan.rewrite.contains("pieces") {
+                    pieces += 1;
+                    session.follow(&plan).expect(name);
+                    assert_eq!(output(&session, &x), want, "{name}, {time} steps, {}", plan.rewrite);
+                }
+            }
+        }
+    }
+    assert!(pieces > 40, "{pieces} plans have pieces");
 }
 
 #[test]
@@ -243,7 +271,7 @@ fn what_depends_on_data_is_not_planned_and_runs() {
 }
 
 #[test]
-fn latency_mode_measures_once_and_gives_the_serial_bits() {
+fn latency_mode_measures_once_and_gives_the_serial_results() {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = ProfileCache::at(folder.path().join("cache"));
     let of = SMALL;
@@ -257,7 +285,7 @@ fn latency_mode_measures_once_and_gives_the_serial_bits() {
             .load_bytes(build(of))
             .expect("loads");
         for _ in 0..3 {
-            assert_eq!(output(&session, &x), want, "{name}");
+            agree(&output(&session, &x), &want, &rewrite_of(&session, of), name);
         }
         // All of it is known now.
         let asked = Arc::new(AtomicUsize::new(0));
@@ -361,7 +389,8 @@ fn shapes_of_one_bucket_are_measured_once() {
             let of = Extents { time, ..SMALL };
             let x = input(of, time);
             for _ in 0..2 {
-                assert_eq!(output(&session, &x), output(&serial, &x), "{name}, {time} steps");
+                let (got, want) = (output(&session, &x), output(&serial, &x));
+                agree(&got, &want, &rewrite_of(&session, of), &format!("{name}, {time} steps"));
             }
             cache.load().operators.len()
         };
@@ -430,11 +459,18 @@ fn a_kept_plan_is_followed_without_measuring_and_a_damaged_one_is_not() {
     assert!(ran.iter().any(|e| e.worker == Some(1)), "it runs along the plan: {ran:?}");
     assert!(!cache.file().exists(), "nothing was measured");
 
+    let anew = Session::builder().with_engine(&engine(2)).with_mode(Mode::Latency).with_profile_refresh();
+    let anew = anew.with_profile_cache(cache.clone()).load_bytes(branches(SMALL, 4)).expect("loads");
+    agree(&output(&anew, &x), &want, &rewrite_of(&anew, SMALL), "measured anew");
+    assert!(cache.file().exists(), "it was measured although a plan was kept");
+    std::fs::remove_file(cache.file()).expect("removed");
+
     for text in
         ["", "{}", &strange.to_json()[..200], &strange.to_json().replace("\"workers\": 2", "\"workers\": 3")]
     {
         std::fs::write(cache.plan_file(&strange), text).expect("written");
-        assert_eq!(output(&latency(), &x), want);
+        let session = latency();
+        agree(&output(&session, &x), &want, &rewrite_of(&session, SMALL), "a damaged plan");
     }
     assert!(cache.file().exists(), "it was measured anew");
 }

@@ -1,18 +1,31 @@
 //! A plan as something that the scheduler draws: threads and the GPU with the steps that they run, and a row of copies in
 //! each direction. It holds what the plan has and nothing that was looked at beside it.
 
+use crate::quantity::{self, plural};
 use anyhow::Result;
 use recurve::Plan;
 use recurve_scheduler::{
-    Instance, Link, Machine, Memory, Problem, Processor, Run, Schedule, Task, Tensor, Transfer,
+    GanttWords, Instance, Link, Machine, Memory, Problem, Processor, Run, Schedule, Task, Tensor, Transfer,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The memory of the threads.
 const HOST: &str = "host";
 /// Those of the memories by their position.
 const HOST_AT: u32 = 0;
 const DEVICE_AT: u32 = 1;
+
+/// What the drawing of `plan` says.
+pub(super) fn words(plan: &Plan) -> GanttWords {
+    let predicted = quantity::time(Duration::from_secs_f64(plan.predicted_us / 1e6));
+    let mut title = format!("predicted time {predicted}, {}", plural(plan.steps.len(), "step"));
+    if let Some(device) = &plan.device {
+        let copies = device.copies.len();
+        title += &format!(", {copies} {}", if copies == 1 { "copy" } else { "copies" });
+    }
+    GanttWords { title, task: "step".to_owned(), transfer: "copy".to_owned() }
+}
 
 /// The machine and tasks of `plan`, and when they run.
 pub(super) fn chart(plan: &Plan) -> Result<(Problem, Schedule)> {

@@ -16,6 +16,13 @@ use crate::cpu::stored::Weight;
 pub(crate) const SIDE: usize = 16;
 /// Rows of a group: its sums stay in the first cache beside a chunk.
 pub(crate) const GROUP: usize = 2 * SIDE;
+/// Rows of the next group where so many are left. None is a single row unless it is the whole product: one by itself runs
+/// several chains and so takes its sums in another order than rows beside others, and a sum would depend on how many rows
+/// there are.
+pub(crate) fn next_group(left: usize) -> usize {
+    if left == GROUP + 1 { GROUP - 1 } else { left.min(GROUP) }
+}
+
 /// Lines of a chunk: 32 KiB of `f32` in panels of 64 columns.
 const CHUNK: usize = 128;
 /// Bytes of a line of the caches.

@@ -20,7 +20,7 @@ use super::stored::Weight;
 use half::{bf16, f16};
 use std::ops::Range;
 
-pub(super) use many::{GROUP, Group, SIDE, turned_elements};
+pub(super) use many::{GROUP, Group, SIDE, next_group, turned_elements};
 
 /// Most rows of a tile.
 pub(super) const ROWS: usize = 6;

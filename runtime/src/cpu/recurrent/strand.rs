@@ -8,7 +8,7 @@ use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
 use super::sequence::{Emit, Sequence, Store};
-use crate::cpu::panels::{GROUP, Panels, Product, Stored, sweep};
+use crate::cpu::panels::{Panels, Product, Stored, next_group, sweep};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
 use crate::error::OpError;
@@ -136,9 +136,11 @@ impl<F: Gate> Strand<'_, F> {
                 let same = |s: &usize| self.sequence.active(*s, active) == active;
                 let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
                 let rows = (end - step) * active;
-                for first in (0..rows).step_by(GROUP) {
-                    let place = Rows { step, active, first, count: GROUP.min(rows - first) };
+                let mut first = 0;
+                while first < rows {
+                    let place = Rows { step, active, first, count: next_group(rows - first) };
                     self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
+                    first += place.count;
                 }
                 step = end;
             }
