@@ -223,7 +223,7 @@ impl Session {
         })
     }
 
-    fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
+    pub(super) fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
         RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
     }
 

@@ -22,6 +22,7 @@ mod functions;
 mod fusion_counts;
 mod gpu_coverage;
 mod hostile;
+mod layouts;
 mod limits;
 mod malformed;
 mod mixed;

@@ -27,7 +27,7 @@ use super::contraction::scratch_of;
 use super::gemm::{Block, Blocks};
 use super::row_epilogue::Finish;
 use super::row_fill::Filler;
-use super::simd::{Lane, Level, Simd, Work};
+use super::simd::{Lane, Level};
 use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
