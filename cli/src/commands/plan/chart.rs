@@ -19,11 +19,12 @@ const DEVICE_AT: u32 = 1;
 /// What the drawing of `plan` says.
 pub(super) fn words(plan: &Plan) -> GanttWords {
     let predicted = quantity::time(Duration::from_secs_f64(plan.predicted_us / 1e6));
-    let mut title = format!("predicted time {predicted}, {}", plural(plan.steps.len(), "step"));
-    if let Some(device) = &plan.device {
-        let copies = device.copies.len();
-        title += &format!(", {copies} {}", if copies == 1 { "copy" } else { "copies" });
-    }
+    let steps = plural(plan.steps.len(), "step");
+    let title = match plan.device.as_ref().map(|device| device.copies.len()) {
+        Some(1) => format!("predicted time {predicted}, {steps}, 1 copy"),
+        Some(copies) => format!("predicted time {predicted}, {steps}, {copies} copies"),
+        None => format!("predicted time {predicted}, {steps}"),
+    };
     GanttWords { title, task: "step".to_owned(), transfer: "copy".to_owned() }
 }
 
