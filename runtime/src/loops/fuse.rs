@@ -1,5 +1,6 @@
 //! The pass: lowers the nodes of a graph, groups them, and puts one node in the place of each group.
 
+use super::alike::spell_alike;
 use super::apart::Apart;
 use super::candidate::{Candidate, candidates, device_candidates};
 use super::fused::Fused;
@@ -61,8 +62,10 @@ fn fuse_named(mut graph: Graph, inputs: &[Fact], settings: &mut Settings<'_>) ->
         return (graph, Report::default());
     };
     let mut report = Report::default();
-    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 2] =
-        [&stack_steps, &|graph, facts| join_siblings(graph, facts, budget)];
+    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 3] =
+        [&stack_steps, &|graph, facts| spell_alike(graph, facts, budget), &|graph, facts| {
+            join_siblings(graph, facts, budget)
+        }];
     for rewrite in rewrites {
         if let Some(joined) = rewrite(&mut graph, &facts) {
             report.joined.extend(joined);

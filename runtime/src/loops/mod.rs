@@ -21,6 +21,7 @@
 //! Loops over time are in [`recovery`]: cells whose steps the model spells out become loops or operators again.
 
 mod affine;
+mod alike;
 mod apart;
 mod candidate;
 mod channel_blocks;

@@ -21,7 +21,7 @@ use crate::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
 
 /// Most bytes of weights of one product: more are read at the speed of memory, whatever their number.
-const MOST_BYTES: usize = 1 << 24;
+pub(super) const MOST_BYTES: usize = 1 << 24;
 
 /// A product by constants, and the sum of its result and a constant row that alone reads it.
 #[derive(Clone, Copy, Debug)]
