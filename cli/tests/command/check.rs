@@ -113,7 +113,7 @@ fn what_is_missing_is_said() {
         &data("biased_y.npz"),
     ]);
     let drawn = drawn.with(Exit::OutputsDiffer);
-    drawn.says("hint: the inputs were drawn from a seed");
+    drawn.says("hint: inputs were drawn from a seed");
     drawn.prints("  inputs drawn from seed 0: x\n");
     let given = check("biased_y.npz", &["--json"]).with(Exit::Success).document();
     assert!(given["cases"][0].get("drawn").is_none(), "{given}");

@@ -22,6 +22,8 @@
 
 mod affine;
 mod alike;
+#[cfg(test)]
+mod alike_tests;
 mod apart;
 mod candidate;
 mod channel_blocks;
