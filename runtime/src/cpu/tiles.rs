@@ -169,10 +169,17 @@ impl<'a> Lanes<'a> {
 /// What is done with a tile: its index, its piece of the outputs, the thread's scratch memory.
 pub(crate) type Body<'a, P> = &'a (dyn Fn(usize, P, &mut [u8]) -> Result<(), OpError> + Sync);
 
+/// Runs of neighbouring tiles, at most: one for each thread, or for some of more threads together.
+const RUNS: usize = 64;
+
+/// The next tile of a run, on a line of memory of its own: threads that take tiles of different runs do not meet.
+#[repr(align(64))]
+struct Next(AtomicUsize);
+
 /// Runs `body(index, piece, scratch)` for every tile, on several threads when `work`, a number of operations,
 /// makes it worth while. Each thread begins with neighbours that are its own, the same in every run, since what they read
-/// and write may still lie in its caches; then it takes what others have left. Ends early when the run is interrupted
-/// or a tile errs.
+/// and write may still lie in its caches; of these it claims half of what is left at a time. Then it takes what others have
+/// left, but for the last tile of each, which comes sooner from the caches of a thread that is about to end. Ends early when the run is interrupted or a tile errs.
 pub(crate) fn for_each_tile<P: Pieces>(
     context: RunContext<'_>,
     work: usize,
@@ -182,23 +189,27 @@ pub(crate) fn for_each_tile<P: Pieces>(
 ) -> Result<(), OpError> {
     let count = pieces.count();
     let threads = threads(context, work, &lanes, count);
-    let first = |thread: usize| thread * count / threads;
-    // The next tile of each thread's own.
-    let next: SmallVec<[AtomicUsize; 64]> =
-        (0..threads).map(|thread| AtomicUsize::new(first(thread))).collect();
+    let runs = threads.min(RUNS);
+    let first = |run: usize| run * count / runs;
+    let next: SmallVec<[Next; RUNS]> = (0..runs).map(|run| Next(AtomicUsize::new(first(run)))).collect();
+    debug_assert!(!next.spilled());
     let tiles = Tiles::new(context, lanes, pieces, body);
     context.team.for_each_own(threads, &|thread| {
-        let mut of = thread..thread + threads;
+        let own = thread * runs / threads;
+        let (mut of, mut claimed) = (own..own + runs, 0..0);
         tiles.run(thread, || {
-            while !of.is_empty() {
-                let owner = of.start % threads;
-                let index = next[owner].fetch_add(1, Ordering::Relaxed);
-                if index < first(owner + 1) {
-                    return Some(index);
+            while claimed.is_empty() && !of.is_empty() {
+                let (run, others) = (of.start % runs, of.start != own);
+                let left = first(run + 1).saturating_sub(next[run].0.load(Ordering::Relaxed));
+                if left > usize::from(others) {
+                    let many = if others { 1 } else { left.div_ceil(2) };
+                    let from = next[run].0.fetch_add(many, Ordering::Relaxed);
+                    claimed = from..first(run + 1).min(from + many);
+                } else {
+                    of.start += 1;
                 }
-                of.start += 1;
             }
-            None
+            claimed.next()
         });
     });
     tiles.end()
@@ -302,6 +313,14 @@ mod tests {
             assert!(a.iter().enumerate().all(|(i, &v)| v as usize == 2 * (i / 10 + 1)));
             assert!(b.iter().all(|&v| v == 2));
         }
+        let (many, mut a) = (Team::new(RUNS + 6, false), vec![0u8; 200]);
+        let context = RunContext { team: &many, ..context };
+        let body: Body<'_, &mut [u8]> = &|i, a, _| {
+            a[0] += i as u8 + 1;
+            Ok(())
+        };
+        for_each_tile(context, usize::MAX, Lanes::none(), &Chunks::new(&mut a, 1), body).expect("runs");
+        assert!(a.iter().enumerate().all(|(i, &v)| usize::from(v) == i + 1));
         for own in [false, true] {
             let mut a = vec![0u8; 50];
             let (pieces, fails) = (Chunks::new(&mut a, 1), &|i: usize, _: &mut [u8], _: &mut [u8]| {

@@ -8,6 +8,7 @@ use super::RunContext;
 use super::contraction::{Panel, add_product, convert_block, scratch_of};
 use super::gemm::{Blocks, Matrix, MatrixMut};
 use super::number::{Compute, Number};
+use super::row_epilogue::Finish;
 use super::tiles::{Lanes, for_each_tile};
 use crate::dtype::Element;
 use crate::error::OpError;
@@ -93,12 +94,13 @@ impl TransposedConvolution {
         Lanes::bytes(self.scratch_each::<T>(), threads)
     }
 
-    /// `out` = adjoint convolution of `x` by `w`, plus `bias`.
+    /// `out` = adjoint convolution of `x` by `w`, plus `bias`, each block through `finish` when it is complete.
     pub(crate) fn run<T: Panel>(
         &self,
         context: RunContext<'_>,
         (x, w, bias): (&[T], &[T], Option<&[T]>),
         (out, scratch): (&mut [T], &mut [u8]),
+        finish: &Finish<'_>,
     ) -> Result<(), OpError> {
         if out.is_empty() {
             return Ok(());
@@ -126,10 +128,11 @@ impl TransposedConvolution {
             let (products, rest) = scratch.split_at_mut(parts[0]);
             let (weights, rest) = rest.split_at_mut(parts[1]);
             let (inputs, sums) = rest.split_at_mut(parts[2]);
-            let rows = block.out.rows();
+            let (rows, row) = (block.out.rows(), block.batch * self.filters + block.rows.start);
             if let Some(mut out) = block.out.of_type::<C<T>>() {
                 (0..rows).for_each(|i| out.row(i).fill(bias(i)));
-                return self.tiles(context, (x, w), (products, weights, inputs), &mut out);
+                self.tiles(context, (x, w), (products, weights, inputs), &mut out)?;
+                return finish.apply_block(row, 0, &mut out);
             }
             let mut sums = MatrixMut::new(sums, rows, plane)?;
             (0..rows).for_each(|i| sums.row(i).fill(bias(i)));
@@ -137,7 +140,7 @@ impl TransposedConvolution {
             for i in 0..rows {
                 block.out.row(i).iter_mut().zip(sums.row(i)).for_each(|(y, s)| *y = T::store(*s));
             }
-            Ok(())
+            finish.apply_block(row, 0, &mut block.out)
         })
     }
 

@@ -113,6 +113,25 @@ fn maps_around_a_convolution_join_it() {
     }
 }
 
+/// With and without a bias, of groups, and of strides; two images.
+#[test]
+fn maps_behind_a_transposed_convolution_join_it() {
+    for (group, stride, biased) in [(1, 2, true), (3, 2, false), (3, 1, true), (9, 1, false)] {
+        let mut p = Pattern::new();
+        let x = p.input(&[2, 9, 7, 8]);
+        let mut operands = vec![x, p.weights(&[9, 4, 3, 2])];
+        operands.extend(biased.then(|| p.weights(&[4 * group])));
+        let attributes = vec![
+            ("strides", ints(&[stride, stride])),
+            ("pads", ints(&[1, 0, 0, 0])),
+            ("group", Attribute::Int(group as i64)),
+        ];
+        let spread = p.with("ConvTranspose", attributes, &operands);
+        let y = p.shifted(spread, 4 * group);
+        p.becomes(&[y], 1, &["FusedContraction"]);
+    }
+}
+
 /// Windows that are computed by Winograd's tiles; the last ones reach over the border.
 #[test]
 fn maps_around_a_convolution_by_tiles_join_it() {

@@ -8,6 +8,7 @@ use super::conv::{check_bias, parse_groups};
 use super::window::{AutoPad, Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::dispatch;
+use crate::cpu::row_epilogue::Finish;
 use crate::cpu::transposed_convolution::TransposedConvolution;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
@@ -268,22 +269,31 @@ impl Op for ConvTranspose {
         Cost { flops: 2.0 * count * each, bytes: read + outputs.iter().map(bytes).sum::<f64>() }
     }
 
+    fn epilogue_rows(&self, _inputs: Facts<'_>) -> Option<usize> {
+        Some(2)
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let (biased, epilogue) = (site.inputs.has(2), site.epilogue.cloned());
         let form = (x[1] / self.groups, w[1]);
         let convolution = TransposedConvolution::new(x[0], self.groups, form, &self.spans(&x, &w)?)?;
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             let scratch = convolution.scratch::<T>(site.threads);
             let kernel = Kernel::new(move |io| {
-                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, io.optional_input::<T>(2)?);
-                let context = io.context;
-                convolution.run(context, operands, io.output_and_scratch(0)?)
+                let bias = if biased { Some(io.input::<T>(2)?) } else { None };
+                let operands = (io.input::<T>(0)?, io.input::<T>(1)?, bias);
+                let (context, finish) = (io.context, Finish::bind(epilogue.as_deref(), io)?);
+                convolution.run(context, operands, io.output_and_scratch(0)?, &finish)
             });
             Ok(kernel.with_scratch(scratch))
         })
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.behind.is_some() {
+            return Err(GpuReject::Form("a transposed convolution with a program behind it".into()));
+        }
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = self.spans(&x, &w).map_err(|_| GpuReject::NoKernel)?;
         families::conv::transposed(site, self.groups, &spans)

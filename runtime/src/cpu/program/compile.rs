@@ -57,6 +57,19 @@ enum Spot {
     Output(usize),
 }
 
+/// Which registers of `program` are one element for a whole tile, its inputs read as `reaches` say.
+pub(super) fn uniform(program: &Program, reaches: &[Reach]) -> Vec<bool> {
+    let mut one: Vec<bool> = Vec::with_capacity(program.instructions().len());
+    for instruction in program.instructions() {
+        one.push(match instruction.opcode {
+            Opcode::Constant => true,
+            Opcode::Input => reaches.get(instruction.arguments[0] as usize) == Some(&Reach::One),
+            _ => instruction.registers().all(|register| one[register]),
+        });
+    }
+    one
+}
+
 /// The compiler's state.
 struct Compiler<'p> {
     level: Level,
@@ -106,14 +119,7 @@ impl Compiled {
             last[output.register] = usize::MAX;
             reads[output.register] += 1;
         }
-        let mut one: Vec<bool> = Vec::with_capacity(count);
-        for instruction in program.instructions() {
-            one.push(match instruction.opcode {
-                Opcode::Constant => true,
-                Opcode::Input => reaches.get(instruction.arguments[0] as usize) == Some(&Reach::One),
-                _ => instruction.registers().all(|register| one[register]),
-            });
-        }
+        let one = uniform(program, reaches);
         let joined = joined(program, &reads, &one);
         for (i, joined) in joined.iter().enumerate() {
             for &register in joined.iter().flat_map(|joined| &joined.registers) {
@@ -178,6 +184,9 @@ impl Compiler<'_> {
                 return Ok(());
             }
             Opcode::Input => return self.input(i, first, instruction),
+            Opcode::Mul if instruction.registers().any(|register| self.is_there(register)) => {
+                return self.scaled(i, instruction);
+            }
             _ => {}
         }
         let mut registers: SmallVec<[usize; 3]> = match joined {
@@ -228,6 +237,31 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Whether a register is what lies in an output already.
+    fn is_there(&self, register: usize) -> bool {
+        let made = &self.program.instructions()[register];
+        let reach = self.reaches.get(made.arguments[0] as usize);
+        made.opcode == Opcode::Input && reach == Some(&Reach::There)
+    }
+
+    /// The loop of instruction `i`, a product of what lies where it writes and one element.
+    fn scaled(&mut self, i: usize, instruction: &Instruction) -> Result<(), OpError> {
+        let factor = instruction.registers().find(|&register| self.one[register]);
+        let placed = factor.and_then(|factor| Some((factor, self.spots[factor]?, self.direct[i]?)));
+        let routine = routines::scale(self.level, instruction.kind);
+        let ((factor, from, output), routine) =
+            placed.zip(routine).ok_or_else(|| Self::missing(instruction))?;
+        let (width, to) = (width(instruction.kind), Spot::Output(output));
+        self.steps.push(Planned::Loop {
+            routine,
+            to: (to, width, false),
+            from: [Some((from, width, true)), None, None],
+        });
+        self.spots[i] = Some(to);
+        self.release(i, &[factor]);
+        Ok(())
+    }
+
     /// Gives back the slots of registers that instruction `i` is the last to read.
     fn release(&mut self, i: usize, registers: &[usize]) {
         for (k, &register) in registers.iter().enumerate() {
@@ -242,6 +276,9 @@ impl Compiler<'_> {
     fn input(&mut self, i: usize, input: usize, instruction: &Instruction) -> Result<(), OpError> {
         let (dtype, stored) = (instruction.dtype, instruction.dtype.bits() / 8);
         let reach = *self.reaches.get(input).ok_or_else(|| OpError::internal("an input without a reach"))?;
+        if reach == Reach::There {
+            return Ok(());
+        }
         let one = self.one[i];
         let source = if reach == Reach::Gathered {
             let slot = self.slots.take();

@@ -11,6 +11,8 @@ pub(crate) enum Reach {
     Run,
     /// Collected into scratch memory before the loops read them.
     Gathered,
+    /// Where the loop that reads them, a product with one element, writes them: in the output.
+    There,
 }
 
 /// Where something lies.

@@ -16,6 +16,7 @@ mod conversions;
 mod epilogue;
 mod functions;
 mod joined;
+mod kept_rows;
 mod map_kernel;
 mod operator;
 mod reductions;

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 /// Lanes of a reduction: so many that loops over them stay loops.
 const LANES: usize = 128;
 /// The folds by their numbers.
-const FOLDS: [Fold; 3] = [Fold::Sum, Fold::Product, Fold::Largest];
+const FOLDS: [Fold; 5] = [Fold::Sum, Fold::Product, Fold::Largest, Fold::Max, Fold::Min];
 /// Elements that are combined with each other before they reach a lane.
 const DEEP: usize = 4;
 /// The elements of a tile combined by `F`; the target holds the value of nothing at first.
@@ -65,6 +65,8 @@ impl<const HOW: u8> TileLoop for Folded<HOW> {
                 Fold::Sum => Reduced::<Add<f32>>::run(isa, to, from),
                 Fold::Product => Reduced::<Mul<f32>>::run(isa, to, from),
                 Fold::Largest => Reduced::<Larger<f32>>::run(isa, to, from),
+                Fold::Max => Reduced::<Max<f32>>::run(isa, to, from),
+                Fold::Min => Reduced::<Min<f32>>::run(isa, to, from),
             },
         }
     }
@@ -74,9 +76,9 @@ impl<const HOW: u8> TileLoop for Folded<HOW> {
 pub(super) fn reduction(level: Level, combine: Combine, bytes: usize) -> Routine {
     match (combine, bytes) {
         (Combine::Sum, 4) => level.routine::<Folded<{ Fold::Sum as u8 }>>(),
-        (Combine::Max, 4) => level.routine::<Reduced<Max<f32>>>(),
+        (Combine::Max, 4) => level.routine::<Folded<{ Fold::Max as u8 }>>(),
         (Combine::Largest, 4) => level.routine::<Folded<{ Fold::Largest as u8 }>>(),
-        (Combine::Min, 4) => level.routine::<Reduced<Min<f32>>>(),
+        (Combine::Min, 4) => level.routine::<Folded<{ Fold::Min as u8 }>>(),
         (Combine::Prod, 4) => level.routine::<Folded<{ Fold::Product as u8 }>>(),
         (Combine::Sum, _) => level.routine::<Reduced<Add<f64>>>(),
         (Combine::Max, _) => level.routine::<Reduced<Max<f64>>>(),
@@ -104,5 +106,34 @@ pub(super) fn combined(combine: Combine, a: f64, b: f64) -> f64 {
         _ if a.is_nan() || b.is_nan() => f64::NAN,
         Combine::Max | Combine::Largest => a.max(b),
         Combine::Min => a.min(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extremes_are_nan_where_an_element_is() {
+        for (level, combine) in
+            Level::all().into_iter().flat_map(|level| [(level, Combine::Max), (level, Combine::Min)])
+        {
+            let routine = reduction(level, combine, 4);
+            let of = |values: &[f32]| {
+                let mut cell = [identity(combine) as f32];
+                routine.call(cast_slice_mut(&mut cell), [cast_slice(values), &[], &[]]);
+                cell[0]
+            };
+            for length in [1, 15, 16, 31, 64, 130, 600] {
+                let mut values: Vec<f32> = (0..length).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+                let want = values.iter().fold(identity(combine), |y, &x| combined(combine, y, x.into()));
+                assert_eq!(f64::from(of(&values)), want, "{level:?} {combine:?} of {length}");
+                for at in [0, length / 2, length - 1] {
+                    let value = std::mem::replace(&mut values[at], f32::NAN);
+                    assert!(of(&values).is_nan(), "{level:?} {combine:?} of {length}, NaN at {at}");
+                    values[at] = value;
+                }
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::conversions::{
 };
 use super::functions::{self as f, Pair, Single};
 use super::joined::{Erfs, Exps};
+use crate::cpu::number::Compute;
 use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
 use crate::cpu::vector_math::TURNS;
 use crate::dtype::DType;
@@ -51,6 +52,19 @@ impl<T: Pod> TileLoop for Spread<T> {
     #[inline(always)]
     fn run<I: Isa>(_: I, to: &mut [u8], [a, ..]: [&[u8]; 3]) {
         cast_slice_mut::<_, T>(to).fill(cast_slice::<_, T>(a)[0]);
+    }
+}
+
+/// What lies in `to` times one element.
+struct Scaled<T>(PhantomData<T>);
+
+impl<T: Compute> TileLoop for Scaled<T> {
+    #[inline(always)]
+    fn run<I: Isa>(_: I, to: &mut [u8], [a, ..]: [&[u8]; 3]) {
+        let (to, a): (&mut [T], T) = (cast_slice_mut(to), cast_slice(a)[0]);
+        for y in to {
+            *y = y.mul(a);
+        }
     }
 }
 
@@ -328,6 +342,11 @@ pub(super) fn store(level: Level, dtype: DType) -> Option<Routine> {
         DType::F64 | DType::I64 | DType::U64 => one::<f::Same<u64>>(level),
         _ => return None,
     })
+}
+
+/// What lies where it is written times one element.
+pub(super) fn scale(level: Level, kind: Kind) -> Option<Routine> {
+    floats!(kind, T => level.routine::<Scaled<T>>())
 }
 
 /// One stored element for a whole run of `bytes` wide elements.

@@ -7,10 +7,11 @@
 //! scalars and such inputs lie in lines of `lanes` elements.
 
 use super::compile::SHORT;
-use super::compiled::{Compiled, Reach};
+use super::compiled::Compiled;
+use super::kept_rows::{in_outputs, reaches};
 use super::reductions::reduction;
 use super::row_layout::{CELL, RowLayout, collect, lanes};
-use super::row_stage::{BoundStage, Group, Reduction};
+use super::row_stage::{BoundStage, Group, Kept, Reduction, kept_row};
 use crate::cpu::simd::Level;
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
@@ -84,19 +85,16 @@ impl RowKernel {
         if layouts.len() != program.inputs.len() || layouts.iter().any(misfit) {
             return Err(OpError::internal("a row program has inputs of other layouts"));
         }
-        let lanes = lanes(program, length, layouts);
+        let waiting = in_outputs(program, layouts);
+        let lanes = lanes(program, length, layouts, waiting.iter().filter(|w| w.is_none()).count());
         let mut stages: Vec<BoundStage> = Vec::new();
         let (mut registers, mut kept, mut scalars, mut most, mut work) = (0, 0, 0, 0, 0);
-        let mut kept_widths: Vec<usize> = Vec::new();
-        for stage in &program.stages {
+        let mut kept_before = 0;
+        for (at, stage) in program.stages.iter().enumerate() {
             let once = stage.extent != Extent::Row;
-            // A stage that runs once per row runs over the rows as others do over their elements.
-            let of_row = if once { Reach::Run } else { Reach::One };
-            let of_input = |l: &RowLayout| if l.column == 0 { of_row } else { Reach::Run };
-            let mut reaches: Vec<Reach> = layouts.iter().map(of_input).collect();
-            reaches.extend(kept_widths.iter().map(|_| Reach::Run));
-            reaches.extend(std::iter::repeat_n(of_row, scalars));
-            let of_rows = layouts.len()..layouts.len() + kept_widths.len();
+            let there = waiting[..kept_before].iter().map(|w| w.is_some_and(|(reader, _)| reader == at));
+            let reaches = reaches(layouts, once, there, scalars);
+            let of_rows = layouts.len()..layouts.len() + kept_before;
             let reads_row =
                 |i: &Instruction| i.opcode == Opcode::Input && of_rows.contains(&(i.arguments[0] as usize));
             if once && stage.program.instructions().iter().any(reads_row) {
@@ -115,7 +113,9 @@ impl RowKernel {
                 let routine = reduction(level, combine, width);
                 reduced.push(Reduction { combine, source, one, width, routine });
             }
-            let own: Vec<usize> = compiled.widths[stage.passing..][..stage.kept].to_vec();
+            let own = compiled.widths[stage.passing..].iter().zip(&waiting[kept_before..]);
+            let own = own.map(|(&width, waits)| Kept { width, output: waits.map(|(_, output)| output) });
+            let own: SmallVec<[Kept; 2]> = own.take(stage.kept).collect();
             let made = match stage.extent {
                 Extent::Row => reduced.len(),
                 Extent::Once { scalars } => scalars,
@@ -134,7 +134,7 @@ impl RowKernel {
                 once,
                 registers,
                 sums,
-                kept_before: kept_widths.len(),
+                kept_before,
                 scalars: made,
                 stored: stage.stored.clone(),
                 reduced,
@@ -143,12 +143,12 @@ impl RowKernel {
                 compiled,
             };
             registers += bound.compiled.scratch.next_multiple_of(64);
-            for width in own {
+            kept_before += own.len();
+            for Kept { width, .. } in own.into_iter().filter(|row| row.output.is_none()) {
                 let bytes = length.checked_mul(width).and_then(|b| b.checked_next_multiple_of(64));
                 kept = bytes
                     .and_then(|b| b.checked_mul(lanes)?.checked_add(kept))
                     .ok_or_else(|| OpError::internal("a row beyond all memory"))?;
-                kept_widths.push(width);
             }
             scalars += made;
             stages.push(bound);
@@ -244,9 +244,11 @@ impl RowKernel {
                 }
                 let (mut at, rows) = (0, many.min(self.rows - piece * many));
                 let last = self.axes.last().copied().unwrap_or(1).max(1);
+                // Groups of a piece are about as large as each other.
+                let lanes = rows.div_ceil(rows.div_ceil(self.lanes));
                 while at < rows {
                     let first = piece * many + at;
-                    let count = self.lanes.min(rows - at).min(last - first % last);
+                    let count = lanes.min(rows - at).min(last - first % last);
                     self.rows((first, at, count), inputs, &mut outputs, scratch);
                     at += count;
                 }
@@ -294,7 +296,8 @@ impl RowKernel {
         let (mut kept, mut scalars) = (kept, scalars);
         for stage in &self.stages {
             let registers = &mut registers[stage.registers..];
-            let rows: usize = stage.kept.iter().map(|width| self.lanes * group.kept_row(*width)).sum();
+            let kept_apart = stage.kept.iter().filter(|row| row.output.is_none());
+            let rows: usize = kept_apart.map(|row| self.lanes * kept_row(self.length, row.width)).sum();
             let (own, rest) = std::mem::take(&mut kept).split_at_mut(rows);
             kept = rest;
             let (made, rest) = std::mem::take(&mut scalars).split_at_mut(stage.scalars * line);

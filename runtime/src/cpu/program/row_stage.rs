@@ -21,12 +21,21 @@ pub(super) struct BoundStage {
     pub(super) passing: usize,
     /// Whether its only reduction is a sum that the loops take as they compute what is added.
     pub(super) sums: bool,
-    /// How many rows are kept before it, and bytes per element of those that it keeps.
+    /// How many rows are kept before it, and those that it keeps.
     pub(super) kept_before: usize,
-    pub(super) kept: Vec<usize>,
+    pub(super) kept: SmallVec<[Kept; 2]>,
     /// Scalars that it makes.
     pub(super) scalars: usize,
     pub(super) stored: Vec<usize>,
+}
+
+/// A row that is kept for later stages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// Bytes per element.
+    pub(super) width: usize,
+    /// The nest's output in which it waits, where not in scratch memory.
+    pub(super) output: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,19 +67,19 @@ pub(super) struct Group<'g, 'o> {
     pub(super) outputs: &'g mut [&'o mut [u8]],
 }
 
-impl<'g> Group<'g, '_> {
-    /// Bytes between kept rows of `width` bytes per element.
-    pub(super) fn kept_row(&self, width: usize) -> usize {
-        (self.length * width).next_multiple_of(64)
-    }
+/// Bytes between kept rows of `length` elements of `width` bytes.
+pub(super) fn kept_row(length: usize, width: usize) -> usize {
+    (length * width).next_multiple_of(64)
+}
 
+impl<'g> Group<'g, '_> {
     /// Lets later stages read what `stage` kept and made; `inputs` are those of the nest.
     pub(super) fn push(&mut self, stage: &BoundStage, inputs: usize, mut kept: &'g [u8], made: &'g [u8]) {
-        for (k, width) in stage.kept.iter().enumerate() {
-            let (step, place) = (self.kept_row(*width), inputs + stage.kept_before + k);
+        for (k, row) in stage.kept.iter().enumerate() {
+            let step = if row.output.is_some() { 0 } else { kept_row(self.length, row.width) };
             let (own, rest) = kept.split_at(self.line / CELL * step);
-            self.windows.insert(place, own);
-            self.steps.insert(place, step);
+            self.windows.insert(inputs + stage.kept_before + k, own);
+            self.steps.insert(inputs + stage.kept_before + k, step);
             kept = rest;
         }
         for line in made.chunks_exact(self.line) {
@@ -118,31 +127,34 @@ impl BoundStage {
         made: &mut [u8],
         registers: &mut [u8],
     ) {
-        let count = group.count;
+        let (count, at, tile, length) = (group.count, group.at, group.tile, group.length);
+        let step_of = |k: usize| stored[k].0 * stored[k].1;
         self.compiled.run_uniform(count, &group.windows, registers);
         let (mut targets, mut apart) = (SmallVec::<[&mut [u8]; 4]>::new(), SmallVec::<[usize; 4]>::new());
         let lanes = group.line / CELL;
-        let cells = (lanes * group.tile * CELL).max(1);
-        for tile in tiles.chunks_exact_mut(cells).take(self.passing) {
-            targets.push(tile);
-            apart.push(group.tile * CELL);
+        let cells = (lanes * tile * CELL).max(1);
+        for place in tiles.chunks_exact_mut(cells).take(self.passing) {
+            targets.push(place);
+            apart.push(tile * CELL);
         }
         let mut free = kept;
-        for width in &self.kept {
-            let step = group.kept_row(*width);
-            let (rows, rest) = free.split_at_mut(lanes * step);
+        for row in &self.kept {
+            let step = row.output.map_or_else(|| kept_row(length, row.width), step_of);
+            let bytes = if row.output.is_some() { 0 } else { lanes * step };
+            let (rows, rest) = free.split_at_mut(bytes);
             targets.push(rows);
             apart.push(step);
             free = rest;
         }
         for (k, output) in group.outputs.iter_mut().enumerate() {
             if self.stored.contains(&k) {
-                let (per_row, width) = stored[k];
-                targets.push(&mut output[group.at * per_row * width..]);
-                apart.push(per_row * width);
+                targets.push(&mut output[at * step_of(k)..]);
+                apart.push(step_of(k));
+            } else if let Some(own) = self.kept.iter().position(|row| row.output == Some(k)) {
+                targets[self.passing + own] = &mut output[at * step_of(k)..];
             }
         }
-        let (steps, tile, length) = (&group.steps, group.tile, group.length);
+        let steps = &group.steps;
         let mut over = |from: usize, targets: &mut [&mut [u8]], sums: Option<&mut [f32]>| {
             let rows = Rows { count, from, inputs: steps, outputs: &apart, still: self.passing };
             let (len, inputs) = (tile.min(length - from), &group.windows);

@@ -1,5 +1,6 @@
 //! Row programs against an evaluation element by element, on every instruction set.
 
+use super::kept_rows::in_outputs;
 use super::row_kernel::RowKernel;
 use super::row_layout::RowLayout;
 use crate::cpu::RunContext;
@@ -8,7 +9,7 @@ use crate::cpu::simd::Level;
 use crate::cpu::softmax::{Form, row_program};
 use crate::dtype::{DType, FLOATS};
 use crate::exec::{Interrupt, Team};
-use crate::loops::program::{Builder, Kind, Value, interpret, read, write};
+use crate::loops::program::{Builder, Kind, Reg, Value, interpret, read, write};
 use crate::loops::rows::{Combine, Extent, RowOutput, RowProgram, Source, Stage};
 use crate::memory::{Budget, Buffer};
 use crate::testing::Gen;
@@ -278,5 +279,80 @@ fn what_is_added_up_and_kept_is_written() {
     let mut g = Gen::new(10);
     for (rows, length) in [(1, 67), (9, 67), (20, 128)] {
         check(&mut g, &program, [rows, length], &[RowLayout::plain(length), of_row.clone()]);
+    }
+}
+
+/// What is made of a kept row `e`, of the input `x` and of the row's sum `s`.
+type Made = fn(&mut Builder, [Reg; 3]) -> Vec<Reg>;
+
+/// `x²` is kept and added up, then `made` of it is stored.
+fn kept_once(made: Made) -> RowProgram {
+    let dtype = DType::F32;
+    let mut b = Builder::new(&[dtype]);
+    let x = b.input(0);
+    let square = b.mul(x, x);
+    let kept = Stage {
+        program: b.finish(&[(square, dtype)]).expect("valid"),
+        extent: Extent::Row,
+        reduced: vec![(Combine::Sum, Source::Output(0))],
+        passing: 0,
+        kept: 1,
+        stored: Vec::new(),
+    };
+    let mut b = Builder::new(&[dtype; 3]);
+    let (x, e, s) = (b.input(0), b.input(1), b.input(2));
+    let made: Vec<(Reg, DType)> = made(&mut b, [e, x, s]).into_iter().map(|y| (y, dtype)).collect();
+    let last = Stage {
+        program: b.finish(&made).expect("valid"),
+        extent: Extent::Row,
+        reduced: Vec::new(),
+        passing: 0,
+        kept: 0,
+        stored: (0..made.len()).collect(),
+    };
+    let outputs = vec![RowOutput { dtype, single: false }; made.len()];
+    RowProgram::new(vec![dtype], outputs, vec![kept, last]).expect("fits")
+}
+
+/// A row waits in the output that is its product with one element, and nowhere else.
+#[test]
+fn rows_that_are_scaled_wait_in_their_output() {
+    let forms: [(Made, Option<(usize, usize)>); 7] = [
+        (|b, [e, _, s]| vec![b.mul(e, s)], Some((1, 0))),
+        (|b, [e, x, s]| vec![b.add(x, s), b.mul(s, e)], Some((1, 1))),
+        // An element for each of the row's.
+        (|b, [e, x, _]| vec![b.mul(e, x)], None),
+        // No product.
+        (|b, [e, _, s]| vec![b.add(e, s)], None),
+        // Read twice.
+        (|b, [e, _, s]| vec![b.mul(e, s), b.add(e, s)], None),
+        // The product is read once more, or is no output.
+        (
+            |b, [e, x, s]| {
+                let y = b.mul(e, s);
+                vec![y, b.add(x, y)]
+            },
+            None,
+        ),
+        (
+            |b, [e, x, s]| {
+                let y = b.mul(e, s);
+                vec![b.add(x, y)]
+            },
+            None,
+        ),
+    ];
+    let mut g = Gen::new(12);
+    for (at, (made, waits)) in forms.into_iter().enumerate() {
+        let program = kept_once(made);
+        for (rows, length) in [(1, 1), (9, 67), (40, 300), (3, 5000)] {
+            let layouts = [RowLayout::plain(length)];
+            assert_eq!(in_outputs(&program, &layouts), [waits], "form {at}");
+            check(&mut g, &program, [rows, length], &layouts);
+        }
+    }
+    for (dtype, waits) in [(DType::F32, Some((2, 0))), (DType::F64, Some((2, 0))), (DType::F16, None)] {
+        let program = row_program(Form::Softmax, dtype, 9).expect("fits").expect("is one");
+        assert_eq!(in_outputs(&program, &[RowLayout::plain(9)]), [waits], "{dtype}");
     }
 }

@@ -11,6 +11,10 @@ pub(crate) enum Fold {
     Product,
     /// −∞ of nothing, and any value where one is NaN.
     Largest,
+    /// −∞ of nothing, NaN where one is.
+    Max,
+    /// ∞ of nothing, NaN where one is.
+    Min,
 }
 
 /// What the loops of [`super::TileLoop`] may use beyond plain arithmetic.

@@ -8,14 +8,15 @@
 //! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
 
 use super::LANES;
-use super::exponential::{LN2, RANGE};
+use super::exponential::LN2;
 use crate::cpu::simd::Fold;
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512, _mm512_cvtss_f32,
-    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps,
-    _mm512_permute_ps, _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_scalef_ps, _mm512_set1_ps,
-    _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __mmask16, _CMP_UNORD_Q, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512,
+    _mm512_cmp_ps_mask, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_add_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permute_ps, _mm512_permutex2var_ps,
+    _mm512_permutexvar_ps, _mm512_range_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_shuffle_f32x4,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Elements of a vector.
@@ -52,7 +53,7 @@ fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
 /// The constants of an exponential.
 struct Exponential {
     less: __m512,
-    range: [__m512; 2],
+    most: __m512,
     round: __m512,
     log2_e: __m512,
     ln2: [__m512; 2],
@@ -68,8 +69,7 @@ impl Exponential {
         let powers = unsafe { _mm512_loadu_ps(POWERS.as_ptr()) };
         Self {
             less: _mm512_set1_ps(less),
-            // Above 2¹²⁸ the scaling makes infinities of its own.
-            range: [_mm512_set1_ps(RANGE.0), _mm512_set1_ps(RANGE.1 + 1.0)],
+            most: _mm512_set1_ps(0.03),
             round: _mm512_set1_ps(SIXTEENTHS),
             log2_e: _mm512_set1_ps(std::f32::consts::LOG2_E),
             ln2: [_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1])],
@@ -83,11 +83,12 @@ impl Exponential {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn at(&self, x: __m512) -> __m512 {
         let x = _mm512_sub_ps(x, self.less);
-        // The second operand is the result where one is NaN.
-        let x = _mm512_min_ps(self.range[1], _mm512_max_ps(self.range[0], x));
         let rounded = _mm512_fmadd_ps(x, self.log2_e, self.round);
         let n = _mm512_sub_ps(rounded, self.round);
         let r = _mm512_fnmadd_ps(n, self.ln2[1], _mm512_fnmadd_ps(n, self.ln2[0], x));
+        // Beyond 2¹⁸, where nothing is rounded to sixteenths, r is anything: held to a small number, it leaves the power
+        // positive and finite, which the scaling by n makes infinite, zero, or NaN where n is.
+        let r = _mm512_range_ps::<SMALLER>(r, self.most);
         let q = _mm512_fmadd_ps(self.terms[0], r, self.terms[1]);
         let p = _mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r);
         // The sixteenths of n are in the low bits, of which the permutation looks at four; the scaling takes ⌊n⌋.
@@ -95,6 +96,9 @@ impl Exponential {
         _mm512_scalef_ps(_mm512_fmadd_ps(power, p, power), n)
     }
 }
+
+/// The number of smaller magnitude, with the sign of the first; the second where the first is NaN.
+const SMALLER: i32 = 0b0010;
 
 /// Added to a number below 2¹⁸, leaves it rounded to sixteenths, their number in the low bits.
 const SIXTEENTHS: f32 = 786_432.0;
@@ -156,7 +160,23 @@ pub(in crate::cpu) fn folded(fold: Fold, from: &[f32]) -> f32 {
         Fold::Sum => folded_by(from, 0.0, |a, b| _mm512_add_ps(a, b)),
         Fold::Product => folded_by(from, 1.0, |a, b| _mm512_mul_ps(a, b)),
         Fold::Largest => folded_by(from, f32::NEG_INFINITY, |a, b| _mm512_max_ps(a, b)),
+        Fold::Max => or_nan(from, folded_by(from, f32::NEG_INFINITY, |a, b| _mm512_max_ps(a, b))),
+        Fold::Min => or_nan(from, folded_by(from, f32::INFINITY, |a, b| _mm512_min_ps(a, b))),
     }
+}
+
+/// `value`, or NaN where an element of `from` is.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn or_nan(from: &[f32], value: f32) -> f32 {
+    let (vectors, rest) = from.as_chunks::<WIDTH>();
+    let mut any: __mmask16 = 0;
+    for vector in vectors {
+        // SAFETY: the array has the elements of a vector.
+        let x = unsafe { _mm512_loadu_ps(vector.as_ptr()) };
+        any |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    }
+    if any != 0 || rest.iter().any(|x| x.is_nan()) { f32::NAN } else { value }
 }
 
 /// Vectors go to four in turn, which are combined in halves; `empty` is the value of nothing.
