@@ -88,8 +88,8 @@ impl Exponential {
         let rounded = _mm512_fmadd_ps(x, self.log2_e, self.round);
         let n = _mm512_sub_ps(rounded, self.round);
         let r = _mm512_fnmadd_ps(n, self.ln2[1], _mm512_fnmadd_ps(n, self.ln2[0], x));
-        // Beyond 2¹⁸, where nothing is rounded to sixteenths, r is anything: held to a small number, it leaves the power
-        // positive and finite, which the scaling by n makes infinite, zero, or NaN where n is.
+        // Beyond 2¹⁸, where nothing is rounded to sixteenths, r is anything: held to a small number, it leaves the
+        // power positive and finite, which the scaling by n makes infinite, or NaN where n is.
         let r = _mm512_range_ps::<SMALLER>(r, self.most);
         let q = _mm512_fmadd_ps(self.terms[0], r, self.terms[1]);
         let p = _mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r);
