@@ -8,14 +8,14 @@
 //! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
 
 use super::LANES;
-use super::exponential::LN2;
+use super::exponential::{LN2, RANGE};
 use crate::cpu::simd::Fold;
 use std::arch::x86_64::{
-    __m512, __mmask16, _CMP_UNORD_Q, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps, _mm512_castps_si512,
-    _mm512_cmp_ps_mask, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_add_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permute_ps, _mm512_permutex2var_ps,
-    _mm512_permutexvar_ps, _mm512_range_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_shuffle_f32x4,
+    __m512, __mmask16, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm512_add_ps, _mm512_and_ps, _mm512_andnot_ps,
+    _mm512_castps_si512, _mm512_cmp_ps_mask, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_add_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_permute_ps,
+    _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_range_ps, _mm512_set1_ps, _mm512_shuffle_f32x4,
     _mm512_storeu_ps, _mm512_sub_ps,
 };
 
@@ -54,6 +54,7 @@ fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
 struct Exponential {
     less: __m512,
     most: __m512,
+    least: __m512,
     round: __m512,
     log2_e: __m512,
     ln2: [__m512; 2],
@@ -70,6 +71,7 @@ impl Exponential {
         Self {
             less: _mm512_set1_ps(less),
             most: _mm512_set1_ps(0.03),
+            least: _mm512_set1_ps(RANGE.0),
             round: _mm512_set1_ps(SIXTEENTHS),
             log2_e: _mm512_set1_ps(std::f32::consts::LOG2_E),
             ln2: [_mm512_set1_ps(LN2[0]), _mm512_set1_ps(LN2[1])],
@@ -86,14 +88,16 @@ impl Exponential {
         let rounded = _mm512_fmadd_ps(x, self.log2_e, self.round);
         let n = _mm512_sub_ps(rounded, self.round);
         let r = _mm512_fnmadd_ps(n, self.ln2[1], _mm512_fnmadd_ps(n, self.ln2[0], x));
-        // Beyond 2¹⁸, where nothing is rounded to sixteenths, r is anything: held to a small number, it leaves the power
-        // positive and finite, which the scaling by n makes infinite, zero, or NaN where n is.
+        // Beyond 2¹⁸, where nothing is rounded to sixteenths, r is anything: held to a small number, it leaves the
+        // power positive and finite, which the scaling by n makes infinite, or NaN where n is.
         let r = _mm512_range_ps::<SMALLER>(r, self.most);
         let q = _mm512_fmadd_ps(self.terms[0], r, self.terms[1]);
         let p = _mm512_fmadd_ps(q, _mm512_mul_ps(r, r), r);
         // The sixteenths of n are in the low bits, of which the permutation looks at four; the scaling takes ⌊n⌋.
         let power = _mm512_permutexvar_ps(_mm512_castps_si512(rounded), self.powers);
-        _mm512_scalef_ps(_mm512_fmadd_ps(power, p, power), n)
+        // What is zero is not scaled: to underflow takes a hundred cycles. NaN is.
+        let some = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, self.least);
+        _mm512_maskz_scalef_ps(some, _mm512_fmadd_ps(power, p, power), n)
     }
 }
 
