@@ -129,7 +129,8 @@ pub fn page(root: &Path, committed: &str) -> Result<(String, usize)> {
         for which nothing runs (reshapes, transposes that move axes of extent 1 only, contiguous slices and parts,\n\
         concatenations whose parts are made in their places), and what shapes and constants decide when a model is\n\
         bound to shapes. Bytes are what the operators read and write in one run at batch 1, each operand once per\n\
-        operator, and of two branches those of the one that moves more.\n\
+        operator, and of two branches those of the one that moves more. Operators whose extents are unknown until the\n\
+        model runs count none: half of those of Silero VAD before, behind branches that shapes decide.\n\
         `recurve inspect MODEL --fused` tells what became of a model of yours, operator by operator, and\n\
         `--svg OUT.svg` draws it.\n\n\
         | model | operators before | after | kB moved before | after |\n|---|---:|---:|---:|---:|\n",
