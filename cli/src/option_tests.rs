@@ -73,8 +73,10 @@ fn options_that_exclude_each_other_say_so() {
 }
 
 /// Options of other commands that the documentation shows.
-const FOREIGN: &[&str] =
-    &["bench", "bin", "example", "model", "open", "path", "peer", "release", "rounds", "test", "update"];
+const FOREIGN: &[&str] = &[
+    "bench", "bin", "example", "locked", "model", "open", "path", "peer", "release", "rounds", "test",
+    "update",
+];
 
 #[test]
 fn the_documentation_names_no_option_that_is_not() {
