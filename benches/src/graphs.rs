@@ -179,7 +179,8 @@ impl Writer {
         let weight = self.weight(&[channels, channels, 3, 3]);
         let sides = [ints("pads", &[1, 1, 1, 1]), ints("kernel_shape", &[3, 3])];
         let y = self.node_with("Conv", &[x, &weight], &sides);
-        let normal: Vec<String> = [1.0, 0.1, 0.2, 1.5].map(|v| self.floats(&[channels], v)).into();
+        // A variance that keeps the values of hundreds of layers in range.
+        let normal: Vec<String> = [1.0, 0.1, 0.2, 400.0].map(|v| self.floats(&[channels], v)).into();
         self.node("BatchNormalization", &[&y, &normal[0], &normal[1], &normal[2], &normal[3]])
     }
 

@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Everything that a change must pass: fmt, clippy, docs, tests, example, tidy, ptx, conformance
+    /// Everything that a change must pass: fmt, clippy, docs, tests, benches, example, tidy, ptx, conformance
     Ci(ci::Options),
     /// The rules of the house style that are not lints, the licences and the order of the rooms
     Tidy(tidy::Options),
