@@ -125,17 +125,15 @@ fn fuse_bodies(node: &mut Node, facts: &[Option<Fact>], report: &mut Report, set
     let Some(inputs) = node.op.body_inputs(Facts(&given)) else { return };
     let mut made = Vec::new();
     for (body, inputs) in node.op.bodies().into_iter().zip(inputs) {
-        let mut graph = body.graph.clone();
-        // What is known of the inputs says how weights are packed.
-        for (id, fact) in graph.inputs.clone().into_iter().zip(&inputs) {
-            graph.values[id.index()].declared = Some(fact.clone());
-        }
-        if settings.branches == BranchesOfShapes::WhenBound && has_branches_of_shapes(&graph) {
-            let graph = Graph { waits_for_shapes: true, ..graph };
+        if settings.branches == BranchesOfShapes::WhenBound && has_branches_of_shapes(&body.graph) {
+            let mut graph = Graph { waits_for_shapes: true, ..body.graph.clone() };
+            for (id, fact) in graph.inputs.clone().into_iter().zip(inputs) {
+                graph.values[id.index()].declared = Some(fact);
+            }
             made.push(crate::ops::attributes::Body { graph, formal_inputs: body.formal_inputs });
             continue;
         }
-        let (graph, inner) = fuse_named(graph, &inputs, settings);
+        let (graph, inner) = fuse_named(body.graph.clone(), &inputs, settings);
         let within = |name: Arc<str>| Arc::from(format!("{}/{}/{name}", node.name, body.graph.name));
         report.fused.extend(inner.fused);
         report
