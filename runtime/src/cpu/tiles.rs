@@ -179,7 +179,8 @@ struct Next(AtomicUsize);
 /// Runs `body(index, piece, scratch)` for every tile, on several threads when `work`, a number of operations,
 /// makes it worth while. Each thread begins with neighbours that are its own, the same in every run, since what they read
 /// and write may still lie in its caches; of these it claims half of what is left at a time. Then it takes what others have
-/// left, but for the last tile of each, which comes sooner from the caches of a thread that is about to end. Ends early when the run is interrupted or a tile errs.
+/// left, but for the last tile of each, which comes sooner from the caches of a thread that is about to end. Ends early when
+/// the run is interrupted or a tile errs.
 pub(crate) fn for_each_tile<P: Pieces>(
     context: RunContext<'_>,
     work: usize,
