@@ -1,6 +1,6 @@
 //! Products of one row that are spelled as `MatMul` become `Gemm` where a `Gemm` reads the same row, so that [siblings] are
 //! joined whichever way an exporter wrote them: a cell's gates with their bias, and the query of an attention without. A
-//! constant row that is added to the product alone becomes the bias.
+//! constant row that is added to the product alone becomes the bias, but in narrow types, which round the product before.
 //!
 //! Legal for `x·W` with constant `W`, where the `Gemm` neither scales nor transposes `x`: `x·W = x·(Wᵀ)ᵀ + 0`, each column the
 //! sum that it was. Pays as joining does: one pass over the weights in the place of two that each wait for the threads.
@@ -9,6 +9,7 @@
 
 use super::joined::Joined;
 use super::siblings::MOST_BYTES;
+use crate::dtype::DType;
 use crate::graph::fact::Fact;
 use crate::graph::{Graph, Node, ValueId};
 use crate::memory::{Budget, Buffer};
@@ -109,7 +110,8 @@ fn written_as(
     let fits = |id: ValueId| {
         graph.constant(id).is_some_and(|row| row.len() == columns && row.dtype() == weights.dtype())
     };
-    if row.is_some_and(|row| like.inputs.len() < 3 || !fits(row)) {
+    let wide = matches!(weights.dtype(), DType::F32 | DType::F64);
+    if row.is_some_and(|row| !wide || like.inputs.len() < 3 || !fits(row)) {
         return None;
     }
     let mut inputs = node.inputs.clone();

@@ -132,8 +132,8 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
 /// the same bits; `None` where there are none.
 ///
 /// W·x is computed for blocks of steps, and parts end where blocks do, or where tiles of [`panels::ROWS`] rows do; no row but
-/// that of a block of one is by itself ([`panels::next_group`]), so that all others take their sums alike. A state of a narrow type is kept wide inside a kernel, and would be
-/// rounded between two.
+/// that of a block of one is by itself ([`panels::next_group`]), so that all others take their sums
+/// alike. A state of a narrow type is kept wide inside a kernel, and would be rounded between two.
 pub(crate) fn exact_piece(
     recurrence: &Recurrence,
     dtype: DType,
