@@ -23,9 +23,14 @@ pub(crate) enum ConstantMatrix {
 /// of what the product takes.
 const MOST_ROWS: usize = 256;
 
+/// Elements of a matrix whose columns lie in one piece up to which panels are worth while for few rows: it stays in a
+/// second cache, where a panel is read faster than columns whose sums end after a few vectors. Larger ones are read as fast
+/// either way.
+const MOST_BY_COLUMNS: usize = 1 << 17;
+
 /// Packs input `index` of a product of `rows` rows, where these are known, if it is a constant matrix of `f32`; with its
-/// rows and columns exchanged if `transposed`. A product that is known to have few rows or
-/// very many reads the matrix as it lies.
+/// rows and columns exchanged if `transposed`. A product that is known to have very many rows, or few with a large matrix
+/// whose columns lie in one piece, reads the matrix as it lies.
 pub(crate) fn pack(
     site: &PackSite<'_>,
     index: usize,
@@ -39,12 +44,17 @@ pub(crate) fn pack(
     let cols = if transposed { first } else { second };
     let matrix = if let Some(stored) = stored_matrix::pack(site, index, tensor, form, rows)? {
         ConstantMatrix::Stored(stored)
-    } else if panel_matrix::suits(cols) && rows.is_none_or(|rows| (SKINNY + 1..=MOST_ROWS).contains(&rows)) {
+    } else if panel_matrix::suits(cols) && rows.is_none_or(|rows| pays(rows, transposed, tensor.len())) {
         ConstantMatrix::Panels(panel_matrix::pack(tensor.bytes(), form, site.budget, site.release)?)
     } else {
         return Ok(None);
     };
     Ok(Some(Packed { data: Arc::new(matrix), consumed: vec![index] }))
+}
+
+/// Whether panels are worth while for a product that is known to have `rows` rows.
+fn pays(rows: usize, transposed: bool, elements: usize) -> bool {
+    rows <= MOST_ROWS && (rows > SKINNY || !transposed || elements <= MOST_BY_COLUMNS)
 }
 
 impl ConstantMatrix {

@@ -2,10 +2,8 @@
 //! element of the planes broadcast to each. Vectors of positions would be mostly empty, and weights, which are read for
 //! little then, are read once and in the order in which they lie.
 
-use super::planes::Planes;
-use crate::cpu::gemm::MatrixMut;
+use super::tile::Sweep;
 use crate::cpu::simd::{Simd, Work};
-use std::ops::Range;
 
 /// Most positions of a block: with more, as with more than three quarters of a vector of filters, vectors of positions do as
 /// much.
@@ -13,21 +11,8 @@ pub(super) const FEW: usize = 6;
 /// Most filters that a vector of weights has.
 const LONGEST: usize = 16;
 
-/// A block of at most [`FEW`] positions of filters of one group; run on vectors of as many lanes as the weights have filters
-/// side by side.
-pub(super) struct Few<'a, 'o> {
-    /// From the block's first filter on.
-    pub(super) weights: &'a [f32],
-    /// The group's planes.
-    pub(super) x: &'a [f32],
-    /// From the block's first filter on.
-    pub(super) bias: Option<&'a [f32]>,
-    pub(super) channels: usize,
-    pub(super) planes: &'a Planes,
-    /// Output positions of the block.
-    pub(super) cols: Range<usize>,
-    pub(super) out: &'a mut MatrixMut<'o, f32>,
-}
+/// A block of at most [`FEW`] positions; run on vectors of as many lanes as the weights have filters side by side.
+pub(super) struct Few<'a, 'o>(pub(super) Sweep<'a, 'o>);
 
 impl Work for Few<'_, '_> {
     type Element = f32;
@@ -36,7 +21,7 @@ impl Work for Few<'_, '_> {
     #[inline(always)]
     fn run<S: Simd<f32>>(self, simd: S) {
         // Eight sums at least hide the latency of an addition, twelve leave registers for what is multiplied.
-        match self.cols.len() {
+        match self.0.cols.len() {
             1 => self.positions::<S, 1, 8>(simd),
             2 => self.positions::<S, 2, 4>(simd),
             3 => self.positions::<S, 3, 4>(simd),
@@ -51,7 +36,7 @@ impl Few<'_, '_> {
     /// `P` positions, `V` vectors of filters at a time.
     #[inline(always)]
     fn positions<S: Simd<f32>, const P: usize, const V: usize>(mut self, simd: S) {
-        let vectors = self.out.rows().div_ceil(S::LANES);
+        let vectors = self.0.out.rows().div_ceil(S::LANES);
         let mut at = 0;
         while at + V <= vectors {
             self.tile::<S, P, V>(simd, at);
@@ -65,17 +50,18 @@ impl Few<'_, '_> {
     /// `V` vectors of filters from vector `first` on.
     #[inline(always)]
     fn tile<S: Simd<f32>, const P: usize, const V: usize>(&mut self, simd: S, first: usize) {
-        let (stride, taps) = (self.planes.channel(), &self.planes.taps[..]);
-        let depth = self.channels * taps.len();
-        let elements: [usize; P] = std::array::from_fn(|p| self.planes.element(self.cols.start + p));
+        let Sweep { weights: all, x, bias, channels, planes, cols, out, .. } = &mut self.0;
+        let (stride, taps) = (planes.channel(), &planes.taps[..]);
+        let depth = *channels * taps.len();
+        let elements: [usize; P] = std::array::from_fn(|p| planes.element(cols.start + p));
         let mut weights: [&[f32]; V] = [&[]; V];
         for (v, weights) in weights.iter_mut().enumerate() {
-            *weights = &self.weights[(first + v) * depth * S::LANES..][..depth * S::LANES];
+            *weights = &all[(first + v) * depth * S::LANES..][..depth * S::LANES];
         }
         let mut sums = [[simd.splat(0.0); V]; P];
         let mut k = 0;
-        for channel in 0..self.channels {
-            let x = &self.x[channel * stride..];
+        for channel in 0..*channels {
+            let x = &x[channel * stride..];
             for &tap in taps {
                 let mut lines = [simd.splat(0.0); V];
                 for (line, weights) in lines.iter_mut().zip(&weights) {
@@ -92,12 +78,12 @@ impl Few<'_, '_> {
         }
         for v in 0..V {
             let from = (first + v) * S::LANES;
-            let count = S::LANES.min(self.out.rows() - from);
+            let count = S::LANES.min(out.rows() - from);
             for (p, sums) in sums.iter().enumerate() {
                 let mut lane = [0.0; LONGEST];
                 simd.store(sums[v], &mut lane);
                 for (at, sum) in (from..from + count).zip(lane) {
-                    self.out.row(at)[p] = sum + self.bias.map_or(0.0, |bias| bias[at]);
+                    out.row(at)[p] = sum + bias.map_or(0.0, |bias| bias[at]);
                 }
             }
         }

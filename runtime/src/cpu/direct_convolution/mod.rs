@@ -293,31 +293,15 @@ impl DirectConvolution {
     ) {
         let depth = self.channels * self.planes.taps.len();
         let group = block.batch * self.filters;
-        let (rows, weights) = match operands.weights {
-            Weights::Rows(all) => (1, &all[(group + block.rows.start) * depth..]),
+        let (rows, all) = match operands.weights {
+            Weights::Rows(all) => (1, &all[group * depth..]),
             Weights::Packed(packed) => {
-                let all = packed.group(block.batch, self.filters.div_ceil(packed.rows()) * depth);
-                let weights = &all[block.rows.start * depth..];
-                let few = FEW.min(packed.rows() * 3 / 4);
-                let level = level.with_lanes(packed.rows()).filter(|_| block.cols.len() <= few);
-                if let Some(level) = level {
-                    let few = Few {
-                        weights,
-                        x: &operands.x[first..],
-                        bias: operands.bias.map(|b| &b[group + block.rows.start..]),
-                        channels: self.channels,
-                        planes: &self.planes,
-                        cols: block.cols.clone(),
-                        out: &mut block.out,
-                    };
-                    return f32::run(level, few);
-                }
-                (packed.rows(), weights)
+                (packed.rows(), packed.group(block.batch, self.filters.div_ceil(packed.rows()) * depth))
             }
         };
         let sweep = Sweep {
             rows,
-            weights,
+            weights: &all[block.rows.start * depth..],
             x: &operands.x[first..],
             bias: operands.bias.map(|b| &b[group + block.rows.start..]),
             channels: self.channels,
@@ -326,6 +310,10 @@ impl DirectConvolution {
             out: &mut block.out,
             aside,
         };
-        f32::run(level, sweep);
+        let few = sweep.cols.len() <= FEW.min(rows * 3 / 4);
+        match level.with_lanes(rows).filter(|_| few) {
+            Some(level) => f32::run(level, Few(sweep)),
+            None => f32::run(level, sweep),
+        }
     }
 }

@@ -165,6 +165,9 @@ pub(super) fn sweep_few<F: Float + Lane, E: Weight<F>, const W: usize>(
 ) {
     for turn in 0..panels.count {
         let index = panels.index(turn);
+        if turn + 1 < panels.count {
+            (0..rows).for_each(|row| product.fetch(panels.index(turn + 1), row));
+        }
         match rows {
             0 => {}
             1 => rows_of::<F, E, W, 1>(level, panels, index, product),

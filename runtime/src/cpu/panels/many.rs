@@ -64,6 +64,8 @@ pub(super) fn sweep_many<F: Float + Lane, E: Weight<F>, const W: usize>(
 
 /// What becomes of the sums of a group.
 pub(crate) trait Group<F, const W: usize> {
+    /// Asks for what the `rows` sums of panel `index` start from, while the panel before is used.
+    fn fetch(&self, _index: usize, _rows: usize) {}
     /// Sets `sums`, one for each row, before the product with panel `index`.
     fn start(&self, index: usize, sums: &mut [[F; W]]);
     /// Takes them.
@@ -83,6 +85,10 @@ where
     E: Weight<F>,
     P: Product<F, W>,
 {
+    fn fetch(&self, index: usize, rows: usize) {
+        (0..rows).for_each(|row| self.product.fetch(index, self.first + row));
+    }
+
     fn start(&self, index: usize, sums: &mut [[F; W]]) {
         for (row, sums) in sums.iter_mut().enumerate() {
             begin::<F, E, W>(self.product, (index, self.first + row), sums);
@@ -109,6 +115,9 @@ pub(super) fn sweep_turned<F: Float + Lane, E: Weight<F>, const W: usize>(
     for turn in 0..panels.count {
         let index = panels.index(turn);
         group.start(index, &mut sums[..rows]);
+        if turn + 1 < panels.count {
+            group.fetch(panels.index(turn + 1), rows);
+        }
         for from in (0..depth).step_by(CHUNK) {
             let to = depth.min(from + CHUNK);
             let chunk = panels.lines::<W>(index, from..to);

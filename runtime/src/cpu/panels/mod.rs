@@ -29,6 +29,8 @@ pub(super) const ROWS: usize = 6;
 pub(super) trait Product<F, const W: usize> {
     /// The operand's row `row`, as long as the panels are deep.
     fn operand(&self, row: usize) -> &[F];
+    /// Asks for what the sums of `row` in `panel` start from, while the panel before is used.
+    fn fetch(&self, _panel: usize, _row: usize) {}
     /// Sets the sums of `row` in `panel` before the product.
     fn start(&self, panel: usize, row: usize, sums: &mut [F; W]);
     /// Takes the sums of `row` in `panel`.

@@ -7,7 +7,7 @@ use super::gate::{Gate, Gates};
 use super::sequence::Emit;
 use crate::cpu::panels::Product;
 use crate::cpu::relay::Next;
-use crate::cpu::simd::{Simd, Work};
+use crate::cpu::simd::{Simd, Work, fetch_near};
 
 /// What all cells need at a step.
 pub(super) struct Step<'s, F> {
@@ -31,6 +31,12 @@ impl<F: Gate> Step<'_, F> {
     /// The projected gates of `panel` and `row`, of which there are `gates`.
     fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F; W] {
         &self.projected[row * self.own * gates..].as_chunks().0[panel]
+    }
+
+    /// Asks for the projected gates of `panel` and `row` ahead of their use: weights have passed through the caches since
+    /// they were written.
+    fn fetch<const W: usize>(&self, gates: usize, panel: usize, row: usize) {
+        fetch_near(self.projected::<W>(gates, panel, row));
     }
 
     /// The current state of `count` of the thread's own units.
@@ -57,6 +63,10 @@ pub(super) const UNITS: usize = 16;
 impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
+    }
+
+    fn fetch(&self, panel: usize, row: usize) {
+        self.step.fetch::<64>(4, panel, row);
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -92,36 +102,63 @@ impl<F: Gate> Work for LstmGates<'_, F> {
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
         let Self { gates, sums, cell, h, peepholes, input_forget } = self;
-        let (cell, h) = (&mut cell[..UNITS], &mut h[..UNITS]);
-        let (i, rest) = sums.split_at_mut(UNITS);
-        let (o, rest) = rest.split_at_mut(UNITS);
-        let (f, g) = rest.split_at_mut(UNITS);
-        if let Some([input, _, forget]) = peepholes {
-            accumulate(simd, input, cell, i);
-            accumulate(simd, forget, cell, f);
+        let (Some(cell), Some(h)) = (cell.first_chunk_mut::<UNITS>(), h.first_chunk_mut::<UNITS>()) else {
+            return;
+        };
+        if gates.usual && peepholes.is_none() && !input_forget {
+            return usual_lstm(simd, sums, cell, h);
         }
-        gates.activate(simd, 0, i);
+        let ([mut i, mut o, mut f, mut g], mut c) = (quarters(sums), *cell);
+        if let Some([input, _, forget]) = peepholes {
+            accumulate(simd, input, &c, &mut i);
+            accumulate(simd, forget, &c, &mut f);
+        }
+        gates.activate(simd, 0, &mut i);
         if input_forget {
-            for (f, i) in f.iter_mut().zip(&*i) {
+            for (f, i) in f.iter_mut().zip(&i) {
                 *f = F::one().sub(*i);
             }
         } else {
-            gates.activate(simd, 0, f);
+            gates.activate(simd, 0, &mut f);
         }
-        gates.activate(simd, 1, g);
-        for (((c, g), i), f) in cell.iter_mut().zip(&mut *g).zip(&*i).zip(&*f) {
+        gates.activate(simd, 1, &mut g);
+        for (((c, g), i), f) in c.iter_mut().zip(&mut g).zip(&i).zip(&f) {
             *c = f.fma(simd, *c, i.mul(*g));
             *g = *c;
         }
         if let Some([_, output, _]) = peepholes {
-            accumulate(simd, output, cell, o);
+            accumulate(simd, output, &c, &mut o);
         }
-        gates.activate(simd, 0, o);
-        gates.activate_unbounded(simd, 2, g);
-        for ((h, o), g) in h.iter_mut().zip(&*o).zip(&*g) {
-            *h = o.mul(*g);
+        gates.activate(simd, 0, &mut o);
+        gates.activate_unbounded(simd, 2, &mut g);
+        for (o, g) in o.iter_mut().zip(&g) {
+            *o = o.mul(*g);
         }
+        (*cell, *h) = (c, o);
     }
+}
+
+/// The gates i, o, f, c of [`UNITS`] units.
+#[inline(always)]
+fn quarters<F: Gate>(sums: &[F; 64]) -> [[F; UNITS]; 4] {
+    let mut quarters = [[F::zero(); UNITS]; 4];
+    for (to, from) in quarters.iter_mut().zip(sums.as_chunks().0) {
+        *to = *from;
+    }
+    quarters
+}
+
+/// The gates of an LSTM as it usually is: one loop over arrays that nothing else can point to, of which the compiler
+/// makes vectors that stay in registers.
+#[inline(always)]
+fn usual_lstm<F: Gate, S: Simd<F>>(simd: S, sums: &[F; 64], cell: &mut [F; UNITS], h: &mut [F; UNITS]) {
+    let ([i, o, f, g], mut c, mut y) = (quarters(sums), *cell, [F::zero(); UNITS]);
+    for u in 0..UNITS {
+        let (i, f, g) = (i[u].logistic(simd), f[u].logistic(simd), g[u].hyperbolic(simd));
+        c[u] = f.fma(simd, c[u], i.mul(g));
+        y[u] = o[u].logistic(simd).mul(c[u].hyperbolic(simd));
+    }
+    (*cell, *h) = (c, y);
 }
 
 /// `c[u] = a[u] · b[u] + c[u]`.
@@ -143,6 +180,10 @@ pub(super) struct Reset<'s, F> {
 impl<F: Gate> Product<F, 64> for Reset<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
+    }
+
+    fn fetch(&self, panel: usize, row: usize) {
+        self.step.fetch::<64>(2, panel, row);
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -172,6 +213,10 @@ pub(super) struct Hidden<'s, F> {
 impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
+    }
+
+    fn fetch(&self, panel: usize, row: usize) {
+        self.step.fetch::<64>(1, panel, row);
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
@@ -208,6 +253,10 @@ impl<F: Gate> Product<F, 48> for Linear<'_, F> {
         self.step.row(row)
     }
 
+    fn fetch(&self, panel: usize, row: usize) {
+        self.step.fetch::<48>(3, panel, row);
+    }
+
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 48]) {
         *sums = *self.step.projected(3, panel, row);
         sums[2 * UNITS..].copy_from_slice(&self.bias[panel * UNITS..][..UNITS]);
@@ -237,16 +286,22 @@ impl<F: Gate> Work for LinearGates<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
-        let (zr, g) = self.sums.split_at_mut(2 * UNITS);
-        self.gates.activate(simd, 0, zr);
-        let (z, r) = zr.split_at(UNITS);
-        for ((g, r), x) in g.iter_mut().zip(r).zip(&self.projected[..UNITS]) {
+        let Self { gates, sums, projected, h: to } = self;
+        let (Some(to), Some(x)) = (to.first_chunk_mut::<UNITS>(), projected.first_chunk::<UNITS>()) else {
+            return;
+        };
+        let (mut zr, mut g, mut h, x) = ([F::zero(); 2 * UNITS], [F::zero(); UNITS], *to, *x);
+        zr.copy_from_slice(&sums[..2 * UNITS]);
+        g.copy_from_slice(&sums[2 * UNITS..]);
+        gates.activate(simd, 0, &mut zr);
+        for ((g, r), x) in g.iter_mut().zip(&zr[UNITS..]).zip(&x) {
             *g = r.fma(simd, *g, *x);
         }
-        self.gates.activate(simd, 1, g);
-        for ((z, g), h) in z.iter().zip(&*g).zip(&mut self.h[..UNITS]) {
+        gates.activate(simd, 1, &mut g);
+        for ((z, g), h) in zr.iter().zip(&g).zip(&mut h) {
             *h = z.fma(simd, h.sub(*g), *g);
         }
+        *to = h;
     }
 }
 
@@ -260,6 +315,10 @@ pub(super) struct Plain<'s, F> {
 impl<F: Gate> Product<F, 64> for Plain<'_, F> {
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
+    }
+
+    fn fetch(&self, panel: usize, row: usize) {
+        self.step.fetch::<64>(1, panel, row);
     }
 
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {

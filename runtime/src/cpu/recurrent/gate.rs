@@ -121,9 +121,18 @@ pub(super) struct Gates<'a, F> {
     pub(super) activations: &'a [Activation],
     /// Bound on the functions' arguments.
     pub(super) clip: Option<F>,
+    /// Whether the functions are those of the specification's defaults, and nothing is bounded.
+    pub(super) usual: bool,
 }
 
-impl<F: Gate> Gates<'_, F> {
+impl<'a, F: Gate> Gates<'a, F> {
+    /// The functions `activations`, run on `level`, with arguments within `clip`.
+    pub(super) fn new(level: Level, activations: &'a [Activation], clip: Option<F>) -> Self {
+        let mut defaults = [Function::Sigmoid, Function::Tanh, Function::Tanh].into_iter();
+        let usual = clip.is_none() && activations.iter().all(|a| defaults.next() == Some(a.function));
+        Self { level, activations, clip, usual }
+    }
+
     /// Applies function `index` to `xs`, bounded. In a shell of the instruction set, the usual functions are inlined.
     #[inline(always)]
     pub(super) fn activate<S: Simd<F>>(&self, simd: S, index: usize, xs: &mut [F]) {

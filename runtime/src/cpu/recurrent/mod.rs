@@ -358,11 +358,11 @@ impl Plan {
                 let strand = Strand {
                     layout,
                     sequence,
-                    gates: Gates {
-                        level: self.level,
-                        activations: &directions[plane].activations,
-                        clip: self.recurrence.clip.map(|c| S::Compute::from_f64(c.into())),
-                    },
+                    gates: Gates::new(
+                        self.level,
+                        &directions[plane].activations,
+                        self.recurrence.clip.map(|c| S::Compute::from_f64(c.into())),
+                    ),
                     peepholes: self.peepholes,
                     units,
                     input: layout.plane_in(input, plane, layout.input),

@@ -205,8 +205,7 @@ impl Plan {
                 plane,
                 planes,
             };
-            let gates =
-                Gates { level: self.level, activations: &direction.activations, clip: self.recurrence.clip };
+            let gates = Gates::new(self.level, &direction.activations, self.recurrence.clip);
             let bias = bias.map_or(&[][..], |all| per_plane(all, [plane, planes]));
             let peepholes = peepholes.map_or(&[][..], |all| per_plane(all, [plane, planes]));
             let cell_step = CellStep {

@@ -56,6 +56,22 @@ pub(crate) fn fetch_at<T>(data: &[T], at: usize) {
     let _ = (data, at);
 }
 
+/// Asks for the lines of `data`, in the first cache, ahead of their use.
+#[inline(always)]
+pub(crate) fn fetch_near<T>(data: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for element in data.iter().step_by((64 / size_of::<T>().max(1)).max(1)) {
+        // SAFETY: as in `fetch`.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                std::ptr::from_ref(element).cast(),
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// A vector of `F` on one instruction set. The methods are inlined into the shell that the token comes from;
 /// code generic over it is to be marked `#[inline(always)]` all the way up to [`Work::run`].
 pub(crate) trait Simd<F>: Copy {
