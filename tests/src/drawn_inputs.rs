@@ -1,10 +1,16 @@
-//! Inputs drawn for models of unknown intent.
+//! Values drawn by a seed, and inputs drawn for models of unknown intent.
 
 use recurve::testing::Gen;
 use recurve::{DType, Fact, Session, Tensor};
 
 /// A model that asks for more elements in one input than this gets none.
 const MOST_ELEMENTS: usize = 1 << 16;
+
+/// `count` values from −`scale` to `scale` that `seed` determines.
+pub fn drawn(seed: u64, count: usize, scale: f64) -> Vec<f32> {
+    let mut random = Gen::new(seed);
+    (0..count).map(|_| random.float(-scale, scale) as f32).collect()
+}
 
 /// Random inputs of small extents, or `None` where they would be large or are no tensors of bytes.
 pub fn small_inputs(session: &Session, seed: u64) -> Option<Vec<Tensor>> {

@@ -1,6 +1,7 @@
 //! Products of one row in several spellings.
 
 use super::pattern_tests::Pattern;
+use crate::dtype::DType;
 use crate::ops::attributes::Attribute;
 
 /// One row by weights that are spelled in two ways, with a bias and without.
@@ -16,5 +17,27 @@ fn products_of_a_row_are_one_however_they_are_spelled() {
         let (a, b) = (p.op("Sigmoid", &[a]), p.op("Tanh", &[b]));
         let y = p.op("Mul", &[a, b]);
         p.becomes(&[y], 0, &["Gemm", "FusedMap"]);
+    }
+}
+
+/// Where a product is rounded before a row is added to it, the row stays apart from the product.
+#[test]
+fn rows_stay_apart_from_products_that_are_rounded() {
+    let drawn = |dtype| {
+        let mut p = Pattern::of(dtype);
+        let x = p.input(&[1, 24]);
+        let (w, bias) = (p.weights(&[24, 40]), p.weights(&[40]));
+        let a = p.op("MatMul", &[x, w]);
+        let a = p.op("Add", &[a, bias]);
+        let (w, bias) = (p.weights(&[24, 40]), p.weights(&[40]));
+        let b = p.op("Gemm", &[x, w, bias]);
+        let y = p.op("Mul", &[a, b]);
+        (p, y)
+    };
+    let (p, y) = drawn(DType::F32);
+    p.becomes(&[y], 0, &["Gemm", "FusedMap"]);
+    for narrow in [DType::F16, DType::BF16] {
+        let (p, y) = drawn(narrow);
+        p.becomes(&[y], 0, &["MatMul", "Gemm", "FusedMap"]);
     }
 }

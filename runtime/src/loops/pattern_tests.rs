@@ -22,20 +22,26 @@ use std::cell::Cell;
 pub(super) struct Pattern {
     pub(super) sketch: Sketch,
     g: Gen,
+    dtype: DType,
 }
 
 impl Pattern {
     pub(super) fn new() -> Self {
-        Self { sketch: Sketch::default(), g: Gen::new(3) }
+        Self::of(DType::F32)
+    }
+
+    /// A pattern whose inputs and weights are of `dtype`.
+    pub(super) fn of(dtype: DType) -> Self {
+        Self { sketch: Sketch::default(), g: Gen::new(3), dtype }
     }
 
     pub(super) fn input(&mut self, shape: &[usize]) -> ValueId {
-        let tensor = self.g.tensor_in(DType::F32, shape, -2.0, 2.0);
+        let tensor = self.g.tensor_in(self.dtype, shape, -2.0, 2.0);
         self.sketch.input(tensor)
     }
 
     pub(super) fn weights(&mut self, shape: &[usize]) -> ValueId {
-        let tensor = self.g.tensor_in(DType::F32, shape, -0.5, 0.5);
+        let tensor = self.g.tensor_in(self.dtype, shape, -0.5, 0.5);
         self.sketch.constant(tensor)
     }
 
@@ -92,7 +98,7 @@ impl Pattern {
     /// Checks that the operators of the fused graph are `names`, also when the first extent of the first `free` inputs
     /// is a symbol, and that it computes what the operators by themselves do.
     pub(super) fn becomes(self, outputs: &[ValueId], free: usize, names: &[&str]) {
-        let Sketch { mut graph, inputs, .. } = self.sketch;
+        let (Sketch { mut graph, inputs, .. }, dtype) = (self.sketch, self.dtype);
         graph.outputs = outputs.to_vec();
         let references: Vec<RefValue> =
             inputs.iter().map(|t| RefValue::from_value(&t.clone().into()).expect("a tensor")).collect();
@@ -125,7 +131,7 @@ impl Pattern {
             let (fused, _) = fuse(whole, &facts, &Budget::unlimited(), BranchesOfShapes::AsTheyAre);
             assert_eq!(fused.nodes.iter().map(|n| n.def.name).collect::<Vec<_>>(), names, "{fused:#?}");
             for (got, want) in run(fused, &inputs, 2).iter().zip(&want) {
-                let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
+                let tolerance = Tolerance::of(Accuracy::Reduction, dtype);
                 compare_value(got, want, tolerance).expect("equal");
             }
         }

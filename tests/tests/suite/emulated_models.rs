@@ -3,18 +3,9 @@
 
 use crate::silero_vad;
 use recurve::{Device, Fallback, Fusion, GpuReject, Session, SessionBuilder, Tensor, ValueRef};
+pub(crate) use recurve_tests::drawn_inputs::drawn;
 use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
 use std::path::PathBuf;
-
-/// Values from −scale to scale that `seed` determines.
-pub(crate) fn drawn(seed: u64, count: usize, scale: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 pub(crate) fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
     floats(name, shape, &drawn(seed, shape.iter().product::<i64>() as usize, 0.5))

@@ -1,6 +1,6 @@
 //! Networks written node by node, their weights drawn, and run on the CPU and the emulated GPU.
 
-use recurve::testing::random_plan;
+use recurve::testing::{Gen, random_plan};
 use recurve::{Device, Engine, Fallback, Outputs, Pinning, Session, Tensor, ValueRef};
 use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model_of, node, untyped};
 
@@ -9,7 +9,7 @@ pub(crate) struct Net {
     nodes: Vec<Message>,
     pub(crate) constants: Vec<Message>,
     pub(crate) inputs: Vec<(String, Vec<i64>)>,
-    seed: u64,
+    random: Gen,
 }
 
 /// What a node is besides its operator and operands.
@@ -18,16 +18,11 @@ pub(crate) type With = fn(Message) -> Message;
 impl Net {
     pub(crate) fn new(inputs: &[(&str, &[i64])]) -> Self {
         let inputs = inputs.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect();
-        Self { nodes: Vec::new(), constants: Vec::new(), inputs, seed: 1 }
+        Self { nodes: Vec::new(), constants: Vec::new(), inputs, random: Gen::new(1) }
     }
 
     pub(crate) fn drawn(&mut self, count: usize) -> Vec<f32> {
-        let mut next = || {
-            self.seed =
-                self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
+        (0..count).map(|_| self.random.float(-1.0, 1.0) as f32).collect()
     }
 
     pub(crate) fn name(&self) -> String {

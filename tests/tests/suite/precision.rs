@@ -5,20 +5,16 @@ use recurve::{
     Device, Devices, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions,
     Session, SessionBuilder, Tensor,
 };
+use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
 use std::time::Duration;
 
-const STORED: [Precision; 3] = [Precision::F16, Precision::Bf16, Precision::Int8];
-
 /// Numbers from −1 to 1.
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+    drawn_inputs::drawn(seed, count, 1.0)
 }
+
+const STORED: [Precision; 3] = [Precision::F16, Precision::Bf16, Precision::Int8];
 
 /// `weights` as a format has them; integers have a factor for each of the rows of `last` elements, or each column.
 fn rounded(weights: &[f32], precision: Precision, last: usize, by_column: bool) -> Vec<f32> {

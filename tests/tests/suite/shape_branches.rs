@@ -3,15 +3,11 @@
 
 use crate::allocations::allocations_of;
 use recurve::{Fusion, Session, Tensor};
+use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.5
-    };
-    (0..count).map(|_| next()).collect()
+    drawn_inputs::drawn(seed, count, 0.5)
 }
 
 fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
@@ -114,13 +110,16 @@ fn nothing_is_computed_of_empty_inputs() {
     }
 }
 
-/// Behind branches that shapes decide kernels are prepared once, and not in every run.
+/// Behind branches that shapes decide kernels are prepared once, and not in every run, which would exceed the bound.
 #[test]
 fn runs_of_one_shape_prepare_nothing() {
-    let session = Session::builder().with_threads(1).load_bytes(wrapped()).expect("loads");
     let x = Tensor::new(&[1, 8, 2], drawn(16, 7)).expect("a tensor");
-    (0..3).for_each(|_| drop(run(&session, (&x, 16))));
-    let ((), calls) = allocations_of(|| (0..50).for_each(|_| drop(run(&session, (&x, 16)))));
-    // The rate, the output, and the names they go by.
-    assert!(calls <= 50 * 20, "{} allocations in a run", calls / 50);
+    for (fusion, prepared) in [(Fusion::On, true), (Fusion::Off, false)] {
+        let builder = Session::builder().with_threads(1).with_fusion(fusion);
+        let session = builder.load_bytes(wrapped()).expect("loads");
+        (0..3).for_each(|_| drop(run(&session, (&x, 16))));
+        let ((), calls) = allocations_of(|| (0..50).for_each(|_| drop(run(&session, (&x, 16)))));
+        // The rate, the output, and the names they go by.
+        assert_eq!(calls <= 50 * 20, prepared, "{fusion:?}: {} allocations in a run", calls / 50);
+    }
 }

@@ -3,15 +3,11 @@
 
 use crate::allocations::allocations_of;
 use recurve::{Engine, Pinning, Precision, Session, TensorMut, TensorView};
+use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Message, code, fixed, floats, graph, model, node, untyped};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2
-    };
-    (0..count).map(|_| next()).collect()
+    drawn_inputs::drawn(seed, count, 0.2)
 }
 
 fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
