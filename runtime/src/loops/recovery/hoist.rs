@@ -8,13 +8,18 @@
 //! would be stored and read again, while in the step they are made in cache. Nothing is hoisted out of a single step, nor where the result is larger than
 //! [`MOST_BYTES`].
 //!
-//! What the sums are made of does not change. The Scan of opset 8 is left alone.
+//! What the sums are made of does not change, but where a product takes an element beside what the step makes and is
+//! [divided] first. The Scan of opset 8 is left alone.
+//!
+//! [divided]: super::divided
 
 use super::build::{node as new_node, one};
+use super::divided;
 use super::is_elementwise;
 use super::order::sort_nodes;
 use crate::graph::fact::{Facts, normal_axis};
 use crate::graph::{Dim, Fact, Graph, Node, TensorFact, ValueId, known_facts};
+use crate::memory::Budget;
 use crate::ops::Scan;
 use crate::ops::attributes::{Attribute, Body};
 use crate::tensor::Tensor;
@@ -24,7 +29,7 @@ use std::collections::{HashMap, HashSet};
 const MOST_BYTES: usize = 1 << 28;
 
 /// Hoists what can be out of every Scan.
-pub(super) fn hoist(graph: &mut Graph) -> bool {
+pub(super) fn hoist(graph: &mut Graph, budget: &Budget) -> bool {
     let is_scan = |n: &Node| n.op.as_any().is::<Scan>();
     if !graph.nodes.iter().any(is_scan) {
         return false;
@@ -37,7 +42,7 @@ pub(super) fn hoist(graph: &mut Graph) -> bool {
         }
         let node = graph.nodes[at].clone();
         let mut made = Vec::new();
-        if let Some(scan) = hoisted(graph, &facts, &node, What::Products, &mut made) {
+        if let Some(scan) = hoisted(graph, &facts, &node, What::Products(budget), &mut made) {
             graph.nodes[at] = scan;
             graph.nodes.append(&mut made);
             changed = true;
@@ -62,16 +67,22 @@ impl Whole {
         self.form.shape.as_deref().unwrap_or_default()
     }
 
+    /// Axes and last extent of an element whose products can be made for all steps.
+    fn element(&self) -> Option<(usize, usize)> {
+        let rank = self.extents().len().checked_sub(1)?;
+        (self.axis < rank).then(|| Some((rank, self.extents()[rank].known()?))).flatten()
+    }
+
     fn small(&self) -> bool {
         self.form.bytes().is_none_or(|bytes| bytes <= MOST_BYTES)
     }
 }
 
 /// What is made before the Scan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum What {
-    /// Products, and functions that they read or that read nothing else.
-    Products,
+#[derive(Clone, Copy, Debug)]
+enum What<'b> {
+    /// Products, whose weights may be divided, and functions that they read or that read nothing else.
+    Products(&'b Budget),
     /// Functions of elements alone.
     Functions,
 }
@@ -91,7 +102,7 @@ fn hoisted(
     graph: &mut Graph,
     facts: &[Option<Fact>],
     node: &Node,
-    what: What,
+    what: What<'_>,
     made: &mut Vec<Node>,
 ) -> Option<Node> {
     let scan = node.op.as_any().downcast_ref::<Scan>().filter(|s| !s.batched)?;
@@ -109,12 +120,16 @@ fn hoisted(
         let (form, reversed) = (TensorFact::new(form.dtype, shape), scan.input_reversed[i - states]);
         whole.insert(body.inputs[i], Whole { id, form, axis, reversed, of_product: false });
     }
+    if let What::Products(budget) = what {
+        let element = |id| whole.get(&id).and_then(Whole::element);
+        divided::divide(&mut body, element, budget);
+    }
     let mut readers: HashMap<ValueId, usize> = HashMap::new();
     let read = body.nodes.iter().flat_map(|n| n.inputs.iter().flatten()).chain(&body.outputs);
     read.for_each(|id| *readers.entry(*id).or_default() += 1);
 
     let wanted = match what {
-        What::Products => read_by_products(&body, &readers),
+        What::Products(_) => read_by_products(&body, &readers),
         What::Functions => body.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect(),
     };
 
@@ -122,7 +137,7 @@ fn hoisted(
     let mut kept: Vec<Node> = Vec::new();
     for inner in std::mem::take(&mut body.nodes) {
         let outside = match inner.outputs[..] {
-            [Some(output)] => (what == What::Products)
+            [Some(output)] => matches!(what, What::Products(_))
                 .then(|| product(graph, &body, &inner, &whole, made))
                 .flatten()
                 .or_else(|| {

@@ -9,7 +9,8 @@
 //!    collects; [`counted`]: a Loop that takes its input apart by the number of the iteration is a Scan, too.
 //! 5. [`cell`]: a Scan's body that is one of the cells becomes the operator.
 //! 6. [`single`]: so does a cell that is written out for one step, unless it stands in a body.
-//! 7. [`hoist`]: from what stays a Scan, products of its inputs with weights are made before it.
+//! 7. [`hoist`]: from what stays a Scan, products of its inputs with weights are made before it; [`divided`]: also those that
+//!    take something else beside.
 
 mod accumulated;
 mod align;
@@ -18,6 +19,7 @@ mod cell;
 mod chain;
 mod collect;
 mod counted;
+mod divided;
 mod hoist;
 mod index;
 mod number;
@@ -62,7 +64,7 @@ pub(crate) fn recover(graph: &mut Graph, inside: bool, budget: &Budget) -> bool 
     if !inside {
         changed |= single::operators(graph, &mut keys, budget);
     }
-    changed | hoist::hoist(graph)
+    changed | hoist::hoist(graph, budget)
 }
 
 /// Rolls up the chains that can be, one behind the other: what a layer's steps were is a sequence for the next one.

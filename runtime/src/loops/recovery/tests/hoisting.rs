@@ -173,3 +173,48 @@ fn a_function_of_the_input_that_a_product_reads_goes_with_it() {
     check(&net, "MatMul", 1, 1, "the product");
     check(&net, "Tanh", 1, 0, "what it is of");
 }
+
+/// `erf([parts] · W + h)`, the parts elements of the sequence and the state.
+fn of_parts(net_of: impl Fn(ValueId, ValueId) -> Vec<ValueId>, gemm: bool) -> Net {
+    scan([5, 2, SIZE], 0, |body, numbers, x, h| {
+        let parts = net_of(x, h);
+        let depth = SIZE * parts.len();
+        let joined = body.with("Concat", vec![("axis", Attribute::Int(-1))], &parts, 1)[0];
+        let made = if gemm {
+            let (w, bias) = (matrix(body, numbers, SIZE, depth), matrix(body, numbers, 1, SIZE));
+            body.with("Gemm", vec![("transB", Attribute::Int(1))], &[joined, w, bias], 1)[0]
+        } else {
+            let w = matrix(body, numbers, depth, SIZE);
+            body.op("MatMul", &[joined, w])
+        };
+        let sum = body.op("Add", &[made, h]);
+        let next = body.op("Erf", &[sum]);
+        (next, body.op("Identity", &[next]))
+    })
+}
+
+#[test]
+fn the_part_of_a_product_that_takes_the_input_is_made_before() {
+    for gemm in [false, true] {
+        let inside = if gemm { "Gemm" } else { "MatMul" };
+        let products = |net: &Net| {
+            let (_, [before, step]) = hoisted(net, "MatMul");
+            (before, step + if gemm { hoisted(net, "Gemm").1[1] } else { 0 })
+        };
+        for (parts, before) in [
+            (of_parts(|x, h| vec![x, h], gemm), 1),
+            (of_parts(|x, h| vec![h, x], gemm), 1),
+            (of_parts(|x, h| vec![x, h, h, x], gemm), 2),
+        ] {
+            let expected = parts.run(parts.simplified(false));
+            assert_close(&parts.run(parts.simplified(true)), &expected, 2e-5, inside);
+            assert_eq!(products(&parts), (before, 1), "{inside}: parts of the input and of the state");
+        }
+    }
+}
+
+#[test]
+fn a_product_of_the_input_between_what_a_step_makes_stays() {
+    check(&of_parts(|x, h| vec![h, x, h], false), "MatMul", 0, 1, "the input in the middle");
+    check(&of_parts(|_, h| vec![h, h], false), "MatMul", 0, 1, "the state alone");
+}
