@@ -35,6 +35,8 @@ mod cost;
 mod coverage_tests;
 mod epilogue;
 #[cfg(test)]
+mod exchanged_tests;
+#[cfg(test)]
 mod function_tests;
 mod fuse;
 mod fused;
