@@ -68,10 +68,9 @@ impl Layout {
         let still =
             extents.iter().zip(strides).rev().take_while(|(extent, step)| **extent == 1 || **step == 0);
         let (moving, run) = extents.split_at(extents.len() - still.count());
-        match Self::in_order(moving, &strides[..moving.len()])? {
-            true => Some((true, run.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent))?)),
-            false => Some((false, 1)),
-        }
+        let along = Self::in_order(moving, &strides[..moving.len()])?;
+        let run = if along { run.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent))? } else { 1 };
+        Some((along, run))
     }
 
     /// The same along the axes `axes` of a space of these extents.
