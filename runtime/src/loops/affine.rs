@@ -70,6 +70,28 @@ impl Affine {
         Some(out)
     }
 
+    /// Quotient and remainder by `divisor`, where the remainder is one wherever axes are below `extents`.
+    pub(crate) fn divided(
+        &self,
+        divisor: i64,
+        extents: impl Fn(usize) -> Option<usize>,
+    ) -> Option<(Self, Self)> {
+        let mut quotient = Self::constant(self.offset.checked_div_euclid(divisor)?);
+        let mut remainder = Self::constant(self.offset.checked_rem_euclid(divisor)?);
+        let mut most = remainder.offset;
+        for &(axis, k) in &self.terms {
+            if k % divisor == 0 {
+                quotient = quotient.plus(axis, k / divisor)?;
+            } else {
+                let last = i64::try_from(extents(axis)?.saturating_sub(1)).ok()?;
+                most = most.checked_add(k.checked_mul(last)?)?;
+                remainder = remainder.plus(axis, k)?;
+            }
+        }
+        let within = most < divisor && remainder.terms.iter().all(|t| t.1 > 0);
+        within.then_some((quotient, remainder))
+    }
+
     /// What remains where all axes are zero.
     pub(crate) fn offset(&self) -> i64 {
         self.offset
@@ -126,5 +148,21 @@ mod tests {
         assert_eq!(composed.at(&[4, 5]), flat.at(&[5, 6]));
         assert_eq!(Affine::axis(0).plus(0, -1), Some(Affine::constant(0)));
         assert!(Affine::axis(0).scaled(i64::MAX).and_then(|a| a.scaled(2)).is_none());
+    }
+
+    #[test]
+    fn divides() {
+        let flat =
+            Affine::axis(0).scaled(6).and_then(|a| a.plus(1, 2)).and_then(|a| a.shifted(-5)).expect("small");
+        // 6 a + 2 b - 5 = 6 (a - 1) + 2 b + 1, of which the latter is below 6 for b below 3.
+        let (quotient, remainder) = flat.divided(6, |_| Some(3)).expect("a remainder");
+        assert_eq!((quotient.to_string(), remainder.to_string()), ("a0-1".into(), "2·a1+1".into()));
+        assert!(flat.divided(6, |_| Some(4)).is_none());
+        assert!(flat.divided(6, |_| None).is_none());
+        assert!(flat.divided(0, |_| Some(1)).is_none());
+        // Nothing is left over of multiples, whatever their extents.
+        let (quotient, remainder) = flat.divided(1, |_| None).expect("a remainder");
+        assert_eq!((quotient, remainder), (flat, Affine::constant(0)));
+        assert!(Affine::axis(0).scaled(-1).and_then(|a| a.divided(2, |_| Some(2))).is_none());
     }
 }

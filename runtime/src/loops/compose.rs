@@ -11,6 +11,10 @@
 //! - the axes that it runs over are, one for one, the composed nest's row axes, with the same extents, and
 //! - the point at which it is read depends on the outer axes alone.
 //!
+//! A nest may write an axis of its output by several of its own, such as channels by groups and the channels of each.
+//! Where the composed nest has those axes, too, the point at which such a value is read tells them apart again: they
+//! are the quotient and the remainder of the index, where it has a remainder.
+//!
 //! A reduction followed by maps of its result, maps before a reduction, and normalisations spelled out in several
 //! reductions of one row all become one nest this way.
 
@@ -44,14 +48,21 @@ pub(crate) struct Space {
     pub(crate) axes: Vec<Dim>,
     /// Which of them are those of rows, which folds run over: some of the outputs', or all behind them.
     pub(crate) row: Range<usize>,
-    /// How many of the first axes the outputs have.
+    /// How many of the first axes the outputs run over.
     pub(crate) stored: usize,
+    /// Where an element of the outputs lies: one index for each axis of theirs.
+    pub(crate) index: Vec<Affine>,
 }
 
 impl Space {
     /// A space without rows.
     pub(crate) fn of_maps(axes: &[Dim]) -> Self {
-        Self { axes: axes.to_vec(), row: 0..0, stored: axes.len() }
+        Self::of_outputs(axes.to_vec(), 0..0, axes.len())
+    }
+
+    /// A space whose first `stored` axes are those of the outputs.
+    pub(super) fn of_outputs(axes: Vec<Dim>, row: Range<usize>, stored: usize) -> Self {
+        Self { axes, row, stored, index: (0..stored).map(Affine::axis).collect() }
     }
 }
 
@@ -77,16 +88,16 @@ pub(crate) fn compose(
             composer.maker.insert(*value, (m, k));
         }
     }
-    let identity: Vec<Affine> = (0..space.stored).map(Affine::axis).collect();
     let mut body = Body::default();
     let mut stored = Vec::with_capacity(outputs.len());
     for &(value, dtype) in outputs {
-        stored.push((composer.value(&mut body, value, &identity)?, dtype));
+        stored.push((composer.value(&mut body, value, &space.index)?, dtype));
     }
     let program = body.builder.finish(&stored)?;
     let over = space.row.clone().filter(|axis| *axis < space.stored).collect();
     let Composer { mut nest, operands, .. } = composer;
-    nest.stages.push(Stage { over, program, inputs: body.inputs, effect: Effect::Store(identity) });
+    let effect = Effect::Store(space.index.clone());
+    nest.stages.push(Stage { over, program, inputs: body.inputs, effect });
     Ok((nest, operands))
 }
 
@@ -162,11 +173,7 @@ impl Composer<'_> {
         let Effect::Store(at) = &store.effect else { return Err(misfit("no store")) };
         let mut point: Vec<Option<Affine>> = vec![None; nest.axes.len()];
         for (written, read) in at.iter().zip(index) {
-            match written.terms() {
-                [] => {}
-                &[(axis, 1)] if written.offset() == 0 => point[axis] = Some(read.clone()),
-                _ => return Err(misfit("a store out of order")),
-            }
+            self.told_apart(nest, written, read, &mut point).ok_or_else(|| misfit("a store out of order"))?;
         }
         let mut of_row = point.clone();
         if !folds.is_empty() {
@@ -196,6 +203,31 @@ impl Composer<'_> {
         }
         let key = (outputs[output], index.to_vec());
         body.made.get(&key).copied().ok_or_else(|| OpError::internal("no such output"))
+    }
+
+    /// The axes of `nest` at which it writes `written`, where that is read at `read`: as digits of it, the first axis the
+    /// highest.
+    fn told_apart(
+        &self,
+        nest: &Nest,
+        written: &Affine,
+        read: &Affine,
+        point: &mut [Option<Affine>],
+    ) -> Option<()> {
+        let (&(last, unit), higher) = match written.terms() {
+            [] => return Some(()),
+            terms => terms.split_last()?,
+        };
+        let mut rest = read.clone();
+        for (at, &(axis, place)) in higher.iter().enumerate() {
+            let (below, digit) = written.terms()[at + 1];
+            let whole = i64::try_from(nest.axes[below].known()?).ok()?.checked_mul(digit)? == place;
+            let (quotient, remainder) = rest.divided(place, |axis| self.space.axes[axis].known())?;
+            point[axis] = Some(quotient).filter(|_| whole);
+            rest = remainder;
+        }
+        point[last] = Some(rest);
+        (unit == 1 && written.offset() == 0 && higher.iter().all(|t| point[t.0].is_some())).then_some(())
     }
 
     /// What `stage` of a member makes in `body` where the member's axes are `point`, and `of_row` in its folds.

@@ -8,6 +8,7 @@ use super::group::{Group, group};
 use super::joined::Joined;
 use super::parts::{put_together, take_apart};
 use super::siblings::join_siblings;
+use super::spelled_groups::spell_groups;
 use super::stacked::stack_steps;
 use super::strided::source_of;
 use crate::graph::fact::{Fact, Facts};
@@ -62,8 +63,8 @@ fn fuse_named(mut graph: Graph, inputs: &[Fact], settings: &mut Settings<'_>) ->
         return (graph, Report::default());
     };
     let mut report = Report::default();
-    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 3] =
-        [&stack_steps, &|graph, facts| spell_alike(graph, facts, budget), &|graph, facts| {
+    let rewrites: [&dyn Fn(&mut Graph, &[Option<Fact>]) -> Option<Vec<Joined>>; 4] =
+        [&stack_steps, &spell_groups, &|graph, facts| spell_alike(graph, facts, budget), &|graph, facts| {
             join_siblings(graph, facts, budget)
         }];
     for rewrite in rewrites {

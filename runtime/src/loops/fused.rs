@@ -244,9 +244,9 @@ fn row_kernel(bound: &Bound, inputs: SmallVec<[usize; 8]>, threads: usize) -> Re
             let program = row_program(nest, &space.row, length)?;
             let rows = &axes[..space.row.start];
             let under = |layout: &Layout| {
-                let along = layout.along(row).ok_or_else(out_of_rows)?;
+                let (along, run) = layout.in_runs(row).ok_or_else(out_of_rows)?;
                 let strides = SmallVec::from_slice(&layout.strides[..rows.len()]);
-                Ok(RowLayout { offset: layout.offset, rows: strides, column: along.into() })
+                Ok(RowLayout { offset: layout.offset, rows: strides, column: along.into(), run })
             };
             let layouts = layouts.iter().map(under).collect::<Result<Vec<_>, OpError>>()?;
             Ok(RowKernel::over(&program, (rows, length), &layouts, threads)?.into_kernel(inputs))

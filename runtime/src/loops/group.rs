@@ -25,7 +25,7 @@ use super::cost::{
     MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, strips_pay,
 };
 use super::epilogue::as_epilogue;
-use super::in_rows::{Form, form, keeps_rows, row_spaces};
+use super::in_rows::{Form, divided_space, form, keeps_rows, row_spaces};
 use super::made_operand::{makes_operand, takes_made, unmade};
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
@@ -474,7 +474,12 @@ pub(crate) fn composed(
         let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
         return Some((nest, operands, space));
     };
-    row_spaces(extents, &row).find_map(|space| {
+    let divided = members.iter().find_map(|m| {
+        let space = divided_space(&m.nest)?;
+        let own = facts[*m.outputs.first()?].as_ref()?.tensor()?.shape.as_ref()?;
+        (own == extents).then_some(space)
+    });
+    row_spaces(extents, &row).chain(divided).find_map(|space| {
         let (nest, operands) = compose(&space, &outputs, &members, dtype).ok()?;
         Some((nest, operands, space))
     })

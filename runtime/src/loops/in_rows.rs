@@ -2,7 +2,7 @@
 
 use super::affine::Affine;
 use super::compose::Space;
-use super::nest::{Effect, Nest, Read, Source};
+use super::nest::{Effect, Nest, Read, Source, Stage};
 use crate::graph::{Dim, Fact};
 use std::ops::Range;
 
@@ -20,8 +20,23 @@ pub(super) fn lies_in_rows(read: &Read, shape: Option<&[Dim]>, axes: &[Dim], col
     let whole = shape.get(outer + 1..) == axes.get(columns.start + 1..columns.end);
     let own = |axis: usize| Affine::axis(axis);
     let mut pairs = columns.clone().zip(&read.index[outer..]);
-    let first = pairs.next().is_some_and(|(axis, a)| a.terms() == own(axis).terms());
+    let along =
+        |a: &Affine, axis: usize| a.terms().iter().filter(|t| columns.contains(&t.0)).eq(own(axis).terms());
+    let first = pairs.next().is_some_and(|(axis, a)| along(a, axis));
     whole && first && pairs.all(|(axis, a)| *a == own(axis)) && !read.index[..outer].iter().any(crosses)
+}
+
+/// Whether `read` lies in rows, or moves from element to element along the first of the columns and stays still along the
+/// others, so that neighbours share elements in runs of one length.
+fn lies_in_runs(read: &Read, shape: Option<&[Dim]>, axes: &[Dim], columns: &Range<usize>) -> bool {
+    let still = |axis: &usize| !read.index.iter().any(|a| a.terms().iter().any(|t| t.0 == *axis));
+    let end = columns.end - columns.clone().rev().take_while(still).count();
+    // Axes of one element behind the others change nothing.
+    let single = |(a, extent): &(&Affine, &Dim)| a.terms().is_empty() && **extent == Dim::Known(1);
+    let spare = shape.map_or(0, |shape| read.index.iter().zip(shape).rev().take_while(single).count());
+    let kept = read.index.len() - spare;
+    let read = Read { index: read.index[..kept].to_vec(), ..read.clone() };
+    lies_in_rows(&read, shape.map(|shape| &shape[..kept]), axes, &(columns.start..end))
 }
 
 /// Whether all of `reads` lie in rows.
@@ -31,10 +46,20 @@ pub(super) fn all_in_rows(
     columns: &Range<usize>,
     facts: &[Option<Fact>],
 ) -> bool {
+    all_lie(nest, operands, columns, facts, lies_in_rows)
+}
+
+fn all_lie(
+    nest: &Nest,
+    operands: &[usize],
+    columns: &Range<usize>,
+    facts: &[Option<Fact>],
+    lies: impl Fn(&Read, Option<&[Dim]>, &[Dim], &Range<usize>) -> bool,
+) -> bool {
     !folds_what_stands_still(nest, columns)
         && nest.reads.iter().all(|read| {
             let shape = facts[operands[read.operand]].as_ref().and_then(|f| f.tensor()?.shape.as_deref());
-            lies_in_rows(read, shape, &nest.axes, columns)
+            lies(read, shape, &nest.axes, columns)
         })
 }
 
@@ -64,8 +89,19 @@ pub(super) fn row_spaces<'a>(space: &'a [Dim], row: &'a [Dim]) -> impl Iterator<
     let (stored, length) = (space.len(), row.len());
     let places =
         (0..(stored + 1).saturating_sub(length)).rev().filter(move |&at| space[at..].starts_with(row));
-    let within = places.map(move |at| Space { axes: space.to_vec(), row: at..at + length, stored });
-    within.chain([Space { axes: [space, row].concat(), row: stored..stored + length, stored }])
+    let within = places.map(move |at| Space::of_outputs(space.to_vec(), at..at + length, stored));
+    within.chain([Space::of_outputs([space, row].concat(), stored..stored + length, stored)])
+}
+
+/// The space of a group whose result is written as `nest` writes its own, by axes of which some are a part of one of the
+/// result's, when it folds along neighbours among them.
+pub(super) fn divided_space(nest: &Nest) -> Option<Space> {
+    let (Stage { effect: Effect::Store(index), .. }, folds) = nest.stages.split_last()? else { return None };
+    let over = folds.iter().find(|f| matches!(f.effect, Effect::Fold(_)))?.over.iter();
+    let row = *over.clone().min()?..over.clone().max()? + 1;
+    let whole = row.len() == over.len() && index.iter().any(|a| a.terms().len() > 1);
+    let (axes, stored) = (nest.axes.clone(), nest.axes.len());
+    whole.then(|| Space { axes, row, stored, index: index.clone() })
 }
 
 /// How a nest that folds runs.
@@ -79,11 +115,11 @@ pub(super) enum Form {
 
 /// The form in which `nest`, whose rows are those of `space`, reads its operands in order.
 pub(super) fn form(nest: &Nest, operands: &[usize], space: &Space, facts: &[Option<Fact>]) -> Option<Form> {
-    let Space { axes, row, stored } = space;
+    let Space { axes, row, stored, .. } = space;
     if row.is_empty() {
         return None;
     }
-    if row.end == axes.len() && all_in_rows(nest, operands, row, facts) {
+    if row.end == axes.len() && all_lie(nest, operands, row, facts, lies_in_runs) {
         return Some(Form::Rows);
     }
     let first = if row.start < *stored { row.end } else { 0 };

@@ -29,6 +29,8 @@ mod candidate;
 mod channel_blocks;
 #[cfg(test)]
 mod channel_blocks_tests;
+#[cfg(test)]
+mod channel_norm_tests;
 mod compose;
 mod cost;
 #[cfg(test)]
@@ -65,6 +67,7 @@ mod sketch;
 mod sketch_products;
 #[cfg(test)]
 mod sketch_windows;
+mod spelled_groups;
 mod stacked;
 mod stages;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::program::{Builder, Instruction, Kind, Opcode, Program, Reg};
 use super::rows::{Combine, Extent, RowOutput, RowProgram, Source as Reduced, Stage};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::graph::Dim;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -118,7 +119,9 @@ fn direct(
     let wide = matches!(made.dtype, DType::F32 | DType::F64);
     match inputs.get(made.arguments[0] as usize) {
         Some(&Source::Read(read)) if made.opcode == Opcode::Input && wide => {
-            moves(nest, read, row).then_some(read)
+            // What stays still along some of the row's axes does not lie there element by element.
+            let along = |axis| nest.axes[axis] == Dim::Known(1) || moves(nest, read, &(axis..axis + 1));
+            (moves(nest, read, row) && row.clone().all(along)).then_some(read)
         }
         _ => None,
     }

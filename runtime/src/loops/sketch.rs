@@ -94,7 +94,7 @@ impl Sketch {
 /// Adds one random node.
 fn grow(s: &mut Sketch, g: &mut Gen) {
     let (x, shape) = s.any(g);
-    match g.size(0, 28) {
+    match g.size(0, 29) {
         0..=3 => {
             let unary = ["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Softsign", "Erf", "Softplus"];
             s.node(*g.pick(&unary), vec![], &[x]);
@@ -215,8 +215,46 @@ fn grow(s: &mut Sketch, g: &mut Gen) {
         25 if shape.len() >= 2 => _ = gates(s, g, x, &shape),
         26 if shape.len() == 3 => _ = steps(s, g, x, &shape),
         27..=28 if (3..=5).contains(&shape.len()) => _ = windows(s, g, x, &shape),
+        29 if shape.len() >= 3 && shape[1] > 0 => _ = channels(s, g, x, &shape),
         _ => {}
     }
+}
+
+/// A normalisation of channels or groups of them, and maps of its result.
+fn channels(s: &mut Sketch, g: &mut Gen, x: ValueId, shape: &[usize]) -> Option<ValueId> {
+    let divisors: Vec<usize> = (1..=shape[1]).filter(|&d| shape[1].is_multiple_of(d)).collect();
+    let groups = *g.pick(&divisors);
+    let own = |s: &mut Sketch, g: &mut Gen, count: usize| {
+        let tensor = g.tensor_in(DType::F32, &[count], 0.5, 1.5);
+        s.constant(tensor)
+    };
+    let epsilon = || ("epsilon", Attribute::Float(0.01));
+    let y = match g.size(0, 2) {
+        0 => {
+            let (scale, bias) = (own(s, g, shape[1]), own(s, g, shape[1]));
+            s.node("InstanceNormalization", vec![epsilon()], &[x, scale, bias])?
+        }
+        1 => {
+            let (scale, bias) = (own(s, g, shape[1]), own(s, g, shape[1]));
+            let attributes = vec![epsilon(), ("num_groups", Attribute::Int(groups as i64))];
+            s.node("GroupNormalization", attributes, &[x, scale, bias])?
+        }
+        _ => {
+            // As exporters spell it that do not have it.
+            let list = |all: Vec<i64>| Tensor::new(&[all.len()], all).expect("a list");
+            let together = s.constant(list(vec![0, groups as i64, -1]));
+            let apart = s.constant(list(shape.iter().map(|&d| d as i64).collect()));
+            let (scale, bias) = (own(s, g, groups), own(s, g, groups));
+            let x = s.node("Reshape", vec![], &[x, together])?;
+            let y = s.node("InstanceNormalization", vec![epsilon()], &[x, scale, bias])?;
+            s.node("Reshape", vec![], &[y, apart])?
+        }
+    };
+    let mut column = vec![1; shape.len() - 1];
+    column[0] = shape[1];
+    let column = g.tensor_in(DType::F32, &column, -1.0, 1.0);
+    let column = s.constant(column);
+    s.node(*g.pick(&["Mul", "Add", "Max"]), vec![], &[y, column])
 }
 
 /// A product or convolution between DequantizeLinear and QuantizeLinear.

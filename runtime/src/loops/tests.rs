@@ -196,6 +196,9 @@ fn fused_graphs_compute_what_their_operators_do() {
             if node.op.as_any().is::<Fused>() {
                 *made.entry(node.def.name).or_default() += 1;
                 *made.entry("several outputs").or_default() += usize::from(node.outputs.len() > 1);
+                let members = &node.op.as_any().downcast_ref::<Fused>().expect("fused").members().nodes;
+                *made.entry("groups of channels").or_default() +=
+                    usize::from(members.iter().any(|m| m.def.name == "GroupNormalization"));
                 for kind in forms(node) {
                     *made.entry(kind).or_default() += 1;
                 }
@@ -247,6 +250,7 @@ fn fused_graphs_compute_what_their_operators_do() {
         "pool of made planes",
         "pool with an epilogue",
         "sums stored beside an epilogue",
+        "groups of channels",
     ];
     assert!(
         seeds < 100 || left * 10 < nodes * 9 && all.iter().all(|kind| made.get(kind).is_some_and(|&n| n > 0)),

@@ -268,7 +268,12 @@ fn draw(g: &mut Gen, time: usize) -> Case {
     if g.chance(0.6) {
         case = case.constant(1).constant(2);
     }
-    attributes(g, case, &Shape { gates: GATES, functions: 3, cell_state: true, flag: None }, [planes, hidden])
+    attributes(
+        g,
+        case,
+        &Shape { gates: GATES, functions: 3, cell_state: true, flag: None },
+        [planes, hidden, time],
+    )
 }
 
 /// A state near the middle between two levels goes to one or the other by the last bit of its activations, and

@@ -220,6 +220,7 @@ mod r#where;
 pub(crate) mod window;
 mod xor;
 
+pub(crate) use channel_norm::norm_of_groups;
 pub(crate) use r#loop::Loop;
 pub use op::{Accuracy, Cost};
 pub(crate) use op::{

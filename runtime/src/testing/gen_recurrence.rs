@@ -95,6 +95,12 @@ const FUNCTIONS: [&str; 11] = [
     "Softplus",
 ];
 
+/// Those that stay within bounds. Gates multiply the state, and are about as large as it is where they do not: a step then
+/// takes magnitudes to their cubes, and with them what rounding left.
+const BOUNDED: [&str; 5] = ["Tanh", "Sigmoid", "ScaledTanh", "HardSigmoid", "Softsign"];
+/// So many steps gates without bounds may take.
+const UNBOUNDED_STEPS: usize = 2;
+
 /// How many alphas and betas each of them takes.
 fn parameters(name: &str) -> (usize, usize) {
     match name {
@@ -160,7 +166,7 @@ pub(crate) fn case_of(g: &mut Gen, shape: &Shape, form: Form) -> Case {
         }
     }
     case = case.outputs(g.size(1, if shape.cell_state { 3 } else { 2 }));
-    attributes_of(g, case, shape, (form, hidden))
+    attributes_of(g, case, shape, (form, hidden, time))
 }
 
 /// Lengths of the rows.
@@ -169,15 +175,25 @@ pub(crate) fn lengths(g: &mut Gen, time: usize, batch: usize) -> Tensor {
     Tensor::new(&[batch], values).unwrap_or_else(|_| Tensor::scalar(0i32))
 }
 
-/// Random attributes, without `layout`, of a use with `directions` and a hidden size.
-pub(crate) fn attributes(g: &mut Gen, case: Case, shape: &Shape, [directions, hidden]: [usize; 2]) -> Case {
+/// Random attributes, without `layout`, of a use with `directions`, a hidden size and steps.
+pub(crate) fn attributes(
+    g: &mut Gen,
+    case: Case,
+    shape: &Shape,
+    [directions, hidden, steps]: [usize; 3],
+) -> Case {
     let mut form = Form::drawn(g, shape);
     form.parts &= !LAYOUT;
     form.direction = if directions == 2 { "bidirectional" } else { *g.pick(&["forward", "reverse"]) };
-    attributes_of(g, case, shape, (form, hidden))
+    attributes_of(g, case, shape, (form, hidden, steps))
 }
 
-fn attributes_of(g: &mut Gen, mut case: Case, shape: &Shape, (form, hidden): (Form, usize)) -> Case {
+fn attributes_of(
+    g: &mut Gen,
+    mut case: Case,
+    shape: &Shape,
+    (form, hidden, steps): (Form, usize, usize),
+) -> Case {
     let Form { direction, .. } = form;
     if direction != "forward" || g.chance(0.3) {
         case = case.string("direction", direction);
@@ -198,8 +214,11 @@ fn attributes_of(g: &mut Gen, mut case: Case, shape: &Shape, (form, hidden): (Fo
     if form.has(ACTIVATIONS) {
         let mut names = Vec::new();
         let (mut alphas, mut betas) = (0, 0);
-        for _ in 0..shape.functions * form.directions() {
-            let name = *g.pick(&FUNCTIONS);
+        // Clipped, what a gate is a function of has bounds, and so has the gate.
+        let grows = shape.functions > 1 && steps > UNBOUNDED_STEPS && !form.has(CLIP);
+        for at in 0..shape.functions * form.directions() {
+            let of_gates = at % shape.functions == 0;
+            let name = if grows && of_gates { *g.pick(&BOUNDED) } else { *g.pick(&FUNCTIONS) };
             let (a, b) = parameters(name);
             (alphas, betas) = (alphas + a, betas + b);
             let cased = [name.to_string(), name.to_lowercase(), name.to_uppercase()];
@@ -222,7 +241,34 @@ fn attributes_of(g: &mut Gen, mut case: Case, shape: &Shape, (form, hidden): (Fo
 mod tests {
     use super::*;
     use crate::ops::OPS;
+    use crate::reference::{RefInputs, RefValue};
     use crate::testing::operator::check_case;
+    use crate::testing::parse;
+
+    /// What is compared would otherwise be what rounding left of numbers that grow without end.
+    #[test]
+    fn drawn_states_stay_in_range() {
+        for name in ["LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"] {
+            let def = OPS.iter().find(|def| def.name == name).expect("a recurrent operator");
+            let mut most = (0.0, 0);
+            for seed in 0..600 {
+                let case = (def.case)(&mut Gen::new(seed));
+                let op = parse(def, &case).expect("a valid case");
+                let of = |v: &Option<_>| v.as_ref().map(|v| RefValue::from_value(v).expect("a value"));
+                let given: Vec<Option<RefValue>> = case.inputs.iter().map(of).collect();
+                let given: Vec<Option<&RefValue>> = given.iter().map(Option::as_ref).collect();
+                for made in op.reference(&RefInputs(&given)).expect("a reference") {
+                    let RefValue::Tensor(made) = made else { continue };
+                    let size =
+                        made.as_floats().expect("floats").iter().fold(0.0, |most, v| v.abs().max(most));
+                    if size > most.0 {
+                        most = (size, seed);
+                    }
+                }
+            }
+            assert!(most.0 < 1e4, "{name}: {:e} of seed {}", most.0, most.1);
+        }
+    }
 
     #[test]
     fn every_combination_of_attributes_and_inputs_agrees_with_the_reference() {

@@ -20,7 +20,11 @@ pub(super) fn reaches(
 ) -> Vec<Reach> {
     // A stage that runs once per row runs over the rows as others do over their elements.
     let of_row = if once { Reach::Run } else { Reach::One };
-    let of_input = |l: &RowLayout| if l.column == 0 { of_row } else { Reach::Run };
+    let of_input = |l: &RowLayout| match l.reach() {
+        Reach::One => of_row,
+        _ if once => Reach::Run,
+        reach => reach,
+    };
     let mut reaches: Vec<Reach> = layouts.iter().map(of_input).collect();
     reaches.extend(there.into_iter().map(|there| if there { Reach::There } else { Reach::Run }));
     reaches.extend(std::iter::repeat_n(of_row, scalars));

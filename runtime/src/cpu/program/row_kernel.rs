@@ -7,7 +7,7 @@
 //! scalars and such inputs lie in lines of `lanes` elements.
 
 use super::compile::SHORT;
-use super::compiled::Compiled;
+use super::compiled::{Compiled, Reach};
 use super::kept_rows::{in_outputs, reaches};
 use super::reductions::reduction;
 use super::row_layout::{CELL, RowLayout, collect, lanes};
@@ -81,7 +81,7 @@ impl RowKernel {
         layouts: &[RowLayout],
         threads: usize,
     ) -> Result<Self, OpError> {
-        let misfit = |l: &RowLayout| l.column > 1 || l.rows.len() != rows.len();
+        let misfit = |l: &RowLayout| l.column > 1 || l.run == 0 || l.rows.len() != rows.len();
         if layouts.len() != program.inputs.len() || layouts.iter().any(misfit) {
             return Err(OpError::internal("a row program has inputs of other layouts"));
         }
@@ -106,7 +106,9 @@ impl RowKernel {
                 let width = match source {
                     Source::Output(k) => compiled.widths[k],
                     // A row of one element is read alike, whether or not it moves.
-                    Source::Input(k) if layouts[k].column == 1 || length <= 1 => program.inputs[k].bits() / 8,
+                    Source::Input(k) if layouts[k].reach() == Reach::Run || length <= 1 => {
+                        program.inputs[k].bits() / 8
+                    }
                     Source::Input(_) => return Err(OpError::internal("a reduced input is one element")),
                 };
                 let one = matches!(source, Source::Input(k) if layouts[k].column == 0);
@@ -281,8 +283,18 @@ impl RowKernel {
         }
         let given: &[u8] = given;
         let (windows, steps) = (SmallVec::new(), SmallVec::new());
-        let mut group =
-            Group { count, at, length: self.length, tile: self.tile, line, windows, steps, outputs };
+        let inputs_of = &self.inputs;
+        let mut group = Group {
+            count,
+            at,
+            length: self.length,
+            tile: self.tile,
+            line,
+            inputs: inputs_of,
+            windows,
+            steps,
+            outputs,
+        };
         for (((layout, width), bytes), line) in self.inputs.iter().zip(inputs).zip(given.chunks_exact(line)) {
             if layout.column == 0 {
                 group.windows.push(line);

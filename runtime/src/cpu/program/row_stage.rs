@@ -2,7 +2,7 @@
 
 use super::compiled::{Compiled, Rows, Tile};
 use super::reductions::{combined, identity};
-use super::row_layout::{CELL, LANES};
+use super::row_layout::{CELL, LANES, RowLayout, spread};
 use crate::cpu::simd::{Across, Routine, Span};
 use crate::loops::rows::{Combine, Source};
 use bytemuck::cast_slice_mut;
@@ -60,6 +60,8 @@ pub(super) struct Group<'g, 'o> {
     pub(super) tile: usize,
     /// Bytes of a line of scalars.
     pub(super) line: usize,
+    /// Layout and bytes per element of the inputs.
+    pub(super) inputs: &'g [(RowLayout, usize)],
     /// What stages read so far: inputs, kept rows, scalars; and bytes from row to row of all but the scalars.
     pub(super) windows: SmallVec<[&'g [u8]; 8]>,
     pub(super) steps: SmallVec<[usize; 8]>,
@@ -154,11 +156,15 @@ impl BoundStage {
                 targets[self.passing + own] = &mut output[at * step_of(k)..];
             }
         }
-        let steps = &group.steps;
+        let (steps, layouts) = (&group.steps, group.inputs);
         let mut over = |from: usize, targets: &mut [&mut [u8]], sums: Option<&mut [f32]>| {
             let rows = Rows { count, from, inputs: steps, outputs: &apart, still: self.passing };
             let (len, inputs) = (tile.min(length - from), &group.windows);
-            let (outputs, gather) = (targets, &|_: usize, _: &mut [u8]| {});
+            let spread_input = |k: usize, to: &mut [u8]| {
+                let (layout, width) = &layouts[k];
+                spread(inputs[k], (layout.run, from), *width, to);
+            };
+            let (outputs, gather) = (targets, &spread_input);
             let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };
             self.compiled.run_steps(&mut tile, sums);
             (rows, len)

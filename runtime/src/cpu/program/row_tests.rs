@@ -100,7 +100,11 @@ fn check(g: &mut Gen, program: &RowProgram, [rows, length]: [usize; 2], layouts:
                 if length == 0 {
                     return Value::Float(0.0);
                 }
-                read(program.inputs[k], bytes[k], row * layouts[k].rows[0] + i * layouts[k].column)
+                read(
+                    program.inputs[k],
+                    bytes[k],
+                    row * layouts[k].rows[0] + i / layouts[k].run * layouts[k].column,
+                )
             };
             for ((want, output), got) in
                 evaluate(program, length, &input).iter().zip(&program.outputs).zip(&got)
@@ -151,6 +155,35 @@ fn normalisations_are_what_their_stages_say() {
                 let column = RowLayout::plain(0);
                 let layouts = [layout.clone(), column.clone(), column];
                 check(&mut g, &program, [rows, length], &layouts[..program.inputs.len()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn elements_may_stay_for_runs_of_a_row() {
+    let mut g = Gen::new(11);
+    for &dtype in FLOATS {
+        for (rows, length, run) in [
+            (40, 33, 11),
+            (3, 33, 3),
+            (5, 768, 48),
+            (2, 1300, 650),
+            (3, 1300, 13),
+            (2, 4096, 1),
+            (2, 6144, 2048),
+            (1, 20_007, 117),
+            (2, 12, 5),
+            (2, 64, 64),
+        ] {
+            let form =
+                Normalization { dtype, output: dtype, length, epsilon: 1e-3, centred: true, bias: true };
+            let program = form.row_program().expect("fits").expect("is one");
+            let own = RowLayout { run, ..RowLayout::plain(length.div_ceil(run)) };
+            let shared = RowLayout { run, ..RowLayout::plain(0) };
+            for (scale, bias) in [(&own, &own), (&shared, &own), (&RowLayout::plain(0), &shared)] {
+                let layouts = [RowLayout::plain(length), scale.clone(), bias.clone()];
+                check(&mut g, &program, [rows, length], &layouts);
             }
         }
     }
@@ -240,7 +273,7 @@ fn elements_of_rows_go_with_their_rows() {
         };
         let outputs = vec![RowOutput { dtype, single: false }, RowOutput { dtype, single: true }];
         let program = RowProgram::new(vec![dtype; 3], outputs, vec![squares, scales, last]).expect("fits");
-        let of_row = || RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0 };
+        let of_row = || RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0, run: 1 };
         for (rows, length) in [(1, 1), (33, 1), (50, 7), (35, 300), (3, 5000)] {
             check(&mut g, &program, [rows, length], &[RowLayout::plain(length), of_row(), of_row()]);
         }
@@ -275,7 +308,7 @@ fn what_is_added_up_and_kept_is_written() {
     };
     let outputs = vec![RowOutput { dtype: DType::F32, single: false }];
     let program = RowProgram::new(vec![DType::F32; 2], outputs, vec![kept, last]).expect("fits");
-    let of_row = RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0 };
+    let of_row = RowLayout { offset: 0, rows: smallvec::smallvec![1], column: 0, run: 1 };
     let mut g = Gen::new(10);
     for (rows, length) in [(1, 67), (9, 67), (20, 128)] {
         check(&mut g, &program, [rows, length], &[RowLayout::plain(length), of_row.clone()]);

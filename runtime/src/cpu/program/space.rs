@@ -62,6 +62,17 @@ impl Layout {
         Self::in_order(extents, &self.strides[self.strides.len().checked_sub(extents.len())?..])
     }
 
+    /// The same where the input may move by one element from run of positions to run, and how long runs are.
+    pub(crate) fn in_runs(&self, extents: &[usize]) -> Option<(bool, usize)> {
+        let strides = &self.strides[self.strides.len().checked_sub(extents.len())?..];
+        let still =
+            extents.iter().zip(strides).rev().take_while(|(extent, step)| **extent == 1 || **step == 0);
+        let (moving, run) = extents.split_at(extents.len() - still.count());
+        let along = Self::in_order(moving, &strides[..moving.len()])?;
+        let run = if along { run.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent))? } else { 1 };
+        Some((along, run))
+    }
+
     /// The same along the axes `axes` of a space of these extents.
     pub(crate) fn along_only(&self, extents: &[usize], axes: &Range<usize>) -> Option<bool> {
         Self::in_order(extents.get(axes.clone())?, self.strides.get(axes.clone())?)

@@ -29,7 +29,8 @@ fn shifted_sin<I: Isa>(isa: I, x: f32, quarter: u64) -> f32 {
     let t = r * r;
     let s = isa.mul_add_f32(isa.mul_add_f32(S[0], t, S[1]), t, S[2]);
     let c = isa.mul_add_f32(isa.mul_add_f32(C[0], t, C[1]), t, C[2]);
-    let sine = isa.mul_add_f32(r * t, s, r);
+    // The sum of two zeros would lose the sign of the one.
+    let sine = if r == 0.0 { r } else { isa.mul_add_f32(r * t, s, r) };
     let cosine = isa.mul_add_f32(t * t, c, isa.mul_add_f32(t, -0.5, 1.0));
     let y = if turn & 1 == 0 { sine } else { cosine };
     f32::from_bits(y.to_bits() ^ ((turn & 2) << 30))
