@@ -6,8 +6,8 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, depthwise, gather, gather_nd,
-    gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
+    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, depthwise,
+    gather, gather_nd, gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -138,6 +138,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+    &gemm::tf32::GEMM_TF32.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_NN.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_NT.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_PACKED.kernel,

@@ -101,6 +101,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
+    Suite { name: "gemm_tf32", count: 48, run: gemm::tf32 },
     Suite { name: "gemm_wgmma", count: 40, run: gemm::wgmma },
     Suite { name: "gemm_wgmma_packed", count: 40, run: gemm::wgmma_packed },
     Suite { name: "gemv", count: 60, run: gemv::shapes },
@@ -164,6 +165,7 @@ mod tests {
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16
+        gemm_tf32
         gemm_wgmma
         gemm_wgmma_packed
         gemv
