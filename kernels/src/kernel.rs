@@ -6,7 +6,7 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, depthwise,
+    arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
     gather, gather_nd, gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
 };
 
@@ -100,6 +100,7 @@ pub static KERNELS: &[&Kernel] = &[
     &conv::CONV_BF16.kernel,
     &conv::CONV_F16.kernel,
     &conv::CONV_F32.kernel,
+    &conv_integer::CONV_INTEGER.kernel,
     &conv_transpose::CONV_TRANSPOSE_BF16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F32.kernel,

@@ -8,6 +8,7 @@ mod arg_extreme;
 mod attention;
 mod channels;
 mod conv;
+mod conv_integer;
 mod conv_transpose;
 mod copy;
 mod cumulative;
@@ -91,6 +92,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "attention", count: 60, run: attention::shapes },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
@@ -155,6 +157,7 @@ mod tests {
         attention
         channels
         conv
+        conv_integer
         conv_transpose
         copy
         cumulative
