@@ -8,6 +8,7 @@ use crate::recurrent::{gru, lstm, rnn};
 use crate::{
     arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
     gather, gather_nd, gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
+    transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -255,6 +256,10 @@ pub static KERNELS: &[&Kernel] = &[
     &softmax::WARP_F32.kernel,
     &top_k::SELECT.kernel,
     &top_k::SORT.kernel,
+    &transpose::TRANSPOSE_1.kernel,
+    &transpose::TRANSPOSE_2.kernel,
+    &transpose::TRANSPOSE_4.kernel,
+    &transpose::TRANSPOSE_8.kernel,
 ];
 
 #[cfg(test)]

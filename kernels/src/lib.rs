@@ -53,6 +53,7 @@ pub mod resample;
 pub mod scatter;
 pub mod softmax;
 pub mod top_k;
+pub mod transpose;
 mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.

@@ -129,6 +129,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "softmax", count: 60, run: softmax::shapes },
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
     Suite { name: "top_k", count: 60, run: top_k::shapes },
+    Suite { name: "transpose", count: 48, run: copy::transposes },
 ];
 
 #[cfg(test)]
@@ -194,6 +195,7 @@ mod tests {
         softmax
         softmax_variants
         top_k
+        transpose
     }
 
     #[test]
