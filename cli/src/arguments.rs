@@ -159,7 +159,8 @@ pub(crate) struct FileArguments {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
-    /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included
+    /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included, or tf32: stored as in
+    /// the model, and rounded to 11 bits by products on tensor cores
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = parse_choice::<Precision>)]
     pub(crate) precision: Precision,
 }

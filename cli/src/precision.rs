@@ -64,6 +64,13 @@ impl PrecisionEntry {
     /// What is said of it in text.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         let bytes = |bytes: usize| quantity::bytes(bytes as f64);
+        if self.is_tf32() {
+            let rounded = self.weights.iter().filter(|weights| weights.kept.is_none()).count();
+            let text = format!("{rounded} of {} multiplied as tf32", plural(self.weights.len(), "tensor"));
+            let mut rows = vec![vec![self.format.clone(), text]];
+            rows.extend(self.kept_rows());
+            return rows;
+        }
         if self.weights.is_empty() {
             let none = "nothing: the model has no weights of recurrences or products that it is about";
             return vec![vec![self.format.clone(), none.to_owned()]];
@@ -71,12 +78,21 @@ impl PrecisionEntry {
         let of = plural(self.weights.len(), "tensor");
         let text = format!("{} of {}, {of}", bytes(self.stored_bytes), bytes(self.model_bytes));
         let mut rows = vec![vec![self.format.clone(), text]];
-        for WeightsEntry { node, op, input, kept, .. } in &self.weights {
-            if let Some(why) = kept {
-                rows.push(vec![format!("{node} ({op}), input {input}"), format!("as in the model: {why}")]);
-            }
-        }
+        rows.extend(self.kept_rows());
         rows
+    }
+
+    /// Weights that stay as the model has them, and why.
+    fn kept_rows(&self) -> impl Iterator<Item = Vec<String>> {
+        self.weights.iter().filter_map(|WeightsEntry { node, op, input, kept, .. }| {
+            let why = kept.as_ref()?;
+            Some(vec![format!("{node} ({op}), input {input}"), format!("as in the model: {why}")])
+        })
+    }
+
+    /// Whether products round what they read, of two computed matrices, too, and nothing is stored otherwise.
+    fn is_tf32(&self) -> bool {
+        self.format == recurve::Precision::Tf32.to_string()
     }
 
     /// How far outputs are from those with the model's weights, in text; none where that was not asked for, or nothing is
@@ -87,7 +103,7 @@ impl PrecisionEntry {
             let (relative, absolute) = (number(max_relative), number(max_absolute));
             vec![output.clone(), format!("relative error {relative} at most, absolute {absolute}")]
         };
-        let told = self.deviations.iter().flatten().filter(|_| !self.weights.is_empty());
+        let told = self.deviations.iter().flatten().filter(|_| self.is_tf32() || !self.weights.is_empty());
         told.map(row).collect()
     }
 }

@@ -12,12 +12,12 @@
 //!
 //! Grid `⌈positions / 64⌉ × ⌈filters of a group / 64⌉ × groups`, block 64, shared memory 8704 bytes.
 
-use crate::device::math::divide;
 use crate::device::{BF16, F16, Global, Shared, shared, thread};
 use crate::element::{Element, Real};
 use crate::entry;
 use crate::epilogue::{Epilogue, Program, shared_bytes};
 use crate::gemm::simt::{accumulate, by_slabs, eight, most_shared, slab_bytes};
+use crate::implicit::{Column, Extents, Field};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 
 /// One spatial axis.
@@ -51,16 +51,7 @@ pub struct Params {
     w: Global<u8>,
     /// Y, and what comes before it.
     epilogue: Epilogue,
-    axes: [Axis; MOST_AXES],
-    /// Filters and channels of a group.
-    filters: u32,
-    channels: u32,
-    groups: u32,
-    /// Positions of all images.
-    positions: u32,
-    /// Channels × taps.
-    terms: u32,
-    reserved: u32,
+    field: Field,
 }
 
 const _: () = assert!(size_of::<Params>() == 208);
@@ -84,67 +75,16 @@ pub const fn geometry(positions: u32, filters: u32, groups: u32, slots: u32) -> 
     Geometry { grid, ..Geometry::linear(1, THREADS).with_shared(if SHARED > slabs { SHARED } else { slabs }) }
 }
 
-/// The position that a thread brings elements of.
-#[derive(Clone, Copy)]
-struct Column {
-    /// Its first element's index, of the group's first channel.
-    first: u64,
-    /// Where its window begins along each axis, possibly in front of the input: the numbers wrap.
-    at: [u32; MOST_AXES],
-    inside: bool,
-}
-
 impl Params {
-    /// Image and position along each axis of column `column`.
-    #[inline(always)]
-    fn position(&self, column: u32) -> (u32, [u32; MOST_AXES]) {
-        let (rest, c) = divide(column, self.axes[2].output);
-        let (rest, b) = divide(rest, self.axes[1].output);
-        let (image, a) = divide(rest, self.axes[0].output);
-        (image, [a, b, c])
-    }
-
-    /// Elements of a filter's plane of Y.
-    #[inline(always)]
-    fn positions_of_image(&self) -> u32 {
-        self.axes[0].output * self.axes[1].output * self.axes[2].output
-    }
-
-    /// Elements of a channel of X.
-    #[inline(always)]
-    fn plane(&self) -> u64 {
-        u64::from(self.axes[0].input) * u64::from(self.axes[1].input) * u64::from(self.axes[2].input)
-    }
-
-    #[inline(always)]
-    fn column(&self, column: u32, group: u32) -> Column {
-        let (image, position) = self.position(column);
-        let mut at = [0; MOST_AXES];
-        for i in 0..MOST_AXES {
-            at[i] = (position[i] * self.axes[i].stride).wrapping_sub(self.axes[i].begin);
-        }
-        let channel = u64::from(image * self.groups + group) * u64::from(self.channels);
-        Column { first: channel * self.plane(), at, inside: column < self.positions }
-    }
-
     /// A position's elements of the step that begins at `term`, zero outside the input.
     #[inline(always)]
     fn fetch_column<T: Real>(&self, column: Column, term: u32) -> [f32; STEP] {
-        let [a, b, c] = self.axes;
         let x = self.x.cast::<T>();
         let mut values = [0.0; STEP];
         for k in 0..STEP {
-            let (rest, t2) = divide(term + k as u32, c.kernel);
-            let (rest, t1) = divide(rest, b.kernel);
-            let (channel, t0) = divide(rest, a.kernel);
-            let i = column.at[0].wrapping_add(t0 * a.dilation);
-            let j = column.at[1].wrapping_add(t1 * b.dilation);
-            let l = column.at[2].wrapping_add(t2 * c.dilation);
-            let inside = column.inside && term + (k as u32) < self.terms;
-            if inside && i < a.input && j < b.input && l < c.input {
-                let row = u64::from(i) * u64::from(b.input) + u64::from(j);
-                let place = row * u64::from(c.input) + u64::from(l);
-                let at = column.first + u64::from(channel) * self.plane() + place;
+            let number = term + k as u32;
+            let (inside, at) = self.field.place(column, self.field.term(number));
+            if inside && number < self.field.terms {
                 values[k] = x.load(at as usize).widen();
             }
         }
@@ -155,11 +95,11 @@ impl Params {
     #[inline(always)]
     fn fetch_row<T: Real>(&self, filter: u32, group: u32, term: u32) -> [f32; STEP] {
         let w = self.w.cast::<T>();
-        let first = u64::from(group * self.filters + filter) * u64::from(self.terms);
+        let first = u64::from(group * self.field.filters + filter) * u64::from(self.field.terms);
         let mut values = [0.0; STEP];
         for k in 0..STEP {
             let at = term + k as u32;
-            if filter < self.filters && at < self.terms {
+            if filter < self.field.filters && at < self.field.terms {
                 values[k] = w.load((first + u64::from(at)) as usize).widen();
             }
         }
@@ -181,7 +121,7 @@ fn run<T: Real>(p: Params) {
     let (own, group) = (thread::thread_idx_x(), thread::block_idx_z());
     let [first_row, first_column] =
         [thread::block_idx_y() * TILE as u32, thread::block_idx_x() * TILE as u32];
-    let (filter, column) = (first_row + own, p.column(first_column + own, group));
+    let (filter, column) = (first_row + own, p.field.column(first_column + own, group));
     let stage = shared::array::<f32>(0, SHARED / 4);
     let buffers = |turn: usize| {
         let first = 2 * turn * STEP * PITCH;
@@ -194,9 +134,9 @@ fn run<T: Real>(p: Params) {
     put(buffers(0).1, &of_x);
     thread::sync_threads();
     let (mut term, mut turn) = (0, 0);
-    while term < p.terms {
+    while term < p.field.terms {
         let next = term + STEP as u32;
-        if next < p.terms {
+        if next < p.field.terms {
             row = p.fetch_row::<T>(filter, group, next);
             of_x = p.fetch_column::<T>(column, next);
         }
@@ -205,24 +145,16 @@ fn run<T: Real>(p: Params) {
             accumulate(&mut sums, &eight::<TILE>(a, k, ty), &eight::<TILE>(b, k, tx));
         }
         turn = 1 - turn;
-        if next < p.terms {
+        if next < p.field.terms {
             put(buffers(turn).0, &row);
             put(buffers(turn).1, &of_x);
         }
         thread::sync_threads();
         term = next;
     }
-    let plane = p.positions_of_image();
     by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
         p.epilogue.store_slab(slab, |row, column| {
-            let (of_group, at) = (first_row + rows.row(row), first_column + column);
-            if at >= p.positions || of_group >= p.filters {
-                return (0, 0);
-            }
-            // Positions follow one another up to the end of their image.
-            let (image, place) = divide(at, plane);
-            let filter = u64::from((image * p.groups + group) * p.filters + of_group);
-            (filter * u64::from(plane) + u64::from(place), plane - place)
+            p.field.result(group, first_row + rows.row(row), first_column + column)
         });
     });
 }
@@ -271,64 +203,32 @@ pub struct Buffers {
 }
 
 impl Shape {
-    fn product(&self, of: impl Fn(&Axis) -> u32) -> u64 {
-        self.axes.iter().fold(1, |n: u64, axis| n.saturating_mul(of(axis).into()))
-    }
-
-    /// Positions of all images, and terms of a sum.
-    fn sizes(&self) -> (u64, u64) {
-        let positions = self.product(|axis| axis.output).saturating_mul(self.images.into());
-        (positions, self.product(|axis| axis.kernel).saturating_mul(self.channels.into()))
+    fn extents(&self) -> Extents {
+        let Self { images, groups, channels, filters, axes, .. } = *self;
+        Extents { images, groups, channels, filters, axes }
     }
 
     /// Whether Y has no elements.
     pub fn is_empty(&self) -> bool {
-        self.sizes().0 == 0 || self.groups == 0 || self.filters == 0
+        self.extents().is_empty()
     }
 
     /// Whether there is a kernel for it.
     pub fn accepts(&self) -> Result<(), Reject> {
-        let limit = u64::from(u32::MAX / 4);
-        let (positions, terms) = self.sizes();
-        let planes = u64::from(self.images) * u64::from(self.groups);
-        let reach = |axis: &Axis| {
-            let window = u64::from(axis.kernel).saturating_mul(axis.dilation.into());
-            let moved = u64::from(axis.output).saturating_mul(axis.stride.into());
-            window.saturating_add(moved).saturating_add(u64::from(axis.begin) + u64::from(axis.input))
-        };
-        for (name, got) in [
-            ("positions", positions),
-            ("terms", terms),
-            ("images × channels", planes.saturating_mul(self.channels.into())),
-            ("images × filters", planes.saturating_mul(self.filters.into())),
-            ("reach", self.axes.iter().map(reach).max().unwrap_or(0)),
-        ] {
-            if got > limit {
-                return Err(Reject::Extent { name, got, limit });
-            }
-        }
-        if self.is_empty() {
-            return Err(Reject::Unsupported { what: "a convolution without positions" });
-        }
-        Ok(())
+        self.extents().accepts()
     }
 
     /// Whether the operands hold what is read of them; gives the elements of Y.
     pub(crate) fn check(&self, buffers: &Buffers) -> Result<u64, Reject> {
-        let (positions, terms) = self.sizes();
-        let size = self.element.bytes();
-        let bytes = |factors: &[u64]| factors.iter().fold(size, |n, &factor| n.saturating_mul(factor));
-        let (images, groups) = (u64::from(self.images), u64::from(self.groups));
-        let channels = images * groups * u64::from(self.channels);
-        buffers.x.holds("x", bytes(&[channels, self.product(|axis| axis.input)]), size)?;
-        buffers.w.holds("w", bytes(&[groups, self.filters.into(), terms]), size)?;
-        Ok(groups.saturating_mul(self.filters.into()).saturating_mul(positions))
+        let (size, [x, w, y]) = (self.element.bytes(), self.extents().elements());
+        buffers.x.holds("x", x.saturating_mul(size), size)?;
+        buffers.w.holds("w", w.saturating_mul(size), size)?;
+        Ok(y)
     }
 
     /// A launch that has been checked.
     pub fn prepare(&self, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
         self.accepts()?;
-        let (positions, terms) = self.sizes();
         let outputs = self.check(buffers)?;
         let epilogue = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, self.element.into())?;
         let entry: &'static Entry<Params> = match self.element {
@@ -340,15 +240,10 @@ impl Shape {
             x: Global::from_address(buffers.x.address),
             w: Global::from_address(buffers.w.address),
             epilogue,
-            axes: self.axes,
-            filters: self.filters,
-            channels: self.channels,
-            groups: self.groups,
-            positions: positions as u32,
-            terms: terms as u32,
-            reserved: 0,
+            field: self.extents().field(),
         };
-        let geometry = geometry(positions as u32, self.filters, self.groups, epilogue.slots());
+        let (positions, filters) = (params.field.positions, self.filters);
+        let geometry = geometry(positions, filters, self.groups, epilogue.slots());
         Prepared::new(entry, geometry, params, device)
     }
 }

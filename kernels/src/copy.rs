@@ -3,7 +3,7 @@
 //! parts that are joined, repetitions (strides of 0), and, box by box, paddings. Elements are bits of 1 to 16 bytes: where
 //! both sides are dense along the last axis, pairs of elements move as one as long as everything is even.
 //!
-//! A thread moves one element at a time. Axes of extent 1 are dropped, and neighbours that both sides step through alike
+//! A thread moves one element at a time; what exchanges lines for columns goes by tiles ([`transpose`](crate::transpose)). Axes of extent 1 are dropped, and neighbours that both sides step through alike
 //! are one. Nothing is computed, so that results are exact.
 //!
 //! Grid `min(⌈n / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
@@ -13,22 +13,24 @@ use crate::device::{Global, Plain, Vector};
 use crate::elements::{self, Elements, THREADS};
 use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
+use crate::transpose;
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Params {
-    x: Global<u8>,
-    y: Global<u8>,
+    pub(crate) x: Global<u8>,
+    pub(crate) y: Global<u8>,
     /// The first element of each side.
-    x_first: u64,
-    y_first: u64,
+    pub(crate) x_first: u64,
+    pub(crate) y_first: u64,
     /// Elements between neighbours, last axis first.
-    x_steps: [i64; MOST_AXES],
-    y_steps: [i64; MOST_AXES],
+    pub(crate) x_steps: [i64; MOST_AXES],
+    pub(crate) y_steps: [i64; MOST_AXES],
     /// Last axis first; that of the first axis is not needed.
-    extents: [u32; MOST_AXES],
-    elements: Elements,
+    pub(crate) extents: [u32; MOST_AXES],
+    /// Or tiles.
+    pub(crate) elements: Elements,
 }
 
 const _: () = assert!(size_of::<Params>() == 160);
@@ -82,13 +84,16 @@ entry!(
     COPY_8 = copy_8(Params): run::<u64>, THREADS
 );
 
+/// Extent, step in X, step in Y.
+pub(crate) type Axis = (u64, i64, i64);
+
 /// What is to be copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region {
     /// Bytes of an element: 1, 2, 4, 8 or 16.
     size: u32,
-    /// Last axis first: extent, step in X, step in Y.
-    axes: [(u64, i64, i64); MOST_AXES],
+    /// Last axis first.
+    axes: [Axis; MOST_AXES],
     x_first: u64,
     y_first: u64,
     /// Elements up to the last one of each side.
@@ -175,11 +180,19 @@ impl Region {
             return Err(Reject::Unsupported { what: "a copy onto itself" });
         }
         let wide = self.widened([x.address, y.address]);
+        let tiles = transpose::tiles(wide.size, &wide.axes);
+        let axes = tiles.map_or(wide.axes, |tiles| tiles.axes);
         let (mut x_steps, mut y_steps, mut extents) = ([0; MOST_AXES], [0; MOST_AXES], [1; MOST_AXES]);
-        for (at, (extent, from, to)) in wide.axes.into_iter().enumerate() {
+        for (at, (extent, from, to)) in axes.into_iter().enumerate() {
             (extents[at], x_steps[at], y_steps[at]) = (extent as u32, from, to);
         }
-        let (elements, geometry) = Elements::on(device, wide.count);
+        let (elements, geometry) = match tiles {
+            Some(tiles) => {
+                let (elements, geometry) = Elements::of_blocks(device, tiles.count);
+                (elements, geometry.with_shared(transpose::shared_bytes(wide.size)))
+            }
+            None => Elements::on(device, wide.count),
+        };
         let params = Params {
             x: Global::from_address(x.address),
             y: Global::from_address(y.address),
@@ -190,11 +203,12 @@ impl Region {
             extents,
             elements,
         };
-        let entry: &'static Entry<Params> = match wide.size {
-            1 => &COPY_1,
-            2 => &COPY_2,
-            4 => &COPY_4,
-            8 => &COPY_8,
+        let entry: &'static Entry<Params> = match (tiles, wide.size) {
+            (Some(tiles), _) => tiles.entry,
+            (None, 1) => &COPY_1,
+            (None, 2) => &COPY_2,
+            (None, 4) => &COPY_4,
+            (None, 8) => &COPY_8,
             _ => &COPY_16,
         };
         Prepared::new(entry, geometry, params, device).map(Some)

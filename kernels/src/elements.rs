@@ -1,5 +1,5 @@
 //! Elements by their numbers: a thread takes one element after the other, as far apart as the grid has threads, so that
-//! neighbouring threads take neighbouring elements and a grid of any size takes all.
+//! neighbouring threads take neighbouring elements and a grid of any size takes all. So do blocks take tiles.
 //!
 //! Grid `min(⌈n / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
@@ -36,6 +36,23 @@ impl Elements {
     pub(crate) fn on(device: &Device, count: u64) -> (Self, Geometry) {
         let geometry = geometry(count as u32, device.multiprocessors);
         (Self { count: count as u32, threads: geometry.grid[0] * THREADS }, geometry)
+    }
+
+    /// So many tiles, at most [`MOST`], each for a block, and the launch for them.
+    pub(crate) fn of_blocks(device: &Device, count: u64) -> (Self, Geometry) {
+        let most = count.min(u64::from(32 * device.multiprocessors));
+        let geometry = Geometry::linear(most as u32, THREADS);
+        (Self { count: count as u32, threads: geometry.grid[0] * THREADS }, geometry)
+    }
+
+    /// Gives each of the block's tiles to `take`, by its number.
+    #[inline(always)]
+    pub(crate) fn each_of_blocks(&self, mut take: impl FnMut(u32)) {
+        let mut number = thread::block_idx_x();
+        while number < self.count {
+            take(number);
+            number += self.threads / THREADS;
+        }
     }
 
     /// Gives each of the thread's elements to `take`, by its number.

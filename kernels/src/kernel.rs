@@ -6,8 +6,9 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_transpose, copy, cumulative, depthwise, gather, gather_nd,
-    gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
+    arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
+    gather, gather_nd, gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
+    transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -100,6 +101,7 @@ pub static KERNELS: &[&Kernel] = &[
     &conv::CONV_BF16.kernel,
     &conv::CONV_F16.kernel,
     &conv::CONV_F32.kernel,
+    &conv_integer::CONV_INTEGER.kernel,
     &conv_transpose::CONV_TRANSPOSE_BF16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F32.kernel,
@@ -138,6 +140,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gemm::tensor::GEMM_TENSOR_F16_NT.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TN.kernel,
     &gemm::tensor::GEMM_TENSOR_F16_TT.kernel,
+    &gemm::tf32::GEMM_TF32.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_NN.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_NT.kernel,
     &gemm::warpgroup::GEMM_WGMMA_BF16_PACKED.kernel,
@@ -253,6 +256,10 @@ pub static KERNELS: &[&Kernel] = &[
     &softmax::WARP_F32.kernel,
     &top_k::SELECT.kernel,
     &top_k::SORT.kernel,
+    &transpose::TRANSPOSE_1.kernel,
+    &transpose::TRANSPOSE_2.kernel,
+    &transpose::TRANSPOSE_4.kernel,
+    &transpose::TRANSPOSE_8.kernel,
 ];
 
 #[cfg(test)]

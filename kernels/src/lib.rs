@@ -19,6 +19,7 @@ pub mod attention;
 pub mod cases;
 pub mod channels;
 pub mod conv;
+pub mod conv_integer;
 pub mod conv_transpose;
 pub mod copy;
 pub mod cumulative;
@@ -35,6 +36,7 @@ pub mod gather;
 pub mod gather_nd;
 pub mod gemm;
 pub mod gemv;
+mod implicit;
 pub mod kernel;
 pub mod launch;
 pub mod lines;
@@ -51,6 +53,7 @@ pub mod resample;
 pub mod scatter;
 pub mod softmax;
 pub mod top_k;
+pub mod transpose;
 mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.

@@ -13,6 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// On a GPU it is [`Precision::F16`] or [`Precision::Bf16`], and about convolutions and products of any number of rows as
 /// well. What these multiply the weights with is rounded to the format, too, which tensor cores take alone; sums and
 /// everything between operators stay as they are. A value beyond the range of [`Precision::F16`] is infinite there.
+///
+/// [`Precision::Tf32`] stores nothing otherwise and is for GPUs alone, those of compute capability 8.0 and above. Matrix
+/// products of `f32` are computed by tensor cores there, of any two operands; convolutions, recurrences, products of up to
+/// sixteen rows with constant weights, and those whose rows do not begin at multiples of 16 bytes stay as they are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -23,6 +27,9 @@ pub enum Precision {
     F16,
     /// bfloat16: 8 significant bits, the range of `f32`.
     Bf16,
+    /// As the model has them, and rounded to 11 significant bits, in the range of `f32`, as products read them: each term of
+    /// a sum is off by up to 2⁻¹⁰ of itself.
+    Tf32,
     /// Integers of 8 bits with one factor for each row of the matrix, that is for each output: steps of 1/127 of the
     /// largest weight of the row.
     Int8,
@@ -31,15 +38,16 @@ pub enum Precision {
 impl FromStr for Precision {
     type Err = Error;
 
-    /// `f32`, `f16`, `bf16` or `int8`.
+    /// `f32`, `f16`, `bf16`, `tf32` or `int8`.
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
+            "tf32" => Ok(Self::Tf32),
             "int8" => Ok(Self::Int8),
             _ => {
-                let problem = format!("is `{text}`; `f32`, `f16`, `bf16` and `int8` are possible");
+                let problem = format!("is `{text}`; `f32`, `f16`, `bf16`, `tf32` and `int8` are possible");
                 Err(Error::Setting { name: "precision", problem })
             }
         }
@@ -52,12 +60,35 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Tf32 => "tf32",
             Self::Int8 => "int8",
         })
     }
 }
 
-/// Why weights are stored as the model has them though another format was asked for.
+/// The least compute capability whose tensor cores multiply tf32.
+const TF32_CAPABILITY: u32 = 80;
+
+impl Precision {
+    /// What weights are stored in where they stay the model's until they are multiplied.
+    pub(crate) fn stored(self) -> Self {
+        if self == Self::Tf32 { Self::F32 } else { self }
+    }
+
+    /// Whether a GPU of this compute capability, ten times the major number plus the minor one, has it.
+    pub(crate) fn check_capability(self, capability: u32) -> Result<(), Error> {
+        if self != Self::Tf32 || capability >= TF32_CAPABILITY {
+            return Ok(());
+        }
+        let (major, minor) = (capability / 10, capability % 10);
+        let problem = format!(
+            "is `tf32`, which GPUs of compute capability 8.0 and above multiply; this one has {major}.{minor}"
+        );
+        Err(Error::Setting { name: "precision", problem })
+    }
+}
+
+/// Why weights are stored as the model has them, or read so with [`Precision::Tf32`], though another format was asked for.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Kept {
@@ -71,6 +102,13 @@ pub enum Kept {
         /// How many it has.
         rows: usize,
     },
+    /// The product has so few rows that reading the weights takes its time, not multiplying them.
+    FewRows {
+        /// How many it has.
+        rows: usize,
+    },
+    /// Rows of an operand do not begin at multiples of 16 bytes, which tensor cores are given at once.
+    Unaligned,
     /// The operator runs on a GPU, and its kernels do not read weights of that format.
     NoKernel,
 }
@@ -80,6 +118,8 @@ impl fmt::Display for Kept {
         match self {
             Self::OutOfRange { weight } => write!(f, "a weight of {weight:e} is outside the format's range"),
             Self::ManyRows { rows } => write!(f, "a product of {rows} rows is not bound by reading weights"),
+            Self::FewRows { rows } => write!(f, "a product of {rows} rows is bound by reading weights"),
+            Self::Unaligned => f.write_str("rows of an operand do not begin at multiples of 16 bytes"),
             Self::NoKernel => f.write_str("its GPU kernels do not read weights of that format"),
         }
     }
@@ -133,7 +173,8 @@ impl StoredWeights {
 pub struct Stored {
     /// What was asked for.
     pub precision: Precision,
-    /// The weights that the setting is about, in the order of the nodes. Empty for [`Precision::F32`].
+    /// The weights that the setting is about, in the order of the nodes. Empty for [`Precision::F32`]. For
+    /// [`Precision::Tf32`] their bytes are the model's, and those that nothing is told of in `kept` are multiplied so.
     pub weights: Vec<StoredWeights>,
 }
 
@@ -214,12 +255,26 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written_and_no_others() {
-        for precision in [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8] {
+        for precision in [Precision::F32, Precision::F16, Precision::Bf16, Precision::Tf32, Precision::Int8] {
             assert_eq!(precision.to_string().parse::<Precision>().expect("a name"), precision);
         }
         for wrong in ["", "F16", "fp16", "half", "float16", "int4", "f16 "] {
             let error = wrong.parse::<Precision>().expect_err(wrong);
             assert!(error.to_string().contains("precision"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tf32_is_for_gpus_that_have_it() {
+        for (capability, told) in [(61, "6.1"), (75, "7.5")] {
+            let error = Precision::Tf32.check_capability(capability).expect_err("refused").to_string();
+            assert!(error.contains("precision") && error.contains(told), "{error}");
+            for other in [Precision::F32, Precision::F16, Precision::Bf16] {
+                other.check_capability(capability).expect("has it");
+            }
+        }
+        for capability in [80, 89, 90, 120] {
+            Precision::Tf32.check_capability(capability).expect("has it");
         }
     }
 

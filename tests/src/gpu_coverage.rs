@@ -20,6 +20,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("attention", "softmax(q·kᵀ)·v for a tile of queries at a time"),
     ("channels", "response normalisation across channels"),
     ("conv", "convolutions over up to three axes"),
+    ("conv_integer", "convolutions of quantised tensors"),
     ("conv_transpose", "transposed convolutions"),
     ("copy", "regions of tensors moved: transpositions, slices, joins, repetitions"),
     ("cumulative", "running sums and products along an axis"),
@@ -43,6 +44,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("scatter", "elements or blocks put, or added, where indices say"),
     ("softmax", "softmax and its logarithm along an axis"),
     ("top_k", "the largest or smallest elements along an axis, sorted"),
+    ("transpose", "regions moved whose lines run along different axes on both sides, by tiles"),
 ];
 
 /// What became of the uses of one operator with one element type.

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Fault};
 use recurve_kernels::element::Element;
+use recurve_kernels::gemm::Factors;
 use recurve_kernels::launch::{Buffer, Launch};
 use recurve_kernels::{gemm as matrices, gemv as vectors};
 use std::sync::Arc;
@@ -56,14 +57,16 @@ pub(super) fn gemm(bench: &mut Bench) -> Result<(), Fault> {
     let n: u32 = bench.size(4096, 64);
     let matrix = |transposed| matrices::Matrix { transposed, row: n.into(), batch: [0, 0] };
     let cases = [
-        ("f32", Element::F32, false),
-        ("f16", Element::F16, false),
-        ("f16, B transposed", Element::F16, true),
-        ("bf16", Element::BF16, false),
+        ("f32", Element::F32, Factors::Own, false),
+        ("f32 as tf32", Element::F32, Factors::Tf32, false),
+        ("f16", Element::F16, Factors::Own, false),
+        ("f16, B transposed", Element::F16, Factors::Own, true),
+        ("bf16", Element::BF16, Factors::Own, false),
     ];
-    for (name, element, transposed) in cases {
+    for (name, element, factors, transposed) in cases {
         let problem = matrices::Problem {
             element,
+            factors,
             m: n,
             n,
             k: n,

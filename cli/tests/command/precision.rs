@@ -44,7 +44,25 @@ fn other_spellings_and_integers_on_a_gpu_are_refused() {
         assert!(ended.err.contains("precision"), "{}", ended.err);
     }
     let ended = recurve(&["run", &data("biased.onnx"), "--precision", "int8", "--device", "emulated"]);
-    ended.with(Exit::Usage).says("hint: with --device, --precision takes f16 and bf16");
+    ended.with(Exit::Usage).says("with --device f16, bf16 and tf32; plans over a GPU take f32");
+    let ended = recurve(&["run", &data("biased.onnx"), "--precision", "tf32"]).with(Exit::Usage);
+    ended.says("is for GPUs alone");
+}
+
+#[test]
+fn the_emulated_gpu_multiplies_as_tf32_and_tells_what() {
+    let arguments = ["run", &addition(), "--dim", "time=40,batch=1", "--device", "emulated"];
+    let run = |more: &[&str]| recurve(&[&arguments[..], more].concat()).with(Exit::Success);
+    let document = run(&["--precision", "tf32", "--json"]).document();
+    let precision = &document["precision"];
+    assert_eq!(
+        (&precision["format"], &precision["stored_bytes"]),
+        (&"tf32".into(), &precision["model_bytes"])
+    );
+    let weights = precision["weights"].as_array().expect("weights");
+    assert!(weights.iter().any(|w| w["op"] == "LSTM" && w["kept"].is_string()), "{precision}");
+    assert!(!precision["deviations"].as_array().expect("deviations").is_empty(), "{precision}");
+    run(&["--precision", "tf32"]).prints("multiplied as tf32");
 }
 
 #[test]

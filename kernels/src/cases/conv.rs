@@ -10,7 +10,7 @@ use crate::depthwise;
 use crate::element::Element;
 use crate::launch::{Device, Prepared, Reject};
 
-fn axis(r: &mut Draw, most: u32) -> Axis {
+pub(super) fn axis(r: &mut Draw, most: u32) -> Axis {
     let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
     let reach = (kernel - 1) * dilation + 1;
     let (begin, end) = (r.within(0..=reach), r.within(0..=3));
@@ -129,7 +129,7 @@ fn check<P: Copy + Send + Sync + 'static>(
 }
 
 /// The element of a channel that a tap of a position reads, where it lies inside.
-fn source(axes: &[Axis; MOST_AXES], position: [usize; MOST_AXES], tap: usize) -> Option<usize> {
+pub(super) fn source(axes: &[Axis; MOST_AXES], position: [usize; MOST_AXES], tap: usize) -> Option<usize> {
     let (mut rest, mut at, mut step) = (tap, 0, 1);
     for i in (0..MOST_AXES).rev() {
         let t = rest % axes[i].kernel as usize;

@@ -4,6 +4,7 @@ use super::Failure;
 use super::draw::Draw;
 use super::lab::Lab;
 use crate::copy::{Region, Side};
+use crate::launch::Launch;
 
 /// A side under construction: its first element and steps, and the elements that it has.
 struct Walk {
@@ -58,6 +59,34 @@ fn source(r: &mut Draw, extents: &[u64]) -> Walk {
     Walk { first, steps, elements: first as usize + step as usize }
 }
 
+/// Boxes of which one axis has neighbours in X and another one in Y, both at the edges of tiles, with up to two others and
+/// gaps; every size in its turn.
+pub(super) fn transposes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let rank = r.within(2..=4) as usize;
+    let mut extents: Vec<u64> = (0..rank).map(|_| r.within(1..=3).into()).collect();
+    let of_x = r.index(rank);
+    let of_y = (of_x + 1 + r.index(rank - 1)) % rank;
+    for axis in [of_x, of_y] {
+        extents[axis] = r.edge(&[31, 32, 33, 64, 65], 8..=40).into();
+    }
+    let mut side = |lines: usize| {
+        let (mut steps, mut step) = (vec![0i64; rank], 1i64);
+        for axis in std::iter::once(lines).chain((0..rank).rev().filter(|&axis| axis != lines)) {
+            steps[axis] = step;
+            step *= extents[axis] as i64 + r.pick(&[0i64, 0, 3]);
+        }
+        let first = r.pick(&[0u64, 1, 8]);
+        Walk { first, steps, elements: first as usize + step as usize }
+    };
+    let (from, to) = (side(of_x), side(of_y));
+    let size = [1u32, 2, 4, 8][number as usize % 4];
+    let taken = check(size, &extents, [from, to], r, lab)?;
+    if extents[of_x].min(extents[of_y]) >= 32 && !taken.starts_with("transpose") {
+        return Err(Failure::Wrong(format!("{taken} for {size} bytes, {extents:?}")));
+    }
+    Ok(())
+}
+
 /// Boxes of up to six axes and all sizes of elements; nothing else is written.
 pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let rank = r.within(0..=6) as usize;
@@ -67,8 +96,19 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
     }
     let (to, from) = (target(r, &extents), source(r, &extents));
     let size = r.pick(&[1u32, 2, 4, 8]);
+    check(size, &extents, [from, to], r, lab).map(drop)
+}
+
+/// Copies, and gives the kernel that did it.
+fn check(
+    size: u32,
+    extents: &[u64],
+    [from, to]: [Walk; 2],
+    r: &mut Draw,
+    lab: &mut Lab<'_>,
+) -> Result<&'static str, Failure> {
     let bytes = size as usize;
-    let copy = Region::new(size, &extents, from.side(), to.side())?;
+    let copy = Region::new(size, extents, from.side(), to.side())?;
     let given: Vec<u8> = (0..from.elements * bytes).map(|_| r.bits() as u8).collect();
     let mut expected: Vec<u8> = (0..to.elements * bytes).map(|_| r.bits() as u8).collect();
     let (x, y) = (lab.upload("x", &given)?, lab.upload("y", &expected)?);
@@ -83,12 +123,13 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
         let (at, place) = (at as usize * bytes, place as usize * bytes);
         expected[place..place + bytes].copy_from_slice(&given[at..at + bytes]);
     }
-    if let Some(prepared) = copy.prepare(x, y, &lab.device())? {
+    let prepared = copy.prepare(x, y, &lab.device())?;
+    if let Some(prepared) = prepared {
         lab.run(prepared)?;
     }
     if lab.bytes(y)? != expected {
         let what = format!("{size} bytes, {extents:?}, from {:?} to {:?}", from.steps, to.steps);
         return Err(Failure::Wrong(what));
     }
-    Ok(())
+    Ok(prepared.map_or("nothing", |prepared| prepared.kernel().entry))
 }

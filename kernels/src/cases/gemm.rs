@@ -5,7 +5,7 @@ use super::draw::{Draw, encode};
 use super::epilogue::Behind;
 use super::lab::{Lab, close};
 use crate::element::Element;
-use crate::gemm::{Matrix, Operands, Problem, Variant, by_id, warpgroup};
+use crate::gemm::{Factors, Matrix, Operands, Problem, Variant, by_id, warpgroup};
 use crate::launch::Buffer;
 
 /// Scalar arithmetic: small tiles, and large ones in every fifth case.
@@ -26,6 +26,13 @@ pub(super) fn tensor_f16(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result
 pub(super) fn tensor_bf16(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let ids = ["tensor_bf16_nn", "tensor_bf16_nt", "tensor_bf16_tn", "tensor_bf16_tt"];
     one_of(&[ids[number as usize % 4]], g, lab)
+}
+
+/// Tensor cores, f32 rounded to tf32, every layout in its turn.
+pub(super) fn tf32(number: u32, g: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let (variant, splits) = (by_id("tf32")?, g.pick(&[1, 1, 2, 3]));
+    let layout = [number & 1 != 0, number & 2 != 0];
+    Case::of_layout(g, variant, Some(layout))?.check(variant, splits, lab).map(drop)
 }
 
 /// Tensor cores of Hopper: every layout of both types in its turn, and then the same problem by `mma.sync`.
@@ -67,6 +74,15 @@ fn reach(axes: &[(u32, u64)]) -> u64 {
     1 + axes.iter().map(|&(extent, stride)| u64::from(extent - 1) * stride).sum::<u64>()
 }
 
+/// The number of 11 significant bits that is nearest, halves away from zero.
+fn nearest_tf32(x: f64) -> f64 {
+    if x == 0.0 {
+        return x;
+    }
+    let unit = (x.abs().log2().floor() - 10.0).exp2();
+    (x / unit).round() * unit
+}
+
 /// A drawn problem with its operands on the host.
 struct Case {
     problem: Problem,
@@ -82,15 +98,20 @@ fn extent(g: &mut Draw, edges: &[u32]) -> u32 {
 
 impl Case {
     fn draw(g: &mut Draw, variant: &Variant) -> Result<Self, Failure> {
+        Self::of_layout(g, variant, variant.layout)
+    }
+
+    /// With A and B so transposed, or with any layout.
+    fn of_layout(g: &mut Draw, variant: &Variant, layout: Option<[bool; 2]>) -> Result<Self, Failure> {
         let edges: &[u32] =
             if variant.tile == 128 { &[1, 7, 8, 127, 128, 129, 130] } else { &[1, 8, 63, 64, 65, 97] };
         let [m, n] = [extent(g, edges), extent(g, edges)];
         let k = extent(g, &[1, 7, 8, 9, 16, 31, 32, 33, 40, 64, 95]);
         let batches = if g.bool() { [1, 1] } else { [g.within(1..=2), g.within(1..=3)] };
         let element = variant.element;
-        let [a_transposed, mut b_transposed] = variant.layout.unwrap_or_else(|| [g.bool(), g.bool()]);
+        let [a_transposed, mut b_transposed] = layout.unwrap_or_else(|| [g.bool(), g.bool()]);
         b_transposed |= variant.packed && g.bool();
-        let piece = if variant.layout.is_some() { 8u64 } else { 1 };
+        let piece = variant.piece;
         let mut matrix = |transposed: bool, rows: u32, columns: u32| {
             let [rows, columns] = if transposed { [columns, rows] } else { [rows, columns] };
             let row = (u64::from(columns) + u64::from(g.within(0..=5))).next_multiple_of(piece);
@@ -102,7 +123,7 @@ impl Case {
         if variant.packed {
             b.batch = [0, 0];
         }
-        let problem = Problem { element, m, n, k, batches, a, b };
+        let problem = Problem { element, factors: Factors::Tf32, m, n, k, batches, a, b };
         let mut values = |count: u64, element| g.floats(element, count as usize, 1.0);
         let size = |matrix: &Matrix, rows: u32, columns: u32| {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
@@ -178,7 +199,8 @@ impl Case {
                     for l in 0..u64::from(k) {
                         let of = |values: &[f32], matrix: &Matrix, y: u64, x: u64| {
                             let [y, x] = if matrix.transposed { [x, y] } else { [y, x] };
-                            f64::from(values[(at(matrix.batch) + y * matrix.row + x) as usize])
+                            let factor = f64::from(values[(at(matrix.batch) + y * matrix.row + x) as usize]);
+                            if variant.id == "tf32" { nearest_tf32(factor) } else { factor }
                         };
                         let term = of(&self.a, &self.problem.a, i, l) * of(&self.b, &self.problem.b, l, j);
                         sum += term;

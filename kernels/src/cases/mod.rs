@@ -8,6 +8,7 @@ mod arg_extreme;
 mod attention;
 mod channels;
 mod conv;
+mod conv_integer;
 mod conv_transpose;
 mod copy;
 mod cumulative;
@@ -91,6 +92,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "attention", count: 60, run: attention::shapes },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
+    Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
@@ -101,6 +103,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "gemm_simt", count: 52, run: gemm::simt },
     Suite { name: "gemm_tensor_bf16", count: 24, run: gemm::tensor_bf16 },
     Suite { name: "gemm_tensor_f16", count: 24, run: gemm::tensor_f16 },
+    Suite { name: "gemm_tf32", count: 48, run: gemm::tf32 },
     Suite { name: "gemm_wgmma", count: 40, run: gemm::wgmma },
     Suite { name: "gemm_wgmma_packed", count: 40, run: gemm::wgmma_packed },
     Suite { name: "gemv", count: 60, run: gemv::shapes },
@@ -126,6 +129,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "softmax", count: 60, run: softmax::shapes },
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
     Suite { name: "top_k", count: 60, run: top_k::shapes },
+    Suite { name: "transpose", count: 48, run: copy::transposes },
 ];
 
 #[cfg(test)]
@@ -154,6 +158,7 @@ mod tests {
         attention
         channels
         conv
+        conv_integer
         conv_transpose
         copy
         cumulative
@@ -164,6 +169,7 @@ mod tests {
         gemm_simt
         gemm_tensor_bf16
         gemm_tensor_f16
+        gemm_tf32
         gemm_wgmma
         gemm_wgmma_packed
         gemv
@@ -189,6 +195,7 @@ mod tests {
         softmax
         softmax_variants
         top_k
+        transpose
     }
 
     #[test]

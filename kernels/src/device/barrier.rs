@@ -89,7 +89,8 @@ pub fn publish_initialised() {
     imp::sync::fence_initialised();
 }
 
-/// Orders the thread's ordinary accesses to shared memory with bulk copies that read it afterwards.
+/// Orders accesses to shared memory that happened before with what bulk stores and `wgmma` read afterwards: ordinary ones
+/// and completed `cp.async` copies, the thread's own and those that it knows of.
 #[inline(always)]
 pub fn fence_async() {
     imp::sync::fence_async();

@@ -39,6 +39,12 @@ pub fn fma_f64(a: f64, b: f64, c: f64) -> f64 {
     imp::float::fma_f64(a, b, c)
 }
 
+/// `c + Σ a_i · b_i` over the four signed bytes of both words; the sum wraps.
+#[inline(always)]
+pub fn dot_bytes(a: u32, b: u32, c: i32) -> i32 {
+    imp::float::dot_bytes(a, b, c)
+}
+
 /// Quotient and remainder; 0 and `a` where `b` is 0, so that no code for a panic is needed.
 #[inline(always)]
 pub fn divide(a: u32, b: u32) -> (u32, u32) {

@@ -39,6 +39,13 @@ pub fn m16n8k8_tf32(a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
     imp::matrix::m16n8k8_tf32(a, b, c)
 }
 
+/// The tf32 nearest to a binary32, halves away from zero: 10 bits of the fraction, the other 13 are 0. What is beyond the
+/// largest is infinite. Compute capability 8.0.
+#[inline(always)]
+pub fn to_tf32(value: u32) -> u32 {
+    imp::matrix::to_tf32(value)
+}
+
 /// `ldmatrix`: `N` (1, 2 or 4) matrices of 8 × 8 16-bit elements. Lane `8·i + r` names row `r` of matrix `i`, 16 bytes
 /// aligned to 16; word `i` of lane `l` has row `l / 4`, columns `2·(l % 4) + {0, 1}` of matrix `i`.
 #[inline(always)]

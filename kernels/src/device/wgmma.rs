@@ -14,7 +14,7 @@
 //! | `4·j + 2`, `4·j + 3` | row `16·w + group + 8`, the same columns |
 //!
 //! Whoever has written an operand, or waited for its own copies, calls [`barrier::fence_async`](super::barrier::fence_async)
-//! before the barrier that the warpgroup comes through; the emulator does not see where that is missing.
+//! before the barrier that the warpgroup comes through.
 
 use super::implementation as imp;
 use super::shared::Shared;

@@ -125,14 +125,7 @@ impl Here<'_> {
         let mut content = Vec::with_capacity(bytes as usize);
         for piece in 0..bytes / 16 {
             let address = SharedAddress { offset: from.offset + 16 * piece, ..from };
-            let member = self.lane.member;
-            let bits = self.shared(
-                member,
-                address,
-                Touch { size: 16, kind: Kind::Read, access: Access::Read, at },
-                |block| block.shared.load(address.offset, 16),
-            );
-            content.extend_from_slice(&bits.to_le_bytes());
+            content.extend_from_slice(&self.load_row_async(address, at).to_le_bytes());
         }
         self.lane.copies.borrow_mut().stores.open.push(Store { to, from, content, at });
     }

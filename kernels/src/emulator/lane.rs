@@ -6,6 +6,7 @@
 use super::clock::{Knowledge, View};
 use super::copies::Copies;
 use super::group::Group;
+use super::proxy::AsyncFences;
 use super::report::{Fault, Meeting, Party, Report};
 use corosensei::Yielder;
 use std::cell::{Cell, RefCell};
@@ -45,6 +46,8 @@ pub(crate) struct Lane {
     pub(super) cluster_phase: Cell<Option<u64>>,
     /// What a fence has released for the atomic writes behind it.
     pub(super) fenced: RefCell<Option<Knowledge>>,
+    /// Its fences between the proxies.
+    pub(super) async_fences: AsyncFences,
     /// What atomic reads have seen and a fence will acquire.
     pub(super) seen: RefCell<Option<Knowledge>>,
 }
@@ -80,6 +83,7 @@ impl Lane {
             copies: RefCell::default(),
             cluster_phase: Cell::default(),
             fenced: RefCell::default(),
+            async_fences: AsyncFences::default(),
             seen: RefCell::default(),
         }
     }

@@ -4,10 +4,11 @@
 //! waits for others or ends, so that a kernel sees one order of its threads' steps, always the same one. What another
 //! order could have done is found by the rules instead: every access is checked for bounds, alignment, earlier writes,
 //! and for an order to conflicting accesses that barriers, fences and atomics establish (`clock`, `shadow`).
-//! Asynchronous copies arrive as late as they may.
+//! Asynchronous copies arrive as late as they may, and what they and `wgmma` read was fenced (`proxy`).
 //!
 //! A broken rule ends the launch with a [`Report`]. What is not found: orders that only weak memory allows and that no
-//! race reveals, a missing proxy fence before a bulk store, and races between launches on different streams.
+//! race reveals, a missing proxy fence before a bulk load writes over what was written, and races between launches on
+//! different streams.
 
 mod access;
 mod arrivals;
@@ -19,6 +20,7 @@ mod group;
 pub(crate) mod lane;
 mod matrix;
 mod memory;
+mod proxy;
 mod report;
 mod run;
 mod scheduler;

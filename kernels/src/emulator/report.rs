@@ -183,6 +183,16 @@ pub enum Fault {
         /// Where.
         place: Place,
     },
+    /// Through the asynchronous proxy, of what was written through the generic one, without a fence between the two.
+    #[error(
+        "a bulk store or product reads what {other} has written, and no `fence_async` stands between: {place}"
+    )]
+    Unfenced {
+        /// Who wrote.
+        other: Party,
+        /// Where.
+        place: Place,
+    },
     /// Threads that should meet do not.
     #[error("{kind}: {other} {instead}")]
     Divergence {

@@ -158,6 +158,21 @@ impl Shadow {
     }
 }
 
+impl Shadow {
+    /// Gives `each` the last write to every word, or byte of a word in parts, of `size` bytes at `offset`, both multiples of
+    /// four.
+    pub(super) fn writes(&self, offset: usize, size: usize, mut each: impl FnMut(Epoch)) {
+        for word in offset / 4..(offset + size) / 4 {
+            let Some(Some(cells)) = self.pages.get(word / PAGE) else { continue };
+            let cell = &cells[word % PAGE];
+            let parts = std::slice::from_ref(cell);
+            let split = cell.readers & SPLIT != 0;
+            let parts = if split { &self.bytes[(cell.readers & !SPLIT) as usize][..] } else { parts };
+            parts.iter().map(|part| part.write).filter(|write| write.is_some()).for_each(&mut each);
+        }
+    }
+}
+
 impl Cell {
     fn record(
         &mut self,

@@ -93,7 +93,7 @@ impl Here<'_> {
         let first_row = self.lane.rank % THREADS / LANES * ROWS;
         let pieces = a.pieces(first_row, ROWS).chain(b.pieces(0, COLUMNS));
         for offset in pieces.skip(lane as usize).step_by(LANES as usize) {
-            self.load_row(SharedAddress { offset, start: 0, end }, at);
+            self.load_row_async(SharedAddress { offset, start: 0, end }, at);
         }
         let blocks = self.group.blocks.borrow();
         let memory = &blocks[self.lane.member].shared;

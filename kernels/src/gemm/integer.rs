@@ -49,10 +49,10 @@ struct Side {
 
 /// Threads of a block.
 pub const THREADS: u32 = 64;
-const TILE: u32 = 64;
+pub(crate) const TILE: u32 = 64;
 const STEP: u32 = 16;
 /// Words between the steps of a staged tile, so that four lie in a row of 16 bytes.
-const PITCH: u32 = TILE + 4;
+pub(crate) const PITCH: u32 = TILE + 4;
 const SHARED: u32 = 2 * STEP * PITCH * 4;
 
 /// The launch of so many matrices.
@@ -90,10 +90,16 @@ impl Side {
 
 /// Eight words of a step of a tile: four from `at` on, four half a tile on.
 #[inline(always)]
-fn eight(tile: Shared<i32>, step: usize, at: usize) -> [i32; 8] {
+pub(crate) fn eight(tile: Shared<i32>, step: usize, at: usize) -> [i32; 8] {
     let row = tile.offset(step * PITCH as usize).cast::<Vector<i32, 4>>();
     let (Vector([a, b, c, d]), Vector([e, f, g, h])) = (row.load(at), row.load(at + TILE as usize / 8));
     [a, b, c, d, e, f, g, h]
+}
+
+/// The place in the tile of number `number` of the eight that `quad` has: four neighbours, and four half a tile on.
+#[inline(always)]
+pub(crate) fn place(number: usize, quad: usize) -> u32 {
+    (number % 4 + 4 * quad + number / 4 * 32) as u32
 }
 
 /// Every thread.
@@ -136,8 +142,6 @@ fn run(p: Params) {
         term += STEP;
     }
     let y = p.y.offset(thread::block_idx_z() as usize * p.m as usize * p.n as usize);
-    // Four neighbours, and four half a tile on, as they were read.
-    let place = |number: usize, quad: usize| (number % 4 + 4 * quad + number / 4 * 32) as u32;
     for i in 0..8 {
         let row = first_row + place(i, ty);
         for j in 0..8 {

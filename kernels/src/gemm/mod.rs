@@ -4,12 +4,14 @@
 //!
 //! - [`simt`]: any element type, one fused multiply-add per product, f32 sums in the order of k.
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
+//! - [`tf32`]: f32 by `mma.sync` of factors rounded to tf32, where the caller allows it.
 //! - [`warpgroup`]: the same by `wgmma` on compute capability 9.0, operands from shared memory.
 //! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
 //!   a second launch, so that results do not depend on timing.
 //! - [`integer`]: quantised matrices, with parameters of its own and without a program.
 //!
-//! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type.
+//! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type; with
+//! factors rounded to tf32 `2⁻¹⁰ · Σ|a·b|` more.
 
 pub mod integer;
 pub mod simt;
@@ -17,6 +19,7 @@ pub mod split_k;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+pub mod tf32;
 pub mod warpgroup;
 
 use crate::device::Global;
@@ -112,11 +115,22 @@ struct Place {
     column: u32,
 }
 
+/// What factors of f32 may be rounded to before they are multiplied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Factors {
+    /// They stay what they are.
+    Own,
+    /// To tf32, 10 bits of the fraction, where tensor cores multiply them then; other kernels take them as they are.
+    Tf32,
+}
+
 /// A product as the caller describes it: sizes and layouts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// Type of A, B and C.
     pub element: Element,
+    /// What A and B may be rounded to, if they are f32.
+    pub factors: Factors,
     /// Rows of C.
     pub m: u32,
     /// Columns of C.
@@ -173,12 +187,16 @@ pub struct Variant {
     shared: u32,
     /// Bytes of a slab of sums.
     slab: u32,
-    /// The one layout that it reads (A, B transposed), and from 16-byte pieces; `None`: any.
+    /// The one layout that it reads (A, B transposed); `None`: any.
     pub(crate) layout: Option<[bool; 2]>,
     /// The one compute capability that has its instructions; `None`: the entry's and all above.
     only: Option<u32>,
     /// Whether it reads a B that [`warpgroup::pack`] has packed.
     pub(crate) packed: bool,
+    /// Elements that it copies at once, at whose multiples rows and batches begin.
+    pub(crate) piece: u64,
+    /// What it rounds factors to.
+    factors: Factors,
 }
 
 /// A product as launches: the product itself, and the sum of its parts where k is split.
@@ -206,6 +224,7 @@ pub static VARIANTS: &[Variant] = &[
     warpgroup::variant("wgmma_bf16_tt", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_TT, [true, true]),
     warpgroup::packed("wgmma_f16_packed", Element::F16, &warpgroup::GEMM_WGMMA_F16_PACKED),
     warpgroup::packed("wgmma_bf16_packed", Element::BF16, &warpgroup::GEMM_WGMMA_BF16_PACKED),
+    tf32::VARIANT,
     tensor::variant_f16("tensor_f16_nn", &tensor::GEMM_TENSOR_F16_NN, [false, false]),
     tensor::variant_f16("tensor_f16_nt", &tensor::GEMM_TENSOR_F16_NT, [false, true]),
     tensor::variant_f16("tensor_f16_tn", &tensor::GEMM_TENSOR_F16_TN, [true, false]),
@@ -233,7 +252,7 @@ pub fn choose_packed(problem: &Problem, device: &Device) -> Option<(&'static Var
 pub fn choose(problem: &Problem, device: &Device) -> Result<(&'static Variant, u32), Reject> {
     let accepted = |variant: &&Variant| !variant.packed && variant.accepts(problem, device).is_ok();
     let enough = |variant: &&Variant| variant.tiles(problem) >= u64::from(device.multiprocessors);
-    let tensor = VARIANTS.iter().filter(|variant| variant.layout.is_some()).find(accepted);
+    let tensor = VARIANTS.iter().filter(|variant| variant.piece > 1).find(accepted);
     let large = VARIANTS.iter().filter(accepted).find(enough);
     let any = VARIANTS.iter().filter(accepted).min_by_key(|variant| variant.tile);
     let variant = tensor.or(large).or(any).ok_or(Reject::ElementType { operand: "A" })?;
@@ -271,8 +290,12 @@ impl Variant {
         if let Some(needed) = self.only.filter(|&needed| needed != device.capability) {
             return Err(Reject::Capability { needed, got: device.capability });
         }
-        let Some([a, b]) = self.layout else { return Ok(()) };
-        if problem.a.transposed != a || (problem.b.transposed != b && !self.packed) {
+        if self.factors != Factors::Own && problem.factors != self.factors {
+            return Err(Reject::Unsupported { what: "factors that are to stay as they are" });
+        }
+        if let Some([a, b]) = self.layout
+            && (problem.a.transposed != a || (problem.b.transposed != b && !self.packed))
+        {
             return Err(Reject::Unsupported { what: "this layout" });
         }
         if self.packed && problem.b.batch != [0, 0] {
@@ -283,7 +306,7 @@ impl Variant {
         if self.packed && got > limit {
             return Err(Reject::Extent { name: "terms of a packed B", got, limit });
         }
-        // 16-byte pieces start at multiples of 8 elements in every row of every batch.
+        // Pieces start at multiples of their elements in every row of every batch.
         for (name, got) in [
             ("A's rows", problem.a.row),
             ("B's rows", if self.packed { 0 } else { problem.b.row }),
@@ -292,8 +315,8 @@ impl Variant {
             ("B's outer batches", problem.b.batch[0]),
             ("B's inner batches", problem.b.batch[1]),
         ] {
-            if !got.is_multiple_of(8) {
-                return Err(Reject::Multiple { name, got, of: 8 });
+            if !got.is_multiple_of(self.piece) {
+                return Err(Reject::Multiple { name, got, of: self.piece });
             }
         }
         Ok(())
@@ -330,7 +353,7 @@ impl Variant {
             return Err(Reject::Extent { name: "batches × parts of k", got: blocks, limit: 65_535 });
         }
         let bytes = self.element.bytes();
-        let alignment = if self.layout.is_some() { 16 } else { bytes };
+        let alignment = self.piece * bytes;
         let stored = |matrix: &Matrix, rows: u32, columns: u32| {
             let [rows, columns] = if matrix.transposed { [columns, rows] } else { [rows, columns] };
             let elements = reach(&[

@@ -6,7 +6,7 @@
 //! Grid `⌈m / TILE⌉ × ⌈n / TILE⌉ × batches·splits`, block `(TILE / 8)²`, shared `128 · (TILE + 4)` bytes. The four padding
 //! words put the 8 × 4 elements that a warp stores at once into different banks.
 
-use super::{A_TRANSPOSED, B_TRANSPOSED, Params, Place, Variant, divided};
+use super::{A_TRANSPOSED, B_TRANSPOSED, Factors, Params, Place, Variant, divided};
 use crate::device::math::{fma_f32, opaque};
 use crate::device::{BF16, F16, Global, Shared, Vector, shared, thread};
 use crate::element::{Element, Real};
@@ -55,6 +55,8 @@ pub(super) const fn variant(
         layout: None,
         only: None,
         packed: false,
+        piece: 1,
+        factors: Factors::Own,
     }
 }
 

@@ -11,17 +11,17 @@
 //! the stages take, and 4 KiB for each register of the program. Rows of a stage are 8 elements
 //! longer than their content: the eight rows that `ldmatrix` reads at once lie in different banks.
 
-use super::{Params, Place, Variant, divided};
+use super::{Factors, Params, Place, Variant, divided};
 use crate::device::{BF16, F16, Float16, Global, Shared, Vector, async_copy, mma, shared, thread, warp};
 use crate::element::{Element, Real};
 use crate::entry;
 use crate::epilogue::{self, MOST_SLOTS, Slab};
 use crate::launch::Entry;
 
-const TILE: u32 = 128;
+pub(super) const TILE: u32 = 128;
 /// Terms of a step.
 const STEP: u32 = 32;
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 const STAGES: u32 = 3;
 /// Elements of one operand's part of a stage: the larger of `[128, 32 + 8]` and `[32, 128 + 8]`.
 const STAGE: u32 = TILE * (STEP + 8);
@@ -29,9 +29,9 @@ const SHARED: u32 = STAGES * 2 * STAGE * 2;
 /// Floats between the rows of a tile's sums.
 const PITCH: u32 = TILE + 4;
 /// Bytes of a tile's sums, which all leave the registers before a program needs some.
-const SLAB: u32 = TILE * PITCH * 4;
+pub(super) const SLAB: u32 = TILE * PITCH * 4;
 /// Most shared memory.
-const MOST_SHARED: u32 = epilogue::shared_bytes(SLAB, THREADS, MOST_SLOTS);
+pub(super) const MOST_SHARED: u32 = epilogue::shared_bytes(SLAB, THREADS, MOST_SLOTS);
 
 const fn variant(
     id: &'static str,
@@ -51,6 +51,8 @@ const fn variant(
         layout: Some(layout),
         only: None,
         packed: false,
+        piece: 8,
+        factors: Factors::Own,
     }
 }
 
@@ -204,7 +206,13 @@ fn product<T: Factor, const A_TURNED: bool, const B_TURNED: bool>(p: Params) {
     }
     async_copy::wait::<0>();
     thread::sync_threads();
-    let place = Place { batch, split, row, column };
+    store(&p, Place { batch, split, row, column }, [warp_row, warp_column], &sums);
+}
+
+/// Makes of the sums of a tile, 64 × 32 of a warp that begin at `[warp_row, warp_column]`, what there is to be made of them.
+/// The stages are read by nobody any more.
+#[inline(always)]
+pub(super) fn store(p: &Params, place: Place, [warp_row, warp_column]: [u32; 2], sums: &[[[f32; 4]; 4]; 4]) {
     let stage = shared::array::<f32>(0, SLAB / 4);
     let registers = shared::array(SLAB, p.epilogue.slots() * THREADS);
     let slab = Slab { sums: stage, rows: TILE, width: TILE, pitch: PITCH, registers };

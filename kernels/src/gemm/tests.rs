@@ -6,7 +6,7 @@ const DEVICE: Device = Device { capability: 90, multiprocessors: 132, shared_byt
 
 fn plain(element: Element, m: u32, n: u32, k: u32) -> Problem {
     let matrix = |columns: u32| Matrix { transposed: false, row: columns.into(), batch: [0, 0] };
-    Problem { element, m, n, k, batches: [1, 1], a: matrix(k), b: matrix(n) }
+    Problem { element, factors: Factors::Own, m, n, k, batches: [1, 1], a: matrix(k), b: matrix(n) }
 }
 
 #[test]
@@ -76,6 +76,36 @@ fn the_choice_fills_the_device() {
     assert_eq!(id(&plain(Element::F32, 4096, 4096, 4096)), Ok(("simt_128_f32", 1)));
     assert_eq!(id(&plain(Element::F32, 64, 64, 4096)), Ok(("simt_64_f32", 16)));
     assert_eq!(id(&plain(Element::F32, 64, 64, 32)), Ok(("simt_64_f32", 1)));
+}
+
+#[test]
+fn tf32_is_taken_where_it_is_allowed_and_applies() {
+    let own = plain(Element::F32, 256, 256, 256);
+    let allowed = Problem { factors: Factors::Tf32, ..own };
+    let variant = by_id("tf32").expect("a variant");
+    let stay = Reject::Unsupported { what: "factors that are to stay as they are" };
+    assert_eq!(variant.accepts(&own, &DEVICE), Err(stay));
+    let id = |problem: &Problem, device: &Device| choose(problem, device).map(|(variant, _)| variant.id);
+    for capability in [80, 86, 89, 90, 100, 120] {
+        let device = Device { capability, ..DEVICE };
+        assert_eq!(id(&allowed, &device), Ok("tf32"), "{capability}");
+        assert_eq!(id(&own, &device).map(|id| id.starts_with("simt")), Ok(true), "{capability}");
+    }
+    let turing = Device { capability: 75, ..DEVICE };
+    assert_eq!(variant.accepts(&allowed, &turing), Err(Reject::Capability { needed: 80, got: 75 }));
+    assert_eq!(id(&allowed, &turing), Ok("simt_64_f32"));
+    for a in [false, true] {
+        for b in [false, true] {
+            let turned = |matrix: Matrix, transposed| Matrix { transposed, ..matrix };
+            let layout = Problem { a: turned(own.a, a), b: turned(own.b, b), ..allowed };
+            assert_eq!(id(&layout, &DEVICE), Ok("tf32"));
+        }
+    }
+    let odd = Problem { factors: Factors::Tf32, ..plain(Element::F32, 256, 256, 257) };
+    assert_eq!(variant.accepts(&odd, &DEVICE), Err(Reject::Multiple { name: "A's rows", got: 257, of: 4 }));
+    assert_eq!(id(&odd, &DEVICE).map(|id| id.starts_with("simt")), Ok(true));
+    let halves = Problem { factors: Factors::Tf32, ..plain(Element::F16, 256, 256, 256) };
+    assert_eq!(id(&halves, &DEVICE), Ok("wgmma_f16_nn"), "of other types it says nothing");
 }
 
 #[test]

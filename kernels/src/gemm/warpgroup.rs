@@ -18,7 +18,7 @@
 //! Grid `⌈m / 128⌉ × ⌈n / 128⌉ × batches·splits`, block 256, shared memory 3 · 32 KiB, or 128 · 132 · 4 bytes for the sums and 4 KiB
 //! for each register of the program where that is more; where B is packed, three mbarriers behind that.
 
-use super::{Params, Place, Problem, Variant, divided};
+use super::{Factors, Params, Place, Problem, Variant, divided};
 use crate::device::barrier::Arrivals;
 use crate::device::wgmma::{self, DEPTH, SUMS, swizzled};
 use crate::device::{BF16, F16, Float16, Global, Shared, Vector, async_copy, barrier, shared, thread, warp};
@@ -80,6 +80,8 @@ pub(super) const fn variant(
         layout: Some(layout),
         only: Some(90),
         packed: false,
+        piece: 8,
+        factors: Factors::Own,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn pack(
 ) -> Result<Option<StoredMatrix>, OpError> {
     let (precision, bytes) = (site.storing.precision, tensor.bytes());
     let kept = match (rows, precision) {
-        (_, Precision::F32) => return Ok(None),
+        (_, Precision::F32 | Precision::Tf32) => return Ok(None),
         (Some(rows), _) if rows > FEW => Some(Kept::ManyRows { rows }),
         (_, Precision::F16) => misfit::<f16>(bytes, site.release),
         (_, Precision::Bf16) => misfit::<bf16>(bytes, site.release),
@@ -59,7 +59,7 @@ pub(super) fn pack(
     let stored = match precision {
         Precision::F16 => store::<f16>(bytes, form, precision, site),
         Precision::Bf16 => store::<bf16>(bytes, form, precision, site),
-        Precision::Int8 | Precision::F32 => store::<i8>(bytes, form, precision, site),
+        Precision::Int8 | Precision::F32 | Precision::Tf32 => store::<i8>(bytes, form, precision, site),
     }?;
     let held = stored.weights.bytes().len() + stored.factors.bytes().len();
     site.storing.note(index, tensor.len(), [bytes.len(), held], None);
@@ -154,7 +154,9 @@ impl StoredMatrix {
         match self.format {
             Precision::F16 => self.product_of::<f16>(out, a, cols.clone(), scratch)?,
             Precision::Bf16 => self.product_of::<bf16>(out, a, cols.clone(), scratch)?,
-            Precision::Int8 | Precision::F32 => self.product_of::<i8>(out, a, cols.clone(), scratch)?,
+            Precision::Int8 | Precision::F32 | Precision::Tf32 => {
+                self.product_of::<i8>(out, a, cols.clone(), scratch)?
+            }
         }
         if let Some(factors) = self.factors.elements::<f32>().get(cols) {
             for i in 0..out.rows() {

@@ -9,6 +9,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Nest, Opaque};
 use crate::precision::{Precision, StoredWeights};
 use crate::tensor::{Shape, Tensor};
+use recurve_kernels::gemm::Factors;
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
 
@@ -96,6 +97,11 @@ pub(crate) struct GpuSite<'a> {
 }
 
 impl GpuSite<'_> {
+    /// What products may round factors of f32 to.
+    pub(crate) fn factors(&self) -> Factors {
+        if self.precision == Precision::Tf32 { Factors::Tf32 } else { Factors::Own }
+    }
+
     /// Shape of input `index`.
     pub(crate) fn input_shape(&self, index: usize) -> Result<Shape, GpuReject> {
         let fact = self.inputs.0.get(index).copied().flatten();

@@ -7,11 +7,13 @@ use super::conv::{loops, output_dims, parse_groups, reference_shape, reference_t
 use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
-use super::window::Window;
+use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::integer_conv;
+use crate::cuda::families::integer_product::Inputs;
 use crate::cuda::families::quantised::Sum;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
@@ -113,7 +115,14 @@ impl Op for ConvInteger {
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let zero = |index: usize| site.inputs.has(index).then_some(index);
-        let (sum, _) = gpu_sum(site, &self.window, self.groups, [0, 1], [zero(2), zero(3)])?;
+        let (operands, zeros) = ([0, 1], [zero(2), zero(3)]);
+        let spans = gpu_spans(site, &self.window, operands)?;
+        let kernel = integer_conv::sums(site, self.groups, &spans, Inputs { operands, zeros });
+        // What its kernel does not take is a nest like any other.
+        if kernel.is_ok() {
+            return kernel;
+        }
+        let (sum, _) = gpu_sum(site, &self.window, self.groups, operands, zeros)?;
         sum.kernel(site, None)
     }
 
@@ -127,6 +136,15 @@ impl Op for ConvInteger {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// The window over the spatial axes of input `x` with the taps of input `w`.
+pub(super) fn gpu_spans(
+    site: &GpuSite<'_>,
+    window: &Window,
+    [x, w]: [usize; 2],
+) -> Result<Vec<Span>, GpuReject> {
+    spans(window, &site.input_shape(x)?, &site.input_shape(w)?).map_err(|_| GpuReject::NoKernel)
 }
 
 /// The sum that a convolution of two quantised inputs is, their zero points perhaps among the inputs, and the place of what

@@ -5,7 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::conv::{check_bias, output_dims, parse_groups, spans};
-use super::conv_integer::{check_param, gpu_sum, reference_sums};
+use super::conv_integer::{check_param, gpu_spans, gpu_sum, reference_sums};
 use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
@@ -14,6 +14,8 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::integer_conv::{self, Bytes};
+use crate::cuda::families::integer_product::Inputs;
 use crate::cuda::families::quantised::Requantisation;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
@@ -121,7 +123,16 @@ impl Op for QLinearConv {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let (sum, filter) = gpu_sum(site, &self.window, self.groups, [0, 3], [Some(2), Some(5)])?;
+        let (operands, zeros) = ([0, 3], [Some(2), Some(5)]);
+        let spans = gpu_spans(site, &self.window, operands)?;
+        let bias = site.inputs.has(8).then_some(8);
+        let made = Bytes { scales: [1, 4], result: [6, 7], bias };
+        let kernel = integer_conv::bytes(site, self.groups, &spans, Inputs { operands, zeros }, made);
+        // What its kernels do not take is a nest like any other.
+        if kernel.is_ok() {
+            return kernel;
+        }
+        let (sum, filter) = gpu_sum(site, &self.window, self.groups, operands, zeros)?;
         let one = site.input_shape(4)?.iter().product::<usize>() == 1;
         let requantisation = Requantisation {
             scales: [(1, Vec::new()), (4, if one { Vec::new() } else { vec![filter.clone()] })],

@@ -277,6 +277,10 @@ impl SessionBuilder {
             let problem = "is `int8`, which is for the CPU alone: a GPU takes `f16` and `bf16`".into();
             return Err(Error::Setting { name: "precision", problem });
         }
+        if self.precision == Precision::Tf32 && self.device == Device::Cpu {
+            let problem = "is `tf32`, which is for GPUs alone".into();
+            return Err(Error::Setting { name: "precision", problem });
+        }
         let engine = match (self.engine, threads) {
             (Some(_), Some(_)) => {
                 let problem = "is given beside an engine, which has its own".into();
@@ -316,7 +320,7 @@ impl SessionBuilder {
         let release = |part: &[u8]| files.iter().for_each(|f| f.release(part));
         // Duplicates and what was folded are never read again; pages that are come back from the file one by one.
         files.iter().for_each(|file| file.release(&file.bytes()));
-        crate::graph::exchange_weights(&mut graph, self.precision, &budget, &release);
+        crate::graph::exchange_weights(&mut graph, self.precision.stored(), &budget, &release);
         let declared: Vec<Fact> =
             graph.inputs.iter().filter_map(|&id| graph.value(id).declared.clone()).collect();
         let facts = crate::graph::infer(&graph, &declared).map_err(NodeError::at_load)?;
@@ -365,6 +369,7 @@ impl SessionBuilder {
                 let host = (self.fallback, engine.threads());
                 let program =
                     GpuProgram::new(graph, gpu, budget.clone(), host, self.precision).map_err(failed)?;
+                self.precision.check_capability(program.device().capability)?;
                 let (team, interrupt) = (&engine.0.team, &Interrupt::default());
                 let context = RunContext { team, interrupt, budget: &budget, times: None };
                 let prepared = program.prepare(&declared, context);

@@ -31,7 +31,7 @@ pub enum Placement {
 }
 
 /// Families with more than one word in their names.
-const LONG: &[&str] = &["arg_extreme", "conv_transpose", "gather_nd", "top_k"];
+const LONG: &[&str] = &["arg_extreme", "conv_integer", "conv_transpose", "gather_nd", "top_k"];
 
 /// The family of a kernel, by the name of its entry.
 fn family(entry: &'static str) -> &'static str {
@@ -112,6 +112,8 @@ mod tests {
         assert_eq!(family("gather_nd_4"), "gather_nd");
         assert_eq!(family("gather_4"), "gather");
         assert_eq!(family("gemm_simt_64_f32"), "gemm");
+        assert_eq!(family("conv_integer"), "conv_integer");
+        assert_eq!(family("conv_f32"), "conv");
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn rounded(weights: &RefTensor, precision: Precision, by_column: bool) -> RefTen
     values.iter().enumerate().for_each(|(at, v)| largest[row_of(at)] = largest[row_of(at)].max(v.abs()));
     let single = weights.dtype != DType::F64;
     let round = |(at, v): (usize, &f64)| match precision {
-        Precision::F32 => *v,
+        Precision::F32 | Precision::Tf32 => *v,
         Precision::F16 => f16::from_f32(*v as f32).to_f64(),
         Precision::Bf16 => bf16::from_f32(*v as f32).to_f64(),
         Precision::Int8 => {

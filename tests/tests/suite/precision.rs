@@ -188,7 +188,9 @@ fn what_no_kernel_of_a_gpu_reads_is_refused() {
     refused(Session::builder().with_precision(Precision::Int8).with_device(Device::Emulated));
     let mut devices = Devices::default();
     devices.gpu = Some(Device::Emulated);
-    refused(Session::builder().with_precision(Precision::F16).with_devices(devices));
+    refused(Session::builder().with_precision(Precision::F16).with_devices(devices.clone()));
+    refused(Session::builder().with_precision(Precision::Tf32).with_devices(devices));
+    refused(Session::builder().with_precision(Precision::Tf32));
 }
 
 fn load_emulated(bytes: Vec<u8>, precision: Precision) -> Session {
@@ -398,4 +400,78 @@ fn measurements_and_plans_of_formats_are_told_apart() {
     let plan = wide.plan([("x", x.shape())], &of_wide).expect("a plan").plan;
     wide.follow(&plan).expect("its own");
     half.follow(&plan).expect_err("a plan for other weights");
+}
+
+/// A number of 11 significant bits, halves away from zero.
+fn tf32(values: &[f32]) -> Vec<f32> {
+    let round = |v: &f32| f32::from_bits((v.to_bits() + 0x1000) & 0xffff_e000);
+    values.iter().map(round).collect()
+}
+
+#[test]
+fn products_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() {
+    // At the tiles' edges and inside; the left operand over two axes of batches; the last one of rows that no piece divides.
+    let cases = [
+        (vec![129], 16, 128, None),
+        (vec![40], 132, 260, None),
+        (vec![2, 20], 96, 12, None),
+        (vec![17], 1024, 4, None),
+        (vec![40], 37, 84, Some(Kept::Unaligned)),
+        (vec![16], 64, 64, Some(Kept::FewRows { rows: 16 })),
+    ];
+    for (batch, depth, columns, kept) in cases {
+        let weights = drawn(depth * columns, 1);
+        let shape: Vec<usize> = batch.iter().copied().chain([depth]).collect();
+        let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        let made = |w: &[f32]| {
+            let dims = [depth as i64, columns as i64];
+            let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
+            let nodes = [node("MatMul", &["x", "w"], &["p"]), node("Add", &["p", "b"], &["y"])];
+            let inputs = [fixed("x", code::F32, &extents)];
+            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+        };
+        let values = drawn(shape.iter().product(), 7);
+        let tensor = |values: Vec<f32>| Tensor::new(&shape, values).expect("a tensor");
+        let (session, plain) =
+            (load_emulated(made(&weights), Precision::Tf32), load_emulated(made(&weights), Precision::F32));
+        let [told] = &session.stored_weights().weights[..] else { panic!("one product") };
+        assert_eq!((told.kept, told.input, told.bytes), (kept, 1, told.model_bytes), "{shape:?}");
+        let x = tensor(values.clone());
+        let (got, wide) = (run(&session, &x), run(&plain, &x));
+        let deviation = session.deviations(&plain, [("x", &x)]).expect("runs")[0].relative;
+        if kept.is_some() {
+            assert_eq!((got, deviation), (wide, 0.0), "{shape:?}: as it is in f32");
+            continue;
+        }
+        let rounded = load(made(&tf32(&weights)), Precision::F32, 1);
+        close(&got, &run(&rounded, &tensor(tf32(&values))), &format!("{shape:?}"));
+        assert!(0.0 < deviation && deviation < 2e-3, "{shape:?}: {deviation}");
+    }
+}
+
+#[test]
+fn tf32_is_about_products_of_computed_matrices_and_no_other_operators() {
+    let inputs = [fixed("a", code::F32, &[3, 24, 40]), fixed("b", code::F32, &[3, 40, 32])];
+    let nodes = [node("MatMul", &["a", "b"], &["y"])];
+    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
+    let (a, b) = (drawn(3 * 24 * 40, 1), drawn(3 * 40 * 32, 2));
+    let run_both = |session: &Session, a: &[f32], b: &[f32]| {
+        let a = Tensor::new(&[3, 24, 40], a.to_vec()).expect("a tensor");
+        let b = Tensor::new(&[3, 40, 32], b.to_vec()).expect("a tensor");
+        let outputs = session.run([("a", &a), ("b", &b)]).expect("runs");
+        outputs.tensor("y").expect("an output").as_slice::<f32>().expect("floats").to_vec()
+    };
+    let session = load_emulated(bytes.clone(), Precision::Tf32);
+    let got = run_both(&session, &a, &b);
+    assert!(session.stored_weights().weights.is_empty(), "no weights are told of");
+    let plain = load(bytes, Precision::F32, 1);
+    close(&got, &run_both(&plain, &tf32(&a), &tf32(&b)), "of rounded factors");
+    assert_ne!(got, run_both(&plain, &a, &b));
+
+    let [w, r] = recurrent_weights();
+    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
+    let [same, wide] = [Precision::Tf32, Precision::F32].map(|p| load_emulated(lstm(&w, &r).into_bytes(), p));
+    assert_eq!(run(&same, &x), run(&wide, &x), "recurrences stay as they are");
+    let told: Vec<_> = same.stored_weights().weights.iter().map(|w| w.kept).collect();
+    assert!(!told.is_empty() && told.iter().all(|&kept| kept == Some(Kept::NoKernel)), "{told:?}");
 }

@@ -42,7 +42,8 @@ pub(super) fn finish(compiled: &str, kernels: &[&Kernel], omitted: &[&str]) -> R
     let mut entries = Vec::new();
     let mut open: Option<String> = None;
     let mut leaving_out = false;
-    let mut names = Names::default();
+    let entries_of_all = kernels.iter().map(|kernel| kernel.entry).chain(omitted.iter().copied());
+    let mut names = Names { entries: entries_of_all.collect(), ..Names::default() };
     for line in compiled.lines() {
         let line = line.split_once("//").map_or(line, |(code, _)| code).trim_end();
         if line.is_empty() || line == "\t" {
@@ -109,11 +110,47 @@ fn size_and_alignment(parameter: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// Mangled names hold hashes of the compiler and of paths; each is replaced by a number in the order of appearance.
+/// Mangled names hold hashes of the compiler and of paths; each is replaced by a number in the order of appearance. Tables
+/// of an entry that the compiler has made of a `match` have numbers of the whole module, and are counted in their entry
+/// instead: the text of an entry is the same in every module then, and is kept once.
 #[derive(Default)]
-struct Names(BTreeMap<String, String>);
+struct Names<'a> {
+    short: BTreeMap<String, String>,
+    locals: usize,
+    /// Names of entries, and how many tables each has.
+    entries: Vec<&'a str>,
+    tables: BTreeMap<&'a str, usize>,
+}
 
-impl Names {
+/// What the compiler's names of tables begin with; behind it the entry's name, and a number for all but its first one.
+const TABLE: &str = "switch_$_table_$_";
+
+impl Names<'_> {
+    /// A name in the place of `name`, if it has to be another one.
+    fn stable(&mut self, name: &str) -> Option<&str> {
+        let table = name.strip_prefix(TABLE);
+        if table.is_none() && !["_ZN", "_R", "anon"].iter().any(|mangled| name.starts_with(mangled)) {
+            return None;
+        }
+        if !self.short.contains_key(name) {
+            // The longest name of an entry that it begins with: names may be the beginnings of others.
+            let entry = table.and_then(|table| {
+                let fitting = self.entries.iter().filter(|entry| table.starts_with(**entry));
+                fitting.max_by_key(|entry| entry.len()).copied()
+            });
+            let short = if let Some(entry) = entry {
+                let number = self.tables.entry(entry).or_default();
+                *number += 1;
+                format!("table_{number}_of_{entry}")
+            } else {
+                self.locals += 1;
+                format!("local_{}", self.locals - 1)
+            };
+            self.short.insert(name.to_owned(), short);
+        }
+        self.short.get(name).map(String::as_str)
+    }
+
     fn write(&mut self, line: &str, text: &mut String) {
         let mut rest = line;
         while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || "_$%.".contains(c)) {
@@ -122,13 +159,7 @@ impl Names {
                 tail.find(|c: char| !(c.is_ascii_alphanumeric() || "_$%.".contains(c))).unwrap_or(tail.len());
             let (name, after) = tail.split_at(length);
             text.push_str(before);
-            if name.starts_with("_ZN") || name.starts_with("_R") || name.starts_with("anon") {
-                let number = self.0.len();
-                let short = self.0.entry(name.to_owned()).or_insert_with(|| format!("local_{number}"));
-                text.push_str(short);
-            } else {
-                text.push_str(name);
-            }
+            text.push_str(self.stable(name).unwrap_or(name));
             rest = after;
         }
         text.push_str(rest);
@@ -161,6 +192,30 @@ mod tests {
         let copied = Entry { name: "copy".to_owned(), params: 24, params_align: 8 };
         let scalar = Entry { name: "axpy".to_owned(), params: 8, params_align: 8 };
         assert_eq!(listing.entries, [scalar, copied]);
+    }
+
+    #[test]
+    fn tables_are_counted_in_their_entry() {
+        let [axpy, copy] = kernels();
+        let with_tables = |numbers: [&str; 2]| {
+            let of = |table: &str, n: &str| {
+                format!(".global .b8 switch_$_table_$_{table}{n}[4] = {{4, 0, 8, 1}};\n")
+            };
+            let head = [of("copy", ""), of("copy", numbers[0]), of("axpy", numbers[1])].concat();
+            let body = format!("\tmov.b64 %rd1, switch_$_table_$_copy{};\n\tret;  ", numbers[0]);
+            let compiled = COMPILED.replace(".visible .entry copy", &format!("{head}.visible .entry copy"));
+            finish(&compiled.replacen("\tret;  ", &body, 1), &[&axpy, &copy], &[]).expect("a module").text
+        };
+        let text = with_tables(["647", "3"]);
+        assert_eq!(text, with_tables(["87", ""]));
+        for line in [
+            ".global .b8 table_1_of_copy[4] = {4, 0, 8, 1};",
+            ".global .b8 table_2_of_copy[4] = {4, 0, 8, 1};",
+            ".global .b8 table_1_of_axpy[4] = {4, 0, 8, 1};",
+            "\tmov.b64 %rd1, table_2_of_copy;",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub(crate) fn m16n8k8_tf32(a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
     product(Product::TF32, a, b, c)
 }
 
+/// The low 13 bits of the fraction are rounded away; a carry goes on into the exponent.
+pub(crate) fn to_tf32(value: u32) -> u32 {
+    if f32::from_bits(value).is_nan() { 0x7fff_ffff } else { (value + 0x1000) & 0xffff_e000 }
+}
+
 #[track_caller]
 fn product(product: Product, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
     let at = Location::caller();

@@ -103,5 +103,8 @@ pub(crate) fn arrivals_test(address: SharedAddress, parity: u32) -> bool {
 /// The emulator's copies know of barriers at once; whether lanes do is checked where they use one.
 pub(crate) fn fence_initialised() {}
 
-/// The emulator's copies read shared memory when they start.
-pub(crate) fn fence_async() {}
+pub(crate) fn fence_async() {
+    with(|here| {
+        here.fence_async();
+    });
+}

@@ -45,6 +45,17 @@ pub(crate) fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
 }
 
 #[inline(always)]
+pub(crate) fn dot_bytes(a: u32, b: u32, c: i32) -> i32 {
+    let d: i32;
+    // SAFETY: the instruction reads and writes registers.
+    unsafe {
+        asm!("dp4a.s32.s32 {}, {}, {}, {};", out(reg32) d, in(reg32) a, in(reg32) b, in(reg32) c,
+            options(pure, nomem, nostack));
+    }
+    d
+}
+
+#[inline(always)]
 pub(crate) fn fma_f64(a: f64, b: f64, c: f64) -> f64 {
     let d: f64;
     // SAFETY: the instruction reads and writes registers.

@@ -30,6 +30,16 @@ product! {
     m16n8k8_tf32 "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32";
 }
 
+#[inline(always)]
+pub(crate) fn to_tf32(value: u32) -> u32 {
+    let rounded: u32;
+    // SAFETY: the instruction reads and writes registers.
+    unsafe {
+        asm!("cvt.rna.tf32.f32 {}, {};", out(reg32) rounded, in(reg32) value, options(pure, nomem, nostack));
+    }
+    rounded
+}
+
 /// `ldmatrix` of `N` matrices with one spelling.
 macro_rules! load_as {
     ($suffix:literal, $row:expr, $n:expr) => {{

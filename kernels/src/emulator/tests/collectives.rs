@@ -166,6 +166,27 @@ fn products_of_a_warp_follow_the_fragments() {
 }
 
 #[test]
+fn tf32_is_rounded_to_ten_bits_halves_away_from_zero() {
+    let (unit, half) = (2f32.powi(-10), 2f32.powi(-11));
+    let cases = [
+        (1.0 + half, 1.0 + unit),
+        (-1.0 - half, -1.0 - unit),
+        (1.0 + half * (1.0 - 2f32.powi(-12)), 1.0),
+        (2.0 - 2f32.powi(-23), 2.0),
+        (f32::from_bits(0x1fff), f32::from_bits(0x2000)),
+        (-0.0, -0.0),
+        (f32::MAX, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(f32::from_bits(mma::to_tf32(given.to_bits())).to_bits(), expected.to_bits(), "{given:e}");
+    }
+    for bits in [0x7fff_ffff, 0xffff_ffff, 0x7f80_0001] {
+        assert!(f32::from_bits(mma::to_tf32(bits)).is_nan(), "{bits:x}");
+    }
+}
+
+#[test]
 fn matrices_are_loaded_in_fragments() {
     let bench = Bench::new(256, 0);
     bench
@@ -261,9 +282,11 @@ fn products_of_a_warpgroup_that_break_a_rule_are_caught() {
             for at in (own as usize..3 * 64 * 64).step_by(threads as usize).filter(|_| written) {
                 memory.store(at, 0);
             }
+            barrier::fence_async();
             thread::sync_threads();
             if again && own == 0 {
                 memory.store(0, 0);
+                barrier::fence_async();
             }
             let a = wgmma::Operand::at(memory.offset(from(own) as usize));
             wgmma::wgmma_bf16::<false, false>(&mut [0.0; wgmma::SUMS], a, wgmma::Operand::at(memory));

@@ -4,6 +4,7 @@ mod cluster;
 mod collectives;
 mod copies;
 mod order;
+mod proxy;
 mod rules;
 mod speed;
 

@@ -45,7 +45,7 @@ impl PackedPanels {
     /// The panels as a step reads them.
     pub(super) fn stored<F: Gate>(&self) -> Stored<'_, F> {
         match self.format {
-            Precision::F32 => Stored::Own(self.panels.elements()),
+            Precision::F32 | Precision::Tf32 => Stored::Own(self.panels.elements()),
             Precision::F16 => Stored::F16(self.panels.elements()),
             Precision::Bf16 => Stored::Bf16(self.panels.elements()),
             Precision::Int8 => {
@@ -72,7 +72,7 @@ pub(super) fn packed_panels<S: Real<Compute: Gate>>(
 ) -> Result<PackedPanels, OpError> {
     let wanted = site.storing.precision;
     let misfit = match wanted {
-        Precision::F32 => None,
+        Precision::F32 | Precision::Tf32 => None,
         Precision::F16 => misfit_in::<S, f16>(source, site.release),
         Precision::Bf16 => misfit_in::<S, bf16>(source, site.release),
         Precision::Int8 => misfit_in::<S, i8>(source, site.release),
@@ -80,7 +80,7 @@ pub(super) fn packed_panels<S: Real<Compute: Gate>>(
     let format = if misfit.is_some() { Precision::F32 } else { wanted };
     let size = (directions, depth);
     let packed = match format {
-        Precision::F32 => packed_as::<S, S::Compute>(layout, source, size, format, site),
+        Precision::F32 | Precision::Tf32 => packed_as::<S, S::Compute>(layout, source, size, format, site),
         Precision::F16 => packed_as::<S, f16>(layout, source, size, format, site),
         Precision::Bf16 => packed_as::<S, bf16>(layout, source, size, format, site),
         Precision::Int8 => packed_as::<S, i8>(layout, source, size, format, site),

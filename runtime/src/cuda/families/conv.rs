@@ -121,7 +121,7 @@ pub(crate) fn transposed(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> R
 }
 
 /// Spatial axes as kernels take them; those that are not there come first.
-fn axes(spans: &[Span]) -> Result<[Axis; MOST_AXES], GpuReject> {
+pub(super) fn axes(spans: &[Span]) -> Result<[Axis; MOST_AXES], GpuReject> {
     let first = MOST_AXES.checked_sub(spans.len());
     let first = first.ok_or_else(|| GpuReject::Form(format!("a convolution over {} axes", spans.len())))?;
     let mut axes = [Axis::NONE; MOST_AXES];

@@ -9,6 +9,7 @@ pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod flow;
 pub(crate) mod indexed;
+pub(crate) mod integer_conv;
 pub(crate) mod integer_product;
 pub(crate) mod lines;
 pub(crate) mod map;

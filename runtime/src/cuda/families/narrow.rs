@@ -55,7 +55,7 @@ impl GpuSite<'_> {
             Precision::F32 => return Storage::Own,
             Precision::F16 => Element::F16,
             Precision::Bf16 => Element::BF16,
-            Precision::Int8 => return Storage::Kept(Kept::NoKernel),
+            Precision::Int8 | Precision::Tf32 => return Storage::Kept(Kept::NoKernel),
         };
         let largest =
             read(weights).filter(|w| w.is_finite()).fold(0f32, |a, b| if b.abs() > a.abs() { b } else { a });

@@ -7,12 +7,29 @@ use super::tail::{From, Making, Tail};
 use super::{element, extent};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::dtype::DType;
+use crate::precision::{Kept, Precision, StoredWeights};
 use crate::tensor::Tensor;
 use recurve_kernels::element::Element;
-use recurve_kernels::gemm::{self, Matrix, Problem};
+use recurve_kernels::gemm::{self, Factors, Matrix, Problem, Variant};
 use recurve_kernels::gemv;
-use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::launch::{Buffer, Launch, Reject};
 use std::sync::Arc;
+
+/// The variant of products whose factors are rounded to tf32.
+const TF32: &str = "tf32";
+
+/// What is told of constant weights where they may be multiplied as tf32: that they are, or why not.
+fn multiplied(site: &GpuSite<'_>, problem: &Problem, variant: &Variant) -> Option<StoredWeights> {
+    let weights = site.constant(1).filter(|w| site.factors() == Factors::Tf32 && w.dtype() == DType::F32)?;
+    let bytes = weights.bytes().len();
+    let kept = match gemm::by_id(TF32).and_then(|tf32| tf32.accepts(problem, &site.device)) {
+        _ if variant.id == TF32 => None,
+        Err(Reject::Multiple { .. }) => Some(Kept::Unaligned),
+        _ => Some(Kept::NoKernel),
+    };
+    Some(StoredWeights::unnamed(1, weights.len(), [bytes, bytes], kept))
+}
 
 /// `y = α · a·b + β · d`, inputs 0 and 1 and, where there is one, input `addend`, and what the site has behind it.
 #[derive(Debug)]
@@ -37,9 +54,15 @@ impl Product {
         let storage = site.storage(1);
         let packs = c.batch.is_empty() && c.m <= gemv::MOST as usize && c.k > 0;
         if packs && c.a == (c.k, 1) && self.offsets[0] == 0 && site.constant(1).is_some() {
+            let storage = match site.precision {
+                Precision::Tf32 => Storage::Kept(Kept::FewRows { rows: c.m }),
+                _ => storage,
+            };
             return self.skinny(site, (element, storage));
         }
         let kept = match storage {
+            // What becomes of a product is told with its kernel.
+            _ if site.precision == Precision::Tf32 => None,
             Storage::Narrow(element) => match self.narrow(site, element) {
                 Ok(kernel) => return Ok(kernel),
                 Err(_) => site.kept(1),
@@ -143,7 +166,7 @@ impl Product {
         narrow: Option<usize>,
     ) -> Result<GpuKernel, GpuReject> {
         let device = site.device;
-        let problem = self.problem(element)?;
+        let problem = Problem { factors: site.factors(), ..self.problem(element)? };
         let chosen = weights.as_ref().and_then(|_| gemm::choose_packed(&problem, &device));
         let packs = chosen.is_some();
         let (variant, splits) = match chosen {
@@ -193,6 +216,7 @@ impl Product {
             })
         });
         let kernel = kernel.with_workspace(whole).with_resident(Vec::new(), data);
+        let kernel = kernel.with_stored(multiplied(site, &problem, variant));
         let Some(weights) = weights.filter(|_| packs || is_narrow) else { return Ok(kernel) };
         let bytes = if packs {
             variant.packed_bytes(&problem) as usize
@@ -240,6 +264,7 @@ impl Product {
         let (m, n, k) = (extent(c.m)?, extent(c.n)?, extent(c.k)?);
         Ok(Problem {
             element,
+            factors: Factors::Own,
             m,
             n,
             k,

@@ -247,7 +247,7 @@ impl GpuProgram {
         let facts: Vec<Option<Fact>> =
             constants.map(|t| t.map(|t| TensorFact::constant(t.clone()).into())).collect();
         let given: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let storing = Storing::new(self.precision);
+        let storing = Storing::new(self.precision.stored());
         let (inputs, budget) = (Facts(&given), &self.budget);
         let site = PackSite { inputs, budget, release: &|_| (), threads: self.threads, storing: &storing };
         let packed = Arc::new(of.op.pack(&site)?);

@@ -11,7 +11,7 @@ use crate::cuda::families::tail::{From, Making, Tail};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use recurve_kernels::element::Element;
-use recurve_kernels::gemm::{self, Matrix, Problem};
+use recurve_kernels::gemm::{self, Factors, Matrix, Problem};
 use recurve_kernels::gemv;
 use recurve_kernels::launch::Launch;
 use std::sync::Arc;
@@ -114,6 +114,7 @@ fn whole(
     debug_assert!(site.inputs.has(X));
     let problem = Problem {
         element: narrow.unwrap_or(Element::F32),
+        factors: Factors::Own,
         m: extent(steps)?,
         n: extent(rows)?,
         k: extent(input)?,
