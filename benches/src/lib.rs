@@ -8,4 +8,5 @@ pub mod graphs;
 pub mod growth;
 pub mod layers;
 pub mod recurrences;
+pub mod spelled;
 mod wire;

@@ -1,4 +1,4 @@
-//! Recurrent layers as an exporter writes them: step by step, and as the operator.
+//! Recurrent layers as the operator; `spelled` has them step by step.
 
 use crate::branches::{ANY, Extents};
 use crate::wire::Message;
@@ -8,9 +8,23 @@ use crate::wire::Message;
 pub(crate) struct Model {
     graph: Message,
     names: usize,
+    /// Ahead of the names of its values.
+    prefix: String,
 }
 
 impl Model {
+    /// A body, whose values have names of their own.
+    pub(crate) fn inside(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), ..Self::default() }
+    }
+
+    /// An input or output whose shape is not told.
+    pub(crate) fn unshaped(&mut self, field: u64, name: &str) {
+        let tensor = Message::default().int(1, 1);
+        let info = Message::default().text(1, name).message(2, &Message::default().message(1, &tensor));
+        self.graph = std::mem::take(&mut self.graph).message(field, &info);
+    }
+
     pub(crate) fn value(&mut self, field: u64, name: &str, shape: &[usize]) {
         let extent = |n: usize| match n {
             ANY => Message::default().text(2, "time"),
@@ -22,12 +36,12 @@ impl Model {
         self.graph = std::mem::take(&mut self.graph).message(field, &info);
     }
 
-    fn name(&mut self) -> String {
+    pub(crate) fn name(&mut self) -> String {
         self.names += 1;
-        format!("v{}", self.names)
+        format!("{}v{}", self.prefix, self.names)
     }
 
-    fn constant(&mut self, code: i64, shape: &[usize], raw: &[u8]) -> String {
+    pub(crate) fn constant(&mut self, code: i64, shape: &[usize], raw: &[u8]) -> String {
         let name = self.name();
         let m = shape.iter().fold(Message::default(), |m, &n| m.int(1, n as i64));
         let tensor = m.int(2, code).text(8, &name).bytes(9, raw);
@@ -47,7 +61,7 @@ impl Model {
         self.constant(1, shape, &raw)
     }
 
-    fn zeros(&mut self, shape: &[usize]) -> String {
+    pub(crate) fn zeros(&mut self, shape: &[usize]) -> String {
         let raw = vec![0; 4 * shape.iter().product::<usize>()];
         self.constant(1, shape, &raw)
     }
@@ -118,9 +132,14 @@ impl Model {
         self.op("Reshape", &[&turned, &shape], &[])
     }
 
+    /// The graph under this name.
+    pub(crate) fn into_graph(self, name: &str) -> Message {
+        self.graph.text(2, name)
+    }
+
     pub(crate) fn finish(self) -> Vec<u8> {
         let opset = Message::default().text(1, "").int(2, 21);
-        let graph = self.graph.text(2, "graph");
+        let graph = self.into_graph("graph");
         Message::default().int(1, 10).message(7, &graph).message(8, &opset).into_bytes()
     }
 }
@@ -149,60 +168,6 @@ pub fn operator(op: &str, of: Recurrence) -> Vec<u8> {
     model.node(op, &["x", &w, &r, &b], attributes, &["states"]);
     let axis = model.integers(&[1]);
     model.node("Squeeze", &["states", &axis], &[], &["y"]);
-    model.value(12, "y", &[time, batch, hidden]);
-    model.finish()
-}
-
-/// The same layer written out step by step as PyTorch's cells are exported: two Gemms with biases, then gates.
-pub fn written_out(op: &str, of: Recurrence) -> Vec<u8> {
-    let Recurrence { time, batch, hidden } = of;
-    let gates = if op == "LSTM" { 4 } else { 3 };
-    let rows = hidden * gates;
-    let mut model = Model::default();
-    model.value(11, "x", &[time, batch, hidden]);
-    let (w, r) = (model.weights(&[rows, hidden], hidden), model.weights(&[rows, hidden], hidden));
-    let (b, rb) = (model.weights(&[rows], hidden), model.weights(&[rows], hidden));
-    let (mut h, mut c) = (model.zeros(&[batch, hidden]), model.zeros(&[batch, hidden]));
-    let (zero, one) = (model.integers(&[0]), model.constant(1, &[], &1f32.to_le_bytes()));
-    let mut steps = Vec::new();
-    for step in 0..time {
-        let at = model.constant(7, &[], &(step as i64).to_le_bytes());
-        let x = model.op("Gather", &["x", &at], &[("axis", 0)]);
-        let from_x = model.op("Gemm", &[&x, &w, &b], &[("transB", 1)]);
-        let from_h = model.op("Gemm", &[&h, &r, &rb], &[("transB", 1)]);
-        let split = |model: &mut Model, sums: &str| {
-            let parts: Vec<String> = (0..gates).map(|_| model.name()).collect();
-            let named: Vec<&str> = parts.iter().map(String::as_str).collect();
-            model.node("Split", &[sums], &[("axis", 1), ("num_outputs", gates as i64)], &named);
-            parts
-        };
-        h = if op == "LSTM" {
-            let sums = model.op("Add", &[&from_x, &from_h], &[]);
-            let parts = split(&mut model, &sums);
-            let [i, f, o] = [0, 1, 3].map(|g| model.op("Sigmoid", &[&parts[g]], &[]));
-            let g = model.op("Tanh", &[&parts[2]], &[]);
-            let (kept, new) = (model.op("Mul", &[&f, &c], &[]), model.op("Mul", &[&i, &g], &[]));
-            c = model.op("Add", &[&kept, &new], &[]);
-            let shown = model.op("Tanh", &[&c], &[]);
-            model.op("Mul", &[&o, &shown], &[])
-        } else {
-            let (x, h_parts) = (split(&mut model, &from_x), split(&mut model, &from_h));
-            let gate = |model: &mut Model, g: usize| {
-                let sum = model.op("Add", &[&x[g], &h_parts[g]], &[]);
-                model.op("Sigmoid", &[&sum], &[])
-            };
-            let (r, z) = (gate(&mut model, 0), gate(&mut model, 1));
-            let inner = model.op("Mul", &[&r, &h_parts[2]], &[]);
-            let sum = model.op("Add", &[&x[2], &inner], &[]);
-            let n = model.op("Tanh", &[&sum], &[]);
-            let rest = model.op("Sub", &[&one, &z], &[]);
-            let (new, kept) = (model.op("Mul", &[&rest, &n], &[]), model.op("Mul", &[&z, &h], &[]));
-            model.op("Add", &[&new, &kept], &[])
-        };
-        steps.push(model.op("Unsqueeze", &[&h, &zero], &[]));
-    }
-    let named: Vec<&str> = steps.iter().map(String::as_str).collect();
-    model.node("Concat", &named, &[("axis", 0)], &["y"]);
     model.value(12, "y", &[time, batch, hidden]);
     model.finish()
 }

@@ -132,7 +132,7 @@ pub(super) fn form(nest: &Nest, operands: &[usize], space: &Space, facts: &[Opti
 pub(super) fn keeps_rows(read: &Read, rank: usize) -> bool {
     read.index.last().is_none_or(|last| match last.terms() {
         [] => true,
-        [(axis, 1)] => axis + 1 == rank,
+        [.., (axis, 1)] => axis + 1 == rank,
         _ => false,
     })
 }

@@ -1,4 +1,4 @@
-//! Convolutions and pools with maps around them.
+//! Convolutions, pools and windows that are gathered, with maps around them.
 
 use super::apart::Apart;
 use super::pattern_tests::Pattern;
@@ -7,6 +7,7 @@ use crate::cpu::winograd;
 use crate::graph::ValueId;
 use crate::ops::attributes::Attribute;
 use crate::ops::window::Span;
+use crate::tensor::Tensor;
 
 type Attributes = Vec<(&'static str, Attribute)>;
 
@@ -218,4 +219,25 @@ fn what_does_not_lie_in_planes_is_read_ahead_of_a_pool() {
         let names = if turned { vec!["Transpose", "FusedContraction"] } else { vec!["Add", "MaxPool"] };
         p.stays_apart(&[y], &names, &Apart::OutOfRows);
     }
+}
+
+/// Frames of a signal overlap; those whose places no steps tell are a table.
+#[test]
+fn gathered_windows_are_read_where_they_lie() {
+    let frames = |p: &mut Pattern, places: Vec<i64>| {
+        let x = p.input(&[3, 200]);
+        let indices = p.sketch.constant(Tensor::new(&[12, 64], places).expect("a table"));
+        let frames = p.with("Gather", vec![("axis", Attribute::Int(1))], &[x, indices]);
+        let shape = p.weights(&[64]);
+        p.op("Mul", &[frames, shape])
+    };
+    let regular: Vec<i64> = (0..12 * 64).map(|i| i / 64 * 8 + i % 64).collect();
+    let mut p = Pattern::new();
+    let y = frames(&mut p, regular.clone());
+    p.becomes(&[y], 1, &["FusedMap"]);
+    let mut other = regular;
+    other[700] = 0;
+    let mut p = Pattern::new();
+    let y = frames(&mut p, other);
+    p.becomes(&[y], 1, &["Gather", "Mul"]);
 }

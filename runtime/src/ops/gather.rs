@@ -15,8 +15,9 @@ use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
-use crate::loops::{Affine, Nest, Opaque, layout};
+use crate::loops::{Affine, Nest, Opaque, extents, layout, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
+use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
 use std::any::Any;
 use std::sync::Arc;
@@ -39,6 +40,35 @@ struct Gather {
 
 fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     Ok(Arc::new(Gather { axis: spec.int_or("axis", 0)? }))
+}
+
+/// The first of `indices`, of shape `shape`, of an axis of `extent`, and how far apart they are along each of their axes,
+/// where that is the same everywhere and all are inside.
+fn places(indices: &[i64], shape: &[usize], extent: i64) -> Option<(i64, Vec<i64>)> {
+    let inside = |&at: &i64| {
+        let at = if at < 0 { at.checked_add(extent)? } else { at };
+        (0..extent).contains(&at).then_some(at)
+    };
+    let all: Vec<i64> = indices.iter().map(inside).collect::<Option<_>>()?;
+    let first = *all.first()?;
+    let mut steps = vec![0; shape.len()];
+    let mut reach = 1;
+    for (step, &count) in steps.iter_mut().zip(shape).rev() {
+        if count > 1 {
+            *step = all.get(reach)? - first;
+        }
+        reach *= count;
+    }
+    let at = |place: usize| {
+        let mut rest = place;
+        let axes = steps.iter().zip(shape).rev();
+        axes.fold(first, |sum, (step, &count)| {
+            let i = rest % count;
+            rest /= count;
+            sum + step * i as i64
+        })
+    };
+    (0..all.len()).all(|place| all[place] == at(place)).then_some((first, steps))
 }
 
 /// One run of `inner` elements per index, for each of the source's blocks of `extent` such runs.
@@ -120,39 +150,24 @@ impl Op for Gather {
         families::copy::gathered(site, normal_axis(self.axis, rank).map_err(|_| GpuReject::NoKernel)?)
     }
 
-    /// One constant index, or a list of constant ones as far apart each, is a layout; others are a table in memory.
+    /// Constant indices that are as far apart from each other along each of their axes, such as one, a list with a step, or
+    /// the windows of a signal, are a layout; others are a table in memory.
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
         let indices = inputs.tensor(1).map_err(|_| Opaque::Operator)?;
         let all = indices.as_i64s().ok_or(Opaque::Places)?;
-        let picked = indices.rank().ok_or(Opaque::Extents)?;
-        let &[at, ref rest @ ..] = all.as_slice() else { return Err(Opaque::Operator) };
-        if !rest.is_empty() {
-            let (&last, step) = (rest.last().unwrap_or(&at), rest[0].checked_sub(at).ok_or(Opaque::Places)?);
-            let apart = all.windows(2).all(|pair| pair[1].checked_sub(pair[0]) == Some(step));
-            if picked != 1 || !apart {
-                return Err(Opaque::Places);
-            }
-            return layout(inputs, outputs, |from, _| {
-                let axis = normal_axis(self.axis, from.len()).ok()?;
-                let extent = i64::try_from(from[axis].known()?).ok()?;
-                // All from the front or all from the back.
-                let shift = if at < 0 { extent } else { 0 };
-                let inside = |v: i64| v.checked_add(shift).filter(|v| (0..extent).contains(v));
-                let (first, _) = inside(at).zip(inside(last))?;
-                let mut index: Vec<Affine> = (0..from.len()).map(Affine::axis).collect();
-                index[axis] = Affine::axis(axis).scaled(step)?.shifted(first)?;
-                Some(index)
-            });
-        }
+        let picked = indices.known_shape().ok_or(Opaque::Extents)?;
+        let shape = extents(operand(inputs, 0)?)?;
+        let axis = normal_axis(self.axis, shape.len()).map_err(|_| Opaque::Operator)?;
+        let extent = shape[axis].known().and_then(|n| i64::try_from(n).ok()).ok_or(Opaque::Extents)?;
+        let (first, steps) = places(&all, &picked, extent).ok_or(Opaque::Places)?;
         layout(inputs, outputs, |from, _| {
-            let axis = normal_axis(self.axis, from.len()).ok()?;
-            let extent = i64::try_from(from[axis].known()?).ok()?;
-            let at = if at < 0 { at + extent } else { at };
-            let behind = |i: usize| Affine::axis(i - 1 + picked);
-            let index = (0..from.len()).map(|i| if i < axis { Affine::axis(i) } else { behind(i.max(1)) });
-            let mut index: Vec<Affine> = index.collect();
-            index[axis] = Affine::constant(at);
-            (0..extent).contains(&at).then_some(index)
+            let behind = |i: usize| i + picked.len() - 1;
+            let mut index: Vec<Affine> =
+                (0..from.len()).map(|i| Affine::axis(if i < axis { i } else { behind(i.max(1)) })).collect();
+            let along = Affine::constant(first);
+            index[axis] =
+                steps.iter().enumerate().try_fold(along, |sum, (i, &step)| sum.plus(axis + i, step))?;
+            Some(index)
         })
     }
 
@@ -219,7 +234,40 @@ fn case(g: &mut Gen) -> Case {
     let n = shape[along] as f64;
     let kind = *g.pick(&[DType::I32, DType::I64]);
     let indices = g.tensor_in(kind, &picked, -n, n - 1.0);
+    if shape[along] >= 4 && g.chance(0.15) {
+        // Windows: constant indices that are as far apart along each of their axes.
+        let (hop, span) = (g.int(0, 2), g.int(1, 2));
+        let windows: Vec<i64> = (0..2 * span).map(|i| i / span * hop + i % span).collect();
+        if let Ok(indices) = Tensor::new(&[2, span as usize], windows) {
+            let case = Case::new([g.any_tensor(dtype, &shape), indices]).int("axis", axis).opset(13);
+            return case.constant(1);
+        }
+    }
     let opset = *g.pick(&[11, 13]);
     let case = Case::new([g.any_tensor(dtype, &shape), indices]).int("axis", axis).opset(opset);
     if g.chance(0.3) { case.constant(1) } else { case }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_as_far_apart_are_places_with_steps() {
+        assert_eq!(places(&[3], &[], 5), Some((3, vec![])));
+        assert_eq!(places(&[-1], &[1], 5), Some((4, vec![0])));
+        assert_eq!(places(&[1, 3, 5], &[3], 6), Some((1, vec![2])));
+        // From the front and the back.
+        assert_eq!(places(&[3, -2, 5], &[3], 6), Some((3, vec![1])));
+        assert_eq!(places(&[5, 4, 3], &[3], 6), Some((5, vec![-1])));
+        assert_eq!(places(&[2, 2], &[2], 6), Some((2, vec![0])));
+        // Windows of three with a hop of two.
+        assert_eq!(places(&[0, 1, 2, 2, 3, 4], &[2, 3], 5), Some((0, vec![2, 1])));
+        assert_eq!(places(&[0, 1, 2, 2, 3, 3], &[2, 3], 5), None);
+        assert_eq!(places(&[0, 1, 3], &[3], 5), None);
+        assert_eq!(places(&[0, 5], &[2], 5), None);
+        assert_eq!(places(&[-6], &[], 5), None);
+        assert_eq!(places(&[i64::MIN, i64::MAX], &[2], 5), None);
+        assert_eq!(places(&[], &[0], 5), None);
+    }
 }
