@@ -83,7 +83,7 @@ impl Cell {
                 if self.lstm {
                     let sums = model.op("Add", &[&from_x, &from_h], &[]);
                     let gates = split(model, &sums, 4);
-                    return lstm(model, gates, c);
+                    return lstm(model, &gates, c);
                 }
                 let (x, from_h) = (split(model, &from_x, 3), split(model, &from_h, 3));
                 let [reset, z] = [0, 1].map(|gate| {
@@ -103,7 +103,7 @@ impl Cell {
                 let first = sums(model, h, w[0], w[1]);
                 if self.lstm {
                     let gates = split(model, &first, 4);
-                    return lstm(model, gates, c);
+                    return lstm(model, &gates, c);
                 }
                 let both = model.op("Sigmoid", &[&first], &[]);
                 let gates = split(model, &both, 2);
@@ -120,7 +120,7 @@ impl Cell {
                 };
                 if self.lstm {
                     let gates = (0..4).map(|gate| sums(model, gate, h)).collect();
-                    return lstm(model, gates, c);
+                    return lstm(model, &gates, c);
                 }
                 let [z, reset] = [0, 1].map(|gate| {
                     let sum = sums(model, gate, h);
@@ -164,7 +164,7 @@ impl Cell {
 }
 
 /// State and cell state behind a step from the sums of input, forget, new and output gate.
-fn lstm(model: &mut Model, sums: Vec<String>, c: &str) -> (String, String) {
+fn lstm(model: &mut Model, sums: &[String], c: &str) -> (String, String) {
     let [i, f, o] = [0, 1, 3].map(|gate| model.op("Sigmoid", &[&sums[gate]], &[]));
     let g = model.op("Tanh", &[&sums[2]], &[]);
     let (kept, new) = (model.op("Mul", &[&f, c], &[]), model.op("Mul", &[&i, &g], &[]));

@@ -317,8 +317,11 @@ impl FileArguments {
         let session = builder.load(&self.path);
         spinner.finish_and_clear();
         let session = session.map_err(|error| match error {
-            // The others name the file or the node.
-            Error::NotOnnx { .. } | Error::Model { .. } | Error::Unsupported { .. } => {
+            // The others name the file, or are no matter of the model.
+            Error::NotOnnx { .. }
+            | Error::Model { .. }
+            | Error::Unsupported { .. }
+            | Error::Prepare { .. } => {
                 anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.path.display()))
             }
             error => error.into(),

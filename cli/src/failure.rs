@@ -167,13 +167,16 @@ fn plan_hint(error: &PlanError) -> Option<&'static str> {
         PlanError::DependsOnData { .. } => {
             Some("`recurve run` without --plan and --mode runs it step by step")
         }
-        PlanError::Slo { .. } => Some("allow more time with --slo; `--pareto` lists what can be had"),
+        PlanError::Slo { .. } => {
+            Some("allow more time with --slo; `recurve plan --pareto` lists what can be had")
+        }
         PlanError::NothingFits => Some("raise --gpu-memory-limit, or let nodes run on the CPU"),
         PlanError::UnknownDevice { .. } => {
             Some("`recurve profile MODEL --devices cpu,cuda:0 --out F.json` measures it")
         }
         PlanError::Placement { .. } | PlanError::Unplaceable { .. } => Some(
-            "`recurve inspect MODEL` lists the names of nodes, `recurve plan MODEL` without --place those that run",
+            "`recurve inspect MODEL` lists the names of nodes, `recurve plan MODEL` without --place where they can run; a plan \
+             that was made is followed with the --place that it was made with",
         ),
         PlanError::Unmeasured { .. } => {
             Some("`recurve profile MODEL --out F.json` measures all of its operators")

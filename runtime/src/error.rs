@@ -72,7 +72,7 @@ pub enum OpError {
         source: Box<OpError>,
     },
     /// It does not run on the GPU.
-    #[error(transparent)]
+    #[error("{0}; with `Fallback::Cpu` it runs on the CPU")]
     Gpu(GpuReject),
     /// An invariant of the engine does not hold; always a bug.
     #[error("internal error: {0}")]
@@ -267,7 +267,7 @@ pub enum Error {
         misfits: Vec<Misfit>,
     },
     /// The memory limit does not suffice.
-    #[error("{what} needs {requested} bytes more than the memory limit of {limit} bytes leaves")]
+    #[error("{what} needs {requested} bytes, more than the memory limit of {limit} bytes leaves")]
     Memory {
         /// What was to be stored.
         what: String,

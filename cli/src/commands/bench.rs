@@ -210,16 +210,22 @@ fn read(path: &Path) -> Result<Measurement> {
 
 /// Refuses a baseline of something else; one of another machine is noted.
 fn comparable(before: &Measurement, now: &Measurement, terminal: &Terminal) -> Result<(), InvalidFile> {
-    let same = [
-        ("threads", before.threads == now.threads),
-        ("device", before.device == now.device),
-        ("precision", before.precision == now.precision),
-        ("fusion", before.fusion == now.fusion),
-        ("inputs", before.inputs == now.inputs),
-    ];
-    if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+    let of = |m: &Measurement| {
+        let inputs: Vec<String> =
+            m.inputs.iter().map(|input| format!("{} {:?}", input.name, input.shape)).collect();
+        [
+            m.threads.to_string(),
+            m.device.clone(),
+            m.precision.clone(),
+            m.fusion.to_string(),
+            inputs.join(", "),
+        ]
+    };
+    let settings = ["threads", "device", "precision", "fusion", "inputs"];
+    let mut both = settings.into_iter().zip(of(before)).zip(of(now));
+    if let Some(((what, before), now)) = both.find(|((_, before), now)| before != now) {
         return Err(InvalidFile::new(
-            format!("the baseline was measured with other {what}"),
+            format!("the baseline was measured with other {what}: {before}, now {now}"),
             "--threads, --device, --precision, --no-fusion, --dim and --inputs must be those of the baseline",
         ));
     }

@@ -291,8 +291,8 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
         rows.push(pair(&format!("memory of {gpu}"), "0 B: nothing runs there".to_owned()));
     }
     if let Some(device) = &plan.device {
-        let (arena, weights) = (device.arena_bytes, device.weight_bytes);
-        let [all, arena, weights] = [arena + weights, arena, weights].map(|n| quantity::bytes(n as f64));
+        let (all, weights) = (device.bytes(), device.weight_bytes);
+        let [all, arena, weights] = [all, all - weights, weights].map(|n| quantity::bytes(n as f64));
         let name = format!("memory of {}", device.device);
         rows.push(pair(&name, format!("{all}: values {arena}, weights {weights}")));
         if let Some(known) = profile.devices.get(&device.device) {

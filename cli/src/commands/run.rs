@@ -84,7 +84,7 @@ enum Mode {
     /// One after the other, each on all threads
     #[default]
     Together,
-    /// By a plan for the least time, where it is faster; operators are measured first
+    /// By a plan for the least time, where it is faster or --place asks for the GPU; operators are measured first
     Latency,
     /// By a plan for the least memory of the GPU within --slo; operators are measured first
     Memory,

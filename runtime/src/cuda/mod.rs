@@ -19,7 +19,7 @@ mod failing_plans;
 pub(crate) mod families;
 #[cfg(test)]
 mod graphs;
-mod memory;
+pub(crate) mod memory;
 mod program;
 mod site;
 #[cfg(test)]

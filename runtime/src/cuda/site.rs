@@ -31,10 +31,10 @@ pub enum GpuReject {
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A type of its elements that the kernels do not compute.
-    #[error("{0} is not computed by its GPU kernels: cast it, or allow `Fallback::Cpu`")]
+    #[error("{0} is not computed by its GPU kernels")]
     ElementType(DType),
     /// A function that the kernels do not compute of elements of this type.
-    #[error("{function} of {dtype} is not computed by GPU kernels: {}", remedy(*narrower))]
+    #[error("{function} of {dtype} is not computed by GPU kernels{}", if *narrower { ", of float32 it is" } else { "" })]
     Function {
         /// The function.
         function: String,
@@ -52,11 +52,6 @@ pub enum GpuReject {
     /// Its kernel family refuses it.
     #[error("its kernel refuses it: {0}")]
     Kernel(Reject),
-}
-
-/// What to do about a function without a kernel.
-fn remedy(narrower: bool) -> &'static str {
-    if narrower { "cast it to float32, or allow `Fallback::Cpu`" } else { "allow `Fallback::Cpu`" }
 }
 
 impl From<Reject> for GpuReject {

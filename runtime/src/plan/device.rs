@@ -5,6 +5,7 @@ use super::instance::{link_of, step_work};
 use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Rooflines, StepSignature};
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
+use crate::cuda::memory::rounded;
 use crate::exec::{Bound, DeviceForm, Operand, Program};
 use crate::graph::fact::{Fact, Facts};
 use std::collections::BTreeMap;
@@ -83,8 +84,13 @@ impl DeviceCosts {
                 held.insert(name, *bytes);
             }
         }
-        held.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+        held.values().fold(0, |sum, bytes| sum.saturating_add(held_bytes(*bytes)))
     }
+}
+
+/// Bytes of the block of a device's memory that holds so many; for none there is no block.
+pub(crate) fn held_bytes(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { rounded(bytes).unwrap_or(usize::MAX) }
 }
 
 fn timing(source: DeviceSource) -> Timing {

@@ -1,6 +1,7 @@
 //! The plan document and its text form.
 
 use super::PlanError;
+use super::device::held_bytes;
 use super::instruction::{Instruction, Phase};
 use crate::exec::Space;
 use serde::{Deserialize, Serialize};
@@ -68,10 +69,18 @@ pub struct PlannedDevice {
     pub copies: Vec<PlannedCopy>,
     /// Bytes of its arena.
     pub arena_bytes: usize,
-    /// Bytes of the weights and constants that stay there.
+    /// Bytes of the blocks of the weights and constants that stay there.
     pub weight_bytes: usize,
     /// Offset in its arena of everything that lies there.
     pub offsets: Vec<usize>,
+}
+
+impl PlannedDevice {
+    /// Bytes of the device's memory that the plan takes: the block of its arena, and those of what stays there.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.weight_bytes.saturating_add(held_bytes(self.arena_bytes))
+    }
 }
 
 /// A copy between the host's memory and a device's.

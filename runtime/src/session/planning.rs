@@ -329,7 +329,7 @@ impl Session {
             }
         }
         let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {
-            (Some(device), Some(_)) => device.arena_bytes.saturating_add(device.weight_bytes),
+            (Some(device), Some(_)) => device.bytes(),
             _ => 0,
         };
         plans.sort_by(|a, b| {
@@ -385,7 +385,7 @@ impl Session {
                 return Err(PlanError::Placement { what }.into());
             }
         }
-        let taken = there.map_or(0, |device| device.arena_bytes.saturating_add(device.weight_bytes));
+        let taken = there.map_or(0, PlannedDevice::bytes);
         match self.devices.limit {
             Some(limit) if taken > limit => {
                 let what = format!("{taken} bytes of the GPU's memory; the limit is {limit}");

@@ -250,7 +250,7 @@ fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
         let error = load(Session::builder()).expect_err(op);
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{op}");
         let words = error.to_string();
-        for part in [&format!("`refused` ({op}"), "float64", "allow `Fallback::Cpu`"] {
+        for part in [&format!("`refused` ({op}"), "float64", "with `Fallback::Cpu` it runs on the CPU"] {
             assert!(words.contains(part), "{op}: {words}");
         }
         let session = load(Session::builder().with_fallback(Fallback::Cpu)).expect("with leave");

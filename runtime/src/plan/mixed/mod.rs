@@ -14,7 +14,7 @@ pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
 use super::PlanError;
 use super::build::{Planned, Site};
-use super::device::DeviceCosts;
+use super::device::{DeviceCosts, held_bytes};
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instance::StepCost;
 use super::instruction::Lane;
@@ -65,7 +65,7 @@ impl Candidate {
 
     /// Bytes of the device's memory: weights, constants and the arena.
     pub(crate) fn device_bytes(&self) -> usize {
-        self.weight_bytes.saturating_add(self.made.device_arena)
+        self.weight_bytes.saturating_add(held_bytes(self.made.device_arena))
     }
 }
 
