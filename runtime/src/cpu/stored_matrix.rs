@@ -155,7 +155,7 @@ impl StoredMatrix {
             Precision::F16 => self.product_of::<f16>(out, a, cols.clone(), scratch)?,
             Precision::Bf16 => self.product_of::<bf16>(out, a, cols.clone(), scratch)?,
             Precision::Int8 | Precision::F32 | Precision::Tf32 => {
-                self.product_of::<i8>(out, a, cols.clone(), scratch)?
+                self.product_of::<i8>(out, a, cols.clone(), scratch)?;
             }
         }
         if let Some(factors) = self.factors.elements::<f32>().get(cols) {
