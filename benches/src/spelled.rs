@@ -119,7 +119,7 @@ impl Cell {
                     model.op("Add", &[&from_x, &from_h], &[])
                 };
                 if self.lstm {
-                    let gates = (0..4).map(|gate| sums(model, gate, h)).collect();
+                    let gates: Vec<String> = (0..4).map(|gate| sums(model, gate, h)).collect();
                     return lstm(model, &gates, c);
                 }
                 let [z, reset] = [0, 1].map(|gate| {

@@ -44,7 +44,7 @@ fn a_baseline_of_something_else_is_refused() {
     let larger = [&compared[..], &["--dim", "batch=3"]].concat();
     recurve(&larger).with(Exit::Model).says("the baseline was measured with other inputs");
     let threads = ["bench", &model, "--threads", "2", "--seconds", "0.01", "--baseline", &kept];
-    recurve(&threads).with(Exit::Model).says("the baseline was measured with other threads");
+    recurve(&threads).with(Exit::Model).says("the baseline was measured with other threads: 1, now 2");
     let stored = [&compared[..], &["--precision", "f16"]].concat();
     recurve(&stored).with(Exit::Model).says("the baseline was measured with other precision");
     let apart = [&compared[..], &["--no-fusion"]].concat();

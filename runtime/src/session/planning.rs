@@ -16,8 +16,8 @@ use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedInput, Site, build,
-    model_hash, pareto, random_on_device, random_plan,
+    DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedDevice,
+    PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;

@@ -6,7 +6,7 @@ use crate::network::{compare, random_plans};
 use recurve::testing::random_plan;
 use recurve::{
     Device, DeviceSource, Effort, Engine, Error, ErrorKind, FrontPoint, Instruction, Measured, Mode,
-    NodeTimes, Phase, Pinning, Placement, Plan, PlanError, PlanOptions, Profile, ProfileCache,
+    NodeTimes, Phase, Pinning, Placement, Plan, PlanError, PlanOptions, PlannedDevice, Profile, ProfileCache,
     ProfileOptions, RunLane, RunOptions, Session, SessionBuilder, Space, Tensor, Timing,
 };
 use std::time::Duration;
@@ -227,7 +227,7 @@ fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
         assert!(timings.clone().count() > 0, "{name}: {}", fastest.plan);
         assert!(timings.clone().all(|s| matches!(s.timing, Timing::Emulated | Timing::Estimated)));
 
-        let bytes = |plan: &Plan| plan.device.as_ref().map_or(0, |d| d.arena_bytes + d.weight_bytes);
+        let bytes = |plan: &Plan| plan.device.as_ref().map_or(0, PlannedDevice::bytes);
         let mut last = usize::MAX;
         for times in [1.0, 1.5, 3.0, 1000.0] {
             let slo = Duration::from_secs_f64(fastest.plan.predicted_us * times * 1.001 / 1e6);
@@ -280,6 +280,9 @@ fn a_step_that_all_threads_share_stands_beside_those_of_the_gpu() {
             let [want, got] = [&serial, &session].map(|session| session.run([("x", &x)]).expect("runs"));
             compare(name, &["y"], &want, &got);
         }
+        // What is planned is what is taken, or a limit that a plan keeps would be exceeded by its run.
+        let (told, used) = (plan.device.as_ref(), session.gpu_use().expect("on the GPU"));
+        assert_eq!(told.map_or(0, PlannedDevice::bytes) as u64, used.weights + used.activations, "{name}");
     }
 }
 
@@ -294,7 +297,7 @@ fn limits_and_placements_are_kept_or_refused() {
     let free = builder(&engine).load_bytes(bytes.clone()).expect("loads");
     let profile = sped_up(profiled(&free, &x));
     let all = free.plan(shapes(SMALL), &profile).expect("a plan").plan;
-    let bytes_of = |plan: &Plan| plan.device.as_ref().map_or(0, |d| d.arena_bytes + d.weight_bytes);
+    let bytes_of = |plan: &Plan| plan.device.as_ref().map_or(0, PlannedDevice::bytes);
     let limit = bytes_of(&all) / 2;
     let limited = builder(&engine).with_gpu_memory_limit(limit).load_bytes(bytes.clone()).expect("loads");
     let half = limited.plan(shapes(SMALL), &profile).expect("a plan").plan;
