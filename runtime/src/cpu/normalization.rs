@@ -1,15 +1,14 @@
-//! Layer, group and root-mean-square normalisation of contiguous rows as row programs.
+//! Layer and root-mean-square normalisation of contiguous rows as row programs.
 //!
 //! `y = (x − μ) / √(σ² + ε) · scale + bias`, `μ = Σx / n`, `σ² = Σ(x − μ)² / n` in a pass of its own, so that nothing
 //! cancels; without a mean, `y = x / √(Σx² / n + ε) · scale`.
 
 use super::Kernel;
-use super::program::{Layout, RowKernel, RowLayout};
+use super::program::{RowKernel, RowLayout};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::loops::program::{Builder, Kind, Program, Reg};
 use crate::loops::rows::{Combine, Extent, RowOutput, RowProgram, Source, Stage};
-use smallvec::SmallVec;
 
 /// What is normalised, and how.
 #[derive(Clone, Copy, Debug)]
@@ -36,23 +35,11 @@ fn sum(program: Program, source: Source, passing: usize) -> Stage {
 impl Normalization {
     /// The kernel of a node whose inputs are `x`, scale and bias, of `rows` rows.
     pub(crate) fn kernel(&self, rows: usize, threads: usize) -> Result<Option<Kernel>, OpError> {
-        self.kernel_over(&[rows], RowLayout::plain(0), threads)
-    }
-
-    /// The same for rows that lie one behind the other along axes of extents `rows`, whose scale and bias lie as
-    /// `parameter` says.
-    pub(crate) fn kernel_over(
-        &self,
-        rows: &[usize],
-        parameter: RowLayout,
-        threads: usize,
-    ) -> Result<Option<Kernel>, OpError> {
         let Some(program) = self.row_program()? else { return Ok(None) };
-        let dense = Layout::dense(&[rows, &[self.length]].concat());
-        let strides = SmallVec::from_slice(&dense.strides[..rows.len()]);
-        let mut layouts = vec![RowLayout { rows: strides, ..RowLayout::plain(0) }, parameter.clone()];
+        let parameter = RowLayout::plain(0);
+        let mut layouts = vec![RowLayout::plain(self.length), parameter.clone()];
         layouts.extend(self.bias.then_some(parameter));
-        let kernel = RowKernel::over(&program, (rows, self.length), &layouts, threads)?;
+        let kernel = RowKernel::new(&program, [rows, self.length], &layouts, threads)?;
         Ok(Some(kernel.into_kernel((0..layouts.len()).collect())))
     }
 

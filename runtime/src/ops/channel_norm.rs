@@ -1,14 +1,13 @@
 //! The form that InstanceNormalization and GroupNormalization share: runs of neighbouring channels of an image are
 //! normalised to mean 0 and variance 1, then scaled and shifted by parameters per channel or per run.
 //!
-//! Each run of channels is a row of a row program, along which an element of the parameters stays for a channel's
-//! elements.
+//! Moments in two passes, accumulated in f64.
 
 use super::{Op, OpName};
-use crate::cpu::normalization::Normalization;
-use crate::cpu::program::RowLayout;
-use crate::cpu::strided_copy::span;
-use crate::cpu::{CpuSite, Kernel};
+use crate::cpu::moments::moments;
+use crate::cpu::number::{Compute, Number, Real, dispatch};
+use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
+use crate::cpu::{CpuSite, Io, Kernel};
 use crate::cuda::families::norm::Rows;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
@@ -18,7 +17,6 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::{Builder, Reg};
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
-use smallvec::smallvec;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -30,6 +28,49 @@ pub(super) struct ChannelNorm {
     pub(super) groups: Option<usize>,
     /// Whether scale and bias are per group.
     pub(super) group_parameters: bool,
+}
+
+/// The normalisation with its shapes known.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Elements normalised together.
+    line: usize,
+    /// Neighbouring elements of a line that share a parameter.
+    run: usize,
+    /// Number of parameters.
+    parameters: usize,
+    epsilon: f64,
+}
+
+impl Plan {
+    fn run<T: Real>(&self, io: &mut Io<'_, '_>) -> Result<(), OpError> {
+        let (x, scale, bias) = (io.input::<T>(0)?, io.input::<T>(1)?, io.input::<T>(2)?);
+        let context = io.context;
+        let y = io.output::<T>(0)?;
+        if y.is_empty() {
+            return Ok(());
+        }
+        let &Self { line, run, parameters, epsilon } = self;
+        let many = (PARALLEL_WORK / 8 / line).max(1);
+        for_each_tile(context, 8 * x.len(), Lanes::none(), &Chunks::new(y, many * line), &|tile, y, _| {
+            for (i, y) in y.chunks_mut(line).enumerate() {
+                let at = tile * many + i;
+                let x = &x[at * line..][..line];
+                let (mean, variance) = moments(x);
+                let inverse = 1.0 / (variance + epsilon).sqrt();
+                let mean = T::Compute::from_f64(mean);
+                for (r, (y, x)) in y.chunks_mut(run).zip(x.chunks(run)).enumerate() {
+                    let p = (at * (line / run) + r) % parameters;
+                    let factor = T::Compute::from_f64(scale[p].to_f64() * inverse);
+                    let shift = bias[p].load();
+                    y.iter_mut()
+                        .zip(x)
+                        .for_each(|(y, x)| *y = T::store(x.load().sub(mean).mul(factor).add(shift)));
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 /// The normalisation `op`, each channel of its input a group of one that has `groups` of them in its place; `None` where
@@ -125,17 +166,13 @@ impl Op for ChannelNorm {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let x = site.input_shape(0)?;
-        let spatial = span(&x[2..]);
+        let spatial: usize = x[2..].iter().product();
         let groups = self.groups(x[1]).max(1);
-        let channels = x[1] / groups;
-        // From group to group, and from channel to channel.
-        let (step, column) = if self.group_parameters || channels <= 1 { (1, 0) } else { (channels, 1) };
-        let parameter = RowLayout { offset: 0, rows: smallvec![0, step], column, run: spatial.max(1) };
-        let dtype = site.inputs.tensor(0)?.dtype;
-        let (length, epsilon) = (channels.saturating_mul(spatial), self.epsilon);
-        let form = Normalization { dtype, output: dtype, length, epsilon, centred: true, bias: true };
-        let kernel = form.kernel_over(&[x[0], x[1] / channels.max(1)], parameter, site.threads)?;
-        kernel.ok_or_else(|| OpError::internal("floats are of a kind that programs hold"))
+        let line = (x[1] / groups * spatial).max(1);
+        let (run, parameters) =
+            if self.group_parameters { (line, groups) } else { (spatial.max(1), x[1].max(1)) };
+        let plan = Plan { line, run, parameters, epsilon: self.epsilon };
+        dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| plan.run::<T>(io))))
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
