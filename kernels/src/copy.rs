@@ -3,8 +3,9 @@
 //! parts that are joined, repetitions (strides of 0), and, box by box, paddings. Elements are bits of 1 to 16 bytes: where
 //! both sides are dense along the last axis, pairs of elements move as one as long as everything is even.
 //!
-//! A thread moves one element at a time; what exchanges lines for columns goes by tiles ([`transpose`](crate::transpose)). Axes of extent 1 are dropped, and neighbours that both sides step through alike
-//! are one. Nothing is computed, so that results are exact.
+//! A thread moves one element at a time; what exchanges lines for columns goes by tiles ([`crate::transpose`]). Axes of
+//! extent 1 are dropped, and neighbours that both sides step through alike are one. Nothing is computed, so that results
+//! are exact.
 //!
 //! Grid `min(⌈n / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 

@@ -490,6 +490,6 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
     }
     section("measured", &rows, &[]);
-    let nodes = document.nodes.iter().flatten();
-    text + legend::of_fused(nodes.map(|node| &*node.op))
+    let nodes = document.nodes.iter().flatten().map(|node| &*node.op);
+    text + legend::of_fused(nodes.chain(document.host_trips.iter().map(|trip| &*trip.op)))
 }

@@ -228,7 +228,7 @@ impl GpuProgram {
         let mut trips = self.trips.lock().unwrap_or_else(PoisonError::into_inner);
         let trip = trips.entry(node).or_insert_with(|| {
             let node = &self.graph.nodes[node];
-            let (node, op) = (node.name.to_string(), node.def.name.to_owned());
+            let (node, op) = (node.name.to_string(), node.def.full_name());
             HostTrip { node, op, reason: reason.clone(), calls: 0, bytes_down: 0, bytes_up: 0 }
         });
         trip.calls += 1;
