@@ -31,7 +31,7 @@ fn wrong_arguments_are_usage() {
         (["run", "--timeout", "100"], "with its unit, such as 5ms"),
         (
             ["run", "--precision", "half"],
-            "'--precision <FORMAT>': `f32`, `f16`, `bf16` and `int8` are possible",
+            "'--precision <FORMAT>': `f32`, `f16`, `bf16`, `tf32` and `int8` are possible",
         ),
         (["run", "--fallback", "gpu"], "'--fallback <WHAT>': `deny` and `cpu` are possible"),
         (["plan", "--devices", "cpu,cpu"], "'--devices <A,B>': it names the CPU twice"),
