@@ -83,8 +83,8 @@ pub(super) struct Tile<'t, 'o> {
     pub(super) at: usize,
     /// As many bytes as [`Compiled::scratch`] says, aligned to 64.
     pub(super) scratch: &'t mut [u8],
-    /// Collects an input's elements of the tile.
-    pub(super) gather: &'t dyn Fn(usize, &mut [u8]),
+    /// Collects an input's elements of the tile of one of the rows.
+    pub(super) gather: &'t dyn Fn(usize, usize, &mut [u8]),
 }
 
 /// Tiles of neighbouring rows that are run together: inputs and outputs are those of all of them.
@@ -159,7 +159,10 @@ impl Compiled {
         for (index, step) in self.steps.iter().enumerate() {
             let (routine, to, from) = match step {
                 Step::Gather { input, to, width } => {
-                    (tile.gather)(*input, &mut tile.scratch[*to..to + len * width]);
+                    for row in 0..rows.count {
+                        let start = to + row * self.tile * width;
+                        (tile.gather)(*input, row, &mut tile.scratch[start..start + len * width]);
+                    }
                     continue;
                 }
                 Step::Loop { routine, to, from } => (routine, to, from),

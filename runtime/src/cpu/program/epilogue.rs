@@ -69,7 +69,7 @@ impl Epilogue {
                 outputs,
                 at,
                 scratch,
-                gather: &|_, _| {},
+                gather: &|_, _, _| {},
             };
             self.compiled.run(&mut tile);
         }

@@ -166,8 +166,9 @@ impl MapKernel {
             {
                 *window = &bytes[element * width..];
             }
-            let gather =
-                |k: usize, to: &mut [u8]| self.space.gather(k, position, self.widths[k], inputs[k], to);
+            let gather = |k: usize, _: usize, to: &mut [u8]| {
+                self.space.gather(k, position, self.widths[k], inputs[k], to)
+            };
             let (len, inputs, gather) = (count, &windows[..], &gather);
             if let Some(streams) = &streams {
                 self.fetch_next(&windows, count);

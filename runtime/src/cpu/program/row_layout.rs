@@ -107,14 +107,12 @@ pub(super) fn collect(line: &mut [u8], (bytes, step): (&[u8], usize), width: usi
     }
 }
 
-/// How many rows are worked on at once: as many as stay in the first cache, with the `kept` rows that are kept of each; one
-/// where elements are spread over runs, for which there is one place.
+/// How many rows are worked on at once: as many as stay in the first cache, with the `kept` rows that are kept of each.
 pub(super) fn lanes(program: &RowProgram, length: usize, layouts: &[RowLayout], kept: usize) -> usize {
     let along =
         layouts.iter().zip(&program.inputs).filter(|(l, _)| l.column == 1 && l.rows.iter().any(|&d| d != 0));
     let read: usize = along.map(|(_, dtype)| dtype.bits() / 8).sum();
     let written: usize = program.outputs.iter().filter(|o| !o.single).map(|o| o.dtype.bits() / 8).sum();
     let row = length.saturating_mul(read + written + kept * CELL / 2).max(1);
-    let spread = layouts.iter().any(|l| l.reach() == Reach::Gathered);
-    (CACHED / row).clamp(1, if spread { 1 } else { LANES })
+    (CACHED / row).clamp(1, LANES)
 }

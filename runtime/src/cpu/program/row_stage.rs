@@ -115,7 +115,7 @@ impl BoundStage {
             outputs: &mut targets,
             at: 0,
             scratch: registers,
-            gather: &|_, _| {},
+            gather: &|_, _, _| {},
         });
     }
 
@@ -160,9 +160,9 @@ impl BoundStage {
         let mut over = |from: usize, targets: &mut [&mut [u8]], sums: Option<&mut [f32]>| {
             let rows = Rows { count, from, inputs: steps, outputs: &apart, still: self.passing };
             let (len, inputs) = (tile.min(length - from), &group.windows);
-            let spread_input = |k: usize, to: &mut [u8]| {
+            let spread_input = |k: usize, row: usize, to: &mut [u8]| {
                 let (layout, width) = &layouts[k];
-                spread(inputs[k], (layout.run, from), *width, to);
+                spread(&inputs[k][row * steps[k]..], (layout.run, from), *width, to);
             };
             let (outputs, gather) = (targets, &spread_input);
             let mut tile = Tile { len, rows, inputs, outputs, at: from, scratch: registers, gather };

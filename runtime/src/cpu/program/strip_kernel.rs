@@ -323,7 +323,7 @@ impl StripKernel {
                     outputs: &mut targets,
                     at: 0,
                     scratch: registers,
-                    gather: &|_, _| {},
+                    gather: &|_, _, _| {},
                 };
                 stage.compiled.run(&mut tile);
                 for ((_, source, routine, width), total) in
