@@ -167,7 +167,7 @@ impl MapKernel {
                 *window = &bytes[element * width..];
             }
             let gather = |k: usize, _: usize, to: &mut [u8]| {
-                self.space.gather(k, position, self.widths[k], inputs[k], to)
+                self.space.gather(k, position, self.widths[k], inputs[k], to);
             };
             let (len, inputs, gather) = (count, &windows[..], &gather);
             if let Some(streams) = &streams {
