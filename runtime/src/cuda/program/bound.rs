@@ -150,6 +150,8 @@ impl GpuBound {
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
         let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
+        // Work that is done before somebody looks at the clock would hide that its time had passed already.
+        context.interrupt.check().map_err(|_| GpuError::Interrupted)?;
         if std::mem::replace(&mut state.under_way, true) {
             state.stream.finish(context.interrupt)?;
             state.growing = Growing::default();
