@@ -142,7 +142,8 @@ pub(crate) fn measure(
     let profile = profile?;
     if let Some(names) = scattered(&profile, &session.profiled(given())?, before.as_ref()) {
         terminal.narrate(format!(
-            "note: the times of {names} scatter: something else used the cores; measure again with --refresh while nothing does"
+            "note: the times of {names} scatter: something else used the cores, and may have disturbed other times, too; \
+             measure again with --refresh while nothing does"
         ));
     }
     Ok(profile)
