@@ -237,20 +237,23 @@ fn few_rows_on_a_gpu_read_narrow_weights_and_keep_the_rest() {
     }
 }
 
+/// `x · w + b` of an `x` of this shape, as a model.
+fn biased_product(shape: &[usize], columns: usize, w: &[f32]) -> Vec<u8> {
+    let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+    let dims = [(w.len() / columns) as i64, columns as i64];
+    let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
+    let nodes = [node("MatMul", &["x", "w"], &["p"]), node("Add", &["p", "b"], &["y"])];
+    let inputs = [fixed("x", code::F32, &extents)];
+    model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+}
+
 #[test]
 fn many_rows_on_a_gpu_are_multiplied_in_the_format() {
     // Of tiles, and of rows that no piece of 16 bytes divides; one of them over two axes of batches.
     for (batch, depth, columns) in [(vec![40], 128, 256), (vec![40], 37, 83), (vec![2, 20], 96, 128)] {
         let weights = drawn(depth * columns, 1);
         let shape: Vec<usize> = batch.iter().copied().chain([depth]).collect();
-        let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
-        let made = |w: &[f32]| {
-            let dims = [depth as i64, columns as i64];
-            let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
-            let nodes = [node("MatMul", &["x", "w"], &["p"]), node("Add", &["p", "b"], &["y"])];
-            let inputs = [fixed("x", code::F32, &extents)];
-            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
-        };
+        let made = |w: &[f32]| biased_product(&shape, columns, w);
         let values = drawn(shape.iter().product(), 7);
         let x = Tensor::new(&shape, values.clone()).expect("a tensor");
         for precision in NARROW {
@@ -422,14 +425,7 @@ fn products_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() {
     for (batch, depth, columns, kept) in cases {
         let weights = drawn(depth * columns, 1);
         let shape: Vec<usize> = batch.iter().copied().chain([depth]).collect();
-        let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
-        let made = |w: &[f32]| {
-            let dims = [depth as i64, columns as i64];
-            let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
-            let nodes = [node("MatMul", &["x", "w"], &["p"]), node("Add", &["p", "b"], &["y"])];
-            let inputs = [fixed("x", code::F32, &extents)];
-            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
-        };
+        let made = |w: &[f32]| biased_product(&shape, columns, w);
         let values = drawn(shape.iter().product(), 7);
         let tensor = |values: Vec<f32>| Tensor::new(&shape, values).expect("a tensor");
         let (session, plain) =

@@ -76,8 +76,8 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
         let lo = panel * UNITS;
         let units = lo..lo + UNITS;
-        let cell = &mut self.cell[row * self.step.own + lo..][..UNITS];
-        let h = &mut self.next.row(row)[units.clone()];
+        let cell = &mut self.cell[row * self.step.own..].as_chunks_mut().0[panel];
+        let h = &mut self.next.row(row).as_chunks_mut().0[panel];
         let peepholes = self.peepholes.map(|p| p.map(|p| &p[units.clone()]));
         let (gates, input_forget) = (&self.step.gates, self.input_forget);
         F::run(self.step.gates.level, LstmGates { gates, sums, cell, h, peepholes, input_forget });
@@ -89,8 +89,8 @@ impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
 pub(super) struct LstmGates<'s, F> {
     pub(super) gates: &'s Gates<'s, F>,
     pub(super) sums: &'s mut [F; 64],
-    pub(super) cell: &'s mut [F],
-    pub(super) h: &'s mut [F],
+    pub(super) cell: &'s mut [F; UNITS],
+    pub(super) h: &'s mut [F; UNITS],
     pub(super) peepholes: Option<[&'s [F]; 3]>,
     pub(super) input_forget: bool,
 }
@@ -102,9 +102,6 @@ impl<F: Gate> Work for LstmGates<'_, F> {
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
         let Self { gates, sums, cell, h, peepholes, input_forget } = self;
-        let (Some(cell), Some(h)) = (cell.first_chunk_mut::<UNITS>(), h.first_chunk_mut::<UNITS>()) else {
-            return;
-        };
         if gates.usual && peepholes.is_none() && !input_forget {
             return usual_lstm(simd, sums, cell, h);
         }
@@ -264,8 +261,8 @@ impl<F: Gate> Product<F, 48> for Linear<'_, F> {
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 48]) {
         let (step, lo) = (&self.step, panel * UNITS);
-        let projected = &step.projected::<48>(3, panel, row)[2 * UNITS..];
-        let h = &mut self.next.row(row)[lo..lo + UNITS];
+        let projected = &step.projected::<48>(3, panel, row).as_chunks().0[2];
+        let h = &mut self.next.row(row).as_chunks_mut().0[panel];
         h.copy_from_slice(step.state(row, lo, UNITS));
         F::run(step.gates.level, LinearGates { gates: &step.gates, sums, projected, h });
         self.emit.write(row, lo, h);
@@ -276,8 +273,8 @@ struct LinearGates<'s, F> {
     gates: &'s Gates<'s, F>,
     sums: &'s mut [F; 48],
     /// W·x + b of the hidden gate.
-    projected: &'s [F],
-    h: &'s mut [F],
+    projected: &'s [F; UNITS],
+    h: &'s mut [F; UNITS],
 }
 
 impl<F: Gate> Work for LinearGates<'_, F> {
@@ -287,10 +284,7 @@ impl<F: Gate> Work for LinearGates<'_, F> {
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
         let Self { gates, sums, projected, h: to } = self;
-        let (Some(to), Some(x)) = (to.first_chunk_mut::<UNITS>(), projected.first_chunk::<UNITS>()) else {
-            return;
-        };
-        let (mut zr, mut g, mut h, x) = ([F::zero(); 2 * UNITS], [F::zero(); UNITS], *to, *x);
+        let (mut zr, mut g, mut h, x) = ([F::zero(); 2 * UNITS], [F::zero(); UNITS], *to, *projected);
         zr.copy_from_slice(&sums[..2 * UNITS]);
         g.copy_from_slice(&sums[2 * UNITS..]);
         gates.activate(simd, 0, &mut zr);

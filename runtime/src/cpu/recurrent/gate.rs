@@ -121,7 +121,7 @@ pub(super) struct Gates<'a, F> {
     pub(super) activations: &'a [Activation],
     /// Bound on the functions' arguments.
     pub(super) clip: Option<F>,
-    /// Whether the functions are those of the specification's defaults, and nothing is bounded.
+    /// Whether the functions are sigmoid, tanh and tanh, those of an LSTM where none are named, and nothing is bounded.
     pub(super) usual: bool,
 }
 

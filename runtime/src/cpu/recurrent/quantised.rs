@@ -316,8 +316,8 @@ impl CellStep<'_> {
             let work = LstmGates {
                 gates: &self.gates,
                 sums: &mut panel,
-                cell: &mut cell[at..at + UNITS],
-                h: &mut h[at..at + UNITS],
+                cell: &mut cell.as_chunks_mut().0[at / UNITS],
+                h: &mut h.as_chunks_mut().0[at / UNITS],
                 peepholes,
                 input_forget: self.input_forget,
             };
