@@ -2,13 +2,16 @@
 //!
 //! The channels of a block are neighbours, so that every way to convolve loads, adds and stores whole vectors of
 //! channels, wherever windows lie: windows over all channels are products of rows of [`sweep`], directly ([`direct`])
-//! or at the points of Winograd's tiles ([`points`]); channels by themselves add the taps of their windows
-//! ([`depthwise`]). What one convolution writes the next one reads as it lies.
+//! or at the points of Winograd's tiles ([`points`]), or products on the matrix unit where there is one ([`matrix`]);
+//! channels by themselves add the taps of their windows ([`depthwise`]). What one convolution writes the next one reads as
+//! it lies.
 //!
 //! An input of fewer channels than a block is read as models have it, `[images, channels, height, width]`.
 
 mod depthwise;
 mod direct;
+mod lines;
+mod matrix;
 mod pack;
 mod planes;
 mod points;
@@ -17,6 +20,7 @@ mod sweep;
 mod tests;
 
 use super::RunContext;
+use super::amx::Unit;
 use super::row_epilogue::Finish;
 use super::simd::Level;
 use crate::error::OpError;
@@ -24,6 +28,8 @@ use crate::memory::Budget;
 use crate::ops::window::Span;
 use depthwise::Depthwise;
 use direct::Direct;
+use matrix::Matrix;
+use pack::Form;
 pub(crate) use pack::PackedBlocks;
 use points::Points;
 pub(crate) use pool::largest;
@@ -77,6 +83,7 @@ impl Channels {
 #[derive(Clone, Debug)]
 enum Way {
     Direct(Direct),
+    Matrix(Matrix),
     Points(Points),
     Depthwise(Depthwise),
 }
@@ -120,13 +127,30 @@ pub(crate) fn pack(
     budget: &Budget,
     release: &dyn Fn(&[u8]),
 ) -> Result<PackedBlocks, OpError> {
-    let size = |channels, filters| points::choose(Level::detect(), channels, filters, spans?);
-    match channels {
-        Channels::Each(count) => pack::depthwise(source, (count, taps), budget),
-        Channels::All { channels, filters } => match size(channels, filters) {
-            Some(size) => pack::points(source, (filters, channels, size), budget, release),
-            None => pack::direct(source, (filters, channels, taps), budget, release),
-        },
+    pack_for(Unit::detect(), source, channels, (taps, spans), budget, release)
+}
+
+/// The same for a processor that has a matrix unit or not.
+fn pack_for(
+    unit: Option<Unit>,
+    source: &[u8],
+    channels: Channels,
+    (taps, spans): (usize, Option<[Span; 2]>),
+    budget: &Budget,
+    release: &dyn Fn(&[u8]),
+) -> Result<PackedBlocks, OpError> {
+    let Channels::All { channels, filters } = channels else {
+        return pack::depthwise(source, (channels.channels(), taps), budget);
+    };
+    let size = spans.and_then(|spans| points::choose(Level::detect(), channels, filters, spans));
+    if let Some(unit) = unit.filter(|_| spans.is_some_and(|spans| matrix::suits(channels, spans, size)))
+        && let Some(packed) = pack::matrix(unit, source, (filters, channels, taps), budget, release)?
+    {
+        return Ok(packed);
+    }
+    match size {
+        Some(size) => pack::points(source, (filters, channels, size), budget, release),
+        None => pack::direct(source, (filters, channels, taps), budget, release),
     }
 }
 
@@ -144,12 +168,15 @@ impl BlockedConvolution {
         let input = elements(channels.channels(), |s| s.input)?;
         let output = elements(channels.filters(), |s| s.output)?;
         images.checked_mul(input.max(output))?;
-        let way = match (channels, weights.tile()) {
+        let way = match (channels, weights.form) {
             (Channels::Each(count), _) => Way::Depthwise(Depthwise::new(count, spans)),
-            (Channels::All { channels, filters }, Some(size)) => {
+            (Channels::All { channels, filters }, Form::Matrix(unit)) => {
+                Way::Matrix(Matrix::new(unit, (channels, filters), spans)?)
+            }
+            (Channels::All { channels, filters }, Form::Points(size)) => {
                 Way::Points(Points::new((channels, filters), size, spans)?)
             }
-            (Channels::All { channels, filters }, None) => {
+            (Channels::All { channels, filters }, Form::Terms) => {
                 Way::Direct(Direct::new((channels, filters), spans)?)
             }
         };
@@ -167,6 +194,7 @@ impl BlockedConvolution {
     pub(crate) fn scratch(&self, threads: usize) -> usize {
         match &self.way {
             Way::Direct(direct) => direct.scratch(),
+            Way::Matrix(matrix) => matrix.scratch(),
             Way::Points(points) => points.scratch(threads),
             Way::Depthwise(_) => 0,
         }
@@ -200,6 +228,7 @@ impl BlockedConvolution {
             };
             match &self.way {
                 Way::Direct(direct) => direct.image(image(direct.blocks()), out, scratch)?,
+                Way::Matrix(matrix) => matrix.image(image(matrix.blocks()), out, scratch)?,
                 Way::Points(points) => points.image(image(points.blocks()), out, scratch)?,
                 Way::Depthwise(_) => {}
             }

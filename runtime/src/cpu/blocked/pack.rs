@@ -1,10 +1,12 @@
 //! Weights in the order in which they are read. Those of windows over all channels: for each group of filters, for each
 //! term, one weight of each filter. Those at the points of Winograd's tiles: for each group, for each point, for each
-//! channel the same. Those of channels by themselves: for each block, for each tap, one weight of each channel.
+//! channel the same. Those of channels by themselves: for each block, for each tap, one weight of each channel. Those of the
+//! matrix unit: for each two blocks of filters, for each 32 channels, for each tap, the tiles of all parts.
 
 use super::BLOCK;
 use super::planes::unit;
 use super::sweep::groups;
+use crate::cpu::amx::{DEPTH, Line, Unit, tile_lines};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::winograd::weights;
 use crate::error::OpError;
@@ -18,25 +20,35 @@ const TAPS: usize = 9;
 /// Most points of a tile.
 const POINTS: usize = 36;
 
+/// What they are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// Windows, or channels by themselves.
+    Terms,
+    /// The points of tiles of so many outputs along an axis.
+    Points(usize),
+    /// Windows, on the matrix unit.
+    Matrix(Unit),
+}
+
 /// Packed weights.
 #[derive(Debug)]
 pub(crate) struct PackedBlocks {
-    /// Outputs of a tile along an axis, where they are those at points.
-    tile: Option<usize>,
-    /// Weights of a filter.
+    pub(super) form: Form,
+    /// Elements of a filter.
     each: usize,
     data: Buffer,
 }
 
 impl PackedBlocks {
-    /// Outputs of a tile along an axis, where the weights are those at the points of tiles.
-    pub(super) fn tile(&self) -> Option<usize> {
-        self.tile
-    }
-
     /// The weights of the filters of a group, or of the channels of a block.
     pub(super) fn of(&self, filters: Range<usize>) -> &[f32] {
         &self.data.elements::<f32>()[filters.start * self.each..filters.end * self.each]
+    }
+
+    /// The tiles of one block of filters or two.
+    pub(super) fn lines(&self, filters: Range<usize>) -> &[Line] {
+        bytemuck::cast_slice(self.of(filters))
     }
 }
 
@@ -99,7 +111,48 @@ pub(super) fn direct(
             }
         }
     });
-    Ok(PackedBlocks { tile: None, each, data })
+    Ok(PackedBlocks { form: Form::Terms, each, data })
+}
+
+/// Windows of `taps` taps over all channels, `[filters, channels, taps]`, for the matrix unit; `None` where a weight is no
+/// ordinary number.
+pub(super) fn matrix(
+    unit: Unit,
+    source: &[u8],
+    (filters, channels, taps): (usize, usize, usize),
+    budget: &Budget,
+    release: &dyn Fn(&[u8]),
+) -> Result<Option<PackedBlocks>, OpError> {
+    let of_filter = tile_lines(1) / BLOCK * size_of::<Line>() / size_of::<f32>();
+    let each = channels.div_ceil(DEPTH).checked_mul(taps).and_then(|terms| terms.checked_mul(of_filter));
+    let mut data = zeroed(filters, each, budget)?;
+    let (each, row) = (each.unwrap_or(0), channels * taps * size_of::<f32>());
+    let mut released = 0;
+    for first in (0..filters).step_by(2 * BLOCK) {
+        let groups = ((filters - first) / BLOCK).min(2);
+        let last = first + groups * BLOCK;
+        let to: &mut [Line] =
+            bytemuck::cast_slice_mut(&mut data.elements_mut::<f32>()[first * each..last * each]);
+        for (term, to) in to.chunks_exact_mut(tile_lines(groups)).enumerate() {
+            let (channel, tap) = (term / taps * DEPTH, term % taps);
+            let mut lines = [[0.0f32; 2 * BLOCK]; DEPTH];
+            for (k, line) in lines.iter_mut().enumerate().take(channels - channel) {
+                for (filter, to) in line.iter_mut().enumerate().take(groups * BLOCK) {
+                    let at = (first + filter) * row + ((channel + k) * taps + tap) * size_of::<f32>();
+                    *to = bytemuck::pod_read_unaligned(&source[at..at + size_of::<f32>()]);
+                }
+            }
+            let (low, high) = lines.split_at(BLOCK);
+            if !unit.split_columns([low, high], (0, groups), to) {
+                return Ok(None);
+            }
+        }
+        if last * row - released >= PIECE || last == filters {
+            release(&source[released..last * row]);
+            released = last * row;
+        }
+    }
+    Ok(Some(PackedBlocks { form: Form::Matrix(unit), each, data }))
 }
 
 /// Channels by themselves: `[channels, taps]`.
@@ -117,7 +170,7 @@ pub(super) fn depthwise(
             }
         }
     });
-    Ok(PackedBlocks { tile: None, each: taps, data })
+    Ok(PackedBlocks { form: Form::Terms, each: taps, data })
 }
 
 /// Windows of 3×3 over all channels, `[filters, channels, 3, 3]`, for tiles of `size`: `G · w · Gᵀ`, in f64 and rounded once.
@@ -148,7 +201,7 @@ pub(super) fn points(
             }
         }
     });
-    Ok(PackedBlocks { tile: Some(size), each, data })
+    Ok(PackedBlocks { form: Form::Points(size), each, data })
 }
 
 /// The windows of a block of filters, at all points.

@@ -48,8 +48,8 @@ fn equals_the_sum_of_the_specification() {
     let team = Team::new(2, false);
     let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
     let mut g = Gen::new(31);
-    let mut ways = [0; 3];
-    for seed in 0..120 {
+    let mut ways = [0; 4];
+    for seed in 0..240 {
         let (images, form, spans) = draw(&mut g);
         let (channels, filters) = (form.channels(), form.filters());
         let depth = if matches!(form, Channels::Each(_)) { 1 } else { channels };
@@ -57,7 +57,11 @@ fn equals_the_sum_of_the_specification() {
         let taps = down.kernel * across.kernel;
         let mut values = |n: usize| -> Vec<f32> { (0..n).map(|_| g.float(-1.0, 1.0) as f32).collect() };
         let plane = down.input * across.input;
-        let plain = values(images * channels * plane);
+        let mut plain = values(images * channels * plane);
+        if seed % 8 == 2 {
+            // What the matrix unit may not be given.
+            plain[0] = 1e20;
+        }
         let (w, bias) = (values(filters * depth * taps), values(filters));
         let bias = (seed % 3 > 0).then_some(&bias[..]);
         let mut x = plain.clone();
@@ -67,13 +71,24 @@ fn equals_the_sum_of_the_specification() {
                 x[image * channels * plane + in_blocks(rest / plane, rest % plane, plane)] = *value;
             }
         }
-        let weights =
-            pack(bytemuck::cast_slice(&w), form, (taps, Some(spans)), &budget, &|_| ()).expect("room");
+        let windows = (taps, Some(spans).filter(|_| seed % 5 > 0));
+        // Where the unit is, it computes what it would not be chosen for, and the other ways what it would be.
+        let unit = Unit::detect().filter(|_| seed % 2 == 0 && form.in_blocks());
+        let source = bytemuck::cast_slice(&w);
+        let packed = match (unit, form) {
+            (Some(unit), Channels::All { .. }) => {
+                pack::matrix(unit, source, (filters, channels, taps), &budget, &|_| ()).expect("room")
+            }
+            _ => None,
+        };
+        let rest = || pack_for(None, source, form, windows, &budget, &|_| ()).expect("room");
+        let weights = packed.unwrap_or_else(rest);
         let made = BlockedConvolution::new(images, form, spans, &weights).expect("fits");
         ways[match made.way {
             Way::Direct(_) => 0,
             Way::Points(_) => 1,
             Way::Depthwise(_) => 2,
+            Way::Matrix(_) => 3,
         }] += 1;
         let positions = down.output * across.output;
         let (mut sums, mut sizes) =
@@ -113,8 +128,11 @@ fn equals_the_sum_of_the_specification() {
                 let (image, rest) = (at / (filters * positions), at % (filters * positions));
                 let place = in_blocks(rest / positions, rest % positions, positions);
                 let got = f64::from(out[image * filters * positions + place]);
-                let scale =
-                    if weights.tile().is_some() { 8.0 * around } else { (depth * taps + 2) as f64 * size };
+                let scale = if matches!(weights.form, Form::Points(_)) {
+                    8.0 * around
+                } else {
+                    (depth * taps + 2) as f64 * size
+                };
                 let bound = scale * f64::from(f32::EPSILON);
                 assert!(
                     (got - sum).abs() <= bound,
@@ -123,5 +141,6 @@ fn equals_the_sum_of_the_specification() {
             }
         }
     }
-    assert!(ways.iter().all(|&n| n > 10), "{ways:?}");
+    let here = if Unit::detect().is_some() { 4 } else { 3 };
+    assert!(ways[..here].iter().all(|&n| n > 10), "{ways:?}");
 }

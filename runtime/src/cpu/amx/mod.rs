@@ -1,0 +1,80 @@
+//! Products of `f32` on the processor's matrix unit (Intel AMX), which multiplies bf16 and adds in `f32`.
+//!
+//! A float of 24 significant bits is the sum of three bf16 of 8 bits each, `x = x₀ + x₁ + x₂`, exactly. Of the
+//! nine products of two such sums six are computed, `xᵢ · wⱼ` with `i + j ≤ 2`; the other three are together at most
+//! 2⁻²⁴ of the product, half a unit in its last place, which is what a rounding costs. Products of bf16 are exact
+//! in `f32`, and sums are taken over 32 terms before they are added to what came before, so that a result is as near as
+//! one of multiply–adds. A tile of 16×16 sums takes 16 cycles for 32 terms and each of the six: 170 terms a cycle
+//! where two vector units of 16 lanes make 32.
+//!
+//! Where this does not hold the multiply–adds stay: values of 2⁶⁰ and more, among them infinities and NaN, whose parts are
+//! no longer what they are. The unit takes parts below 2⁻¹²⁶ for zero, an absolute error of that
+//! size times the other factor.
+
+#[cfg(not(target_arch = "x86_64"))]
+mod absent;
+#[cfg(target_arch = "x86_64")]
+mod split;
+#[cfg(target_arch = "x86_64")]
+mod unit;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use absent::{Session, Unit};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use unit::{Session, Unit};
+
+/// Parts of a float.
+pub(crate) const PARTS: usize = 3;
+/// Terms that a tile's line holds.
+pub(crate) const DEPTH: usize = 32;
+/// Lines of a tile, and columns of its sums.
+pub(crate) const SIDE: usize = 16;
+
+/// A line of a tile: 32 bf16. Of the left operand terms of one row, of the right one 16 columns of two terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u16; DEPTH]);
+
+/// The lines that fit into `memory`.
+pub(crate) fn lines_of<T: bytemuck::Pod>(memory: &mut [T]) -> &mut [Line] {
+    let (_, lines, _) = bytemuck::pod_align_to_mut::<T, Line>(memory);
+    lines
+}
+
+/// Bytes of memory for `lines` lines wherever it begins.
+pub(crate) fn bytes_of(lines: usize) -> usize {
+    lines.saturating_add(1).saturating_mul(size_of::<Line>())
+}
+
+/// Where the left operand's lines lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'s> {
+    pub(crate) lines: &'s [Line],
+    /// The line of the first row's first part ahead of all starts.
+    pub(crate) first: usize,
+    /// For each 32 terms, where they are from there.
+    pub(crate) starts: &'s [usize],
+    /// Lines between two parts.
+    pub(crate) plane: usize,
+}
+
+/// Lines of the tiles of 32 terms by `groups` groups of 16 columns.
+pub(crate) const fn tile_lines(groups: usize) -> usize {
+    PARTS * groups * SIDE
+}
+
+/// The weights of group `group` of the `groups` that a tile of [`Unit::split_columns`] holds: for each of its 32 terms, those
+/// of 16 columns.
+pub(crate) fn joined(tile: &[Line], (group, groups): (usize, usize)) -> [[f32; SIDE]; DEPTH] {
+    let mut weights = [[0.0; SIDE]; DEPTH];
+    for (term, weights) in weights.iter_mut().enumerate() {
+        for (column, weight) in weights.iter_mut().enumerate() {
+            // The sums are exact, from the largest part, the last one, on.
+            for part in (0..PARTS).rev() {
+                let line = &tile[(part * groups + group) * SIDE + term / 2];
+                *weight += f32::from_bits(u32::from(line.0[2 * column + term % 2]) << 16);
+            }
+        }
+    }
+    weights
+}

@@ -1,0 +1,256 @@
+//! Windows over all channels on the matrix unit ([`crate::cpu::amx`]): tiles of positions by 32 filters, whose sums stay in
+//! the unit over all terms.
+//!
+//! The input is taken apart once for all filters ([`Lines`]), weights when they are packed. What is no ordinary number the
+//! unit does not compute: an image that holds such a value is multiplied and added term by term, which takes many
+//! times as long.
+
+use super::lines::Lines;
+use super::sweep::WIDEST;
+use super::{BLOCK, Image};
+use crate::cpu::amx::{self, DEPTH, Place, SIDE, Session, Unit, lines_of, tile_lines};
+use crate::cpu::gemm::{Block, Blocks, MatrixMut};
+use crate::cpu::simd::{Lane, Level, Simd, Work};
+use crate::cpu::tiles::{Lanes, for_each_tile};
+use crate::error::OpError;
+use crate::ops::window::Span;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Positions of a piece at most: its output is still in the second cache when it is finished.
+const MOST: usize = 512;
+/// Positions of a piece at least, and pieces that keep some threads busy.
+const LEAST: usize = 64;
+const PIECES: usize = 8;
+/// Rows of two tiles.
+const TILES: usize = 2 * SIDE;
+/// Positions and channels from which on the unit is worth while: with fewer positions reading the weights' parts takes
+/// longer than their products, with fewer channels taking the input apart does.
+const LEAST_POSITIONS: usize = 128;
+const LEAST_CHANNELS: usize = 64;
+/// Channels from which on it takes less time than Winograd's tiles.
+const LEAST_BESIDE_POINTS: usize = 128;
+
+/// Whether windows over `spans` of so many channels are computed on the unit, rather than directly or by Winograd's tiles of
+/// size `points`.
+pub(super) fn suits(channels: usize, [down, across]: [Span; 2], points: Option<usize>) -> bool {
+    let least = if points.is_some() { LEAST_BESIDE_POINTS } else { LEAST_CHANNELS };
+    let positions = down.output.saturating_mul(across.output);
+    channels.is_multiple_of(BLOCK) && channels >= least && positions >= LEAST_POSITIONS
+}
+
+/// A convolution with its shapes known.
+#[derive(Clone, Debug)]
+pub(super) struct Matrix {
+    unit: Unit,
+    lines: Lines,
+    spans: [Span; 2],
+    channels: usize,
+    filters: usize,
+    /// Positions of a piece of the output: whole lines, where the planes have more than the output has.
+    piece: usize,
+}
+
+impl Matrix {
+    /// Of `channels` input and `filters` output channels.
+    pub(super) fn new(unit: Unit, (channels, filters): (usize, usize), spans: [Span; 2]) -> Option<Self> {
+        let lines = Lines::new(channels, spans)?;
+        let positions = spans[0].output * spans[1].output;
+        let mut piece = MOST.min(positions.max(1));
+        let pieces = |piece: usize| positions.div_ceil(piece) * filters.div_ceil(WIDEST);
+        while piece > LEAST && pieces(piece) < PIECES {
+            piece = (piece / 2).max(LEAST);
+        }
+        // Pieces of nearly equal size.
+        let equal = positions.div_ceil(positions.div_ceil(piece).max(1));
+        let unit_of = if lines.is_one_line() { TILES } else { spans[1].output };
+        let piece = equal.next_multiple_of(unit_of.max(1));
+        Some(Self { unit, lines, spans, channels, filters, piece })
+    }
+
+    /// Blocks of channels of the output.
+    pub(super) fn blocks(&self) -> usize {
+        self.filters / BLOCK
+    }
+
+    /// Scratch bytes.
+    pub(super) fn scratch(&self) -> usize {
+        amx::bytes_of(self.all_lines())
+    }
+
+    /// Those of the planes, and what tiles read beyond the last position, whose sums nobody reads.
+    fn all_lines(&self) -> usize {
+        self.lines.count() + TILES
+    }
+
+    /// One image.
+    pub(super) fn image(
+        &self,
+        image: Image<'_, '_>,
+        out: &mut [f32],
+        scratch: &mut [u8],
+    ) -> Result<(), OpError> {
+        let Image { context, level, operands, first, finish } = image;
+        let short = || OpError::internal("scratch memory is too small");
+        let ordinary = AtomicBool::new(level == Level::detect());
+        let planes = lines_of(scratch).get_mut(..self.all_lines()).ok_or_else(short)?;
+        let pieces = self.lines.pieces(&mut planes[..self.lines.count()])?;
+        for_each_tile(context, self.lines.count() * BLOCK, Lanes::none(), &pieces, &|_, mut piece, _| {
+            let place = (piece.rows.start / amx::PARTS, piece.cols.clone());
+            if !self.lines.fill(self.unit, operands.x, place, piece.out.rows_from(0)) {
+                ordinary.store(false, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        let (planes, ordinary) = (&*planes, ordinary.into_inner());
+        let form = (1, self.blocks(), self.positions() * BLOCK);
+        let pieces = Blocks::new(out, form, (WIDEST / BLOCK, self.piece * BLOCK))?;
+        let work =
+            self.filters.saturating_mul(self.positions()).saturating_mul(self.lines.starts.len() * DEPTH);
+        for_each_tile(context, work, Lanes::none(), &pieces, &|_, mut piece, _| {
+            if ordinary {
+                self.tiles(image, planes, &mut piece);
+            } else {
+                f32::run(level, ByTerms { matrix: self, image, piece: &mut piece });
+            }
+            finish.apply_block(first + piece.rows.start, piece.cols.start, &mut piece.out)
+        })
+    }
+
+    fn positions(&self) -> usize {
+        self.spans[0].output * self.spans[1].output
+    }
+
+    /// One piece of the output, two blocks of filters at a time.
+    fn tiles(&self, image: Image<'_, '_>, planes: &[amx::Line], piece: &mut Block<'_, f32>) {
+        let mut session = self.unit.session();
+        let width = self.spans[1].output;
+        let range = piece.cols.start / BLOCK..piece.cols.end / BLOCK;
+        let run = if self.lines.is_one_line() {
+            range.clone()
+        } else {
+            self.lines.run(&(range.start / width..range.end / width))
+        };
+        let bias = image.operands.bias.map(|bias| bias.as_chunks::<SIDE>().0);
+        for (row, block) in piece.rows.clone().enumerate().step_by(2) {
+            let count = (piece.rows.end - block).min(2);
+            let right = image.operands.weights.lines(block * BLOCK..(block + count) * BLOCK);
+            let bias = bias.map_or(&[[0.0; SIDE]; 2][..], |bias| &bias[block..]);
+            let mut at = run.start;
+            while at < run.end {
+                let many = TILES.min(run.end - at);
+                let place =
+                    Place { lines: planes, first: at, starts: &self.lines.starts, plane: self.lines.plane() };
+                let mut tile = Tile { session: &mut session, place, right, bias };
+                let place = (at..at + many, (row, &range));
+                match (many > SIDE, count == 2) {
+                    (true, true) => tile.write::<2, 2>(self, place, &mut piece.out),
+                    (true, false) => tile.write::<2, 1>(self, place, &mut piece.out),
+                    (false, true) => tile.write::<1, 2>(self, place, &mut piece.out),
+                    (false, false) => tile.write::<1, 1>(self, place, &mut piece.out),
+                }
+                at += many;
+            }
+        }
+    }
+}
+
+/// Some positions by one block of filters or two.
+struct Tile<'s, 'p> {
+    session: &'s mut Session,
+    place: Place<'p>,
+    right: &'p [amx::Line],
+    bias: &'p [[f32; SIDE]],
+}
+
+impl Tile<'_, '_> {
+    /// Writes the positions `run` of the planes to rows of `out` from `row` on, whose first position is that of `range`.
+    fn write<const R: usize, const N: usize>(
+        &mut self,
+        matrix: &Matrix,
+        (run, (row, range)): (Range<usize>, (usize, &Range<usize>)),
+        out: &mut MatrixMut<'_, f32>,
+    ) {
+        let mut to = out.rows_from::<N>(row);
+        if matrix.lines.is_one_line() && run.len() == R * SIDE {
+            let to = to.map(|to| &mut to[(run.start - range.start) * BLOCK..]);
+            return self.session.product::<R, N>(self.place, self.right, self.bias, (to, SIDE));
+        }
+        let mut sums = [[0.0; TILES * SIDE]; N];
+        let all = sums.each_mut().map(|sums| &mut sums[..]);
+        self.session.product::<R, N>(self.place, self.right, self.bias, (all, SIDE));
+        let (pitch, width) = (matrix.lines.width, matrix.spans[1].output);
+        let mut at = run.start;
+        while at < run.end {
+            let (line, column) = (at / pitch, at % pitch);
+            let next = run.end.min((line + 1) * pitch);
+            let count = next.min(line * pitch + width).saturating_sub(at);
+            let position = line * width + column;
+            for (to, sums) in to.iter_mut().zip(&sums) {
+                if count > 0 {
+                    to[(position - range.start) * BLOCK..][..count * BLOCK]
+                        .copy_from_slice(&sums[(at - run.start) * BLOCK..][..count * BLOCK]);
+                }
+            }
+            at = next;
+        }
+    }
+}
+
+/// A piece of the output by multiply–adds, of weights that are put together again.
+struct ByTerms<'s, 'a, 'f, 'o> {
+    matrix: &'s Matrix,
+    image: Image<'a, 'f>,
+    piece: &'s mut Block<'o, f32>,
+}
+
+impl Work for ByTerms<'_, '_, '_, '_> {
+    type Element = f32;
+    type Output = ();
+
+    #[allow(
+        clippy::inline_always,
+        reason = "vector code has to be inlined into the shell of its instruction set"
+    )]
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) {
+        let Self { matrix, image, piece } = self;
+        let [down, across] = &matrix.spans;
+        let taps = down.kernel * across.kernel;
+        let (positions, _) = image.operands.x.as_chunks::<BLOCK>();
+        let first = piece.cols.start / BLOCK;
+        for row in 0..piece.rows.len() {
+            let block = piece.rows.start + row;
+            let pair = block / 2 * 2;
+            let groups = (matrix.blocks() - pair).min(2);
+            let lines = image.operands.weights.lines(pair * BLOCK..(pair + groups) * BLOCK);
+            let (out, _) = piece.out.row(row).as_chunks_mut::<BLOCK>();
+            out.fill(image.operands.bias.map_or([0.0; BLOCK], |bias| bias.as_chunks().0[block]));
+            for (term, tile) in lines.chunks_exact(tile_lines(groups)).enumerate() {
+                let (channels, tap) = (term / taps * 2, term % taps);
+                let weights = amx::joined(tile, (block - pair, groups));
+                for (at, sums) in out.iter_mut().enumerate() {
+                    let (y, x) = ((first + at) / across.output, (first + at) % across.output);
+                    let inside = |span: &Span, at: usize, tap: usize| {
+                        let at = (at * span.stride + tap * span.dilation).checked_sub(span.begin);
+                        at.filter(|&at| at < span.input)
+                    };
+                    let place =
+                        (inside(down, y, tap / across.kernel), inside(across, x, tap % across.kernel));
+                    let (Some(y), Some(x)) = place else { continue };
+                    for half in 0..2.min(matrix.channels / BLOCK - channels) {
+                        let plane = (channels + half) * down.input * across.input;
+                        let values = &positions[plane + y * across.input + x];
+                        for v in (0..BLOCK).step_by(S::LANES) {
+                            let mut sum = simd.load(&sums[v..]);
+                            for (value, weights) in values.iter().zip(&weights[half * BLOCK..]) {
+                                sum = simd.mul_add(simd.splat(*value), simd.load(&weights[v..]), sum);
+                            }
+                            simd.store(sum, &mut sums[v..]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
