@@ -11,7 +11,7 @@ pub struct Machine {
     pub processor: String,
     /// Cores that the process may use.
     pub cores: usize,
-    /// Instruction set of the kernels.
+    /// Instruction set of the kernels, and the processor's matrix unit where they use one: "AVX-512, AMX".
     pub instructions: String,
     /// System and architecture.
     pub system: String,
@@ -26,7 +26,7 @@ impl Machine {
         Self {
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            instructions: crate::cpu::simd::Level::detect().name().to_owned(),
+            instructions: instructions(),
             system: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             gpus: gpus.into_iter().map(|gpu| format!("{} driver {}", gpu.name, gpu.driver)).collect(),
         }
@@ -35,6 +35,15 @@ impl Machine {
     /// A short name of all of it.
     pub fn fingerprint(&self) -> String {
         hash_text(&format!("{self:?}"))
+    }
+}
+
+/// What kernels are compiled for that run here.
+fn instructions() -> String {
+    let vectors = crate::cpu::simd::Level::detect().name();
+    match crate::cpu::amx::Unit::detect() {
+        Some(_) => format!("{vectors}, AMX"),
+        None => vectors.to_owned(),
     }
 }
 

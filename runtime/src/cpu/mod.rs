@@ -1,7 +1,7 @@
 //! The CPU backend: what a kernel is given, element arithmetic, and the kernels that several operators share.
 
 mod alongside;
-mod amx;
+pub(crate) mod amx;
 pub(crate) mod attention;
 pub(crate) mod block_quantised;
 pub(crate) mod blocked;
