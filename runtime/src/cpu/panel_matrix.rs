@@ -2,7 +2,7 @@
 
 use super::contraction::scratch_of;
 use super::gemm::{Matrix, MatrixMut};
-use super::panels::{GROUP, Panels, Product, Stored, next_group, sweep, turned_elements};
+use super::panels::{GROUP, Panels, Product, Stored, next_group, sweep, sweep_group, turned_elements, unit};
 use super::simd::Level;
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
@@ -75,8 +75,12 @@ impl PanelMatrix {
     /// Scratch bytes that [`PanelMatrix::product`] needs for a block of `rows` rows, whose elements lie in one piece or do
     /// not.
     pub(super) fn scratch(rows: usize, depth: usize, in_pieces: bool) -> usize {
-        let copied = if in_pieces { 0 } else { rows.min(GROUP).saturating_mul(depth) };
-        turned_elements(depth, rows).saturating_add(copied).saturating_mul(size_of::<f32>())
+        let elements = if in_pieces {
+            turned_elements(depth, rows).max(unit::memory_bytes(depth, rows, WIDTH) / size_of::<f32>())
+        } else {
+            turned_elements(depth, rows).saturating_add(rows.min(GROUP).saturating_mul(depth))
+        };
+        elements.saturating_mul(size_of::<f32>())
     }
 
     /// Panels `range`, and the depth of each.
@@ -99,14 +103,15 @@ impl PanelMatrix {
         let (rows, depth) = (out.rows(), self.depth);
         let in_pieces = a.strides().1 == 1 || depth <= 1;
         let copied = if in_pieces { 0 } else { rows.min(GROUP) * depth };
-        let scratch = scratch_of::<f32>(scratch, turned_elements(depth, rows) + copied)?;
+        let together = unit::group_rows(depth, rows).filter(|_| in_pieces);
+        let scratch = scratch_of::<f32>(scratch, Self::scratch(rows, depth, in_pieces) / size_of::<f32>())?;
         let (copy, turned) = scratch.split_at_mut(copied);
         let range = cols.start / WIDTH..cols.end.div_ceil(WIDTH);
         let data = Stored::Own(self.panels(range.clone()).0);
         let panels = Panels { data, depth, count: range.len(), backwards: false };
         let mut from = 0;
         while from < rows {
-            let many = next_group(rows - from);
+            let many = together.map_or_else(|| next_group(rows - from), |most| most.min(rows - from));
             let mut a = a.block(from..from + many, 0..depth);
             if !in_pieces {
                 for (i, row) in copy.chunks_exact_mut(depth).take(many).enumerate() {
@@ -115,7 +120,11 @@ impl PanelMatrix {
                 a = Matrix::new(&*copy, (many, depth), (depth, 1))?;
             }
             let mut block = Block { a, out, from };
-            sweep::<f32, WIDTH>(Level::detect(), panels, (many, turned), &mut block);
+            if together.is_some() {
+                sweep_group::<f32, WIDTH>(Level::detect(), panels, (many, &mut *turned), &mut block);
+            } else {
+                sweep::<f32, WIDTH>(Level::detect(), panels, (many, &mut *turned), &mut block);
+            }
             from += many;
         }
         Ok(())
@@ -158,10 +167,15 @@ mod tests {
         let budget = Budget::unlimited();
         let mut g = Gen::new(5);
         for seed in 0..120 {
-            let (rows, depth, cols) = (g.size(1, 80), g.size(0, 300), g.size(1, 200));
+            let (rows, depth, cols) = (g.size(1, 240), g.size(0, 300), g.size(1, 200));
             let (transposed, turned) = (g.chance(0.5), g.chance(0.3));
             let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| g.float(-1.0, 1.0) as f32).collect() };
-            let (a, w) = (draw(rows * depth), draw(depth * cols));
+            let (mut a, mut w) = (draw(rows * depth), draw(depth * cols));
+            // What the matrix unit may not be given.
+            if seed % 4 == 0 {
+                let values = if seed % 8 == 0 { &mut a } else { &mut w };
+                values.iter_mut().take(1).for_each(|value| *value = 1e20);
+            }
             let form = if transposed { (cols, depth, true) } else { (depth, cols, false) };
             let packed = pack(bytemuck::cast_slice(&w), form, &budget, &|_| ());
             let packed = packed.expect("room");

@@ -54,7 +54,7 @@ pub(crate) fn out_of_range<F: Float, E: Weight<F>>(row: &[F]) -> Option<f64> {
 }
 
 /// `from` as elements of `U` where `F` is `U`.
-fn same<F: Element, U: Element>(from: &[F]) -> Option<&[U]> {
+pub(super) fn same<F: Element, U: Element>(from: &[F]) -> Option<&[U]> {
     if F::DTYPE == U::DTYPE { bytemuck::try_cast_slice(from).ok() } else { None }
 }
 

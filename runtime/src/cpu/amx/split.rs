@@ -1,7 +1,7 @@
 //! Floats as sums of three bf16: `x₀` is `x` rounded to the nearest, halves away from zero, `x₁` so what is left, `x₂` what
 //! is left then, which has 8 significant bits at most.
 
-use super::{DEPTH, Line, PARTS, SIDE, Unit, tile_lines};
+use super::{DEPTH, Line, PARTS, SIDE, Unit};
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
     _mm512_cmpge_epu32_mask, _mm512_load_si512, _mm512_loadu_ps, _mm512_max_epu32, _mm512_permutex2var_epi16,

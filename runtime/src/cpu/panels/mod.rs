@@ -2,7 +2,7 @@
 //!
 //! A panel is some columns of the matrix, for each `k` one behind the other, so that a product reads it from the front to
 //! the end. Rows that are one tile keep their sums in registers over a whole panel ([`few`]); more of them pass over
-//! chunks of it that stay in the first cache ([`many`]).
+//! chunks of it that stay in the first cache ([`many`]), or go to the matrix unit ([`unit`]).
 //!
 //! A sum's order depends on whether its tile has one row or more, never on how panels are split among threads.
 
@@ -13,7 +13,9 @@
 
 mod few;
 mod many;
+pub(super) mod unit;
 
+use super::amx::Unit;
 use super::number::Float;
 use super::simd::{Lane, Level};
 use super::stored::Weight;
@@ -180,6 +182,24 @@ pub(super) fn sweep_turned<F: Float + Lane, const W: usize>(
 ) {
     let panels = Factored { panels, factors: &[], depth, count, backwards: false };
     many::sweep_turned(level, &panels, rows, group);
+}
+
+/// Multiplies `rows` rows, whose sums all start from the same, with `panels`, on the matrix unit where that may be;
+/// they are as many as [`unit::group_rows`] says, and `memory` is [`unit::memory_bytes`], or more.
+pub(super) fn sweep_group<F: Float + Lane, const W: usize>(
+    level: Level,
+    panels: Panels<'_, F>,
+    (rows, memory): (usize, &mut [F]),
+    product: &mut impl Product<F, W>,
+) {
+    let Panels { data, depth, count, backwards } = panels;
+    if let (Stored::Own(own), Some(unit)) = (data, Unit::detect()) {
+        let own = Factored { panels: own, factors: &[], depth, count, backwards };
+        if unit::sweep::<F, F, W>((unit, level), &own, (0, rows), &mut *memory, product) {
+            return;
+        }
+    }
+    sweep(level, panels, (rows, memory), product);
 }
 
 fn sweep_as<F: Float + Lane, E: Weight<F>, const W: usize>(

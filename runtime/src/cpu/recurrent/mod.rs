@@ -60,6 +60,8 @@ const MOST_THREADS: usize = 64;
 const BYTES_PER_THREAD: usize = 64 << 10;
 /// Rows of W·x computed at once: enough to make reading W cheap.
 const LEAST_CHUNK_ROWS: usize = 96;
+/// The same on the matrix unit, for which weights are taken apart each time.
+const UNIT_CHUNK_ROWS: usize = 192;
 /// Bytes of W·x up to which more rows are taken at once.
 const CHUNK_BYTES: usize = 512 << 10;
 
@@ -147,13 +149,20 @@ pub(crate) fn exact_piece(
     if chunk < time {
         return Some(chunk);
     }
+    if dtype == DType::F32 && panels::unit::group_rows(input, time.saturating_mul(batch)).is_some() {
+        // Parts have rows enough for the matrix unit, as the whole has.
+        return Some(panels::unit::LEAST.div_ceil(batch));
+    }
     (1..=panels::ROWS).find(|steps| (steps * batch).is_multiple_of(panels::ROWS))
 }
 
 /// Steps whose W·x is computed at once.
 fn chunk_steps(layout: &Layout, computed: usize, time: usize, batch: usize) -> usize {
     let step_bytes = layout.panels(1).saturating_mul(computed).saturating_mul(batch);
-    let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(LEAST_CHUNK_ROWS);
+    let unit =
+        computed == size_of::<f32>() && panels::unit::group_rows(layout.input, UNIT_CHUNK_ROWS).is_some();
+    let least = if unit { UNIT_CHUNK_ROWS } else { LEAST_CHUNK_ROWS };
+    let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(least);
     rows.div_ceil(batch.max(1)).clamp(1, time.max(1))
 }
 
@@ -234,7 +243,12 @@ impl Plan {
     /// Elements of a part's turned operand.
     fn turned(&self) -> usize {
         let rows = self.chunk.saturating_mul(self.batch);
-        panels::turned_elements(self.layout.input.max(self.layout.hidden), rows)
+        let turned = panels::turned_elements(self.layout.input.max(self.layout.hidden), rows);
+        if self.sizes[1] != size_of::<f32>() {
+            return turned;
+        }
+        let width = self.layout.groups().iter().map(|group| group.width()).max().unwrap_or(0);
+        turned.max(panels::unit::memory_bytes(self.layout.input, rows, width) / size_of::<f32>())
     }
 
     fn scratch_bytes(&self) -> Option<usize> {

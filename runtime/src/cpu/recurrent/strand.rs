@@ -8,9 +8,10 @@ use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
 use super::sequence::{Emit, Sequence, Store};
-use crate::cpu::panels::{Panels, Product, Stored, next_group, sweep};
+use crate::cpu::panels::{Panels, Product, Stored, next_group, sweep, sweep_group, unit};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::ops::recurrence::Cell;
@@ -38,7 +39,7 @@ pub(super) struct Strand<'a, F> {
     pub(super) projected: &'a mut [F],
     /// C of LSTM, z of plain GRU: `[batch, units]`.
     pub(super) private: &'a mut [F],
-    /// [`turned_elements`](crate::cpu::panels::turned_elements) of the rows of a product.
+    /// What the products of as many rows as the plan says need.
     pub(super) turned: &'a mut [F],
     pub(super) relay: Member<'a, F>,
     /// Y, Y_h, Y_c.
@@ -136,16 +137,25 @@ impl<F: Gate> Strand<'_, F> {
                 let same = |s: &usize| self.sequence.active(*s, active) == active;
                 let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
                 let rows = (end - step) * active;
+                let together = self.group_rows(rows);
                 let mut first = 0;
                 while first < rows {
-                    let place = Rows { step, active, first, count: next_group(rows - first) };
+                    let count =
+                        together.map_or_else(|| next_group(rows - first), |most| most.min(rows - first));
+                    let place = Rows { step, active, first, count, on_unit: together.is_some() };
                     self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
-                    first += place.count;
+                    first += count;
                 }
                 step = end;
             }
         }
         Ok(())
+    }
+
+    /// Rows of W·x that the matrix unit multiplies at once, of `rows`; `None` where it is not used.
+    fn group_rows(&self, rows: usize) -> Option<usize> {
+        unit::group_rows(self.layout.input, rows)
+            .filter(|_| F::DTYPE == DType::F32 && matches!(self.input, Stored::Own(_)))
     }
 
     /// W·x + b of some rows for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
@@ -177,9 +187,11 @@ impl<F: Gate> Strand<'_, F> {
             let data = self.layout.panels_in(self.input, index, depth, units);
             let panels = Panels { data, depth, count: last - first, backwards: false };
             let turned = (rows.count, &mut *self.turned);
-            match group.width() {
-                48 => sweep::<F, 48>(self.gates.level, panels, turned, &mut product),
-                _ => sweep::<F, 64>(self.gates.level, panels, turned, &mut product),
+            match (group.width(), rows.on_unit) {
+                (48, true) => sweep_group::<F, 48>(self.gates.level, panels, turned, &mut product),
+                (_, true) => sweep_group::<F, 64>(self.gates.level, panels, turned, &mut product),
+                (48, false) => sweep::<F, 48>(self.gates.level, panels, turned, &mut product),
+                (_, false) => sweep::<F, 64>(self.gates.level, panels, turned, &mut product),
             }
         }
         Ok(())
@@ -264,6 +276,8 @@ struct Rows {
     /// The first row, counted from that of the first step, and how many.
     first: usize,
     count: usize,
+    /// Whether they are multiplied on the matrix unit.
+    on_unit: bool,
 }
 
 impl Rows {
