@@ -10,6 +10,9 @@
 //! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments,
 //! [`RowKernel`] a program of stages over rows, [`StripKernel`] one over rows whose neighbours in memory are of other rows.
 
+mod chained;
+#[cfg(test)]
+mod chained_tests;
 mod compile;
 mod compiled;
 mod conversions;
