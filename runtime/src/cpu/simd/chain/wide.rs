@@ -11,7 +11,7 @@ use super::{BLOCK_BYTES, Pair, Single, Step};
 use crate::cpu::vector_math::wide::{ErrorFunction, Exponential};
 use std::arch::x86_64::{
     __m512, _CMP_EQ_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
-    _MM_FROUND_TO_NEG_INF, _MM_FROUND_TO_POS_INF, _MM_HINT_T1, _mm_prefetch, _mm512_abs_ps, _mm512_add_ps,
+    _MM_FROUND_TO_NEG_INF, _MM_FROUND_TO_POS_INF, _MM_HINT_T0, _mm_prefetch, _mm512_abs_ps, _mm512_add_ps,
     _mm512_and_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_div_ps,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_maskz_set1_epi32, _mm512_max_ps,
     _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps,
@@ -238,7 +238,7 @@ step!(select, |here, z| {
 step!(fetch, |here, z| {
     // What lies beyond the input is asked for in vain, and nothing else.
     let p = here.of(0).wrapping_byte_add(AHEAD);
-    let _ = each!(i => _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(16 * i).cast()));
+    let _ = each!(i => _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(16 * i).cast()));
     z
 });
 
