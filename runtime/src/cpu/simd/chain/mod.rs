@@ -174,9 +174,9 @@ impl Chain {
             spots.extend(outputs.iter_mut().map(|output| wide::Spot::output(&mut output[..bytes], streamed)));
             let slots = slots[..self.places.slots * BLOCK_BYTES].chunks_exact_mut(BLOCK_BYTES);
             spots.extend(slots.map(wide::Spot::slot));
-            // SAFETY: `new` made the code of steps that read and write places below their count, of which there are as many
-            // spots, outputs and slots where they write, and only for a processor that has the instructions; inputs and
-            // outputs were cut to `bytes`, slots to a block, and all are borrowed for the call.
+            // SAFETY: `new` made the code of steps that read places below their count, of which there are as many spots,
+            // and write outputs and slots alone, and only for a processor that has the instructions; inputs and outputs
+            // were cut to `bytes`, slots to a block, and all are borrowed for the call.
             unsafe { wide::run(&self.code, &spots, bytes) }
             if streamed {
                 super::order_streams();
