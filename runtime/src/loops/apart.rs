@@ -38,6 +38,8 @@ pub(crate) enum Apart {
     Rows,
     /// Rows are too short for a call each.
     ShortRows,
+    /// Factors and summands of a row's parts are for parts that are too short.
+    ShortRuns,
     /// Rows are too few for their length.
     FewRows,
     /// It would be computed too often.
@@ -92,6 +94,7 @@ impl fmt::Display for Apart {
             Self::Rearranged => "the operator behind it uses its elements in another order than they are made in",
             Self::Rows => "the operator behind it is computed row by row, and this one does not have the same rows",
             Self::ShortRows => "rows are too short for a call each",
+            Self::ShortRuns => "channels have too few elements for what is one for each to be spread over them",
             Self::FewRows => "rows are too long for one thread and too few to share among threads",
             Self::Recomputed => "computing it again wherever it is needed would cost more than storing it",
             Self::AgainstTheGrain => "reading it out of the order in which it lies in memory would cost more than a copy",

@@ -22,10 +22,10 @@ use super::apart::Apart;
 use super::candidate::{Candidate, Role};
 use super::compose::{Member, Space, compose};
 use super::cost::{
-    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, strips_pay,
+    MOST_INSTRUCTIONS, MOST_MEMBERS, SMALL, instructions, points, recomputes, rows_pay, runs_pay, strips_pay,
 };
 use super::epilogue::as_epilogue;
-use super::in_rows::{Form, divided_space, form, keeps_rows, row_spaces};
+use super::in_rows::{Form, divided_space, form, keeps_rows, row_spaces, runs};
 use super::made_operand::{makes_operand, takes_made, unmade};
 use super::nest::{Effect, Nest, Read};
 use super::strided::{exchange, strided_operand};
@@ -427,7 +427,10 @@ impl Grouper<'_> {
             |e: &Effect, d: DType| matches!(e, Effect::Store(_)) || matches!(d, DType::F32 | DType::F64);
         let summed = nest.stages.iter().all(|s| s.program.outputs().iter().all(|o| wide(&s.effect, o.dtype)));
         match form(&nest, &operands, &space, self.facts).filter(|_| summed).ok_or(Apart::Rows)? {
-            Form::Rows => rows_pay(&nest.axes, space.row.start),
+            Form::Rows => {
+                runs_pay(runs(&nest, &space.row))?;
+                rows_pay(&nest.axes, space.row.start)
+            }
             Form::Strips(strip) => strips_pay(&nest.axes, &space.row, &strip),
         }
     }

@@ -26,11 +26,23 @@ pub(super) fn lies_in_rows(read: &Read, shape: Option<&[Dim]>, axes: &[Dim], col
     whole && first && pairs.all(|(axis, a)| *a == own(axis)) && !read.index[..outer].iter().any(crosses)
 }
 
+/// The last of the columns, along which `read` stays still.
+fn run(read: &Read, columns: &Range<usize>) -> Range<usize> {
+    let still = |axis: &usize| !read.index.iter().any(|a| a.terms().iter().any(|t| t.0 == *axis));
+    columns.end - columns.clone().rev().take_while(still).count()..columns.end
+}
+
+/// The extents along which elements stay that move along the first of the columns, for each read that has such.
+pub(super) fn runs<'n>(nest: &'n Nest, columns: &'n Range<usize>) -> impl Iterator<Item = &'n [Dim]> {
+    let runs = nest.reads.iter().map(|read| run(read, columns)).filter(|run| run.start > columns.start);
+    let runs = runs.map(|run| &nest.axes[run]);
+    runs.filter(|run| run.iter().any(|extent| *extent != Dim::Known(1)))
+}
+
 /// Whether `read` lies in rows, or moves from element to element along the first of the columns and stays still along the
 /// others, so that neighbours share elements in runs of one length.
 fn lies_in_runs(read: &Read, shape: Option<&[Dim]>, axes: &[Dim], columns: &Range<usize>) -> bool {
-    let still = |axis: &usize| !read.index.iter().any(|a| a.terms().iter().any(|t| t.0 == *axis));
-    let end = columns.end - columns.clone().rev().take_while(still).count();
+    let end = run(read, columns).start;
     // Axes of one element behind the others change nothing.
     let single = |(a, extent): &(&Affine, &Dim)| a.terms().is_empty() && **extent == Dim::Known(1);
     let spare = shape.map_or(0, |shape| read.index.iter().zip(shape).rev().take_while(single).count());

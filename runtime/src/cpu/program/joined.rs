@@ -72,7 +72,14 @@ pub(super) fn joined(program: &Program, reads: &[usize], one: &[bool]) -> Vec<Op
             _ => None,
         }
     };
-    instructions.iter().map(of).collect()
+    let mut all: Vec<Option<Joined>> = instructions.iter().map(of).collect();
+    // What another loop takes in takes nothing in itself.
+    for i in (0..all.len()).rev() {
+        if let Some(first) = all[i].as_ref().map(|joined| joined.first) {
+            all[first] = None;
+        }
+    }
+    all
 }
 
 /// The loop that makes this of operands of which `uniform` are one element.

@@ -1,5 +1,6 @@
 //! A program over an output space.
 
+use super::chained::Chained;
 use super::compiled::{Compiled, Reach, Rows, Tile};
 use super::space::{Layout, Space};
 use crate::cpu::simd::{Level, fetch};
@@ -15,6 +16,8 @@ use smallvec::SmallVec;
 pub(crate) struct MapKernel {
     space: Space,
     compiled: Compiled,
+    /// The program as a chain, which computes instead where there is one.
+    chained: Option<Chained>,
     /// Bytes per element of the inputs.
     widths: SmallVec<[usize; 8]>,
     /// Elements of a tile.
@@ -31,6 +34,10 @@ pub(crate) struct MapKernel {
 
 /// Positions of the output that one thread computes at a time, at least and at most.
 const PIECE: [usize; 2] = [1 << 12, 1 << 14];
+/// The same at most where it is written past the caches, which ends with waiting for the stores.
+const STREAMED_PIECE: usize = 1 << 16;
+/// Rows that are shorter end in blocks that are not whole too often for a chain.
+const CHAINED_ROW: usize = 512;
 /// Pieces of a small output: a thread that begins late still finds its share.
 const PIECES: usize = 16;
 
@@ -69,14 +76,33 @@ impl MapKernel {
         let written = compiled.widths.iter().map(|width| space.len.saturating_mul(*width));
         let streamed = written.fold(0usize, usize::saturating_add) >= STREAMED;
         let work = program.instructions().len();
-        let piece = space.len.div_ceil(PIECES).next_multiple_of(1 << 10).clamp(PIECE[0], PIECE[1]);
-        Ok(Self { space, compiled, widths, tile, piece, streamed, level, work, threads })
+        let long = space.by_row && space.inner >= CHAINED_ROW;
+        let chained = if long { Chained::new(level, program, &reaches, streamed) } else { None };
+        let most = if streamed && chained.is_some() { STREAMED_PIECE } else { PIECE[1] };
+        let piece = space.len.div_ceil(PIECES).next_multiple_of(1 << 10).clamp(PIECE[0], most);
+        Ok(Self { space, compiled, chained, widths, tile, piece, streamed, level, work, threads })
+    }
+
+    /// On tiles, though it might be a chain.
+    #[cfg(test)]
+    pub(super) fn on_tiles(mut self) -> Self {
+        self.chained = None;
+        self
+    }
+
+    /// Whether it is a chain.
+    #[cfg(test)]
+    pub(super) fn is_chained(&self) -> bool {
+        self.chained.is_some()
     }
 
     /// Whatever its size, written past the caches or not.
     #[cfg(test)]
     pub(super) fn streamed(mut self, streamed: bool) -> Self {
         self.streamed = streamed;
+        if let Some(chained) = &mut self.chained {
+            chained.streamed = streamed;
+        }
         self
     }
 
@@ -88,6 +114,9 @@ impl MapKernel {
 
     /// Bytes of one thread's scratch memory.
     fn lane(&self) -> usize {
+        if let Some(chained) = &self.chained {
+            return chained.scratch();
+        }
         self.compiled.scratch.next_multiple_of(LINE) + self.staged().sum::<usize>()
     }
 
@@ -139,6 +168,9 @@ impl MapKernel {
 
     /// Computes the positions from `start` on that `outputs` hold.
     fn piece(&self, start: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], scratch: &mut [u8]) {
+        if let Some(chained) = &self.chained {
+            return self.chain(chained, start, inputs, outputs, scratch);
+        }
         let (scratch, mut rest) = scratch.split_at_mut(self.compiled.scratch.next_multiple_of(LINE));
         self.compiled.prepare(scratch);
         let mut staged: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
@@ -187,6 +219,33 @@ impl MapKernel {
             } else {
                 self.compiled.run(&mut Tile { len, rows: Rows::ONE, inputs, outputs, at, scratch, gather });
             }
+            at += count;
+        }
+    }
+
+    /// The same by a chain, row by row.
+    fn chain(
+        &self,
+        chained: &Chained,
+        start: usize,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        scratch: &mut [u8],
+    ) {
+        chained.prepare(scratch);
+        let len = outputs.first().zip(self.compiled.widths.first()).map_or(0, |(o, width)| o.len() / width);
+        let mut elements: SmallVec<[usize; 8]> = SmallVec::from_elem(0, inputs.len());
+        let mut at = 0;
+        while at < len {
+            let position = start + at;
+            let count = (self.space.inner - position % self.space.inner).min(len - at);
+            self.space.locate(position, &mut elements);
+            let windows: SmallVec<[&[u8]; 8]> = inputs
+                .iter()
+                .zip(elements.iter().zip(&self.widths))
+                .map(|(bytes, (element, width))| &bytes[element * width..])
+                .collect();
+            chained.run(count, &windows, outputs, at, scratch);
             at += count;
         }
     }

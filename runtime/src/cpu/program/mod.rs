@@ -6,10 +6,15 @@
 //! computed once per tile. Inputs that lie in memory as the loops read them are read in place, and the last
 //! instruction of an output writes to it.
 //!
+//! A map of four-byte elements is a chain where the instruction set has them ([`chained`]): values stay in registers.
+//!
 //! [`MapKernel`] runs a program over an output space ([`space`]) on the team; pieces depend on shapes alone, and no
 //! element on its place in a tile, so results do not depend on threads. [`Epilogue`] runs one over row segments,
 //! [`RowKernel`] a program of stages over rows, [`StripKernel`] one over rows whose neighbours in memory are of other rows.
 
+mod chained;
+#[cfg(test)]
+mod chained_tests;
 mod compile;
 mod compiled;
 mod conversions;

@@ -4,6 +4,7 @@
 //! A token such as [`Avx2`] exists only after the processor was asked for the features ([`Level::detect`]), so
 //! holding one is the proof that its vector operations may run.
 
+pub(crate) mod chain;
 mod fetch;
 mod isa;
 #[cfg(target_arch = "x86_64")]

@@ -51,7 +51,7 @@ fn each(to: &mut [f32], from: &[f32], f: impl Fn(__m512) -> __m512) {
 }
 
 /// The constants of an exponential.
-struct Exponential {
+pub(in crate::cpu) struct Exponential {
     less: __m512,
     most: __m512,
     least: __m512,
@@ -65,7 +65,7 @@ struct Exponential {
 impl Exponential {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn new(less: f32) -> Self {
+    pub(in crate::cpu) fn new(less: f32) -> Self {
         // SAFETY: there are as many powers as a vector has elements.
         let powers = unsafe { _mm512_loadu_ps(POWERS.as_ptr()) };
         Self {
@@ -83,7 +83,7 @@ impl Exponential {
     /// `e^(x − less)`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn at(&self, x: __m512) -> __m512 {
+    pub(in crate::cpu) fn at(&self, x: __m512) -> __m512 {
         let x = _mm512_sub_ps(x, self.less);
         let rounded = _mm512_fmadd_ps(x, self.log2_e, self.round);
         let n = _mm512_sub_ps(rounded, self.round);
@@ -219,21 +219,51 @@ fn in_halves([a, b, c, d]: [__m512; LANES / WIDTH], f: impl Fn(__m512, __m512) -
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(in crate::cpu) fn erf(to: &mut [f32], from: &[f32], scale: f32) {
-    let table = ERF.each_ref().map(|entries| halves(entries));
-    let middle = halves(&MIDDLE);
-    let (sign, limit) = (_mm512_set1_ps(-0.0), _mm512_set1_ps(4.0f32.next_down()));
-    let (half, eighths, scale) = (_mm512_set1_ps(0.0625), _mm512_set1_ps(EIGHTHS), _mm512_set1_ps(scale));
-    each(to, from, |x| {
-        let x = _mm512_mul_ps(x, scale);
+    let (constants, scale) = (ErrorFunction::new(), _mm512_set1_ps(scale));
+    each(to, from, |x| constants.at(_mm512_mul_ps(x, scale)));
+}
+
+/// The constants of an error function.
+pub(in crate::cpu) struct ErrorFunction {
+    table: [[__m512; 2]; 6],
+    middle: [__m512; 2],
+    sign: __m512,
+    limit: __m512,
+    half: __m512,
+    eighths: __m512,
+}
+
+impl ErrorFunction {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(in crate::cpu) fn new() -> Self {
+        let [a, b, c, d, e, f] = &ERF;
+        Self {
+            table: [halves(a), halves(b), halves(c), halves(d), halves(e), halves(f)],
+            middle: halves(&MIDDLE),
+            sign: _mm512_set1_ps(-0.0),
+            limit: _mm512_set1_ps(4.0f32.next_down()),
+            half: _mm512_set1_ps(0.0625),
+            eighths: _mm512_set1_ps(EIGHTHS),
+        }
+    }
+
+    /// `erf(x)`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(in crate::cpu) fn at(&self, x: __m512) -> __m512 {
         // The second operand is the result where it is NaN.
-        let a = _mm512_min_ps(limit, _mm512_andnot_ps(sign, x));
+        let a = _mm512_min_ps(self.limit, _mm512_andnot_ps(self.sign, x));
         // The number of the interval in the low bits. On its ends either neighbour may be taken.
-        let at = _mm512_castps_si512(_mm512_add_ps(_mm512_sub_ps(a, half), eighths));
-        let of = |[low, high]: [__m512; 2]| _mm512_permutex2var_ps(low, at, high);
-        let t = _mm512_sub_ps(a, of(middle));
-        let y = table[1..].iter().fold(of(table[0]), |y, &c| _mm512_fmadd_ps(y, t, of(c)));
-        _mm512_or_ps(y, _mm512_and_ps(sign, x))
-    });
+        let at = _mm512_castps_si512(_mm512_add_ps(_mm512_sub_ps(a, self.half), self.eighths));
+        let middle = _mm512_permutex2var_ps(self.middle[0], at, self.middle[1]);
+        let t = _mm512_sub_ps(a, middle);
+        let mut y = _mm512_permutex2var_ps(self.table[0][0], at, self.table[0][1]);
+        for [low, high] in &self.table[1..] {
+            y = _mm512_fmadd_ps(y, t, _mm512_permutex2var_ps(*low, at, *high));
+        }
+        _mm512_or_ps(y, _mm512_and_ps(self.sign, x))
+    }
 }
 
 /// A table in two registers.
