@@ -56,6 +56,7 @@ pub use engine::{Engine, EngineBuilder, Pinning};
 pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};
 pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent, RunLane, Space};
 pub use graph::{Content, Dim, Fact, Integer, TensorFact};
+pub use loops::Member;
 pub use onnx::{Metadata, read_test_data};
 pub use ops::{Accuracy, Cost};
 pub use plan::{
@@ -63,7 +64,7 @@ pub use plan::{
 };
 pub use precision::{Deviation, Kept, Precision, Stored, StoredWeights};
 pub use session::{
-    Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters,
+    Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Mode, NodeInfo, Outputs, Parameters,
     Placement, PlanOptions, Planning, ProfileOptions, ProfiledNode, RunOptions, Session, SessionBuilder,
     Source, Stream, Unplanned, ValueSpec,
 };

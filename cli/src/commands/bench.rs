@@ -29,7 +29,7 @@ const SCATTER: f64 = 1.15;
         recurve bench model.onnx --dim batch=1,time=50 --baseline before.json --assert 5%")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]

@@ -34,7 +34,7 @@ use std::time::Duration;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     fusion: FusionArguments,
     #[command(flatten)]
