@@ -4,14 +4,14 @@
 use crate::allocations::allocations_of;
 use recurve::{Fusion, Session, Tensor};
 use recurve_tests::drawn_inputs;
-use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
+use recurve_tests::wire::{Extent, Message, code, graph, ints, model, node, untyped, value};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
     drawn_inputs::drawn(seed, count, 0.5)
 }
 
 fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
-    floats(name, shape, &drawn(shape.iter().product::<i64>() as usize, seed))
+    drawn_inputs::constant(name, shape, seed, 0.5)
 }
 
 fn branch(node: Message) -> Message {
@@ -110,18 +110,27 @@ fn nothing_is_computed_of_empty_inputs() {
     }
 }
 
-/// Behind branches that shapes decide kernels are prepared once for some shapes, which the bound tells: the first run of
-/// others exceeds it.
+/// Behind branches that shapes decide kernels are prepared once for some shapes. The bound tells it: the first run of other
+/// shapes exceeds it, and every run does of the model as it is written, whose branches are prepared when they are taken.
 #[test]
 fn runs_of_one_shape_prepare_nothing() {
-    let session = Session::builder().with_threads(1).load_bytes(wrapped()).expect("loads");
+    let load = |fusion| {
+        let builder = Session::builder().with_threads(1).with_fusion(fusion);
+        builder.load_bytes(wrapped()).expect("loads")
+    };
+    let [session, plain] = [Fusion::On, Fusion::Off].map(load);
     let of_time = |time: usize| Tensor::new(&[1, 8, time], drawn(8 * time, 7)).expect("a tensor");
     let x = of_time(2);
-    (0..3).for_each(|_| drop(run(&session, (&x, 16))));
+    let calls_of_a_run = |session: &Session| {
+        (0..3).for_each(|_| drop(run(session, (&x, 16))));
+        allocations_of(|| (0..50).for_each(|_| drop(run(session, (&x, 16))))).1 / 50
+    };
     // The rate, the output, and the names they go by.
     let few = 20;
-    let ((), calls) = allocations_of(|| (0..50).for_each(|_| drop(run(&session, (&x, 16)))));
-    assert!(calls <= 50 * few, "{} allocations in a run", calls / 50);
+    let calls = calls_of_a_run(&session);
+    assert!(calls <= few, "{calls} allocations in a run");
+    let calls = calls_of_a_run(&plain);
+    assert!(calls > few, "{calls} allocations in a run of what is prepared each time");
     for time in 20..24 {
         let x = of_time(time);
         let ((), calls) = allocations_of(|| drop(run(&session, (&x, 16))));
