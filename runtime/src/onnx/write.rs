@@ -271,7 +271,7 @@ fn body_proto(name: &str, body: &Body, captured: &[&str]) -> GraphProto {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use std::sync::Arc;
