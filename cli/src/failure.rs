@@ -146,6 +146,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("`recurve ops` lists the operators that run, with versions and dtypes")
         }
         ErrorKind::Device => Some("`recurve devices` lists where models can run here, and why not elsewhere"),
+        ErrorKind::MemoryLimit if matches!(error, Error::Memory { limit: usize::MAX, .. }) => {
+            Some("bind smaller dimensions with --dim, or give other values with --inputs")
+        }
         ErrorKind::MemoryLimit => Some(
             "raise --memory-limit, or bind smaller dimensions with --dim where they are what takes the memory",
         ),
