@@ -96,6 +96,17 @@ impl ProfileCache {
     }
 
     /// Adds `profile`, measured on this machine, to what is known; the sum.
+    ///
+    /// # Example
+    /// ```
+    /// # let folder = std::env::temp_dir().join(format!("recurve-cache-example-{}", std::process::id()));
+    /// use recurve::{Profile, ProfileCache};
+    /// let cache = ProfileCache::at(&folder);
+    /// cache.store(&Profile::empty())?;
+    /// assert_eq!(cache.load(), Profile::empty());
+    /// # let _ = std::fs::remove_dir_all(&folder);
+    /// # Ok::<(), recurve::ProfileError>(())
+    /// ```
     pub fn store(&self, profile: &Profile) -> Result<Profile, ProfileError> {
         let path = self.file();
         let failed = |source| ProfileError::Io { path: path.clone(), source };

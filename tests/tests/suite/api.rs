@@ -206,6 +206,38 @@ fn a_tensor_and_its_shape_must_agree() {
     assert_eq!(t.to_vec::<f64>(), None);
 }
 
+/// Elements that no Rust type holds go in as bytes and come out as bytes, into a place of the caller's.
+#[test]
+fn packed_elements_are_bound_as_bytes() {
+    let nodes = [
+        node("Cast", &["x"], &["wide"]).with_int("to", code::F32),
+        node("Neg", &["wide"], &["negative"]),
+        node("Cast", &["negative"], &["y"]).with_int("to", 27),
+    ];
+    let made = model(&graph(&[fixed("x", 22, &[5])], &[untyped("y")], &nodes, &[]));
+    let session = limited().load_bytes(made.into_bytes()).expect("loads");
+    // 1, -2, 7, 0 and -8, two in a byte; -1, 2, -7, -0 and 7.5, the most there is, four in three bytes.
+    let (nibbles, mut place) = ([0xe1u8, 0x07, 0x08], [0u8; 4]);
+    let x = TensorView::from_bytes(DType::I4, &[5], &nibbles).expect("a view");
+    let y = TensorMut::from_bytes(DType::F6E2M3, &[5], &mut place).expect("a place");
+    session.run_into([("x", x)], &mut [("y", y)]).expect("runs");
+    let codes = [0x28u32, 0x10, 0x3e, 0x20];
+    let first = codes.iter().rev().fold(0, |bits, code| bits << 6 | code).to_le_bytes();
+    assert_eq!(place, [first[0], first[1], first[2], 0x1f]);
+    assert!(TensorView::from_bytes(DType::I4, &[5], &nibbles[..2]).is_err());
+    assert!(TensorMut::from_bytes(DType::F6E2M3, &[5], &mut place[..3]).is_err());
+    assert!(TensorView::from_bytes(DType::String, &[0], &[]).is_err());
+    // Where a type needs more, bytes of the wrong alignment are no place.
+    let session = pair();
+    let (a, b) = (rows(2), rows(2));
+    let mut bytes = [0u8; 32];
+    let at = (0..2).find(|at| bytes[*at..].as_ptr().align_offset(4) != 0).expect("one of two neighbours");
+    let place = TensorMut::from_bytes(DType::F32, &[2, 3], &mut bytes[at..at + 24]).expect("24 bytes");
+    let places = &mut [("sum", place)];
+    let error = session.run_into([("a", &a), ("b", &b)], places).expect_err("not aligned");
+    assert_error(&error, ErrorKind::InvalidInput, &["`sum`", "not aligned"]);
+}
+
 #[test]
 fn bytes_that_are_not_aligned_are_taken() {
     let session = pair();

@@ -304,6 +304,30 @@ fn latency_mode_measures_once_and_gives_the_serial_results() {
 }
 
 #[test]
+fn sessions_of_an_engine_keep_what_they_measure_where_it_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = |name: &str| ProfileCache::at(folder.path().join(name));
+    let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None);
+    let engine = engine.with_profile_cache(cache("shared")).build().expect("an engine");
+    let load = |own: Option<ProfileCache>, model: Vec<u8>| {
+        let builder = Session::builder().with_engine(&engine).with_mode(Mode::Latency);
+        let builder = match own {
+            Some(cache) => builder.with_profile_cache(cache),
+            None => builder,
+        };
+        builder.load_bytes(model).expect("loads")
+    };
+    let known = |name: &str| cache(name).load().operators.len();
+    output(&load(Some(cache("own")), branches(SMALL, 2)), &input(SMALL, 6));
+    assert!(known("own") > 0 && known("shared") == 0);
+    output(&load(None, branches(SMALL, 2)), &input(SMALL, 6));
+    let first = known("shared");
+    assert_eq!(first, known("own"));
+    output(&load(None, bidirectional(SMALL)), &input(SMALL, 6));
+    assert!(known("shared") > first, "what the engine's sessions know adds up");
+}
+
+#[test]
 fn a_run_along_a_plan_can_be_cancelled_and_the_session_stays_usable() {
     let of = SMALL;
     let session = load(&engine(2), branches(of, 4));
