@@ -234,19 +234,21 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
 #[test]
 fn a_fused_node_on_the_host_is_told_by_the_models_nodes() {
     let nodes = [
-        node("MatMul", &["x", "w"], &["a"]),
+        node("MatMul", &["x", "w"], &["a"]).named("product"),
         node("Sin", &["a"], &["b"]).named("sine"),
         node("Cos", &["b"], &["c"]).named("of_sine"),
-        node("MatMul", &["c", "w"], &["y"]),
+        node("MatMul", &["c", "v"], &["y"]),
     ];
+    let constants = [weights("w", &[6, 5], 1), weights("v", &[5, 4], 2)];
     let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(6)])];
-    let made = model(&graph(&inputs, &[untyped("y")], &nodes, &[weights("w", &[6, 6], 1)])).into_bytes();
+    let made = model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes();
     let both = sessions(|builder| builder.load_bytes(made.clone()).expect("loads"), Fallback::Cpu);
     compare(&both, &[("x", Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor"))]);
     let trips = both[1].host_trips();
     let [trip] = &trips[..] else { panic!("{trips:?}") };
     let members: Vec<(&str, &str)> = trip.members.iter().map(|m| (&*m.name, m.op.as_str())).collect();
-    assert_eq!((trip.op.as_str(), members), ("recurve:FusedMap", vec![("sine", "Sin"), ("of_sine", "Cos")]));
+    let expected = vec![("product", "MatMul"), ("sine", "Sin"), ("of_sine", "Cos")];
+    assert_eq!((trip.op.as_str(), members), ("recurve:FusedContraction", expected));
 }
 
 #[test]
