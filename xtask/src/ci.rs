@@ -170,7 +170,10 @@ mod tests {
         let mut run_stage = |stage: Stage| {
             let seconds = stages.iter().find(|(of, _)| *of == stage).map_or(0, |(_, seconds)| *seconds);
             now.set(now.get() + Duration::from_secs(seconds));
-            if seconds == 0 { bail!("broken") } else { Ok(Outcome::Passed) }
+            if seconds == 0 {
+                bail!("broken");
+            }
+            Ok(Outcome::Passed)
         };
         let (report, failure) = run_stages(&stages.map(|(stage, _)| stage), &mut run_stage, &|| now.get());
         (report.to_string(), failure)
