@@ -3,7 +3,10 @@
 use crate::npz::ArchiveError;
 use crate::quantity;
 use crate::terminal::Terminal;
-use recurve::{Error, ErrorKind, OpError, PlanError, ProfileError};
+use recurve::errors::OpError;
+use recurve::plans::PlanError;
+use recurve::profiles::ProfileError;
+use recurve::{Error, ErrorKind};
 use std::time::Duration;
 
 /// The arguments do not fit the command or the model.

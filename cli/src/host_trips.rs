@@ -1,7 +1,8 @@
 //! Nodes that ran on the CPU between a GPU's launches, as `recurve run` tells of them.
 
 use crate::quantity;
-use recurve::{HostTrip, Member};
+use recurve::gpu::HostTrip;
+use recurve::model::Member;
 use serde::Serialize;
 
 /// One of those nodes, over the measured runs and those before them.

@@ -1,7 +1,8 @@
 //! Arrays in numpy's NPY format, versions 1.0 to 3.0: a magic number, a Python dictionary of dtype, order and
 //! shape, and the elements.
 
-use recurve::{Bool, DType, Tensor, TensorView};
+use recurve::values::Bool;
+use recurve::{DType, Tensor, TensorView};
 use std::io::{Read, Write};
 
 /// Why an array cannot be read or written.

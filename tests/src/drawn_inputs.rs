@@ -1,8 +1,9 @@
 //! Values drawn by a seed, and inputs drawn for models of unknown intent.
 
 use crate::wire::{Message, floats};
+use recurve::model::Fact;
 use recurve::testing::Gen;
-use recurve::{DType, Fact, Session, Tensor};
+use recurve::{DType, Session, Tensor};
 
 /// A model that asks for more elements in one input than this gets none.
 const MOST_ELEMENTS: usize = 1 << 16;

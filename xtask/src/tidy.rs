@@ -8,6 +8,7 @@ mod documented_commands;
 mod documented_diff;
 mod entry_examples;
 mod environment_table;
+mod facade;
 mod file_ceiling;
 mod file_names;
 mod ignored_tests;
@@ -67,6 +68,7 @@ const RULES: &[Rule] = &[
     documented_diff::RULE,
     entry_examples::RULE,
     environment_table::RULE,
+    facade::RULE,
     file_ceiling::RULE,
     file_names::RULE,
     ignored_tests::RULE,

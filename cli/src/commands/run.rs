@@ -22,10 +22,12 @@ use crate::table::table;
 use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
-use recurve::{
-    Deviation, Device, Fact, Fallback, NodeTime, NodeTimes, Outputs, Plan, PlanError, Precision, RunEvent,
-    RunOptions, Session, TensorView, Value,
-};
+use recurve::model::Fact;
+use recurve::plans::{Plan, PlanError};
+use recurve::settings::Precision;
+use recurve::times::{NodeTime, NodeTimes, RunEvent};
+use recurve::weights::Deviation;
+use recurve::{Device, Fallback, Outputs, RunOptions, Session, TensorView, Value};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -141,8 +143,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     arguments.check()?;
     files::check([&arguments.outputs, &arguments.trace])?;
     let mode = match arguments.mode {
-        Mode::Together | Mode::Memory => recurve::Mode::Together,
-        Mode::Latency => recurve::Mode::Latency,
+        Mode::Together | Mode::Memory => recurve::settings::Mode::Together,
+        Mode::Latency => recurve::settings::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
     arguments.placement.needs_gpu(&[])?;

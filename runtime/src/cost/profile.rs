@@ -104,11 +104,11 @@ impl Profile {
     ///
     /// # Example
     /// ```
-    /// use recurve::Profile;
+    /// use recurve::profiles::Profile;
     /// let profile = Profile::from_json(&Profile::empty().to_json())?;
     /// assert_eq!(profile, Profile::empty());
     /// assert!(Profile::from_json("{}").is_err());
-    /// # Ok::<(), recurve::ProfileError>(())
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
     /// ```
     pub fn from_json(text: &str) -> Result<Self, ProfileError> {
         let malformed = |what: String| ProfileError::Malformed { what };
@@ -137,10 +137,10 @@ impl Profile {
     /// # Example
     /// ```
     /// # let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/h100-synthetic.json"));
-    /// use recurve::Profile;
+    /// use recurve::profiles::Profile;
     /// let profile = Profile::read(path)?; // runtime/profiles/h100-synthetic.json
     /// assert!(profile.operators.is_empty() && !profile.devices.is_empty(), "rates alone");
-    /// # Ok::<(), recurve::ProfileError>(())
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
     /// ```
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let io = |source| ProfileError::Io { path: path.to_owned(), source };
@@ -157,12 +157,12 @@ impl Profile {
     ///
     /// # Example
     /// ```
-    /// use recurve::Profile;
+    /// use recurve::profiles::Profile;
     /// let mut profile = Profile::empty();
     /// profile.check_here()?;
     /// profile.machine.processor = "another".to_owned();
     /// assert!(profile.check_here().is_err());
-    /// # Ok::<(), recurve::ProfileError>(())
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
     /// ```
     pub fn check_here(&self) -> Result<(), ProfileError> {
         let here = Machine::here();

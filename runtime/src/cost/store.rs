@@ -49,7 +49,7 @@ impl ProfileCache {
         }
     }
 
-    /// The file in which [`crate::Mode::Latency`] keeps a plan for the same model, shapes, threads and machine as `plan`.
+    /// The file in which [`crate::settings::Mode::Latency`] keeps a plan for the same model, shapes, threads and machine as `plan`.
     pub fn plan_file(&self, plan: &Plan) -> PathBuf {
         self.plan_path(&plan.model, &plan.inputs, plan.workers)
     }
@@ -100,12 +100,12 @@ impl ProfileCache {
     /// # Example
     /// ```
     /// # let folder = std::env::temp_dir().join(format!("recurve-cache-example-{}", std::process::id()));
-    /// use recurve::{Profile, ProfileCache};
+    /// use recurve::profiles::{Profile, ProfileCache};
     /// let cache = ProfileCache::at(&folder);
     /// cache.store(&Profile::empty())?;
     /// assert_eq!(cache.load(), Profile::empty());
     /// # let _ = std::fs::remove_dir_all(&folder);
-    /// # Ok::<(), recurve::ProfileError>(())
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
     /// ```
     pub fn store(&self, profile: &Profile) -> Result<Profile, ProfileError> {
         let path = self.file();

@@ -170,7 +170,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Where sessions that measure ([`Mode::Latency`](crate::Mode::Latency) and [`Mode::Memory`](crate::Mode::Memory)) keep
+    /// Where sessions that measure ([`Mode::Latency`](crate::settings::Mode::Latency) and [`Mode::Memory`](crate::settings::Mode::Memory)) keep
     /// what they find, for each other and for later processes, or `None` for nowhere; by default the user's
     /// [`ProfileCache::user`]. A session can have
     /// [one of its own](crate::SessionBuilder::with_profile_cache).
@@ -183,7 +183,8 @@ impl EngineBuilder {
     ///
     /// # Example
     /// ```
-    /// use recurve::{Engine, Pinning};
+    /// use recurve::Engine;
+    /// use recurve::settings::Pinning;
     /// let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None).build()?;
     /// assert_eq!((engine.threads(), engine.memory_used()), (2, 0));
     /// assert!(Engine::builder().with_threads(0).build().is_err());

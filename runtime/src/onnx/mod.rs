@@ -147,7 +147,8 @@ fn read(bytes: &Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Mode
 /// # Example
 /// ```
 /// # let file = [8u8, 2, 16, 1, 74, 8, 0, 0, 128, 63, 0, 0, 0, 64]; // dims [2], float32, raw bytes
-/// use recurve::{DType, Fact, TensorFact, read_test_data};
+/// use recurve::DType;
+/// use recurve::model::{Fact, TensorFact, read_test_data};
 /// // `file` holds the bytes of an `input_0.pb`; the fact is that of the model's input.
 /// let like = Fact::from(TensorFact::known(DType::F32, &[2]));
 /// let value = read_test_data(&file, &like)?;

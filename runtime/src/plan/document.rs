@@ -178,7 +178,7 @@ impl Plan {
     ///
     /// # Example
     /// ```
-    /// use recurve::{Plan, PlanError};
+    /// use recurve::plans::{Plan, PlanError};
     /// let error = Plan::from_json("{}").expect_err("no plan");
     /// assert!(matches!(error, PlanError::Malformed { .. }));
     /// # Ok::<(), PlanError>(())

@@ -130,7 +130,8 @@ impl SessionBuilder {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Mode, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::settings::Mode;
     /// // Without a cache everything is measured at the first run.
     /// let builder = Session::builder().with_threads(2).with_mode(Mode::Latency).with_profile_cache(None);
     /// let session = builder.load_bytes(MODEL)?;
@@ -174,7 +175,8 @@ impl SessionBuilder {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Precision, Session};
+    /// use recurve::Session;
+    /// use recurve::settings::Precision;
     /// let session = Session::builder().with_precision(Precision::F16).load_bytes(MODEL)?;
     /// let stored = session.stored_weights();
     /// assert!(!stored.weights.is_empty() && stored.weights.iter().all(|w| w.kept.is_none()));

@@ -106,7 +106,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Fusion, Session};
+    /// use recurve::Session;
+    /// use recurve::settings::Fusion;
     /// let session = Session::builder().with_fusion(Fusion::Off).load_bytes(MODEL)?;
     /// let nodes = session.nodes([("question", vec![6, 1]), ("h", vec![1, 1, 128]), ("c", vec![1, 1, 128])])?;
     /// let flops: f64 = nodes.iter().filter_map(|node| Some(node.cost?.flops)).sum();
@@ -125,7 +126,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Session, Source};
+    /// use recurve::Session;
+    /// use recurve::model::Source;
     /// let session = Session::builder().load_bytes(MODEL)?;
     /// let graph = session.graph([("question", [6, 1].as_slice())])?;
     /// let encoder = graph.nodes.iter().find(|node| node.op == "LSTM");

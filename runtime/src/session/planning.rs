@@ -46,12 +46,16 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{ProfileOptions, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::{Effort, ProfileOptions};
+    /// use std::time::Duration;
     /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
     /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
     /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
-    /// let profile = session.profile(inputs, &ProfileOptions::default())?;
+    /// // A millisecond for each; the default takes as long as times need to settle.
+    /// let effort = Effort { warm: 1, least: 1, most: 9, time: Duration::from_millis(1) };
+    /// let profile = session.profile(inputs, &ProfileOptions::default().with_effort(effort))?;
     /// assert!(!profile.operators.is_empty() && profile.check_here().is_ok());
     /// # Ok::<(), recurve::Error>(())
     /// ```
@@ -85,7 +89,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{ProfileOptions, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::ProfileOptions;
     /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
     /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
@@ -111,7 +116,10 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Mode, PlanOptions, ProfileOptions, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::plans::PlanOptions;
+    /// use recurve::profiles::ProfileOptions;
+    /// use recurve::settings::Mode;
     /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
     /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
@@ -211,7 +219,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{ProfileOptions, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::ProfileOptions;
     /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
     /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
@@ -253,7 +262,7 @@ impl Session {
         }
     }
 
-    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`](crate::Mode).
+    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`](crate::settings::Mode).
     pub fn unplanned<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,

@@ -18,7 +18,7 @@ pub struct ProfiledNode {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Its signature: a key of [`Profile::operators`](crate::Profile::operators). `None` where shapes depend on data, so that
+    /// Its signature: a key of [`Profile::operators`](crate::profiles::Profile::operators). `None` where shapes depend on data, so that
     /// nothing is measured.
     pub signature: Option<String>,
 }

@@ -3,7 +3,8 @@
 use super::report::Tally;
 use crate::drawn_inputs::drawn;
 use crate::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
-use recurve::{Device, ErrorKind, Fusion, Session, SessionBuilder, Tensor};
+use recurve::settings::Fusion;
+use recurve::{Device, ErrorKind, Session, SessionBuilder, Tensor};
 use std::time::Instant;
 
 /// A model, and the extents that its inputs' symbols take.

@@ -1,7 +1,8 @@
 //! The public API: what callers pass, what they get back, and what they are told when it does not fit.
 
 use crate::outcome::{assert_error, chain, limited};
-use recurve::{Bool, DType, Error, ErrorKind, Session, Tensor, TensorMut, TensorView, Value};
+use recurve::values::Bool;
+use recurve::{DType, Error, ErrorKind, Session, Tensor, TensorMut, TensorView, Value};
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +55,7 @@ fn inputs_that_do_not_fit() {
     argument_error(&session, &[("a", &a), ("b", &double)], &["`b`", "float64", "float32"]);
     let text = Tensor::strings(&[2, 3], vec![String::new(); 6]).expect("a tensor");
     argument_error(&session, &[("a", &text), ("b", &b)], &["`a`", "string", "float32"]);
-    let sequence = Value::Sequence(recurve::Sequence::new(vec![a.clone().into()]));
+    let sequence = Value::Sequence(recurve::values::Sequence::new(vec![a.clone().into()]));
     let error = session.run([("a", sequence.as_ref()), ("b", (&b).into())]).expect_err("a sequence");
     assert_error(&error, ErrorKind::InvalidInput, &["`a`", "sequence"]);
     session.run([("a", &a), ("b", &b)]).expect("nothing of that stays behind");
@@ -295,7 +296,8 @@ fn an_output_that_is_a_foreign_input_does_not_outlive_it() {
 #[test]
 fn inputs_outputs_and_metadata_are_told() {
     let session = pair();
-    let names = |specs: &[recurve::ValueSpec]| specs.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
+    let names =
+        |specs: &[recurve::model::ValueSpec]| specs.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
     assert_eq!(
         (names(session.inputs()), names(session.outputs())),
         (vec!["a".to_owned(), "b".to_owned()], vec!["sum".to_owned(), "product".to_owned()],)
@@ -417,7 +419,7 @@ fn streams_keep_reset_and_replace_their_state() {
     let wide = Tensor::new(&[1, 3], vec![0f32; 3]).expect("a tensor");
     refused("h", wide.into(), &["`h`", "[1, 3]"]);
     refused("h", Tensor::scalar(0f32).into(), &["`h`", "[]"]);
-    refused("h", Value::Sequence(recurve::Sequence::new(Vec::new())), &["`h`", "kind"]);
+    refused("h", Value::Sequence(recurve::values::Sequence::new(Vec::new())), &["`h`", "kind"]);
     // An error leaves the state of the last call that succeeded.
     assert!(stream.run([("y", &x)]).is_err());
     assert_eq!(step(&mut stream), [204.0, 40.0]);

@@ -2,7 +2,9 @@
 //! kernel.
 
 use crate::silero_vad;
-use recurve::{Device, Fallback, Fusion, GpuReject, Session, SessionBuilder, Tensor, ValueRef};
+use recurve::gpu::GpuReject;
+use recurve::settings::Fusion;
+use recurve::{Device, Fallback, Session, SessionBuilder, Tensor, ValueRef};
 use recurve_tests::drawn_inputs;
 pub(crate) use recurve_tests::drawn_inputs::drawn;
 use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};

@@ -5,7 +5,8 @@ use crate::allocations::peak_of;
 use crate::outcome::{limited, load};
 use half::{bf16, f16};
 use recurve::testing::{Tolerance, compare};
-use recurve::{Bool, Session, Tensor, Value};
+use recurve::values::Bool;
+use recurve::{Session, Tensor, Value};
 use recurve_tests::wire::{Message, code, fixed, graph, model, node, tensor, untyped};
 
 /// Fields of `TensorProto`.

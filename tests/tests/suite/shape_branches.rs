@@ -2,7 +2,8 @@
 //! squeezes. The network behind them is simplified and fused when shapes are known.
 
 use crate::allocations::allocations_of;
-use recurve::{Fusion, Session, Tensor};
+use recurve::settings::Fusion;
+use recurve::{Session, Tensor};
 use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Extent, Message, code, graph, ints, model, node, untyped, value};
 

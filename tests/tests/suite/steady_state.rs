@@ -2,7 +2,8 @@
 //! rows nor by constant weights in panels, for which the `gemm` crate allocates a workspace.
 
 use crate::allocations::allocations_of;
-use recurve::{Engine, Pinning, Precision, Session, TensorMut, TensorView};
+use recurve::settings::{Pinning, Precision};
+use recurve::{Engine, Session, TensorMut, TensorView};
 use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Message, code, fixed, graph, model, node, untyped};
 
