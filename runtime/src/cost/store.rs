@@ -49,7 +49,8 @@ impl ProfileCache {
         }
     }
 
-    /// The file in which [`crate::settings::Mode::Latency`] keeps a plan for the same model, shapes, threads and machine as `plan`.
+    /// The file in which [`Mode::Latency`](crate::settings::Mode::Latency) keeps a plan for the same model, shapes, threads
+    /// and machine as `plan`.
     pub fn plan_file(&self, plan: &Plan) -> PathBuf {
         self.plan_path(&plan.model, &plan.inputs, plan.workers)
     }

@@ -170,9 +170,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Where sessions that measure ([`Mode::Latency`](crate::settings::Mode::Latency) and [`Mode::Memory`](crate::settings::Mode::Memory)) keep
-    /// what they find, for each other and for later processes, or `None` for nowhere; by default the user's
-    /// [`ProfileCache::user`]. A session can have
+    /// Where sessions that measure, as [`Mode`](crate::settings::Mode) says, keep what they find, for each other and for
+    /// later processes, or `None` for nowhere; by default [`ProfileCache::user`]. A session can have
     /// [one of its own](crate::SessionBuilder::with_profile_cache).
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
         self.profiles = cache.into();

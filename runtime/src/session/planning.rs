@@ -262,7 +262,8 @@ impl Session {
         }
     }
 
-    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`](crate::settings::Mode).
+    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see
+    /// [`Mode`](crate::settings::Mode).
     pub fn unplanned<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,

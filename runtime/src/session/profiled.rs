@@ -18,8 +18,8 @@ pub struct ProfiledNode {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Its signature: a key of [`Profile::operators`](crate::profiles::Profile::operators). `None` where shapes depend on data, so that
-    /// nothing is measured.
+    /// Its signature: a key of [`Profile::operators`](crate::profiles::Profile::operators). `None` where shapes depend on
+    /// data, so that nothing is measured.
     pub signature: Option<String>,
 }
 
