@@ -39,7 +39,7 @@ enum Stage {
     Tests,
     /// every bench once, without timing
     Benches,
-    /// the example that the README opens with
+    /// the programs that the README shows
     Example,
     /// the rules of the house style that are not lints
     Tidy,
@@ -126,7 +126,7 @@ impl Stage {
                 }
                 process::run(cargo.args(["--", "--test"]))?;
             }
-            Self::Example => return example(workspace, cargo),
+            Self::Example => return example(workspace),
             Self::Tidy => tidy::run(workspace, &tidy::Options::default())?,
             Self::Ptx => ptx::check(workspace)?,
             Self::Conformance => return conformance_stage(workspace, python),
@@ -135,12 +135,15 @@ impl Stage {
     }
 }
 
-/// Runs the README's first command where the example is there.
-fn example(workspace: &Workspace, mut cargo: Command) -> Result<Outcome> {
-    if workspace.metadata.member_with_target("example", "addition").is_none() {
-        return Ok(Outcome::Absent("no example `addition` in this checkout"));
+/// Runs the README's first command and its program where they are there.
+fn example(workspace: &Workspace) -> Result<Outcome> {
+    for (name, arguments) in [("addition", &["--", "347+58"][..]), ("session", &[])] {
+        if workspace.metadata.member_with_target("example", name).is_none() {
+            return Ok(Outcome::Absent("no such example in this checkout"));
+        }
+        let mut cargo = process::checked_cargo(&workspace.root);
+        process::run(cargo.args(["run", "--release", "--example", name]).args(arguments))?;
     }
-    process::run(cargo.args(["run", "--release", "--example", "addition", "--", "347+58"]))?;
     Ok(Outcome::Passed)
 }
 

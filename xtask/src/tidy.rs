@@ -6,6 +6,7 @@
 mod algorithm_words;
 mod documented_commands;
 mod documented_diff;
+mod documented_program;
 mod entry_examples;
 mod environment_table;
 mod facade;
@@ -66,6 +67,7 @@ const RULES: &[Rule] = &[
     algorithm_words::RULE,
     documented_commands::RULE,
     documented_diff::RULE,
+    documented_program::RULE,
     entry_examples::RULE,
     environment_table::RULE,
     facade::RULE,
