@@ -6,7 +6,6 @@
 mod report;
 mod test_count;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
