@@ -35,7 +35,7 @@ fn check(tree: &Tree) -> Vec<Violation> {
 /// A file without its header.
 fn body(text: &str) -> String {
     let lines = text.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The programs of a document, with the lines that they begin in.
@@ -45,7 +45,7 @@ fn programs(text: &str) -> Vec<(usize, String)> {
         match &mut inside {
             None if line == "```rust" => inside = Some((at + 1, String::new())),
             Some(_) if line == "```" => found.extend(inside.take()),
-            Some((_, program)) => *program += &format!("{line}\n"),
+            Some((_, program)) => program.extend([line, "\n"]),
             None => {}
         }
     }
