@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=modules");
     let folder = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let mut list = String::from(
-        "#[allow(clippy::unreadable_literal)]\nstatic PIECES: &[(&str, &[(usize, usize)])] = &[\n",
+        "#[allow(clippy::unreadable_literal, reason = \"offsets, written by the build\")]\nstatic PIECES: &[(&str, &[(usize, usize)])] = &[\n",
     );
     let mut paths = Vec::new();
     for entry in Path::new("modules").read_dir()? {

@@ -10,7 +10,8 @@
 //! `cargo bench --package recurve-benches --bench executor`
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use recurve::{Engine, Error, ProfileOptions, Session, Tensor};
+use recurve::profiles::ProfileOptions;
+use recurve::{Engine, Error, Session, Tensor};
 use recurve_benches::branches::{Extents, MODELS, chain};
 
 /// Kernels of the chain.

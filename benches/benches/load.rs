@@ -6,7 +6,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use recurve::{Engine, Fusion, Session};
+use recurve::settings::Fusion;
+use recurve::{Engine, Session};
 use recurve_benches::graphs::{Kind, model};
 
 const KINDS: [Kind; 5] = [Kind::Dense, Kind::Convolutions, Kind::DeepLstm, Kind::LongLstm, Kind::Mixed];

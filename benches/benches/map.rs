@@ -54,7 +54,7 @@ fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
     bytes: usize,
-    nest: Result<Nest, recurve::OpError>,
+    nest: Result<Nest, recurve::errors::OpError>,
 ) {
     let mut nest = match nest {
         Ok(nest) => nest,

@@ -9,9 +9,10 @@ use crate::terminal::Terminal;
 use anyhow::Result;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use recurve::{Device, Error, Fallback, Fusion, Precision, RunOptions, Session, SessionBuilder};
+use recurve::settings::{Fusion, Precision};
+use recurve::{Device, Error, Fallback, RunOptions, Session, SessionBuilder};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -135,6 +136,35 @@ pub(crate) enum Command {
     Devices(devices::Arguments),
     /// Print what the engine sees of this machine and its environment
     Env(env::Arguments),
+}
+
+impl Command {
+    /// The model's file, where it runs one.
+    fn model(&self) -> Option<&Path> {
+        let arguments = match self {
+            Self::Run(of) => &of.model,
+            Self::Check(of) => &of.model,
+            Self::Bench(of) => &of.model,
+            Self::Profile(of) => &of.model,
+            Self::Plan(of) => &of.model,
+            Self::Inspect(_) | Self::Ops(_) | Self::Schedule(_) | Self::Devices(_) | Self::Env(_) => {
+                return None;
+            }
+        };
+        Some(&arguments.file.path)
+    }
+
+    /// `error` with the file of the model that is refused, where that happened after loading: the engine does not know it
+    /// by then.
+    pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let first = error.chain().next().and_then(|first| first.downcast_ref::<Error>());
+        match (first, self.model()) {
+            (Some(Error::Unsupported { .. }), Some(path)) => {
+                error.context(format!("`{}` cannot run", path.display()))
+            }
+            _ => error,
+        }
+    }
 }
 
 /// The model and what runs it.
@@ -321,6 +351,7 @@ impl FileArguments {
             Error::NotOnnx { .. }
             | Error::Model { .. }
             | Error::Unsupported { .. }
+            | Error::ExternalData { .. }
             | Error::Prepare { .. } => {
                 anyhow::Error::new(error).context(format!("`{}` cannot be loaded", self.path.display()))
             }

@@ -1,7 +1,7 @@
 //! From declared inputs with symbolic dimensions to shapes: `--dim` first, then the arrays that are given, then 1.
 
 use crate::failure::UsageError;
-use recurve::{Dim, Fact, ValueSpec};
+use recurve::model::{Dim, Fact, ValueSpec};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 

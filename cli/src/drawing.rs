@@ -10,7 +10,7 @@ pub(crate) use dot::dot;
 pub(crate) use svg::svg;
 
 use crate::quantity;
-use recurve::{Fact, GraphInfo, NodeInfo, Source, ValueSpec};
+use recurve::model::{Fact, GraphInfo, NodeInfo, Source, ValueSpec};
 
 /// Members on one line of a node.
 const MEMBERS_PER_LINE: usize = 4;

@@ -1,6 +1,6 @@
 //! What is known of a value, as text and in documents.
 
-use recurve::{Dim, Fact, TensorFact, ValueSpec};
+use recurve::model::{Dim, Fact, TensorFact, ValueSpec};
 use serde::Serialize;
 
 /// A value of the model in a document.

@@ -3,7 +3,10 @@
 use crate::npz::ArchiveError;
 use crate::quantity;
 use crate::terminal::Terminal;
-use recurve::{Error, ErrorKind, OpError, PlanError, ProfileError};
+use recurve::errors::OpError;
+use recurve::plans::PlanError;
+use recurve::profiles::ProfileError;
+use recurve::{Error, ErrorKind};
 use std::time::Duration;
 
 /// The arguments do not fit the command or the model.
@@ -146,6 +149,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("`recurve ops` lists the operators that run, with versions and dtypes")
         }
         ErrorKind::Device => Some("`recurve devices` lists where models can run here, and why not elsewhere"),
+        ErrorKind::MemoryLimit if matches!(error, Error::Memory { limit: usize::MAX, .. }) => {
+            Some("bind smaller dimensions with --dim, or give other values with --inputs")
+        }
         ErrorKind::MemoryLimit => Some(
             "raise --memory-limit, or bind smaller dimensions with --dim where they are what takes the memory",
         ),

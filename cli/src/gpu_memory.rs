@@ -1,7 +1,8 @@
 //! What a model takes of the GPU that it ran on, in words and as part of documents.
 
 use crate::quantity::bytes;
-use recurve::{Device, GpuUse};
+use recurve::Device;
+use recurve::gpu::GpuUse;
 use serde::Serialize;
 
 /// Bytes by what they are for, and what a run launches.

@@ -7,8 +7,10 @@ use crate::npz;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use half::{bf16, f16};
+use recurve::model::Fact;
 use recurve::testing::Gen;
-use recurve::{Bool, DType, Element, Fact, Session, Tensor, Value};
+use recurve::values::Bool;
+use recurve::{DType, Element, Session, Tensor, Value};
 
 /// One input.
 #[derive(Debug)]

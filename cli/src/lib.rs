@@ -14,6 +14,7 @@ mod facts;
 mod failure;
 mod files;
 mod gpu_memory;
+mod host_trips;
 mod inputs;
 mod latency;
 mod legend;

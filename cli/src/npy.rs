@@ -1,7 +1,8 @@
 //! Arrays in numpy's NPY format, versions 1.0 to 3.0: a magic number, a Python dictionary of dtype, order and
 //! shape, and the elements.
 
-use recurve::{Bool, DType, Tensor, TensorView};
+use recurve::values::Bool;
+use recurve::{DType, Tensor, TensorView};
 use std::io::{Read, Write};
 
 /// Why an array cannot be read or written.
@@ -23,6 +24,8 @@ pub(crate) enum ArrayError {
     Trailing { expected: usize },
     #[error("it is {0}, which NPY does not have")]
     Unwritable(&'static str),
+    #[error("it has the number {0:#x} where a character is meant")]
+    Character(u32),
     #[error("it cannot be read or written")]
     Io(#[from] std::io::Error),
     #[error("it is refused by the engine")]
@@ -81,10 +84,13 @@ pub(crate) fn read(mut from: impl Read) -> Result<Tensor, ArrayError> {
         return Err(ArrayError::Trailing { expected: layout.bytes });
     }
     if layout.big_endian {
-        bytes.chunks_exact_mut(layout.width).for_each(<[u8]>::reverse);
+        bytes.chunks_exact_mut(layout.unit).for_each(<[u8]>::reverse);
     }
     if header.fortran_order && header.shape.len() > 1 {
         bytes = row_major(&bytes, &header.shape, layout.width);
+    }
+    if layout.dtype == DType::String {
+        return strings(&header.shape, layout.width, &bytes);
     }
     tensor(layout.dtype, &header.shape, bytes)
 }
@@ -98,7 +104,11 @@ fn fill(from: &mut impl Read, buffer: &mut [u8], otherwise: ArrayError) -> Resul
 
 struct Layout {
     dtype: DType,
+    /// Bytes of an element.
     width: usize,
+    /// Bytes of what has an order: an element, or a character of text.
+    unit: usize,
+    /// Of all elements.
     bytes: usize,
     big_endian: bool,
 }
@@ -187,26 +197,49 @@ impl Header {
             "u4" => DType::U32,
             "u8" => DType::U64,
             "b1" => DType::Bool,
+            _ if characters(kind).is_some() => DType::String,
             _ => return Err(refuse(why_not(kind))),
         };
-        let width = dtype.bits() / 8;
+        let unit = characters(kind).map_or(dtype.bits() / 8, |_| CHARACTER);
+        let width = unit * characters(kind).unwrap_or(1);
         let count = self.shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
-        let bytes = count.and_then(|n| dtype.bytes(n)).filter(|&bytes| isize::try_from(bytes).is_ok());
+        let bytes = count.and_then(|n| n.checked_mul(width)).filter(|&bytes| isize::try_from(bytes).is_ok());
         let bytes = bytes.ok_or_else(|| ArrayError::Size { shape: self.shape.clone() })?;
         let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
-        Ok(Layout { dtype, width, bytes, big_endian })
+        Ok(Layout { dtype, width, unit, bytes, big_endian })
     }
+}
+
+/// Bytes of a character: its number.
+const CHARACTER: usize = 4;
+
+/// Characters of each text of an array of text, `U12`.
+fn characters(kind: &str) -> Option<usize> {
+    let count = kind.strip_prefix('U')?.parse().ok()?;
+    (1..=usize::MAX / CHARACTER).contains(&count).then_some(count)
+}
+
+/// A tensor of texts of `width` bytes each, which end where only zeros follow.
+fn strings(shape: &[usize], width: usize, bytes: &[u8]) -> Result<Tensor, ArrayError> {
+    let text = |bytes: &[u8]| -> Result<String, ArrayError> {
+        let numbers = bytes.as_chunks::<CHARACTER>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        let text: Result<String, ArrayError> =
+            numbers.map(|number| char::from_u32(number).ok_or(ArrayError::Character(number))).collect();
+        text.map(|text| text.trim_end_matches('\0').to_owned())
+    };
+    let texts = bytes.chunks_exact(width).map(text).collect::<Result<_, _>>()?;
+    Ok(Tensor::strings(shape, texts)?)
 }
 
 fn why_not(kind: &str) -> &'static str {
     match kind.as_bytes().first() {
-        Some(b'U' | b'S' | b'a' | b'T') => "which is text; numbers and truth values are read",
+        Some(b'S' | b'a' | b'T') => "which is bytes; text is read as numpy's `U`",
         Some(b'O') => "which is pickled Python objects; they are never read",
         Some(b'c') => "which is complex; no operator takes it",
         Some(b'V') => {
             "which is raw bytes, as numpy writes bfloat16; NPY has no bfloat16, save float32 instead"
         }
-        Some(b'M' | b'm') => "which is a time; numbers and truth values are read",
+        Some(b'M' | b'm') => "which is a time; numbers, truth values and text are read",
         _ => "which is not known",
     }
 }
@@ -245,7 +278,11 @@ fn tensor(dtype: DType, shape: &[usize], mut bytes: Vec<u8>) -> Result<Tensor, A
 }
 
 /// Whether an element type can be written.
-pub(crate) fn descr(dtype: DType) -> Result<&'static str, ArrayError> {
+pub(crate) fn check_writable(dtype: DType) -> Result<(), ArrayError> {
+    if dtype == DType::String { Ok(()) } else { descr(dtype).map(|_| ()) }
+}
+
+fn descr(dtype: DType) -> Result<&'static str, ArrayError> {
     Ok(match dtype {
         DType::F16 => "<f2",
         DType::F32 => "<f4",
@@ -271,7 +308,14 @@ pub(crate) fn write(mut to: impl Write, tensor: TensorView<'_>) -> Result<(), Ar
         [one] => format!("({one},)"),
         more => format!("({})", more.join(", ")),
     };
-    let descr = descr(tensor.dtype())?;
+    let width = tensor.as_strings().map(|texts| {
+        let longest = texts.iter().map(|text| text.chars().count()).max();
+        longest.unwrap_or_default().max(1)
+    });
+    let descr = match width {
+        Some(width) => format!("<U{width}"),
+        None => descr(tensor.dtype())?.to_owned(),
+    };
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.push_str(&" ".repeat(unpadded.next_multiple_of(ALIGNMENT) - unpadded));
@@ -288,6 +332,12 @@ pub(crate) fn write(mut to: impl Write, tensor: TensorView<'_>) -> Result<(), Ar
             to.write_all(&truths)?;
         }
         _ => to.write_all(tensor.bytes())?,
+    }
+    for text in tensor.as_strings().unwrap_or_default() {
+        let padded = text.chars().chain(std::iter::repeat('\0')).take(width.unwrap_or_default());
+        for character in padded {
+            to.write_all(&u32::from(character).to_le_bytes())?;
+        }
     }
     Ok(())
 }

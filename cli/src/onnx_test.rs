@@ -3,7 +3,8 @@
 
 use crate::failure::UsageError;
 use anyhow::{Context, Result};
-use recurve::{Session, Value, ValueSpec, read_test_data};
+use recurve::model::{ValueSpec, read_test_data};
+use recurve::{Session, Value};
 use std::path::{Path, PathBuf};
 
 /// One data set.

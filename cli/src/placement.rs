@@ -3,7 +3,8 @@
 use crate::arguments::parse_choice;
 use crate::failure::UsageError;
 use crate::quantity::{parse_bytes, parse_time};
-use recurve::{Device, Devices, Placement, SessionBuilder};
+use recurve::settings::{Devices, Placement};
+use recurve::{Device, SessionBuilder};
 use std::time::Duration;
 
 /// What a plan may use.
@@ -70,7 +71,11 @@ impl PlacementArguments {
     }
 
     /// `mode`, or the least memory within the objective where that is asked for.
-    pub(crate) fn mode(&self, memory: bool, mode: recurve::Mode) -> Result<recurve::Mode, UsageError> {
+    pub(crate) fn mode(
+        &self,
+        memory: bool,
+        mode: recurve::settings::Mode,
+    ) -> Result<recurve::settings::Mode, UsageError> {
         match (memory, self.slo) {
             (true, _) if !self.devices.has_gpu() => {
                 let problem = "--mode memory asks for the least memory of a GPU, and plans use cpu alone";
@@ -78,7 +83,7 @@ impl PlacementArguments {
                     "name a GPU with --devices, such as --devices cpu,cuda:0, and the longest time with --slo, such as --slo 5ms",
                 ))
             }
-            (true, Some(slo)) => Ok(recurve::Mode::Memory { slo }),
+            (true, Some(slo)) => Ok(recurve::settings::Mode::Memory { slo }),
             (true, None) => {
                 let problem = "--mode memory needs an objective for the time";
                 Err(UsageError::new(problem).hint("give it with --slo, such as --slo 5ms"))

@@ -1,7 +1,8 @@
 //! What a session stores weights in, and what that does to its outputs.
 
 use crate::quantity::{self, plural};
-use recurve::{Deviation, Session, StoredWeights};
+use recurve::Session;
+use recurve::weights::{Deviation, StoredWeights};
 use serde::Serialize;
 
 /// What `--precision` came to.
@@ -43,7 +44,7 @@ impl PrecisionEntry {
     /// Of `session`; `None` where weights are stored as the model has them.
     pub(crate) fn of(session: &Session, deviations: Option<Vec<Deviation>>) -> Option<Self> {
         let stored = session.stored_weights();
-        if stored.precision == recurve::Precision::F32 {
+        if stored.precision == recurve::settings::Precision::F32 {
             return None;
         }
         let finite = |v: f64| v.is_finite().then_some(v);
@@ -92,7 +93,7 @@ impl PrecisionEntry {
 
     /// Whether products round what they read, of two computed matrices, too, and nothing is stored otherwise.
     fn is_tf32(&self) -> bool {
-        self.format == recurve::Precision::Tf32.to_string()
+        self.format == recurve::settings::Precision::Tf32.to_string()
     }
 
     /// How far outputs are from those with the model's weights, in text; none where that was not asked for, or nothing is

@@ -4,7 +4,7 @@ use crate::files;
 use crate::inputs::Input;
 use crate::latency::microseconds;
 use anyhow::Result;
-use recurve::{RunEvent, RunLane};
+use recurve::times::{RunEvent, RunLane};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;

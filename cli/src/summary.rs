@@ -1,7 +1,8 @@
 //! Summaries of values: dtype, shape, range, mean, first elements.
 
 use half::{bf16, f16};
-use recurve::{Bool, DType, Element, Tensor, Value};
+use recurve::values::Bool;
+use recurve::{DType, Element, Tensor, Value};
 use serde::Serialize;
 use serde_json::{Number, Value as Json};
 

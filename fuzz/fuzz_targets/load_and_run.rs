@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use recurve::{Engine, Error, ErrorKind, Pinning, RunOptions, Session};
+use recurve::settings::Pinning;
+use recurve::{Engine, Error, ErrorKind, RunOptions, Session};
 use recurve_tests::drawn_inputs::small_inputs;
 use std::sync::LazyLock;
 use std::time::Duration;

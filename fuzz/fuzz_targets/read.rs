@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use recurve::{Engine, ErrorKind, Pinning, Session};
+use recurve::settings::Pinning;
+use recurve::{Engine, ErrorKind, Session};
 use std::sync::LazyLock;
 
 const MEMORY_LIMIT: usize = 64 << 20;

@@ -52,6 +52,10 @@ pub enum DType {
     F8E8M0,
     /// 4-bit float, two per byte.
     F4E2M1,
+    /// 6-bit float, 2 exponent bits, four in three bytes.
+    F6E2M3,
+    /// 6-bit float, 3 exponent bits, four in three bytes.
+    F6E3M2,
     /// Unsigned 4-bit integer, two per byte.
     U4,
     /// Signed 4-bit integer, two per byte.
@@ -69,6 +73,7 @@ impl DType {
             Self::String => 0,
             Self::U2 | Self::I2 => 2,
             Self::F4E2M1 | Self::U4 | Self::I4 => 4,
+            Self::F6E2M3 | Self::F6E3M2 => 6,
             Self::I8
             | Self::U8
             | Self::Bool
@@ -132,6 +137,8 @@ impl DType {
             Self::F8E5M2FNUZ => "float8e5m2fnuz",
             Self::F8E8M0 => "float8e8m0",
             Self::F4E2M1 => "float4e2m1",
+            Self::F6E2M3 => "float6e2m3",
+            Self::F6E3M2 => "float6e3m2",
             Self::U4 => "uint4",
             Self::I4 => "int4",
             Self::U2 => "uint2",

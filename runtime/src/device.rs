@@ -64,7 +64,8 @@ impl FromStr for Devices {
     ///
     /// # Example
     /// ```
-    /// use recurve::{Device, Devices};
+    /// use recurve::Device;
+    /// use recurve::settings::Devices;
     /// let devices: Devices = "cpu:0-7,cuda:0".parse()?;
     /// assert_eq!((devices.threads, devices.gpu), (Some(8), Some(Device::Cuda(0))));
     /// # Ok::<(), recurve::Error>(())
@@ -165,7 +166,7 @@ pub struct GpuInfo {
 ///
 /// # Example
 /// ```
-/// match recurve::gpus() {
+/// match recurve::gpu::gpus() {
 ///     Ok(gpus) => gpus.iter().for_each(|gpu| println!("{}: {}", gpu.device, gpu.name)),
 ///     Err(reason) => println!("no GPU: {reason}"),
 /// }

@@ -6,7 +6,9 @@ use std::fmt;
 pub use recurve_kernels::dtype::DType;
 
 /// Every type that operators compute on or move, ordered so that each class of them is a range.
-const CLASSES: [DType; 24] = [
+const CLASSES: [DType; 26] = [
+    DType::F6E2M3,
+    DType::F6E3M2,
     DType::F8E4M3FN,
     DType::F8E4M3FNUZ,
     DType::F8E5M2,
@@ -38,19 +40,21 @@ const fn class(from: usize, to: usize) -> &'static [DType] {
 }
 
 /// The four floating types that operators compute on.
-pub(crate) const FLOATS: &[DType] = class(10, 14);
+pub(crate) const FLOATS: &[DType] = class(12, 16);
 /// Floats and signed integers.
-pub(crate) const SIGNED: &[DType] = class(10, 18);
+pub(crate) const SIGNED: &[DType] = class(12, 20);
 /// The eight integer types that operators compute on.
-pub(crate) const INTS: &[DType] = class(14, 22);
+pub(crate) const INTS: &[DType] = class(16, 24);
 /// Floats and integers.
-pub(crate) const NUMBERS: &[DType] = class(10, 22);
+pub(crate) const NUMBERS: &[DType] = class(12, 24);
 /// Numbers and `bool`: every type that data movement and control flow carry.
-pub(crate) const NUMBERS_AND_BOOL: &[DType] = class(10, 23);
+pub(crate) const NUMBERS_AND_BOOL: &[DType] = class(12, 25);
 /// Numbers, `bool` and text: what operators take that only move elements.
-pub(crate) const MOVABLE: &[DType] = class(10, 24);
+pub(crate) const MOVABLE: &[DType] = class(12, 26);
 /// Every type of numbers, packed ones included, and `bool`: what can be cast.
-pub(crate) const CASTABLE: &[DType] = class(0, 23);
+pub(crate) const CASTABLE: &[DType] = class(0, 25);
+/// What can be cast to the type of another tensor: no float of 6 bits.
+pub(crate) const CASTABLE_LIKE: &[DType] = class(2, 25);
 
 /// Truth value as stored in a tensor: a byte, any non-zero value of which is true.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
@@ -118,6 +122,7 @@ mod tests {
         assert!(NUMBERS.iter().all(|d| d.is_float() || d.is_int()) && NUMBERS.len() == 12);
         assert_eq!(NUMBERS_AND_BOOL.last(), Some(&DType::Bool));
         assert_eq!(MOVABLE.last(), Some(&DType::String));
+        assert!(CASTABLE_LIKE.iter().all(|d| d.bits() != 6) && CASTABLE_LIKE.len() + 2 == CASTABLE.len());
         assert!(NUMBERS_AND_BOOL.iter().all(|d| CASTABLE.contains(d)) && !CASTABLE.contains(&DType::String));
     }
 }

@@ -47,11 +47,14 @@ pub enum OpError {
     #[error("{0} is not supported")]
     Unsupported(String),
     /// An allocation would exceed the memory limit, or the system refused it.
-    #[error("{requested} bytes more would exceed the memory limit of {limit} bytes")]
+    #[error("{requested} bytes more {}", match limit {
+        &usize::MAX => "are more than the system gives".to_owned(),
+        limit => format!("would exceed the memory limit of {limit} bytes"),
+    })]
     Memory {
         /// Bytes asked for.
         requested: usize,
-        /// The limit in force.
+        /// The limit in force, `usize::MAX` where there is none.
         limit: usize,
     },
     /// The deadline passed.
@@ -209,6 +212,17 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The file that holds the data of one of the model's tensors could not be read.
+    #[error("cannot read `{}`, the data of tensor `{tensor}`", path.display())]
+    ExternalData {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// The bytes are of some other format.
     #[error("this is no ONNX model, but a file of another format")]
     NotOnnx {
@@ -266,14 +280,17 @@ pub enum Error {
         /// Each with what is wrong.
         misfits: Vec<Misfit>,
     },
-    /// The memory limit does not suffice.
-    #[error("{what} needs {requested} bytes, more than the memory limit of {limit} bytes leaves")]
+    /// The memory limit, or the system's memory, does not suffice.
+    #[error("{what} needs {requested} bytes, more than {}", match limit {
+        &usize::MAX => "the system gives".to_owned(),
+        limit => format!("the memory limit of {limit} bytes leaves"),
+    })]
     Memory {
         /// What was to be stored.
         what: String,
         /// Bytes asked for.
         requested: usize,
-        /// The limit in force.
+        /// The limit in force, `usize::MAX` where there is none.
         limit: usize,
     },
     /// The deadline of the run passed.
@@ -375,7 +392,7 @@ impl Error {
     /// The error's class.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Io { .. } | Self::ExternalData { .. } => ErrorKind::Io,
             Self::NotOnnx { .. } | Self::Model { .. } => ErrorKind::InvalidModel,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Prepare { source, .. } => source.kind(true),
@@ -436,4 +453,19 @@ fn listed(items: &[impl std::fmt::Display]) -> String {
         let _ = write!(text, "; and {} more", items.len() - SHOWN);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_without_a_limit_is_what_the_system_gives() {
+        let of = |limit| Error::Memory { what: "`y`".to_owned(), requested: 9, limit }.to_string();
+        assert_eq!(of(7), "`y` needs 9 bytes, more than the memory limit of 7 bytes leaves");
+        assert_eq!(of(usize::MAX), "`y` needs 9 bytes, more than the system gives");
+        let of = |limit| OpError::Memory { requested: 9, limit }.to_string();
+        assert_eq!(of(7), "9 bytes more would exceed the memory limit of 7 bytes");
+        assert_eq!(of(usize::MAX), "9 bytes more are more than the system gives");
+    }
 }

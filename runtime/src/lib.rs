@@ -23,6 +23,8 @@
 //! - **Errors:** one enum, [`Error`], with stable codes in [`Error::kind`]. Causes are in `source()`.
 //! - **Limits:** [`RunOptions`] carries a deadline or a [`CancelToken`]; [`SessionBuilder::with_memory_limit`] bounds what
 //!   a model may allocate.
+//! - **Deeper:** what builders are set to is in [`settings`], what a model consists of in [`model`], measuring and placing
+//!   operators in [`profiles`] and [`plans`], what GPUs take in [`gpu`], weights in other formats in [`weights`].
 #![deny(missing_docs)]
 
 mod cost;
@@ -45,26 +47,71 @@ mod session;
 mod tensor;
 pub mod testing;
 
-pub use cost::{
-    DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured, OperatorCost,
-    Profile, ProfileCache, ProfileError,
-};
-pub use cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
-pub use device::{Device, Devices, Fallback, GpuInfo, gpus};
-pub use dtype::{Bool, DType, Element};
-pub use engine::{Engine, EngineBuilder, Pinning};
-pub use error::{Error, ErrorKind, Misfit, OpError, Refusal, Undecoded};
-pub use exec::{CancelToken, NodeTime, NodeTimes, RunEvent, RunLane, Space};
-pub use graph::{Content, Dim, Fact, Integer, TensorFact};
-pub use onnx::{Metadata, read_test_data};
-pub use ops::{Accuracy, Cost};
-pub use plan::{
-    Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
-};
-pub use precision::{Deviation, Kept, Precision, Stored, StoredWeights};
-pub use session::{
-    Apart, Buckets, FrontPoint, Fusion, GraphInfo, LostDevice, Member, Mode, NodeInfo, Outputs, Parameters,
-    Placement, PlanOptions, Planning, ProfileOptions, ProfiledNode, RunOptions, Session, SessionBuilder,
-    Source, Stream, Unplanned, ValueSpec,
-};
-pub use tensor::{Release, Sequence, Tensor, TensorMut, TensorView, Value, ValueRef};
+pub use device::{Device, Fallback};
+pub use dtype::{DType, Element};
+pub use engine::{Engine, EngineBuilder};
+pub use error::{Error, ErrorKind};
+pub use exec::CancelToken;
+pub use session::{Outputs, RunOptions, Session, SessionBuilder, Stream};
+pub use tensor::{Tensor, TensorMut, TensorView, Value, ValueRef};
+
+/// What builders are set to.
+pub mod settings {
+    pub use crate::device::Devices;
+    pub use crate::engine::Pinning;
+    pub use crate::precision::Precision;
+    pub use crate::session::{Buckets, Fusion, Mode, Placement};
+}
+
+/// What a model is: facts of its values, nodes and their work, what it says about itself, its test data.
+pub mod model {
+    pub use crate::graph::{Content, Dim, Fact, Integer, TensorFact};
+    pub use crate::loops::Member;
+    pub use crate::onnx::{Metadata, read_test_data};
+    pub use crate::ops::{Accuracy, Cost};
+    pub use crate::session::{Apart, GraphInfo, NodeInfo, Parameters, Source, ValueSpec};
+}
+
+/// Values beside tensors of numbers.
+pub mod values {
+    pub use crate::dtype::Bool;
+    pub use crate::tensor::{Release, Sequence};
+}
+
+/// What errors are made of.
+pub mod errors {
+    pub use crate::error::{Misfit, OpError, Refusal, Undecoded};
+}
+
+/// What operators cost on a machine, measured and kept.
+pub mod profiles {
+    pub use crate::cost::{
+        DeviceProfile, DeviceRates, DeviceSource, Effort, Handover, LinkTime, Machine, Measured,
+        OperatorCost, Profile, ProfileCache, ProfileError,
+    };
+    pub use crate::session::{ProfileOptions, ProfiledNode};
+}
+
+/// Where each operator runs and in which order, made from a profile.
+pub mod plans {
+    pub use crate::plan::{
+        Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
+    };
+    pub use crate::session::{FrontPoint, LostDevice, PlanOptions, Planning, Unplanned};
+}
+
+/// GPUs: which there are, what a model takes of one, and why one cannot be used.
+pub mod gpu {
+    pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
+    pub use crate::device::{GpuInfo, gpus};
+}
+
+/// Weights that are stored in another format than the model's.
+pub mod weights {
+    pub use crate::precision::{Deviation, Kept, Stored, StoredWeights};
+}
+
+/// What took how long in a run.
+pub mod times {
+    pub use crate::exec::{NodeTime, NodeTimes, RunEvent, RunLane, Space};
+}

@@ -279,7 +279,7 @@ impl Exact<'_> {
     }
 
     /// The jobs of a complete assignment: tasks, then transfers as (tensor, from, to). `None` without a route.
-    #[expect(clippy::type_complexity)]
+    #[expect(clippy::type_complexity, reason = "a list of transfers that nobody else has")]
     fn jobs(&self) -> Option<(Jobs, Vec<(usize, usize, usize)>)> {
         let problem = self.problem;
         let n = problem.task_count();

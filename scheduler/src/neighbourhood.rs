@@ -281,7 +281,7 @@ fn within(s: &Sequence<'_>, item: usize, (low, high): (u32, u32), random: &mut R
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::Neighbourhood;
     use crate::generate::{Layered, layered, small};

@@ -1,5 +1,5 @@
 //! The classic examples: published makespans, judged and replayed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use recurve_scheduler::{Algorithm, Instance, Problem};
 

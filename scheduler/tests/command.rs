@@ -1,5 +1,5 @@
 //! The `schedule` command from outside: documents, files and exit codes.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
 //! Malformed instances are refused with the error that names the fault.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use recurve_scheduler::{Error, ErrorKind, Instance, Kind, Problem, Tensor};
 

@@ -1,5 +1,5 @@
 //! Properties that hold for every instance.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 use recurve_scheduler::generate::{Layered, layered, small};

@@ -1,6 +1,6 @@
 //! Planted optima, adversarial instances and the comparison with CP-SAT, in the reduced form for every run; the
 //! full tables come from the examples.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use recurve_scheduler::generate::{CpuTasks, Planted, planted, recurrent};
 use recurve_scheduler::{Budget, Instance, Problem, Search};

@@ -1,7 +1,9 @@
 //! Values drawn by a seed, and inputs drawn for models of unknown intent.
 
+use crate::wire::{Message, floats};
+use recurve::model::Fact;
 use recurve::testing::Gen;
-use recurve::{DType, Fact, Session, Tensor};
+use recurve::{DType, Session, Tensor};
 
 /// A model that asks for more elements in one input than this gets none.
 const MOST_ELEMENTS: usize = 1 << 16;
@@ -10,6 +12,11 @@ const MOST_ELEMENTS: usize = 1 << 16;
 pub fn drawn(seed: u64, count: usize, scale: f64) -> Vec<f32> {
     let mut random = Gen::new(seed);
     (0..count).map(|_| random.float(-scale, scale) as f32).collect()
+}
+
+/// The constant `name` of `shape`, of values from −`scale` to `scale` that `seed` determines.
+pub fn constant(name: &str, shape: &[i64], seed: u64, scale: f64) -> Message {
+    floats(name, shape, &drawn(seed, shape.iter().product::<i64>() as usize, scale))
 }
 
 /// Random inputs of small extents, or `None` where they would be large or are no tensors of bytes.

@@ -4,7 +4,9 @@
 //! beside the checkout where they have been put. Rows of absent models stay as they are written.
 
 use anyhow::{Context, Result};
-use recurve::{Engine, Fusion, GraphInfo, NodeInfo, Pinning, Session};
+use recurve::model::{GraphInfo, NodeInfo};
+use recurve::settings::{Fusion, Pinning};
+use recurve::{Engine, Session};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,6 @@
 mod report;
 mod test_count;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -39,7 +38,7 @@ enum Stage {
     Tests,
     /// every bench once, without timing
     Benches,
-    /// the example that the README opens with
+    /// the programs that the README shows
     Example,
     /// the rules of the house style that are not lints
     Tidy,
@@ -50,38 +49,43 @@ enum Stage {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options, python: &str) -> Result<()> {
-    let mut report = Report::default();
     let started = Instant::now();
-    let mut failure = None;
-    for &stage in Stage::value_variants() {
-        if !stage.is_wanted(&options.stages) {
-            continue;
-        }
-        if failure.is_some() {
-            report.push(stage.name(), Duration::ZERO, Outcome::NotRun);
-            continue;
-        }
+    let mut run_stage = |stage: Stage| {
         eprintln!("\n== {} ==", stage.name());
-        let stage_started = Instant::now();
-        let result = stage.run(workspace, python);
-        let took = stage_started.elapsed();
-        match result {
-            Ok(outcome) => report.push(stage.name(), took, outcome),
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                report.push(stage.name(), took, Outcome::Failed);
-                failure = Some(format!("stage `{}` failed", stage.name()));
-            }
-        }
-        if failure.is_none() && started.elapsed() > LIMIT {
-            failure = Some(format!("the run took more than {} minutes", LIMIT.as_secs() / 60));
-        }
-    }
+        stage.run(workspace, python).inspect_err(|error| eprintln!("error: {error:#}"))
+    };
+    let (report, failure) = run_stages(&options.stages, &mut run_stage, &|| started.elapsed());
     print!("\n{report}");
     match failure {
         Some(reason) => bail!("{reason}"),
         None => Ok(()),
     }
+}
+
+/// Runs the `named` stages, all where none is, up to the first that fails or that ends after [`LIMIT`]; `clock` tells how
+/// long the run has taken. Also why it failed, where it did.
+fn run_stages(
+    named: &[Stage],
+    run_stage: &mut dyn FnMut(Stage) -> Result<Outcome>,
+    clock: &dyn Fn() -> Duration,
+) -> (Report, Option<String>) {
+    let (mut report, mut failure) = (Report::default(), None);
+    for &stage in Stage::value_variants().iter().filter(|stage| stage.is_wanted(named)) {
+        if failure.is_some() {
+            report.push(stage.name(), Duration::ZERO, Outcome::NotRun);
+            continue;
+        }
+        let before = clock();
+        let ended = run_stage(stage);
+        let now = clock();
+        report.push(stage.name(), now.saturating_sub(before), *ended.as_ref().unwrap_or(&Outcome::Failed));
+        if ended.is_err() {
+            failure = Some(format!("stage `{}` failed", stage.name()));
+        } else if now > LIMIT {
+            failure = Some(format!("the run took more than {} minutes", LIMIT.as_secs() / 60));
+        }
+    }
+    (report, failure)
 }
 
 impl Stage {
@@ -121,7 +125,7 @@ impl Stage {
                 }
                 process::run(cargo.args(["--", "--test"]))?;
             }
-            Self::Example => return example(workspace, cargo),
+            Self::Example => return example(workspace),
             Self::Tidy => tidy::run(workspace, &tidy::Options::default())?,
             Self::Ptx => ptx::check(workspace)?,
             Self::Conformance => return conformance_stage(workspace, python),
@@ -130,12 +134,15 @@ impl Stage {
     }
 }
 
-/// Runs the README's first command where the example is there.
-fn example(workspace: &Workspace, mut cargo: Command) -> Result<Outcome> {
-    if workspace.metadata.member_with_target("example", "addition").is_none() {
-        return Ok(Outcome::Absent("no example `addition` in this checkout"));
+/// Runs the README's first command and its program where they are there.
+fn example(workspace: &Workspace) -> Result<Outcome> {
+    for (name, arguments) in [("addition", &["--", "347+58"][..]), ("session", &[])] {
+        if workspace.metadata.member_with_target("example", name).is_none() {
+            return Ok(Outcome::Absent("no such example in this checkout"));
+        }
+        let mut cargo = process::checked_cargo(&workspace.root);
+        process::run(cargo.args(["run", "--release", "--example", name]).args(arguments))?;
     }
-    process::run(cargo.args(["run", "--release", "--example", "addition", "--", "347+58"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -157,5 +164,38 @@ mod tests {
         };
         assert_eq!(wanted(&[Stage::Benches, Stage::Fmt]), [Stage::Fmt, Stage::Benches]);
         assert_eq!(wanted(&[]), Stage::value_variants());
+    }
+
+    /// The report and the failure of a run whose stages take so many seconds each; those of 0 fail.
+    fn ended(stages: [(Stage, u64); 3]) -> (String, Option<String>) {
+        let now = std::cell::Cell::new(Duration::ZERO);
+        let mut run_stage = |stage: Stage| {
+            let seconds = stages.iter().find(|(of, _)| *of == stage).map_or(0, |(_, seconds)| *seconds);
+            now.set(now.get() + Duration::from_secs(seconds));
+            if seconds == 0 {
+                bail!("broken");
+            }
+            Ok(Outcome::Passed)
+        };
+        let (report, failure) = run_stages(&stages.map(|(stage, _)| stage), &mut run_stage, &|| now.get());
+        (report.to_string(), failure)
+    }
+
+    #[test]
+    fn a_run_of_more_than_an_hour_fails_and_one_of_an_hour_does_not() {
+        let (report, failure) = ended([(Stage::Fmt, 5), (Stage::Clippy, 3594), (Stage::Docs, 1)]);
+        assert_eq!(failure, None, "{report}");
+        let (report, failure) = ended([(Stage::Fmt, 5), (Stage::Clippy, 3594), (Stage::Docs, 2)]);
+        assert_eq!(failure.as_deref(), Some("the run took more than 60 minutes"), "{report}");
+        let (report, failure) = ended([(Stage::Fmt, 5), (Stage::Clippy, 3600), (Stage::Docs, 2)]);
+        assert!(failure.is_some() && report.contains("docs              0.0  not run"), "{report}");
+        assert!(report.contains("clippy         3600.0  passed"), "{report}");
+    }
+
+    #[test]
+    fn the_first_stage_that_fails_ends_the_run() {
+        let (report, failure) = ended([(Stage::Fmt, 5), (Stage::Clippy, 0), (Stage::Docs, 2)]);
+        assert_eq!(failure.as_deref(), Some("stage `clippy` failed"));
+        assert!(report.contains("clippy            0.0  FAILED") && report.contains("not run"), "{report}");
     }
 }

@@ -6,10 +6,16 @@
 mod algorithm_words;
 mod documented_commands;
 mod documented_diff;
+mod documented_program;
+mod entry_examples;
+mod environment_table;
+mod facade;
 mod file_ceiling;
 mod file_names;
 mod ignored_tests;
 mod kernel_memory;
+mod kernel_parts;
+mod library_rooms;
 mod licences;
 mod line_width;
 mod machine_paths;
@@ -17,7 +23,6 @@ mod macro_size;
 mod module_header;
 mod operator_table;
 mod printing;
-mod protobuf_room;
 mod room_order;
 pub(crate) mod rust_text;
 mod spdx;
@@ -62,10 +67,16 @@ const RULES: &[Rule] = &[
     algorithm_words::RULE,
     documented_commands::RULE,
     documented_diff::RULE,
+    documented_program::RULE,
+    entry_examples::RULE,
+    environment_table::RULE,
+    facade::RULE,
     file_ceiling::RULE,
     file_names::RULE,
     ignored_tests::RULE,
     kernel_memory::RULE,
+    kernel_parts::RULE,
+    library_rooms::RULE,
     licences::RULE,
     line_width::RULE,
     machine_paths::RULE,
@@ -73,7 +84,6 @@ const RULES: &[Rule] = &[
     module_header::RULE,
     operator_table::RULE,
     printing::RULE,
-    protobuf_room::RULE,
     room_order::RULE,
     unfinished::RULE,
     unsafe_files::RULE,

@@ -6,8 +6,9 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Throughput};
+use recurve::model::Fact;
 use recurve::testing::{Tolerance, check_operator, compare, model_reference, single_node};
-use recurve::{Error, Fact, Session, Tensor, Value};
+use recurve::{Error, Session, Tensor, Value};
 use std::hint::black_box;
 
 /// What sums in f32 may be off by.

@@ -6,9 +6,10 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use recurve::{
-    Devices, Engine, Mode, Pinning, Plan, PlanError, PlanOptions, Profile, ProfileOptions, Session, Tensor,
-};
+use recurve::plans::{Plan, PlanError, PlanOptions};
+use recurve::profiles::{Profile, ProfileOptions};
+use recurve::settings::{Devices, Mode, Pinning};
+use recurve::{Engine, Session, Tensor};
 use recurve_benches::branches::{Extents, bidirectional, branches, encoder_decoder, ensemble, stacked};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

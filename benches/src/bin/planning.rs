@@ -6,7 +6,10 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use recurve::{Effort, Engine, Pinning, PlanOptions, Profile, ProfileOptions, Session, Tensor};
+use recurve::plans::PlanOptions;
+use recurve::profiles::{Effort, Profile, ProfileOptions};
+use recurve::settings::Pinning;
+use recurve::{Engine, Session, Tensor};
 use recurve_benches::branches::{ANY, Extents, MODELS, branches, chain, lattice, stacked};
 use recurve_benches::graphs::{Kind, model};
 use std::fmt::Write as _;
@@ -49,8 +52,10 @@ fn load(engine: &Engine, bytes: &[u8]) -> Result<Session> {
 
 /// Inputs of the shapes that the model declares, `time` where it declares none.
 fn inputs(session: &Session, time: usize) -> Result<Vec<(String, Tensor)>> {
-    let input = |spec: &recurve::ValueSpec| {
-        let recurve::Fact::Tensor(fact) = &spec.fact else { anyhow::bail!("`{}` is no tensor", spec.name) };
+    let input = |spec: &recurve::model::ValueSpec| {
+        let recurve::model::Fact::Tensor(fact) = &spec.fact else {
+            anyhow::bail!("`{}` is no tensor", spec.name)
+        };
         let dims = fact.shape.as_ref().context("a rank")?;
         let shape: Vec<usize> = dims.iter().map(|dim| dim.known().unwrap_or(time)).collect();
         let tensor = Tensor::new(&shape, vec![0.1f32; shape.iter().product()])?;
@@ -190,7 +195,7 @@ fn main() -> Result<()> {
         text,
         "Medians on {} threads of `{}`; written by `cargo run --release -p recurve-benches --bin planning`.\n",
         arguments.threads,
-        recurve::Machine::here().processor
+        recurve::profiles::Machine::here().processor
     );
     let _ = writeln!(
         text,

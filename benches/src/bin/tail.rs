@@ -100,7 +100,7 @@ fn main() -> Result<()> {
         arguments.rounds,
         arguments.runs,
         arguments.threads,
-        recurve::Machine::here().processor
+        recurve::profiles::Machine::here().processor
     );
     text += "| layer | p50 µs | p99 µs | p99 / p50 | loop p50 µs | p99 µs | p99 / p50 | of the loop's |\n";
     text += "|---|---:|---:|---:|---:|---:|---:|---:|\n";

@@ -1,7 +1,8 @@
 //! A device, what was measured on it, and how time is taken.
 
+use recurve::Device;
+use recurve::gpu::GpuError;
 use recurve::testing::gpu::TestGpu;
-use recurve::{Device, GpuError};
 use recurve_kernels::launch::{Buffer, Launch, Reject};
 use serde::Serialize;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use crate::quantity::{self, plural};
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
-use recurve::{Machine, Session};
+use recurve::Session;
+use recurve::profiles::Machine;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ const SCATTER: f64 = 1.15;
         recurve bench model.onnx --dim batch=1,time=50 --baseline before.json --assert 5%")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Example:\n  recurve check model.onnx --inputs x.npz --expect y.npz --rtol 1e-4")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]

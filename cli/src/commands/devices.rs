@@ -6,7 +6,7 @@ use crate::quantity::bytes;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::GpuInfo;
+use recurve::gpu::GpuInfo;
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ struct Entry {
 }
 
 pub(crate) fn run(_: &Arguments, terminal: &Terminal) -> Result<Exit> {
-    let (gpus, no_gpu) = match recurve::gpus() {
+    let (gpus, no_gpu) = match recurve::gpu::gpus() {
         Ok(gpus) => (gpus, None),
         Err(reason) => (Vec::new(), Some(reason.to_string())),
     };

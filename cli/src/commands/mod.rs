@@ -21,7 +21,7 @@ const DOCUMENT_VERSION: u32 = 1;
 
 /// Runs one subcommand.
 pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
-    match command {
+    let ended = match command {
         Command::Run(arguments) => run::run(arguments, terminal),
         Command::Check(arguments) => check::run(arguments, terminal),
         Command::Bench(arguments) => bench::run(arguments, terminal),
@@ -32,5 +32,6 @@ pub(crate) fn run(command: &Command, terminal: &Terminal) -> Result<Exit> {
         Command::Plan(arguments) => plan::run(arguments, terminal),
         Command::Schedule(arguments) => schedule::run(arguments, terminal),
         Command::Env(arguments) => env::run(arguments, terminal),
-    }
+    };
+    ended.map_err(|error| command.explain(error))
 }

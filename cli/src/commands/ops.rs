@@ -5,8 +5,9 @@ use crate::exit::Exit;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
+use recurve::DType;
+use recurve::model::Accuracy;
 use recurve::testing::{OperatorInfo, operators};
-use recurve::{Accuracy, DType};
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]

@@ -23,7 +23,8 @@ use crate::terminal::Terminal;
 use anyhow::{Context, Result};
 use chart::{chart, words};
 use compare::{Comparison, Ran};
-use recurve::{DeviceSource, FrontPoint, OperatorCost, Plan, PlanOptions, PlannedCopy, Planning, Profile};
+use recurve::plans::{FrontPoint, Plan, PlanOptions, PlannedCopy, Planning};
+use recurve::profiles::{DeviceSource, OperatorCost, Profile};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +35,7 @@ use std::time::Duration;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     fusion: FusionArguments,
     #[command(flatten)]
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let Arguments { out, gantt, trace, emit_instance, pareto_svg, .. } = arguments;
     files::check([out, gantt, trace, emit_instance, pareto_svg])?;
     let placement = &arguments.placement;
-    let mode = placement.mode(arguments.mode == Mode::Memory, recurve::Mode::Latency)?;
+    let mode = placement.mode(arguments.mode == Mode::Memory, recurve::settings::Mode::Latency)?;
     placement.needs_gpu(&[
         (arguments.pareto, "--pareto"),
         (arguments.device_profile.is_some(), "--device-profile"),

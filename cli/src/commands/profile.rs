@@ -12,7 +12,8 @@ use crate::quantity::{self, plural};
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::{Measured, Profile, ProfileCache, ProfileOptions, ProfiledNode, Session};
+use recurve::Session;
+use recurve::profiles::{Measured, Profile, ProfileCache, ProfileOptions, ProfiledNode};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -25,7 +26,7 @@ use std::time::Duration;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     fusion: FusionArguments,
     #[command(flatten)]

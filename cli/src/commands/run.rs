@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::failure::UsageError;
 use crate::files;
 use crate::gpu_memory::GpuMemory;
+use crate::host_trips::{self, TripEntry};
 use crate::inputs::{self, Input, Source};
 use crate::latency::{Latency, disturbance, microseconds};
 use crate::legend;
@@ -21,10 +22,12 @@ use crate::table::table;
 use crate::terminal::Terminal;
 use crate::{npy, npz, run_trace};
 use anyhow::{Context, Result};
-use recurve::{
-    Deviation, Device, Fact, Fallback, HostTrip, NodeTime, NodeTimes, Outputs, Plan, PlanError, Precision,
-    RunEvent, RunOptions, Session, TensorView, Value,
-};
+use recurve::model::Fact;
+use recurve::plans::{Plan, PlanError};
+use recurve::settings::Precision;
+use recurve::times::{NodeTime, NodeTimes, RunEvent};
+use recurve::weights::Deviation;
+use recurve::{Device, Fallback, Outputs, RunOptions, Session, TensorView, Value};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -36,7 +39,7 @@ use std::time::{Duration, Instant};
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub(crate) model: ModelArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
     #[command(flatten)]
@@ -136,23 +139,12 @@ struct NodeEntry {
     min_us: f64,
 }
 
-/// One of those nodes, over the measured runs and those before them.
-#[derive(Debug, Serialize)]
-struct TripEntry {
-    node: String,
-    op: String,
-    reason: String,
-    calls: u64,
-    bytes_down: u64,
-    bytes_up: u64,
-}
-
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     arguments.check()?;
     files::check([&arguments.outputs, &arguments.trace])?;
     let mode = match arguments.mode {
-        Mode::Together | Mode::Memory => recurve::Mode::Together,
-        Mode::Latency => recurve::Mode::Latency,
+        Mode::Together | Mode::Memory => recurve::settings::Mode::Together,
+        Mode::Latency => recurve::settings::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
     arguments.placement.needs_gpu(&[])?;
@@ -205,7 +197,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         peak_rss_bytes,
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
-        host_trips: session.host_trips().into_iter().map(trip_entry).collect(),
+        host_trips: session.host_trips().into_iter().map(TripEntry::from).collect(),
         precision: PrecisionEntry::of(&session, deviations),
         gpu: device.zip(session.gpu_use()).map(|(device, of)| GpuMemory::new(device, of)),
         nodes: arguments.profile_nodes.then(|| times.nodes().iter().map(node_entry).collect()),
@@ -366,7 +358,7 @@ fn measure(
 fn check_writable(session: &Session) -> Result<()> {
     for spec in session.outputs() {
         let writable = match &spec.fact {
-            Fact::Tensor(tensor) => npy::descr(tensor.dtype).map(|_| ()),
+            Fact::Tensor(tensor) => npy::check_writable(tensor.dtype),
             Fact::Sequence(_) => Err(npy::ArrayError::Unwritable("a sequence")),
             Fact::Optional(_) => Err(npy::ArrayError::Unwritable("an optional value")),
         };
@@ -406,17 +398,6 @@ fn node_entry(node: &NodeTime) -> NodeEntry {
     }
 }
 
-fn trip_entry(trip: HostTrip) -> TripEntry {
-    TripEntry {
-        node: trip.node,
-        op: trip.op,
-        reason: trip.reason.to_string(),
-        calls: trip.calls,
-        bytes_down: trip.bytes_down,
-        bytes_up: trip.bytes_up,
-    }
-}
-
 fn text(document: &Document, terminal: &Terminal) -> String {
     let micros = |us: f64| quantity::time(Duration::from_secs_f64(us / 1e6));
     let mut text = String::new();
@@ -453,15 +434,7 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section("nodes", &rows, &[2, 3, 4]);
     }
     if !document.host_trips.is_empty() {
-        let header = ["node", "operator", "calls", "copied from GPU", "copied to GPU", "because"]
-            .map(str::to_owned)
-            .to_vec();
-        let row = |trip: &TripEntry| {
-            let [down, up] = [trip.bytes_down, trip.bytes_up].map(|bytes| quantity::bytes(bytes as f64));
-            vec![trip.node.clone(), trip.op.clone(), trip.calls.to_string(), down, up, trip.reason.clone()]
-        };
-        let rows: Vec<_> = std::iter::once(header).chain(document.host_trips.iter().map(row)).collect();
-        section("on the CPU", &rows, &[2, 3, 4]);
+        section("on the CPU", &host_trips::rows(&document.host_trips), &[2, 3, 4]);
     }
     if let Some(precision) = &document.precision {
         section("weights", &precision.rows(), &[]);
@@ -491,5 +464,5 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     }
     section("measured", &rows, &[]);
     let nodes = document.nodes.iter().flatten().map(|node| &*node.op);
-    text + legend::of_fused(nodes.chain(document.host_trips.iter().map(|trip| &*trip.op)))
+    text + legend::of_fused(nodes.chain(document.host_trips.iter().map(TripEntry::op)))
 }

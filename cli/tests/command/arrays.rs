@@ -68,12 +68,36 @@ fn arrays_are_written_as_numpy_writes_them() {
 }
 
 #[test]
+fn text_is_read_and_written_as_numpy_does() {
+    let (_folder, path) = scratch("y.npz");
+    let (written, model) = (text(&path), data("words.onnx"));
+    for inputs in [data("words_x.npz"), data("words_swapped.npz")] {
+        recurve(&["run", &model, "--inputs", &inputs, "--outputs", &written]).with(Exit::Success);
+        assert_eq!(members(&written), members(&data("words_y.npz")), "byte for byte");
+        let check = ["check", &model, "--inputs", &inputs, "--expect"];
+        recurve(&[&check[..], &[&written]].concat()).with(Exit::Success);
+    }
+    // Without any the hint is one that helps.
+    recurve(&["run", &model]).with(Exit::Usage).says("hint: give it with --inputs");
+    // Other texts differ.
+    let (_folder, other) = scratch("z.npz");
+    let file = File::create(&other).expect("a file");
+    let mut archive = zip::ZipWriter::new(file);
+    archive.start_file("y.npy", zip::write::SimpleFileOptions::default()).expect("a member");
+    let (_, mut bytes) = members(&data("words_y.npz")).remove(0);
+    *bytes.iter_mut().find(|byte| **byte == b'6').expect("the text `6`") = b'7';
+    archive.write_all(&bytes).expect("its bytes");
+    archive.finish().expect("an archive");
+    let check = ["check", &model, "--inputs", &data("words_x.npz"), "--expect", &text(&other)];
+    recurve(&check).with(Exit::OutputsDiffer).prints("7");
+}
+
+#[test]
 fn what_is_no_plain_array_is_refused() {
     let refused = members(&data("refused.zip"));
     assert_eq!(refused.len(), 16);
     let reasons = [
-        ("text", "which is text"),
-        ("bytes", "which is text"),
+        ("bytes", "which is bytes"),
         ("objects", "pickled"),
         ("complex", "complex"),
         ("fields", "fields"),
@@ -88,6 +112,7 @@ fn what_is_no_plain_array_is_refused() {
         ("lying", "ends after"),
         ("no_dictionary", "no dictionary"),
         ("no_order", "no truth value"),
+        ("no_character", "the number 0xffffffff where a character is meant"),
     ];
     for (member, bytes) in refused {
         let (_folder, path) = scratch("x.npz");

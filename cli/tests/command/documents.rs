@@ -102,7 +102,9 @@ fn the_page_has_every_field_of_every_document() {
     let (wrong, shorter) = (data("biased_wrong.npz"), path("y.npz"));
     run(&["run", &biased, "--outputs", &shorter]).with(Exit::Success);
     let (running, looped, found) = (data("running.onnx"), data("looped.onnx"), data("found.onnx"));
+    let waves = data("waves.onnx");
     let documents: Vec<Vec<&str>> = vec![
+        vec!["run", &waves, "--device", "emulated", "--fallback", "cpu"],
         vec!["run", &running, "--device", "emulated", "--fallback", "cpu", "--profile-nodes"],
         vec!["run", MODEL, "--precision", "f16"],
         vec!["run", &biased, "--mode", "latency", "--no-cache"],

@@ -85,6 +85,32 @@ fn what_runs_beside_the_gpu_is_told() {
 }
 
 #[test]
+fn of_a_fused_node_beside_the_gpu_the_models_own_nodes_are_told() {
+    let run = |more: &[&str]| {
+        recurve(&[&["run", &data("waves.onnx"), "--device", "emulated", "--fallback", "cpu"], more].concat())
+    };
+    let document = run(&["--json"]).with(Exit::Success).document();
+    let trip = &document["host_trips"][0];
+    assert_eq!(trip["op"], "recurve:FusedMap");
+    let members = serde_json::json!([{"name": "sine", "op": "Sin"}, {"name": "of_sine", "op": "Cos"}]);
+    assert_eq!(trip["members"], members);
+    run(&[]).with(Exit::Success).prints("sine, of_sine  recurve:FusedMap");
+}
+
+/// Without all extents a model is bound to its GPU by the first run, when the engine no longer knows where it came from.
+#[test]
+fn a_refusal_at_the_first_run_names_the_models_file() {
+    let (model, y) = (data("waves.onnx"), data("waves_y.npz"));
+    let first = format!("error: `{model}` cannot run");
+    recurve(&["run", &model, "--device", "emulated"]).with(Exit::Model).says(&first);
+    recurve(&["bench", &model, "--device", "emulated"]).with(Exit::Model).says(&first);
+    let check = ["check", &model, "--device", "emulated", "--dim", "n=2", "--expect", &y];
+    recurve(&check).with(Exit::Model).says(&first);
+    recurve(&["run", &model, "--device", "emulated"])
+        .says("node `of_sine` (recurve:FusedMap, opset 17): sin of float32");
+}
+
+#[test]
 fn what_a_model_takes_of_its_gpu_is_told() {
     let model = data("biased.onnx");
     let run = |more: &[&str]| recurve(&[&["run", &model, "--dim", "batch=3,time=5"], more].concat());

@@ -125,6 +125,14 @@ def models():
         [tensor("x", f32, 5)],
         [tensor("y", f32, 5)],
     )
+    # Two functions that no GPU kernel computes, which become one operator when the extent is known.
+    save(
+        "waves",
+        [node("Sin", ["x"], ["a"], "sine"), node("Cos", ["a"], ["y"], "of_sine")],
+        [tensor("x", f32, "n")],
+        [tensor("y", f32, "n")],
+    )
+    save("words", [node("Transpose", ["x"], ["y"])], [tensor("x", TensorProto.STRING, 2, 3)], [tensor("y", TensorProto.STRING, 3, 2)])
     save("bf16", [node("Max", ["x"], ["y"])], [tensor("x", bf16, 2)], [tensor("y", bf16, 2)])
     save(
         "odd_inputs",
@@ -156,6 +164,11 @@ def arrays():
     np.savez(HERE / "row.npz", row=np.float32([[1, -1, 2]]))
     np.savez(HERE / "odd_inputs.npz", row=np.float32([[1, -1, 2]]), scalar=np.float32(-3))
 
+    words = np.array([["eins", "", "drei"], ["λ", "fünf", "6"]])
+    np.savez(HERE / "words_x.npz", x=words)
+    np.savez(HERE / "words_swapped.npz", x=np.asfortranarray(words.astype(">U6")))
+    np.savez(HERE / "words_y.npz", y=words.T.copy())
+
     x = np.arange(-8, 8, dtype="f4").reshape(2, 2, 4)
     y = np.maximum(x + np.float32([1, -2, 0.5, 0]), 0)
     np.savez(HERE / "biased_x.npz", x=x)
@@ -163,6 +176,7 @@ def arrays():
     wrong = y.copy()
     wrong[1, 0, 2] += 1
     np.savez(HERE / "biased_wrong.npz", y=wrong)
+    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f4"))
     for number, expected in enumerate([y, wrong]):
         folder = HERE / "biased_cases" / f"test_data_set_{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +188,6 @@ def refused_arrays():
     """Arrays that the command must refuse, each by the name of its file."""
     fields = np.zeros(2, [("a", "f4"), ("b", "i4")])
     arrays_ = {
-        "text": np.array(["a", "b"]),
         "bytes": np.array([b"a", b"b"]),
         "objects": np.array([{}, None], dtype=object),
         "complex": np.zeros(2, "c8"),
@@ -195,6 +208,7 @@ def refused_arrays():
         "lying": header.replace(b"(2, 3), }", b"(99999999999,), }"),
         "no_dictionary": header.replace(b"{'descr'", b"['descr'"),
         "no_order": header.replace(b"False", b"Maybe"),
+        "no_character": header.replace(b"<f4", b"<U1")[:-24] + b"\xff" * 24,
     }
     with zipfile.ZipFile(HERE / "refused.zip", "w", zipfile.ZIP_DEFLATED) as out:
         for name, array in arrays_.items():

@@ -1,7 +1,8 @@
 //! # Probes
 //! What the machine costs, measured by kernels that do nothing else: an empty launch, reading and copying ([`stream`]),
 //! and meeting: grid barrier, a flag through L2, a flag of the host ([`meet`]), cluster barrier and `st.async`
-//! ([`cluster`]). Each also counts what it saw of the others, so that a test can tell whether they met at all.
+//! ([`cluster`]). Each also counts what it saw of the others, so that a test can tell whether they met at all. The empty
+//! one: any grid of blocks of one warp, without shared memory.
 
 pub mod cluster;
 pub mod meet;

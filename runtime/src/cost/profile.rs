@@ -101,6 +101,15 @@ impl Profile {
     }
 
     /// Reads a profile of any machine.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::profiles::Profile;
+    /// let profile = Profile::from_json(&Profile::empty().to_json())?;
+    /// assert_eq!(profile, Profile::empty());
+    /// assert!(Profile::from_json("{}").is_err());
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
+    /// ```
     pub fn from_json(text: &str) -> Result<Self, ProfileError> {
         let malformed = |what: String| ProfileError::Malformed { what };
         let profile: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
@@ -124,6 +133,15 @@ impl Profile {
     }
 
     /// Reads a profile of any machine from a file.
+    ///
+    /// # Example
+    /// ```
+    /// # let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/h100-synthetic.json"));
+    /// use recurve::profiles::Profile;
+    /// let profile = Profile::read(path)?; // runtime/profiles/h100-synthetic.json
+    /// assert!(profile.operators.is_empty() && !profile.devices.is_empty(), "rates alone");
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let io = |source| ProfileError::Io { path: path.to_owned(), source };
         Self::from_json(&std::fs::read_to_string(path).map_err(io)?)
@@ -136,6 +154,16 @@ impl Profile {
     }
 
     /// Errs where it is of another machine or another version of Recurve.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::profiles::Profile;
+    /// let mut profile = Profile::empty();
+    /// profile.check_here()?;
+    /// profile.machine.processor = "another".to_owned();
+    /// assert!(profile.check_here().is_err());
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
+    /// ```
     pub fn check_here(&self) -> Result<(), ProfileError> {
         let here = Machine::here();
         if self.recurve != env!("CARGO_PKG_VERSION") {

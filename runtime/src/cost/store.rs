@@ -49,7 +49,8 @@ impl ProfileCache {
         }
     }
 
-    /// The file in which [`crate::Mode::Latency`] keeps a plan for the same model, shapes, threads and machine as `plan`.
+    /// The file in which [`Mode::Latency`](crate::settings::Mode::Latency) keeps a plan for the same model, shapes, threads
+    /// and machine as `plan`.
     pub fn plan_file(&self, plan: &Plan) -> PathBuf {
         self.plan_path(&plan.model, &plan.inputs, plan.workers)
     }
@@ -96,6 +97,17 @@ impl ProfileCache {
     }
 
     /// Adds `profile`, measured on this machine, to what is known; the sum.
+    ///
+    /// # Example
+    /// ```
+    /// # let folder = std::env::temp_dir().join(format!("recurve-cache-example-{}", std::process::id()));
+    /// use recurve::profiles::{Profile, ProfileCache};
+    /// let cache = ProfileCache::at(&folder);
+    /// cache.store(&Profile::empty())?;
+    /// assert_eq!(cache.load(), Profile::empty());
+    /// # let _ = std::fs::remove_dir_all(&folder);
+    /// # Ok::<(), recurve::profiles::ProfileError>(())
+    /// ```
     pub fn store(&self, profile: &Profile) -> Result<Profile, ProfileError> {
         let path = self.file();
         let failed = |source| ProfileError::Io { path: path.clone(), source };

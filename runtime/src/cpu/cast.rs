@@ -4,7 +4,7 @@
 
 use super::io::Io;
 use super::kernel::Kernel;
-use super::narrow::{Rounding, decode, encode, holds_integers, is_narrow, unpack};
+use super::narrow::{Rounding, decode, encode, holds_integers, is_narrow, packed_byte, unpack};
 use super::number::dispatch;
 use super::split::for_each_piece;
 use crate::dtype::{Bool, DType, Element};
@@ -51,12 +51,10 @@ fn to_packed(
     bits: usize,
     code: impl Fn(usize) -> u8 + Sync,
 ) -> Result<(), OpError> {
-    let (context, per_byte) = (io.context, 8 / bits);
+    let context = io.context;
     for_each_piece(context, io.output_bytes(0)?, |start, piece| {
         for (i, byte) in piece.iter_mut().enumerate() {
-            let first = (start + i) * per_byte;
-            let codes = (first..len.min(first + per_byte)).enumerate();
-            *byte = codes.fold(0, |byte, (k, at)| byte | code(at) << (k * bits));
+            *byte = packed_byte(bits, len, start + i, &code);
         }
     })
 }

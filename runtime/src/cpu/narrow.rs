@@ -1,5 +1,6 @@
-//! Element types of eight bits and fewer that no Rust type holds: floats of 8 and 4 bits, powers of two in a
-//! byte, and integers of 4 and 2 bits, the narrow ones packed from the low bits of each byte on.
+//! Element types of eight bits and fewer that no Rust type holds: floats of 8, 6 and 4 bits, powers of two in a
+//! byte, and integers of 4 and 2 bits, the narrow ones packed from the low bits of each byte on: four of 6 bits
+//! take three bytes, and two of them lie in two bytes each.
 //!
 //! A float of `e` exponent and `m` mantissa bits is, by its magnitude's bits `c` below the sign,
 //! `c · 2^(1 − bias − m)` where the exponent field `c >> m` is zero, else `(2^m + c mod 2^m) · 2^(field − bias − m)`;
@@ -54,6 +55,8 @@ fn format(dtype: DType) -> Option<Format> {
         DType::F8E4M3FNUZ => (4, 3, 8, 0x7f, Special::NegativeZeroIsNan),
         DType::F8E5M2 => (5, 2, 15, 0x7b, Special::Infinity(0x7c)),
         DType::F8E5M2FNUZ => (5, 2, 16, 0x7f, Special::NegativeZeroIsNan),
+        DType::F6E2M3 => (2, 3, 1, 0x1f, Special::None),
+        DType::F6E3M2 => (3, 2, 3, 0x1f, Special::None),
         DType::F4E2M1 => (2, 1, 1, 0x7, Special::None),
         _ => return None,
     };
@@ -95,11 +98,19 @@ pub(crate) fn encode(dtype: DType, (real, whole): (f64, i64), rounding: Rounding
 
 /// Code `i` of packed codes of `bits` bits.
 pub(crate) fn unpack(bytes: &[u8], bits: usize, i: usize) -> u8 {
-    let per_byte = 8 / bits;
-    if per_byte == 1 {
-        return bytes[i];
-    }
-    (bytes[i / per_byte] >> (i % per_byte * bits)) & ((1 << bits) - 1)
+    let (at, shift) = (i * bits / 8, i * bits % 8);
+    let beyond = if shift + bits > 8 { u32::from(bytes[at + 1]) << (8 - shift) } else { 0 };
+    ((u32::from(bytes[at]) >> shift | beyond) & ((1 << bits) - 1)) as u8
+}
+
+/// Byte `at` of `len` packed codes of `bits` bits.
+pub(crate) fn packed_byte(bits: usize, len: usize, at: usize, code: impl Fn(usize) -> u8) -> u8 {
+    let start = at * 8;
+    let codes = start / bits..len.min((start + 8).div_ceil(bits));
+    codes.fold(0, |byte, i| {
+        let (code, from) = (u32::from(code(i)), i * bits);
+        byte | if from < start { code >> (start - from) } else { code << (from - start) } as u8
+    })
 }
 
 impl Format {
@@ -201,7 +212,7 @@ mod tests {
     fn every_code_of_a_number_is_the_code_of_its_number() {
         let rounding = Rounding { saturate: false, powers: PowerRounding::Nearest };
         let floats = [DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F8E8M0];
-        let small = [DType::F4E2M1, DType::U4, DType::I4, DType::U2, DType::I2];
+        let small = [DType::F6E2M3, DType::F6E3M2, DType::F4E2M1, DType::U4, DType::I4, DType::U2, DType::I2];
         for dtype in floats.into_iter().chain(small) {
             for code in 0..=(u32::from(u8::MAX) >> (8 - dtype.bits())) as u8 {
                 let x = decode(dtype, code);
@@ -213,5 +224,23 @@ mod tests {
         assert_eq!(decode(DType::F8E4M3FN, 0x7e), 448.0);
         assert_eq!(decode(DType::F8E5M2FNUZ, 0x7f), 57_344.0);
         assert_eq!(decode(DType::F4E2M1, 0xf), -6.0);
+        assert_eq!((decode(DType::F6E2M3, 0x1f), decode(DType::F6E3M2, 0x3f)), (7.5, -28.0));
+    }
+
+    #[test]
+    fn packed_codes_are_found_where_they_were_put() {
+        for bits in [2, 4, 6, 8] {
+            for len in 0..13usize {
+                let code = |i: usize| (i * 37 + 11) as u8 & ((1u32 << bits) - 1) as u8;
+                let bytes: Vec<u8> =
+                    (0..(len * bits).div_ceil(8)).map(|at| packed_byte(bits, len, at, code)).collect();
+                let found: Vec<u8> = (0..len).map(|i| unpack(&bytes, bits, i)).collect();
+                assert_eq!(found, (0..len).map(code).collect::<Vec<_>>(), "{len} of {bits} bits");
+            }
+        }
+        // As the format's specification spells it.
+        let x = [0x21, 0x17, 0x3a, 0x05];
+        let bytes = [0, 1, 2].map(|at| packed_byte(6, 4, at, |i| x[i]));
+        assert_eq!(bytes, [x[0] | (x[1] & 0x3) << 6, x[1] >> 2 | (x[2] & 0xf) << 4, x[2] >> 4 | x[3] << 2]);
     }
 }

@@ -7,7 +7,8 @@ use crate::device::Device;
 use crate::engine::Engine;
 use crate::plan::Plan;
 use crate::testing::random_plan;
-use crate::{NodeTimes, RunOptions, Session, Tensor};
+use crate::times::NodeTimes;
+use crate::{RunOptions, Session, Tensor};
 use std::collections::BTreeSet;
 
 const MODEL: &[u8] =

@@ -6,8 +6,9 @@ use super::watched::{Failure, Told, WatchedGpu};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
+use crate::gpu::GpuError;
 use crate::testing::random_plan;
-use crate::{GpuError, Outputs, RunOptions, Session, Tensor};
+use crate::{Outputs, RunOptions, Session, Tensor};
 use std::time::{Duration, Instant};
 
 const REFUSED: Failure = Failure::Launch("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES");

@@ -1,6 +1,7 @@
 //! The engine: what sessions of one process share, so that many models run without fighting for cores or
 //! memory.
 
+use crate::cost::ProfileCache;
 use crate::cuda::{self, GpuError, OpenGpu};
 use crate::device::Device;
 use crate::error::Error;
@@ -13,8 +14,8 @@ use std::time::Duration;
 /// Threads that an engine may have.
 const MAX_THREADS: usize = 1024;
 
-/// Worker threads and a memory budget, shared by sessions. Clones are the same engine; the workers end with the
-/// last clone and session.
+/// Worker threads, open GPUs, memory budgets and the place of profiles, shared by sessions. Clones are the same engine; the
+/// workers end with the last clone and session.
 ///
 /// # Example
 /// ```
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     gpu_memory_limit: usize,
     gpus: Mutex<HashMap<Device, Arc<OpenGpu>>>,
+    /// Where its sessions keep what they measure.
+    pub(crate) profiles: Option<ProfileCache>,
 }
 
 /// Settings of an [`Engine`].
@@ -42,6 +45,7 @@ pub struct EngineBuilder {
     gpu_memory_limit: usize,
     pinning: Pinning,
     spin: Duration,
+    profiles: Option<ProfileCache>,
 }
 
 /// Whether worker threads are bound to cores.
@@ -65,6 +69,7 @@ impl Engine {
             gpu_memory_limit: usize::MAX,
             pinning: Pinning::default(),
             spin: SPIN,
+            profiles: ProfileCache::user(),
         }
     }
 
@@ -165,7 +170,25 @@ impl EngineBuilder {
         self
     }
 
+    /// Where sessions that measure, as [`Mode`](crate::settings::Mode) says, keep what they find, for each other and for
+    /// later processes, or `None` for nowhere; by default [`ProfileCache::user`]. A session can have
+    /// [one of its own](crate::SessionBuilder::with_profile_cache).
+    pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
+        self.profiles = cache.into();
+        self
+    }
+
     /// Starts the workers.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::Engine;
+    /// use recurve::settings::Pinning;
+    /// let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None).build()?;
+    /// assert_eq!((engine.threads(), engine.memory_used()), (2, 0));
+    /// assert!(Engine::builder().with_threads(0).build().is_err());
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn build(self) -> Result<Engine, Error> {
         let threads = check_threads(self.threads)?;
         let team = Team::spinning(threads, self.pinning == Pinning::Cores, self.spin);
@@ -174,6 +197,7 @@ impl EngineBuilder {
             budget: Budget::new(self.memory_limit),
             gpu_memory_limit: self.gpu_memory_limit,
             gpus: Mutex::default(),
+            profiles: self.profiles,
         })))
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// # Example
 /// ```
 /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-/// use recurve::{NodeTimes, RunOptions, Session, Tensor};
+/// use recurve::{RunOptions, Session, Tensor};
+/// use recurve::times::NodeTimes;
 /// let session = Session::builder().load_bytes(MODEL)?;
 /// let times = NodeTimes::new();
 /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;

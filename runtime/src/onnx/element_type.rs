@@ -31,12 +31,14 @@ pub(crate) fn dtype_of_code(code: i64) -> Option<DType> {
         24 => DType::F8E8M0,
         25 => DType::U2,
         26 => DType::I2,
+        27 => DType::F6E2M3,
+        28 => DType::F6E3M2,
         _ => return None,
     })
 }
 
 /// The number of an element type, 0 (undefined) were there none.
 pub(super) fn code_of_dtype(dtype: DType) -> i32 {
-    const CODES: std::ops::RangeInclusive<i32> = 1..=26;
+    const CODES: std::ops::RangeInclusive<i32> = 1..=28;
     CODES.into_iter().find(|&code| dtype_of_code(code.into()) == Some(dtype)).unwrap_or_default()
 }

@@ -42,7 +42,11 @@ impl ExternalFiles {
         if length != expected {
             return Err(refuse(format!("has {length} bytes where its shape needs {expected}")));
         }
-        let file = self.file(location, &refuse)?.bytes();
+        let file = self.file(location, &refuse).map_err(|error| match error {
+            Error::Io { path, source } => Error::ExternalData { tensor: tensor.name.clone(), path, source },
+            error => error,
+        })?;
+        let file = file.bytes();
         let end = offset.checked_add(length).filter(|&end| end <= file.len());
         match end {
             Some(end) => Ok(file.slice(offset..end)),

@@ -2,6 +2,7 @@
 //!
 //! Bytes of tensors stay where they are: in the mapped file or in the buffer that the caller gave. Nothing
 //! outside this module sees a protobuf type.
+#![forbid(unsafe_code)]
 
 mod census;
 mod convert;
@@ -142,6 +143,18 @@ fn read(bytes: &Bytes, directory: Option<&Path>, budget: &Budget) -> Result<Mode
 
 /// Reads a tensor, sequence or optional in the form of the ONNX test data (`input_0.pb`), of the kind that
 /// `like` says.
+///
+/// # Example
+/// ```
+/// # let file = [8u8, 2, 16, 1, 74, 8, 0, 0, 128, 63, 0, 0, 0, 64]; // dims [2], float32, raw bytes
+/// use recurve::DType;
+/// use recurve::model::{Fact, TensorFact, read_test_data};
+/// // `file` holds the bytes of an `input_0.pb`; the fact is that of the model's input.
+/// let like = Fact::from(TensorFact::known(DType::F32, &[2]));
+/// let value = read_test_data(&file, &like)?;
+/// assert_eq!(value.as_tensor().and_then(|t| t.to_vec::<f32>()), Some(vec![1.0, 2.0]));
+/// # Ok::<(), recurve::Error>(())
+/// ```
 pub fn read_test_data(bytes: &[u8], like: &Fact) -> Result<Value, Error> {
     let budget = Budget::unlimited();
     let source = TensorSource { files: ExternalFiles::new(None), budget: budget.clone() };

@@ -3,6 +3,7 @@
 use super::element_type::dtype_of_code;
 use super::external::ExternalFiles;
 use super::proto::{EXTERNAL, OptionalProto, SequenceProto, SparseTensorProto, TensorProto};
+use crate::cpu::narrow::packed_byte;
 use crate::dtype::{Bool, DType, Element};
 use crate::error::Error;
 use crate::memory::Budget;
@@ -184,6 +185,15 @@ fn typed_data(
         }
         DType::Complex128 => {
             let data: Vec<u8> = bytemuck::cast_slice(&proto.double_data).to_vec();
+            Tensor::from_bytes(dtype, shape, Bytes::from(data)).ok()
+        }
+        // Six bits: one element per entry, unlike the other packed types, whose entries are packed bytes.
+        DType::F6E2M3 | DType::F6E3M2 => {
+            let codes: Option<Vec<u8>> =
+                ints.iter().map(|&v| u8::try_from(v).ok().filter(|&code| code < 1 << 6)).collect();
+            let codes = codes.filter(|codes| codes.len() == count)?;
+            let data: Vec<u8> =
+                (0..bytes).map(|at| packed_byte(dtype.bits(), count, at, |i| codes[i])).collect();
             Tensor::from_bytes(dtype, shape, Bytes::from(data)).ok()
         }
         // One packed byte per entry.

@@ -271,7 +271,7 @@ fn body_proto(name: &str, body: &Body, captured: &[&str]) -> GraphProto {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use std::sync::Arc;
@@ -288,7 +288,7 @@ mod tests {
     fn test_data_is_read_back() {
         let tensor = Value::from(Tensor::new(&[2], vec![1i64, -2]).unwrap());
         let text = Value::from(Tensor::strings(&[1], vec!["a".into()]).unwrap());
-        let sequence = Value::Sequence(crate::Sequence::new(vec![tensor.clone(), tensor.clone()]));
+        let sequence = Value::Sequence(crate::values::Sequence::new(vec![tensor.clone(), tensor.clone()]));
         let optional = Value::Optional(Some(Arc::new(tensor.clone())));
         for value in [tensor, text, sequence, optional, Value::Optional(None)] {
             let fact = crate::exec::fact_of(value.as_ref());

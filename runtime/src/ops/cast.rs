@@ -5,7 +5,7 @@
 //! range, which the specification leaves open, saturates, and NaN gives 0. Between integers: the high bits are
 //! discarded. To `bool`: whether it is not zero. To an 8-bit float: to the nearest, ties to even, and out of range
 //! the largest one or, with `saturate` 0, infinity or NaN; to powers of two (float8e8m0) as `round_mode` says. To a
-//! 4-bit float: saturated, NaN to −0. To 4- and 2-bit integers: the low bits, also of a truncated float. Text is
+//! 6- or 4-bit float: saturated, NaN to −0. To 4- and 2-bit integers: the low bits, also of a truncated float. Text is
 //! refused.
 
 use super::attributes::NodeSpec;
@@ -69,7 +69,7 @@ impl Map for Cast {
     }
 
     fn case(g: &mut Gen) -> Case {
-        let (from, to, shape) = (draw_type(g), draw_type(g), draw_shape(g));
+        let (from, to, shape) = (draw_type_of(g, CASTABLE), draw_type_of(g, CASTABLE), draw_shape(g));
         let case = Case::new([draw_castable(g, from, &shape)]).dtype("to", to);
         if g.chance(0.3) { case.opset(*g.pick(&[7, 9, 13, 28])) } else { draw_rounding(g, case) }
     }
@@ -96,10 +96,10 @@ pub(super) fn reference_rounding(rounding: Rounding) -> NarrowRounding {
     NarrowRounding { saturate: rounding.saturate, toward }
 }
 
-/// An element type, half the time one that a Rust type holds.
-pub(super) fn draw_type(g: &mut Gen) -> DType {
+/// An element type of `all`, half the time one that a Rust type holds.
+pub(super) fn draw_type_of(g: &mut Gen, all: &[DType]) -> DType {
     let usual = g.chance(0.5);
-    *g.pick(if usual { NUMBERS_AND_BOOL } else { CASTABLE })
+    *g.pick(if usual { NUMBERS_AND_BOOL } else { all })
 }
 
 /// `case` with attributes that say how 8-bit floats are rounded.

@@ -2,14 +2,14 @@
 //! The first tensor in the element type of the second; see Cast. Opsets 15, 19, 21, 23, 24, 25.
 
 use super::attributes::NodeSpec;
-use super::cast::{draw_castable, draw_rounding, draw_type, read_rounding, reference_rounding};
+use super::cast::{draw_castable, draw_rounding, draw_type_of, read_rounding, reference_rounding};
 use super::elementwise::{draw_shape, same_shape, with_entries};
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::cast::narrow_cast;
 use crate::cpu::narrow::{Rounding, is_narrow};
 use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
-use crate::dtype::CASTABLE;
+use crate::dtype::CASTABLE_LIKE;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
 use crate::loops::program::{Builder, Reg};
@@ -23,7 +23,7 @@ pub(super) const DEF: OpDef = OpDef {
     domain: "",
     since: &[15, 19, 21, 23, 24, 25],
     until: None,
-    dtypes: CASTABLE,
+    dtypes: CASTABLE_LIKE,
     accuracy: Accuracy::Exact,
     parse,
     case,
@@ -41,7 +41,7 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
 impl Op for CastLike {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 2)?;
-        let (x, to) = (inputs.typed(0, CASTABLE)?, inputs.typed(1, CASTABLE)?.dtype);
+        let (x, to) = (inputs.typed(0, CASTABLE_LIKE)?, inputs.typed(1, CASTABLE_LIKE)?.dtype);
         Ok(vec![with_entries(same_shape(x, to), &[x], |e| e[0].clone()).into()])
     }
 
@@ -69,7 +69,7 @@ impl Op for CastLike {
 }
 
 fn case(g: &mut Gen) -> Case {
-    let (from, to, shape) = (draw_type(g), draw_type(g), draw_shape(g));
+    let (from, to, shape) = (draw_type_of(g, CASTABLE_LIKE), draw_type_of(g, CASTABLE_LIKE), draw_shape(g));
     let case = Case::new([draw_castable(g, from, &shape), draw_castable(g, to, &[2])]);
     draw_rounding(g, case)
 }

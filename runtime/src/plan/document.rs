@@ -175,6 +175,14 @@ impl fmt::Display for Timing {
 
 impl Plan {
     /// Reads a plan. Whether it fits a model is found when it is used.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::plans::{Plan, PlanError};
+    /// let error = Plan::from_json("{}").expect_err("no plan");
+    /// assert!(matches!(error, PlanError::Malformed { .. }));
+    /// # Ok::<(), PlanError>(())
+    /// ```
     pub fn from_json(text: &str) -> Result<Self, PlanError> {
         let malformed = |what: String| PlanError::Malformed { what };
         let plan: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;

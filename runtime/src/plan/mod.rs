@@ -1,7 +1,7 @@
 //! Plans: a model's steps placed on workers, as a list of instructions for each.
 //!
-//! A binding and a [`Profile`](crate::Profile) make a scheduling instance; its schedule makes the phases and instructions;
-//! these make offsets in the arena. A [`Plan`] is a document. Before it is followed, it is checked against the binding:
+//! A binding and a [`Profile`](crate::profiles::Profile) make a scheduling instance; its schedule makes the phases and
+//! instructions; these make offsets in the arena. A [`Plan`] is a document. Before it is followed, it is checked against the binding:
 //! [`crate::exec::Course`].
 
 mod build;

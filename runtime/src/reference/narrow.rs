@@ -19,6 +19,11 @@ pub(crate) fn is_small_int(dtype: DType) -> bool {
     matches!(dtype, DType::U4 | DType::I4 | DType::U2 | DType::I2)
 }
 
+/// Whether `dtype` has neither infinities nor NaN.
+fn is_finite_only(dtype: DType) -> bool {
+    matches!(dtype, DType::F6E2M3 | DType::F6E3M2 | DType::F4E2M1)
+}
+
 /// The value of each code of a narrow float, by code.
 pub(crate) fn float_values(dtype: DType) -> Option<Vec<f64>> {
     let (exponent, mantissa, bias) = match dtype {
@@ -26,6 +31,8 @@ pub(crate) fn float_values(dtype: DType) -> Option<Vec<f64>> {
         DType::F8E4M3FNUZ => (4, 3, 8),
         DType::F8E5M2 => (5, 2, 15),
         DType::F8E5M2FNUZ => (5, 2, 16),
+        DType::F6E2M3 => (2, 3, 1),
+        DType::F6E3M2 => (3, 2, 3),
         DType::F4E2M1 => (2, 1, 1),
         DType::F8E8M0 => {
             let power = |code: i32| if code == 255 { f64::NAN } else { 2f64.powi(code - 127) };
@@ -70,13 +77,13 @@ pub(crate) fn rounded(dtype: DType, values: &[f64], x: f64, rounding: NarrowRoun
     let (least, most) = (finite[0], finite[finite.len() - 1]);
     let (size, sign) = (x.abs(), 1f64.copysign(x));
     let beyond = match dtype {
-        DType::F4E2M1 => most,
+        _ if is_finite_only(dtype) => most,
         _ if rounding.saturate => most,
         DType::F8E5M2 => f64::INFINITY,
         _ => f64::NAN,
     };
     if x.is_nan() {
-        return if dtype == DType::F4E2M1 { -0.0 } else { x };
+        return if is_finite_only(dtype) { -0.0 } else { x };
     }
     if dtype == DType::F8E8M0 {
         if size < least {
@@ -106,7 +113,8 @@ pub(crate) fn rounded(dtype: DType, values: &[f64], x: f64, rounding: NarrowRoun
 /// The elements that packed codes stand for.
 pub(crate) fn unpacked(dtype: DType, bytes: &[u8], len: usize) -> Option<RefData> {
     let bits = dtype.bits();
-    let codes = (0..len).map(|i| (usize::from(bytes[i * bits / 8]) >> (i * bits % 8)) % (1 << bits));
+    let bit = |at: usize| usize::from(bytes[at / 8] >> (at % 8) & 1);
+    let codes = (0..len).map(|i| (0..bits).fold(0, |code, k| code | bit(i * bits + k) << k));
     if let Some(values) = float_values(dtype) {
         return Some(RefData::Float(codes.map(|code| values[code]).collect()));
     }
@@ -135,7 +143,9 @@ pub(crate) fn packed(dtype: DType, data: &RefData) -> Option<Vec<u8>> {
     };
     let mut bytes = vec![0u8; dtype.bytes(codes.len())?];
     for (i, code) in codes.into_iter().enumerate() {
-        bytes[i * bits / 8] |= (code << (i * bits % 8)) as u8;
+        for (k, at) in (i * bits..(i + 1) * bits).enumerate() {
+            bytes[at / 8] |= ((code >> k & 1) << (at % 8)) as u8;
+        }
     }
     Some(bytes)
 }

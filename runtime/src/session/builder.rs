@@ -48,7 +48,7 @@ pub enum Fusion {
 /// assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::MemoryLimit));
 /// # Ok::<(), recurve::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionBuilder {
     engine: Option<Engine>,
     threads: Option<usize>,
@@ -58,35 +58,15 @@ pub struct SessionBuilder {
     device: Device,
     fallback: Fallback,
     mode: Mode,
-    cache: Option<ProfileCache>,
+    /// Where none is given, the engine's.
+    #[allow(clippy::option_option, reason = "whether it is given, and whether there is one")]
+    cache: Option<Option<ProfileCache>>,
     refresh: bool,
     buckets: Buckets,
     devices: Devices,
     gpu_memory_limit: Option<usize>,
     placements: Vec<Placement>,
     precision: Precision,
-}
-
-impl Default for SessionBuilder {
-    fn default() -> Self {
-        Self {
-            engine: None,
-            threads: None,
-            memory_limit: None,
-            outputs: None,
-            fusion: Fusion::default(),
-            device: Device::default(),
-            fallback: Fallback::default(),
-            mode: Mode::default(),
-            cache: ProfileCache::user(),
-            refresh: false,
-            buckets: Buckets::default(),
-            devices: Devices::default(),
-            gpu_memory_limit: None,
-            placements: Vec::new(),
-            precision: Precision::default(),
-        }
-    }
 }
 
 impl SessionBuilder {
@@ -150,7 +130,8 @@ impl SessionBuilder {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Mode, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::settings::Mode;
     /// // Without a cache everything is measured at the first run.
     /// let builder = Session::builder().with_threads(2).with_mode(Mode::Latency).with_profile_cache(None);
     /// let session = builder.load_bytes(MODEL)?;
@@ -194,7 +175,8 @@ impl SessionBuilder {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Precision, Session};
+    /// use recurve::Session;
+    /// use recurve::settings::Precision;
     /// let session = Session::builder().with_precision(Precision::F16).load_bytes(MODEL)?;
     /// let stored = session.stored_weights();
     /// assert!(!stored.weights.is_empty() && stored.weights.iter().all(|w| w.kept.is_none()));
@@ -205,10 +187,10 @@ impl SessionBuilder {
         self
     }
 
-    /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default with the user's other profiles,
-    /// [`ProfileCache::user`].
+    /// Where [`Mode::Latency`] keeps what it measures, or `None` for nowhere; by default where the engine does,
+    /// [`EngineBuilder::with_profile_cache`](crate::EngineBuilder::with_profile_cache).
     pub fn with_profile_cache(mut self, cache: impl Into<Option<ProfileCache>>) -> Self {
-        self.cache = cache.into();
+        self.cache = Some(cache.into());
         self
     }
 
@@ -242,6 +224,16 @@ impl SessionBuilder {
     }
 
     /// Loads an ONNX model from bytes: a `Vec<u8>`, a `&'static [u8]`, or [`bytes::Bytes`].
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::Session;
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// assert_eq!(session.metadata().opsets, [(String::new(), 17)]);
+    /// assert!(session.metadata().custom.iter().any(|(key, _)| key == "vocabulary"));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let start = Instant::now();
         self.prepare(start, |budget| onnx::read_bytes(&bytes.into(), budget))
@@ -378,7 +370,8 @@ impl SessionBuilder {
             }
         };
         let load_time = start.elapsed();
-        let plans = Plans::new(self.mode, self.cache, self.refresh, self.buckets);
+        let cache = self.cache.unwrap_or_else(|| engine.0.profiles.clone());
+        let plans = Plans::new(self.mode, cache, self.refresh, self.buckets);
         let (gpu, limit) = (self.devices.gpu, self.gpu_memory_limit);
         let devices = PlanDevices::new(gpu, limit, self.placements, self.fallback);
         Ok(Session {

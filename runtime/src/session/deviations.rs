@@ -12,7 +12,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Precision, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::settings::Precision;
     /// let exact = Session::builder().load_bytes(MODEL)?;
     /// let session = Session::builder().with_precision(Precision::F16).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;

@@ -7,9 +7,9 @@ use crate::error::Error;
 use crate::exec::settled_graph;
 use crate::graph::fact::Facts;
 use crate::graph::{Dim, Fact, Graph, Node, NodeError, ValueId, node_cost};
-use crate::loops::{Fused, Joined};
+use crate::loops::{Fused, Joined, Member, members_of};
+use crate::ops::Cost;
 use crate::ops::attributes::Body;
-use crate::ops::{Cost, OpName};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -75,16 +75,6 @@ pub struct NodeInfo {
     pub unfused_cost: Option<Cost>,
 }
 
-/// A node of the model that was fused into another.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Member {
-    /// Name in the model.
-    pub name: Arc<str>,
-    /// Its operator.
-    pub op: String,
-}
-
 /// Two neighbours that were not fused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -116,7 +106,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{Fusion, Session};
+    /// use recurve::Session;
+    /// use recurve::settings::Fusion;
     /// let session = Session::builder().with_fusion(Fusion::Off).load_bytes(MODEL)?;
     /// let nodes = session.nodes([("question", vec![6, 1]), ("h", vec![1, 1, 128]), ("c", vec![1, 1, 128])])?;
     /// let flops: f64 = nodes.iter().filter_map(|node| Some(node.cost?.flops)).sum();
@@ -131,6 +122,19 @@ impl Session {
     }
 
     /// The nodes with the edges between them, as [`Session::nodes`].
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::Session;
+    /// use recurve::model::Source;
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let graph = session.graph([("question", [6, 1].as_slice())])?;
+    /// let encoder = graph.nodes.iter().find(|node| node.op == "LSTM");
+    /// let encoder = encoder.expect("the example has an LSTM");
+    /// assert!(encoder.sources.contains(&Source::Constant), "its weights");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn graph<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,
@@ -188,15 +192,6 @@ struct Prepared<'a> {
     settle: &'a dyn Fn(&Graph, &[Fact]) -> Option<Graph>,
 }
 
-/// The nodes of the model that `node` of the prepared one is.
-fn members(node: &Node, joined: Option<&Joined>) -> Vec<Member> {
-    let of = |(name, def): &(Arc<str>, OpName)| Member { name: name.clone(), op: def.full_name() };
-    match joined {
-        Some(joined) => joined.members.iter().map(of).collect(),
-        None => vec![of(&(node.name.clone(), node.def))],
-    }
-}
-
 /// Bytes that the nodes read more than the one that took their place, of which these inputs are known.
 fn read_again(joined: Option<&Joined>, given: &[Option<&Fact>]) -> f64 {
     let Some(Joined { members, shared: Some(shared), .. }) = joined else { return 0.0 };
@@ -231,7 +226,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], prepared: &Prepared<'_>, pa
         let cost = if standing[at] { Some(Cost::default()) } else { node_cost(node, &read) };
         let joined = |node: &Node| prepared.joins.get(format!("{path}{}", node.name).as_str()).copied();
         let more = |cost: Cost, bytes: f64| Cost { bytes: cost.bytes + bytes, ..cost };
-        let (of, unfused_cost) = match node.op.as_any().downcast_ref::<Fused>() {
+        let unfused_cost = match node.op.as_any().downcast_ref::<Fused>() {
             Some(fused) => {
                 let nodes = &fused.members().nodes;
                 let inputs = fused.member_inputs(Facts(&read)).unwrap_or_default();
@@ -239,15 +234,9 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], prepared: &Prepared<'_>, pa
                     read_again(joined(node), &given.iter().map(Option::as_ref).collect::<Vec<_>>())
                 });
                 let again = again.sum();
-                let of = nodes.iter().flat_map(|node| members(node, joined(node))).collect();
-                (of, fused.unfused_cost(Facts(&read)).map(|cost| more(cost, again)))
+                fused.unfused_cost(Facts(&read)).map(|cost| more(cost, again))
             }
-            None => match joined(node) {
-                Some(own) => {
-                    (members(node, Some(own)), cost.map(|cost| more(cost, read_again(Some(own), &read))))
-                }
-                None => (Vec::new(), None),
-            },
+            None => joined(node).and_then(|own| Some(more(cost?, read_again(Some(own), &read)))),
         };
         NodeInfo {
             name: node.name.clone(),
@@ -258,7 +247,7 @@ fn graph_info(graph: &Graph, facts: &[Option<Fact>], prepared: &Prepared<'_>, pa
             cost,
             runs: !standing[at],
             bodies: body_infos(node, &read, prepared, path),
-            members: of,
+            members: members_of(node, joined),
             unfused_cost,
         }
     };

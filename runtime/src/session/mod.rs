@@ -24,7 +24,7 @@ pub use arguments::ValueSpec;
 pub use buckets::Buckets;
 pub use builder::{Fusion, SessionBuilder};
 pub use devices::{LostDevice, Placement};
-pub use inspect::{Apart, GraphInfo, Member, NodeInfo, Parameters, Source};
+pub use inspect::{Apart, GraphInfo, NodeInfo, Parameters, Source};
 pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
@@ -37,6 +37,8 @@ use crate::cpu::{RunContext, Slot};
 use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
+use crate::graph::Node;
+use crate::loops::members_of;
 use crate::memory::Budget;
 use crate::onnx::Metadata;
 use crate::precision::Stored;
@@ -126,7 +128,9 @@ impl Session {
     /// [`SessionBuilder::with_fallback`] allows, with what was copied for them: over all runs since loading, in the
     /// order of the graph.
     pub fn host_trips(&self) -> Vec<HostTrip> {
-        self.runner.trips()
+        let joined = |node: &Node| self.fusion.joined.iter().find(|joined| joined.name == node.name);
+        let named = |(node, trip): (&Node, HostTrip)| HostTrip { members: members_of(node, joined), ..trip };
+        self.runner.trips().into_iter().map(named).collect()
     }
 
     /// The GPU that plans no longer use since it failed, where [`SessionBuilder::with_fallback`] lets them go on without.
@@ -143,6 +147,21 @@ impl Session {
 
     /// Runs the model on named inputs. Where inputs do not fit, the error names all of them: [`Error::Argument`] for
     /// one, [`Error::Arguments`] for several.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let outputs = session.run(inputs)?;
+    /// assert_eq!(outputs.tensor("answer")?.as_slice::<i64>(), Some(&[4, 11, 11, 11, 11][..])); // "4    "
+    /// let error = session.run([("question", &state)]).expect_err("floats are no text, and the state is missing");
+    /// assert!(error.to_string().starts_with("3 arguments do not fit"));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -151,6 +170,21 @@ impl Session {
     }
 
     /// Runs the model with a deadline or a cancel token.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{ErrorKind, RunOptions, Session, Tensor};
+    /// use std::time::Duration;
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// session.run_with(inputs, &RunOptions::default().with_timeout(Duration::from_secs(60)))?;
+    /// let late = session.run_with(inputs, &RunOptions::default().with_timeout(Duration::ZERO));
+    /// assert_eq!(late.err().map(|error| error.kind()), Some(ErrorKind::Deadline));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run_with<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -197,6 +231,24 @@ impl Session {
     }
 
     /// [`Session::run_into`] with a deadline or a cancel token.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{CancelToken, ErrorKind, RunOptions, Session, Tensor, TensorMut};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let (mut answer, token) = ([0i64; 5], CancelToken::new());
+    /// let options = RunOptions::default().with_cancel(&token);
+    /// session.run_into_with(inputs, &mut [("answer", TensorMut::new(&[5, 1], &mut answer)?)], &options)?;
+    /// assert_eq!(answer, [4, 11, 11, 11, 11]);
+    /// token.cancel(); // from any thread
+    /// let ended = session.run_into_with(inputs, &mut [], &options);
+    /// assert_eq!(ended.err().map(|error| error.kind()), Some(ErrorKind::Cancelled));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run_into_with<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -225,6 +277,22 @@ impl Session {
     /// and an output feeds the input of the same name with `out` for `in`, `output` for `input`, `n` for `0`, `next` for
     /// `prev`, `present` for `past`, `final` for `init` or `initial`, as exporters affix them. [`Stream::pairs`] tells what
     /// was found.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let mut stream = session.stream()?;
+    /// assert_eq!(stream.pairs().collect::<Vec<_>>(), [("h_out", "h"), ("c_out", "c")]);
+    /// let mut answer = Vec::new();
+    /// for token in [2i64, 10, 2] { // "2+2", character by character
+    ///     let outputs = stream.run([("question", &Tensor::new(&[1, 1], vec![token])?)])?;
+    ///     answer = outputs.tensor("answer")?.to_vec::<i64>().unwrap_or_default();
+    /// }
+    /// assert_eq!(answer, [4, 11, 11, 11, 11]);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn stream(&self) -> Result<Stream<'_>, Error> {
         Stream::by_name(self)
     }

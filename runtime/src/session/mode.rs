@@ -14,10 +14,11 @@ pub enum Mode {
     /// profile cache are measured on those inputs, which takes some tenths of a second each. The plan is followed only
     /// where its measured time is below that of [`Mode::Together`], or where
     /// [`with_placements`](crate::SessionBuilder::with_placements) wants something on the GPU. Inputs of shapes like
-    /// those, see [`Buckets`](crate::Buckets), are planned by what was measured for the first, in some 20 ms and untried.
+    /// those, see [`Buckets`](crate::settings::Buckets), are planned by what was measured for the first, in some 20 ms
+    /// and untried.
     Latency,
     /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
-    /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::PlanError::Slo) says so where there is none.
+    /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::plans::PlanError::Slo) says so where there is none.
     Memory {
         /// The objective for the time.
         slo: Duration,

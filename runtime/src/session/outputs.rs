@@ -22,6 +22,20 @@ impl Outputs {
     }
 
     /// The tensor `name`.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let outputs = session.run(inputs)?;
+    /// assert_eq!(outputs.tensor("answer")?.shape(), [5, 1]);
+    /// assert!(outputs.tensor("question").is_err(), "that is an input");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
         self.get(name).and_then(Value::as_tensor).ok_or_else(|| Error::Argument {
             role: "output",

@@ -42,6 +42,23 @@ impl Session {
     /// Measures the operators of the model on these inputs, each on one thread and on all, and what handing work from
     /// thread to thread costs. What the cache of `options` has is not measured again. Times are true only while nothing
     /// else uses the cores.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::{Effort, ProfileOptions};
+    /// use std::time::Duration;
+    /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// // A millisecond for each; the default takes as long as times need to settle.
+    /// let effort = Effort { warm: 1, least: 1, most: 9, time: Duration::from_millis(1) };
+    /// let profile = session.profile(inputs, &ProfileOptions::default().with_effort(effort))?;
+    /// assert!(!profile.operators.is_empty() && profile.check_here().is_ok());
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn profile<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -72,7 +89,8 @@ impl Session {
     /// # Example
     /// ```
     /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
-    /// use recurve::{ProfileOptions, Session, Tensor};
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::ProfileOptions;
     /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
     /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
     /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
@@ -94,6 +112,24 @@ impl Session {
 
     /// [`Session::plan`] for what `options` say. With [`SessionBuilder::with_devices`](crate::SessionBuilder::with_devices)
     /// the plan may use a GPU, which need not be here: its costs are those of `profile`.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// use recurve::plans::PlanOptions;
+    /// use recurve::profiles::ProfileOptions;
+    /// use recurve::settings::Mode;
+    /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let profile = session.profile(inputs, &ProfileOptions::default())?;
+    /// let options = PlanOptions::default().with_mode(Mode::Latency);
+    /// let planning = session.plan_with(inputs.map(|(name, tensor)| (name, tensor.shape())), &profile, options)?;
+    /// assert_eq!(planning.plan.workers, 2);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn plan_with<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,
@@ -179,6 +215,25 @@ impl Session {
 
     /// Lets runs with inputs of the plan's shapes follow it. The plan is checked first: one for another model or number of
     /// threads, or one by which a result could be wrong, is refused.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// use recurve::profiles::ProfileOptions;
+    /// let session = Session::builder().with_threads(2).load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let shapes = || inputs.map(|(name, tensor)| (name, tensor.shape()));
+    /// let profile = session.profile(inputs, &ProfileOptions::default())?;
+    /// let mut plan = session.plan(shapes(), &profile)?.plan;
+    /// session.follow(&plan)?;
+    /// assert!(session.followed(shapes()).is_some());
+    /// plan.model = "another".to_owned();
+    /// assert!(session.follow(&plan).is_err(), "it is for another model");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn follow(&self, plan: &Plan) -> Result<(), Error> {
         let options = RunOptions::default();
         let interrupt = options.interrupt();
@@ -207,7 +262,8 @@ impl Session {
         }
     }
 
-    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see [`Mode`](crate::Mode).
+    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see
+    /// [`Mode`](crate::settings::Mode).
     pub fn unplanned<'a, S: AsRef<[usize]>>(
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,

@@ -18,14 +18,27 @@ pub struct ProfiledNode {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Its signature: a key of [`Profile::operators`](crate::Profile::operators). `None` where shapes depend on data, so that
-    /// nothing is measured.
+    /// Its signature: a key of [`Profile::operators`](crate::profiles::Profile::operators). `None` where shapes depend on
+    /// data, so that nothing is measured.
     pub signature: Option<String>,
 }
 
 impl Session {
     /// The nodes that run on these inputs in their order, which [`Session::profile`] measures, and behind them those of the
     /// forms that plans may give the model.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().with_threads(1).load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[6, 1], vec![3i64, 4, 7, 10, 5, 8])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let inputs = [("question", &question), ("h", &state), ("c", &state)];
+    /// let nodes = session.profiled(inputs)?;
+    /// assert!(nodes.iter().any(|node| node.op == "LSTM" && node.signature.is_some()));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn profiled<'a, V: Into<ValueRef<'a>>>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,

@@ -6,7 +6,7 @@ use crate::cuda::{GpuError, GpuFailure, GpuProgram, GpuUse, HostTrip};
 use crate::device::Device;
 use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
-use crate::graph::{Graph, NodeError};
+use crate::graph::{Graph, Node, NodeError};
 use crate::precision::Stored;
 use crate::tensor::ValueRef;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ impl Runner {
         }
     }
 
-    /// What ran on the host although the graph runs on a GPU.
-    pub(super) fn trips(&self) -> Vec<HostTrip> {
+    /// What ran on the host although the graph runs on a GPU, with its nodes.
+    pub(super) fn trips(&self) -> Vec<(&Node, HostTrip)> {
         match self {
             Self::Cpu(_) => Vec::new(),
             Self::Gpu { program, .. } => program.trips(),

@@ -87,6 +87,19 @@ impl<'s> Stream<'s> {
     }
 
     /// Runs one call: the inputs that are not state are given, the outputs that are not state come back.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let mut stream = session.stream()?;
+    /// let outputs = stream.run([("question", &Tensor::new(&[3, 1], vec![2i64, 10, 2])?)])?;
+    /// // The state is kept, and is no output of the call.
+    /// assert_eq!(outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["answer"]);
+    /// assert!(stream.state("h").is_some());
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run<'a, V: Into<ValueRef<'a>>>(
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,
@@ -96,6 +109,19 @@ impl<'s> Stream<'s> {
 
     /// [`Stream::run`] with a deadline or a cancel token. After an error the state is that of the last call that
     /// succeeded.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::{RunOptions, Session, Tensor};
+    /// use std::time::Duration;
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let mut stream = session.stream()?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;
+    /// let late = stream.run_with([("question", &question)], &RunOptions::default().with_timeout(Duration::ZERO));
+    /// assert!(late.is_err() && stream.state("h").is_none(), "no call has succeeded yet");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run_with<'a, V: Into<ValueRef<'a>>>(
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, V)>,

@@ -62,6 +62,13 @@ impl Tensor {
     }
 
     /// A tensor of text.
+    ///
+    /// # Example
+    /// ```
+    /// let t = recurve::Tensor::strings(&[2], vec!["eins".to_owned(), "zwei".to_owned()])?;
+    /// assert_eq!(t.as_strings().map(|words| words[1].as_str()), Some("zwei"));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn strings(shape: &[usize], elements: Vec<String>) -> Result<Self, Error> {
         if element_count(shape) != Some(elements.len()) {
             return Err(count_mismatch(shape, elements.len()));
@@ -70,15 +77,17 @@ impl Tensor {
     }
 
     /// A tensor over raw little-endian bytes, packed as ONNX packs its element type.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::{DType, Tensor};
+    /// let t = Tensor::from_bytes(DType::U4, &[3], vec![0x21, 0x03].into())?; // two elements in a byte
+    /// assert_eq!((t.len(), t.bytes()), (3, &[0x21, 0x03][..]));
+    /// assert!(Tensor::from_bytes(DType::F32, &[3], vec![0; 11].into()).is_err(), "twelve bytes are three floats");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Self, Error> {
-        let expected = element_count(shape).and_then(|n| dtype.bytes(n));
-        if dtype == DType::String || expected != Some(bytes.len()) {
-            return Err(Error::Argument {
-                role: "tensor",
-                name: dtype.name().into(),
-                problem: format!("{} bytes do not hold shape {shape:?}", bytes.len()),
-            });
-        }
+        super::check_bytes(dtype, shape, bytes.len())?;
         Ok(Self { dtype, shape: shape.into(), data: Data::Bytes(bytes) })
     }
 

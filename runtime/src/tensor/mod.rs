@@ -11,6 +11,8 @@ pub use foreign::Release;
 pub use value::{Sequence, Value};
 pub use view::{TensorMut, TensorView, ValueRef};
 
+use crate::dtype::DType;
+use crate::error::Error;
 use smallvec::SmallVec;
 
 /// Extents of a tensor, outermost first.
@@ -24,6 +26,15 @@ pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
         return None;
     }
     Some(if shape.contains(&0) { 0 } else { most })
+}
+
+/// Errs unless `len` bytes hold a tensor of this form, packed.
+fn check_bytes(dtype: DType, shape: &[usize], len: usize) -> Result<(), Error> {
+    if dtype != DType::String && element_count(shape).and_then(|n| dtype.bytes(n)) == Some(len) {
+        return Ok(());
+    }
+    let problem = format!("{len} bytes do not hold shape {shape:?}");
+    Err(Error::Argument { role: "tensor", name: dtype.name().into(), problem })
 }
 
 #[cfg(test)]

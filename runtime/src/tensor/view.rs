@@ -21,6 +21,14 @@ pub(crate) enum ViewData<'a> {
 
 impl<'a> TensorView<'a> {
     /// A view of `elements` as a tensor of `shape`.
+    ///
+    /// # Example
+    /// ```
+    /// let (samples, shape) = ([0.5f32, -0.5, 0.25], [1, 3]);
+    /// let view = recurve::TensorView::new(&shape, &samples)?; // nothing is copied
+    /// assert_eq!((view.shape(), view.as_slice::<f32>()), (&shape[..], Some(&samples[..])));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn new<T: Element>(shape: &'a [usize], elements: &'a [T]) -> Result<Self, Error> {
         if element_count(shape) != Some(elements.len()) {
             return Err(Error::Argument {
@@ -30,6 +38,23 @@ impl<'a> TensorView<'a> {
             });
         }
         Ok(Self { dtype: T::DTYPE, shape, data: ViewData::Bytes(bytemuck::cast_slice(elements)) })
+    }
+
+    /// A view of raw little-endian bytes, packed as ONNX packs `dtype`: for types that no Rust type holds, and for those
+    /// that are known only at run time. Bytes that are not aligned for the type are copied when a model reads them.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::{DType, TensorView};
+    /// let nibbles = [0x21u8, 0x03]; // two elements in a byte
+    /// let view = TensorView::from_bytes(DType::U4, &[3], &nibbles)?;
+    /// assert_eq!((view.dtype(), view.len()), (DType::U4, 3));
+    /// assert!(TensorView::from_bytes(DType::F32, &[3], &nibbles).is_err(), "three floats have twelve bytes");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn from_bytes(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> Result<Self, Error> {
+        super::check_bytes(dtype, shape, bytes.len())?;
+        Ok(Self::over_bytes(dtype, shape, bytes))
     }
 
     pub(crate) fn over(dtype: DType, shape: &'a [usize], data: ViewData<'a>) -> Self {
@@ -150,6 +175,15 @@ pub struct TensorMut<'a> {
 
 impl<'a> TensorMut<'a> {
     /// `elements` as the place of a tensor of `shape`.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::{DType, TensorMut};
+    /// let mut place = [0f32; 6];
+    /// let output = TensorMut::new(&[2, 3], &mut place)?;
+    /// assert_eq!((output.dtype(), output.shape()), (DType::F32, &[2, 3][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn new<T: Element>(shape: &'a [usize], elements: &'a mut [T]) -> Result<Self, Error> {
         if element_count(shape) != Some(elements.len()) {
             return Err(Error::Argument {
@@ -159,6 +193,22 @@ impl<'a> TensorMut<'a> {
             });
         }
         Ok(Self { dtype: T::DTYPE, shape, bytes: bytemuck::cast_slice_mut(elements) })
+    }
+
+    /// Raw bytes as the place of a tensor, packed as ONNX packs `dtype`. They must be aligned for the type, or the run that
+    /// is given them is refused.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::{DType, TensorMut};
+    /// let mut place = [0u8; 2];
+    /// let output = TensorMut::from_bytes(DType::I4, &[3], &mut place)?;
+    /// assert_eq!((output.dtype(), output.shape()), (DType::I4, &[3][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn from_bytes(dtype: DType, shape: &'a [usize], bytes: &'a mut [u8]) -> Result<Self, Error> {
+        super::check_bytes(dtype, shape, bytes.len())?;
+        Ok(Self { dtype, shape, bytes })
     }
 
     /// Element type.

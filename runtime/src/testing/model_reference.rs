@@ -45,8 +45,9 @@ pub fn model_reference(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Accuracy;
     use crate::testing::{Tolerance, compare, single_node};
-    use crate::{Accuracy, DType, Session};
+    use crate::{DType, Session};
 
     #[test]
     fn a_model_gives_what_its_operators_references_give() {

@@ -82,7 +82,7 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     let device = Device { capability: 90, multiprocessors: 132, shared_bytes: 227 * 1024 };
     let wanted = vec![true; outputs.len()];
     let (inputs, outputs) = (Facts(&given), &outputs[..]);
-    let (precision, nested) = (crate::Precision::F32, false);
+    let (precision, nested) = (crate::settings::Precision::F32, false);
     let site = GpuSite {
         inputs,
         outputs,

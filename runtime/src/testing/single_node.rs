@@ -37,7 +37,7 @@ pub fn single_node(name: &str, seed: u64) -> Result<SingleNode, OpError> {
     written(def, &(def.case)(&mut Gen::new(seed)))
 }
 
-/// A value in the form of the ONNX test data, which [`crate::read_test_data`] reads.
+/// A value in the form of the ONNX test data, which [`crate::model::read_test_data`] reads.
 pub fn test_data(value: &Value) -> Vec<u8> {
     crate::onnx::test_data(value)
 }

@@ -3,10 +3,11 @@
 use super::Server;
 use super::server::Answer;
 use anyhow::Result;
+use recurve::model::{Accuracy, Fact, TensorFact, read_test_data};
 use recurve::testing::{
     Mismatch, OperatorInfo, SingleNode, Tolerance, check_operator, compare, single_node, test_data,
 };
-use recurve::{Accuracy, DType, Engine, Fact, Outputs, Session, TensorFact, Value, read_test_data};
+use recurve::{DType, Engine, Outputs, Session, Value};
 
 /// What came of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::Parser;
+use recurve::Engine;
+use recurve::settings::Pinning;
 use recurve::testing::{operators, single_node, test_data};
-use recurve::{Engine, Pinning};
 use recurve_tests::against::{Deviations, Server, Tally, Verdict, judge};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

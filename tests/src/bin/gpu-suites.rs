@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use recurve::gpu::GpuInfo;
 use recurve::testing::gpu::{TestGpu, modules_for};
-use recurve::{Device, Engine, GpuInfo, Session};
+use recurve::{Device, Engine, Session};
 use recurve_tests::gpu::{Chosen, Guarded, Section, Tally, kernels, models, operators_on, run_model};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -187,7 +188,7 @@ fn load_modules(
 
 fn info_of(device: Device) -> Result<GpuInfo> {
     if let Device::Cuda(ordinal) = device {
-        let found = recurve::gpus()?;
+        let found = recurve::gpu::gpus()?;
         return found.into_iter().nth(ordinal).with_context(|| format!("there is no {device}"));
     }
     Ok(TestGpu::open(device, None)?.info().clone())

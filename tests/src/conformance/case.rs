@@ -1,7 +1,8 @@
 //! What the suite's `index.json` says of each case, and the files of a case.
 
 use anyhow::{Context, Result};
-use recurve::{Value, ValueSpec, read_test_data};
+use recurve::Value;
+use recurve::model::{ValueSpec, read_test_data};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

@@ -3,8 +3,9 @@
 use super::case::Case;
 use super::random;
 use super::tolerance::{self, Closeness};
+use recurve::settings::Pinning;
 use recurve::testing::compare;
-use recurve::{Engine, Error, ErrorKind, Outputs, Pinning, RunOptions, Session, Value};
+use recurve::{Engine, Error, ErrorKind, Outputs, RunOptions, Session, Value};
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,7 +102,10 @@ impl Judge {
                 return Outcome::Refused { operator: first.op.clone(), reason: chain(&first.reason) };
             }
             Err(Error::Prepare { op, source, .. })
-                if matches!(source, recurve::OpError::Unsupported(_) | recurve::OpError::DType { .. }) =>
+                if matches!(
+                    source,
+                    recurve::errors::OpError::Unsupported(_) | recurve::errors::OpError::DType { .. }
+                ) =>
             {
                 return Outcome::Refused { operator: op, reason: chain(&source) };
             }

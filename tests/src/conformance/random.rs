@@ -2,7 +2,8 @@
 
 use super::case::Case;
 use half::{bf16, f16};
-use recurve::{Bool, DType, Outputs, Tensor, Value};
+use recurve::values::Bool;
+use recurve::{DType, Outputs, Tensor, Value};
 
 /// Standard deviations that a count may be from its mean.
 const SIGMAS: f64 = 6.0;

@@ -1,7 +1,7 @@
 //! A GPU for the cases of kernel families. Where nothing watches the kernels, memory is poisoned before and has guards
 //! around it that are looked at behind every case.
 
-use recurve::GpuError;
+use recurve::gpu::GpuError;
 use recurve::testing::gpu::TestGpu;
 use recurve_kernels::cases::{Failure, Machine};
 use recurve_kernels::launch::{Device, Launch};

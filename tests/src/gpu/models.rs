@@ -1,8 +1,10 @@
 //! Small models on one device against the CPU, over several shapes; weights are drawn.
 
 use super::report::Tally;
+use crate::drawn_inputs::drawn;
 use crate::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
-use recurve::{Device, ErrorKind, Fusion, Session, SessionBuilder, Tensor};
+use recurve::settings::Fusion;
+use recurve::{Device, ErrorKind, Session, SessionBuilder, Tensor};
 use std::time::Instant;
 
 /// A model, and the extents that its inputs' symbols take.
@@ -23,12 +25,6 @@ impl std::fmt::Debug for ModelCase {
     }
 }
 
-/// Values from −1 to 1 that `seed` determines.
-fn drawn(seed: u64, count: usize) -> Vec<f32> {
-    let mut draw = recurve_kernels::cases::Draw::new(seed);
-    draw.floats(recurve_kernels::element::Element::F32, count, 1.0)
-}
-
 /// Every model, its weights drawn from `seed`.
 pub fn models(seed: u64) -> Vec<ModelCase> {
     vec![perceptron(seed), attention(seed), normalised(seed), long_map(seed), stacked(seed)]
@@ -37,7 +33,7 @@ pub fn models(seed: u64) -> Vec<ModelCase> {
 fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
     let count: i64 = shape.iter().product();
     let scale = 1.0 / (shape[0] as f32).sqrt();
-    let values: Vec<f32> = drawn(seed, count as usize).iter().map(|w| w * scale).collect();
+    let values: Vec<f32> = drawn(seed, count as usize, 1.0).iter().map(|w| w * scale).collect();
     floats(name, shape, &values)
 }
 
@@ -196,7 +192,7 @@ fn compare(
     };
     let mut inputs = Vec::new();
     for (number, (name, shape)) in case.bindings[binding].iter().enumerate() {
-        let values = drawn(seed + 100 * binding as u64 + number as u64, shape.iter().product());
+        let values = drawn(seed + 100 * binding as u64 + number as u64, shape.iter().product(), 1.0);
         inputs.push((*name, Tensor::new(shape, values).map_err(said)?));
     }
     let given = || inputs.iter().map(|(name, tensor)| (*name, tensor));

@@ -1,7 +1,8 @@
 //! The public API: what callers pass, what they get back, and what they are told when it does not fit.
 
 use crate::outcome::{assert_error, chain, limited};
-use recurve::{Bool, DType, Error, ErrorKind, Session, Tensor, TensorMut, TensorView, Value};
+use recurve::values::Bool;
+use recurve::{DType, Error, ErrorKind, Session, Tensor, TensorMut, TensorView, Value};
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +55,7 @@ fn inputs_that_do_not_fit() {
     argument_error(&session, &[("a", &a), ("b", &double)], &["`b`", "float64", "float32"]);
     let text = Tensor::strings(&[2, 3], vec![String::new(); 6]).expect("a tensor");
     argument_error(&session, &[("a", &text), ("b", &b)], &["`a`", "string", "float32"]);
-    let sequence = Value::Sequence(recurve::Sequence::new(vec![a.clone().into()]));
+    let sequence = Value::Sequence(recurve::values::Sequence::new(vec![a.clone().into()]));
     let error = session.run([("a", sequence.as_ref()), ("b", (&b).into())]).expect_err("a sequence");
     assert_error(&error, ErrorKind::InvalidInput, &["`a`", "sequence"]);
     session.run([("a", &a), ("b", &b)]).expect("nothing of that stays behind");
@@ -206,6 +207,38 @@ fn a_tensor_and_its_shape_must_agree() {
     assert_eq!(t.to_vec::<f64>(), None);
 }
 
+/// Elements that no Rust type holds go in as bytes and come out as bytes, into a place of the caller's.
+#[test]
+fn packed_elements_are_bound_as_bytes() {
+    let nodes = [
+        node("Cast", &["x"], &["wide"]).with_int("to", code::F32),
+        node("Neg", &["wide"], &["negative"]),
+        node("Cast", &["negative"], &["y"]).with_int("to", 27),
+    ];
+    let made = model(&graph(&[fixed("x", 22, &[5])], &[untyped("y")], &nodes, &[]));
+    let session = limited().load_bytes(made.into_bytes()).expect("loads");
+    // 1, -2, 7, 0 and -8, two in a byte; -1, 2, -7, -0 and 7.5, the most there is, four in three bytes.
+    let (nibbles, mut place) = ([0xe1u8, 0x07, 0x08], [0u8; 4]);
+    let x = TensorView::from_bytes(DType::I4, &[5], &nibbles).expect("a view");
+    let y = TensorMut::from_bytes(DType::F6E2M3, &[5], &mut place).expect("a place");
+    session.run_into([("x", x)], &mut [("y", y)]).expect("runs");
+    let codes = [0x28u32, 0x10, 0x3e, 0x20];
+    let first = codes.iter().rev().fold(0, |bits, code| bits << 6 | code).to_le_bytes();
+    assert_eq!(place, [first[0], first[1], first[2], 0x1f]);
+    assert!(TensorView::from_bytes(DType::I4, &[5], &nibbles[..2]).is_err());
+    assert!(TensorMut::from_bytes(DType::F6E2M3, &[5], &mut place[..3]).is_err());
+    assert!(TensorView::from_bytes(DType::String, &[0], &[]).is_err());
+    // Where a type needs more, bytes of the wrong alignment are no place.
+    let session = pair();
+    let (a, b) = (rows(2), rows(2));
+    let mut bytes = [0u8; 32];
+    let at = (0..2).find(|at| bytes[*at..].as_ptr().align_offset(4) != 0).expect("one of two neighbours");
+    let place = TensorMut::from_bytes(DType::F32, &[2, 3], &mut bytes[at..at + 24]).expect("24 bytes");
+    let places = &mut [("sum", place)];
+    let error = session.run_into([("a", &a), ("b", &b)], places).expect_err("not aligned");
+    assert_error(&error, ErrorKind::InvalidInput, &["`sum`", "not aligned"]);
+}
+
 #[test]
 fn bytes_that_are_not_aligned_are_taken() {
     let session = pair();
@@ -263,7 +296,8 @@ fn an_output_that_is_a_foreign_input_does_not_outlive_it() {
 #[test]
 fn inputs_outputs_and_metadata_are_told() {
     let session = pair();
-    let names = |specs: &[recurve::ValueSpec]| specs.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
+    let names =
+        |specs: &[recurve::model::ValueSpec]| specs.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
     assert_eq!(
         (names(session.inputs()), names(session.outputs())),
         (vec!["a".to_owned(), "b".to_owned()], vec!["sum".to_owned(), "product".to_owned()],)
@@ -385,7 +419,7 @@ fn streams_keep_reset_and_replace_their_state() {
     let wide = Tensor::new(&[1, 3], vec![0f32; 3]).expect("a tensor");
     refused("h", wide.into(), &["`h`", "[1, 3]"]);
     refused("h", Tensor::scalar(0f32).into(), &["`h`", "[]"]);
-    refused("h", Value::Sequence(recurve::Sequence::new(Vec::new())), &["`h`", "kind"]);
+    refused("h", Value::Sequence(recurve::values::Sequence::new(Vec::new())), &["`h`", "kind"]);
     // An error leaves the state of the last call that succeeded.
     assert!(stream.run([("y", &x)]).is_err());
     assert_eq!(step(&mut stream), [204.0, 40.0]);

@@ -1,7 +1,8 @@
 //! Control flow over every element type: what goes into bodies, from step to step and out of them keeps its values.
 
 use crate::outcome::load;
-use recurve::{Bool, Tensor};
+use recurve::Tensor;
+use recurve::values::Bool;
 use recurve_tests::wire::{Message, code, fixed, graph, ints, model, node, tensor, untyped};
 
 /// Codes of the types that bodies may take: floats, integers and truth values.

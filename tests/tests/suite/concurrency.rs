@@ -2,7 +2,9 @@
 
 use crate::allocations::allocations_of;
 use crate::hostile::endless;
-use recurve::{Bool, Engine, Pinning, RunOptions, Session, Tensor, TensorMut, TensorView};
+use recurve::settings::Pinning;
+use recurve::values::Bool;
+use recurve::{Engine, RunOptions, Session, Tensor, TensorMut, TensorView};
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
 use std::time::Duration;
 

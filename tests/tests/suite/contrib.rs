@@ -1,7 +1,8 @@
 //! ONNX Runtime's own operators against its answers, which `tests/data/make_contrib.py` wrote.
 
+use recurve::model::{ValueSpec, read_test_data};
 use recurve::testing::{Tolerance, compare};
-use recurve::{DType, Engine, Session, Value, ValueSpec, read_test_data};
+use recurve::{DType, Engine, Session, Value};
 use std::path::{Path, PathBuf};
 
 fn values(folder: &Path, role: &str, specs: &[ValueSpec]) -> Vec<Value> {

@@ -2,7 +2,8 @@
 //! refused whose element type has no kernel.
 
 use crate::emulated_models::{compare, drawn, sessions, weights};
-use recurve::{Device, Engine, ErrorKind, Fallback, GpuReject, Session, SessionBuilder, Tensor};
+use recurve::gpu::GpuReject;
+use recurve::{Device, Engine, ErrorKind, Fallback, Session, SessionBuilder, Tensor};
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
 
 /// `nodes` from f32 inputs of these shapes to output `y`, over `constants`.
@@ -258,8 +259,12 @@ fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
             .inputs()
             .iter()
             .map(|spec| {
-                let shape: Vec<usize> =
-                    spec.fact.tensor().and_then(recurve::TensorFact::known_shape).expect("known").to_vec();
+                let shape: Vec<usize> = spec
+                    .fact
+                    .tensor()
+                    .and_then(recurve::model::TensorFact::known_shape)
+                    .expect("known")
+                    .to_vec();
                 let values = drawn(2, shape.iter().product(), 0.5).into_iter().map(|v| f64::from(v).abs());
                 (spec.name.to_string(), Tensor::new(&shape, values.collect::<Vec<f64>>()).expect("a tensor"))
             })

@@ -2,13 +2,16 @@
 //! kernel.
 
 use crate::silero_vad;
-use recurve::{Device, Fallback, Fusion, GpuReject, Session, SessionBuilder, Tensor, ValueRef};
+use recurve::gpu::GpuReject;
+use recurve::settings::Fusion;
+use recurve::{Device, Fallback, Session, SessionBuilder, Tensor, ValueRef};
+use recurve_tests::drawn_inputs;
 pub(crate) use recurve_tests::drawn_inputs::drawn;
 use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
 use std::path::PathBuf;
 
 pub(crate) fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
-    floats(name, shape, &drawn(seed, shape.iter().product::<i64>() as usize, 0.5))
+    drawn_inputs::constant(name, shape, seed, 0.5)
 }
 
 /// Both sessions of a model: on the CPU and on the emulated GPU.
@@ -216,7 +219,7 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
         let trips = both[1].host_trips();
         let seen: Vec<(&str, &str)> = trips.iter().map(|t| (t.node.as_str(), t.op.as_str())).collect();
         assert_eq!(seen, [("largest", "Hardmax"), ("found", "NonZero"), ("counted", "Shape")]);
-        assert!(trips.iter().all(|trip| trip.calls == 2 * runs), "{trips:?}");
+        assert!(trips.iter().all(|trip| trip.calls == 2 * runs && trip.members.is_empty()), "{trips:?}");
         // Both ways 6 floats a row, and the truth values of 4 a row down; what is found stays on the host.
         let rows_so_far = 2 * if runs == 1 { 3 } else { 8 };
         let bytes: Vec<(u64, u64)> = trips.iter().map(|t| (t.bytes_down, t.bytes_up)).collect();
@@ -228,6 +231,26 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
     let x = Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor");
     let error = refusing.run([("x", &x)]).expect_err("no leave").to_string();
     assert!(error.contains("`largest` (Hardmax") && error.contains("`found` (NonZero"), "{error}");
+}
+
+#[test]
+fn a_fused_node_on_the_host_is_told_by_the_models_nodes() {
+    let nodes = [
+        node("MatMul", &["x", "w"], &["a"]).named("product"),
+        node("Sin", &["a"], &["b"]).named("sine"),
+        node("Cos", &["b"], &["c"]).named("of_sine"),
+        node("MatMul", &["c", "v"], &["y"]),
+    ];
+    let constants = [weights("w", &[6, 5], 1), weights("v", &[5, 4], 2)];
+    let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(6)])];
+    let made = model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes();
+    let both = sessions(|builder| builder.load_bytes(made.clone()).expect("loads"), Fallback::Cpu);
+    compare(&both, &[("x", Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor"))]);
+    let trips = both[1].host_trips();
+    let [trip] = &trips[..] else { panic!("{trips:?}") };
+    let members: Vec<(&str, &str)> = trip.members.iter().map(|m| (&*m.name, m.op.as_str())).collect();
+    let expected = vec![("product", "MatMul"), ("sine", "Sin"), ("of_sine", "Cos")];
+    assert_eq!((trip.op.as_str(), members), ("recurve:FusedContraction", expected));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::allocations::peak_of;
 use crate::outcome::{limited, load};
 use half::{bf16, f16};
 use recurve::testing::{Tolerance, compare};
-use recurve::{Bool, Session, Tensor, Value};
+use recurve::values::Bool;
+use recurve::{Session, Tensor, Value};
 use recurve_tests::wire::{Message, code, fixed, graph, model, node, tensor, untyped};
 
 /// Fields of `TensorProto`.
@@ -109,6 +110,70 @@ fn types_of_less_than_a_byte_are_read_from_both() {
         let session = load(model(&graph(&[], &[untyped("y")], &[cast], &[constant]))).expect("loads");
         let outputs = session.run::<&Tensor>([]).expect("runs");
         assert_eq!(outputs.tensor("y").expect("y").to_vec::<i32>(), Some(vec![1, -2, 7]));
+    }
+}
+
+/// What the cast of a constant of element type `code` to f32 gives.
+fn as_floats(code: i64, constant: Message) -> Vec<f32> {
+    let cast = node("Cast", &["w"], &["y"]).with_int("to", code::F32);
+    let session = load(model(&graph(&[], &[untyped("y")], &[cast], &[constant]))).expect("loads");
+    let outputs = session.run::<&Tensor>([]).unwrap_or_else(|e| panic!("type {code}: {e:?}"));
+    outputs.tensor("y").expect("y").to_vec().expect("floats")
+}
+
+#[test]
+fn floats_of_six_bits_are_read_from_both() {
+    // Five elements: a whole group of four in three bytes, and one of the next. In a list, one per entry.
+    let codes = [0x01i64, 0x3f, 0x20, 0x1f, 0x28];
+    let bytes = [0xc1, 0x0f, 0x7e, 0x28];
+    for (code, want) in [(27, [0.125, -7.5, -0.0, 7.5, -1.0]), (28, [0.0625, -28.0, -0.0, 28.0, -0.5])] {
+        let listed = codes.iter().fold(bare(code, 5), |m, &entry| m.int(INT32, entry));
+        for constant in [listed, tensor("w", code, &[5], &bytes)] {
+            assert_eq!(as_floats(code, constant), want, "type {code}");
+        }
+        for wrong in [0x40, -1] {
+            let constant = codes[..4].iter().fold(bare(code, 5), |m, &entry| m.int(INT32, entry));
+            let refused = load(model(&graph(&[], &[untyped("w")], &[], &[constant.int(INT32, wrong)])));
+            let message = refused.expect_err("an entry of more than six bits").to_string();
+            assert!(message.contains("`w`") && message.contains("out of range"), "{message}");
+        }
+    }
+}
+
+/// Every type of the specification that no Rust type holds, from its list and from raw bytes.
+#[test]
+fn the_other_types_are_read_from_both() {
+    // Of 8-bit floats the code of one, of powers of two that of four; packed, the first element in the low bits.
+    for (code, entries, want) in [
+        (17, &[0x38i64, 0xb8, 0x7e][..], &[1.0f32, -1.0, 448.0][..]),
+        (18, &[0x40, 0xc0, 0x7f], &[1.0, -1.0, 240.0]),
+        (19, &[0x3c, 0xbc, 0x7b], &[1.0, -1.0, 57_344.0]),
+        (20, &[0x40, 0xc0, 0x7f], &[1.0, -1.0, 57_344.0]),
+        (24, &[0x7f, 0x81, 0x7e], &[1.0, 4.0, 0.5]),
+        (21, &[0xe1, 0x07], &[1.0, 14.0, 7.0]),
+        (22, &[0xe1, 0x07], &[1.0, -2.0, 7.0]),
+        (23, &[0xf2, 0x07], &[1.0, -6.0, 6.0]),
+        (25, &[0b0010_1101], &[1.0, 3.0, 2.0]),
+        (26, &[0b0010_1101], &[1.0, -1.0, -2.0]),
+    ] {
+        let raw: Vec<u8> = entries.iter().map(|&entry| entry as u8).collect();
+        let listed = entries.iter().fold(bare(code, 3), |m, &entry| m.int(INT32, entry));
+        for constant in [listed, tensor("w", code, &[3], &raw)] {
+            assert_eq!(as_floats(code, constant), want, "type {code}");
+        }
+    }
+    // Complex numbers, which no operator takes, are given as they are: pairs, one behind the other.
+    let pairs = [1.5f32, -2.0, 0.25, 8.0];
+    let (single, double): (Vec<u8>, Vec<u8>) = (
+        pairs.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        pairs.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect(),
+    );
+    for (code, field, bytes) in [(14, FLOATS, single), (15, DOUBLES, double)] {
+        for constant in [bare(code, 2).bytes(field, &bytes), tensor("w", code, &[2], &bytes)] {
+            let value = given(constant);
+            let read = value.as_tensor().expect("a tensor");
+            assert_eq!((read.shape(), read.bytes()), (&[2usize][..], &bytes[..]), "type {code}");
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What fusion makes of known models: the table of the documents, and the bytes that fused chains move.
 
 use crate::outcome::limited;
-use recurve::{Fact, Fusion, GraphInfo, NodeInfo, Source, ValueSpec};
+use recurve::model::{Fact, GraphInfo, NodeInfo, Source, ValueSpec};
+use recurve::settings::Fusion;
 use recurve_tests::fusion_counts::{ROWS, engine, page};
 use recurve_tests::wire::{code, fixed, floats, graph, ints, model, node, untyped};
 use std::path::Path;

@@ -1,7 +1,9 @@
 //! Where a session's convolutions compute with channels in blocks: on the CPU alone, when fusion is on.
 
 use crate::network::Net;
-use recurve::{Devices, Fusion, NodeInfo, Session, SessionBuilder};
+use recurve::model::NodeInfo;
+use recurve::settings::{Devices, Fusion};
+use recurve::{Session, SessionBuilder};
 use recurve_tests::wire::{Message, code, fixed, graph, model, node, untyped};
 
 fn chain() -> Vec<u8> {

@@ -331,7 +331,7 @@ fn bodies_nested_as_deep_as_is_read() {
     let session = load(model(&graph(&inputs, &[untyped("y")], &[outer], &[]))).expect("twenty bodies deep");
     let x = recurve::Tensor::new(&[2], vec![1f32, -1.0]).expect("a tensor");
     for (flag, want) in [(true, [1.0, 0.0]), (false, [-1.0, 1.0])] {
-        let flag = recurve::Tensor::scalar(recurve::Bool::new(flag));
+        let flag = recurve::Tensor::scalar(recurve::values::Bool::new(flag));
         let y = session.run([("x", &x), ("flag", &flag)]).expect("runs");
         assert_eq!(y.tensor("y").expect("y").to_vec::<f32>(), Some(want.to_vec()));
     }

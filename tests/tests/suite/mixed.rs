@@ -3,12 +3,12 @@
 
 use crate::branches::{Extents, MODELS};
 use crate::network::{compare, random_plans};
+use recurve::plans::{FrontPoint, Instruction, Phase, Plan, PlanError, PlanOptions, PlannedDevice, Timing};
+use recurve::profiles::{DeviceSource, Effort, Measured, Profile, ProfileCache, ProfileOptions};
+use recurve::settings::{Mode, Pinning, Placement};
 use recurve::testing::random_plan;
-use recurve::{
-    Device, DeviceSource, Effort, Engine, Error, ErrorKind, FrontPoint, Instruction, Measured, Mode,
-    NodeTimes, Phase, Pinning, Placement, Plan, PlanError, PlanOptions, PlannedDevice, Profile, ProfileCache,
-    ProfileOptions, RunLane, RunOptions, Session, SessionBuilder, Space, Tensor, Timing,
-};
+use recurve::times::{NodeTimes, RunLane, Space};
+use recurve::{Device, Engine, Error, ErrorKind, RunOptions, Session, SessionBuilder, Tensor};
 use std::time::Duration;
 
 const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 16 };
@@ -214,7 +214,7 @@ fn scheduled_plans_use_both_keep_objectives_and_give_the_cpus_answers() {
         let fastest = plan(PlanOptions::default().with_front()).expect(name);
         follow(&fastest.plan);
         let front = &fastest.front;
-        let falls = |p: &[recurve::FrontPoint]| {
+        let falls = |p: &[recurve::plans::FrontPoint]| {
             p[0].device_bytes < p[1].device_bytes && p[0].predicted_us > p[1].predicted_us
         };
         assert!(!front.is_empty() && front.windows(2).all(falls), "{name}: {front:?}");

@@ -1,7 +1,8 @@
 //! Networks written node by node, their weights drawn, and run on the CPU and the emulated GPU.
 
+use recurve::settings::Pinning;
 use recurve::testing::{Gen, random_plan};
-use recurve::{Device, Engine, Fallback, Outputs, Pinning, Session, Tensor, ValueRef};
+use recurve::{Device, Engine, Fallback, Outputs, Session, Tensor, ValueRef};
 use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model_of, node, untyped};
 
 /// A network under construction.

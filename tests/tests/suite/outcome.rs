@@ -1,7 +1,8 @@
 //! What a hostile model may come to: a typed error that names its cause, in time and within its memory.
 
 use crate::allocations::peak_of;
-use recurve::{Engine, Error, ErrorKind, Pinning, RunOptions, Session, SessionBuilder, Tensor};
+use recurve::settings::Pinning;
+use recurve::{Engine, Error, ErrorKind, RunOptions, Session, SessionBuilder, Tensor};
 use recurve_tests::wire::Message;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

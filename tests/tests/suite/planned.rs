@@ -2,11 +2,11 @@
 //! makes products of other shapes, what rounds differently; plans that do not fit are refused.
 
 use crate::branches::{ANY, Extents, MODELS, bidirectional, branches};
+use recurve::plans::{Instruction, Phase, Plan, PlanError, Timing};
+use recurve::profiles::{Effort, Profile, ProfileCache, ProfileOptions};
+use recurve::settings::{Mode, Pinning};
 use recurve::testing::random_plan;
-use recurve::{
-    CancelToken, Effort, Engine, Error, ErrorKind, Instruction, Mode, Phase, Pinning, Plan, PlanError,
-    Profile, ProfileCache, ProfileOptions, RunOptions, Session, Tensor, Timing,
-};
+use recurve::{CancelToken, Engine, Error, ErrorKind, RunOptions, Session, Tensor};
 use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -304,6 +304,30 @@ fn latency_mode_measures_once_and_gives_the_serial_results() {
 }
 
 #[test]
+fn sessions_of_an_engine_keep_what_they_measure_where_it_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = |name: &str| ProfileCache::at(folder.path().join(name));
+    let engine = Engine::builder().with_threads(2).with_pinning(Pinning::None);
+    let engine = engine.with_profile_cache(cache("shared")).build().expect("an engine");
+    let load = |own: Option<ProfileCache>, model: Vec<u8>| {
+        let builder = Session::builder().with_engine(&engine).with_mode(Mode::Latency);
+        let builder = match own {
+            Some(cache) => builder.with_profile_cache(cache),
+            None => builder,
+        };
+        builder.load_bytes(model).expect("loads")
+    };
+    let known = |name: &str| cache(name).load().operators.len();
+    output(&load(Some(cache("own")), branches(SMALL, 2)), &input(SMALL, 6));
+    assert!(known("own") > 0 && known("shared") == 0);
+    output(&load(None, branches(SMALL, 2)), &input(SMALL, 6));
+    let first = known("shared");
+    assert_eq!(first, known("own"));
+    output(&load(None, bidirectional(SMALL)), &input(SMALL, 6));
+    assert!(known("shared") > first, "what the engine's sessions know adds up");
+}
+
+#[test]
 fn a_run_along_a_plan_can_be_cancelled_and_the_session_stays_usable() {
     let of = SMALL;
     let session = load(&engine(2), branches(of, 4));
@@ -329,7 +353,7 @@ fn an_estimate_stands_for_what_was_not_measured_and_says_so() {
     let longer = Extents { time: 48, ..SMALL };
     let session = load(&engine(2), branches(longer, 2));
     let planning = session.plan(shapes(longer), &measured).expect("estimated");
-    assert!(planning.plan.steps.iter().any(|s| s.timing == recurve::Timing::Estimated));
+    assert!(planning.plan.steps.iter().any(|s| s.timing == recurve::plans::Timing::Estimated));
     let error = session.plan(shapes(longer), &Profile::empty()).expect_err("nothing to estimate from");
     assert!(matches!(error, Error::Plan { source: PlanError::Unmeasured { .. } }), "{error:?}");
 }
@@ -343,11 +367,11 @@ fn a_device_of_the_profile_is_part_of_the_instance() {
         let alone = lanes["cpu:1"];
         lanes.insert("cuda:0".to_owned(), alone);
     });
-    let time = |us: f64| recurve::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
+    let time = |us: f64| recurve::profiles::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
     for (from, to) in [("host", "cuda:0"), ("cuda:0", "host")] {
         for (bytes, us) in [(1000, 11.0), (101_000, 21.0)] {
             let (from, to) = (from.to_owned(), to.to_owned());
-            profile.links.push(recurve::LinkTime { from, to, bytes, time: time(us) });
+            profile.links.push(recurve::profiles::LinkTime { from, to, bytes, time: time(us) });
         }
     }
     let planning = session.plan(shapes(SMALL), &profile).expect("planned");
@@ -447,7 +471,7 @@ fn a_kept_plan_is_followed_without_measuring_and_a_damaged_one_is_not() {
     let strange = with(strange.expect("one"), |p| p.profile = cache.load().hash());
     std::fs::write(cache.plan_file(&strange), strange.to_json()).expect("written");
     let events = |session: &Session| {
-        let times = recurve::NodeTimes::with_events();
+        let times = recurve::times::NodeTimes::with_events();
         let options = RunOptions::default().with_node_times(&times);
         session.run_with([("x", &x)], &options).expect("runs");
         times.events()

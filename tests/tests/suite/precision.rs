@@ -1,10 +1,10 @@
 //! Weights stored in another format: what a model computes with them, what it holds, and what is said of them.
 
 use half::{bf16, f16};
-use recurve::{
-    Device, Devices, Effort, Engine, ErrorKind, Kept, Pinning, Precision, ProfileCache, ProfileOptions,
-    Session, SessionBuilder, Tensor,
-};
+use recurve::profiles::{Effort, ProfileCache, ProfileOptions};
+use recurve::settings::{Devices, Pinning, Precision};
+use recurve::weights::Kept;
+use recurve::{Device, Engine, ErrorKind, Session, SessionBuilder, Tensor};
 use recurve_tests::drawn_inputs;
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, node, untyped, value};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Profiles are kept whole: whoever reads the cache sees all that was stored, whatever else happens.
 
-use recurve::{Error, ErrorKind, Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError};
+use recurve::profiles::{Machine, Measured, OperatorCost, Profile, ProfileCache, ProfileError};
+use recurve::{Error, ErrorKind};
 use std::fs;
 
 /// A profile of one signature.

@@ -47,7 +47,7 @@ fn halves_and_columns_are_taken_where_they_gain_and_nowhere_else() {
                 _ => 1.0,
             };
             for lane in cost.lanes.values_mut() {
-                *lane = recurve::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
+                *lane = recurve::profiles::Measured { median_us: us, min_us: us, p90_us: us, runs: 5 };
             }
         }
         profile

@@ -2,16 +2,17 @@
 //! squeezes. The network behind them is simplified and fused when shapes are known.
 
 use crate::allocations::allocations_of;
-use recurve::{Fusion, Session, Tensor};
+use recurve::settings::Fusion;
+use recurve::{Session, Tensor};
 use recurve_tests::drawn_inputs;
-use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
+use recurve_tests::wire::{Extent, Message, code, graph, ints, model, node, untyped, value};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
     drawn_inputs::drawn(seed, count, 0.5)
 }
 
 fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
-    floats(name, shape, &drawn(shape.iter().product::<i64>() as usize, seed))
+    drawn_inputs::constant(name, shape, seed, 0.5)
 }
 
 fn branch(node: Message) -> Message {

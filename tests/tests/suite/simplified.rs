@@ -2,7 +2,8 @@
 //! and names of dimensions go through.
 
 use crate::outcome::{limited, load};
-use recurve::{Fusion, Session, Tensor};
+use recurve::settings::Fusion;
+use recurve::{Session, Tensor};
 use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
 
 /// The model with every operator left by itself.

@@ -2,16 +2,17 @@
 //! rows nor by constant weights in panels, for which the `gemm` crate allocates a workspace.
 
 use crate::allocations::allocations_of;
-use recurve::{Engine, Pinning, Precision, Session, TensorMut, TensorView};
+use recurve::settings::{Pinning, Precision};
+use recurve::{Engine, Session, TensorMut, TensorView};
 use recurve_tests::drawn_inputs;
-use recurve_tests::wire::{Message, code, fixed, floats, graph, model, node, untyped};
+use recurve_tests::wire::{Message, code, fixed, graph, model, node, untyped};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
     drawn_inputs::drawn(seed, count, 0.2)
 }
 
 fn constant(name: &str, shape: &[i64], seed: u64) -> Message {
-    floats(name, shape, &drawn(shape.iter().product::<i64>() as usize, seed))
+    drawn_inputs::constant(name, shape, seed, 0.2)
 }
 
 /// How often the calling thread allocates in 50 runs after the first few, from `x` to `y` of these shapes.

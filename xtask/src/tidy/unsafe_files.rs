@@ -1,4 +1,5 @@
-//! Rule: `unsafe` stands only in the files that `SAFETY.md` lists, and each of those has some.
+//! Rule: `unsafe` stands only in the files that `SAFETY.md` lists, and each of those has some; rooms that read what strangers
+//! wrote, or need none, forbid it.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,15 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const LIST: &str = "SAFETY.md";
+/// The first files of rooms without `unsafe`.
+const WITHOUT: [&str; 5] = [
+    "cli/src/lib.rs",
+    "ptx/src/lib.rs",
+    "runtime/src/onnx/mod.rs",
+    "scheduler/src/lib.rs",
+    "xtask/src/main.rs",
+];
+const FORBIDS: &str = "#![forbid(unsafe_code)]";
 const HEADING: &str = "Files that may contain `unsafe`";
 
 fn check(tree: &Tree) -> Vec<Violation> {
@@ -36,6 +46,12 @@ fn check(tree: &Tree) -> Vec<Violation> {
         if let Some(line) = first_unsafe(file) {
             let advice = format!("write it without `unsafe`, or list the file in {LIST} with its argument");
             violations.push(Violation::new(&file.path, line, advice));
+        }
+    }
+    for file in WITHOUT.iter().filter_map(|path| tree.file(path)) {
+        if !file.code.contains(FORBIDS) {
+            let advice = format!("write `{FORBIDS}` above the modules: this room needs no `unsafe`");
+            violations.push(Violation::new(&file.path, 1, advice));
         }
     }
     violations
@@ -86,6 +102,15 @@ mod tests {
         let list = "## Files that may contain `unsafe`\n- `a.rs`\n- `gone.rs`\n";
         let lines = found(&[("SAFETY.md", list), ("a.rs", SAFE)]);
         assert_eq!(lines, [("SAFETY.md".to_owned(), 2), ("SAFETY.md".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_room_without_unsafe_that_does_not_forbid_it_is_found() {
+        assert_eq!(
+            found(&[("runtime/src/onnx/mod.rs", "//! #![forbid(unsafe_code)]\nmod proto;\n")]).len(),
+            1
+        );
+        assert_eq!(found(&[("runtime/src/onnx/mod.rs", SAFE), ("runtime/src/lib.rs", "//! X.\n")]), []);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::commands::DOCUMENT_VERSION;
 use crate::dimensions::symbols;
 use crate::facts::ValueEntry;
 use crate::precision::PrecisionEntry;
-use recurve::{Apart, Metadata, NodeInfo, ValueSpec};
+use recurve::model::{Apart, Metadata, NodeInfo, ValueSpec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -171,7 +171,7 @@ pub(super) fn document<'a>(inspected: &Inspected<'a>) -> Document<'a> {
 
 fn fused_entry(placed: &Placed<'_>, left_out: &[(&str, &str)]) -> FusedEntry {
     let node = placed.node;
-    let member = |m: &recurve::Member| MemberEntry { name: m.name.to_string(), op: m.op.clone() };
+    let member = |m: &recurve::model::Member| MemberEntry { name: m.name.to_string(), op: m.op.clone() };
     FusedEntry {
         name: placed.path(),
         op: node.op.clone(),

@@ -8,7 +8,7 @@ use crate::precision::PrecisionEntry;
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
-use recurve::{Cost, Metadata, NodeInfo, ValueSpec};
+use recurve::model::{Cost, Metadata, NodeInfo, ValueSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn text(inspected: &Inspected<'_>, terminal: &Terminal) -> String {

@@ -3,7 +3,7 @@
 
 use crate::quantity::{self, plural};
 use anyhow::Result;
-use recurve::Plan;
+use recurve::plans::Plan;
 use recurve_scheduler::{
     GanttWords, Instance, Link, Machine, Memory, Problem, Processor, Run, Schedule, Task, Tensor, Transfer,
 };

@@ -7,7 +7,7 @@ use crate::run_trace::Traced;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use recurve::Plan;
+use recurve::plans::Plan;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

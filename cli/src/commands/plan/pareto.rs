@@ -3,7 +3,7 @@
 use crate::quantity;
 use crate::table::table;
 use crate::terminal::Terminal;
-use recurve::FrontPoint;
+use recurve::plans::FrontPoint;
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ impl GpuBound {
             context.interrupt.check().map_err(fail)?;
             if let Err(reject) = binder.node(index, context).map_err(fail)? {
                 let node = &program.graph.nodes[index];
-                rejected.push((node.name.to_string(), node.def.name.to_owned(), reject));
+                rejected.push((node.name.to_string(), node.def.full_name(), reject));
             }
         }
         if !rejected.is_empty() {

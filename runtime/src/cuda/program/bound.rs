@@ -227,7 +227,7 @@ impl GpuBound {
             let rejected = |reject| {
                 let node = &program.graph.nodes[step.node];
                 let why = GpuReject::Kernel(reject);
-                GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
+                GpuFailure::Rejected(vec![(node.name.to_string(), node.def.full_name(), why)])
             };
             if let Some(flow) = work.kernel.flow() {
                 for part in &flow.parts {

@@ -23,7 +23,7 @@ use crate::device::Fallback;
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::graph::fact::{Facts, TensorFact};
-use crate::graph::{Fact, Graph, NodeError};
+use crate::graph::{Fact, Graph, Node, NodeError};
 use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::precision::{Precision, Stored, StoredWeights, Storing};
@@ -218,9 +218,10 @@ impl GpuProgram {
         }
     }
 
-    /// What ran on the host since the graph was loaded, in the order of its nodes.
-    pub(crate) fn trips(&self) -> Vec<HostTrip> {
-        self.trips.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// What ran on the host since the graph was loaded, with its nodes, in their order.
+    pub(crate) fn trips(&self) -> Vec<(&Node, HostTrip)> {
+        let trips = self.trips.lock().unwrap_or_else(PoisonError::into_inner);
+        trips.iter().map(|(&node, trip)| (&self.graph.nodes[node], trip.clone())).collect()
     }
 
     /// Notes that node `node` ran on the host.
@@ -229,7 +230,8 @@ impl GpuProgram {
         let trip = trips.entry(node).or_insert_with(|| {
             let node = &self.graph.nodes[node];
             let (node, op) = (node.name.to_string(), node.def.full_name());
-            HostTrip { node, op, reason: reason.clone(), calls: 0, bytes_down: 0, bytes_up: 0 }
+            let (reason, members) = (reason.clone(), Vec::new());
+            HostTrip { node, op, members, reason, calls: 0, bytes_down: 0, bytes_up: 0 }
         });
         trip.calls += 1;
         trip.bytes_down += down;

@@ -263,7 +263,7 @@ impl PlacedSteps {
             let made = step.launches(&arena, &*pinned).map_err(|reject| {
                 let node = &self.program.graph.nodes[*node];
                 let why = GpuReject::Kernel(reject);
-                GpuFailure::Rejected(vec![(node.name.to_string(), node.def.name.to_owned(), why)])
+                GpuFailure::Rejected(vec![(node.name.to_string(), node.def.full_name(), why)])
             })?;
             made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
             launches.insert(number, made);

@@ -3,7 +3,9 @@
 //!
 //! `[x_t, c] · W + b` becomes `x_t · W₁ + (c · W₂ + b)`, `W₁` the rows of `W` that `x_t` meets. It holds where `W` is a constant
 //! matrix, the parts are joined along the axis that the product adds up, and those of sequences stand first or last. A
-//! sum is cut in two, as rounding is; types that round a product before anything is added to it are left alone.
+//! sum is cut in two, as rounding is; types that round a product before anything is added to it are left alone. Whether
+//! the elements' products can be made for all steps is known first, and the weights are cut before the body changes: a
+//! product is divided whole or left as it is.
 
 use super::build::one;
 use crate::dtype::DType;
@@ -14,8 +16,13 @@ use crate::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// Divides the products of `body` that can be. `element` tells the axes and the last extent of an element of a sequence.
-pub(super) fn divide(body: &mut Graph, element: impl Fn(ValueId) -> Option<(usize, usize)>, budget: &Budget) {
+/// Divides the products of `body` that can be. `element` tells the axes and the last extent of an element of a sequence
+/// whose products of so many columns can be made for all steps.
+pub(super) fn divide(
+    body: &mut Graph,
+    element: impl Fn(ValueId, usize) -> Option<(usize, usize)>,
+    budget: &Budget,
+) {
     let mut joins: HashMap<ValueId, (Vec<ValueId>, i64)> = HashMap::new();
     let mut nodes = Vec::with_capacity(body.nodes.len());
     let mut changed = false;
@@ -45,15 +52,15 @@ fn divided(
     body: &mut Graph,
     node: &Node,
     (parts, axis): &(Vec<ValueId>, i64),
-    element: &impl Fn(ValueId) -> Option<(usize, usize)>,
+    element: &impl Fn(ValueId, usize) -> Option<(usize, usize)>,
     budget: &Budget,
 ) -> Option<Vec<Node>> {
     let product = node.op.product().filter(|p| p.alpha == 1.0 && !p.transpose_a)?;
     let weights = body.constant(node.inputs.get(1).copied().flatten()?)?.clone();
     let wide = matches!(weights.dtype(), DType::F32 | DType::F64);
     let (&[first, second], true) = (weights.shape(), wide) else { return None };
-    let depth = if product.transpose_b { second } else { first };
-    let known: Vec<Option<(usize, usize)>> = parts.iter().map(|id| element(*id)).collect();
+    let (depth, columns) = if product.transpose_b { (second, first) } else { (first, second) };
+    let known: Vec<Option<(usize, usize)>> = parts.iter().map(|id| element(*id, columns)).collect();
     let rank = known.iter().flatten().next()?.0 as i64;
     let is_last = [-1, rank - 1].contains(axis);
     if !is_last || known.iter().flatten().any(|(r, _)| *r as i64 != rank) {
@@ -75,23 +82,28 @@ fn divided(
     if pieces.is_empty() || front == parts.len() || from >= to {
         return None;
     }
+    let more = node.inputs.get(2..)?;
+    let cut = |rows: Range<usize>| rows_of(&weights, product.transpose_b, rows, budget);
+    let rest_rows = cut(from..to)?;
+    let pieces: Vec<(ValueId, Tensor)> =
+        pieces.into_iter().map(|(part, rows)| Some((part, cut(rows)?))).collect::<Option<_>>()?;
+
     let mut made = Vec::new();
     let rest = match parts[front..parts.len() - back] {
         [one] => one,
         ref several => one(body, &mut made, "Concat", vec![("axis", Attribute::Int(-1))], several)?,
     };
-    let mut of = |body: &mut Graph, x: ValueId, rows: Range<usize>, more: &[Option<ValueId>]| {
-        let matrix = rows_of(&weights, product.transpose_b, rows, budget)?;
+    let mut of = |body: &mut Graph, x: ValueId, matrix: Tensor, more: &[Option<ValueId>]| {
         let matrix = body.add_constant("weights", matrix);
         let output = body.add_value(node.name.clone());
         let inputs = [&[Some(x), Some(matrix)], more].concat();
         made.push(Node { inputs, outputs: vec![Some(output)], ..node.clone() });
-        Some(output)
+        output
     };
-    let mut sum = of(body, rest, from..to, node.inputs.get(2..)?)?;
-    let products: Option<Vec<ValueId>> =
-        pieces.into_iter().map(|(part, rows)| of(body, part, rows, &[])).collect();
-    for product in products? {
+    let mut sum = of(body, rest, rest_rows, more);
+    let products: Vec<ValueId> =
+        pieces.into_iter().map(|(part, matrix)| of(body, part, matrix, &[])).collect();
+    for product in products {
         sum = one(body, &mut made, "Add", Vec::new(), &[sum, product])?;
     }
     let last = made.last_mut()?;

@@ -67,10 +67,20 @@ impl Whole {
         self.form.shape.as_deref().unwrap_or_default()
     }
 
-    /// Axes and last extent of an element whose products can be made for all steps.
-    fn element(&self) -> Option<(usize, usize)> {
+    /// Axes and last extent of an element whose products of `columns` columns can be made for all steps.
+    fn element(&self, columns: usize) -> Option<(usize, usize)> {
         let rank = self.extents().len().checked_sub(1)?;
-        (self.axis < rank).then(|| Some((rank, self.extents()[rank].known()?))).flatten()
+        let width = self.extents()[rank].known()?;
+        (self.axis < rank && self.product_of(columns).small()).then_some((rank, width))
+    }
+
+    /// The product of it with a matrix of `columns` columns, whose value is yet to be made.
+    fn product_of(&self, columns: usize) -> Self {
+        let mut shape = self.extents().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = Dim::Known(columns);
+        }
+        Self { form: TensorFact::new(self.form.dtype, shape), of_product: true, ..self.clone() }
     }
 
     fn small(&self) -> bool {
@@ -121,7 +131,7 @@ fn hoisted(
         whole.insert(body.inputs[i], Whole { id, form, axis, reversed, of_product: false });
     }
     if let What::Products(budget) = what {
-        let element = |id| whole.get(&id).and_then(Whole::element);
+        let element = |id, columns| whole.get(&id).and_then(|w: &Whole| w.element(columns));
         divided::divide(&mut body, element, budget);
     }
     let mut readers: HashMap<ValueId, usize> = HashMap::new();
@@ -214,15 +224,13 @@ fn product(
     if !fits || product.transpose_a || product.alpha != 1.0 || weights.dtype() != x.form.dtype {
         return None;
     }
-    let mut shape = x.extents().to_vec();
-    shape[last] = Dim::Known(width);
     let bias = match node.inputs.get(2).copied().flatten() {
         None => None,
         Some(id) => {
             Some(body.constant(id).filter(|b| product.beta == 1.0 && is_row(b, width, last))?.clone())
         }
     };
-    let value = Whole { form: TensorFact::new(x.form.dtype, shape), of_product: true, ..x.clone() };
+    let value = x.product_of(width);
     if !value.small() {
         return None;
     }

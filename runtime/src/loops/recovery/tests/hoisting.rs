@@ -1,7 +1,9 @@
 //! What is made for all steps before a `Scan`, and what stays in it.
 
+use super::super::divided::divide;
 use super::net::{Net, Numbers, assert_close, census};
 use crate::graph::{Graph, ValueId};
+use crate::memory::{Budget, Buffer};
 use crate::ops::Scan;
 use crate::ops::attributes::{Attribute, Body};
 use crate::tensor::Tensor;
@@ -217,4 +219,54 @@ fn the_part_of_a_product_that_takes_the_input_is_made_before() {
 fn a_product_of_the_input_between_what_a_step_makes_stays() {
     check(&of_parts(|x, h| vec![h, x, h], false), "MatMul", 0, 1, "the input in the middle");
     check(&of_parts(|_, h| vec![h, h], false), "MatMul", 0, 1, "the state alone");
+}
+
+#[test]
+fn a_product_whose_part_would_be_too_large_for_all_steps_is_left_whole() {
+    // 2,048 steps of 2 rows of 20,000 columns: 312 MiB.
+    const WIDTH: usize = 20_000;
+    let of_steps = |steps| {
+        scan([steps, 2, SIZE], 0, |body, numbers, x, h| {
+            let (w, v) = (matrix(body, numbers, 2 * SIZE, WIDTH), matrix(body, numbers, WIDTH, SIZE));
+            let joined = body.with("Concat", vec![("axis", Attribute::Int(-1))], &[x, h], 1)[0];
+            let wide = body.op("MatMul", &[joined, w]);
+            let made = body.op("MatMul", &[wide, v]);
+            let next = body.op("Erf", &[made]);
+            (next, body.op("Identity", &[next]))
+        })
+    };
+    for op in ["MatMul", "Concat", "Add"] {
+        let whole = if op == "MatMul" { [0, 2] } else { [0, usize::from(op == "Concat")] };
+        let divided = if op == "MatMul" { [1, 2] } else { [0, usize::from(op == "Add")] };
+        assert_eq!(hoisted(&of_steps(2048), op).1, whole, "{op}");
+        assert_eq!(hoisted(&of_steps(20), op).1, divided, "{op} where its part fits");
+    }
+}
+
+#[test]
+fn a_product_that_memory_does_not_suffice_to_divide_is_left_whole() {
+    let body = || {
+        let (mut body, mut numbers) = (Net::default(), Numbers(3));
+        let [x, h] = ["x", "h"].map(|name| body.graph.add_value(name));
+        body.graph.inputs.extend([x, h]);
+        let w = matrix(&mut body, &mut numbers, 2 * SIZE, SIZE);
+        let joined = body.with("Concat", vec![("axis", Attribute::Int(-1))], &[x, h], 1)[0];
+        let made = body.op("MatMul", &[joined, w]);
+        body.output(made);
+        (body.graph, x)
+    };
+    // Two matrices of 3 rows of 3 columns: neither fits, one does, both do.
+    let counted = Budget::unlimited();
+    let held = Buffer::zeroed(4 * SIZE * SIZE, &counted).expect("memory");
+    let one = counted.used();
+    drop(held);
+    for (limit, divided) in [(one - 1, false), (2 * one - 1, false), (2 * one, true)] {
+        let (mut graph, x) = body();
+        let before = graph.values.len();
+        let budget = Budget::new(limit);
+        divide(&mut graph, |id, _| (id == x).then_some((2, SIZE)), &budget);
+        assert_eq!(graph.values.len() > before, divided, "{limit}");
+        assert_eq!(!census(&graph).contains_key("Concat"), divided, "{limit}");
+        assert_eq!(budget.used(), if divided { 2 * one } else { 0 }, "{limit}");
+    }
 }
