@@ -9,7 +9,6 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
-use crate::precision::Precision;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Device;
 
@@ -91,11 +90,10 @@ impl Bound {
             strided: &[],
             nested: true,
             device,
-            // Plans over both devices store weights as the model has them.
-            precision: Precision::F32,
+            precision: program.precision(),
             context,
         };
-        let kernel = node.op.gpu(&site)?;
+        let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
         let derived = |o: &Operand| matches!(o, Operand::Constant { derived: true, .. });
         let kernel = if inputs.iter().any(derived) { kernel.of_this_binding() } else { kernel };
         let launches = kernel.trial(&site)?.len();
