@@ -5,7 +5,7 @@ use super::access::Space;
 use super::bind::{Action, Bound, Located, Place};
 use super::program::Program;
 use crate::cpu::RunContext;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
@@ -88,7 +88,7 @@ impl Bound {
             wanted: &wanted,
             behind: None,
             strided: &[],
-            nested: true,
+            within: Within::Plan,
             device,
             precision: program.precision(),
             context,
