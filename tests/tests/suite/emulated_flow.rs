@@ -184,7 +184,7 @@ fn doubled(of: &str, to: &str) -> Message {
 
 /// Doublings of three floats of which the largest is `first` until one is no less than 100.
 fn rounds_of(first: f32) -> u64 {
-    (1..).find(|&rounds| first * f32::powi(2.0, rounds) >= 100.0).map_or(0, |rounds| rounds as u64)
+    (1..64).find(|&rounds| first * f32::powi(2.0, rounds) >= 100.0).map_or(0, |rounds| rounds as u64)
 }
 
 #[test]
