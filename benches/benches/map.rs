@@ -68,7 +68,7 @@ fn measure(
 const NEAR: usize = 1 << 12;
 
 /// Median microseconds of a run.
-fn median(nest: Result<Nest, recurve::OpError>, runs: usize) -> f64 {
+fn median(nest: Result<Nest, recurve::errors::OpError>, runs: usize) -> f64 {
     let mut nest = nest.unwrap_or_else(|error| panic!("{error}"));
     let mut run = || {
         let start = Instant::now();

@@ -190,7 +190,8 @@ pub(crate) struct FileArguments {
     pub(crate) memory_limit: Option<usize>,
     /// What weights of recurrences and of products of few rows are stored in: f32 (as in the model), f16, bf16, or int8
     /// with a factor for each output; on a GPU f16 or bf16, convolutions and all products included, or tf32: stored as in
-    /// the model, and rounded to 11 bits by products on tensor cores
+    /// the model, and rounded to 11 bits by products and convolutions on tensor cores; along a plan over both, each where
+    /// a step runs
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = parse_choice::<Precision>)]
     pub(crate) precision: Precision,
 }

@@ -118,9 +118,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             return Some("without --threads there is one thread for each core");
         }
         Error::Setting { name: "precision", .. } => {
-            return Some(
-                "on the CPU --precision takes f16, bf16 and int8, with --device f16, bf16 and tf32; plans over a GPU take f32",
-            );
+            return Some("on the CPU --precision takes f16, bf16 and int8, with a GPU f16, bf16 and tf32");
         }
         Error::NotOnnx { .. } => return Some("exporters such as torch.onnx.export write ONNX files"),
         Error::Setting { name: "devices", .. } => {

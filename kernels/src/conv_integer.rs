@@ -14,10 +14,9 @@
 //! Grid `⌈positions / 64⌉ × ⌈filters of a group / 64⌉ × groups`, block 64, shared memory 4352 bytes.
 
 use crate::conv::{Axis, MOST_AXES};
-use crate::device::math::dot_bytes;
-use crate::device::{Global, Shared, shared, thread};
+use crate::device::{Global, shared, thread};
 use crate::entry;
-use crate::gemm::integer::{PITCH, TILE, eight, place};
+use crate::gemm::integer::{Brought, SHARED, STEP, TILE, WORDS, buffers, multiply, place};
 use crate::implicit::{Column, Extents, Field, Term};
 use crate::launch::{Buffer, Device, Geometry, Prepared, Reject};
 
@@ -44,47 +43,11 @@ const _: () = assert!(size_of::<Params>() == 152);
 
 /// Threads of a block.
 pub const THREADS: u32 = TILE;
-/// Words of a step, four terms each.
-const WORDS: usize = 4;
-/// Terms of a step.
-const STEP: u32 = 4 * WORDS as u32;
-/// Words of a buffer.
-const BUFFER: usize = WORDS * PITCH as usize;
-const SHARED: u32 = 2 * 2 * BUFFER as u32 * 4;
-/// Four times 1: a product with it sums the bytes of a word up.
-const ONES: u32 = 0x0101_0101;
 
 /// The launch of a convolution of so many positions.
 pub const fn geometry(positions: u32, filters: u32, groups: u32) -> Geometry {
     let grid = [positions.div_ceil(TILE), filters.div_ceil(TILE), groups];
     Geometry { grid, ..Geometry::linear(1, THREADS).with_shared(SHARED) }
-}
-
-/// The words of a step that a thread brings, and the sum of all bytes that it brought.
-#[derive(Clone, Copy)]
-struct Brought {
-    words: [u32; WORDS],
-    sum: i32,
-}
-
-impl Brought {
-    /// With the words of another step.
-    #[inline(always)]
-    fn with(self, words: [u32; WORDS]) -> Self {
-        let mut sum = self.sum;
-        for k in 0..WORDS {
-            sum = dot_bytes(words[k], ONES, sum);
-        }
-        Self { words, sum }
-    }
-
-    /// Puts the words into a buffer.
-    #[inline(always)]
-    fn put(&self, buffer: Shared<u32>) {
-        for k in 0..WORDS {
-            buffer.store(k * PITCH as usize + thread::thread_idx_x() as usize, self.words[k]);
-        }
-    }
 }
 
 impl Params {
@@ -150,15 +113,16 @@ fn run(p: Params) {
     let [first_row, first_column] = [thread::block_idx_y() * TILE, thread::block_idx_x() * TILE];
     let (filter, column) = (first_row + own, p.field.column(first_column + own, group));
     let x_zero = p.x_zero();
-    let stage = shared::array::<u32>(0, SHARED / 4);
-    let buffers = |turn: usize| (stage.offset(2 * turn * BUFFER), stage.offset((2 * turn + 1) * BUFFER));
     let (tx, ty) = (own as usize % 8, own as usize / 8);
     let mut sums = [[0i32; 8]; 8];
-    let none = Brought { words: [0; WORDS], sum: 0 };
     let (words, mut behind) = p.fetch_column(column, x_zero, 0, Term { channel: 0, tap: [0; MOST_AXES] });
-    let (mut row, mut of_x) = (none.with(p.fetch_row(group, filter, 0)), none.with(words));
-    row.put(buffers(0).0);
-    of_x.put(buffers(0).1);
+    let (mut row, mut of_x) = (Brought::NONE.with(p.fetch_row(group, filter, 0)), Brought::NONE.with(words));
+    let put = |turn: usize, row: &Brought, of_x: &Brought| {
+        let [of_w, of_positions] = buffers(turn);
+        row.put(of_w);
+        of_x.put(of_positions);
+    };
+    put(0, &row, &of_x);
     thread::sync_threads();
     let (mut term, mut turn) = (0, 0);
     while term < p.field.terms {
@@ -169,25 +133,16 @@ fn run(p: Params) {
             (words, behind) = p.fetch_column(column, x_zero, next, behind);
             of_x = of_x.with(words);
         }
-        let (a, b) = buffers(turn);
-        for k in 0..WORDS {
-            let (left, right) = (eight(a.cast(), k, ty), eight(b.cast(), k, tx));
-            for i in 0..8 {
-                for j in 0..8 {
-                    sums[i][j] = dot_bytes(left[i] as u32, right[j] as u32, sums[i][j]);
-                }
-            }
-        }
+        multiply(&mut sums, buffers(turn));
         turn = 1 - turn;
         if next < p.field.terms {
-            row.put(buffers(turn).0);
-            of_x.put(buffers(turn).1);
+            put(turn, &row, &of_x);
         }
         thread::sync_threads();
         term = next;
     }
     // What the zero points take away from a filter's results, and from a position's, and each filter's zero point.
-    let totals = stage.cast::<i32>();
+    let totals = shared::array::<i32>(0, 3 * TILE);
     let (at, w_zero) = (own as usize, p.w_zero(group, filter));
     let all = (p.field.terms as i32).wrapping_mul(w_zero).wrapping_mul(x_zero);
     totals.store(at, x_zero.wrapping_mul(row.sum).wrapping_sub(all));

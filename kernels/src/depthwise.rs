@@ -311,7 +311,7 @@ pub fn accepts(shape: &Shape) -> Result<(), Reject> {
 /// A launch that has been checked.
 pub fn prepare(shape: &Shape, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
     accepts(shape)?;
-    let outputs = shape.check(buffers)?;
+    let outputs = shape.check(buffers, shape.element.bytes())?;
     let epilogue = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, shape.element.into())?;
     let entry: &'static Entry<Params> = match shape.element {
         Element::F32 => &DEPTHWISE_F32,
@@ -376,7 +376,8 @@ mod tests {
             axes: [Axis::NONE, Axis::NONE, axis(6, 3, 1)],
         };
         let buffer = |bytes| Buffer { address: 4096, bytes };
-        let good = Buffers { x: buffer(64), w: buffer(24), y: buffer(48), program: None };
+        let workspace = Buffer::default();
+        let good = Buffers { x: buffer(64), w: buffer(24), y: buffer(48), workspace, program: None };
         assert!(prepare(&shape, &good, &EMULATED).is_ok());
         let short = Buffers { x: buffer(60), ..good };
         let refused = prepare(&shape, &short, &EMULATED).err();

@@ -102,6 +102,9 @@ pub static KERNELS: &[&Kernel] = &[
     &conv::CONV_F16.kernel,
     &conv::CONV_F32.kernel,
     &conv_integer::CONV_INTEGER.kernel,
+    &conv::tensor::CONV_TENSOR_BF16.kernel,
+    &conv::tensor::CONV_TENSOR_F16.kernel,
+    &conv::tensor::CONV_TENSOR_TF32.kernel,
     &conv_transpose::CONV_TRANSPOSE_BF16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F16.kernel,
     &conv_transpose::CONV_TRANSPOSE_F32.kernel,
@@ -260,6 +263,8 @@ pub static KERNELS: &[&Kernel] = &[
     &transpose::TRANSPOSE_2.kernel,
     &transpose::TRANSPOSE_4.kernel,
     &transpose::TRANSPOSE_8.kernel,
+    &conv::winograd::WINOGRAD_INPUT.kernel,
+    &conv::winograd::WINOGRAD_OUTPUT.kernel,
 ];
 
 #[cfg(test)]

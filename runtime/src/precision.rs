@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// everything between operators stay as they are. A value beyond the range of [`Precision::F16`] is infinite there.
 ///
 /// [`Precision::Tf32`] stores nothing otherwise and is for GPUs alone, those of compute capability 8.0 and above. Matrix
-/// products of `f32` are computed by tensor cores there, of any two operands; convolutions, recurrences, products of up to
-/// sixteen rows with constant weights, and those whose rows do not begin at multiples of 16 bytes stay as they are.
+/// products and convolutions of `f32` are computed by tensor cores there, of any two operands; recurrences, products of up
+/// to sixteen rows with constant weights, convolutions of one channel to a filter, and what has rows, or filters, that do
+/// not begin at multiples of 16 bytes stay as they are, and so does what a plan puts on the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -227,7 +228,7 @@ impl Storing {
         [model_bytes, bytes]: [usize; 2],
         kept: Option<Kept>,
     ) {
-        if self.precision != Precision::F32 {
+        if self.precision.stored() != Precision::F32 {
             self.notes().push(StoredWeights::unnamed(input, weights, [model_bytes, bytes], kept));
         }
     }

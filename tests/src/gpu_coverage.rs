@@ -45,6 +45,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("softmax", "softmax and its logarithm along an axis"),
     ("top_k", "the largest or smallest elements along an axis, sorted"),
     ("transpose", "regions moved whose lines run along different axes on both sides, by tiles"),
+    ("winograd", "convolutions of 3 × 3 at stride 1, 16 products for four positions"),
 ];
 
 /// What became of the uses of one operator with one element type.
@@ -151,7 +152,7 @@ pub fn page() -> Result<String> {
          | what it makes depends on data | the shape of an output is known only when the data is, so that no memory can be \
          given to it beforehand |\n\
          | its steps, or which branch it takes, depend on data | control flow that is decided by data and whose values \
-         change their shapes, or that stands inside a body |\n\n\
+         change their shapes; in plans over the CPU and a GPU any that data decides |\n\n\
          ## Operators\n\n\
          | operator | types of the first input | GPU |\n|---|---|---|\n",
     );

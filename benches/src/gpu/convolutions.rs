@@ -1,10 +1,13 @@
-//! Convolutions of ResNet-50 at batch 1, one of each size.
+//! Convolutions of ResNet-50 at batch 1, one of each size: by the kernel of all convolutions, and by Winograd's products where
+//! there are some. Rates count the operations of the definition, so that both tell which one takes less time.
 
 use super::bench::{Bench, Fault};
 use recurve_kernels::cases::encode;
-use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
+use recurve_kernels::conv::winograd::{self, Winograd};
+use recurve_kernels::conv::{self, Axis, Buffers, MOST_AXES, Shape};
 use recurve_kernels::element::Element;
-use recurve_kernels::launch::Launch;
+use recurve_kernels::gemm::Factors;
+use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
 
 /// Channels, filters, height and width, kernel, stride.
@@ -38,14 +41,37 @@ pub(super) fn conv(bench: &mut Bench) -> Result<(), Fault> {
             let x = bench.filled(bytes(channels * side * side), &pattern)?;
             let w = bench.filled(bytes(filters * channels * kernel * kernel), &pattern)?;
             let y = bench.room(bytes(filters * output * output))?;
-            let buffers = Buffers { x, w, y, program: None };
-            let launch: Arc<dyn Launch> = Arc::new(shape.prepare(&buffers, &limits)?);
-            let seconds = bench.of_graph(&[launch], 8)?;
+            let (variant, parts) = conv::choose(&shape, Factors::Own, &limits)?;
+            let workspace = variant.workspace_bytes(&shape, parts);
+            let workspace = if workspace > 0 { bench.room(workspace)? } else { Buffer::default() };
+            let buffers = Buffers { x, w, y, workspace, program: None };
+            let plan = variant.prepare(&shape, (Factors::Own, parts), &buffers, &limits)?;
+            let mut ways: Vec<(&str, Vec<Arc<dyn Launch>>)> =
+                vec![(variant.id, vec![Arc::new(plan.product)])];
+            if let Some(sum) = plan.sum {
+                ways[0].1.push(Arc::new(sum));
+            }
+            if let Ok(winograd) = Winograd::new(&shape, Factors::Own) {
+                let u = bench.filled(winograd.packed_bytes(), &pattern)?;
+                let workspace = bench.room(winograd.workspace_bytes(&limits)?)?;
+                let buffers = winograd::Buffers { x, u, y, workspace, program: None };
+                let plan = winograd.prepare(&buffers, &limits)?;
+                let mut launches: Vec<Arc<dyn Launch>> =
+                    vec![Arc::new(plan.input), Arc::new(plan.product.product)];
+                if let Some(sum) = plan.product.sum {
+                    launches.push(Arc::new(sum));
+                }
+                launches.push(Arc::new(plan.output));
+                ways.push(("winograd", launches));
+            }
             let products = filters * output * output * channels * kernel * kernel;
-            let rate = 2.0 * f64::from(products) / seconds / 1e12;
-            let name =
-                format!("conv {element:?} {channels}→{filters}, {side}², {kernel}×{kernel}, stride {stride}");
-            bench.note(name, rate, "TFLOP/s");
+            for (way, launches) in ways {
+                let seconds = bench.of_graph(&launches, 8)? * launches.len() as f64;
+                let rate = 2.0 * f64::from(products) / seconds / 1e12;
+                let window = format!("{kernel}×{kernel}, stride {stride}");
+                let name = format!("conv {element:?} {channels}→{filters}, {side}², {window}, {way}");
+                bench.note(name, rate, "TFLOP/s");
+            }
         }
     }
     Ok(())

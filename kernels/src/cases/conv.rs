@@ -4,11 +4,15 @@ use super::Failure;
 use super::decode;
 use super::draw::Draw;
 use super::epilogue::Behind;
+use super::gemm::nearest_tf32;
 use super::lab::{Lab, close};
-use crate::conv::{Axis, Buffers, MOST_AXES, Shape};
+use crate::conv::winograd::{self, Winograd};
+use crate::conv::{Axis, Buffers, MOST_AXES, Shape, by_id};
 use crate::depthwise;
 use crate::element::Element;
-use crate::launch::{Device, Prepared, Reject};
+use crate::epilogue::Program;
+use crate::gemm::Factors;
+use crate::launch::Buffer;
 
 pub(super) fn axis(r: &mut Draw, most: u32) -> Axis {
     let (kernel, stride, dilation) = (r.within(1..=4), r.within(1..=3), r.within(1..=3));
@@ -19,28 +23,107 @@ pub(super) fn axis(r: &mut Draw, most: u32) -> Axis {
     Axis { input, output, kernel, stride, dilation, begin }
 }
 
+/// One to three axes.
+fn any_axes(r: &mut Draw, most: [u32; 3]) -> [Axis; MOST_AXES] {
+    let rank = r.within(1..=3) as usize;
+    let mut axes = [Axis::NONE; MOST_AXES];
+    for axes in &mut axes[MOST_AXES - rank..] {
+        *axes = axis(r, most[rank - 1]);
+    }
+    axes
+}
+
 /// One to three axes, groups, filters at the edges of a tile; the first case has many steps.
 pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     if number == 0 {
         let axis = Axis { input: 9, output: 9, kernel: 3, stride: 1, dilation: 1, begin: 1 };
         let axes = [Axis::NONE, Axis::NONE, axis];
         let shape = Shape { element: Element::F32, images: 1, groups: 1, channels: 43, filters: 66, axes };
-        return check(&shape, |buffers, device| shape.prepare(buffers, device), r, lab);
+        return of_variant("scalar_f32", &shape, r, lab);
     }
-    let rank = r.within(1..=3) as usize;
-    let mut axes = [Axis::NONE; MOST_AXES];
-    for axes in &mut axes[MOST_AXES - rank..] {
-        *axes = axis(r, [70, 14, 6][rank - 1]);
-    }
+    let element = r.pick(&[Element::F32, Element::F32, Element::F16, Element::BF16]);
     let shape = Shape {
-        element: r.pick(&[Element::F32, Element::F32, Element::F16, Element::BF16]),
+        element,
         images: r.within(1..=3),
         groups: r.pick(&[1, 1, 1, 2, 3]),
         channels: r.within(1..=5),
         filters: r.edge(&[1, 8, 63, 64, 65], 1..=12),
+        axes: any_axes(r, [70, 14, 6]),
+    };
+    let id = match element {
+        Element::F32 => "scalar_f32",
+        Element::F16 => "scalar_f16",
+        Element::BF16 => "scalar_bf16",
+    };
+    of_variant(id, &shape, r, lab)
+}
+
+/// Tensor cores: every type in its turn, filters and positions at the edges of a tile, terms at those of a step.
+pub(super) fn tensor(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let kinds = [("tensor_f16", Element::F16), ("tensor_bf16", Element::BF16), ("tensor_tf32", Element::F32)];
+    let (id, element) = kinds[number as usize % kinds.len()];
+    let axes = any_axes(r, [150, 13, 5]);
+    let taps: u32 = axes.iter().map(|axis| axis.kernel).product();
+    let piece = 16 / element.bytes() as u32;
+    // The fewest channels of which a filter's terms are whole pieces, or some times as many.
+    let least = (1..=piece).find(|channels| (channels * taps).is_multiple_of(piece)).unwrap_or(piece);
+    let shape = Shape {
+        element,
+        images: r.within(1..=3),
+        groups: r.pick(&[1, 1, 1, 2, 3]),
+        channels: least * if taps * least < 64 { r.within(1..=4) } else { 1 },
+        filters: r.edge(&[1, 8, 127, 128, 129], 1..=12),
         axes,
     };
-    check(&shape, |buffers, device| shape.prepare(buffers, device), r, lab)
+    of_variant(id, &shape, r, lab)
+}
+
+/// A kernel of the family, the terms in some parts.
+fn of_variant(id: &str, shape: &Shape, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let variant = by_id(id)?;
+    let splits = r.pick(&[1, 1, 2, 3]);
+    let factors = if id == "tensor_tf32" { Factors::Tf32 } else { Factors::Own };
+    let workspace = lab.room("workspace", variant.workspace_bytes(shape, splits).max(1))?;
+    check(shape, factors, r, lab, |lab, operands| {
+        let Operands { x, w, y, program } = *operands;
+        let (x, w) = (lab.upload_floats("x", shape.element, x)?, lab.upload_floats("w", shape.element, w)?);
+        let buffers = Buffers { x, w, y, workspace, program };
+        let plan = variant.prepare(shape, (factors, splits), &buffers, &lab.device())?;
+        lab.run(plan.product)?;
+        plan.sum.map_or(Ok(()), |sum| lab.run(sum))
+    })
+}
+
+/// Tiles of 2 × 2 positions: odd planes and even ones, any padding, tiles at the edges of those of the product.
+pub(super) fn winograd(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let mut plane = || {
+        let (input, begin, end) = (r.edge(&[1, 2, 3, 16, 17], 1..=23), r.within(0..=3), r.within(0..=3));
+        let input = input.max(3u32.saturating_sub(begin + end));
+        Axis { input, output: input + begin + end - 2, kernel: 3, stride: 1, dilation: 1, begin }
+    };
+    let axes = [Axis::NONE, plane(), plane()];
+    let shape = Shape {
+        element: Element::F32,
+        images: r.within(1..=3),
+        groups: 1,
+        channels: r.edge(&[1, 8, 17], 1..=9),
+        filters: if number == 0 { 66 } else { r.within(1..=9) },
+        axes,
+    };
+    let winograd = Winograd::new(&shape, Factors::Own)?;
+    let workspace = lab.room("workspace", winograd.workspace_bytes(&lab.device())?)?;
+    check(&shape, Factors::Own, r, lab, |lab, operands| {
+        let Operands { x, w, y, program } = *operands;
+        let mut u = vec![0.0; winograd.packed_bytes() as usize / 4];
+        winograd.pack(w, &mut u);
+        let (x, u) = (lab.upload_floats("x", Element::F32, x)?, lab.upload_floats("u", Element::F32, &u)?);
+        let buffers = winograd::Buffers { x, u, y, workspace, program };
+        let plan = winograd.prepare(&buffers, &lab.device())?;
+        lab.run(plan.input)?;
+        lab.run(plan.product.product)?;
+        plan.product.sum.map_or(Ok(()), |sum| lab.run(sum))?;
+        lab.run(plan.output)
+    })
 }
 
 /// One channel to a group: planes smaller than a tile and larger, windows of one tap and of many.
@@ -71,14 +154,29 @@ pub(super) fn depthwise(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<
         filters: r.pick(&[1, 1, 1, 2, 3]),
         axes,
     };
-    check(&shape, |buffers, device| depthwise::prepare(&shape, buffers, device), r, lab)
+    check(&shape, Factors::Own, r, lab, |lab, operands| {
+        let Operands { x, w, y, program } = *operands;
+        let (x, w) = (lab.upload_floats("x", shape.element, x)?, lab.upload_floats("w", shape.element, w)?);
+        let buffers = Buffers { x, w, y, workspace: Buffer::default(), program };
+        lab.run(depthwise::prepare(&shape, &buffers, &lab.device())?)
+    })
 }
 
-fn check<P: Copy + Send + Sync + 'static>(
+/// What a case gives its kernel: values that are on the host yet, and memory.
+struct Operands<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    y: Buffer,
+    program: Option<Program>,
+}
+
+/// Draws operands and a program, lets `run` launch what makes Y of them, and holds it to the definition.
+fn check(
     shape: &Shape,
-    prepare: impl Fn(&Buffers, &Device) -> Result<Prepared<P>, Reject>,
+    factors: Factors,
     r: &mut Draw,
     lab: &mut Lab<'_>,
+    run: impl FnOnce(&mut Lab<'_>, &Operands<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let Shape { element, images, groups, channels, filters, axes } = *shape;
     let of = |f: fn(&Axis) -> u32| axes.iter().map(f).product::<u32>() as usize;
@@ -92,13 +190,11 @@ fn check<P: Copy + Send + Sync + 'static>(
     let program = behind.as_ref().map(|behind| behind.upload(lab)).transpose()?;
     let of_y = behind.as_ref().map_or(element, |behind| behind.element);
     let y = lab.room("y", (images as usize * all(filters) * outputs) as u64 * of_y.bytes())?;
-    let buffers = Buffers {
-        x: lab.upload_floats("x", element, &x)?,
-        w: lab.upload_floats("w", element, &w)?,
-        y,
-        program,
+    run(lab, &Operands { x: &x, w: &w, y, program })?;
+    let factor = |value: f32| match factors {
+        Factors::Own => value.into(),
+        Factors::Tf32 => nearest_tf32(value.into()),
     };
-    lab.run(prepare(&buffers, &lab.device())?)?;
     let got = decode(of_y, &lab.bytes(y)?);
     for (flat, &got) in got.iter().enumerate() {
         let (mut rest, mut p) = (flat, [0; MOST_AXES]);
@@ -114,7 +210,7 @@ fn check<P: Copy + Send + Sync + 'static>(
             for tap in 0..taps {
                 if let Some(at) = source(&axes, p, tap) {
                     let weight = w[(filter * channels as usize + c) * taps + tap];
-                    let term = f64::from(x[channel * inputs + at]) * f64::from(weight);
+                    let term = factor(x[channel * inputs + at]) * factor(weight);
                     want += term;
                     size += f64::abs(term);
                 }

@@ -75,7 +75,7 @@ fn reach(axes: &[(u32, u64)]) -> u64 {
 }
 
 /// The number of 11 significant bits that is nearest, halves away from zero.
-fn nearest_tf32(x: f64) -> f64 {
+pub(super) fn nearest_tf32(x: f64) -> f64 {
     if x == 0.0 {
         return x;
     }

@@ -93,6 +93,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
+    Suite { name: "conv_tensor", count: 48, run: conv::tensor },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
@@ -130,6 +131,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
     Suite { name: "top_k", count: 60, run: top_k::shapes },
     Suite { name: "transpose", count: 48, run: copy::transposes },
+    Suite { name: "winograd", count: 48, run: conv::winograd },
 ];
 
 #[cfg(test)]
@@ -159,6 +161,7 @@ mod tests {
         channels
         conv
         conv_integer
+        conv_tensor
         conv_transpose
         copy
         cumulative
@@ -196,6 +199,7 @@ mod tests {
         softmax_variants
         top_k
         transpose
+        winograd
     }
 
     #[test]

@@ -3,12 +3,17 @@
 //! zero point for all of a matrix, or one for each row of A and each column of B. Batches have two axes, as in
 //! [`gemm`](super).
 //!
-//! A block makes a tile of 64 × 64 in steps of 16 along k: bytes less their zero points are staged as 32-bit integers, each
-//! thread takes 8 × 8 products of every step. Sums wrap, which they do not before k is 2¹⁵: the result is exact.
+//! A block makes a tile of 64 × 64, a thread 8 × 8 of it, four terms by one instruction. Unsigned bytes are made signed less
+//! 128, and so are their zero points, which leaves every difference. Steps of 16 terms pass through two buffers in shared
+//! memory, `[4, 64 + 4]` words of four bytes for each operand, while the next step's bytes are on their way in registers: a
+//! thread brings one row's of A and one column's of B, and sums them up, since
+//! `Σ(a − zₐ)(b − z_b) = Σab − z_b·Σa − zₐ·Σb + k·zₐ·z_b`. What is behind the last term counts nothing in any of these.
 //!
-//! Grid `⌈m / 64⌉ × ⌈n / 64⌉ × batch`; block 64; shared memory `2 · 16 · 68 · 4` bytes.
+//! Sums wrap, which they do not before k is 2¹⁵: the result is exact.
+//!
+//! Grid `⌈m / 64⌉ × ⌈n / 64⌉ × batch`; block 64; shared memory 4352 bytes.
 
-use crate::device::math::divide;
+use crate::device::math::{divide, dot_bytes};
 use crate::device::{Global, Shared, Vector, shared, thread};
 use crate::entry;
 use crate::launch::{Buffer, Device, Geometry, Prepared, Reject};
@@ -42,18 +47,25 @@ struct Side {
     row: u32,
     /// 1 where each row of A, or column of B, has its zero point.
     step: u32,
-    /// 1 for signed bytes.
-    signed: u32,
+    /// What makes bytes signed: 0x80 where they are not.
+    flip: u32,
     reserved: u32,
 }
 
 /// Threads of a block.
 pub const THREADS: u32 = 64;
 pub(crate) const TILE: u32 = 64;
-const STEP: u32 = 16;
-/// Words between the steps of a staged tile, so that four lie in a row of 16 bytes.
+/// Words of a step, four terms each.
+pub(crate) const WORDS: usize = 4;
+/// Terms of a step.
+pub(crate) const STEP: u32 = 4 * WORDS as u32;
+/// Words between the words of a step, so that four lie in a row of 16 bytes.
 pub(crate) const PITCH: u32 = TILE + 4;
-const SHARED: u32 = 2 * STEP * PITCH * 4;
+/// Words of a buffer.
+pub(crate) const BUFFER: usize = WORDS * PITCH as usize;
+pub(crate) const SHARED: u32 = 2 * 2 * BUFFER as u32 * 4;
+/// Four times 1: a product with it sums the bytes of a word up.
+const ONES: u32 = 0x0101_0101;
 
 /// The launch of so many matrices.
 pub const fn geometry(m: u32, n: u32, batches: u32) -> Geometry {
@@ -69,28 +81,91 @@ impl Side {
         Self { x: self.x.offset(first as usize), ..*self }
     }
 
-    #[inline(always)]
-    fn widened(&self, byte: u8) -> i32 {
-        if self.signed != 0 { i32::from(byte as i8) } else { i32::from(byte) }
-    }
-
-    /// The zero point of row or column `at`.
+    /// The zero point of row or column `at`, as a signed byte.
     #[inline(always)]
     fn zero(&self, at: u32) -> i32 {
-        if self.zero.is_null() { 0 } else { self.widened(self.zero.load((at * self.step) as usize)) }
+        let zero = if self.zero.is_null() { 0 } else { self.zero.load((at * self.step) as usize) };
+        i32::from((zero ^ self.flip as u8) as i8)
     }
 
-    /// Element `column` of row `row`.
+    /// Element `column` of row `row`, as the bits of a signed byte.
     #[inline(always)]
-    fn load(&self, row: u32, column: u32) -> i32 {
+    fn load(&self, row: u32, column: u32) -> u32 {
         let at = u64::from(row) * u64::from(self.row) + u64::from(column);
-        self.widened(self.x.load(at as usize))
+        u32::from(self.x.load(at as usize)) ^ self.flip
+    }
+
+    /// The words of the step that begins at `term`, of the elements that `at` places, where there are any.
+    #[inline(always)]
+    fn fetch(&self, [term, terms]: [u32; 2], there: bool, at: impl Fn(u32) -> (u32, u32)) -> [u32; WORDS] {
+        let mut words = [0; WORDS];
+        for word in 0..WORDS {
+            for byte in 0..4 {
+                let k = term + (4 * word + byte) as u32;
+                if there && k < terms {
+                    let (row, column) = at(k);
+                    words[word] |= self.load(row, column) << (8 * byte);
+                }
+            }
+        }
+        words
+    }
+}
+
+/// The words of a step that a thread brings, and the sum of all bytes that it brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Brought {
+    words: [u32; WORDS],
+    pub(crate) sum: i32,
+}
+
+impl Brought {
+    /// Nothing yet.
+    pub(crate) const NONE: Self = Self { words: [0; WORDS], sum: 0 };
+
+    /// With the words of another step.
+    #[inline(always)]
+    pub(crate) fn with(self, words: [u32; WORDS]) -> Self {
+        let mut sum = self.sum;
+        for k in 0..WORDS {
+            sum = dot_bytes(words[k], ONES, sum);
+        }
+        Self { words, sum }
+    }
+
+    /// Puts the words into a buffer.
+    #[inline(always)]
+    pub(crate) fn put(&self, buffer: Shared<u32>) {
+        for k in 0..WORDS {
+            buffer.store(k * PITCH as usize + thread::thread_idx_x() as usize, self.words[k]);
+        }
+    }
+}
+
+/// The buffers of both operands, by turns.
+#[inline(always)]
+pub(crate) fn buffers(turn: usize) -> [Shared<u32>; 2] {
+    let stage = shared::array::<u32>(0, SHARED / 4);
+    [stage.offset(2 * turn * BUFFER), stage.offset((2 * turn + 1) * BUFFER)]
+}
+
+/// Adds the products of a step to a thread's sums.
+#[inline(always)]
+pub(crate) fn multiply(sums: &mut [[i32; 8]; 8], [a, b]: [Shared<u32>; 2]) {
+    let own = thread::thread_idx_x() as usize;
+    for k in 0..WORDS {
+        let (left, right) = (eight(a.cast(), k, own / 8), eight(b.cast(), k, own % 8));
+        for i in 0..8 {
+            for j in 0..8 {
+                sums[i][j] = dot_bytes(left[i] as u32, right[j] as u32, sums[i][j]);
+            }
+        }
     }
 }
 
 /// Eight words of a step of a tile: four from `at` on, four half a tile on.
 #[inline(always)]
-pub(crate) fn eight(tile: Shared<i32>, step: usize, at: usize) -> [i32; 8] {
+fn eight(tile: Shared<i32>, step: usize, at: usize) -> [i32; 8] {
     let row = tile.offset(step * PITCH as usize).cast::<Vector<i32, 4>>();
     let (Vector([a, b, c, d]), Vector([e, f, g, h])) = (row.load(at), row.load(at + TILE as usize / 8));
     [a, b, c, d, e, f, g, h]
@@ -109,45 +184,57 @@ fn run(p: Params) {
     let (outer, inner) = divide(thread::block_idx_z(), p.inner);
     let (a, b) = (p.a.of_batch(outer, inner), p.b.of_batch(outer, inner));
     let (first_row, first_column) = (thread::block_idx_x() * TILE, thread::block_idx_y() * TILE);
-    let of_a = shared::array::<i32>(0, STEP * PITCH);
-    let of_b = shared::array::<i32>(4 * STEP * PITCH, STEP * PITCH);
-    // Of A a thread stages one step of every fourth row, of B one column.
-    let (own_step, own_row, column) = (own % STEP, own / STEP, first_column + own);
-    let zero = if column < p.n { b.zero(column) } else { 0 };
-    let (tx, ty) = ((own % 8) as usize, (own / 8) as usize);
+    let (row, column) = (first_row + own, first_column + own);
+    let of_row = |term: u32| a.fetch([term, p.k], row < p.m, |k| (row, k));
+    let of_column = |term: u32| b.fetch([term, p.k], column < p.n, |k| (k, column));
     let mut sums = [[0i32; 8]; 8];
-    let mut term = 0;
+    let (mut left, mut right) = (Brought::NONE.with(of_row(0)), Brought::NONE.with(of_column(0)));
+    let put = |turn: usize, left: &Brought, right: &Brought| {
+        let [of_a, of_b] = buffers(turn);
+        left.put(of_a);
+        right.put(of_b);
+    };
+    put(0, &left, &right);
+    thread::sync_threads();
+    let (mut term, mut turn) = (0, 0);
     while term < p.k {
-        for piece in 0..TILE / (THREADS / STEP) {
-            let at = own_row + piece * (THREADS / STEP);
-            let (row, k) = (first_row + at, term + own_step);
-            let value = if row < p.m && k < p.k { a.load(row, k) - a.zero(row) } else { 0 };
-            of_a.store((own_step * PITCH + at) as usize, value);
+        let next = term + STEP;
+        if next < p.k {
+            left = left.with(of_row(next));
+            right = right.with(of_column(next));
         }
-        for step in 0..STEP {
-            let k = term + step;
-            let value = if column < p.n && k < p.k { b.load(k, column) - zero } else { 0 };
-            of_b.store((step * PITCH + own) as usize, value);
-        }
-        thread::sync_threads();
-        for step in 0..STEP as usize {
-            let (left, right) = (eight(of_a, step, ty), eight(of_b, step, tx));
-            for i in 0..8 {
-                for j in 0..8 {
-                    sums[i][j] = sums[i][j].wrapping_add(left[i] * right[j]);
-                }
-            }
+        multiply(&mut sums, buffers(turn));
+        turn = 1 - turn;
+        if next < p.k {
+            put(turn, &left, &right);
         }
         thread::sync_threads();
-        term += STEP;
+        term = next;
     }
+    // What the zero points take away from a row's results, and what is left to take from a column's, and their zero points.
+    let totals = shared::array::<i32>(0, 4 * TILE);
+    let (at, tile) = (own as usize, TILE as usize);
+    let a_zero = if row < p.m { a.zero(row) } else { 0 };
+    let b_zero = if column < p.n { b.zero(column) } else { 0 };
+    totals.store(at, left.sum.wrapping_sub((p.k as i32).wrapping_mul(a_zero)));
+    totals.store(tile + at, right.sum);
+    totals.store(2 * tile + at, a_zero);
+    totals.store(3 * tile + at, b_zero);
+    thread::sync_threads();
     let y = p.y.offset(thread::block_idx_z() as usize * p.m as usize * p.n as usize);
+    let (tx, ty) = ((own % 8) as usize, (own / 8) as usize);
     for i in 0..8 {
-        let row = first_row + place(i, ty);
+        let in_tile = place(i, ty);
+        let row = first_row + in_tile;
+        let (of_row, a_zero) = (totals.load(in_tile as usize), totals.load(2 * tile + in_tile as usize));
         for j in 0..8 {
-            let column = first_column + place(j, tx);
+            let in_tile = place(j, tx) as usize;
+            let column = first_column + in_tile as u32;
             if row < p.m && column < p.n {
-                y.store(row as usize * p.n as usize + column as usize, sums[i][j]);
+                let of_zeros = totals.load(3 * tile + in_tile).wrapping_mul(of_row);
+                let of_column = a_zero.wrapping_mul(totals.load(tile + in_tile));
+                let sum = sums[i][j].wrapping_sub(of_zeros).wrapping_sub(of_column);
+                y.store(row as usize * p.n as usize + column as usize, sum);
             }
         }
     }
@@ -155,7 +242,7 @@ fn run(p: Params) {
 
 entry!(
     /// Bytes.
-    GEMM_INTEGER = gemm_integer(Params): run, THREADS, with_shared(SHARED)
+    GEMM_INTEGER = gemm_integer(Params): run, THREADS, with_shared(SHARED), with_min_blocks(4)
 );
 
 /// How an operand lies.
@@ -263,7 +350,7 @@ impl Shape {
             batch: of.batch,
             row: of.row,
             step: of.each.into(),
-            signed: of.signed.into(),
+            flip: if of.signed { 0 } else { 0x80 },
             reserved: 0,
         };
         let params = Params {

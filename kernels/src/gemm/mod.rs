@@ -6,6 +6,7 @@
 //! - [`tensor`]: f16 and bf16 by `mma.sync`, f32 sums in groups of 16 along k, operands by `cp.async`.
 //! - [`tf32`]: f32 by `mma.sync` of factors rounded to tf32, where the caller allows it.
 //! - [`warpgroup`]: the same by `wgmma` on compute capability 9.0, operands from shared memory.
+//! - `frame`: what the kernels on `mma.sync`, those of convolutions, too, have in common.
 //! - [`split_k`]: where tiles are too few for the device, a tile's k is cut into parts that are summed in their order by
 //!   a second launch, so that results do not depend on timing.
 //! - [`integer`]: quantised matrices, with parameters of its own and without a program.
@@ -13,6 +14,7 @@
 //! The error is that of a sum of k products in f32: at most `(k + 2) · 2⁻²⁴ · Σ|a·b|`, and the rounding to C's type; with
 //! factors rounded to tf32 `2⁻¹⁰ · Σ|a·b|` more.
 
+pub(crate) mod frame;
 pub mod integer;
 pub mod simt;
 pub mod split_k;
@@ -22,11 +24,12 @@ mod tests;
 pub mod tf32;
 pub mod warpgroup;
 
-use crate::device::Global;
+use crate::device::{Global, thread};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Program, Slab, shared_bytes};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
+use frame::{Factor, Operand, Sums};
 
 /// What every kernel of the family takes.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,30 @@ impl Params {
         self.epilogue.store_slab(slab, |row, column| self.element(place, row_of(row), column));
     }
 
+    /// The thread's sums of a tile in the frame of `mma.sync`.
+    #[inline(always)]
+    fn frame_sums<F: Factor, const A_TURNED: bool, const B_TURNED: bool>(&self, place: Place) -> Sums {
+        let [a_offset, b_offset] = self.offsets(place.batch);
+        let terms = self.terms(place.split);
+        let a = Operand::<F, A_TURNED> {
+            elements: self.a.cast::<F::Bits>().offset(a_offset),
+            row: self.a_row,
+            edge: place.row,
+            edge_end: self.m,
+            terms,
+            stages: frame::stages::<F>(0),
+        };
+        let mut b = Operand::<F, B_TURNED> {
+            elements: self.b.cast::<F::Bits>().offset(b_offset),
+            row: self.b_row,
+            edge: place.column,
+            edge_end: self.n,
+            terms,
+            stages: frame::stages::<F>(1),
+        };
+        frame::sums::<F>(&a, &mut b, terms)
+    }
+
     /// Batches of both axes.
     #[inline(always)]
     fn batch_count(&self) -> u32 {
@@ -113,6 +140,15 @@ struct Place {
     split: u32,
     row: u32,
     column: u32,
+}
+
+impl Place {
+    /// Where the tile of this block lies.
+    #[inline(always)]
+    fn of_block(p: &Params, tile: u32) -> Self {
+        let (batch, split) = divided(thread::block_idx_z(), p.splits);
+        Self { batch, split, row: thread::block_idx_x() * tile, column: thread::block_idx_y() * tile }
+    }
 }
 
 /// What factors of f32 may be rounded to before they are multiplied.
@@ -248,20 +284,23 @@ pub fn choose_packed(problem: &Problem, device: &Device) -> Option<(&'static Var
 }
 
 /// The variant and the parts of k that suit the problem on a device: tensor cores where they apply, large tiles where
-/// there are enough of them, and more parts while tiles leave multiprocessors idle.
+/// there are enough of them that lie mostly inside, and more parts while tiles leave multiprocessors idle.
 pub fn choose(problem: &Problem, device: &Device) -> Result<(&'static Variant, u32), Reject> {
     let accepted = |variant: &&Variant| !variant.packed && variant.accepts(problem, device).is_ok();
     let enough = |variant: &&Variant| variant.tiles(problem) >= u64::from(device.multiprocessors);
     let tensor = VARIANTS.iter().filter(|variant| variant.piece > 1).find(accepted);
-    let large = VARIANTS.iter().filter(accepted).find(enough);
     let any = VARIANTS.iter().filter(accepted).min_by_key(|variant| variant.tile);
+    // Sums that the tiles have, those outside the matrix too: at most a quarter more than small tiles have.
+    let sums = |variant: &Variant| variant.tiles(problem) * u64::from(variant.tile) * u64::from(variant.tile);
+    let fills = |variant: &&Variant| any.is_some_and(|any| sums(variant) <= sums(any) + sums(any) / 4);
+    let large = VARIANTS.iter().filter(accepted).filter(enough).find(fills);
     let variant = tensor.or(large).or(any).ok_or(Reject::ElementType { operand: "A" })?;
     Ok((variant, variant.parts(problem, device)))
 }
 
 impl Variant {
     /// Tiles of all batches.
-    fn tiles(&self, problem: &Problem) -> u64 {
+    pub(crate) fn tiles(&self, problem: &Problem) -> u64 {
         let tiles = u64::from(problem.m.div_ceil(self.tile)) * u64::from(problem.n.div_ceil(self.tile));
         tiles * u64::from(problem.batches[0]) * u64::from(problem.batches[1])
     }

@@ -6,7 +6,7 @@
 //! Grid `⌈m / TILE⌉ × ⌈n / TILE⌉ × batches·splits`, block `(TILE / 8)²`, shared `128 · (TILE + 4)` bytes. The four padding
 //! words put the 8 × 4 elements that a warp stores at once into different banks.
 
-use super::{A_TRANSPOSED, B_TRANSPOSED, Factors, Params, Place, Variant, divided};
+use super::{A_TRANSPOSED, B_TRANSPOSED, Factors, Params, Place, Variant};
 use crate::device::math::{fma_f32, opaque};
 use crate::device::{BF16, F16, Global, Shared, Vector, shared, thread};
 use crate::element::{Element, Real};
@@ -127,15 +127,14 @@ pub(crate) fn accumulate(sums: &mut [[f32; 8]; 8], a: &[f32; 8], b: &[f32; 8]) {
 #[inline(always)]
 fn run<T: Real, const TILE: usize>(p: Params) {
     let tile = TILE as u32;
-    let (batch, split) = divided(thread::block_idx_z(), p.splits);
-    let [a_offset, b_offset] = p.offsets(batch);
-    let [row, column] = [thread::block_idx_x() * tile, thread::block_idx_y() * tile];
-    let [from, to] = p.terms(split);
+    let place = Place::of_block(&p, tile);
+    let [a_offset, b_offset] = p.offsets(place.batch);
+    let [from, to] = p.terms(place.split);
     let a = Operand::<T> {
         elements: p.a.cast::<T>().offset(a_offset),
         row: p.a_row,
         edge_adjacent: p.transposed & A_TRANSPOSED != 0,
-        edge: row,
+        edge: place.row,
         edge_end: p.m,
         terms_end: to,
     };
@@ -143,7 +142,7 @@ fn run<T: Real, const TILE: usize>(p: Params) {
         elements: p.b.cast::<T>().offset(b_offset),
         row: p.b_row,
         edge_adjacent: p.transposed & B_TRANSPOSED == 0,
-        edge: column,
+        edge: place.column,
         edge_end: p.n,
         terms_end: to,
     };
@@ -176,7 +175,6 @@ fn run<T: Real, const TILE: usize>(p: Params) {
         thread::sync_threads();
         term = next;
     }
-    let place = Place { batch, split, row, column };
     by_slabs::<TILE>(&sums, (stage, p.epilogue.slots()), |slab, rows| {
         p.store_slab(place, slab, |row| rows.row(row));
     });

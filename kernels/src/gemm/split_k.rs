@@ -1,13 +1,13 @@
 //! # The sum of a product's parts
-//! `C = program(Σ_s part_s, …)`, parts in their order. One thread for four elements of C.
+//! `C = program(Σ_s part_s, …)`, parts in their order, of a product or a convolution. One thread for four elements of C.
 //!
 //! Grid `⌈batches·m·n / 1024⌉`, block 256, shared memory `4 KiB` for each register of the program.
 
 use super::{Params, divided};
-use crate::device::{shared, thread};
+use crate::device::{Global, shared, thread};
 use crate::entry;
-use crate::epilogue::{MOST_SLOTS, shared_bytes};
-use crate::launch::{Geometry, Reject};
+use crate::epilogue::{Epilogue, MOST_SLOTS, shared_bytes};
+use crate::launch::{Buffer, Device, Geometry, Prepared, Reject};
 use crate::map::interpreter::GROUP;
 
 const THREADS: u32 = 256;
@@ -20,6 +20,34 @@ pub(super) fn geometry(elements: u64, slots: u32) -> Result<Geometry, Reject> {
     }
     let blocks = elements.div_ceil(u64::from(THREADS * GROUP));
     Ok(Geometry::linear(blocks as u32, THREADS).with_shared(shared_bytes(0, THREADS, slots)))
+}
+
+/// The sum of so many parts of `count` elements each, one part behind the other.
+pub(crate) fn sum(
+    parts: Buffer,
+    (splits, count): (u32, u64),
+    epilogue: Epilogue,
+    device: &Device,
+) -> Result<Prepared<Params>, Reject> {
+    let geometry = geometry(count, epilogue.slots())?;
+    let params = Params {
+        a: Global::from_address(0),
+        b: Global::from_address(0),
+        partials: Global::from_address(parts.address),
+        a_batch: [0, 0],
+        b_batch: [0, 0],
+        a_row: 0,
+        b_row: 0,
+        epilogue,
+        m: 1,
+        n: count as u32,
+        k: 0,
+        batches: [1, 1],
+        splits,
+        split_terms: 0,
+        transposed: 0,
+    };
+    Prepared::new(&GEMM_SUM, geometry, params, device)
 }
 
 #[inline(always)]

@@ -76,6 +76,11 @@ fn the_choice_fills_the_device() {
     assert_eq!(id(&plain(Element::F32, 4096, 4096, 4096)), Ok(("simt_128_f32", 1)));
     assert_eq!(id(&plain(Element::F32, 64, 64, 4096)), Ok(("simt_64_f32", 16)));
     assert_eq!(id(&plain(Element::F32, 64, 64, 32)), Ok(("simt_64_f32", 1)));
+    // Large tiles would be half outside.
+    let batched = Problem { batches: [1, 512], ..plain(Element::F32, 64, 4096, 64) };
+    assert_eq!(id(&batched), Ok(("simt_64_f32", 1)));
+    let batched = Problem { batches: [1, 512], ..plain(Element::F32, 128, 4096, 64) };
+    assert_eq!(id(&batched), Ok(("simt_128_f32", 1)));
 }
 
 #[test]

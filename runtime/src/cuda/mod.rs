@@ -31,7 +31,7 @@ pub(crate) use memory::{Block, OpenGpu};
 pub(crate) use program::{CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, StepFailure};
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
-pub(crate) use site::{GpuKernel, GpuSite, Operands};
+pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};
 
 use crate::device::Device;
 use crate::exec::Interrupt;

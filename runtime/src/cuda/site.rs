@@ -1,6 +1,6 @@
 //! What an operator is given to run on a GPU, and what it gives back.
 
-use super::families::flow::{FLAGS, Flow};
+use super::families::flow::{Course, Flow};
 use super::families::tail::Behind;
 use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
@@ -26,8 +26,8 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
-    /// It runs bodies, and which or how often depends on data inside another body or in a plan, or values change their
-    /// shapes from step to step or from branch to branch.
+    /// It runs bodies, and which or how often depends on data in a plan, or values change their shapes from step to step or
+    /// from branch to branch.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
     ControlFlow,
     /// A type of its elements that the kernels do not compute.
@@ -69,6 +69,17 @@ impl From<Reject> for GpuReject {
     }
 }
 
+/// What a node stands in, on which depends whether the host may decide between its launches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Within {
+    /// A graph that runs on the GPU as a whole: the host may.
+    Graph,
+    /// A body there: the host may, and would at every step.
+    Body,
+    /// A plan: launches follow one on the other.
+    Plan,
+}
+
 /// What [`crate::ops::Op::gpu`] is given: as the CPU's site, and the device.
 pub(crate) struct GpuSite<'a> {
     /// Facts of the inputs, shapes known.
@@ -81,8 +92,8 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) behind: Option<&'a Behind>,
     /// How the first inputs lie in memory, where they are not row-major: those that the operator reads by strides.
     pub(crate) strided: &'a [Option<Layout>],
-    /// Whether launches can only follow one on the other: inside bodies and groups, and in plans.
-    pub(crate) nested: bool,
+    /// Where the node stands.
+    pub(crate) within: Within,
     /// What the launches run on.
     pub(crate) device: Device,
     /// The format that weights are to be stored in.
@@ -238,15 +249,41 @@ impl GpuKernel {
         }
     }
 
-    /// Notes that its launches are those of parts between which data decides.
-    pub(super) fn with_flow(mut self, flow: Arc<Flow>) -> Self {
-        self.flow = Some(flow);
-        self
+    /// A kernel whose launches are those of a course that data decides.
+    pub(crate) fn of_flow(flow: Flow) -> Self {
+        let flow = Arc::new(flow);
+        let whole = flow.clone();
+        let kernel = Self::new(move |operands| Ok((whole.course)(operands)?.all()));
+        Self { flow: Some(flow), ..kernel }
     }
 
-    /// The parts that its launches come in, where data decides between them.
-    pub(crate) fn flow(&self) -> Option<&Arc<Flow>> {
-        self.flow.as_ref()
+    /// A kernel of this course, in which data decides where there are so many bytes of flags.
+    pub(super) fn of_course(
+        course: impl Fn(&Operands<'_>) -> Result<Course, Reject> + Send + Sync + 'static,
+        flags: Option<usize>,
+    ) -> Self {
+        match flags {
+            Some(flags) => Self::of_flow(Flow { course: Box::new(course), flags, collected: Vec::new() }),
+            None => Self::new(move |operands| Ok(course(operands)?.all())),
+        }
+    }
+
+    /// What decides about its launches, where data does.
+    pub(crate) fn flow(&self) -> Option<&Flow> {
+        self.flow.as_deref()
+    }
+
+    /// Its launches, and what decides between them.
+    pub(super) fn course(&self, operands: &Operands<'_>) -> Result<Course, Reject> {
+        match &self.flow {
+            Some(flow) => (flow.course)(operands),
+            None => Ok(Course::of(self.prepare(operands)?)),
+        }
+    }
+
+    /// Bytes of its flags.
+    pub(super) fn flags(&self) -> usize {
+        self.flow.as_ref().map_or(0, |flow| flow.flags)
     }
 
     /// Tells what weights it stores in another format, or why it does not.
@@ -382,7 +419,7 @@ impl GpuKernel {
         let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
-        let flags = buffer(FLAGS as u64);
+        let flags = buffer(self.flags() as u64);
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
         self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags })
     }

@@ -13,6 +13,7 @@ use crate::cuda::{GpuUse, PlacedSteps};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
 use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError};
+use crate::precision::StoredWeights;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,11 @@ impl Course {
     /// What the part on the device takes of it.
     pub(crate) fn gpu_use(&self) -> Option<GpuUse> {
         self.device.as_ref().map(|device| device.steps.usage())
+    }
+
+    /// What the steps on the device have weights in.
+    pub(crate) fn stored(&self) -> Vec<StoredWeights> {
+        self.device.as_ref().map_or_else(Vec::new, |device| device.steps.stored())
     }
 
     /// `phases` for `workers` workers with the tenants of the arena at `offsets`, checked. Who waits polls for `spin`.

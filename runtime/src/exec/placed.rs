@@ -5,11 +5,10 @@ use super::access::Space;
 use super::bind::{Action, Bound, Located, Place};
 use super::program::Program;
 use crate::cpu::RunContext;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
-use crate::precision::Precision;
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Device;
 
@@ -89,13 +88,12 @@ impl Bound {
             wanted: &wanted,
             behind: None,
             strided: &[],
-            nested: true,
+            within: Within::Plan,
             device,
-            // Plans over both devices store weights as the model has them.
-            precision: Precision::F32,
+            precision: program.precision(),
             context,
         };
-        let kernel = node.op.gpu(&site)?;
+        let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
         let derived = |o: &Operand| matches!(o, Operand::Constant { derived: true, .. });
         let kernel = if inputs.iter().any(derived) { kernel.of_this_binding() } else { kernel };
         let launches = kernel.trial(&site)?.len();

@@ -16,7 +16,7 @@ use crate::cpu::steps::{Slice, Steps, Turns, keeps_forms};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::rounds;
 use crate::cuda::families::steps::{self, Given, Taken};
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::dtype::{Bool, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::{Content, Fact, Facts, TensorFact};
@@ -361,7 +361,7 @@ impl Op for Loop {
     /// As many steps as are known beforehand, or as data on the device decides, of values that keep their forms.
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let trips = self.known_trips(site.inputs).map_err(|_| GpuReject::ControlFlow)?;
-        if trips.is_none() && site.nested {
+        if trips.is_none() && site.within == Within::Plan {
             return Err(GpuReject::ControlFlow);
         }
         let carried = self.carried();
@@ -378,8 +378,8 @@ impl Op for Loop {
         facts[1] = TensorFact::constant(Tensor::scalar(Bool::new(true))).into();
         let body = &self.body.graph;
         let Some(count) = trips else {
-            let ends = !self.condition_never_ends();
-            return rounds::Repeated { body, facts, carried, ends }.kernel(site);
+            let decides = !self.condition_never_ends();
+            return rounds::Repeated { body, facts, carried, decides }.kernel(site);
         };
         let captures = (self.first_capture()..site.inputs.len()).map(Taken::Whole);
         let carry = (0..carried).map(|i| Taken::State(i, 2 + i));

@@ -170,7 +170,8 @@ impl SessionBuilder {
 
     /// The format that the weights of recurrences, and of products of few rows, are stored in; by default that of the model.
     /// Arithmetic on the CPU is that of the model's type; [`Precision`] says what a GPU does. [`Session::stored_weights`]
-    /// tells what came of it, and [`Session::deviations`] what it does to the outputs. Plans over a GPU do not take it.
+    /// tells what came of it, and [`Session::deviations`] what it does to the outputs. Along a plan over a GPU each step is
+    /// what the precision makes of it where it runs.
     ///
     /// # Example
     /// ```
@@ -261,15 +262,12 @@ impl SessionBuilder {
                 return Err(Error::Setting { name: "devices", problem });
             }
         }
-        if self.precision != Precision::F32 && self.devices.gpu.is_some() {
-            let problem = format!("is `{}`, which plans over a GPU do not take", self.precision);
-            return Err(Error::Setting { name: "precision", problem });
-        }
-        if self.precision == Precision::Int8 && self.device != Device::Cpu {
+        let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
+        if self.precision == Precision::Int8 && !of_cpu {
             let problem = "is `int8`, which is for the CPU alone: a GPU takes `f16` and `bf16`".into();
             return Err(Error::Setting { name: "precision", problem });
         }
-        if self.precision == Precision::Tf32 && self.device == Device::Cpu {
+        if self.precision == Precision::Tf32 && of_cpu {
             let problem = "is `tf32`, which is for GPUs alone".into();
             return Err(Error::Setting { name: "precision", problem });
         }
@@ -334,7 +332,6 @@ impl SessionBuilder {
             .collect::<Result<_, Error>>()?;
         let (graph, fusion) = match self.fusion {
             Fusion::On => {
-                let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
                 if of_cpu {
                     crate::loops::block_channels(&mut graph, &facts);
                 }

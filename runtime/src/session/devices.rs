@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::exec::{Bound, Program};
 use crate::memory::Budget;
 use crate::plan::{Forced, PlanError};
-use crate::precision::Precision;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Graphs that are kept on a device though no plan uses them.
@@ -120,8 +119,9 @@ impl PlanDevices {
         let failed = |source| Error::Gpu { device, source };
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let hosts = (Fallback::Deny, engine.threads());
-        let made = GpuProgram::new(program.graph().clone(), gpu, budget.clone(), hosts, Precision::F32)
-            .map_err(failed)?;
+        let (own, precision) = (program.graph().clone(), program.precision());
+        let made = GpuProgram::new(own, gpu, budget.clone(), hosts, precision).map_err(failed)?;
+        precision.check_capability(made.device().capability)?;
         let made = Arc::new(made);
         programs.insert(0, (graph, made.clone()));
         programs.truncate(PROGRAMS);

@@ -41,7 +41,7 @@ use crate::graph::Node;
 use crate::loops::members_of;
 use crate::memory::Budget;
 use crate::onnx::Metadata;
-use crate::precision::Stored;
+use crate::precision::{Stored, StoredWeights};
 use crate::tensor::{TensorMut, Value, ValueRef};
 use devices::PlanDevices;
 use plans::Plans;
@@ -119,9 +119,18 @@ impl Session {
     }
 
     /// The weights that [`SessionBuilder::with_precision`] is about, and what each is stored in; on a GPU those of the shapes
-    /// that were bound so far, where the model does not say them.
+    /// that were bound so far, where the model does not say them. Of weights that steps on a GPU read along the plan of the
+    /// latest run it tells what these have them in.
     pub fn stored_weights(&self) -> Stored {
-        self.runner.stored().unwrap_or_else(|| self.stored.clone())
+        let mut stored = self.runner.stored().unwrap_or_else(|| self.stored.clone());
+        for there in self.plans.stored() {
+            let own = |of: &StoredWeights| of.node == there.node && of.input == there.input;
+            match stored.weights.iter_mut().find(|of| own(of)) {
+                Some(own) => *own = there,
+                None => stored.weights.push(there),
+            }
+        }
+        stored
     }
 
     /// Nodes without a kernel for the GPU that ran on the CPU instead, as

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Bound, Course, Program};
 use crate::plan::{PlanError, PlannedInput};
+use crate::precision::StoredWeights;
 use crate::tensor::ValueRef;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -171,6 +172,14 @@ impl Plans {
         match self.lock().first()? {
             Choice::Follow(followed) => followed.course.gpu_use(),
             Choice::Together(..) => None,
+        }
+    }
+
+    /// What steps on a GPU have weights in, along the plan of the latest run.
+    pub(super) fn stored(&self) -> Vec<StoredWeights> {
+        match self.lock().first() {
+            Some(Choice::Follow(followed)) => followed.course.stored(),
+            _ => Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::gen_case::Gen;
 use super::operator::parse;
 use crate::cpu::RunContext;
-use crate::cuda::{GpuReject, GpuSite};
+use crate::cuda::{GpuReject, GpuSite, Within};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::{Interrupt, Team, fact_of};
@@ -82,14 +82,14 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     let device = Device { capability: 90, multiprocessors: 132, shared_bytes: 227 * 1024 };
     let wanted = vec![true; outputs.len()];
     let (inputs, outputs) = (Facts(&given), &outputs[..]);
-    let (precision, nested) = (crate::settings::Precision::F32, false);
+    let (precision, within) = (crate::settings::Precision::F32, Within::Graph);
     let site = GpuSite {
         inputs,
         outputs,
         wanted: &wanted,
         behind: None,
         strided: &[],
-        nested,
+        within,
         device,
         precision,
         context,

@@ -176,6 +176,111 @@ fn a_branch_inside_a_body_is_selected_and_read_by_nobody() {
     assert!(sessions[1].host_trips().is_empty());
 }
 
+/// `row + row` until its largest element is no less than `enough`: the rounds of a loop inside another body.
+fn doubled(of: &str, to: &str) -> Message {
+    let outputs = [untyped("goes"), untyped("next")];
+    node("Loop", &["", "", of], &[to]).named("inner").with_graph("body", &doubling(&outputs))
+}
+
+/// Doublings of three floats of which the largest is `first` until one is no less than 100.
+fn rounds_of(first: f32) -> u64 {
+    (1..64).find(|&rounds| first * f32::powi(2.0, rounds) >= 100.0).map_or(0, |rounds| rounds as u64)
+}
+
+#[test]
+fn each_step_of_a_scan_has_as_many_rounds_as_its_data_says() {
+    let body = graph(
+        &[value("held", code::F32, &[Extent::N(3)]), value("slice", code::F32, &[Extent::N(3)])],
+        &[untyped("next"), untyped("made")],
+        &[
+            node("Abs", &["slice"], &["row"]),
+            doubled("row", "large"),
+            node("Add", &["held", "large"], &["next"]),
+            node("Neg", &["large"], &["made"]),
+        ],
+        &[],
+    );
+    let nodes = [node("Scan", &["begin", "x"], &["end", "all"]).with_int("num_scan_inputs", 1)];
+    let nodes = nodes.map(|node| node.with_graph("body", &body));
+    let inputs =
+        [value("begin", code::F32, &[Extent::N(3)]), value("x", code::F32, &[Extent::N(4), Extent::N(3)])];
+    let sessions = both(&model(&graph(&inputs, &[untyped("end"), untyped("all")], &nodes, &[])).into_bytes());
+    for firsts in [[1.5, 60.0, 3.0, 0.5], [60.0, 60.0, 60.0, 60.0]] {
+        let before = flags(&sessions[1]);
+        let x = firsts.iter().flat_map(|&first| [first, -0.25, 0.125]).collect();
+        let x = Tensor::new(&[4, 3], x).expect("a tensor");
+        compare(&sessions, &[("begin", three([0.5, 0.25, 1.0])), ("x", x)]);
+        let rounds: u64 = firsts.into_iter().map(rounds_of).sum();
+        assert_eq!(flags(&sessions[1]) - before, 2 * rounds, "a flag a round, of two runs");
+    }
+    assert!(sessions[1].host_trips().is_empty());
+}
+
+#[test]
+fn loops_stand_in_branches_and_loops_whose_ends_data_decides() {
+    // Doubles while there are rounds left, and takes the root where that is large; then once more, until it is small.
+    let quiet = graph(&[], &[untyped("out")], &[node("Abs", &["next"], &["out"])], &[]);
+    let loud =
+        graph(&[], &[untyped("out")], &[doubled("next", "large"), node("Sqrt", &["large"], &["out"])], &[]);
+    let body = graph(
+        &formal(),
+        &[untyped("goes"), untyped("out of either")],
+        &[
+            node("Cast", &["i"], &["number"]).with_int("to", code::F32),
+            node("Add", &["held", "number"], &["next"]),
+            node("ReduceMax", &["next"], &["most"]).with_int("keepdims", 0),
+            node("Greater", &["most", "enough"], &["is large"]),
+            node("If", &["is large"], &["out of either"])
+                .with_graph("then_branch", &loud)
+                .with_graph("else_branch", &quiet),
+            node("ReduceMax", &["out of either"], &["left"]).with_int("keepdims", 0),
+            node("Less", &["left", "limit"], &["goes"]),
+        ],
+        &[floats("enough", &[], &[4.0]), floats("limit", &[], &[9.0])],
+    );
+    let nodes = [
+        node("Relu", &["x"], &["start"]),
+        node("Loop", &["", "", "start"], &["end"]).named("outer").with_graph("body", &body),
+        node("Neg", &["end"], &["y"]),
+    ];
+    let inputs = [value("x", code::F32, &[Extent::N(3)])];
+    let sessions = both(&model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes());
+    for first in [0.5, 3.5, 5.0, 40.0] {
+        compare(&sessions, &[("x", three([first, 0.5, -1.0]))]);
+    }
+    assert!(flags(&sessions[1]) > 8 && sessions[1].host_trips().is_empty());
+}
+
+#[test]
+fn slices_of_a_loop_inside_a_body_are_refused() {
+    let inner = doubling(&[untyped("goes"), untyped("next"), untyped("slice")]);
+    let body = graph(
+        &[value("held", code::F32, &[Extent::N(3)]), value("slice", code::F32, &[Extent::N(3)])],
+        &[untyped("next")],
+        &[
+            node("Loop", &["", "", "slice"], &["large", "slices"]).named("inner").with_graph("body", &inner),
+            node("ReduceMax", &["slices"], &["most"]).with_int("keepdims", 0),
+            node("Add", &["held", "most"], &["next"]),
+        ],
+        &[],
+    );
+    let nodes = [node("Scan", &["begin", "x"], &["end"]).named("outer").with_int("num_scan_inputs", 1)];
+    let nodes = nodes.map(|node| node.with_graph("body", &body));
+    let inputs =
+        [value("begin", code::F32, &[Extent::N(3)]), value("x", code::F32, &[Extent::N(4), Extent::N(3)])];
+    let bytes = model(&graph(&inputs, &[untyped("end")], &nodes, &[])).into_bytes();
+    let session = Session::builder().with_device(Device::Emulated).load_bytes(bytes);
+    let error = match session {
+        Ok(session) => {
+            let x = Tensor::new(&[4, 3], vec![1.0f32; 12]).expect("a tensor");
+            session.run([("begin", &three([0.0; 3])), ("x", &x)]).expect_err("slices of no known number")
+        }
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("`outer` (Scan"), "{error}");
+}
+
 #[test]
 fn what_changes_its_form_by_data_is_refused() {
     let then = graph(&[], &[untyped("out")], &[node("Relu", &["x"], &["out"])], &[]);

@@ -47,6 +47,27 @@ fn a_product_with_maps_behind_it_is_one_launch() {
 }
 
 #[test]
+fn a_convolution_of_many_channels_is_winograds_products() {
+    let behind = [
+        node("Conv", &["x", "w", "b"], &["a"]).with_ints("pads", &[1, 1, 1, 1]),
+        node("Relu", &["a"], &["y"]),
+    ];
+    let constants = [weights("w", &[64, 96, 3, 3], 1), weights("b", &[64], 2)];
+    // The input's transform, the products of all points, and the output's transform with what is behind it.
+    assert_eq!(launches(&[("x", &[1, 96, 15, 16])], &behind, &constants), 3);
+    // Of weights that are computed there is no transform.
+    let inputs: [(&str, &[i64]); 2] = [("x", &[1, 96, 15, 16]), ("w", &[64, 96, 3, 3])];
+    assert_eq!(launches(&inputs, &behind, &constants[1..]), 1);
+}
+
+#[test]
+fn a_convolution_of_single_elements_is_a_product() {
+    let behind = [node("Conv", &["x", "w", "b"], &["a"]), node("Sigmoid", &["a"], &["y"])];
+    let constants = [weights("w", &[10, 12, 1, 1], 1), weights("b", &[10], 2)];
+    assert_eq!(launches(&[("x", &[3, 12, 5, 7])], &behind, &constants), 1);
+}
+
+#[test]
 fn a_convolution_with_maps_behind_it_is_one_launch() {
     let behind = [
         node("Conv", &["x", "w", "b"], &["a"]).with_ints("pads", &[1, 1, 1, 1]),
@@ -59,9 +80,9 @@ fn a_convolution_with_maps_behind_it_is_one_launch() {
     let alone = [behind[0].clone().with_int("group", 6), behind[1].clone(), behind[2].clone()];
     let constants = [weights("w", &[6, 1, 3, 3], 1), weights("b", &[6], 2)];
     assert_eq!(launches(&[("x", &[2, 6, 7, 5])], &alone, &constants), 1);
-    // Many channels.
+    // Many channels at few positions: the terms in two parts, and their sum.
     let constants = [weights("w", &[32, 32, 3, 3], 1), weights("b", &[32], 2)];
-    assert_eq!(launches(&[("x", &[2, 32, 7, 5])], &behind, &constants), 1);
+    assert_eq!(launches(&[("x", &[2, 32, 7, 5])], &behind, &constants), 2);
 }
 
 #[test]

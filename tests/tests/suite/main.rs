@@ -17,6 +17,7 @@ mod emulated_launches;
 mod emulated_models;
 mod emulated_networks;
 mod emulated_operators;
+mod emulated_precision;
 mod encodings;
 mod functions;
 mod fusion_counts;

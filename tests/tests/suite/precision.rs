@@ -10,7 +10,7 @@ use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, model, no
 use std::time::Duration;
 
 /// Numbers from −1 to 1.
-fn drawn(count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn drawn(count: usize, seed: u64) -> Vec<f32> {
     drawn_inputs::drawn(seed, count, 1.0)
 }
 
@@ -54,7 +54,7 @@ fn dense(first: &[f32], second: &[f32]) -> Vec<u8> {
 const HIDDEN: usize = 70;
 
 /// Seven steps of one row through both directions of an LSTM.
-fn lstm(w: &[f32], r: &[f32]) -> Message {
+pub(crate) fn lstm(w: &[f32], r: &[f32]) -> Message {
     let h = HIDDEN as i64;
     let constants = [floats("w", &[2, 4 * h, 19], w), floats("r", &[2, 4 * h, h], r)];
     let recurrence = node("LSTM", &["x", "w", "r"], &["y"]).named("cell").with_int("hidden_size", h);
@@ -62,23 +62,23 @@ fn lstm(w: &[f32], r: &[f32]) -> Message {
     model(&graph(&inputs, &[untyped("y")], &[recurrence.with_text("direction", "bidirectional")], &constants))
 }
 
-fn recurrent_weights() -> [Vec<f32>; 2] {
+pub(crate) fn recurrent_weights() -> [Vec<f32>; 2] {
     let scaled = |count: usize, seed| drawn(count, seed).into_iter().map(|w| w * 0.3).collect();
     [scaled(2 * 4 * HIDDEN * 19, 5), scaled(2 * 4 * HIDDEN * HIDDEN, 6)]
 }
 
-fn load(bytes: Vec<u8>, precision: Precision, threads: usize) -> Session {
+pub(crate) fn load(bytes: Vec<u8>, precision: Precision, threads: usize) -> Session {
     let engine =
         Engine::builder().with_threads(threads).with_pinning(Pinning::None).build().expect("an engine");
     let builder = Session::builder().with_engine(&engine).with_precision(precision);
     builder.load_bytes(bytes).expect("loads")
 }
 
-fn run(session: &Session, x: &Tensor) -> Vec<f32> {
+pub(crate) fn run(session: &Session, x: &Tensor) -> Vec<f32> {
     session.run([("x", x)]).expect("runs").tensor("y").expect("y").to_vec::<f32>().expect("floats")
 }
 
-fn close(got: &[f32], want: &[f32], what: &str) {
+pub(crate) fn close(got: &[f32], want: &[f32], what: &str) {
     assert!(want.iter().any(|v| *v != 0.0) && got.len() == want.len(), "{what}");
     for (at, (got, want)) in got.iter().zip(want).enumerate() {
         assert!((got - want).abs() <= 2e-5 * (1.0 + want.abs()), "{what} [{at}]: {got} instead of {want}");
@@ -188,12 +188,11 @@ fn what_no_kernel_of_a_gpu_reads_is_refused() {
     refused(Session::builder().with_precision(Precision::Int8).with_device(Device::Emulated));
     let mut devices = Devices::default();
     devices.gpu = Some(Device::Emulated);
-    refused(Session::builder().with_precision(Precision::F16).with_devices(devices.clone()));
-    refused(Session::builder().with_precision(Precision::Tf32).with_devices(devices));
+    refused(Session::builder().with_precision(Precision::Int8).with_devices(devices));
     refused(Session::builder().with_precision(Precision::Tf32));
 }
 
-fn load_emulated(bytes: Vec<u8>, precision: Precision) -> Session {
+pub(crate) fn load_emulated(bytes: Vec<u8>, precision: Precision) -> Session {
     let builder = Session::builder().with_threads(1).with_device(Device::Emulated);
     builder.with_precision(precision).load_bytes(bytes).expect("loads")
 }
@@ -238,7 +237,7 @@ fn few_rows_on_a_gpu_read_narrow_weights_and_keep_the_rest() {
 }
 
 /// `x · w + b` of an `x` of this shape, as a model.
-fn biased_product(shape: &[usize], columns: usize, w: &[f32]) -> Vec<u8> {
+pub(crate) fn biased_product(shape: &[usize], columns: usize, w: &[f32]) -> Vec<u8> {
     let extents: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
     let dims = [(w.len() / columns) as i64, columns as i64];
     let constants = [floats("w", &dims, w), floats("b", &[columns as i64], &drawn(columns, 3))];
@@ -403,71 +402,4 @@ fn measurements_and_plans_of_formats_are_told_apart() {
     let plan = wide.plan([("x", x.shape())], &of_wide).expect("a plan").plan;
     wide.follow(&plan).expect("its own");
     half.follow(&plan).expect_err("a plan for other weights");
-}
-
-/// A number of 11 significant bits, halves away from zero.
-fn tf32(values: &[f32]) -> Vec<f32> {
-    let round = |v: &f32| f32::from_bits((v.to_bits() + 0x1000) & 0xffff_e000);
-    values.iter().map(round).collect()
-}
-
-#[test]
-fn products_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() {
-    // At the tiles' edges and inside; the left operand over two axes of batches; the last one of rows that no piece divides.
-    let cases = [
-        (vec![129], 16, 128, None),
-        (vec![40], 132, 260, None),
-        (vec![2, 20], 96, 12, None),
-        (vec![17], 1024, 4, None),
-        (vec![40], 37, 84, Some(Kept::Unaligned)),
-        (vec![16], 64, 64, Some(Kept::FewRows { rows: 16 })),
-    ];
-    for (batch, depth, columns, kept) in cases {
-        let weights = drawn(depth * columns, 1);
-        let shape: Vec<usize> = batch.iter().copied().chain([depth]).collect();
-        let made = |w: &[f32]| biased_product(&shape, columns, w);
-        let values = drawn(shape.iter().product(), 7);
-        let tensor = |values: Vec<f32>| Tensor::new(&shape, values).expect("a tensor");
-        let (session, plain) =
-            (load_emulated(made(&weights), Precision::Tf32), load_emulated(made(&weights), Precision::F32));
-        let [told] = &session.stored_weights().weights[..] else { panic!("one product") };
-        assert_eq!((told.kept, told.input, told.bytes), (kept, 1, told.model_bytes), "{shape:?}");
-        let x = tensor(values.clone());
-        let (got, wide) = (run(&session, &x), run(&plain, &x));
-        let deviation = session.deviations(&plain, [("x", &x)]).expect("runs")[0].relative;
-        if kept.is_some() {
-            assert_eq!((got, deviation), (wide, 0.0), "{shape:?}: as it is in f32");
-            continue;
-        }
-        let rounded = load(made(&tf32(&weights)), Precision::F32, 1);
-        close(&got, &run(&rounded, &tensor(tf32(&values))), &format!("{shape:?}"));
-        assert!(0.0 < deviation && deviation < 2e-3, "{shape:?}: {deviation}");
-    }
-}
-
-#[test]
-fn tf32_is_about_products_of_computed_matrices_and_no_other_operators() {
-    let inputs = [fixed("a", code::F32, &[3, 24, 40]), fixed("b", code::F32, &[3, 40, 32])];
-    let nodes = [node("MatMul", &["a", "b"], &["y"])];
-    let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
-    let (a, b) = (drawn(3 * 24 * 40, 1), drawn(3 * 40 * 32, 2));
-    let run_both = |session: &Session, a: &[f32], b: &[f32]| {
-        let a = Tensor::new(&[3, 24, 40], a.to_vec()).expect("a tensor");
-        let b = Tensor::new(&[3, 40, 32], b.to_vec()).expect("a tensor");
-        let outputs = session.run([("a", &a), ("b", &b)]).expect("runs");
-        outputs.tensor("y").expect("an output").as_slice::<f32>().expect("floats").to_vec()
-    };
-    let session = load_emulated(bytes.clone(), Precision::Tf32);
-    let got = run_both(&session, &a, &b);
-    assert!(session.stored_weights().weights.is_empty(), "no weights are told of");
-    let plain = load(bytes, Precision::F32, 1);
-    close(&got, &run_both(&plain, &tf32(&a), &tf32(&b)), "of rounded factors");
-    assert_ne!(got, run_both(&plain, &a, &b));
-
-    let [w, r] = recurrent_weights();
-    let x = Tensor::new(&[7, 1, 19], drawn(7 * 19, 8)).expect("a tensor");
-    let [same, wide] = [Precision::Tf32, Precision::F32].map(|p| load_emulated(lstm(&w, &r).into_bytes(), p));
-    assert_eq!(run(&same, &x), run(&wide, &x), "recurrences stay as they are");
-    let told: Vec<_> = same.stored_weights().weights.iter().map(|w| w.kept).collect();
-    assert!(!told.is_empty() && told.iter().all(|&kept| kept == Some(Kept::NoKernel)), "{told:?}");
 }

@@ -1,12 +1,11 @@
-//! Branches whose condition lies on the device: one of them, by a flag, or, inside bodies and plans, whose launches follow
-//! one on the other, both of them and a selection. Operators have no effects but their outputs, so that a branch too many
-//! costs time alone; one that may find fault with its data is not run unless it is taken.
+//! Branches whose condition lies on the device: one of them, by a flag, or, inside bodies and plans, both of them and a
+//! selection, which needs no host. Operators have no effects but their outputs, so that a branch too many costs time alone;
+//! one that may find fault with its data, or that data decides about, is not run unless it is taken: by a flag, but in plans.
 
 use super::composition::{Composition, Place};
-use super::flow::{Course, Flow, Pool};
+use super::flow::{Choice, Course, FLAGS, Pool, part_of};
 use super::{map, members};
-use crate::cuda::site::Prepare;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Operands, Within};
 use crate::dtype::DType;
 use crate::graph::Graph;
 use crate::graph::fact::{Fact, TensorFact};
@@ -31,7 +30,13 @@ pub(crate) fn kernel(
         if same { Ok(kernel) } else { Err(GpuReject::ControlFlow) }
     });
     let [otherwise, then] = kernels;
-    if site.nested { selected(site, [otherwise?, then?]) } else { Ok(by_flag([otherwise?, then?])) }
+    let pair = [otherwise?, then?];
+    let either = |kernel: &GpuKernel| kernel.can_fault() || kernel.flow().is_some();
+    match (site.within, pair.iter().any(either)) {
+        (Within::Graph, _) | (Within::Body, true) => Ok(by_flag(pair)),
+        (Within::Body | Within::Plan, false) => selected(site, pair),
+        (Within::Plan, true) => Err(GpuReject::ControlFlow),
+    }
 }
 
 fn form(fact: &Fact) -> Option<(DType, crate::tensor::Shape)> {
@@ -40,18 +45,22 @@ fn form(fact: &Fact) -> Option<(DType, crate::tensor::Shape)> {
 
 fn by_flag(kernels: [GpuKernel; 2]) -> GpuKernel {
     let mut pool = Pool::default();
+    let flags = pool.flags(FLAGS);
     let held = kernels.map(|kernel| pool.hold(kernel));
     let workspace = held[0].workspace().max(held[1].workspace());
-    let parts = held.map(|held| -> Box<Prepare> {
-        Box::new(move |all| held.launches(all, all.inputs, all.outputs, all.workspace))
-    });
-    pool.kernel(Flow { parts: parts.into(), course: Course::Branch { condition: 0 } }, workspace)
+    let course = move |all: &Operands<'_>| {
+        let [otherwise, then] = [0, 1].map(|at| held[at].course(all, all.inputs, all.outputs, all.workspace));
+        Ok(Course::Branch(Box::new(Choice {
+            flags: part_of(all.flags, &flags),
+            condition: all.inputs.first().copied().unwrap_or_default(),
+            then: then?,
+            otherwise: otherwise?,
+        })))
+    };
+    pool.kernel(course, Vec::new(), workspace)
 }
 
 fn selected(site: &GpuSite<'_>, kernels: [GpuKernel; 2]) -> Result<GpuKernel, GpuReject> {
-    if kernels.iter().any(GpuKernel::can_fault) {
-        return Err(GpuReject::ControlFlow);
-    }
     let mut whole = Composition::new("");
     let inputs: Vec<Place> = (0..site.inputs.len()).map(Place::Input).collect();
     let mut made = Vec::with_capacity(2);

@@ -1,5 +1,6 @@
 //! Several kernels one after the other as one: what lies between them is in the workspace.
 
+use super::flow::{Course, part_of};
 use crate::cuda::site::{GpuKernel, GpuReject, Operands, Weights};
 use crate::tensor::Tensor;
 use recurve_kernels::launch::Buffer;
@@ -110,50 +111,50 @@ impl Composition {
         inputs: Vec<Place>,
         outputs: Vec<Place>,
     ) -> Result<(), GpuReject> {
-        // What data decides cannot be one launch after the other.
-        if kernel.flow().is_some() {
-            return Err(GpuReject::ControlFlow);
-        }
         let workspace = self.between(kernel.workspace())?;
         let name = format!("{} {name}", self.name);
         self.members.push(Member { kernel, inputs, outputs, workspace, name });
         Ok(())
     }
 
-    /// All of them as one.
+    /// All of them as one; it is a flow where one of them is.
     pub(super) fn finish(mut self) -> GpuKernel {
         let (mut weights, mut data) = (self.constants, self.derived);
-        // Where each member's weights and data end among those of all.
-        let own = (weights.len(), data.len());
-        let mut ends: Vec<(usize, usize)> = Vec::with_capacity(self.members.len());
+        // Where each member's weights, data and flags end among those of all.
+        let own = (weights.len(), data.len(), 0);
+        let mut ends: Vec<(usize, usize, usize)> = Vec::with_capacity(self.members.len());
+        let mut flags = 0;
         for member in &mut self.members {
             let (packed, bytes) = member.kernel.take_resident();
             weights.extend(packed.into_iter().map(|packed| packed.within(&member.name)));
             data.extend(bytes);
-            ends.push((weights.len(), data.len()));
+            flags += member.kernel.flags();
+            ends.push((weights.len(), data.len(), flags));
         }
         let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
         let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
         let (members, workspace) = (self.members, self.workspace.used());
-        let kernel = GpuKernel::new(move |all| {
-            let mut launches = Vec::new();
+        let flows = members.iter().any(|member| member.kernel.flow().is_some());
+        let course = move |all: &Operands<'_>| {
+            let mut courses = Vec::with_capacity(members.len());
             let mut first = own;
             for (member, &end) in members.iter().zip(&ends) {
                 let inputs: Vec<Buffer> = member.inputs.iter().map(|place| place.buffer(all)).collect();
                 let outputs: Vec<Buffer> = member.outputs.iter().map(|place| place.buffer(all)).collect();
-                launches.extend(member.kernel.prepare(&Operands {
+                courses.push(member.kernel.course(&Operands {
                     inputs: &inputs,
                     outputs: &outputs,
                     weights: &all.weights[first.0..end.0],
                     data: &all.data[first.1..end.1],
                     workspace: member.workspace.buffer(all),
                     fault: all.fault,
-                    flags: all.flags,
+                    flags: part_of(all.flags, &(first.2..end.2)),
                 })?);
                 first = end;
             }
-            Ok(launches)
-        });
+            Ok(Course::sequence(courses))
+        };
+        let kernel = GpuKernel::of_course(course, flows.then_some(flags));
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
         kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
     }

@@ -1,16 +1,137 @@
-//! Convolutions, as `conv` computes them, or `depthwise` where a filter reads one channel; of operands in 16 bits where the
-//! session asks for it ([`super::narrow`]).
+//! Convolutions: one channel to a filter as `depthwise`, windows of one element as the matrix products that they are, 3 × 3 at
+//! stride 1 by Winograd's products where that is estimated to pay, all others as `conv`, on tensor cores where they apply; of
+//! operands in 16 bits where the session asks for it ([`super::narrow`]).
 
 use super::narrow::{Rounded, Storage, bytes_as};
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
+use crate::cuda::site::Launches;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::dtype::DType;
 use crate::ops::window::Span;
-use recurve_kernels::conv::{Axis, Buffers, MOST_AXES, Shape};
+use crate::precision::{Kept, Precision, StoredWeights};
+use crate::tensor::Tensor;
+use recurve_kernels::conv::winograd::{self, Winograd};
+use recurve_kernels::conv::{self, Axis, Buffers, MOST_AXES, Shape};
 use recurve_kernels::depthwise;
 use recurve_kernels::element::Element;
-use recurve_kernels::launch::{Buffer, Launch};
+use recurve_kernels::gemm::{self, Factors, Matrix, Problem};
+use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
+
+/// The kernels that compute a convolution.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// `depthwise`.
+    ByChannel,
+    /// A matrix product for each image, terms in so many parts.
+    Product(Problem, &'static gemm::Variant, u32),
+    /// Winograd's products, of packed weights.
+    Winograd(Winograd),
+    /// `conv`, terms in so many parts.
+    Direct(&'static conv::Variant, u32),
+}
+
+/// The product that a convolution of windows of one element is: filters by the channels of an image.
+fn product(shape: &Shape, factors: Factors) -> Option<Problem> {
+    let plain =
+        |axis: &Axis| axis.kernel == 1 && axis.stride == 1 && axis.begin == 0 && axis.input == axis.output;
+    if shape.groups != 1 || shape.channels == 0 || !shape.axes.iter().all(plain) {
+        return None;
+    }
+    let n = shape.axes.iter().try_fold(1u32, |n, axis| n.checked_mul(axis.output))?;
+    // Blocks along columns and batches, in up to 16 parts each, that a grid has room for.
+    if n.div_ceil(64) > 65_535 || shape.images > 65_535 / 16 {
+        return None;
+    }
+    let matrix = |row: u32, batch: u64| Matrix { transposed: false, row: row.into(), batch: [0, batch] };
+    Some(Problem {
+        element: shape.element,
+        factors,
+        m: shape.filters,
+        n,
+        k: shape.channels,
+        batches: [1, shape.images],
+        a: matrix(shape.channels, 0),
+        b: matrix(n, u64::from(shape.channels) * u64::from(n)),
+    })
+}
+
+impl Way {
+    /// The kernels for `shape`. Weights are packed where they are `constant`.
+    fn choose(shape: &Shape, factors: Factors, constant: bool, device: &Device) -> Result<Self, Reject> {
+        if depthwise::accepts(shape).is_ok() {
+            return Ok(Self::ByChannel);
+        }
+        let (direct, parts) = conv::choose(shape, factors, device)?;
+        if let Some(problem) = product(shape, factors)
+            && let Ok((variant, parts)) = gemm::choose(&problem, device)
+            && (direct.id.starts_with("scalar") || !variant.id.starts_with("simt"))
+        {
+            return Ok(Self::Product(problem, variant, parts));
+        }
+        match winograd::choose(shape, factors, device) {
+            Some(winograd) if constant => Ok(Self::Winograd(winograd)),
+            _ => Ok(Self::Direct(direct, parts)),
+        }
+    }
+
+    /// Bytes of workspace.
+    fn workspace(&self, shape: &Shape, device: &Device) -> Result<u64, Reject> {
+        match self {
+            Self::ByChannel => Ok(0),
+            Self::Product(problem, variant, parts) => Ok(variant.workspace_bytes(problem, *parts)),
+            Self::Winograd(winograd) => winograd.workspace_bytes(device),
+            Self::Direct(variant, parts) => Ok(variant.workspace_bytes(shape, *parts)),
+        }
+    }
+
+    /// The launches.
+    fn launches(
+        &self,
+        (shape, factors): (&Shape, Factors),
+        buffers: &Buffers,
+        device: &Device,
+    ) -> Result<Launches, Reject> {
+        let Buffers { x, w, y, workspace, program } = *buffers;
+        let mut launches = Launches::new();
+        match self {
+            Self::ByChannel => launches.push(Arc::new(depthwise::prepare(shape, buffers, device)?)),
+            Self::Product(problem, variant, parts) => {
+                let operands = gemm::Operands { a: w, b: x, c: y, workspace, program };
+                let plan = variant.prepare(problem, *parts, &operands, device)?;
+                launches.push(Arc::new(plan.product));
+                launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
+            }
+            Self::Winograd(winograd) => {
+                let buffers = winograd::Buffers { x, u: w, y, workspace, program };
+                let plan = winograd.prepare(&buffers, device)?;
+                launches.push(Arc::new(plan.input));
+                launches.push(Arc::new(plan.product.product));
+                launches.extend(plan.product.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
+                launches.push(Arc::new(plan.output));
+            }
+            Self::Direct(variant, parts) => {
+                let plan = variant.prepare(shape, (factors, *parts), buffers, device)?;
+                launches.push(Arc::new(plan.product));
+                launches.extend(plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>));
+            }
+        }
+        Ok(launches)
+    }
+
+    /// What is told of constant weights of f32 where they may be multiplied as tf32: that they are, or why not.
+    fn multiplied(&self, weights: &Tensor) -> StoredWeights {
+        let bytes = weights.bytes().len();
+        let kept = match self {
+            Self::Direct(variant, _) if variant.id == "tensor_tf32" => None,
+            Self::Product(_, variant, _) if variant.id == "tf32" => None,
+            Self::ByChannel => Some(Kept::NoKernel),
+            _ => Some(Kept::Unaligned),
+        };
+        StoredWeights::unnamed(1, weights.len(), [bytes, bytes], kept)
+    }
+}
 
 /// Input 0 under the weights of input 1, over `spans`, with a bias where there is an input 2, and what the site has behind it.
 pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
@@ -20,7 +141,9 @@ pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Resul
         return Ok(kernel);
     }
     let kernel = of_type(site, (element(site.dtype(0)?)?, false), groups, spans)?;
-    Ok(kernel.with_stored(site.kept(1)))
+    // What becomes of weights that may be rounded is told with the kernel.
+    let kept = if site.precision == Precision::Tf32 { None } else { site.kept(1) };
+    Ok(kernel.with_stored(kept))
 }
 
 /// The same with operands of type `element`, to which those of the model are rounded where it is `narrow`er than theirs.
@@ -43,7 +166,8 @@ fn of_type(
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
     shape.accepts()?;
-    let by_channel = depthwise::accepts(&shape).is_ok();
+    let (device, factors) = (site.device, site.factors());
+    let way = Way::choose(&shape, factors, site.constant(1).is_some(), &device)?;
     let y = site.output_shape(0)?;
     let mut making = Making::over(site.dtype(0)?, &y);
     if site.inputs.has(2) {
@@ -58,17 +182,19 @@ fn of_type(
     let tail = making.finish(site)?;
     let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
     let weights = site.constant(1).filter(|_| narrow).cloned();
+    let own = usize::try_from(way.workspace(&shape, &device)?)
+        .map_err(|_| GpuReject::Form("a workspace of so many bytes".into()))?;
     let rounded = match &weights {
         Some(_) => {
             let count = x.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
             let count = count.ok_or_else(|| GpuReject::Form("an input of so many elements".into()))?;
-            let (rounded, program) = Rounded::new(site, (count, element), 0, data.len())?;
+            let (rounded, program) = Rounded::new(site, (count, element), own, data.len())?;
             data.extend(program);
             Some(rounded)
         }
         None => None,
     };
-    let (device, workspace) = (site.device, rounded.as_ref().map_or(0, Rounded::workspace));
+    let workspace = rounded.as_ref().map_or(own, Rounded::workspace);
     let kernel = GpuKernel::new(move |memory| {
         let (mut x, y) = (memory.inputs[0], memory.outputs[0]);
         let w = memory.weights.first().copied().unwrap_or(memory.inputs[1]);
@@ -77,20 +203,32 @@ fn of_type(
             launches = rounded.launches(memory)?;
             x = rounded.place(memory);
         }
-        launches.push(Tail::with(tail.as_ref(), memory, |program| {
-            let buffers = Buffers { x, w, y, program };
-            if by_channel {
-                return Ok(Arc::new(depthwise::prepare(&shape, &buffers, &device)?) as Arc<dyn Launch>);
-            }
-            Ok(Arc::new(shape.prepare(&buffers, &device)?) as Arc<dyn Launch>)
+        launches.extend(Tail::with(tail.as_ref(), memory, |program| {
+            let buffers = Buffers { x, w, y, workspace: memory.workspace, program };
+            way.launches((&shape, factors), &buffers, &device)
         })?);
         Ok(launches)
     });
     let kernel = kernel.with_workspace(workspace).with_resident(Vec::new(), data);
+    let of_f32 = site.constant(1).filter(|w| factors == Factors::Tf32 && w.dtype() == DType::F32);
+    let kernel = kernel.with_stored(of_f32.map(|weights| way.multiplied(weights)));
+    if let (Way::Winograd(winograd), Some(weights)) = (way, site.constant(1).cloned()) {
+        let bytes = winograd.packed_bytes() as usize;
+        return Ok(kernel.with_weights("conv winograd", bytes, move || packed(&winograd, &weights)));
+    }
     let Some(weights) = weights else { return Ok(kernel) };
     let bytes = weights.len() * element.bytes() as usize;
     let kernel = kernel.with_stored(Storage::Narrow(element).note(1, &weights, bytes));
     Ok(kernel.with_weights(format!("conv {element:?}"), bytes, move || bytes_as(&weights, element)))
+}
+
+/// Weights as Winograd's products take them.
+fn packed(winograd: &Winograd, weights: &Tensor) -> Vec<u8> {
+    let w: Vec<f32> =
+        weights.bytes().chunks_exact(size_of::<f32>()).map(bytemuck::pod_read_unaligned).collect();
+    let mut u = vec![0.0f32; winograd.packed_bytes() as usize / size_of::<f32>()];
+    winograd.pack(&w, &mut u);
+    bytemuck::cast_slice(&u).to_vec()
 }
 
 /// Input 0 under the weights of input 1 the other way round: `spans` are those of the convolution that reads the result.

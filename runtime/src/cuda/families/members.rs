@@ -3,7 +3,7 @@
 
 use super::composition::{Composition, Place};
 use super::copy;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::error::OpError;
 use crate::exec::known_outputs;
 use crate::graph::fact::{Fact, Facts};
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
             wanted: &wanted,
             behind: None,
             strided: &[],
-            nested: true,
+            within: if site.within == Within::Graph { Within::Body } else { site.within },
             ..*site
         };
         let kernel = node.op.gpu(&inner)?.named(&node.name, &node.def.full_name());

@@ -5,6 +5,7 @@
 
 use super::composition::{Composition, Place, Space};
 use super::copy;
+use super::flow::Course;
 use super::members::body;
 use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Operands};
 use crate::graph::Graph;
@@ -151,7 +152,8 @@ impl Steps<'_> {
             body_data,
             device: site.device,
         };
-        let kernel = GpuKernel::new(move |all| plan.launches(all));
+        let flags = plan.body.flow().map(|flow| flow.flags);
+        let kernel = GpuKernel::of_course(move |all| plan.course(all), flags);
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
         Ok(kernel.with_workspace(space.used()).with_resident(weights, data).with_stored(stored))
     }
@@ -189,14 +191,15 @@ impl Plan {
         between(all, offset, bytes)
     }
 
-    fn launches(&self, all: &Operands<'_>) -> Result<Vec<Arc<dyn Launch>>, Reject> {
-        let mut launches: Vec<Arc<dyn Launch>> = Vec::new();
+    fn course(&self, all: &Operands<'_>) -> Result<Course, Reject> {
+        let mut courses = Vec::new();
         let input = |at: usize| all.inputs.get(at).copied().unwrap_or_default();
         let output = |at: usize| all.outputs.get(at).copied().unwrap_or_default();
         let own = |at: usize| all.data.get(self.body_data + at).copied().unwrap_or_default();
         let move_slice = |region: &Region, from: Buffer, to: Buffer| {
             let prepared = region.prepare(from, to, &self.device)?;
-            Ok::<_, Reject>(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>))
+            let launch = prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>);
+            Ok::<_, Reject>(Course::of(launch.into_iter().collect()))
         };
         for step in 0..self.count {
             let mut inputs = Vec::with_capacity(self.taken.len());
@@ -210,7 +213,7 @@ impl Plan {
                     Taken::Slice { input: from, .. } => {
                         let Some(passage) = passage else { return Err(Reject::UnknownVariant) };
                         let to = between(all, passage.offset, passage.bytes);
-                        launches.extend(move_slice(&passage.regions[step], input(from), to)?);
+                        courses.push(move_slice(&passage.regions[step], input(from), to)?);
                         to
                     }
                 });
@@ -227,7 +230,7 @@ impl Plan {
                     _ => Buffer::default(),
                 })
                 .collect();
-            launches.extend(self.body.prepare(&Operands {
+            courses.push(self.body.course(&Operands {
                 inputs: &inputs,
                 outputs: &outputs,
                 weights: all.weights,
@@ -239,11 +242,11 @@ impl Plan {
             for (given, passage) in self.given.iter().zip(&self.giving) {
                 if let (Given::Slice { output: to, .. }, Some(passage)) = (given, passage) {
                     let from = between(all, passage.offset, passage.bytes);
-                    launches.extend(move_slice(&passage.regions[step], from, output(*to))?);
+                    courses.push(move_slice(&passage.regions[step], from, output(*to))?);
                 }
             }
         }
-        Ok(launches)
+        Ok(Course::sequence(courses))
     }
 
     /// The number of the state that output `at` of the body is.

@@ -9,9 +9,8 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
-use crate::cuda::families::flow::FLAGS;
 use crate::cuda::memory::rounded;
-use crate::cuda::site::{GpuKernel, GpuSite, Weights};
+use crate::cuda::site::{GpuKernel, GpuSite, Weights, Within};
 use crate::cuda::{Block, GpuReject};
 use crate::device::Fallback;
 use crate::dtype::DType;
@@ -157,7 +156,7 @@ impl<'p> Binder<'p> {
             wanted,
             behind: None,
             strided: &[],
-            nested: false,
+            within: Within::Graph,
             device: self.program.device,
             precision: self.program.precision,
             context,
@@ -165,8 +164,8 @@ impl<'p> Binder<'p> {
         let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
         let known = kernel.outputs().map(<[Fact]>::to_vec);
         let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
-        let flow = kernel.flow().cloned();
-        let collects = |slot: usize| flow.as_ref().is_some_and(|flow| flow.collects(slot));
+        let collected = kernel.flow().map_or_else(Vec::new, |flow| flow.collected.clone());
+        let collects = |slot: usize| collected.contains(&slot);
         let mut wanted = site.outputs.iter().zip(wanted).enumerate().filter(|(_, (_, wanted))| **wanted);
         if !wanted.all(|(slot, (fact, _))| collects(slot) || is_fixed(fact)) {
             return Err(GpuReject::DataDependent);
@@ -276,7 +275,7 @@ impl<'p> Binder<'p> {
                         bytes.map(|bytes| host.staged(bytes).ok_or_else(overflow)).transpose()
                     };
                     let fault = words(kernel.can_fault().then_some(4))?;
-                    let flags = words(kernel.flow().map(|_| FLAGS))?;
+                    let flags = words(kernel.flow().map(|flow| flow.flags))?;
                     let slot = |id: &Option<ValueId>| {
                         let value = id.map(ValueId::index).filter(|value| self.on_host[*value]);
                         value.map(|value| host.slot(value))

@@ -4,13 +4,13 @@
 //! What a run needs, its stream, arena and pinned memory, is its own: runs of one binding may be under way side by side.
 //! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
-use super::flow::{Growing, Part, Running};
+use super::flow::{Growing, Running};
 use super::host::{HostStep, Memory};
 use super::place::{Place, Source};
 use super::residency::fits;
 use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::families::flow::FLAGS;
+use crate::cuda::families::flow::Course;
 use crate::cuda::site::{GpuKernel, Launches, Operands};
 use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
@@ -87,8 +87,8 @@ pub(super) struct State {
     arena: Block,
     /// Those of each step.
     launches: Vec<Launches>,
-    /// By step, the parts of a flow.
-    flows: Vec<Vec<Part>>,
+    /// By step, what data decides about.
+    flows: Vec<Option<Course>>,
     growing: Growing,
     /// Steps in a row that run on the device whatever data says, and the same captured, once they have run.
     stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)>,
@@ -219,7 +219,7 @@ impl GpuBound {
         let mut launches = Vec::with_capacity(self.steps.len());
         let mut flows = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
-            flows.push(Vec::new());
+            flows.push(None);
             let Work::Device(work) = &step.work else {
                 launches.push(Vec::new());
                 continue;
@@ -230,11 +230,9 @@ impl GpuBound {
                 GpuFailure::Rejected(vec![(node.name.to_string(), node.def.full_name(), why)])
             };
             if let Some(flow) = work.kernel.flow() {
-                for part in &flow.parts {
-                    let made = work.prepared(&arena, &*pinned, part).map_err(rejected)?;
-                    made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
-                    flows[at].push(Part::new(made));
-                }
+                let course = work.prepared(&arena, &*pinned, &flow.course).map_err(rejected)?;
+                course.each(&mut |part| part.launches.iter().try_for_each(|launch| fits(gpu, &**launch)))?;
+                flows[at] = Some(course);
                 launches.push(Vec::new());
                 continue;
             }
@@ -306,12 +304,11 @@ impl GpuBound {
         context: RunContext<'_>,
     ) -> Result<bool, GpuFailure> {
         let Step { node, work: Work::Device(step) } = &self.steps[at] else { return Ok(false) };
-        let Some(flow) = step.kernel.flow() else { return Ok(false) };
-        let State { stream, pinned, arena, flows, growing, slots, .. } = state;
+        let State { stream, pinned, flows, growing, slots, .. } = state;
+        let Some(course) = &mut flows[at] else { return Ok(false) };
         let (stream, pinned) = (&mut **stream, &**pinned);
-        let running =
-            Running { program, step, parts: &mut flows[at], stream, pinned, arena, slots, growing, context };
-        running.run(flow).map_err(|failure| match failure {
+        let running = Running { program, step, stream, pinned, slots, growing, context };
+        running.run(course).map_err(|failure| match failure {
             StepFailure::Op(source) => GpuFailure::Node(node_error(&program.graph, *node, source)),
             StepFailure::Gpu(error) => GpuFailure::Gpu(error),
         })?;
@@ -393,12 +390,12 @@ impl DeviceStep {
     }
 
     /// What `prepare` makes of its operands.
-    fn prepared(
+    fn prepared<T>(
         &self,
         arena: &Block,
         pinned: &dyn Pinned,
-        prepare: impl FnOnce(&Operands<'_>) -> Result<Launches, recurve_kernels::launch::Reject>,
-    ) -> Result<Launches, recurve_kernels::launch::Reject> {
+        prepare: impl FnOnce(&Operands<'_>) -> Result<T, recurve_kernels::launch::Reject>,
+    ) -> Result<T, recurve_kernels::launch::Reject> {
         let at = |place: &Place| place.buffer(arena);
         let (inputs, outputs): (Vec<_>, Vec<_>) =
             (self.inputs.iter().map(at).collect(), self.outputs.iter().map(at).collect());
@@ -415,7 +412,7 @@ impl DeviceStep {
             data: &self.data,
             workspace: at(&self.workspace),
             fault: words(self.fault, 4),
-            flags: words(self.flags, FLAGS as u64),
+            flags: words(self.flags, self.kernel.flags() as u64),
         })
     }
 }

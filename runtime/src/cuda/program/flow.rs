@@ -4,29 +4,18 @@
 use super::bound::{DeviceStep, launch_all};
 use super::{GpuProgram, StepFailure};
 use crate::cpu::RunContext;
-use crate::cuda::families::flow::{CONDITION, Collected, Course, FLAGS, Flow, Known, LIMIT, ROUND, Rounds};
-use crate::cuda::site::Launches;
-use crate::cuda::{Block, Pinned, Replay, Stream};
+use crate::cuda::families::flow::{
+    CONDITION, Choice, Collected, Course, FLAGS, Known, LIMIT, Part, ROUND, Rounds,
+};
+use crate::cuda::{Block, Pinned, Stream};
 use crate::error::OpError;
 use crate::memory::Buffer;
 use crate::tensor::{Tensor, Value};
+use recurve_kernels::launch;
 use std::sync::atomic::Ordering;
 
 /// Rounds whose slices have a place before the first one.
 const FIRST_ROUNDS: usize = 16;
-
-/// One part's launches, and the same captured, once they have run.
-#[derive(Default)]
-pub(super) struct Part {
-    pub(super) launches: Launches,
-    graph: Option<Box<dyn Replay>>,
-}
-
-impl Part {
-    pub(super) fn new(launches: Launches) -> Self {
-        Self { launches, graph: None }
-    }
-}
 
 /// Memory for outputs that grow: it is given back when nothing on the device can be using it.
 #[derive(Default)]
@@ -39,10 +28,8 @@ pub(super) struct Growing {
 pub(super) struct Running<'a> {
     pub(super) program: &'a GpuProgram,
     pub(super) step: &'a DeviceStep,
-    pub(super) parts: &'a mut [Part],
     pub(super) stream: &'a mut dyn Stream,
     pub(super) pinned: &'a dyn Pinned,
-    pub(super) arena: &'a Block,
     pub(super) slots: &'a mut [Option<Value>],
     pub(super) growing: &'a mut Growing,
     pub(super) context: RunContext<'a>,
@@ -56,24 +43,31 @@ struct Growth {
 
 impl Running<'_> {
     /// Runs it.
-    pub(super) fn run(mut self, flow: &Flow) -> Result<(), StepFailure> {
+    pub(super) fn run(mut self, course: &mut Course) -> Result<(), StepFailure> {
         // Nothing of an earlier run is left that could touch them.
-        self.pinned.write(self.flags()?, &[0; FLAGS])?;
-        match &flow.course {
-            Course::Branch { condition } => {
-                self.bring(*condition, CONDITION, 1)?;
-                let taken = self.flag(CONDITION)?;
-                self.go(usize::from(taken))
+        for at in (0..self.step.kernel.flags()).step_by(FLAGS) {
+            self.pinned.write(self.step.flags.unwrap_or(0) + at, &[0; FLAGS])?;
+        }
+        self.walk(course)
+    }
+
+    fn walk(&mut self, course: &mut Course) -> Result<(), StepFailure> {
+        match course {
+            Course::Part(part) => self.go(part),
+            Course::Sequence(courses) => courses.iter_mut().try_for_each(|course| self.walk(course)),
+            Course::Branch(choice) => {
+                let Choice { flags, condition, then, otherwise } = &mut **choice;
+                self.bring(*condition, (*flags, CONDITION), 1)?;
+                let taken = self.read(*flags)?[CONDITION] != 0;
+                self.walk(if taken { then } else { otherwise })
             }
             Course::Loop(rounds) => self.repeat(rounds),
         }
     }
 
-    /// Gives part `part` to the device.
-    fn go(&mut self, part: usize) -> Result<(), StepFailure> {
-        let Some(Part { launches, graph }) = self.parts.get_mut(part) else {
-            return Err(OpError::internal("a part that is none").into());
-        };
+    /// Gives a part to the device.
+    fn go(&mut self, part: &mut Part) -> Result<(), StepFailure> {
+        let Part { launches, graph } = part;
         match graph {
             Some(graph) => self.stream.replay(&**graph)?,
             None if launches.is_empty() => {}
@@ -86,81 +80,83 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Copies input `input`, so many bytes, to this place among the flags.
-    fn bring(&mut self, input: usize, to: usize, bytes: usize) -> Result<(), StepFailure> {
-        let place = self.step.inputs.get(input).and_then(|place| place.address(self.arena));
-        let (from, there) = place.ok_or_else(|| OpError::internal("a flag that is nowhere"))?;
-        if there != bytes {
+    /// Copies a number, so many bytes, to this place among the flags.
+    fn bring(
+        &mut self,
+        from: launch::Buffer,
+        (flags, to): (launch::Buffer, usize),
+        bytes: usize,
+    ) -> Result<(), StepFailure> {
+        if from.bytes != bytes as u64 || !from.is_some() {
             return Err(OpError::value("a condition or a count is not one number").into());
         }
-        let flags = self.pinned.address() + self.flags()? as u64;
-        Ok(self.stream.copy(flags + to as u64, from, bytes)?)
+        Ok(self.stream.copy(flags.address + to as u64, from.address, bytes)?)
     }
 
-    fn flags(&self) -> Result<usize, OpError> {
-        self.step.flags.ok_or_else(|| OpError::internal("a flow without flags"))
+    /// Where these flags lie in the pinned memory.
+    fn place(&self, flags: launch::Buffer) -> Result<usize, OpError> {
+        let offset = flags.address.checked_sub(self.pinned.address());
+        let offset = offset.filter(|_| flags.bytes >= FLAGS as u64).and_then(|at| usize::try_from(at).ok());
+        offset.ok_or_else(|| OpError::internal("a flow without flags"))
     }
 
     /// Waits for the device and reads the flags.
-    fn read(&mut self) -> Result<[u8; FLAGS], StepFailure> {
+    fn read(&mut self, flags: launch::Buffer) -> Result<[u8; FLAGS], StepFailure> {
         self.stream.finish(self.context.interrupt)?;
-        let mut flags = [0; FLAGS];
-        self.pinned.read(self.flags()?, &mut flags)?;
+        let mut read = [0; FLAGS];
+        self.pinned.read(self.place(flags)?, &mut read)?;
         self.program.flag_reads.fetch_add(1, Ordering::Relaxed);
-        Ok(flags)
+        Ok(read)
     }
 
-    /// The same, and gives the truth value at this place.
-    fn flag(&mut self, at: usize) -> Result<bool, StepFailure> {
-        Ok(self.read()?[at] != 0)
-    }
-
-    fn repeat(&mut self, rounds: &Rounds) -> Result<(), StepFailure> {
-        let (limit, mut goes_on) = match (rounds.limit, rounds.begins) {
+    fn repeat(&mut self, all: &mut Rounds) -> Result<(), StepFailure> {
+        let flags = all.flags;
+        let (limit, mut goes_on) = match (all.limit, all.begins) {
             (Known::Is(most), Known::Is(begins)) => (most, begins),
             (most, begins) => {
-                if let Known::Input(input) = most {
-                    self.bring(input, LIMIT, 8)?;
+                if let Known::At(count) = most {
+                    self.bring(count, (flags, LIMIT), 8)?;
                 }
-                if let Known::Input(input) = begins {
-                    self.bring(input, CONDITION, 1)?;
+                if let Known::At(condition) = begins {
+                    self.bring(condition, (flags, CONDITION), 1)?;
                 }
-                let flags = self.read()?;
-                let count = flags[LIMIT..LIMIT + 8].try_into().map_err(|_| OpError::internal("flags"))?;
+                let read = self.read(flags)?;
+                let count = read[LIMIT..LIMIT + 8].try_into().map_err(|_| OpError::internal("flags"))?;
                 let limit = if let Known::Is(most) = most { most } else { i64::from_le_bytes(count) };
-                (limit, if let Known::Is(begins) = begins { begins } else { flags[CONDITION] != 0 })
+                (limit, if let Known::Is(begins) = begins { begins } else { read[CONDITION] != 0 })
             }
         };
-        let mut growths = Vec::with_capacity(rounds.collected.len());
-        for of in &rounds.collected {
+        let mut growths = Vec::with_capacity(all.collected.len());
+        for of in &all.collected {
             let room = usize::try_from(limit).unwrap_or(0).min(FIRST_ROUNDS);
             growths.push(self.growth(of, room)?);
         }
-        self.go(0)?;
+        self.walk(&mut all.begin)?;
         let mut done = 0usize;
         while goes_on && i64::try_from(done).is_ok_and(|done| done < limit) {
             self.context.interrupt.check()?;
-            if rounds.numbered {
+            if all.numbered {
                 // The round before has ended: nothing reads the number now.
-                self.pinned.write(self.flags()? + ROUND, &(done as i64).to_le_bytes())?;
+                let place = self.place(flags)?;
+                self.pinned.write(place + ROUND, &(done as i64).to_le_bytes())?;
             }
-            self.go(1 + done % 2)?;
-            for (of, growth) in rounds.collected.iter().zip(&mut growths) {
+            self.walk(&mut all.rounds[done % 2])?;
+            for (of, growth) in all.collected.iter().zip(&mut growths) {
                 self.collect(of, growth, done)?;
             }
             done += 1;
-            if rounds.ends {
-                goes_on = self.flag(CONDITION)?;
-            } else if rounds.numbered {
+            if all.decides {
+                goes_on = self.read(flags)?[CONDITION] != 0;
+            } else if all.numbered {
                 self.stream.finish(self.context.interrupt)?;
             }
         }
-        self.go(3 + done % 2)?;
-        for (of, growth) in rounds.collected.iter().zip(&growths) {
+        self.walk(&mut all.ends[done % 2])?;
+        for (of, growth) in all.collected.iter().zip(&growths) {
             self.fetch(of, growth, done)?;
         }
         // All that was on its way has arrived.
-        if !rounds.collected.is_empty() {
+        if !all.collected.is_empty() {
             self.growing.blocks.clear();
             self.growing.pinned.clear();
         }
@@ -169,17 +165,19 @@ impl Running<'_> {
 
     /// Room for `room` slices.
     fn growth(&mut self, of: &Collected, room: usize) -> Result<Growth, StepFailure> {
-        let bytes = of.bytes.checked_mul(room).ok_or_else(|| self.context.budget.overflow())?;
+        let overflow = || self.context.budget.overflow();
+        let bytes = slice_bytes(of).checked_mul(room).ok_or_else(overflow)?;
         self.growing.blocks.push(self.program.gpu.allocate(bytes.max(1))?);
         Ok(Growth { block: self.growing.blocks.len() - 1, room })
     }
 
     /// Puts the slice of round `round` behind those before it.
     fn collect(&mut self, of: &Collected, growth: &mut Growth, round: usize) -> Result<(), StepFailure> {
-        if of.bytes == 0 {
+        let bytes = slice_bytes(of);
+        if bytes == 0 {
             return Ok(());
         }
-        let held = round * of.bytes;
+        let held = round * bytes;
         if round == growth.room {
             let larger = self.growth(of, growth.room.saturating_mul(2).max(1))?;
             let [to, from] = [&larger, &*growth].map(|growth| self.growing.blocks[growth.block].address());
@@ -188,20 +186,15 @@ impl Running<'_> {
             }
             *growth = larger;
         }
-        let (workspace, _) = self
-            .step
-            .workspace
-            .address(self.arena)
-            .ok_or_else(|| OpError::internal("a flow without workspace"))?;
         let to = self.growing.blocks[growth.block].address() + held as u64;
-        Ok(self.stream.copy(to, workspace + of.offset as u64, of.bytes)?)
+        Ok(self.stream.copy(to, of.slice.address, bytes)?)
     }
 
     /// Brings the slices of `rounds` rounds to the host.
     fn fetch(&mut self, of: &Collected, growth: &Growth, rounds: usize) -> Result<(), StepFailure> {
         let Some(slot) = self.step.made.get(of.output).copied().flatten() else { return Ok(()) };
         let overflow = || self.context.budget.overflow();
-        let bytes = of.bytes.checked_mul(rounds).ok_or_else(overflow)?;
+        let bytes = slice_bytes(of).checked_mul(rounds).ok_or_else(overflow)?;
         let mut buffer = Buffer::zeroed(bytes, self.context.budget)?;
         if bytes > 0 {
             let pinned = self.program.gpu.gpu().pinned(bytes)?;
@@ -220,4 +213,9 @@ impl Running<'_> {
         self.slots[slot] = Some(Tensor::from_buffer(of.dtype, &shape, buffer)?.into());
         Ok(())
     }
+}
+
+/// Bytes of a round's slice.
+fn slice_bytes(of: &Collected) -> usize {
+    usize::try_from(of.slice.bytes).unwrap_or(usize::MAX)
 }

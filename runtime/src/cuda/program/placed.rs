@@ -16,6 +16,7 @@ use crate::cuda::site::Launches;
 use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
+use crate::precision::StoredWeights;
 use recurve_kernels::launch::Buffer;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -236,6 +237,13 @@ impl PlacedSteps {
             launches: self.launches as u64,
             flag_reads: 0,
         }
+    }
+
+    /// What they have weights in, in the order of the graph.
+    pub(crate) fn stored(&self) -> Vec<StoredWeights> {
+        let mut steps: Vec<_> = self.steps.iter().collect();
+        steps.sort_unstable_by_key(|(number, _)| **number);
+        steps.into_iter().flat_map(|(_, (_, step))| step.kernel.stored().to_vec()).collect()
     }
 
     /// The device for one run.
