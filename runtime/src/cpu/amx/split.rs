@@ -71,6 +71,7 @@ const UPPER_HALVES: Line = {
     Line(halves)
 };
 
+#[allow(clippy::unused_self, reason = "holding a unit is the proof that the processor has the features")]
 impl Unit {
     /// Takes 32 lines of `W` columns apart, those of `low` and `high`, of the `groups` groups of 16 columns from `first`
     /// on: for each part, the smallest first, for each group, the lines of a tile. Lines that are not there are zero. Tells whether parts

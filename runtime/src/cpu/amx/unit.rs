@@ -19,6 +19,7 @@ const FEATURES: u32 = 1 << 24 | 1 << 22;
 /// Parts of a thread's state that the system keeps: the tiles' shapes and their data.
 const STATE: u64 = 0b11 << 17;
 
+#[allow(clippy::unused_self, reason = "holding a unit is the proof that the instructions are there")]
 impl Unit {
     /// The unit of this processor. The system is asked once for leave to use it.
     pub(crate) fn detect() -> Option<Self> {
@@ -36,7 +37,7 @@ impl Unit {
             rows: std::array::from_fn(|tile| if tile < 8 { SIDE as u8 } else { 0 }),
         };
         // SAFETY: the token exists only where the instruction is there; the shapes are those of its first palette.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) }
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) }
         Session { thread: PhantomData }
     }
 }
@@ -94,6 +95,7 @@ struct Shapes {
     rows: [u8; 16],
 }
 
+#[allow(clippy::unused_self, reason = "a session is the proof that this thread's tiles have their shapes")]
 impl Session {
     /// `sums = start + left · right` for `16 · R` rows, which lie one behind the other, and as many groups of 16 columns as
     /// there are `sums`: of each group a row every `width` elements, which all start with `start`. There are one or

@@ -74,7 +74,7 @@ impl Lines {
 
     /// Lines between two parts. An odd number of them, so that parts do not meet in the same places of a cache.
     pub(super) fn plane(&self) -> usize {
-        self.height * self.width | 1
+        (self.height * self.width) | 1
     }
 
     /// All lines.
