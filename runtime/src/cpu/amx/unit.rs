@@ -1,9 +1,9 @@
+//! The matrix unit: whether the processor has it and the system lets it be used, and its loop.
+
 #![allow(
     clippy::inline_always,
     reason = "the tiles' values live from one piece of assembler to the next, which have to follow each other"
 )]
-
-//! The matrix unit: whether the processor has it and the system lets it be used, and its loop.
 
 use super::{Line, Place, SIDE, tile_lines};
 use std::arch::asm;
