@@ -11,6 +11,8 @@ use crate::cpu::stored::{Weight, same};
 
 /// Rows from which on the unit is worth while: with fewer, taking weights apart is most of the work.
 pub(crate) const LEAST: usize = 96;
+/// Terms from which on it is: fewer fill no line of a tile, or leave most time to what begins and ends a product.
+const LEAST_DEPTH: usize = 64;
 /// Rows of two tiles.
 const TILES: usize = 2 * SIDE;
 /// Bytes of the rows that are multiplied at once: with a panel they stay in the second cache.
@@ -20,11 +22,11 @@ const MOST: usize = 256;
 /// Groups of 16 columns of the widest panel.
 const GROUPS: usize = 4;
 
-/// Rows of `depth` terms that are multiplied at once at most; `None` where the unit is not there, or the terms of rows enough
-/// would not stay in the second cache.
+/// Rows of `depth` terms that are multiplied at once at most; `None` where the unit is not there, terms are few, or those of
+/// rows enough would not stay in the second cache.
 fn most_rows(depth: usize) -> Option<usize> {
     let most = GROUP_BYTES / (PARTS * size_of::<u16>() * depth.max(1)) / TILES * TILES;
-    Unit::detect().map(|_| most.min(MOST)).filter(|most| *most >= LEAST)
+    Unit::detect().map(|_| most.min(MOST)).filter(|most| *most >= LEAST && depth >= LEAST_DEPTH)
 }
 
 /// Of `rows` rows of `depth` terms those that are multiplied at once, so that all groups are of nearly equal size; `None`
