@@ -118,17 +118,21 @@ pub(crate) fn recurrent_case(g: &mut Gen, shape: &Shape) -> Case {
 
 /// A random use of this form.
 pub(crate) fn case_of(g: &mut Gen, shape: &Shape, form: Form) -> Case {
+    let time = *g.pick(&[0, 1, 1, 2, 3, 5, 8]);
+    let batch = *g.pick(&[0, 1, 1, 1, 2, 3, 5, 7, 8, 13, 17, 33]);
+    let input = *g.pick(&[0, 1, 2, 3, 7, 16, 31]);
+    let hidden = *g.pick(&[0, 1, 2, 5, 13, 16, 17, 31, 47, 48, 64, 67, 129]);
+    sized(g, shape, form, [time, batch, input, hidden])
+}
+
+/// The same of these sizes.
+fn sized(g: &mut Gen, shape: &Shape, form: Form, [time, batch, input, hidden]: [usize; 4]) -> Case {
     let directions = form.directions();
     let dtype = *g.pick(FLOATS);
     let batch_first = form.has(LAYOUT);
     let opset = *g.pick(if batch_first { &[14, 22, 28][..] } else { &[7, 14, 22, 28] });
     // bfloat16 is newer than `layout`.
     let opset = if dtype == DType::BF16 { opset.max(22) } else { opset };
-    let time = *g.pick(&[0, 1, 1, 2, 3, 5, 8]);
-    let batch = *g.pick(&[0, 1, 1, 1, 2, 3, 5, 7, 8, 13, 17, 33]);
-    let input = *g.pick(&[0, 1, 2, 3, 7, 16, 31]);
-    let hidden = *g.pick(&[0, 1, 2, 5, 13, 16, 17, 31, 47, 48, 64, 67, 129]);
-
     let mut case = Case::new([]).opset(opset);
     let sequence = |a: usize, b: usize| if batch_first { [b, a] } else { [a, b] };
     // Rows of weights that sum to less than one, so that unbounded activations neither grow without end nor
@@ -267,6 +271,24 @@ mod tests {
                 }
             }
             assert!(most.0 < 1e4, "{name}: {:e} of seed {}", most.0, most.1);
+        }
+    }
+
+    /// Inputs of so many rows are multiplied on the processor's matrix unit, where there is one.
+    #[test]
+    fn wide_inputs_of_many_rows_agree_with_the_reference() {
+        let lstm = Shape { gates: 4, functions: 3, cell_state: true, flag: Some("input_forget") };
+        let gru = Shape { gates: 3, functions: 2, cell_state: false, flag: Some("linear_before_reset") };
+        for (name, shape) in [("LSTM", lstm), ("GRU", gru)] {
+            let def = OPS.iter().find(|def| def.name == name).expect("a recurrent operator");
+            for (seed, sizes) in
+                [[4, 33, 80, 21], [3, 40, 64, 33], [8, 13, 101, 50]].into_iter().cycle().take(36).enumerate()
+            {
+                let mut g = Gen::new(seed as u64);
+                let form = Form::drawn(&mut g, &shape);
+                let checked = check_case(def, sized(&mut g, &shape, form, sizes), 1 + seed % 2);
+                checked.unwrap_or_else(|failure| panic!("{name}, {form:?}, {sizes:?}: {failure:#?}"));
+            }
         }
     }
 

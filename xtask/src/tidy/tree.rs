@@ -115,7 +115,9 @@ impl File {
 
     /// Whether the file is tests from end to end: it lies under a `tests` folder, or is a `tests` module.
     pub(super) fn is_test(&self) -> bool {
-        self.stem() == "tests" || self.stem().ends_with("_tests") || self.path.split('/').any(|part| part == "tests")
+        self.stem() == "tests"
+            || self.stem().ends_with("_tests")
+            || self.path.split('/').any(|part| part == "tests")
     }
 
     /// Whether this line, counted from 1, belongs to tests.
