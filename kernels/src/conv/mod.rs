@@ -11,7 +11,7 @@
 //! buffers in shared memory, `[8, 64 + 4]` for each operand, while the next step's elements are on their way in registers: a
 //! thread brings one filter's and one position's. A position's place is decoded once; terms follow one another without
 //! divisions. Where tiles are too few for the device, terms are cut into parts that are summed in their order by a second
-//! launch ([`split_k`](crate::gemm::split_k)).
+//! launch ([`split_k`]).
 //!
 //! Sums are f32, in the order of the terms. The error is that of such a sum: at most `(k + 2) · 2⁻²⁴ · Σ|w·x|`, and the
 //! rounding to Y's type.

@@ -1,5 +1,5 @@
 //! # Convolutions by tensor cores
-//! An implicit matrix product per group in the tiles and stages of products ([`frame`]): 128 filters × 128
+//! An implicit matrix product per group in the tiles and stages of products (`gemm/frame.rs`): 128 filters × 128
 //! positions of a block. Weights are copied by `cp.async` as they lie, a filter's terms along k. Of the positions a thread
 //! brings one, half a step's terms of it: it loads them into registers while the step before is multiplied, zero outside the
 //! input, and puts them into a row of each term, neighbouring threads neighbouring positions. A step's first term is placed

@@ -3,7 +3,7 @@
 //! `U = G · w · Gᵀ`, made once when weights are packed: 16 products where the definition has 36. Three steps, f32:
 //!
 //! 1. `winograd_input`: a thread transforms a tile of a channel, 32 additions, into `V[16, channels, tiles]`;
-//! 2. a product of 16 matrices `M[16, filters, tiles] = U · V` by [`gemm`](crate::gemm);
+//! 2. a product of 16 matrices `M[16, filters, tiles] = U · V` by [`gemm`];
 //! 3. `winograd_output`: a thread transforms two neighbouring tiles of a filter, 24 additions each, into two rows of up to
 //!    four elements of Y, with the program between.
 //!

@@ -1,5 +1,5 @@
 //! # Products by tensor cores
-//! `mma.sync.m16n8k16` of f16 or bf16 with f32 sums, in [`frame`](super::frame)'s tiles and stages: steps of 32 terms, copied
+//! `mma.sync.m16n8k16` of f16 or bf16 with f32 sums, in `frame`'s tiles and stages: steps of 32 terms, copied
 //! in the layout that they have in memory; `ldmatrix` turns what is stored the other way round.
 //!
 //! A copy is 16 bytes, so rows and batches begin at multiples of 8 elements. Copies beyond the matrix or the part of k are

@@ -1,6 +1,6 @@
 //! # Products of f32 by tensor cores
 //! `mma.sync.m16n8k8` of factors that are rounded to tf32, 10 bits of the fraction, to nearest and halves away from zero, with
-//! f32 sums; only where the caller allows it ([`Factors::Tf32`]). Tiles and stages are [`frame`](super::frame)'s: steps of 16
+//! f32 sums; only where the caller allows it ([`Factors::Tf32`]). Tiles and stages are `frame`'s: steps of 16
 //! terms, copied in the layout that they have in memory and rounded as they are read: `ldmatrix` gives fragments of rows
 //! along k, four floats for eight halves; of what is stored the other way round each lane reads its own.
 //!

@@ -14,6 +14,10 @@ use smallvec::SmallVec;
 /// Blocks of scratch memory, at most: they are to stay in the first cache.
 const MOST_SLOTS: usize = 32;
 
+/// Inputs and outputs, at most, so that a run allocates nothing.
+const MOST_INPUTS: usize = 8;
+const MOST_OUTPUTS: usize = 4;
+
 /// A program as a chain.
 #[derive(Debug)]
 pub(super) struct Chained {
@@ -25,7 +29,7 @@ pub(super) struct Chained {
     /// Inputs that are one element for a tile, and their slots.
     still: Vec<(usize, usize)>,
     /// The other inputs.
-    moving: SmallVec<[usize; 8]>,
+    moving: SmallVec<[usize; MOST_INPUTS]>,
     outputs: usize,
     slots: usize,
     pub(super) streamed: bool,
@@ -52,7 +56,11 @@ impl Chained {
         if !streamed && computed.count() < 2 {
             return None;
         }
-        let moving: SmallVec<[usize; 8]> = (0..reaches.len()).filter(|&k| reaches[k] == Reach::Run).collect();
+        let moving: SmallVec<[usize; MOST_INPUTS]> =
+            (0..reaches.len()).filter(|&k| reaches[k] == Reach::Run).collect();
+        if moving.len() > MOST_INPUTS || program.outputs().len() > MOST_OUTPUTS {
+            return None;
+        }
         let mut writer = Writer::new(level, program, reaches, &moving);
         let one = super::compile::uniform(program, reaches);
         let once = writer.steps(|i| one[i], true)?;
@@ -106,15 +114,16 @@ impl Chained {
         let (inputs_end, outputs_end) = ends.split_at_mut(self.moving.len() * BLOCK_BYTES);
         if let Some(once) = &self.once {
             // It reads and writes slots alone.
-            let inputs: SmallVec<[&[u8]; 8]> = inputs_end.chunks_exact(BLOCK_BYTES).collect();
-            let mut outputs: SmallVec<[&mut [u8]; 4]> = outputs_end.chunks_exact_mut(BLOCK_BYTES).collect();
+            let inputs: SmallVec<[&[u8]; MOST_INPUTS]> = inputs_end.chunks_exact(BLOCK_BYTES).collect();
+            let mut outputs: SmallVec<[&mut [u8]; MOST_OUTPUTS]> =
+                outputs_end.chunks_exact_mut(BLOCK_BYTES).collect();
             once.run(1, &inputs, &mut outputs, slots, false);
         }
         let (blocks, rest) = (len / BLOCK, len % BLOCK * 4);
         let whole = blocks * BLOCK_BYTES;
         if blocks > 0 {
-            let inputs: SmallVec<[&[u8]; 8]> = self.moving.iter().map(|&k| windows[k]).collect();
-            let mut outputs: SmallVec<[&mut [u8]; 4]> =
+            let inputs: SmallVec<[&[u8]; MOST_INPUTS]> = self.moving.iter().map(|&k| windows[k]).collect();
+            let mut outputs: SmallVec<[&mut [u8]; MOST_OUTPUTS]> =
                 outputs.iter_mut().map(|output| &mut output[4 * at..]).collect();
             self.each.run(blocks, &inputs, &mut outputs, slots, self.streamed);
         }
@@ -123,8 +132,9 @@ impl Chained {
             for (end, &k) in inputs_end.chunks_exact_mut(BLOCK_BYTES).zip(&self.moving) {
                 end[..rest].copy_from_slice(&windows[k][whole..whole + rest]);
             }
-            let inputs: SmallVec<[&[u8]; 8]> = inputs_end.chunks_exact(BLOCK_BYTES).collect();
-            let mut ends: SmallVec<[&mut [u8]; 4]> = outputs_end.chunks_exact_mut(BLOCK_BYTES).collect();
+            let inputs: SmallVec<[&[u8]; MOST_INPUTS]> = inputs_end.chunks_exact(BLOCK_BYTES).collect();
+            let mut ends: SmallVec<[&mut [u8]; MOST_OUTPUTS]> =
+                outputs_end.chunks_exact_mut(BLOCK_BYTES).collect();
             self.each.run(1, &inputs, &mut ends, slots, false);
             for (end, output) in ends.iter().zip(outputs) {
                 output[4 * at + whole..][..rest].copy_from_slice(&end[..rest]);
