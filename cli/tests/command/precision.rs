@@ -44,7 +44,7 @@ fn other_spellings_and_integers_on_a_gpu_are_refused() {
         assert!(ended.err.contains("precision"), "{}", ended.err);
     }
     let ended = recurve(&["run", &data("biased.onnx"), "--precision", "int8", "--device", "emulated"]);
-    ended.with(Exit::Usage).says("with --device f16, bf16 and tf32; plans over a GPU take f32");
+    ended.with(Exit::Usage).says("with a GPU f16, bf16 and tf32");
     let ended = recurve(&["run", &data("biased.onnx"), "--precision", "tf32"]).with(Exit::Usage);
     ended.says("is for GPUs alone");
 }
