@@ -2,7 +2,9 @@
 
 use super::contraction::scratch_of;
 use super::gemm::{Matrix, MatrixMut};
-use super::panels::{GROUP, Panels, Product, Stored, next_group, sweep, sweep_group, turned_elements, unit};
+use super::panels::{
+    GROUP, Panels, Product, Starts, Stored, next_group, sweep_wide, turned_elements, unit, wide_elements,
+};
 use super::simd::Level;
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
@@ -21,6 +23,7 @@ pub(crate) struct PanelMatrix {
     panels: Buffer,
     depth: usize,
     cols: usize,
+    ordinary: unit::Ordinary,
 }
 
 /// Whether panels of `cols` columns hold few that are none.
@@ -41,7 +44,7 @@ pub(crate) fn pack(
     let mut panels = Buffer::zeroed_for::<f32>(count.ok_or_else(|| budget.overflow())?, budget)?;
     let row_bytes = second * size_of::<f32>();
     if row_bytes == 0 {
-        return Ok(PanelMatrix { panels, depth, cols });
+        return Ok(PanelMatrix { panels, depth, cols, ordinary: unit::Ordinary::default() });
     }
     let to = panels.elements_mut::<f32>();
     let rows_of_piece = (PIECE / row_bytes).max(1);
@@ -59,7 +62,7 @@ pub(crate) fn pack(
         }
         release(bytes);
     }
-    Ok(PanelMatrix { panels, depth, cols })
+    Ok(PanelMatrix { panels, depth, cols, ordinary: unit::Ordinary::default() })
 }
 
 /// Writes `row` down column `column` of `panel`.
@@ -76,7 +79,7 @@ impl PanelMatrix {
     /// not.
     pub(super) fn scratch(rows: usize, depth: usize, in_pieces: bool) -> usize {
         let elements = if in_pieces {
-            turned_elements(depth, rows).max(unit::memory_bytes(depth, rows, WIDTH) / size_of::<f32>())
+            wide_elements::<f32>((depth, WIDTH), rows)
         } else {
             turned_elements(depth, rows).saturating_add(rows.min(GROUP).saturating_mul(depth))
         };
@@ -103,7 +106,8 @@ impl PanelMatrix {
         let (rows, depth) = (out.rows(), self.depth);
         let in_pieces = a.strides().1 == 1 || depth <= 1;
         let copied = if in_pieces { 0 } else { rows.min(GROUP) * depth };
-        let together = unit::group_rows(depth, rows).filter(|_| in_pieces);
+        let unit = self.ordinary.unit(self.panels.elements()).filter(|_| in_pieces);
+        let together = unit.and_then(|_| unit::group_rows(depth, rows));
         let scratch = scratch_of::<f32>(scratch, Self::scratch(rows, depth, in_pieces) / size_of::<f32>())?;
         let (copy, turned) = scratch.split_at_mut(copied);
         let range = cols.start / WIDTH..cols.end.div_ceil(WIDTH);
@@ -120,11 +124,8 @@ impl PanelMatrix {
                 a = Matrix::new(&*copy, (many, depth), (depth, 1))?;
             }
             let mut block = Block { a, out, from };
-            if together.is_some() {
-                sweep_group::<f32, WIDTH>(Level::detect(), panels, (many, &mut *turned), &mut block);
-            } else {
-                sweep::<f32, WIDTH>(Level::detect(), panels, (many, &mut *turned), &mut block);
-            }
+            let rows = (many, &mut *turned);
+            sweep_wide::<f32, WIDTH>((Level::detect(), unit), panels, rows, Starts::Alike, &mut block);
             from += many;
         }
         Ok(())

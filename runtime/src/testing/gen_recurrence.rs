@@ -274,16 +274,17 @@ mod tests {
         }
     }
 
-    /// Inputs of so many rows are multiplied on the processor's matrix unit, where there is one.
+    /// Inputs and states of so many rows are multiplied on the processor's matrix unit, where there is one.
     #[test]
-    fn wide_inputs_of_many_rows_agree_with_the_reference() {
+    fn wide_layers_of_many_rows_agree_with_the_reference() {
         let lstm = Shape { gates: 4, functions: 3, cell_state: true, flag: Some("input_forget") };
         let gru = Shape { gates: 3, functions: 2, cell_state: false, flag: Some("linear_before_reset") };
         for (name, shape) in [("LSTM", lstm), ("GRU", gru)] {
             let def = OPS.iter().find(|def| def.name == name).expect("a recurrent operator");
-            for (seed, sizes) in
-                [[4, 33, 80, 21], [3, 40, 64, 33], [8, 13, 101, 50]].into_iter().cycle().take(36).enumerate()
-            {
+            let inputs = [[4, 33, 80, 21], [4, 40, 64, 33], [8, 13, 101, 50]];
+            let states = [[2, 130, 3, 66], [3, 27, 16, 305], [2, 65, 130, 128]];
+            let all = inputs.into_iter().chain(states);
+            for (seed, sizes) in all.cycle().take(48).enumerate() {
                 let mut g = Gen::new(seed as u64);
                 let form = Form::drawn(&mut g, &shape);
                 let checked = check_case(def, sized(&mut g, &shape, form, sizes), 1 + seed % 2);

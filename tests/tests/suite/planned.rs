@@ -122,9 +122,9 @@ fn random_plans_give_the_serial_results() {
 fn pieces_of_a_sequence_give_the_serial_bits_whatever_its_length() {
     let engine_of_two = engine(2);
     let mut pieces = 0;
-    // Rows are multiplied in groups of 32 at most: 33 leaves one. A matrix unit takes 96 and more of wide inputs.
+    // Rows are multiplied in groups of 32 at most: 33 leaves one. A matrix unit takes 128 and more of 64 terms.
     for (time, hidden) in
-        [32, 33, 34, 65, 97].map(|time| (time, SMALL.hidden)).into_iter().chain([(192, 64), (230, 64)])
+        [32, 33, 34, 65, 97].map(|time| (time, SMALL.hidden)).into_iter().chain([(256, 64), (310, 64)])
     {
         let of = Extents { time, hidden, ..SMALL };
         let x = input(of, 3);

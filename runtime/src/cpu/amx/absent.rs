@@ -1,6 +1,6 @@
 //! The matrix unit of a processor that has none.
 
-use super::{Line, PARTS, Place, SIDE};
+use super::{Columns, Line, PARTS, Place, SIDE, Start};
 
 /// Proof that the unit is there: it is not.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,11 @@ impl Unit {
         _: [&[[f32; W]]; 2],
         _: (usize, usize),
         _: &mut [Line],
-    ) -> bool {
+    ) {
+        match self {}
+    }
+
+    pub(crate) fn stand_for(self, _: &[f32]) -> bool {
         match self {}
     }
 }
@@ -39,7 +43,18 @@ impl Session {
         &mut self,
         _: Place<'_>,
         _: &[Line],
-        _: &[[f32; SIDE]],
+        _: Start<'_>,
+        _: ([&mut [f32]; N], usize),
+    ) {
+        match *self {}
+    }
+
+    pub(crate) fn product_apart<const R: usize, const N: usize, const W: usize>(
+        &mut self,
+        _: Place<'_>,
+        _: Columns<'_, W>,
+        _: &mut [Line],
+        _: Start<'_>,
         _: ([&mut [f32]; N], usize),
     ) {
         match *self {}

@@ -16,6 +16,8 @@ mod absent;
 #[cfg(target_arch = "x86_64")]
 mod split;
 #[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(target_arch = "x86_64")]
 mod unit;
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -30,7 +32,8 @@ pub(crate) const DEPTH: usize = 32;
 /// Lines of a tile, and columns of its sums.
 pub(crate) const SIDE: usize = 16;
 
-/// A line of a tile: 32 bf16. Of the left operand terms of one row, of the right one 16 columns of two terms.
+/// A line of a tile: 32 bf16. Of the left operand the 32 terms of one row, of the right one two terms of 16 columns. Terms
+/// `i` and `16 + i` lie side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u16; DEPTH]);
@@ -58,6 +61,35 @@ pub(crate) struct Place<'s> {
     pub(crate) plane: usize,
 }
 
+/// What the sums of a product start from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'s> {
+    /// All rows from the same: of each group of 16 columns.
+    Same(&'s [[f32; SIDE]]),
+    /// Each from what it is.
+    Own,
+}
+
+/// Columns of a matrix that tiles are made of while they are used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns<'s, const W: usize> {
+    /// For each term `W` columns.
+    pub(crate) lines: &'s [[f32; W]],
+    /// The first column.
+    pub(crate) first: usize,
+    /// What is read after them, which is asked for meanwhile.
+    pub(crate) ahead: &'s [[f32; W]],
+}
+
+impl<'s, const W: usize> Columns<'s, W> {
+    /// The lines of 32 terms, in halves.
+    fn block(&self, block: usize) -> [&'s [[f32; W]]; 2] {
+        let from = |line: usize| line.min(self.lines.len());
+        let [first, middle, last] = [0, SIDE, DEPTH].map(|line| from(block * DEPTH + line));
+        [&self.lines[first..middle], &self.lines[middle..last]]
+    }
+}
+
 /// Lines of the tiles of 32 terms by `groups` groups of 16 columns.
 pub(crate) const fn tile_lines(groups: usize) -> usize {
     PARTS * groups * SIDE
@@ -71,8 +103,8 @@ pub(crate) fn joined(tile: &[Line], (group, groups): (usize, usize)) -> [[f32; S
         for (column, weight) in weights.iter_mut().enumerate() {
             // The sums are exact, from the largest part, the last one, on.
             for part in (0..PARTS).rev() {
-                let line = &tile[(part * groups + group) * SIDE + term / 2];
-                *weight += f32::from_bits(u32::from(line.0[2 * column + term % 2]) << 16);
+                let line = &tile[(part * groups + group) * SIDE + term % SIDE];
+                *weight += f32::from_bits(u32::from(line.0[2 * column + term / SIDE]) << 16);
             }
         }
     }

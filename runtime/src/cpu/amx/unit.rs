@@ -1,11 +1,6 @@
-//! The matrix unit: whether the processor has it and the system lets it be used, and its loop.
+//! The matrix unit: whether the processor has it and the system lets it be used, and its state on a thread.
 
-#![allow(
-    clippy::inline_always,
-    reason = "the tiles' values live from one piece of assembler to the next, which have to follow each other"
-)]
-
-use super::{Line, Place, SIDE, tile_lines};
+use super::{Columns, Line, Place, SIDE, Start, tiles};
 use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -98,38 +93,31 @@ struct Shapes {
 #[allow(clippy::unused_self, reason = "a session is the proof that this thread's tiles have their shapes")]
 impl Session {
     /// `sums = start + left · right` for `16 · R` rows, which lie one behind the other, and as many groups of 16 columns as
-    /// there are `sums`: of each group a row every `width` elements, which all start with `start`. There are one or
-    /// two of both. `right` holds the tiles of [`Unit::split_columns`], as many as `left` has starts.
+    /// there are `sums`: of each group a row every `width` elements. There are one or two of both. `right` holds the tiles of
+    /// [`Unit::split_columns`], as many as `left` has starts.
     pub(crate) fn product<const R: usize, const N: usize>(
         &mut self,
         left: Place<'_>,
         right: &[Line],
-        start: &[[f32; SIDE]],
-        (mut sums, width): ([&mut [f32]; N], usize),
+        start: Start<'_>,
+        sums: ([&mut [f32]; N], usize),
     ) {
-        const { assert!((R == 1 || R == 2) && (N == 1 || N == 2), "there are tiles for two by two") }
-        let Place { lines, first, starts, plane } = left;
-        let rows = R * SIDE;
-        assert!(right.len() >= starts.len() * tile_lines(N), "too few tiles");
-        let fits = |sums: &&mut [f32]| sums.len() >= (rows - 1) * width + SIDE;
-        assert!(width >= SIDE && sums.iter().all(fits), "too few sums");
-        let last = starts.iter().copied().max().unwrap_or(0) + first;
-        assert!(last < lines.len() && lines.len() - last >= 2 * plane + rows, "too few lines");
-        assert!(start.len() >= N, "too few columns");
-        let begin = std::array::from_fn(|group| start[group].as_ptr());
-        let sums = sums.each_mut().map(|sums| sums.as_mut_ptr());
-        // SAFETY: `Unit` proves that the instructions are there, and a session gave the tiles their shapes. Of the left
-        // operand lines up to `last + 2 · plane + rows` are read, of the right one `tile_lines` for each start, of the
-        // sums all rows are written; they were asserted to lie in their slices.
-        unsafe {
-            load_sums::<R, N>(begin);
-            for (block, start) in starts.iter().enumerate() {
-                let rows = lines.as_ptr().add(first + start);
-                let columns = right.as_ptr().add(block * tile_lines(N));
-                terms::<R, N>(rows, plane, columns);
-            }
-            store_sums::<R, N>(sums, width * size_of::<f32>());
-        }
+        // SAFETY: this is the session.
+        unsafe { tiles::product::<R, N>(left, right, start, sums) }
+    }
+
+    /// The same, where the tiles of the right operand are made of `columns` beside the products of those before them. They
+    /// stay in `made`, the last ones where not all of them fit; there is room for those of two starts, or of all.
+    pub(crate) fn product_apart<const R: usize, const N: usize, const W: usize>(
+        &mut self,
+        left: Place<'_>,
+        columns: Columns<'_, W>,
+        made: &mut [Line],
+        start: Start<'_>,
+        sums: ([&mut [f32]; N], usize),
+    ) {
+        // SAFETY: this is the session, and one exists only where the processor has the features.
+        unsafe { tiles::product_apart::<R, N, W>(left, columns, made, start, sums) }
     }
 }
 
@@ -137,110 +125,5 @@ impl Drop for Session {
     fn drop(&mut self) {
         // SAFETY: `Unit` proves that the instruction is there; it has no operand.
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
-    }
-}
-
-// Tiles 0 to 3 hold sums from `load_sums` to `store_sums`, 4 to 7 operands: 0 and 2 the first group's of the first 16 rows
-// and of the second, 1 and 3 the second group's. The compiler has no values in tiles, since nothing else in a program uses
-// them while a session lasts. The callers of these functions answer for the addresses.
-
-#[inline(always)]
-unsafe fn load_sums<const R: usize, const N: usize>(from: [*const f32; N]) {
-    // Each row is the same.
-    let stride = 0usize;
-    // SAFETY: see above.
-    unsafe {
-        asm!("tileloadd tmm0, [{x} + {s}]", x = in(reg) from[0], s = in(reg) stride, options(nostack, readonly));
-        if N == 2 {
-            asm!("tileloadd tmm1, [{x} + {s}]", x = in(reg) from[1], s = in(reg) stride, options(nostack, readonly));
-        }
-        if R == 2 {
-            asm!("tileloadd tmm2, [{x} + {s}]", x = in(reg) from[0], s = in(reg) stride, options(nostack, readonly));
-        }
-        if R == 2 && N == 2 {
-            asm!("tileloadd tmm3, [{x} + {s}]", x = in(reg) from[1], s = in(reg) stride, options(nostack, readonly));
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn store_sums<const R: usize, const N: usize>(to: [*mut f32; N], stride: usize) {
-    // SAFETY: see above.
-    unsafe {
-        asm!("tilestored [{x} + {s}], tmm0", x = in(reg) to[0], s = in(reg) stride, options(nostack));
-        if N == 2 {
-            asm!("tilestored [{x} + {s}], tmm1", x = in(reg) to[1], s = in(reg) stride, options(nostack));
-        }
-        let to = to.map(|to| to.byte_add(SIDE * stride));
-        if R == 2 {
-            asm!("tilestored [{x} + {s}], tmm2", x = in(reg) to[0], s = in(reg) stride, options(nostack));
-        }
-        if R == 2 && N == 2 {
-            asm!("tilestored [{x} + {s}], tmm3", x = in(reg) to[1], s = in(reg) stride, options(nostack));
-        }
-    }
-}
-
-/// A part of the rows.
-#[inline(always)]
-unsafe fn load_rows<const R: usize>(from: *const Line) {
-    // SAFETY: see above.
-    unsafe {
-        asm!("tileloadd tmm4, [{x} + {s}]", x = in(reg) from, s = in(reg) size_of::<Line>(), options(nostack, readonly));
-        if R == 2 {
-            let from = from.add(SIDE);
-            asm!("tileloadd tmm5, [{x} + {s}]", x = in(reg) from, s = in(reg) size_of::<Line>(), options(nostack, readonly));
-        }
-    }
-}
-
-/// A part of the columns.
-#[inline(always)]
-unsafe fn load_columns<const N: usize>(from: *const Line) {
-    // SAFETY: see above.
-    unsafe {
-        asm!("tileloadd tmm6, [{x} + {s}]", x = in(reg) from, s = in(reg) size_of::<Line>(), options(nostack, readonly));
-        if N == 2 {
-            let from = from.add(SIDE);
-            asm!("tileloadd tmm7, [{x} + {s}]", x = in(reg) from, s = in(reg) size_of::<Line>(), options(nostack, readonly));
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn multiply<const R: usize, const N: usize>() {
-    // SAFETY: see above; there is none.
-    unsafe {
-        asm!("tdpbf16ps tmm0, tmm4, tmm6", options(nostack, nomem));
-        if N == 2 {
-            asm!("tdpbf16ps tmm1, tmm4, tmm7", options(nostack, nomem));
-        }
-        if R == 2 {
-            asm!("tdpbf16ps tmm2, tmm5, tmm6", options(nostack, nomem));
-        }
-        if R == 2 && N == 2 {
-            asm!("tdpbf16ps tmm3, tmm5, tmm7", options(nostack, nomem));
-        }
-    }
-}
-
-/// 32 terms, the smallest products first.
-#[inline(always)]
-unsafe fn terms<const R: usize, const N: usize>(rows: *const Line, plane: usize, columns: *const Line) {
-    // SAFETY: see above.
-    unsafe {
-        load_columns::<N>(columns);
-        load_rows::<R>(rows);
-        multiply::<R, N>();
-        load_columns::<N>(columns.add(N * SIDE));
-        multiply::<R, N>();
-        load_rows::<R>(rows.add(plane));
-        multiply::<R, N>();
-        load_columns::<N>(columns.add(2 * N * SIDE));
-        multiply::<R, N>();
-        load_rows::<R>(rows.add(2 * plane));
-        multiply::<R, N>();
-        load_rows::<R>(rows);
-        multiply::<R, N>();
     }
 }

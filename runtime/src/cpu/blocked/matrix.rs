@@ -8,7 +8,7 @@
 use super::lines::Lines;
 use super::sweep::WIDEST;
 use super::{BLOCK, Image};
-use crate::cpu::amx::{self, DEPTH, Place, SIDE, Session, Unit, lines_of, tile_lines};
+use crate::cpu::amx::{self, DEPTH, Place, SIDE, Session, Start, Unit, lines_of, tile_lines};
 use crate::cpu::gemm::{Block, Blocks, MatrixMut};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::tiles::{Lanes, for_each_tile};
@@ -174,11 +174,11 @@ impl Tile<'_, '_> {
         let mut to = out.rows_from::<N>(row);
         if matrix.lines.is_one_line() && run.len() == R * SIDE {
             let to = to.map(|to| &mut to[(run.start - range.start) * BLOCK..]);
-            return self.session.product::<R, N>(self.place, self.right, self.bias, (to, SIDE));
+            return self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (to, SIDE));
         }
         let mut sums = [[0.0; TILES * SIDE]; N];
         let all = sums.each_mut().map(|sums| &mut sums[..]);
-        self.session.product::<R, N>(self.place, self.right, self.bias, (all, SIDE));
+        self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (all, SIDE));
         let (pitch, width) = (matrix.lines.width, matrix.spans[1].output);
         let mut at = run.start;
         while at < run.end {

@@ -143,9 +143,10 @@ pub(super) fn matrix(
                 }
             }
             let (low, high) = lines.split_at(BLOCK);
-            if !unit.split_columns([low, high], (0, groups), to) {
+            if !unit.stand_for(lines.as_flattened()) {
                 return Ok(None);
             }
+            unit.split_columns([low, high], (0, groups), to);
         }
         if last * row - released >= PIECE || last == filters {
             release(&source[released..last * row]);

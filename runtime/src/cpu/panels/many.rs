@@ -11,6 +11,7 @@ use super::{Factored, Product, ROWS, begin};
 use crate::cpu::number::Float;
 use crate::cpu::simd::{Lane, Level, Simd, Work, fetch_at};
 use crate::cpu::stored::Weight;
+use std::ops::Range;
 
 /// Rows whose elements of one `k` lie side by side: the lanes of the longest vector, by which they are turned.
 pub(crate) const SIDE: usize = 16;
@@ -37,17 +38,16 @@ pub(crate) fn turned_elements(depth: usize, rows: usize) -> usize {
     }
 }
 
-/// Multiplies `rows` rows with `panels`; `memory` is [`turned_elements`].
+/// Multiplies the rows `rows` with `panels`; `memory` is [`turned_elements`] of as many.
 pub(super) fn sweep_many<F: Float + Lane, E: Weight<F>, const W: usize>(
     level: Level,
     panels: &Factored<'_, F, E>,
-    rows: usize,
-    memory: &mut [F],
+    (rows, memory): (Range<usize>, &mut [F]),
     product: &mut impl Product<F, W>,
 ) {
     let depth = panels.depth;
-    for first in (0..rows).step_by(GROUP) {
-        let many = GROUP.min(rows - first);
+    for first in rows.clone().step_by(GROUP) {
+        let many = GROUP.min(rows.end - first);
         for (side, to) in memory.chunks_mut((SIDE * depth).max(1)).enumerate().take(many.div_ceil(SIDE)) {
             let from = side * SIDE;
             let mut lines: [&[F]; SIDE] = [&[]; SIDE];

@@ -19,6 +19,7 @@ use super::amx::Unit;
 use super::number::Float;
 use super::simd::{Lane, Level};
 use super::stored::Weight;
+use crate::dtype::DType;
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -184,22 +185,41 @@ pub(super) fn sweep_turned<F: Float + Lane, const W: usize>(
     many::sweep_turned(level, &panels, rows, group);
 }
 
-/// Multiplies `rows` rows, whose sums all start from the same, with `panels`, on the matrix unit where that may be;
-/// they are as many as [`unit::group_rows`] says, and `memory` is [`unit::memory_bytes`], or more.
-pub(super) fn sweep_group<F: Float + Lane, const W: usize>(
-    level: Level,
+/// What a product's sums start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Starts {
+    /// All rows from the same.
+    Alike,
+    /// Each from its own.
+    Own,
+}
+
+/// Multiplies `rows` rows with `panels` as [`sweep`] does, on `unit` where it is given and may be; `memory` is
+/// [`wide_elements`].
+pub(super) fn sweep_wide<F: Float + Lane, const W: usize>(
+    (level, unit): (Level, Option<Unit>),
     panels: Panels<'_, F>,
     (rows, memory): (usize, &mut [F]),
+    starts: Starts,
     product: &mut impl Product<F, W>,
 ) {
     let Panels { data, depth, count, backwards } = panels;
-    if let (Stored::Own(own), Some(unit)) = (data, Unit::detect()) {
-        let own = Factored { panels: own, factors: &[], depth, count, backwards };
-        if unit::sweep::<F, F, W>((unit, level), &own, (0, rows), &mut *memory, product) {
-            return;
+    let (Stored::Own(own), Some(unit), Some(each)) = (data, unit, unit::group_rows(depth, rows)) else {
+        return sweep(level, panels, (rows, memory), product);
+    };
+    let own = Factored { panels: own, factors: &[], depth, count, backwards };
+    for first in (0..rows).step_by(each) {
+        let rows = first..rows.min(first + each);
+        if !unit::sweep::<F, W>(unit, &own, (rows.clone(), &mut *memory), starts, product) {
+            many::sweep_many(level, &own, (rows, &mut *memory), product);
         }
     }
-    sweep(level, panels, (rows, memory), product);
+}
+
+/// Elements of memory for [`sweep_wide`] of `rows` rows with panels of at most `width` columns.
+pub(super) fn wide_elements<F: Float>((depth, width): (usize, usize), rows: usize) -> usize {
+    let unit = if F::DTYPE == DType::F32 { unit::memory_bytes(depth, rows, width) } else { 0 };
+    turned_elements(depth, rows).max(unit / size_of::<F>())
 }
 
 fn sweep_as<F: Float + Lane, E: Weight<F>, const W: usize>(
@@ -209,7 +229,7 @@ fn sweep_as<F: Float + Lane, E: Weight<F>, const W: usize>(
     product: &mut impl Product<F, W>,
 ) {
     if rows > ROWS {
-        many::sweep_many(level, panels, rows, memory, product);
+        many::sweep_many(level, panels, (0..rows, memory), product);
     } else {
         few::sweep_few(level, panels, rows, product);
     }

@@ -26,7 +26,7 @@ mod sequence;
 mod strand;
 
 use super::number::{Number, Real, dispatch};
-use super::panels::{self, Stored};
+use super::panels::{self, Stored, wide_elements};
 use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
@@ -151,7 +151,7 @@ pub(crate) fn exact_piece(
     }
     if dtype == DType::F32 && panels::unit::group_rows(input, time.saturating_mul(batch)).is_some() {
         // Parts have rows enough for the matrix unit, as the whole has.
-        return Some(panels::unit::LEAST.div_ceil(batch));
+        return Some(panels::unit::least_rows(input).div_ceil(batch));
     }
     (1..=panels::ROWS).find(|steps| (steps * batch).is_multiple_of(panels::ROWS))
 }
@@ -243,12 +243,13 @@ impl Plan {
     /// Elements of a part's turned operand.
     fn turned(&self) -> usize {
         let rows = self.chunk.saturating_mul(self.batch);
-        let turned = panels::turned_elements(self.layout.input.max(self.layout.hidden), rows);
-        if self.sizes[1] != size_of::<f32>() {
-            return turned;
-        }
         let width = self.layout.groups().iter().map(|group| group.width()).max().unwrap_or(0);
-        turned.max(panels::unit::memory_bytes(self.layout.input, rows, width) / size_of::<f32>())
+        let (input, hidden) = ((self.layout.input, width), (self.layout.hidden, width));
+        if self.sizes[1] == size_of::<f32>() {
+            wide_elements::<f32>(input, rows).max(wide_elements::<f32>(hidden, self.batch))
+        } else {
+            wide_elements::<f64>(input, rows).max(wide_elements::<f64>(hidden, self.batch))
+        }
     }
 
     fn scratch_bytes(&self) -> Option<usize> {
@@ -304,6 +305,8 @@ impl Plan {
                 Stored::Own(own_r)
             }
         };
+        let packed = held.map_or([None, None], |held| [held.input.as_ref(), held.recurrent.as_ref()]);
+        let unit = packed.map(|packed| packed.and_then(pack::PackedPanels::unit::<S::Compute>));
         let vectors = match held.and_then(|h| h.vectors.as_ref()) {
             Some(buffer) => buffer.elements(),
             None => {
@@ -381,6 +384,7 @@ impl Plan {
                     units,
                     input: layout.plane_in(input, plane, layout.input),
                     recurrent: layout.plane_in(recurrent, plane, layout.hidden),
+                    unit,
                     vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
                     chunk: self.chunk,

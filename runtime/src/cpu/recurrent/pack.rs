@@ -2,9 +2,10 @@
 
 use super::gate::Gate;
 use super::layout::Layout;
+use crate::cpu::amx::Unit;
 use crate::cpu::number::{Compute as _, Real};
-use crate::cpu::panels::Stored;
-use crate::cpu::stored::{Weight, factor, out_of_range};
+use crate::cpu::panels::{Stored, unit};
+use crate::cpu::stored::{Weight, factor, out_of_range, same};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
 use crate::ops::PackSite;
@@ -39,9 +40,18 @@ pub(super) struct PackedPanels {
     panels: Buffer,
     /// Factors of the rows of the matrix, that is of the columns of the panels, where the format has them.
     factors: Buffer,
+    ordinary: unit::Ordinary,
 }
 
 impl PackedPanels {
+    /// The matrix unit, where it may multiply the panels.
+    pub(super) fn unit<F: Gate>(&self) -> Option<Unit> {
+        match self.stored::<F>() {
+            Stored::Own(panels) => self.ordinary.unit(same(panels)?),
+            _ => None,
+        }
+    }
+
     /// The panels as a step reads them.
     pub(super) fn stored<F: Gate>(&self) -> Stored<'_, F> {
         match self.format {
@@ -118,7 +128,7 @@ fn packed_as<S: Real<Compute: Gate>, E: Weight<S::Compute>>(
     let mut panels = Buffer::zeroed_for::<E>(directions * layout.panels(depth), site.budget)?;
     let mut factors = Buffer::zeroed_for::<S::Compute>(columns, site.budget)?;
     pack_panels::<S, E>(layout, source, depth, (panels.elements_mut(), factors.elements_mut()), site.release);
-    Ok(PackedPanels { format, panels, factors })
+    Ok(PackedPanels { format, panels, factors, ordinary: unit::Ordinary::default() })
 }
 
 /// Packs `[directions, gates · hidden, depth]` into `to`, and the factors of its rows into `factors` where the format has

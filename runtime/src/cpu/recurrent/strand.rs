@@ -8,10 +8,10 @@ use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
 use super::sequence::{Emit, Sequence, Store};
-use crate::cpu::panels::{Panels, Product, Stored, next_group, sweep, sweep_group, unit};
+use crate::cpu::amx::Unit;
+use crate::cpu::panels::{Panels, Product, Starts, Stored, next_group, sweep_wide, unit};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
-use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::ops::recurrence::Cell;
@@ -31,6 +31,8 @@ pub(super) struct Strand<'a, F> {
     /// The direction's panels of W and R, biases and extras.
     pub(super) input: Stored<'a, F>,
     pub(super) recurrent: Stored<'a, F>,
+    /// The matrix unit, where it may multiply W, and R.
+    pub(super) unit: [Option<Unit>; 2],
     pub(super) vectors: &'a [F],
     /// X, row by row.
     pub(super) x: &'a [F],
@@ -137,12 +139,12 @@ impl<F: Gate> Strand<'_, F> {
                 let same = |s: &usize| self.sequence.active(*s, active) == active;
                 let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
                 let rows = (end - step) * active;
-                let together = self.group_rows(rows);
+                let together = self.unit[0].and_then(|_| unit::group_rows(self.layout.input, rows));
                 let mut first = 0;
                 while first < rows {
                     let count =
                         together.map_or_else(|| next_group(rows - first), |most| most.min(rows - first));
-                    let place = Rows { step, active, first, count, on_unit: together.is_some() };
+                    let place = Rows { step, active, first, count };
                     self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
                     first += count;
                 }
@@ -150,12 +152,6 @@ impl<F: Gate> Strand<'_, F> {
             }
         }
         Ok(())
-    }
-
-    /// Rows of W·x that the matrix unit multiplies at once, of `rows`; `None` where it is not used.
-    fn group_rows(&self, rows: usize) -> Option<usize> {
-        unit::group_rows(self.layout.input, rows)
-            .filter(|_| F::DTYPE == DType::F32 && matches!(self.input, Stored::Own(_)))
     }
 
     /// W·x + b of some rows for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
@@ -187,18 +183,17 @@ impl<F: Gate> Strand<'_, F> {
             let data = self.layout.panels_in(self.input, index, depth, units);
             let panels = Panels { data, depth, count: last - first, backwards: false };
             let turned = (rows.count, &mut *self.turned);
-            match (group.width(), rows.on_unit) {
-                (48, true) => sweep_group::<F, 48>(self.gates.level, panels, turned, &mut product),
-                (_, true) => sweep_group::<F, 64>(self.gates.level, panels, turned, &mut product),
-                (48, false) => sweep::<F, 48>(self.gates.level, panels, turned, &mut product),
-                (_, false) => sweep::<F, 64>(self.gates.level, panels, turned, &mut product),
+            let (on, starts) = ((self.gates.level, self.unit[0]), Starts::Alike);
+            match group.width() {
+                48 => sweep_wide::<F, 48>(on, panels, turned, starts, &mut product),
+                _ => sweep_wide::<F, 64>(on, panels, turned, starts, &mut product),
             }
         }
         Ok(())
     }
 
     fn step(&mut self, step: usize, in_chunk: usize, active: usize) -> Result<(), Stopped> {
-        let (layout, level) = (self.layout, self.gates.level);
+        let (layout, on) = (self.layout, (self.gates.level, self.unit[1]));
         let (own, depth, batch) = (self.units.len(), layout.hidden, self.sequence.batch());
         let (first, valid) = (self.units.start, self.valid());
         let extras = &self.vectors[layout.panels(1)..];
@@ -230,29 +225,29 @@ impl<F: Gate> Strand<'_, F> {
                 let peepholes = self.peepholes.then(|| [extra(0), extra(1), extra(2)]);
                 let step = Step { operand, ..at(0, group) };
                 let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget, emit };
-                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
+                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
             }
             (Cell::Gru { linear_before_reset: true }, [group]) => {
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next, emit };
-                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
+                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
             }
             (Cell::Gru { .. }, [gates, hidden]) => {
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Reset { step: Step { operand, ..at(0, gates) }, update: self.private, next };
-                sweep(level, panels(0, gates), (active, &mut *self.turned), &mut product);
+                sweep_wide(on, panels(0, gates), (active, &mut *self.turned), Starts::Own, &mut product);
                 self.relay.advance()?;
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next, emit };
-                sweep(level, panels(1, hidden), (active, &mut *self.turned), &mut product);
+                sweep_wide(on, panels(1, hidden), (active, &mut *self.turned), Starts::Own, &mut product);
             }
             (_, [group, ..]) => {
                 let (operand, next) = self.relay.state();
                 let mut product = Plain { step: Step { operand, ..at(0, group) }, next, emit };
-                sweep(level, panels(0, group), (active, &mut *self.turned), &mut product);
+                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
             }
             (_, []) => {}
         }
@@ -276,8 +271,6 @@ struct Rows {
     /// The first row, counted from that of the first step, and how many.
     first: usize,
     count: usize,
-    /// Whether they are multiplied on the matrix unit.
-    on_unit: bool,
 }
 
 impl Rows {
