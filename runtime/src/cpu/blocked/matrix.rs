@@ -1,14 +1,17 @@
 //! Windows over all channels on the matrix unit ([`crate::cpu::amx`]): tiles of positions by 32 filters, whose sums stay in
 //! the unit over all terms.
 //!
-//! The input is taken apart once for all filters ([`Lines`]), weights when they are packed. What is no ordinary number the
-//! unit does not compute: an image that holds such a value is multiplied and added term by term, which takes many
-//! times as long.
+//! The input is taken apart once for all filters ([`Lines`]): that of single elements by each piece for itself where it would
+//! not stay in the second cache, all others ahead of the pieces. Weights are taken apart beside the products of the first
+//! positions, and again beside others where not all of them stay in the second cache. What is no ordinary number the unit
+//! does not compute: what reads such a value is multiplied and added term by term, which takes many times as long.
 
 use super::lines::Lines;
 use super::sweep::WIDEST;
 use super::{BLOCK, Image};
-use crate::cpu::amx::{self, DEPTH, Place, SIDE, Session, Start, Unit, lines_of, tile_lines};
+use crate::cpu::amx::{
+    self, Columns, DEPTH, Line, PARTS, Place, SIDE, Session, Start, Unit, lines_of, tile_lines,
+};
 use crate::cpu::gemm::{Block, Blocks, MatrixMut};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::tiles::{Lanes, for_each_tile};
@@ -24,9 +27,14 @@ const LEAST: usize = 64;
 const PIECES: usize = 8;
 /// Rows of two tiles.
 const TILES: usize = 2 * SIDE;
-/// Positions and channels from which on the unit is worth while: with fewer positions reading the weights' parts takes
-/// longer than their products, with fewer channels taking the input apart does.
-const LEAST_POSITIONS: usize = 128;
+/// Bytes of tiles made of weights that stay in the second cache beside the input.
+const MADE_BYTES: usize = 1 << 19;
+/// Bytes of the input's parts from which on they do not, and pieces that each take their own.
+const OWN_BYTES: usize = 1 << 20;
+const OWN_PIECES: usize = 4;
+/// Positions and channels from which on the unit is worth while: with fewer positions taking weights apart takes longer than
+/// their products, with fewer channels taking the input apart does.
+const LEAST_POSITIONS: usize = 24;
 const LEAST_CHANNELS: usize = 64;
 /// Channels from which on it takes less time than Winograd's tiles.
 const LEAST_BESIDE_POINTS: usize = 128;
@@ -49,6 +57,18 @@ pub(super) struct Matrix {
     filters: usize,
     /// Positions of a piece of the output: whole lines, where the planes have more than the output has.
     piece: usize,
+    /// Where the parts of a piece's own input lie, for each 32 channels; empty where all of them are taken apart ahead.
+    own: Vec<usize>,
+}
+
+/// Parts of the input.
+#[derive(Clone, Copy)]
+struct Planes<'s> {
+    lines: &'s [Line],
+    starts: &'s [usize],
+    plane: usize,
+    /// The position that they begin with.
+    first: usize,
 }
 
 impl Matrix {
@@ -57,15 +77,20 @@ impl Matrix {
         let lines = Lines::new(channels, spans)?;
         let positions = spans[0].output * spans[1].output;
         let mut piece = MOST.min(positions.max(1));
+        let own = lines.is_input()
+            && lines.count() * size_of::<Line>() >= OWN_BYTES
+            && positions.div_ceil(piece) >= OWN_PIECES;
         let pieces = |piece: usize| positions.div_ceil(piece) * filters.div_ceil(WIDEST);
-        while piece > LEAST && pieces(piece) < PIECES {
+        while !own && piece > LEAST && pieces(piece) < PIECES {
             piece = (piece / 2).max(LEAST);
         }
         // Pieces of nearly equal size.
         let equal = positions.div_ceil(positions.div_ceil(piece).max(1));
         let unit_of = if lines.is_one_line() { TILES } else { spans[1].output };
         let piece = equal.next_multiple_of(unit_of.max(1));
-        Some(Self { unit, lines, spans, channels, filters, piece })
+        let starts = (0..channels.div_ceil(DEPTH)).map(|group| group * PARTS * (piece | 1));
+        let own = if own { starts.collect() } else { Vec::new() };
+        Some(Self { unit, lines, spans, channels, filters, piece, own })
     }
 
     /// Blocks of channels of the output.
@@ -73,14 +98,31 @@ impl Matrix {
         self.filters / BLOCK
     }
 
-    /// Scratch bytes.
-    pub(super) fn scratch(&self) -> usize {
-        amx::bytes_of(self.all_lines())
+    /// Scratch bytes for `threads` threads.
+    pub(super) fn scratch(&self, threads: usize) -> usize {
+        amx::bytes_of(self.shared_lines()).saturating_add(Lanes::bytes(self.lane(), threads))
     }
 
-    /// Those of the planes, and what tiles read beyond the last position, whose sums nobody reads.
-    fn all_lines(&self) -> usize {
-        self.lines.count() + TILES
+    /// Lines of the planes that are taken apart ahead, and what tiles read beyond the last position, whose sums nobody
+    /// reads.
+    fn shared_lines(&self) -> usize {
+        if self.own.is_empty() { self.lines.count() + TILES } else { 0 }
+    }
+
+    /// The same of a piece's own planes.
+    fn own_lines(&self) -> usize {
+        if self.own.is_empty() { 0 } else { self.own.len() * PARTS * (self.piece | 1) + TILES }
+    }
+
+    /// Lines of the weights' tiles: of all terms, or of two by two.
+    fn made_lines(&self) -> usize {
+        let all = self.lines.starts.len() * tile_lines(2);
+        if all * size_of::<Line>() <= MADE_BYTES { all.max(2 * tile_lines(2)) } else { 2 * tile_lines(2) }
+    }
+
+    /// Bytes of a thread's own memory.
+    fn lane(&self) -> usize {
+        (self.made_lines() + self.own_lines()) * size_of::<Line>()
     }
 
     /// One image.
@@ -92,24 +134,46 @@ impl Matrix {
     ) -> Result<(), OpError> {
         let Image { context, level, operands, first, finish } = image;
         let short = || OpError::internal("scratch memory is too small");
-        let ordinary = AtomicBool::new(level == Level::detect());
-        let planes = lines_of(scratch).get_mut(..self.all_lines()).ok_or_else(short)?;
-        let pieces = self.lines.pieces(&mut planes[..self.lines.count()])?;
-        for_each_tile(context, self.lines.count() * BLOCK, Lanes::none(), &pieces, &|_, mut piece, _| {
-            let place = (piece.rows.start / amx::PARTS, piece.cols.clone());
-            if !self.lines.fill(self.unit, operands.x, place, piece.out.rows_from(0)) {
-                ordinary.store(false, Ordering::Relaxed);
-            }
-            Ok(())
-        })?;
-        let (planes, ordinary) = (&*planes, ordinary.into_inner());
+        let may = level == Level::detect();
+        let (shared, lanes) =
+            lines_of(scratch).split_at_mut_checked(self.shared_lines()).ok_or_else(short)?;
+        let ordinary = AtomicBool::new(may);
+        if self.own.is_empty() {
+            let pieces = self.lines.pieces(&mut shared[..self.lines.count()])?;
+            for_each_tile(
+                context,
+                self.lines.count() * BLOCK,
+                Lanes::none(),
+                &pieces,
+                &|_, mut piece, _| {
+                    let place = (piece.rows.start / PARTS, piece.cols.clone());
+                    if !self.lines.fill(self.unit, operands.x, place, piece.out.rows_from(0)) {
+                        ordinary.store(false, Ordering::Relaxed);
+                    }
+                    Ok(())
+                },
+            )?;
+        }
+        let (shared, ordinary) = (&*shared, ordinary.into_inner());
         let form = (1, self.blocks(), self.positions() * BLOCK);
-        let pieces = Blocks::new(out, form, (WIDEST / BLOCK, self.piece * BLOCK))?;
+        let rows = if self.own.is_empty() { WIDEST / BLOCK } else { self.blocks() };
+        let pieces = Blocks::new(out, form, (rows, self.piece * BLOCK))?;
         let work =
             self.filters.saturating_mul(self.positions()).saturating_mul(self.lines.starts.len() * DEPTH);
-        for_each_tile(context, work, Lanes::none(), &pieces, &|_, mut piece, _| {
+        let lanes = Lanes::new(bytemuck::cast_slice_mut(lanes), self.lane());
+        for_each_tile(context, work, lanes, &pieces, &|_, mut piece, lane| {
+            let (made, own) = lines_of(lane).split_at_mut_checked(self.made_lines()).ok_or_else(short)?;
+            let mut ordinary = ordinary;
+            let planes = if self.own.is_empty() {
+                let (starts, plane) = (&self.lines.starts[..], self.lines.plane());
+                Planes { lines: shared, starts, plane, first: 0 }
+            } else {
+                let range = piece.cols.start / BLOCK..piece.cols.end / BLOCK;
+                ordinary &= self.take(operands.x, range.clone(), own);
+                Planes { lines: own, starts: &self.own, plane: self.piece | 1, first: range.start }
+            };
             if ordinary {
-                self.tiles(image, planes, &mut piece);
+                self.tiles(image, planes, made, &mut piece);
             } else {
                 f32::run(level, ByTerms { matrix: self, image, piece: &mut piece });
             }
@@ -121,65 +185,112 @@ impl Matrix {
         self.spans[0].output * self.spans[1].output
     }
 
+    /// Takes a piece's own input apart.
+    fn take(&self, x: &[f32], range: Range<usize>, to: &mut [Line]) -> bool {
+        let plane = self.piece | 1;
+        let mut ordinary = true;
+        for (group, to) in to.chunks_exact_mut(PARTS * plane).take(self.own.len()).enumerate() {
+            let (first, rest) = to.split_at_mut(plane);
+            let (second, third) = rest.split_at_mut(plane);
+            ordinary &= self.lines.fill(self.unit, x, (group, range.clone()), [first, second, third]);
+        }
+        ordinary
+    }
+
     /// One piece of the output, two blocks of filters at a time.
-    fn tiles(&self, image: Image<'_, '_>, planes: &[amx::Line], piece: &mut Block<'_, f32>) {
+    fn tiles(&self, image: Image<'_, '_>, planes: Planes<'_>, made: &mut [Line], piece: &mut Block<'_, f32>) {
         let mut session = self.unit.session();
-        let width = self.spans[1].output;
-        let range = piece.cols.start / BLOCK..piece.cols.end / BLOCK;
-        let run = if self.lines.is_one_line() {
-            range.clone()
-        } else {
-            self.lines.run(&(range.start / width..range.end / width))
-        };
         let bias = image.operands.bias.map(|bias| bias.as_chunks::<SIDE>().0);
-        for (row, block) in piece.rows.clone().enumerate().step_by(2) {
-            let count = (piece.rows.end - block).min(2);
-            let right = image.operands.weights.lines(block * BLOCK..(block + count) * BLOCK);
+        let first = piece.rows.start;
+        for block in piece.rows.clone().step_by(2) {
+            let weights = |block: usize| {
+                let last = piece.rows.end.min(block + 2);
+                image.operands.weights.of(block.min(last) * BLOCK..last * BLOCK)
+            };
             let bias = bias.map_or(&[[0.0; SIDE]; 2][..], |bias| &bias[block..]);
-            let mut at = run.start;
-            while at < run.end {
-                let many = TILES.min(run.end - at);
-                let place =
-                    Place { lines: planes, first: at, starts: &self.lines.starts, plane: self.lines.plane() };
-                let mut tile = Tile { session: &mut session, place, right, bias };
-                let place = (at..at + many, (row, &range));
-                match (many > SIDE, count == 2) {
-                    (true, true) => tile.write::<2, 2>(self, place, &mut piece.out),
-                    (true, false) => tile.write::<2, 1>(self, place, &mut piece.out),
-                    (false, true) => tile.write::<1, 2>(self, place, &mut piece.out),
-                    (false, false) => tile.write::<1, 1>(self, place, &mut piece.out),
-                }
-                at += many;
+            let (own, next) = (weights(block), weights(block + 2));
+            let pass = Filters { matrix: self, session: &mut session, planes, bias, made: &mut *made };
+            if piece.rows.end - block > 1 {
+                pass.run::<2, { 2 * BLOCK }>((own, next), (block - first, &piece.cols), &mut piece.out);
+            } else {
+                pass.run::<1, BLOCK>((own, next), (block - first, &piece.cols), &mut piece.out);
             }
         }
     }
 }
 
-/// Some positions by one block of filters or two.
-struct Tile<'s, 'p> {
+/// One block of filters or two, and a piece's positions.
+struct Filters<'s, 'p> {
+    matrix: &'s Matrix,
     session: &'s mut Session,
-    place: Place<'p>,
-    right: &'p [amx::Line],
+    planes: Planes<'p>,
     bias: &'p [[f32; SIDE]],
+    made: &'s mut [Line],
 }
 
-impl Tile<'_, '_> {
+impl Filters<'_, '_> {
+    /// `N` blocks, `W` filters; `next` are the weights that are read after them. Writes the positions whose elements are `cols`
+    /// to rows of `out` from `row` on.
+    fn run<const N: usize, const W: usize>(
+        mut self,
+        (own, next): (&[f32], &[f32]),
+        (row, cols): (usize, &Range<usize>),
+        out: &mut MatrixMut<'_, f32>,
+    ) {
+        let Planes { lines, starts, plane, first } = self.planes;
+        let range = cols.start / BLOCK..cols.end / BLOCK;
+        let width = self.matrix.spans[1].output;
+        let run = if self.matrix.lines.is_one_line() {
+            range.start - first..range.end - first
+        } else {
+            self.matrix.lines.run(&(range.start / width..range.end / width))
+        };
+        let (own, mut ahead) = (own.as_chunks::<W>().0, next.as_chunks::<W>().0);
+        let kept = self.made.len() >= starts.len() * tile_lines(N);
+        let mut at = run.start;
+        while at < run.end {
+            let many = TILES.min(run.end - at);
+            let place = Place { lines, first: at, starts, plane };
+            let columns = (at == run.start || !kept).then(|| Columns {
+                lines: own,
+                first: 0,
+                ahead: std::mem::take(&mut ahead),
+            });
+            let run = at..at + many;
+            if many > SIDE {
+                self.write::<2, N, W>(place, columns, (run, (row, first, &range)), out);
+            } else {
+                self.write::<1, N, W>(place, columns, (run, (row, first, &range)), out);
+            }
+            at += many;
+        }
+    }
+
     /// Writes the positions `run` of the planes to rows of `out` from `row` on, whose first position is that of `range`.
-    fn write<const R: usize, const N: usize>(
+    fn write<const R: usize, const N: usize, const W: usize>(
         &mut self,
-        matrix: &Matrix,
-        (run, (row, range)): (Range<usize>, (usize, &Range<usize>)),
+        place: Place<'_>,
+        columns: Option<Columns<'_, W>>,
+        (run, (row, first, range)): (Range<usize>, (usize, usize, &Range<usize>)),
         out: &mut MatrixMut<'_, f32>,
     ) {
         let mut to = out.rows_from::<N>(row);
-        if matrix.lines.is_one_line() && run.len() == R * SIDE {
-            let to = to.map(|to| &mut to[(run.start - range.start) * BLOCK..]);
-            return self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (to, SIDE));
+        let mut product = |sums: [&mut [f32]; N]| {
+            let start = Start::Same(self.bias);
+            match columns {
+                Some(columns) => {
+                    self.session.product_apart::<R, N, W>(place, columns, self.made, start, (sums, SIDE));
+                }
+                None => self.session.product::<R, N>(place, self.made, start, (sums, SIDE)),
+            }
+        };
+        if self.matrix.lines.is_one_line() && run.len() == R * SIDE {
+            return product(to.map(|to| &mut to[(first + run.start - range.start) * BLOCK..]));
         }
         let mut sums = [[0.0; TILES * SIDE]; N];
-        let all = sums.each_mut().map(|sums| &mut sums[..]);
-        self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (all, SIDE));
-        let (pitch, width) = (matrix.lines.width, matrix.spans[1].output);
+        product(sums.each_mut().map(|sums| &mut sums[..]));
+        let (pitch, width) = (self.matrix.lines.width, self.matrix.spans[1].output);
+        let run = first + run.start..first + run.end;
         let mut at = run.start;
         while at < run.end {
             let (line, column) = (at / pitch, at % pitch);
@@ -197,7 +308,7 @@ impl Tile<'_, '_> {
     }
 }
 
-/// A piece of the output by multiply–adds, of weights that are put together again.
+/// A piece of the output by multiply–adds.
 struct ByTerms<'s, 'a, 'f, 'o> {
     matrix: &'s Matrix,
     image: Image<'a, 'f>,
@@ -223,12 +334,12 @@ impl Work for ByTerms<'_, '_, '_, '_> {
             let block = piece.rows.start + row;
             let pair = block / 2 * 2;
             let groups = (matrix.blocks() - pair).min(2);
-            let lines = image.operands.weights.lines(pair * BLOCK..(pair + groups) * BLOCK);
+            let weights = image.operands.weights.of(pair * BLOCK..(pair + groups) * BLOCK);
             let (out, _) = piece.out.row(row).as_chunks_mut::<BLOCK>();
             out.fill(image.operands.bias.map_or([0.0; BLOCK], |bias| bias.as_chunks().0[block]));
-            for (term, tile) in lines.chunks_exact(tile_lines(groups)).enumerate() {
+            for (term, weights) in weights.chunks_exact(DEPTH * groups * BLOCK).enumerate() {
                 let (channels, tap) = (term / taps * 2, term % taps);
-                let weights = amx::joined(tile, (block - pair, groups));
+                let own = |channel: usize| &weights[(channel * groups + block - pair) * BLOCK..][..BLOCK];
                 for (at, sums) in out.iter_mut().enumerate() {
                     let (y, x) = ((first + at) / across.output, (first + at) % across.output);
                     let inside = |span: &Span, at: usize, tap: usize| {
@@ -243,8 +354,9 @@ impl Work for ByTerms<'_, '_, '_, '_> {
                         let values = &positions[plane + y * across.input + x];
                         for v in (0..BLOCK).step_by(S::LANES) {
                             let mut sum = simd.load(&sums[v..]);
-                            for (value, weights) in values.iter().zip(&weights[half * BLOCK..]) {
-                                sum = simd.mul_add(simd.splat(*value), simd.load(&weights[v..]), sum);
+                            for (channel, value) in values.iter().enumerate() {
+                                let weights = &own(half * BLOCK + channel)[v..];
+                                sum = simd.mul_add(simd.splat(*value), simd.load(weights), sum);
                             }
                             simd.store(sum, &mut sums[v..]);
                         }

@@ -194,7 +194,7 @@ impl BlockedConvolution {
     pub(crate) fn scratch(&self, threads: usize) -> usize {
         match &self.way {
             Way::Direct(direct) => direct.scratch(),
-            Way::Matrix(matrix) => matrix.scratch(),
+            Way::Matrix(matrix) => matrix.scratch(threads),
             Way::Points(points) => points.scratch(threads),
             Way::Depthwise(_) => 0,
         }

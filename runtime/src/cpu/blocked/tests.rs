@@ -19,6 +19,17 @@ fn span(g: &mut Gen, kernel: usize, stride: usize) -> Span {
     Span { input, output, kernel, stride, dilation, begin, end }
 }
 
+/// Cases for the matrix unit: single elements over a plane whose parts would not stay in the second cache, and windows whose
+/// weights' tiles would not.
+fn large(g: &mut Gen, windows: bool) -> (usize, Channels, [Span; 2]) {
+    let (kernel, channels, extent) = if windows { (3, 320, 5) } else { (1, 112, 40) };
+    let spans = [0, 1].map(|_| {
+        let input = extent + g.size(0, 6);
+        Span { input, output: input + 1 - kernel, kernel, stride: 1, dilation: 1, begin: 0, end: 0 }
+    });
+    (1, Channels::All { channels, filters: BLOCK * g.size(1, 5) }, spans)
+}
+
 /// A case: images, channels, spans.
 fn draw(g: &mut Gen) -> (usize, Channels, [Span; 2]) {
     let images = g.size(1, 2);
@@ -49,8 +60,8 @@ fn equals_the_sum_of_the_specification() {
     let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
     let mut g = Gen::new(31);
     let mut ways = [0; 4];
-    for seed in 0..240 {
-        let (images, form, spans) = draw(&mut g);
+    for seed in 0..300 {
+        let (images, form, spans) = if seed % 40 < 4 { large(&mut g, seed % 4 < 2) } else { draw(&mut g) };
         let (channels, filters) = (form.channels(), form.filters());
         let depth = if matches!(form, Channels::Each(_)) { 1 } else { channels };
         let [down, across] = &spans;
