@@ -24,6 +24,15 @@ impl Unit {
         match self {}
     }
 
+    pub(crate) fn split_columns<const W: usize>(
+        self,
+        _: [&[[f32; W]]; 2],
+        _: (usize, usize),
+        _: &mut [Line],
+    ) {
+        match self {}
+    }
+
     pub(crate) fn stand_for(self, _: &[f32]) -> bool {
         match self {}
     }

@@ -94,3 +94,19 @@ impl<'s, const W: usize> Columns<'s, W> {
 pub(crate) const fn tile_lines(groups: usize) -> usize {
     PARTS * groups * SIDE
 }
+
+/// The weights of group `group` of the `groups` that a tile of [`Unit::split_columns`] holds: for each of its 32 terms, those
+/// of 16 columns.
+pub(crate) fn joined(tile: &[Line], (group, groups): (usize, usize)) -> [[f32; SIDE]; DEPTH] {
+    let mut weights = [[0.0; SIDE]; DEPTH];
+    for (term, weights) in weights.iter_mut().enumerate() {
+        for (column, weight) in weights.iter_mut().enumerate() {
+            // The sums are exact, from the largest part, the last one, on.
+            for part in (0..PARTS).rev() {
+                let line = &tile[(part * groups + group) * SIDE + term % SIDE];
+                *weight += f32::from_bits(u32::from(line.0[2 * column + term / SIDE]) << 16);
+            }
+        }
+    }
+    weights
+}

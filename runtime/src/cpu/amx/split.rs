@@ -69,6 +69,23 @@ fn store(value: __m512i, to: &mut Line) {
 
 #[allow(clippy::unused_self, reason = "holding a unit is the proof that the processor has the features")]
 impl Unit {
+    /// Takes 32 lines of `W` columns apart, those of `low` and `high`, of the `groups` groups of 16 columns from `first`
+    /// on: for each part, the smallest first, for each group, the lines of a tile. Lines that are not there are zero.
+    pub(crate) fn split_columns<const W: usize>(
+        self,
+        lines: [&[[f32; W]]; 2],
+        (first, groups): (usize, usize),
+        to: &mut [Line],
+    ) {
+        match groups {
+            // SAFETY: the token exists only where the processor has the features.
+            1 => unsafe { split_columns::<W, 1>(lines, first, to) },
+            // SAFETY: as above.
+            2 => unsafe { split_columns::<W, 2>(lines, first, to) },
+            _ => unreachable!("tiles are of one group of columns or two"),
+        }
+    }
+
     /// Takes 32 terms apart, those of `low` and `high`, into a line for each part. Tells whether parts stand for all of them.
     #[inline]
     pub(crate) fn split_line(self, [low, high]: [&[f32; SIDE]; 2], to: [&mut Line; PARTS]) -> bool {
@@ -102,8 +119,7 @@ fn split_line([low, high]: [&[f32; SIDE]; 2], to: [&mut Line; PARTS]) -> bool {
     all_ordinary(largest)
 }
 
-/// Takes 32 lines of `W` columns apart, of the `G` groups of 16 columns from `first` on: for each part, the smallest first,
-/// for each group, the lines of a tile. Lines that are not there are zero.
+/// The tiles of 32 lines and `G` groups of 16 columns from `first` on. Lines that are not there are zero.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn split_columns<const W: usize, const G: usize>(
     [low, high]: [&[[f32; W]]; 2],

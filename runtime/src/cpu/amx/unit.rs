@@ -93,8 +93,8 @@ struct Shapes {
 #[allow(clippy::unused_self, reason = "a session is the proof that this thread's tiles have their shapes")]
 impl Session {
     /// `sums = start + left · right` for `16 · R` rows, which lie one behind the other, and as many groups of 16 columns as
-    /// there are `sums`: of each group a row every `width` elements. There are one or two of both. `right` holds the tiles
-    /// that [`Session::product_apart`] makes, for each of `left`'s starts.
+    /// there are `sums`: of each group a row every `width` elements. There are one or two of both. `right` holds the tiles of
+    /// [`Unit::split_columns`], as many as `left` has starts.
     pub(crate) fn product<const R: usize, const N: usize>(
         &mut self,
         left: Place<'_>,

@@ -87,14 +87,6 @@ impl Lines {
         self.width == self.spans[1].output
     }
 
-    /// Whether the positions are those of the input, one behind the other.
-    pub(super) fn is_input(&self) -> bool {
-        let same = |span: &Span| {
-            span.kernel == 1 && span.stride == 1 && span.input == span.output && span.begin == 0
-        };
-        self.spans.iter().all(same)
-    }
-
     /// Positions, and those between two lines, from the first line of `lines` to the end of the last.
     pub(super) fn run(&self, lines: &Range<usize>) -> Range<usize> {
         lines.start * self.width..(lines.end.max(1) - 1) * self.width + self.spans[1].output

@@ -2,16 +2,14 @@
 //! the unit over all terms.
 //!
 //! The input is taken apart once for all filters ([`Lines`]): that of single elements by each piece for itself where it would
-//! not stay in the second cache, all others ahead of the pieces. Weights are taken apart beside the products of the first
-//! positions, and again beside others where not all of them stay in the second cache. What is no ordinary number the unit
-//! does not compute: what reads such a value is multiplied and added term by term, which takes many times as long.
+//! not stay in the second cache, all others ahead of the pieces. Weights are taken apart when they are packed. What is no
+//! ordinary number the unit does not compute: what reads such a value is multiplied and added term by term, which takes
+//! many times as long.
 
 use super::lines::Lines;
 use super::sweep::WIDEST;
 use super::{BLOCK, Image};
-use crate::cpu::amx::{
-    self, Columns, DEPTH, Line, PARTS, Place, SIDE, Session, Start, Unit, lines_of, tile_lines,
-};
+use crate::cpu::amx::{self, DEPTH, Line, PARTS, Place, SIDE, Session, Start, Unit, lines_of, tile_lines};
 use crate::cpu::gemm::{Block, Blocks, MatrixMut};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::tiles::{Lanes, for_each_tile};
@@ -27,24 +25,31 @@ const LEAST: usize = 64;
 const PIECES: usize = 8;
 /// Rows of two tiles.
 const TILES: usize = 2 * SIDE;
-/// Bytes of tiles made of weights that stay in the second cache beside the input.
-const MADE_BYTES: usize = 1 << 19;
-/// Bytes of the input's parts from which on they do not, and pieces that each take their own.
+/// Bytes of the input's parts from which on they do not stay in the second cache, and pieces that each take their own.
 const OWN_BYTES: usize = 1 << 20;
 const OWN_PIECES: usize = 4;
-/// Positions and channels from which on the unit is worth while: with fewer positions taking weights apart takes longer than
-/// their products, with fewer channels taking the input apart does.
-const LEAST_POSITIONS: usize = 24;
+/// Positions and channels from which on the unit is worth while: with fewer positions reading the weights' parts takes
+/// longer than their products, with fewer channels taking the input apart does.
+const LEAST_POSITIONS: usize = 128;
 const LEAST_CHANNELS: usize = 64;
 /// Channels from which on it takes less time than Winograd's tiles.
 const LEAST_BESIDE_POINTS: usize = 128;
 
 /// Whether windows over `spans` of so many channels are computed on the unit, rather than directly or by Winograd's tiles of
 /// size `points`.
-pub(super) fn suits(channels: usize, [down, across]: [Span; 2], points: Option<usize>) -> bool {
+pub(super) fn suits(channels: usize, spans: [Span; 2], points: Option<usize>) -> bool {
+    let positions = spans[0].output.saturating_mul(spans[1].output);
     let least = if points.is_some() { LEAST_BESIDE_POINTS } else { LEAST_CHANNELS };
-    let positions = down.output.saturating_mul(across.output);
     channels.is_multiple_of(BLOCK) && channels >= least && positions >= LEAST_POSITIONS
+}
+
+/// Whether pieces take their own input apart.
+fn in_pieces(channels: usize, spans: [Span; 2]) -> bool {
+    let single =
+        |span: &Span| span.kernel == 1 && span.stride == 1 && span.input == span.output && span.begin == 0;
+    let positions = spans[0].output.saturating_mul(spans[1].output);
+    let bytes = positions.saturating_mul(channels).saturating_mul(PARTS * size_of::<u16>());
+    spans.iter().all(single) && bytes >= OWN_BYTES && positions.div_ceil(MOST) >= OWN_PIECES
 }
 
 /// A convolution with its shapes known.
@@ -77,9 +82,7 @@ impl Matrix {
         let lines = Lines::new(channels, spans)?;
         let positions = spans[0].output * spans[1].output;
         let mut piece = MOST.min(positions.max(1));
-        let own = lines.is_input()
-            && lines.count() * size_of::<Line>() >= OWN_BYTES
-            && positions.div_ceil(piece) >= OWN_PIECES;
+        let own = in_pieces(channels, spans);
         let pieces = |piece: usize| positions.div_ceil(piece) * filters.div_ceil(WIDEST);
         while !own && piece > LEAST && pieces(piece) < PIECES {
             piece = (piece / 2).max(LEAST);
@@ -109,20 +112,10 @@ impl Matrix {
         if self.own.is_empty() { self.lines.count() + TILES } else { 0 }
     }
 
-    /// The same of a piece's own planes.
-    fn own_lines(&self) -> usize {
-        if self.own.is_empty() { 0 } else { self.own.len() * PARTS * (self.piece | 1) + TILES }
-    }
-
-    /// Lines of the weights' tiles: of all terms, or of two by two.
-    fn made_lines(&self) -> usize {
-        let all = self.lines.starts.len() * tile_lines(2);
-        if all * size_of::<Line>() <= MADE_BYTES { all.max(2 * tile_lines(2)) } else { 2 * tile_lines(2) }
-    }
-
-    /// Bytes of a thread's own memory.
+    /// Bytes of the same for a piece's own planes.
     fn lane(&self) -> usize {
-        (self.made_lines() + self.own_lines()) * size_of::<Line>()
+        let lines = if self.own.is_empty() { 0 } else { self.own.len() * PARTS * (self.piece | 1) + TILES };
+        lines * size_of::<Line>()
     }
 
     /// One image.
@@ -140,19 +133,14 @@ impl Matrix {
         let ordinary = AtomicBool::new(may);
         if self.own.is_empty() {
             let pieces = self.lines.pieces(&mut shared[..self.lines.count()])?;
-            for_each_tile(
-                context,
-                self.lines.count() * BLOCK,
-                Lanes::none(),
-                &pieces,
-                &|_, mut piece, _| {
-                    let place = (piece.rows.start / PARTS, piece.cols.clone());
-                    if !self.lines.fill(self.unit, operands.x, place, piece.out.rows_from(0)) {
-                        ordinary.store(false, Ordering::Relaxed);
-                    }
-                    Ok(())
-                },
-            )?;
+            let work = self.lines.count() * BLOCK;
+            for_each_tile(context, work, Lanes::none(), &pieces, &|_, mut piece, _| {
+                let place = (piece.rows.start / PARTS, piece.cols.clone());
+                if !self.lines.fill(self.unit, operands.x, place, piece.out.rows_from(0)) {
+                    ordinary.store(false, Ordering::Relaxed);
+                }
+                Ok(())
+            })?;
         }
         let (shared, ordinary) = (&*shared, ordinary.into_inner());
         let form = (1, self.blocks(), self.positions() * BLOCK);
@@ -162,18 +150,18 @@ impl Matrix {
             self.filters.saturating_mul(self.positions()).saturating_mul(self.lines.starts.len() * DEPTH);
         let lanes = Lanes::new(bytemuck::cast_slice_mut(lanes), self.lane());
         for_each_tile(context, work, lanes, &pieces, &|_, mut piece, lane| {
-            let (made, own) = lines_of(lane).split_at_mut_checked(self.made_lines()).ok_or_else(short)?;
             let mut ordinary = ordinary;
             let planes = if self.own.is_empty() {
                 let (starts, plane) = (&self.lines.starts[..], self.lines.plane());
                 Planes { lines: shared, starts, plane, first: 0 }
             } else {
                 let range = piece.cols.start / BLOCK..piece.cols.end / BLOCK;
-                ordinary &= self.take(operands.x, range.clone(), own);
-                Planes { lines: own, starts: &self.own, plane: self.piece | 1, first: range.start }
+                let lines = lines_of(lane);
+                ordinary &= self.take(operands.x, range.clone(), lines);
+                Planes { lines, starts: &self.own, plane: self.piece | 1, first: range.start }
             };
             if ordinary {
-                self.tiles(image, planes, made, &mut piece);
+                self.tiles(image, planes, &mut piece);
             } else {
                 f32::run(level, ByTerms { matrix: self, image, piece: &mut piece });
             }
@@ -198,99 +186,64 @@ impl Matrix {
     }
 
     /// One piece of the output, two blocks of filters at a time.
-    fn tiles(&self, image: Image<'_, '_>, planes: Planes<'_>, made: &mut [Line], piece: &mut Block<'_, f32>) {
+    fn tiles(&self, image: Image<'_, '_>, planes: Planes<'_>, piece: &mut Block<'_, f32>) {
         let mut session = self.unit.session();
-        let bias = image.operands.bias.map(|bias| bias.as_chunks::<SIDE>().0);
-        let first = piece.rows.start;
-        for block in piece.rows.clone().step_by(2) {
-            let weights = |block: usize| {
-                let last = piece.rows.end.min(block + 2);
-                image.operands.weights.of(block.min(last) * BLOCK..last * BLOCK)
-            };
-            let bias = bias.map_or(&[[0.0; SIDE]; 2][..], |bias| &bias[block..]);
-            let (own, next) = (weights(block), weights(block + 2));
-            let pass = Filters { matrix: self, session: &mut session, planes, bias, made: &mut *made };
-            if piece.rows.end - block > 1 {
-                pass.run::<2, { 2 * BLOCK }>((own, next), (block - first, &piece.cols), &mut piece.out);
-            } else {
-                pass.run::<1, BLOCK>((own, next), (block - first, &piece.cols), &mut piece.out);
-            }
-        }
-    }
-}
-
-/// One block of filters or two, and a piece's positions.
-struct Filters<'s, 'p> {
-    matrix: &'s Matrix,
-    session: &'s mut Session,
-    planes: Planes<'p>,
-    bias: &'p [[f32; SIDE]],
-    made: &'s mut [Line],
-}
-
-impl Filters<'_, '_> {
-    /// `N` blocks, `W` filters; `next` are the weights that are read after them. Writes the positions whose elements are `cols`
-    /// to rows of `out` from `row` on.
-    fn run<const N: usize, const W: usize>(
-        mut self,
-        (own, next): (&[f32], &[f32]),
-        (row, cols): (usize, &Range<usize>),
-        out: &mut MatrixMut<'_, f32>,
-    ) {
-        let Planes { lines, starts, plane, first } = self.planes;
-        let range = cols.start / BLOCK..cols.end / BLOCK;
-        let width = self.matrix.spans[1].output;
-        let run = if self.matrix.lines.is_one_line() {
+        let width = self.spans[1].output;
+        let range = piece.cols.start / BLOCK..piece.cols.end / BLOCK;
+        let Planes { lines, starts, plane, first } = planes;
+        let run = if self.lines.is_one_line() {
             range.start - first..range.end - first
         } else {
-            self.matrix.lines.run(&(range.start / width..range.end / width))
+            self.lines.run(&(range.start / width..range.end / width))
         };
-        let (own, mut ahead) = (own.as_chunks::<W>().0, next.as_chunks::<W>().0);
-        let kept = self.made.len() >= starts.len() * tile_lines(N);
-        let mut at = run.start;
-        while at < run.end {
-            let many = TILES.min(run.end - at);
-            let place = Place { lines, first: at, starts, plane };
-            let columns = (at == run.start || !kept).then(|| Columns {
-                lines: own,
-                first: 0,
-                ahead: std::mem::take(&mut ahead),
-            });
-            let run = at..at + many;
-            if many > SIDE {
-                self.write::<2, N, W>(place, columns, (run, (row, first, &range)), out);
-            } else {
-                self.write::<1, N, W>(place, columns, (run, (row, first, &range)), out);
+        let bias = image.operands.bias.map(|bias| bias.as_chunks::<SIDE>().0);
+        for (row, block) in piece.rows.clone().enumerate().step_by(2) {
+            let count = (piece.rows.end - block).min(2);
+            let right = image.operands.weights.lines(block * BLOCK..(block + count) * BLOCK);
+            let bias = bias.map_or(&[[0.0; SIDE]; 2][..], |bias| &bias[block..]);
+            let mut at = run.start;
+            while at < run.end {
+                let many = TILES.min(run.end - at);
+                let place = Place { lines, first: at, starts, plane };
+                let mut tile = Tile { session: &mut session, place, right, bias };
+                let place = (first + at..first + at + many, (row, &range));
+                match (many > SIDE, count == 2) {
+                    (true, true) => tile.write::<2, 2>(self, place, &mut piece.out),
+                    (true, false) => tile.write::<2, 1>(self, place, &mut piece.out),
+                    (false, true) => tile.write::<1, 2>(self, place, &mut piece.out),
+                    (false, false) => tile.write::<1, 1>(self, place, &mut piece.out),
+                }
+                at += many;
             }
-            at += many;
         }
     }
+}
 
+/// Some positions by one block of filters or two.
+struct Tile<'s, 'p> {
+    session: &'s mut Session,
+    place: Place<'p>,
+    right: &'p [amx::Line],
+    bias: &'p [[f32; SIDE]],
+}
+
+impl Tile<'_, '_> {
     /// Writes the positions `run` of the planes to rows of `out` from `row` on, whose first position is that of `range`.
-    fn write<const R: usize, const N: usize, const W: usize>(
+    fn write<const R: usize, const N: usize>(
         &mut self,
-        place: Place<'_>,
-        columns: Option<Columns<'_, W>>,
-        (run, (row, first, range)): (Range<usize>, (usize, usize, &Range<usize>)),
+        matrix: &Matrix,
+        (run, (row, range)): (Range<usize>, (usize, &Range<usize>)),
         out: &mut MatrixMut<'_, f32>,
     ) {
         let mut to = out.rows_from::<N>(row);
-        let mut product = |sums: [&mut [f32]; N]| {
-            let start = Start::Same(self.bias);
-            match columns {
-                Some(columns) => {
-                    self.session.product_apart::<R, N, W>(place, columns, self.made, start, (sums, SIDE));
-                }
-                None => self.session.product::<R, N>(place, self.made, start, (sums, SIDE)),
-            }
-        };
-        if self.matrix.lines.is_one_line() && run.len() == R * SIDE {
-            return product(to.map(|to| &mut to[(first + run.start - range.start) * BLOCK..]));
+        if matrix.lines.is_one_line() && run.len() == R * SIDE {
+            let to = to.map(|to| &mut to[(run.start - range.start) * BLOCK..]);
+            return self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (to, SIDE));
         }
         let mut sums = [[0.0; TILES * SIDE]; N];
-        product(sums.each_mut().map(|sums| &mut sums[..]));
-        let (pitch, width) = (self.matrix.lines.width, self.matrix.spans[1].output);
-        let run = first + run.start..first + run.end;
+        let all = sums.each_mut().map(|sums| &mut sums[..]);
+        self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (all, SIDE));
+        let (pitch, width) = (matrix.lines.width, matrix.spans[1].output);
         let mut at = run.start;
         while at < run.end {
             let (line, column) = (at / pitch, at % pitch);
@@ -308,7 +261,7 @@ impl Filters<'_, '_> {
     }
 }
 
-/// A piece of the output by multiply–adds.
+/// A piece of the output by multiply–adds, of weights that are put together again.
 struct ByTerms<'s, 'a, 'f, 'o> {
     matrix: &'s Matrix,
     image: Image<'a, 'f>,
@@ -334,12 +287,12 @@ impl Work for ByTerms<'_, '_, '_, '_> {
             let block = piece.rows.start + row;
             let pair = block / 2 * 2;
             let groups = (matrix.blocks() - pair).min(2);
-            let weights = image.operands.weights.of(pair * BLOCK..(pair + groups) * BLOCK);
+            let lines = image.operands.weights.lines(pair * BLOCK..(pair + groups) * BLOCK);
             let (out, _) = piece.out.row(row).as_chunks_mut::<BLOCK>();
             out.fill(image.operands.bias.map_or([0.0; BLOCK], |bias| bias.as_chunks().0[block]));
-            for (term, weights) in weights.chunks_exact(DEPTH * groups * BLOCK).enumerate() {
+            for (term, tile) in lines.chunks_exact(tile_lines(groups)).enumerate() {
                 let (channels, tap) = (term / taps * 2, term % taps);
-                let own = |channel: usize| &weights[(channel * groups + block - pair) * BLOCK..][..BLOCK];
+                let weights = amx::joined(tile, (block - pair, groups));
                 for (at, sums) in out.iter_mut().enumerate() {
                     let (y, x) = ((first + at) / across.output, (first + at) % across.output);
                     let inside = |span: &Span, at: usize, tap: usize| {
@@ -354,9 +307,8 @@ impl Work for ByTerms<'_, '_, '_, '_> {
                         let values = &positions[plane + y * across.input + x];
                         for v in (0..BLOCK).step_by(S::LANES) {
                             let mut sum = simd.load(&sums[v..]);
-                            for (channel, value) in values.iter().enumerate() {
-                                let weights = &own(half * BLOCK + channel)[v..];
-                                sum = simd.mul_add(simd.splat(*value), simd.load(weights), sum);
+                            for (value, weights) in values.iter().zip(&weights[half * BLOCK..]) {
+                                sum = simd.mul_add(simd.splat(*value), simd.load(&weights[v..]), sum);
                             }
                             simd.store(sum, &mut sums[v..]);
                         }

@@ -1,13 +1,12 @@
 //! Weights in the order in which they are read. Those of windows over all channels: for each group of filters, for each
 //! term, one weight of each filter. Those at the points of Winograd's tiles: for each group, for each point, for each
 //! channel the same. Those of channels by themselves: for each block, for each tap, one weight of each channel. Those of the
-//! matrix unit: for each two blocks of filters, for each 32 channels, for each tap, for each of the channels, one weight of each
-//! filter.
+//! matrix unit: for each two blocks of filters, for each 32 channels, for each tap, the tiles of all parts.
 
 use super::BLOCK;
 use super::planes::unit;
 use super::sweep::groups;
-use crate::cpu::amx::{DEPTH, Unit};
+use crate::cpu::amx::{DEPTH, Line, Unit, tile_lines};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::winograd::weights;
 use crate::error::OpError;
@@ -45,6 +44,11 @@ impl PackedBlocks {
     /// The weights of the filters of a group, or of the channels of a block.
     pub(super) fn of(&self, filters: Range<usize>) -> &[f32] {
         &self.data.elements::<f32>()[filters.start * self.each..filters.end * self.each]
+    }
+
+    /// The tiles of one block of filters or two.
+    pub(super) fn lines(&self, filters: Range<usize>) -> &[Line] {
+        bytemuck::cast_slice(self.of(filters))
     }
 }
 
@@ -119,25 +123,30 @@ pub(super) fn matrix(
     budget: &Budget,
     release: &dyn Fn(&[u8]),
 ) -> Result<Option<PackedBlocks>, OpError> {
-    let each = channels.div_ceil(DEPTH).checked_mul(taps).and_then(|terms| terms.checked_mul(DEPTH));
+    let of_filter = tile_lines(1) / BLOCK * size_of::<Line>() / size_of::<f32>();
+    let each = channels.div_ceil(DEPTH).checked_mul(taps).and_then(|terms| terms.checked_mul(of_filter));
     let mut data = zeroed(filters, each, budget)?;
     let (each, row) = (each.unwrap_or(0), channels * taps * size_of::<f32>());
     let mut released = 0;
     for first in (0..filters).step_by(2 * BLOCK) {
-        let last = filters.min(first + 2 * BLOCK);
-        let width = last - first;
-        let to = &mut data.elements_mut::<f32>()[first * each..last * each];
-        for (term, to) in to.chunks_exact_mut(DEPTH * width).enumerate() {
+        let groups = ((filters - first) / BLOCK).min(2);
+        let last = first + groups * BLOCK;
+        let to: &mut [Line] =
+            bytemuck::cast_slice_mut(&mut data.elements_mut::<f32>()[first * each..last * each]);
+        for (term, to) in to.chunks_exact_mut(tile_lines(groups)).enumerate() {
             let (channel, tap) = (term / taps * DEPTH, term % taps);
-            for (k, line) in to.chunks_exact_mut(width).enumerate().take(channels - channel) {
-                for (filter, to) in line.iter_mut().enumerate() {
+            let mut lines = [[0.0f32; 2 * BLOCK]; DEPTH];
+            for (k, line) in lines.iter_mut().enumerate().take(channels - channel) {
+                for (filter, to) in line.iter_mut().enumerate().take(groups * BLOCK) {
                     let at = (first + filter) * row + ((channel + k) * taps + tap) * size_of::<f32>();
                     *to = bytemuck::pod_read_unaligned(&source[at..at + size_of::<f32>()]);
                 }
             }
-        }
-        if !unit.stand_for(to) {
-            return Ok(None);
+            let (low, high) = lines.split_at(BLOCK);
+            if !unit.stand_for(lines.as_flattened()) {
+                return Ok(None);
+            }
+            unit.split_columns([low, high], (0, groups), to);
         }
         if last * row - released >= PIECE || last == filters {
             release(&source[released..last * row]);

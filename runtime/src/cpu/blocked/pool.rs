@@ -31,44 +31,48 @@ pub(crate) fn largest(
         for (i, to) in out.chunks_exact_mut(line).enumerate() {
             let at = piece * lines + i;
             let (block, y) = (at / down.output, at % down.output);
-            let x = &x[block * plane..][..plane];
-            to.fill(f32::NEG_INFINITY);
-            for tap_y in down.taps(y) {
-                let from = &x[down.index(y, tap_y) * across.input * BLOCK..][..across.input * BLOCK];
-                for tap in 0..across.kernel {
-                    let inside = across.positions(tap);
-                    if inside.is_empty() {
-                        continue;
-                    }
-                    let from = from[across.index(inside.start, tap) * BLOCK..].as_chunks::<BLOCK>().0;
-                    let to = to[inside.start * BLOCK..inside.end * BLOCK].as_chunks_mut::<BLOCK>().0;
-                    f32::run(level, Larger { to, from, stride: across.stride });
-                }
-            }
+            let plane = x[block * plane..][..plane].as_chunks().0;
+            let to = to.as_chunks_mut().0;
+            f32::run(level, Windows { plane, spans: [down, across], y, to });
         }
         finish.apply_from(piece * lines * line, out)
     })
 }
 
-/// What one tap is to the positions of a line.
-struct Larger<'s> {
+/// The windows of line `y`, each held in a register over its taps.
+struct Windows<'s> {
+    plane: &'s [[f32; BLOCK]],
+    spans: [Span; 2],
+    y: usize,
     to: &'s mut [[f32; BLOCK]],
-    from: &'s [[f32; BLOCK]],
-    stride: usize,
 }
 
-impl Work for Larger<'_> {
+impl Work for Windows<'_> {
     type Element = f32;
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<f32>>(self, _: S) {
-        for (to, from) in self.to.iter_mut().zip(self.from.iter().step_by(self.stride)) {
-            for (to, from) in to.iter_mut().zip(from) {
-                // No comparison with NaN holds: where there is one it stays, and one that comes is taken.
-                let taken = (*from > *to) | from.is_nan();
-                *to = if taken { *from } else { *to };
+        let Self { plane, spans: [down, across], y, to } = self;
+        let rows = down.taps(y);
+        let top = if rows.is_empty() { 0 } else { down.index(y, rows.start) };
+        let (first, last) = (across.positions(0), across.positions(across.kernel - 1));
+        for (x, to) in to.iter_mut().enumerate() {
+            // Between the edges all taps are inside.
+            let inside = first.contains(&x) && last.contains(&x);
+            let taps = if inside { 0..across.kernel } else { across.taps(x) };
+            let mut largest = [f32::NEG_INFINITY; BLOCK];
+            for row in 0..rows.len() {
+                let row = &plane[(top + row * down.dilation) * across.input..][..across.input];
+                for tap in taps.clone() {
+                    for (largest, from) in largest.iter_mut().zip(&row[across.index(x, tap)]) {
+                        // No comparison with NaN holds: where there is one it stays, and one that comes is taken.
+                        let taken = (*from > *largest) | from.is_nan();
+                        *largest = if taken { *from } else { *largest };
+                    }
+                }
             }
+            *to = largest;
         }
     }
 }

@@ -19,8 +19,8 @@ fn span(g: &mut Gen, kernel: usize, stride: usize) -> Span {
     Span { input, output, kernel, stride, dilation, begin, end }
 }
 
-/// Cases for the matrix unit: single elements over a plane whose parts would not stay in the second cache, and windows whose
-/// weights' tiles would not.
+/// Cases for the matrix unit: single elements over a plane whose parts would not stay in the second cache, and windows of many
+/// terms.
 fn large(g: &mut Gen, windows: bool) -> (usize, Channels, [Span; 2]) {
     let (kernel, channels, extent) = if windows { (3, 320, 5) } else { (1, 112, 40) };
     let spans = [0, 1].map(|_| {
