@@ -295,7 +295,7 @@ mod tests {
         let (mut operand, weights, starts) =
             (draw(rows * depth), draw(depth * count * W), draw(rows * count * W));
         // What the unit may not be given.
-        let odd = seed % 3 == 0;
+        let odd = seed.is_multiple_of(3);
         operand.iter_mut().skip(depth / 2).take(usize::from(odd)).for_each(|value| *value = 1e20);
         let sums = vec![f32::NAN; starts.len()];
         let mut product = Drawn { depth, panels: count, rows: operand, starts, sums };
