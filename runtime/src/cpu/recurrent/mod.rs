@@ -133,9 +133,9 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
 /// Steps such that a sequence cut at any multiple of them, its parts run one after the other with the state handed on, gives
 /// the same bits; `None` where there are none.
 ///
-/// W·x is computed for blocks of steps, and parts end where blocks do, or where tiles of [`panels::ROWS`] rows do; no row but
-/// that of a block of one is by itself ([`panels::next_group`]), so that all others take their sums
-/// alike. A state of a narrow type is kept wide inside a kernel, and would be rounded between two.
+/// W·x is computed for blocks of steps, and parts end where blocks do; within a block rows take their sums alike, however many
+/// they are, but for one that is by itself ([`panels::next_group`]). A state of a narrow type is kept wide inside a kernel,
+/// and would be rounded between two.
 pub(crate) fn exact_piece(
     recurrence: &Recurrence,
     dtype: DType,
@@ -153,7 +153,7 @@ pub(crate) fn exact_piece(
         // Parts have rows enough for the matrix unit, as the whole has.
         return Some(panels::unit::least_rows(input).div_ceil(batch));
     }
-    (1..=panels::ROWS).find(|steps| (steps * batch).is_multiple_of(panels::ROWS))
+    Some(2usize.div_ceil(batch))
 }
 
 /// Steps whose W·x is computed at once.

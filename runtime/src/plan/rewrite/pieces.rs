@@ -56,15 +56,17 @@ fn cut(
     let (time, batch) = (*shape.get(time_axis)?, *shape.get(1 - time_axis)?);
     let (width, hidden) = (*shape.get(2)?, *r.known_shape()?.get(2)?);
     let step = exact_piece(recurrence, x.dtype, [time, batch, width, hidden])?;
-    // As many whole blocks in every piece but the last as make `count` pieces.
-    let steps = (time / step / count).checked_mul(step).filter(|&n| n >= FEWEST_STEPS && n < time)?;
+    // Pieces of nearly equal numbers of whole blocks.
+    let blocks = time / step;
+    (blocks / count).checked_mul(step).filter(|&steps| steps >= FEWEST_STEPS && steps < time)?;
 
     let mut parts: Vec<ValueId> = Vec::new();
     let mut states = [input(5), input(6)];
     let mut start = 0;
     while start < time {
-        // What is left beside the last piece belongs to it.
-        let end = if parts.len() + 1 == count { time } else { start + steps };
+        // What is left beside the last block belongs to it.
+        let piece = parts.len() + 1;
+        let end = if piece == count { time } else { piece * blocks / count * step };
         let mut inputs = node.inputs.clone();
         inputs[0] = Some(slice(graph, nodes, input(0)?, time_axis, [start, end])?);
         for (index, state) in [5, 6].into_iter().zip(states) {
