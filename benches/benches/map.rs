@@ -134,7 +134,10 @@ fn map(c: &mut Criterion) {
         let bytes = 8 * elements;
         measure(&mut group, &format!("softmax/{shape}"), bytes, Nest::softmax(rows, length, THREADS));
         measure(&mut group, &format!("layer norm/{shape}"), bytes, Nest::layer_norm(rows, length, THREADS));
-        measure(&mut group, &format!("gelu/{shape}"), bytes, Nest::chain(&[Link::Gelu], elements, THREADS));
+        for (name, link) in [("gelu", Link::Gelu), ("gelu as exported", Link::GeluAsExported)] {
+            let nest = Nest::chain(&[link], elements, THREADS);
+            measure(&mut group, &format!("{name}/{shape}"), bytes, nest);
+        }
     }
     for op in ["Gelu", "Softmax", "LayerNormalization"] {
         of_the_table(&mut group, op, &[1, 2, 3]);

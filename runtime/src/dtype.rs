@@ -110,9 +110,53 @@ macro_rules! element {
 element!(f32 => F32, f64 => F64, half::f16 => F16, half::bf16 => BF16, i8 => I8, i16 => I16, i32 => I32,
          i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64, Bool => Bool);
 
+/// `v` cut to the precision of `f32`, with the last bit set where anything was cut off: rounded again to half the
+/// precision or less, it is what `v` itself rounds to.
+pub(crate) fn rounded_to_odd(v: f64) -> f32 {
+    let nearest = v as f32;
+    let wide = f64::from(nearest);
+    if wide == v || v.is_nan() {
+        return nearest;
+    }
+    let cut = nearest.to_bits() - u32::from(wide.abs() > v.abs());
+    f32::from_bits(cut | 1)
+}
+
+/// The `f16` nearest to `v`, of two the even one. (The conversion of `half` rounds the upper half of `v`'s bits.)
+pub(crate) fn nearest_f16(v: f64) -> half::f16 {
+    half::f16::from_f32(rounded_to_odd(v))
+}
+
+/// The `bf16` nearest to `v`, of two the even one.
+pub(crate) fn nearest_bf16(v: f64) -> half::bf16 {
+    half::bf16::from_f32(rounded_to_odd(v))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Between each two neighbours lies a number that rounds to the even one, and next to it those that do not.
+    #[test]
+    fn sixteen_bits_are_the_nearest() {
+        let middle = |a: f64, b: f64, round: &dyn Fn(f64) -> f64, even: f64| {
+            let half = f64::midpoint(a, b);
+            assert_eq!(round(half), even, "{half:e}");
+            assert_eq!((round(half.next_down()), round(half.next_up())), (a, b), "{half:e}");
+            assert_eq!((round(-half), round(-half.next_up())), (-even, -b), "{half:e}");
+        };
+        for bits in 0..half::bf16::MAX.to_bits() {
+            let [a, b] = [bits, bits + 1].map(|bits| half::bf16::from_bits(bits).to_f64());
+            middle(a, b, &|v| nearest_bf16(v).to_f64(), if bits % 2 == 0 { a } else { b });
+        }
+        for bits in 0..half::f16::MAX.to_bits() {
+            let [a, b] = [bits, bits + 1].map(|bits| half::f16::from_bits(bits).to_f64());
+            middle(a, b, &|v| nearest_f16(v).to_f64(), if bits % 2 == 0 { a } else { b });
+        }
+        assert_eq!(nearest_bf16(1e300), half::bf16::INFINITY);
+        assert_eq!(nearest_f16(-65_520.0), half::f16::NEG_INFINITY);
+        assert!(nearest_f16(f64::NAN).is_nan() && nearest_bf16(f64::NAN).is_nan());
+    }
 
     #[test]
     fn classes_are_what_they_are_called() {

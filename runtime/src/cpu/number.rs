@@ -4,7 +4,7 @@
 //! `f16` and `bf16` are stored in 16 bits and computed in `f32`. Integers wrap, as ONNX Runtime's and numpy's
 //! do.
 
-use crate::dtype::Element;
+use crate::dtype::{Element, nearest_bf16, nearest_f16};
 use half::{bf16, f16};
 
 /// A storage type that holds numbers, and the type that arithmetic on it is done in.
@@ -138,12 +138,12 @@ macro_rules! float_compute {
 }
 
 macro_rules! half_float {
-    ($($t:ty),*) => { $(
+    ($($t:ty, $nearest:path);*) => { $(
         impl Number for $t {
             type Compute = f32;
             fn load(self) -> f32 { self.to_f32() }
             fn store(value: f32) -> Self { <$t>::from_f32(value) }
-            fn from_f64(value: f64) -> Self { <$t>::from_f64(value) }
+            fn from_f64(value: f64) -> Self { $nearest(value) }
             fn to_f64(self) -> f64 { <$t>::to_f64(self) }
             fn lowest() -> Self { <$t>::NEG_INFINITY }
             fn highest() -> Self { <$t>::INFINITY }
@@ -189,7 +189,7 @@ macro_rules! unsigned_abs {
 
 float!(f32, libm::erff; f64, libm::erf);
 float_compute!(f32, f64);
-half_float!(f16, bf16);
+half_float!(f16, nearest_f16; bf16, nearest_bf16);
 integer!(i8: signed_abs, i16: signed_abs, i32: signed_abs, i64: signed_abs,
          u8: unsigned_abs, u16: unsigned_abs, u32: unsigned_abs, u64: unsigned_abs);
 

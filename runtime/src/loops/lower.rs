@@ -49,30 +49,39 @@ pub(crate) fn broadcast_index(shape: &[Dim], axes: &[Dim]) -> Result<Vec<Affine>
         .collect()
 }
 
+/// What an element of the output is made of.
+pub(crate) type Scalar<'a> = &'a dyn Fn(&mut Builder, &[Option<Reg>]) -> Option<Reg>;
+
 /// The nest of an operator each of whose output elements is `scalar` of one element of each input, broadcast.
 /// Constants of one element become constants of the program. (Not generic: it would be compiled once per operator.)
-pub(crate) fn elementwise(
+pub(crate) fn elementwise(inputs: Facts<'_>, outputs: &[Fact], scalar: Scalar<'_>) -> Result<Nest, Opaque> {
+    elementwise_at(inputs, outputs, &|_, shape, axes| broadcast_index(shape, axes), scalar)
+}
+
+/// The same where input `k`, of some extents, is read at `index` of `k`, them and the output's axes.
+pub(crate) fn elementwise_at(
     inputs: Facts<'_>,
     outputs: &[Fact],
-    scalar: &dyn Fn(&mut Builder, &[Option<Reg>]) -> Option<Reg>,
+    index: &dyn Fn(usize, &[Dim], &[Dim]) -> Result<Vec<Affine>, Opaque>,
+    scalar: Scalar<'_>,
 ) -> Result<Nest, Opaque> {
     let result = result(outputs)?;
     let axes = extents(result)?;
     let mut builder = Builder::new(&[]);
     let mut reads = Vec::new();
     let mut given = Vec::with_capacity(inputs.len());
-    for index in 0..inputs.len() {
-        if !inputs.has(index) {
+    for at in 0..inputs.len() {
+        if !inputs.has(at) {
             given.push(None);
             continue;
         }
-        let fact = operand(inputs, index)?;
+        let fact = operand(inputs, at)?;
         given.push(Some(match single(fact) {
             Some(Single::Float(v)) => constant_of(&mut builder, fact.dtype, v),
             Some(Single::Int(v)) => builder.integer(Kind::of(fact.dtype).ok_or(Opaque::Type)?, v),
             None => {
-                let index_of = broadcast_index(extents(fact)?, axes)?;
-                reads.push(Read { operand: index, index: index_of, outside: Outside::Never });
+                let index = index(at, extents(fact)?, axes)?;
+                reads.push(Read { operand: at, index, outside: Outside::Never });
                 builder.add_input(fact.dtype)
             }
         }));

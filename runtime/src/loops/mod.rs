@@ -85,6 +85,9 @@ pub(crate) use fuse::{BranchesOfShapes, Report, fuse};
 pub(crate) use fused::{Fused, layout_of};
 pub use joined::Member;
 pub(crate) use joined::{Joined, members_of};
-pub(crate) use lower::{broadcast_index, elementwise, extents, layout, operand, rearranged, reshaped_index};
+pub(crate) use lower::{
+    Scalar, broadcast_index, elementwise, elementwise_at, extents, layout, operand, rearranged,
+    reshaped_index,
+};
 pub(crate) use nest::{Effect, Fold, Nest, Opaque, Outside, Read, Source, Stage};
 pub(crate) use stages::Stages;

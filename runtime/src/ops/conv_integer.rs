@@ -7,6 +7,7 @@ use super::conv::{loops, output_dims, parse_groups, reference_shape, reference_t
 use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
+use super::quantised_sum::{Place, Sum, is_one};
 use super::window::{Span, Window};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
@@ -14,13 +15,12 @@ use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::integer_conv;
 use crate::cuda::families::integer_product::Inputs;
-use crate::cuda::families::quantised::Sum;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
-use crate::loops::Affine;
+use crate::loops::{Affine, Nest, Opaque, extents, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -99,6 +99,12 @@ impl Op for ConvInteger {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(DType::I32) }.into()])
     }
 
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let zero = |index: usize| inputs.has(index).then_some(index);
+        let site = (inputs, outputs);
+        convolved(site, &self.window, self.groups, [0, 1], [zero(2), zero(3)])?.0.nest(inputs, None)
+    }
+
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let weights = inputs.tensor(1).ok().and_then(TensorFact::known_shape);
         product_cost(inputs, outputs, weights.and_then(|w| crate::tensor::element_count(w.get(1..)?)))
@@ -117,13 +123,9 @@ impl Op for ConvInteger {
         let zero = |index: usize| site.inputs.has(index).then_some(index);
         let (operands, zeros) = ([0, 1], [zero(2), zero(3)]);
         let spans = gpu_spans(site, &self.window, operands)?;
-        let kernel = integer_conv::sums(site, self.groups, &spans, Inputs { operands, zeros });
         // What its kernel does not take is a nest like any other.
-        if kernel.is_ok() {
-            return kernel;
-        }
-        let (sum, _) = gpu_sum(site, &self.window, self.groups, operands, zeros)?;
-        sum.kernel(site, None)
+        integer_conv::sums(site, self.groups, &spans, Inputs { operands, zeros })
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {
@@ -149,31 +151,35 @@ pub(super) fn gpu_spans(
 
 /// The sum that a convolution of two quantised inputs is, their zero points perhaps among the inputs, and the place of what
 /// there is one of for each filter.
-pub(super) fn gpu_sum(
-    site: &GpuSite<'_>,
+pub(super) fn convolved(
+    (inputs, outputs): (Facts<'_>, &[Fact]),
     window: &Window,
     groups: usize,
     [x, w]: [usize; 2],
     zeros: [Option<usize>; 2],
-) -> Result<(Sum, Affine), GpuReject> {
-    let dims = |shape: &[usize]| shape.iter().map(|&extent| Dim::Known(extent)).collect::<Vec<Dim>>();
-    let shapes = [site.input_shape(x)?, site.input_shape(w)?, site.output_shape(0)?];
-    let [from, weights, to] = [&shapes[0], &shapes[1], &shapes[2]].map(|shape| dims(shape));
-    let loops = loops(window, groups, &from, &weights, &to).map_err(|_| GpuReject::NoKernel)?;
+) -> Result<(Sum, Affine), Opaque> {
+    let y = outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?;
+    let (from, weights) = (extents(operand(inputs, x)?)?, extents(operand(inputs, w)?)?);
+    let loops = loops(window, groups, from, weights, extents(y)?)?;
     let filter = loops.filter;
-    let of_filters = |index: usize| {
-        let one = site.input_shape(index)?.iter().product::<usize>() == 1;
-        Ok::<_, GpuReject>((index, if one { Vec::new() } else { vec![filter.clone()] }))
-    };
     let sum = Sum {
         axes: loops.axes,
         over: loops.over,
         operands: [(x, loops.at), (w, loops.tap)],
-        zeros: [zeros[0].map(|index| (index, Vec::new())), zeros[1].map(of_filters).transpose()?],
+        zeros: [
+            zeros[0].map(|index| (index, Vec::new())),
+            zeros[1].map(|index| of_filters(inputs, index, &filter)).transpose()?,
+        ],
         windows: true,
         store: loops.store,
     };
     Ok((sum, filter))
+}
+
+/// The place of input `index`, which is one element or has one for each filter.
+pub(super) fn of_filters(inputs: Facts<'_>, index: usize, filter: &Affine) -> Result<Place, Opaque> {
+    let one = is_one(operand(inputs, index)?)?;
+    Ok((index, if one { Vec::new() } else { vec![filter.clone()] }))
 }
 
 /// Shape and elements of the reference's convolution of `x − x_zero` with `w − w_zero`.

@@ -5,7 +5,8 @@
 
 use super::attributes::NodeSpec;
 use super::quantize_linear::{
-    block_size, check_granularity, draw_granularity, dtype_code, optional_dtype, reference_places,
+    beside_scales, block_size, check_granularity, draw_granularity, dtype_code, optional_dtype,
+    reference_places,
 };
 use super::{Accuracy, LinearQuantisation, Op, OpDef};
 use crate::cpu::granularity::{Granularity, Parameters};
@@ -17,6 +18,8 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::program::quantised::dequantised;
+use crate::loops::{Nest, Opaque, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use half::{bf16, f16};
@@ -95,6 +98,14 @@ impl Op for DequantizeLinear {
         check_granularity(inputs, self.axis, self.block)?;
         let dtype = self.result.unwrap_or(scale.dtype);
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let from = operand(inputs, 0)?.dtype;
+        beside_scales(inputs, outputs, (self.axis, self.block), &|b, given| {
+            let (x, scale) = ((*given.first()?)?, (*given.get(1)?)?);
+            Some(dequantised(b, (x, from), scale, given.get(2).copied().flatten()))
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

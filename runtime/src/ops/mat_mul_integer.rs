@@ -3,7 +3,7 @@
 //! for the whole tensor, per row of `a`, or per column of `b`. Opset 10.
 
 use super::mat_mul::{product_cost, product_dims};
-use super::quantised_product::{BYTES, check_plan, gpu_plan, gpu_sum, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_plan, multiplied, plan, reference_sums};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros};
 use crate::cpu::{CpuSite, Kernel};
@@ -12,6 +12,7 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Nest, Opaque};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -73,6 +74,11 @@ impl Op for MatMulInteger {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(DType::I32) }.into()])
     }
 
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let zero = |index: usize| inputs.has(index).then_some(index);
+        multiplied((inputs, outputs), [0, 1], [zero(2), zero(3)])?.0.nest(inputs, None)
+    }
+
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.last()?.known());
         product_cost(inputs, outputs, depth)
@@ -90,14 +96,10 @@ impl Op for MatMulInteger {
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
         let zero = |index: usize| site.inputs.has(index).then_some(index);
         let (operands, zeros) = ([0, 1], [zero(2), zero(3)]);
-        let matrices = gpu_plan(site, operands, zeros)
-            .and_then(|product| integer_product::sums(site, &product, Inputs { operands, zeros }));
         // What its kernel does not take is a nest like any other.
-        if matrices.is_ok() {
-            return matrices;
-        }
-        let (sum, _) = gpu_sum(site, operands, zeros)?;
-        sum.kernel(site, None)
+        gpu_plan(site, operands, zeros)
+            .and_then(|product| integer_product::sums(site, &product, Inputs { operands, zeros }))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -140,6 +140,7 @@ mod pow;
 mod q_linear_conv;
 mod q_linear_mat_mul;
 mod quantised_product;
+mod quantised_sum;
 mod quantize_linear;
 mod random;
 mod random_normal;

@@ -5,10 +5,11 @@
 
 use super::attributes::NodeSpec;
 use super::conv::{check_bias, output_dims, parse_groups, spans};
-use super::conv_integer::{check_param, gpu_spans, gpu_sum, reference_sums};
+use super::conv_integer::{check_param, convolved, gpu_spans, of_filters, reference_sums};
 use super::draw_window::draw_conv;
 use super::mat_mul::product_cost;
 use super::quantised_product::BYTES;
+use super::quantised_sum::Requantisation;
 use super::window::Window;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::convolution::Convolution;
@@ -16,12 +17,12 @@ use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::integer_conv::{self, Bytes};
 use crate::cuda::families::integer_product::Inputs;
-use crate::cuda::families::quantised::Requantisation;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Nest, Opaque};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -103,6 +104,17 @@ impl Op for QLinearConv {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(y.dtype) }.into()])
     }
 
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (site, zeros) = ((inputs, outputs), [Some(2), Some(5)]);
+        let (sum, filter) = convolved(site, &self.window, self.groups, [0, 3], zeros)?;
+        let requantisation = Requantisation {
+            scales: [(1, Vec::new()), of_filters(inputs, 4, &filter)?],
+            result: [6, 7],
+            bias: inputs.has(8).then(|| (8, vec![filter])),
+        };
+        sum.nest(inputs, Some(&requantisation))
+    }
+
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let weights = inputs.tensor(3).ok().and_then(TensorFact::known_shape);
         product_cost(inputs, outputs, weights.and_then(|w| crate::tensor::element_count(w.get(1..)?)))
@@ -127,19 +139,9 @@ impl Op for QLinearConv {
         let spans = gpu_spans(site, &self.window, operands)?;
         let bias = site.inputs.has(8).then_some(8);
         let made = Bytes { scales: [1, 4], result: [6, 7], bias };
-        let kernel = integer_conv::bytes(site, self.groups, &spans, Inputs { operands, zeros }, made);
         // What its kernels do not take is a nest like any other.
-        if kernel.is_ok() {
-            return kernel;
-        }
-        let (sum, filter) = gpu_sum(site, &self.window, self.groups, operands, zeros)?;
-        let one = site.input_shape(4)?.iter().product::<usize>() == 1;
-        let requantisation = Requantisation {
-            scales: [(1, Vec::new()), (4, if one { Vec::new() } else { vec![filter.clone()] })],
-            result: [6, 7],
-            bias: site.inputs.has(8).then(|| (8, vec![filter])),
-        };
-        sum.kernel(site, Some(&requantisation))
+        integer_conv::bytes(site, self.groups, &spans, Inputs { operands, zeros }, made)
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -5,17 +5,18 @@
 
 use super::mat_mul::{product_cost, product_dims};
 use super::mat_mul_integer::draw;
-use super::quantised_product::{BYTES, check_plan, gpu_plan, gpu_sum, plan, reference_sums};
+use super::quantised_product::{BYTES, check_plan, gpu_plan, multiplied, plan, reference_sums};
+use super::quantised_sum::Requantisation;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::integer_product::{Byte, load_zeros, requantise};
 use crate::cpu::moments::load_floats;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::families::integer_product::{self, Inputs};
-use crate::cuda::families::quantised::Requantisation;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Nest, Opaque};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use std::any::Any;
@@ -106,6 +107,12 @@ impl Op for QLinearMatMul {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(y.dtype) }.into()])
     }
 
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (sum, [rows, cols]) = multiplied((inputs, outputs), [0, 3], [Some(2), Some(5)])?;
+        let requantisation = Requantisation { scales: [(1, rows), (4, cols)], result: [6, 7], bias: None };
+        sum.nest(inputs, Some(&requantisation))
+    }
+
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
         let depth = inputs.tensor(0).ok().and_then(|a| a.shape.as_ref()?.last()?.known());
         product_cost(inputs, outputs, depth)
@@ -136,13 +143,7 @@ impl Op for QLinearMatMul {
             integer_product::bytes(site, &product, Inputs { operands, zeros }, along, (6, 7))
         });
         // What its kernels do not take is a nest like any other.
-        if matrices.is_ok() {
-            return matrices;
-        }
-        let (sum, places) = gpu_sum(site, operands, zeros)?;
-        let [rows, cols] = places;
-        let requantisation = Requantisation { scales: [(1, rows), (4, cols)], result: [6, 7], bias: None };
-        sum.kernel(site, Some(&requantisation))
+        matrices.or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -2,15 +2,15 @@
 //! tensor, per row of the left operand, or per column of the right one.
 
 use super::mat_mul::batched;
+use super::quantised_sum::{Sum, is_one};
 use crate::cpu::contraction::BatchAxis;
 use crate::cpu::integer_product::{Along, IntegerProduct};
-use crate::cuda::families::quantised::Sum;
 use crate::cuda::{GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
-use crate::graph::fact::{Facts, TensorFact};
-use crate::loops::{Affine, broadcast_index};
+use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::loops::{Affine, Opaque, broadcast_index, extents, operand};
 use crate::reference::RefTensor;
 use crate::tensor::Shape;
 
@@ -105,35 +105,35 @@ pub(super) fn gpu_plan(
 
 /// The sum that a product of quantised inputs is, their zero points perhaps among the inputs, and the places of the
 /// parameters of rows and columns.
-pub(super) fn gpu_sum(
-    site: &GpuSite<'_>,
+pub(super) fn multiplied(
+    (inputs, outputs): (Facts<'_>, &[Fact]),
     [a, b]: [usize; 2],
     zeros: [Option<usize>; 2],
-) -> Result<(Sum, [Vec<Affine>; 2]), GpuReject> {
-    let dims = |shape: &[usize]| shape.iter().map(|&extent| Dim::Known(extent)).collect::<Vec<Dim>>();
-    let (a_shape, b_shape) = (dims(&site.input_shape(a)?), dims(&site.input_shape(b)?));
-    let mut axes = dims(&site.output_shape(0)?);
+) -> Result<(Sum, [Vec<Affine>; 2]), Opaque> {
+    let (a_shape, b_shape) = (extents(operand(inputs, a)?)?, extents(operand(inputs, b)?)?);
+    let y = outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?;
+    let mut axes = extents(y)?.to_vec();
     let (rows, cols) = (usize::from(a_shape.len() > 1), usize::from(b_shape.len() > 1));
     let depth = axes.len();
     let lead = depth - rows - cols;
-    let spread = |shape: &[Dim]| broadcast_index(shape, &axes[..lead]).map_err(|_| GpuReject::NoKernel);
+    let spread = |shape: &[Dim]| broadcast_index(shape, &axes[..lead]);
     let index = |shape: &[Dim], own: &[usize]| {
         let mut index = spread(&shape[..shape.len() - own.len()])?;
         index.extend(own.iter().map(|&axis| Affine::axis(axis)));
-        Ok::<_, GpuReject>(index)
+        Ok::<_, Opaque>(index)
     };
     let last = depth - cols;
-    let of_a = if rows > 0 { index(&a_shape, &[lead, depth])? } else { vec![Affine::axis(depth)] };
-    let of_b = if cols > 0 { index(&b_shape, &[depth, last])? } else { vec![Affine::axis(depth)] };
+    let of_a = if rows > 0 { index(a_shape, &[lead, depth])? } else { vec![Affine::axis(depth)] };
+    let of_b = if cols > 0 { index(b_shape, &[depth, last])? } else { vec![Affine::axis(depth)] };
     // Where there is a parameter for each row of one matrix, or each column, behind those of the matrices in front.
     let parameter = |index: usize, side: Side, axis: usize| {
-        let shape = dims(&site.input_shape(index)?);
-        let one = Dim::Known(1);
-        if shape.iter().all(|extent| *extent == one) {
+        let fact = operand(inputs, index)?;
+        if is_one(fact)? {
             return Ok(Vec::new());
         }
-        let own = |extent: &Dim| if *extent == one { Affine::constant(0) } else { Affine::axis(axis) };
-        match (shape.as_slice(), side) {
+        let own =
+            |extent: &Dim| if *extent == Dim::Known(1) { Affine::constant(0) } else { Affine::axis(axis) };
+        match (extents(fact)?, side) {
             ([extent], _) => Ok(vec![own(extent)]),
             ([lead @ .., extent, _], Side::Rows) => {
                 Ok([spread(lead)?, vec![own(extent), Affine::constant(0)]].concat())
@@ -141,11 +141,11 @@ pub(super) fn gpu_sum(
             ([lead @ .., _, extent], Side::Cols) => {
                 Ok([spread(lead)?, vec![Affine::constant(0), own(extent)]].concat())
             }
-            _ => Err(GpuReject::NoKernel),
+            _ => Err(Opaque::Extents),
         }
     };
     let of = |zero: Option<usize>, side: Side, axis: usize| {
-        zero.map(|index| Ok::<_, GpuReject>((index, parameter(index, side, axis)?))).transpose()
+        zero.map(|index| Ok::<_, Opaque>((index, parameter(index, side, axis)?))).transpose()
     };
     let zeros = [of(zeros[0], Side::Rows, lead)?, of(zeros[1], Side::Cols, last)?];
     let places = [&zeros[0], &zeros[1]].map(|zero| zero.as_ref().map_or(Vec::new(), |zero| zero.1.clone()));

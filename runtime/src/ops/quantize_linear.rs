@@ -12,9 +12,12 @@ use crate::cpu::moments::load_floats;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
-use crate::dtype::DType;
+use crate::dtype::{DType, nearest_bf16, nearest_f16};
 use crate::error::OpError;
-use crate::graph::fact::{Fact, Facts, TensorFact};
+use crate::graph::Dim;
+use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
+use crate::loops::program::quantised::quantised;
+use crate::loops::{Affine, Nest, Opaque, Scalar, broadcast_index, elementwise_at, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::testing::{Case, Gen};
 use half::{bf16, f16};
@@ -92,6 +95,29 @@ pub(super) fn check_granularity(inputs: Facts<'_>, axis: i64, block: usize) -> R
     Ok(())
 }
 
+/// The nest of `scalar` on an element, its scale and its zero point: of the tensor, or per index of `axis`. Blocks lie at
+/// quotients of places.
+pub(super) fn beside_scales(
+    inputs: Facts<'_>,
+    outputs: &[Fact],
+    (axis, block): (i64, usize),
+    scalar: Scalar<'_>,
+) -> Result<Nest, Opaque> {
+    let place = |input: usize, shape: &[Dim], axes: &[Dim]| match shape {
+        _ if input == 0 => broadcast_index(shape, axes),
+        _ if block != 0 => Err(Opaque::Places),
+        [] => Ok(Vec::new()),
+        [Dim::Known(1)] => Ok(vec![Affine::constant(0)]),
+        [extent] => {
+            let axis = if axes.len() == 1 { Ok(0) } else { normal_axis(axis, axes.len()) };
+            let axis = axis.map_err(|_| Opaque::Extents)?;
+            if axes[axis] == *extent { Ok(vec![Affine::axis(axis)]) } else { Err(Opaque::Extents) }
+        }
+        _ => Err(Opaque::Extents),
+    };
+    elementwise_at(inputs, outputs, &place, scalar)
+}
+
 /// `value` rounded to `dtype`.
 fn rounded(value: f32, dtype: DType) -> f32 {
     match dtype {
@@ -101,7 +127,7 @@ fn rounded(value: f32, dtype: DType) -> f32 {
     }
 }
 
-fn quantised<Y: Number>(quotient: f32, zero: f32) -> Y {
+fn moved<Y: Number>(quotient: f32, zero: f32) -> Y {
     let sum = i64::from(quotient.round_ties_even() as i32) + zero as i64;
     Y::from_f64(sum as f64)
 }
@@ -133,11 +159,11 @@ fn kernel<X: Number, Y: Number>(granularity: Granularity, precision: DType) -> K
         granularity.for_each_run(context, x, out, &|x, out, parameters| match parameters {
             Parameters::One(at) => {
                 let (scale, zero) = (scales[at], zero_at(at));
-                out.iter_mut().zip(x).for_each(|(y, x)| *y = quantised(divide(x, scale), zero));
+                out.iter_mut().zip(x).for_each(|(y, x)| *y = moved(divide(x, scale), zero));
             }
             Parameters::From(at) => {
                 for (i, (y, x)) in out.iter_mut().zip(x).enumerate() {
-                    *y = quantised(divide(x, scales[at + i]), zero_at(at + i));
+                    *y = moved(divide(x, scales[at + i]), zero_at(at + i));
                 }
             }
         })
@@ -157,6 +183,16 @@ impl Op for QuantizeLinear {
         check_granularity(inputs, self.axis, self.block)?;
         let dtype = zero.or(self.result).unwrap_or(DType::U8);
         Ok(vec![TensorFact { shape: x.shape.clone(), ..TensorFact::unranked(dtype) }.into()])
+    }
+
+    fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
+        let (from, scale) = (operand(inputs, 0)?.dtype, operand(inputs, 1)?.dtype);
+        let result = outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?.dtype;
+        let precision = self.precision.unwrap_or(scale);
+        beside_scales(inputs, outputs, (self.axis, self.block), &|b, given| {
+            let operands = [((*given.first()?)?, from), ((*given.get(1)?)?, scale)];
+            quantised(b, operands, given.get(2).copied().flatten(), precision, result)
+        })
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -192,8 +228,8 @@ impl Op for QuantizeLinear {
         let precision = self.precision.unwrap_or(scale.dtype);
         // The specification names the type in which the division is rounded.
         let round = |v: f64| match precision {
-            DType::F16 => f16::from_f64(v).to_f64(),
-            DType::BF16 => bf16::from_f64(v).to_f64(),
+            DType::F16 => nearest_f16(v).to_f64(),
+            DType::BF16 => nearest_bf16(v).to_f64(),
             _ => f64::from(v as f32),
         };
         let values: Vec<f64> = match &x.data {

@@ -1,7 +1,7 @@
 //! Tensors of the reference execution.
 
 use super::narrow::{packed, unpacked};
-use crate::dtype::{Bool, DType, Element};
+use crate::dtype::{Bool, DType, Element, nearest_bf16, nearest_f16};
 use crate::error::OpError;
 use crate::tensor::{Tensor, Value};
 use half::{bf16, f16};
@@ -188,10 +188,10 @@ impl RefTensor {
             (RefData::Float(v), DType::F32) => Tensor::new(shape, v.iter().map(|&x| x as f32).collect()),
             (RefData::Float(v), DType::F64) => Tensor::new(shape, v.clone()),
             (RefData::Float(v), DType::F16) => {
-                Tensor::new(shape, v.iter().map(|&x| f16::from_f64(x)).collect())
+                Tensor::new(shape, v.iter().map(|&x| nearest_f16(x)).collect())
             }
             (RefData::Float(v), DType::BF16) => {
-                Tensor::new(shape, v.iter().map(|&x| bf16::from_f64(x)).collect())
+                Tensor::new(shape, v.iter().map(|&x| nearest_bf16(x)).collect())
             }
             (RefData::Int(v), DType::I8) => Tensor::new(shape, v.iter().map(|&x| x as i8).collect()),
             (RefData::Int(v), DType::I16) => Tensor::new(shape, v.iter().map(|&x| x as i16).collect()),

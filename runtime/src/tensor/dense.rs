@@ -2,7 +2,7 @@
 
 use super::view::{TensorView, ViewData};
 use super::{Shape, element_count};
-use crate::dtype::{DType, Element};
+use crate::dtype::{DType, Element, nearest_bf16, nearest_f16};
 use crate::error::{Error, OpError};
 use crate::memory::{Budget, Buffer};
 use bytes::Bytes;
@@ -191,8 +191,8 @@ impl Tensor {
             match dtype {
                 DType::F32 => to.copy_from_slice(&(v as f32).to_le_bytes()),
                 DType::F64 => to.copy_from_slice(&v.to_le_bytes()),
-                DType::F16 => to.copy_from_slice(&half::f16::from_f64(v).to_le_bytes()),
-                DType::BF16 => to.copy_from_slice(&half::bf16::from_f64(v).to_le_bytes()),
+                DType::F16 => to.copy_from_slice(&nearest_f16(v).to_le_bytes()),
+                DType::BF16 => to.copy_from_slice(&nearest_bf16(v).to_le_bytes()),
                 _ => return None,
             }
         }

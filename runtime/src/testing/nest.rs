@@ -40,6 +40,8 @@ pub enum Link {
     Erf,
     /// `½ y (1 + erf(y / √2))`.
     Gelu,
+    /// The same in the operators that it is exported in: a quotient, the error function, a sum and two products.
+    GeluAsExported,
 }
 
 impl Link {
@@ -63,6 +65,15 @@ impl Link {
                 let gate = b.erf(inner);
                 let weight = b.mul_add(gate, half, half);
                 b.mul(y, weight)
+            }
+            Self::GeluAsExported => {
+                let constants = [std::f64::consts::SQRT_2, 1.0, 0.5];
+                let [divisor, one, half] = constants.map(|value| b.constant_as(x, value));
+                let inner = b.div(y, divisor);
+                let gate = b.erf(inner);
+                let weight = b.add(gate, one);
+                let weighted = b.mul(y, weight);
+                b.mul(weighted, half)
             }
         }
     }

@@ -3,9 +3,11 @@
 //!
 //! The exponential is `2^⌊n⌋ · 2^k/16 · e^r` with `n = x / ln 2` rounded to sixteenths, of which `k` is the number beyond
 //! `⌊n⌋`, and `|r| ≤ ln 2 / 32`, where the series `1 + r + r²/2 + r³/6` is right to 10⁻⁸: at most 2 ULP. The error function is odd,
-//! 1 from 4 on, and a polynomial of degree 5 on each of 32 intervals of an eighth: around 0 in the first, which makes
-//! it exact to relative errors there, and around the middle in the others. The coefficients were fitted by least
-//! squares with weights raised where the error was largest, to 2·10⁻⁹ before rounding: at most 4 ULP.
+//! 1 from 4 − 1/16 on, and a polynomial of degree 4 around each eighth, 0 to 31, between which magnitudes are rounded: what
+//! is left of a number near 0 is itself, so that relative errors are small there. The polynomials meet the function at
+//! Chebyshev's points of their intervals; the first one's, of the quotient by its argument, has the derivative at 0 as it
+//! rounds. Less than 10⁻⁸ before rounding: at most 4 ULP. The last one is 1 in its middle, so that `1 − erf` is zero from
+//! there on.
 
 use super::LANES;
 use super::exponential::{LN2, RANGE};
@@ -225,11 +227,9 @@ pub(in crate::cpu) fn erf(to: &mut [f32], from: &[f32], scale: f32) {
 
 /// The constants of an error function.
 pub(in crate::cpu) struct ErrorFunction {
-    table: [[__m512; 2]; 6],
-    middle: [__m512; 2],
+    table: [[__m512; 2]; 5],
     sign: __m512,
     limit: __m512,
-    half: __m512,
     eighths: __m512,
 }
 
@@ -237,13 +237,11 @@ impl ErrorFunction {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(in crate::cpu) fn new() -> Self {
-        let [a, b, c, d, e, f] = &ERF;
+        let [a, b, c, d, e] = &ERF;
         Self {
-            table: [halves(a), halves(b), halves(c), halves(d), halves(e), halves(f)],
-            middle: halves(&MIDDLE),
+            table: [halves(a), halves(b), halves(c), halves(d), halves(e)],
             sign: _mm512_set1_ps(-0.0),
-            limit: _mm512_set1_ps(4.0f32.next_down()),
-            half: _mm512_set1_ps(0.0625),
+            limit: _mm512_set1_ps(3.9375f32.next_down()),
             eighths: _mm512_set1_ps(EIGHTHS),
         }
     }
@@ -254,10 +252,10 @@ impl ErrorFunction {
     pub(in crate::cpu) fn at(&self, x: __m512) -> __m512 {
         // The second operand is the result where it is NaN.
         let a = _mm512_min_ps(self.limit, _mm512_andnot_ps(self.sign, x));
-        // The number of the interval in the low bits. On its ends either neighbour may be taken.
-        let at = _mm512_castps_si512(_mm512_add_ps(_mm512_sub_ps(a, self.half), self.eighths));
-        let middle = _mm512_permutex2var_ps(self.middle[0], at, self.middle[1]);
-        let t = _mm512_sub_ps(a, middle);
+        // The number of the eighth is in the low bits.
+        let rounded = _mm512_add_ps(a, self.eighths);
+        let at = _mm512_castps_si512(rounded);
+        let t = _mm512_sub_ps(a, _mm512_sub_ps(rounded, self.eighths));
         let mut y = _mm512_permutex2var_ps(self.table[0][0], at, self.table[0][1]);
         for [low, high] in &self.table[1..] {
             y = _mm512_fmadd_ps(y, t, _mm512_permutex2var_ps(*low, at, *high));
@@ -277,60 +275,40 @@ fn halves(entries: &[f32; 32]) -> [__m512; 2] {
 /// Added to a number below 2¹⁹, leaves it rounded to eighths, their number in the low bits.
 const EIGHTHS: f32 = 1_572_864.0;
 
-/// What the powers are of: 0 in the first interval, the distance from its middle in the others.
-const MIDDLE: [f32; 32] = {
-    let mut middle = [0.0; 32];
-    let mut i = 1;
-    while i < 32 {
-        middle[i] = (i as f32 + 0.5) / 8.0;
-        i += 1;
-    }
-    middle
-};
-
-/// Coefficients by interval, highest power first.
+/// Coefficients by eighth, highest power first.
 #[rustfmt::skip]
 #[allow(clippy::unreadable_literal, clippy::approx_constant, reason = "coefficients that were fitted, not constants")]
-const ERF: [[f32; 32]; 6] = [
+const ERF: [[f32; 32]; 5] = [
     [
-        0.11108989, 0.09363899, 0.06357855, 0.026392037, -0.010787624, -0.04156191, -0.061635133,
-        -0.06947586, -0.0661825, -0.054740816, -0.038964387, -0.022492936, -0.0080814585, 0.002708997,
-        0.009456513, 0.012585278, 0.012985434, 0.011667884, 0.009524749, 0.0072101275, 0.0051205005,
-        0.0034366674, 0.002190598, 0.0013308066, 7.72557e-4, 4.294094e-4, 2.2889016e-4, 1.17146104e-4,
-        5.763364e-5, 2.7276596e-5, 1.2424544e-5, 5.4542315e-6,
+        0.010226977, 0.06859654, 0.12678313, 0.16633894, 0.18283555, 0.1762581, 0.1505558, 0.112345904, 0.06920701,
+        0.028049046, -0.0060555027, -0.030392483, -0.04450454, -0.04964849, -0.04805843, -0.042239808, -0.034442704,
+        -0.026369696, -0.019097546, -0.013148407, -0.008636035, -0.005425264, -0.0032662079, -0.0018873294,
+        -0.0010480041, -0.00055978465, -0.00028785766, -0.00014260394, -6.80981e-5, -3.1361993e-5, -1.3935559e-5,
+        -5.9766594e-6,
     ],
     [
-        2.573745e-4, 0.09954749, 0.14922288, 0.17752376, 0.18221974, 0.16539355, 0.1325244, 0.090926036,
-        0.048021268, 0.009907232, -0.01949991, -0.038659368, -0.048055302, -0.049526308, -0.04552023,
-        -0.038465425, -0.030359818, -0.022591826, -0.01594586, -0.010719923, -0.0068846582, -0.0042334343,
-        -0.0024967375, -0.0014142133, -7.7018683e-4, -4.0365296e-4, -2.0373966e-4, -9.91e-5, -4.6476573e-5,
-        -2.1026064e-5, -9.179659e-6, -3.868732e-6,
+        -0.37629157, -0.35821512, -0.30878022, -0.23465425, -0.1464279, -0.05580543, 0.026529172, 0.092595756,
+        0.13803165, 0.16215308, 0.16730548, 0.15778823, 0.13867933, 0.11483008, 0.09018952, 0.06749697, 0.048286814,
+        0.03309838, 0.021776581, 0.013771343, 0.00837997, 0.0049110344, 0.0027738572, 0.0015109116, 0.0007940717,
+        0.00040284207, 0.00019734517, 9.338458e-5, 4.269758e-5, 1.886767e-5, 8.059629e-6, 3.328725e-6,
     ],
     [
-        -0.3761395, -0.33759978, -0.2745043, -0.19170095, -0.10064889, -0.012822127, 0.062259134,
-        0.118356004, 0.15299292, 0.16713075, 0.16425857, 0.1492243, 0.12711339, 0.10239468, 0.07843117,
-        0.057341445, 0.040123586, 0.026925506, 0.017355539, 0.010758574, 0.006420081, 0.0036909955,
-        0.002045746, 0.0010937202, 5.643019e-4, 2.810879e-4, 1.3522248e-4, 6.284384e-5, 2.8222654e-5,
-        1.2250551e-5, 5.1407496e-6, 2.085869e-6,
+        -3.6949868e-6, -0.13886055, -0.26500335, -0.36763206, -0.43939105, -0.477187, -0.48219818, -0.45915186,
+        -0.41510752, -0.35805827, -0.2956515, -0.2342448, -0.17839552, -0.1307675, -0.09235629, -0.06289845,
+        -0.041333973, -0.026224235, -0.016070204, -0.00951537, -0.0054456973, -0.0030131615, -0.0016122545,
+        -0.0008344009, -0.00041775563, -0.00020236873, -9.486308e-5, -4.3036427e-5, -1.8897623e-5, -8.032522e-6,
+        -3.3052786e-6, -1.3167686e-6,
     ],
     [
-        2.2283807e-7, -0.204262, -0.3198107, -0.4076674, -0.46255538, -0.48356572, -0.4737793, -0.43926054,
-        -0.3877094, -0.32708892, -0.26449326, -0.2054161, -0.15345684, -0.11040223, -0.0765611,
-        -0.05121488, -0.033067465, -0.020617487, -0.012418761, -0.0072289994, -0.0040678284, -0.0022133011,
-        -0.0011646781, -5.9284444e-4, -2.919554e-4, -1.391221e-4, -6.415572e-5, -2.8634113e-5,
-        -1.2370447e-5, -5.1734464e-6, -2.0946093e-6, -8.21083e-7,
+        1.1283792, 1.1108848, 1.0600138, 0.9803526, 0.8787826, 0.7634997, 0.64293134, 0.52474535, 0.41510782,
+        0.31827426, 0.23652135, 0.17035992, 0.11893036, 0.08047227, 0.052774966, 0.033545773, 0.020666923,
+        0.012340761, 0.007142268, 0.004006438, 0.002178255, 0.001147855, 0.00058626407, 0.0002902201, 0.0001392482,
+        6.475593e-5, 2.9187526e-5, 1.27509575e-5, 5.399034e-6, 2.2157308e-6, 8.813442e-7, 3.3978304e-7,
     ],
     [
-        1.1283792, 1.0893989, 1.0233954, 0.93181217, 0.82232136, 0.7033687, 0.58311313, 0.46854457,
-        0.36490288, 0.27544317, 0.20151852, 0.14289802, 0.09821228, 0.06542348, 0.042240575, 0.026433477,
-        0.016032714, 0.0094251465, 0.0053702868, 0.002965754, 0.0015874536, 8.235601e-4, 4.1411203e-4,
-        2.0182208e-4, 9.5334006e-5, 4.364709e-5, 1.9368279e-5, 8.330193e-6, 3.4725413e-6, 1.4030336e-6,
-        5.4943587e-7, 2.0854235e-7,
-    ],
-    [
-        0.0, 0.20911768, 0.34146863, 0.46389812, 0.57367444, 0.66908467, 0.74946404, 0.8151024, 0.8670583,
-        0.90692174, 0.93656856, 0.9579406, 0.97287464, 0.9829897, 0.98963064, 0.9938568, 0.9964638,
-        0.9980225, 0.9989259, 0.99943346, 0.99970984, 0.9998557, 0.9999303, 0.99996734, 0.99998516,
-        0.99999344, 0.9999972, 0.9999988, 0.9999995, 0.9999998, 0.99999994, 1.0,
+        0.0, 0.1403162, 0.2763264, 0.4041169, 0.5204999, 0.6232409, 0.71115565, 0.7840751, 0.8427008, 0.8883882,
+        0.92290014, 0.94817007, 0.96610516, 0.97844374, 0.9866717, 0.99199003, 0.9953223, 0.997346, 0.9985373,
+        0.99921703, 0.999593, 0.9997946, 0.9998994, 0.99995214, 0.9999779, 0.9999901, 0.9999957, 0.9999982,
+        0.9999993, 0.9999997, 0.9999999, 1.0,
     ],
 ];

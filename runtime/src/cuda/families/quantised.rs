@@ -2,12 +2,10 @@
 //! operators say, sums are 32-bit integers. As nests and maps of their own, which no fusion sees.
 
 use super::composition::{Composition, Place};
-use super::{lines, map, nest};
+use super::{lines, map};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
-use crate::graph::Dim;
-use crate::loops::program::{Builder, Kind, Opcode, Program, Reg};
-use crate::loops::{Affine, Effect, Fold, Nest, Outside, Read, Source, Stage};
+use crate::loops::program::{Builder, Kind, Opcode, Program, Reg, quantised as program};
 use recurve_kernels::reduce;
 
 fn refused<E>(_: E) -> GpuReject {
@@ -79,17 +77,6 @@ fn beside_scales(
     map::launched(site, program, &wide(&space), &inputs, (0..types.len()).collect())
 }
 
-/// The least and largest value of an integer type of up to 16 bits.
-fn range(dtype: DType) -> Result<(f64, f64), GpuReject> {
-    match dtype {
-        DType::U8 => Ok((0.0, 255.0)),
-        DType::I8 => Ok((-128.0, 127.0)),
-        DType::U16 => Ok((0.0, 65535.0)),
-        DType::I16 => Ok((-32768.0, 32767.0)),
-        other => Err(GpuReject::Form(format!("a quantisation to {other}"))),
-    }
-}
-
 /// Input 0 divided by its scales, rounded, moved by its zero points, as `result`; the quotient is rounded to `precision`.
 pub(crate) fn quantise(
     site: &GpuSite<'_>,
@@ -98,31 +85,11 @@ pub(crate) fn quantise(
     result: DType,
 ) -> Result<GpuKernel, GpuReject> {
     let types = types(site)?;
-    let (least, most) = range(result)?;
     let mut b = Builder::new(&types);
     let given: Vec<Reg> = (0..types.len()).map(|at| b.input(at)).collect();
-    let number = |b: &mut Builder, x: Reg, from: DType| {
-        let x = b.cast(x, from, DType::F32);
-        b.narrow(x, precision)
-    };
-    let (x, scale) = (number(&mut b, given[0], types[0]), number(&mut b, given[1], types[1]));
-    let quotient = b.div(x, scale);
-    let quotient = b.narrow(quotient, precision);
-    let whole = b.round(quotient);
-    // Far beyond any type, and far within 32 bits.
-    let (low, high) = (b.constant_as(whole, -1e6), b.constant_as(whole, 1e6));
-    let (above, nan) = (b.max(whole, low), b.constant_as(whole, 0.0));
-    let below = b.min(above, high);
-    let is_number = b.binary(Opcode::Eq, whole, whole);
-    let kept = b.select(is_number, below, nan);
-    let mut y = b.convert(kept, Kind::I32);
-    if let Some(&zero) = given.get(2) {
-        let zero = b.convert(zero, Kind::I32);
-        y = b.add(y, zero);
-    }
-    let (low, high) = (b.constant_as(y, least), b.constant_as(y, most));
-    let y = b.max(y, low);
-    let y = b.min(y, high);
+    let operands = [0, 1].map(|at| (given[at], types[at]));
+    let y = program::quantised(&mut b, operands, given.get(2).copied(), precision, result);
+    let y = y.ok_or_else(|| refused(()))?;
     let program = b.finish(&[(y, result)]).map_err(refused)?;
     beside_scales(site, &program, &types, granularity)
 }
@@ -136,15 +103,7 @@ pub(crate) fn dequantise(
     let types = types(site)?;
     let mut b = Builder::new(&types);
     let given: Vec<Reg> = (0..types.len()).map(|at| b.input(at)).collect();
-    // 32-bit integers less a zero point need more bits.
-    let kind = if types[0].bits() < 32 { Kind::I32 } else { Kind::I64 };
-    let mut x = b.convert(given[0], kind);
-    if let Some(&zero) = given.get(2) {
-        let zero = b.convert(zero, kind);
-        x = b.sub(x, zero);
-    }
-    let (x, scale) = (b.convert(x, Kind::F32), b.convert(given[1], Kind::F32));
-    let y = b.mul(x, scale);
+    let y = program::dequantised(&mut b, (given[0], types[0]), given[1], given.get(2).copied());
     let program = b.finish(&[(y, result)]).map_err(refused)?;
     beside_scales(site, &program, &types, granularity)
 }
@@ -199,128 +158,8 @@ pub(crate) fn dynamically(site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
     Ok(whole.finish())
 }
 
-/// A sum of products of quantised operands, before it is known what becomes of it.
-#[derive(Debug)]
-pub(crate) struct Sum {
-    pub(crate) axes: Vec<Dim>,
-    /// Axes that are summed over.
-    pub(crate) over: Vec<usize>,
-    /// Input and place of the operands and their zero points.
-    pub(crate) operands: [(usize, Vec<Affine>); 2],
-    pub(crate) zeros: [Option<(usize, Vec<Affine>)>; 2],
-    /// Whether operand 0 may be left: such products are none.
-    pub(crate) windows: bool,
-    pub(crate) store: Vec<Affine>,
-}
-
-/// How a sum becomes bytes: inputs and places of the scales of both operands, and inputs of the result's scale and zero
-/// point, and of a bias.
-#[derive(Debug)]
-pub(crate) struct Requantisation {
-    pub(crate) scales: [(usize, Vec<Affine>); 2],
-    pub(crate) result: [usize; 2],
-    pub(crate) bias: Option<(usize, Vec<Affine>)>,
-}
-
-impl Sum {
-    /// The launch of the sum, as 32-bit integers or requantised.
-    pub(crate) fn kernel(
-        self,
-        site: &GpuSite<'_>,
-        requantisation: Option<&Requantisation>,
-    ) -> Result<GpuKernel, GpuReject> {
-        let mut reads: Vec<Read> = Vec::new();
-        let mut types: Vec<DType> = Vec::new();
-        let mut read = |(input, index): &(usize, Vec<Affine>), outside: Outside| {
-            // One element for all is read at the beginning, however many axes it has.
-            let rank = site.input_shape(*input)?.len();
-            let index = if index.is_empty() { vec![Affine::constant(0); rank] } else { index.clone() };
-            reads.push(Read { operand: *input, index, outside });
-            types.push(site.dtype(*input)?);
-            Ok::<usize, GpuReject>(reads.len() - 1)
-        };
-        let outside = if self.windows { Outside::Skipped } else { Outside::Never };
-        let (a, b) = (read(&self.operands[0], outside)?, read(&self.operands[1], Outside::Never)?);
-        let mut zero = |of: &Option<(usize, Vec<Affine>)>| {
-            of.as_ref().map(|zero| read(zero, Outside::Never)).transpose()
-        };
-        let (of_a, of_b) = (zero(&self.zeros[0])?, zero(&self.zeros[1])?);
-        let scales = requantisation.map(|r| {
-            let result = |at: usize| (r.result[at], Vec::new());
-            let first = [read(&r.scales[0], Outside::Never)?, read(&r.scales[1], Outside::Never)?];
-            let last = [read(&result(0), Outside::Never)?, read(&result(1), Outside::Never)?];
-            let bias = r.bias.as_ref().map(|bias| read(bias, Outside::Never)).transpose()?;
-            Ok::<_, GpuReject>((first, last, bias))
-        });
-        let scales = scales.transpose()?;
-        let mut stages = Vec::new();
-        let numbers: Vec<usize> = [Some(a), Some(b), of_a, of_b].into_iter().flatten().collect();
-        let of_types: Vec<DType> = numbers.iter().map(|&n| types[n]).collect();
-        let mut p = Builder::new(&of_types);
-        let register = |p: &mut Builder, number: Option<usize>| {
-            number.and_then(|n| numbers.iter().position(|&at| at == n)).map(|at| {
-                let x = p.input(at);
-                p.convert(x, Kind::I32)
-            })
-        };
-        let less = |p: &mut Builder, x: usize, zero: Option<usize>| {
-            let (x, zero) = (register(p, Some(x)), register(p, zero));
-            x.map(|x| zero.map_or(x, |zero| p.sub(x, zero)))
-        };
-        let (x, w) = less(&mut p, a, of_a).zip(less(&mut p, b, of_b)).ok_or(GpuReject::NoKernel)?;
-        let product = p.mul(x, w);
-        stages.push(Stage {
-            over: self.over,
-            program: p.finish(&[(product, DType::I32)]).map_err(refused)?,
-            inputs: numbers.into_iter().map(Source::Read).collect(),
-            effect: Effect::Fold(Fold::Sum),
-        });
-        let mut given = vec![Source::Fold(0)];
-        let program = match scales {
-            None => {
-                let mut p = Builder::new(&[DType::I32]);
-                let sum = p.input(0);
-                p.finish(&[(sum, DType::I32)]).map_err(refused)?
-            }
-            Some(([first, second], [scale, zero], bias)) => {
-                let numbers: Vec<usize> = [Some(first), Some(second), Some(scale), Some(zero), bias]
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                let mut of = vec![DType::I32];
-                of.extend(numbers.iter().map(|&n| types[n]));
-                given.extend(numbers.into_iter().map(Source::Read));
-                requantise(&of, types[zero], bias.is_some())?
-            }
-        };
-        stages.push(Stage { over: Vec::new(), program, inputs: given, effect: Effect::Store(self.store) });
-        nest::of_nest(site, Ok(Nest { axes: self.axes, reads, stages, sequential: None }))
-    }
-}
-
 /// The program of `round((sum + bias) · (a · b / y)) + zero`, in f64, of a sum, two scales, that of the result, its zero point
 /// and perhaps a bias.
 pub(super) fn requantise(types: &[DType], result: DType, biased: bool) -> Result<Program, GpuReject> {
-    let (least, most) = range(result)?;
-    let mut p = Builder::new(types);
-    let given: Vec<Reg> = (0..types.len()).map(|at| p.input(at)).collect();
-    let real = |p: &mut Builder, x: Reg| p.convert(x, Kind::F64);
-    let mut sum = p.convert(given[0], Kind::I64);
-    if biased {
-        let bias = p.convert(given[5], Kind::I64);
-        sum = p.add(sum, bias);
-    }
-    let (a, b, y) = (real(&mut p, given[1]), real(&mut p, given[2]), real(&mut p, given[3]));
-    let both = p.mul(a, b);
-    let factor = p.div(both, y);
-    let sum = real(&mut p, sum);
-    let scaled = p.mul(sum, factor);
-    let whole = p.round(scaled);
-    let zero = real(&mut p, given[4]);
-    let moved = p.add(whole, zero);
-    let (low, high) = (p.constant_as(moved, least), p.constant_as(moved, most));
-    let moved = p.max(moved, low);
-    let moved = p.min(moved, high);
-    let y = p.convert(moved, Kind::I32);
-    p.finish(&[(y, result)]).map_err(refused)
+    program::requantised(types, result, biased).ok_or_else(|| refused(()))
 }

@@ -137,7 +137,25 @@ impl Builder {
     pub(crate) fn unary(&mut self, opcode: Opcode, x: Reg) -> Reg {
         let kind = self.kind(x);
         self.check(opcode.arity() == 1 && opcode.takes(kind), opcode, kind);
+        let even = matches!(opcode, Opcode::Erf | Opcode::Tanh);
+        let x = if even { self.as_product(x).unwrap_or(x) } else { x };
         self.push(Instruction { opcode, kind, operands: kind, dtype: kind.dtype(), arguments: [x.0, 0, 0] })
+    }
+
+    /// A quotient of `f32` by a constant as a product with its reciprocal, which is off by less than two units in the last
+    /// place. For functions that change by no larger a part than their argument does and have units to spare.
+    fn as_product(&mut self, x: Reg) -> Option<Reg> {
+        let made = &self.instructions[x.0 as usize];
+        if made.opcode != Opcode::Div || made.kind != Kind::F32 {
+            return None;
+        }
+        let [a, b] = [made.arguments[0], made.arguments[1]].map(Reg);
+        let Value::Float(divisor) = self.known(b)? else { return None };
+        let reciprocal = (1.0 / divisor) as f32;
+        reciprocal.is_normal().then(|| {
+            let reciprocal = self.constant(Kind::F32, reciprocal.into());
+            self.mul(a, reciprocal)
+        })
     }
 
     /// A function of two registers of one kind.

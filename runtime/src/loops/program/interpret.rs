@@ -7,7 +7,7 @@
 #[cfg(test)]
 use super::Program;
 use super::{Instruction, Kind, Opcode};
-use crate::dtype::DType;
+use crate::dtype::{DType, nearest_bf16, nearest_f16, rounded_to_odd};
 use half::{bf16, f16};
 
 /// The value of a register.
@@ -69,8 +69,8 @@ impl Value {
     /// The value nearest to this one, or congruent to it, that `dtype` holds.
     fn narrow(self, dtype: DType) -> Self {
         match (self, dtype) {
-            (Self::Float(v), DType::F16) => Self::Float(f16::from_f64(v).into()),
-            (Self::Float(v), DType::BF16) => Self::Float(bf16::from_f64(v).into()),
+            (Self::Float(v), DType::F16) => Self::Float(nearest_f16(v).into()),
+            (Self::Float(v), DType::BF16) => Self::Float(nearest_bf16(v).into()),
             (Self::Int(v), DType::I8) => Self::Int((v as i8).into()),
             (Self::Int(v), DType::I16) => Self::Int((v as i16).into()),
             (Self::Int(v), DType::U8) => Self::Int((v as u8).into()),
@@ -86,7 +86,7 @@ pub(super) fn evaluate(instruction: &Instruction, arguments: &[Value]) -> Option
     let raw = match (instruction.opcode, arguments) {
         (Opcode::Narrow, &[x]) => x.narrow(instruction.dtype),
         (Opcode::Convert, &[x]) => x,
-        (Opcode::RoundToOdd, &[Value::Float(x)]) => Value::Float(round_to_odd(x)),
+        (Opcode::RoundToOdd, &[Value::Float(x)]) => Value::Float(rounded_to_odd(x).into()),
         (Opcode::Select, &[Value::Bool(condition), a, b]) => {
             if condition {
                 a
@@ -118,17 +118,6 @@ pub(super) fn evaluate(instruction: &Instruction, arguments: &[Value]) -> Option
         _ => return None,
     };
     Some(raw.to(instruction.kind))
-}
-
-/// Truncated to the precision of f32, with the last bit set where anything was cut off.
-fn round_to_odd(x: f64) -> f64 {
-    let nearest = x as f32;
-    if f64::from(nearest) == x || x.is_nan() || x.is_infinite() {
-        return nearest.into();
-    }
-    let toward_zero =
-        if f64::from(nearest).abs() > x.abs() { f32::from_bits(nearest.to_bits() - 1) } else { nearest };
-    f32::from_bits(toward_zero.to_bits() | 1).into()
 }
 
 fn float(opcode: Opcode, x: f64) -> Option<f64> {
@@ -298,8 +287,8 @@ pub(crate) fn write(dtype: DType, bytes: &mut [u8], index: usize, value: Value) 
     match (dtype, value) {
         (DType::F32, _) => place.copy_from_slice(&(float() as f32).to_ne_bytes()),
         (DType::F64, _) => place.copy_from_slice(&float().to_ne_bytes()),
-        (DType::F16, _) => place.copy_from_slice(&f16::from_f64(float()).to_ne_bytes()),
-        (DType::BF16, _) => place.copy_from_slice(&bf16::from_f64(float()).to_ne_bytes()),
+        (DType::F16, _) => place.copy_from_slice(&nearest_f16(float()).to_ne_bytes()),
+        (DType::BF16, _) => place.copy_from_slice(&nearest_bf16(float()).to_ne_bytes()),
         (_, Value::Int(v)) => place.copy_from_slice(&v.to_le_bytes()[..size]),
         (_, Value::Bool(v)) => place.copy_from_slice(&[v.into()]),
         _ => {}

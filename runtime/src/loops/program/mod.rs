@@ -12,6 +12,7 @@
 
 mod builder;
 mod interpret;
+pub(crate) mod quantised;
 mod validate;
 
 pub(crate) use builder::{Builder, Reg};

@@ -5,6 +5,7 @@ mod hoisting;
 mod layers;
 mod lies;
 mod looped;
+mod near_cells;
 mod near_misses;
 mod net;
 mod others;
