@@ -111,11 +111,34 @@ pub(crate) fn layout(
 
 /// Output 0 is input 0, a tensor of this fact.
 pub(super) fn whole(site: &GpuSite<'_>, fact: &TensorFact) -> Result<GpuKernel, GpuReject> {
-    let size = size(fact.dtype)?;
+    Ok(Copies { regions: vec![(From::Input(0), 0, region(fact)?)] }.kernel(site))
+}
+
+/// All elements of a tensor of this fact.
+pub(super) fn region(fact: &TensorFact) -> Result<Region, GpuReject> {
     let count = fact.element_count().ok_or(GpuReject::DataDependent)? as u64;
     let side = Side { first: 0, steps: &[1] };
-    let region = Region::new(size, &[count], side, side)?;
-    Ok(Copies { regions: vec![(From::Input(0), 0, region)] }.kernel(site))
+    Ok(Region::new(size(fact.dtype)?, &[count], side, side)?)
+}
+
+/// Columns of rows: the first columns of output 0 are input 0, the others those of input 1, whose rows are as wide as the
+/// output's.
+pub(super) fn over_columns(
+    site: &GpuSite<'_>,
+    dtype: DType,
+    [rows, first, width]: [usize; 3],
+) -> Result<GpuKernel, GpuReject> {
+    let (size, rows, [first, width]) = (size(dtype)?, rows as u64, [first, width].map(|n| n as u64));
+    let (narrow, wide) = ([first as i64, 1], [width as i64, 1]);
+    let start = Region::new(
+        size,
+        &[rows, first],
+        Side { first: 0, steps: &narrow },
+        Side { first: 0, steps: &wide },
+    )?;
+    let side = Side { first, steps: &wide };
+    let rest = Region::new(size, &[rows, width - first], side, side)?;
+    Ok(Copies { regions: vec![(From::Input(0), 0, start), (From::Input(1), 0, rest)] }.kernel(site))
 }
 
 /// Whether slices are taken out of a whole, or put into it.
@@ -232,20 +255,30 @@ struct Part {
 
 /// Rows of input 0 that input 1 names, along `axis`.
 pub(crate) fn gathered(site: &GpuSite<'_>, axis: usize) -> Result<GpuKernel, GpuReject> {
+    let (from, picked): (Shape, Shape) = (site.input_shape(0)?, site.input_shape(1)?);
+    rows(site, [site.dtype(0)?, site.dtype(1)?], (&from, axis), &picked)
+}
+
+/// Rows of input 0, of shape `from`, along `axis`: as many as `picked` has elements, which input 1 names.
+pub(super) fn rows(
+    site: &GpuSite<'_>,
+    [dtype, index]: [DType; 2],
+    (from, axis): (&[usize], usize),
+    picked: &[usize],
+) -> Result<GpuKernel, GpuReject> {
     use super::extent;
     use recurve_kernels::gather;
-    let (from, picked): (Shape, Shape) = (site.input_shape(0)?, site.input_shape(1)?);
     let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
     let part = |extents: &[usize]| {
         extent(product(extents).ok_or_else(|| GpuReject::Form("a gather of so many elements".into()))?)
     };
     let shape = gather::Shape {
-        size: size(site.dtype(0)?)?,
+        size: size(dtype)?,
         outer: part(&from[..axis])?,
         extent: extent(from[axis])?,
-        picked: part(&picked)?,
+        picked: part(picked)?,
         inner: part(&from[axis + 1..])?,
-        index: size(site.dtype(1)?)?,
+        index: size(index)?,
     };
     shape.accepts()?;
     let device = site.device;
