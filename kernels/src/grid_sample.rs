@@ -271,17 +271,18 @@ fn weighed<S: Weighed>(p: Params) {
         let taps = [p.neighbours(0), p.neighbours(1), p.neighbours(2)];
         let mut tap = 0;
         while tap < taps[0] * taps[1] * taps[2] {
-            let (rest, k) = divide(tap, taps[0]);
-            let (i, j) = divide(rest, taps[1]);
+            let (rest, first_axis) = divide(tap, taps[0]);
+            let (last_axis, second_axis) = divide(rest, taps[1]);
+            let neighbours = [first_axis, second_axis, last_axis];
             let (mut at, mut of_all, mut inside) = (0, 1.0, true);
-            for (axis, k) in [(2, i), (1, j), (0, k)] {
+            for axis in (0..MOST_AXES).rev() {
                 if (axis as u32) < p.axes {
                     let Start { first, ratio } = starts[axis];
-                    match p.axis(axis).element(first + f64::from(k)) {
+                    match p.axis(axis).element(first + f64::from(neighbours[axis])) {
                         Some(element) => at = at * p.extents[axis] + element,
                         None => inside = false,
                     }
-                    of_all *= weight(p.mode, k, ratio);
+                    of_all *= weight(p.mode, neighbours[axis], ratio);
                 }
             }
             if inside {

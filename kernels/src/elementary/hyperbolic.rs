@@ -69,7 +69,9 @@ pub fn asinh(x: f32) -> f32 {
         // Of a negative zero the sum of two zeros would lose the sign.
         return if x == 0.0 { x } else { fma_f32(polynomial(square, c) * square, x, x) };
     }
-    let y = if size > LARGE { log(size) + LN_2 } else { log(size + sqrt_f32(fma_f32(size, size, 1.0))) };
+    let large = size > LARGE;
+    let y = log(if large { size } else { size + sqrt_f32(fma_f32(size, size, 1.0)) });
+    let y = if large { y + LN_2 } else { y };
     if x < 0.0 { -y } else { y }
 }
 
@@ -82,7 +84,9 @@ pub fn acosh(x: f32) -> f32 {
         let c = [1.414_213_5, -0.117_847_42, 2.645_490_5e-2, -7.527_289e-3, 1.759_688e-3];
         return polynomial(above, c) * sqrt_f32(above);
     }
-    if x > LARGE { log(x) + LN_2 } else { log(x + sqrt_f32(above * (x + 1.0))) }
+    let large = x > LARGE;
+    let y = log(if large { x } else { x + sqrt_f32(above * (x + 1.0)) });
+    if large { y + LN_2 } else { y }
 }
 
 /// The inverse hyperbolic tangent, `½·ln((1 + x)/(1 − x))`; NaN outside −1 … 1.

@@ -16,6 +16,7 @@ mod trigonometric;
 pub use hyperbolic::{acosh, asinh, atanh, cosh, expm1, log1p, sinh};
 pub use power::{pow, rem};
 pub use trigonometric::{acos, asin, atan, cos, sin, tan};
+pub(crate) use trigonometric::{cos_of, reduced, sin_of, tan_of};
 
 use crate::device::math::{fma_f32, round_f32};
 

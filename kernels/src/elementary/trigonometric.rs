@@ -37,13 +37,11 @@ fn reduced_far(x: f32) -> (u32, f32) {
     let mantissa = (bits & 0x007f_ffff) << 8 | 0x8000_0000;
     let exponent = (bits >> 23 & 0xff).wrapping_sub(126);
     let (word, shift) = (exponent >> 5 & 7, exponent & 31);
-    let at = |k: u32| {
-        let from = word.wrapping_add(k);
-        // Word −1 is 0, and so is what a shift by nothing takes from the next.
-        let (this, next) = (two_over_pi(from.wrapping_sub(1)), two_over_pi(from));
-        if shift == 0 { this } else { this << shift | next >> (32 - shift) }
-    };
-    let (high, middle, low) = (at(0), at(1), at(2));
+    // Word −1 is 0.
+    let (a, b) = (two_over_pi(word.wrapping_sub(1)), two_over_pi(word));
+    let (c, d) = (two_over_pi(word + 1), two_over_pi(word + 2));
+    let joined = |this: u32, next: u32| if shift == 0 { this } else { this << shift | next >> (32 - shift) };
+    let (high, middle, low) = (joined(a, b), joined(b, c), joined(c, d));
     let mantissa = u64::from(mantissa);
     // 2 bits of the quadrant, 62 of the fraction; what is above them does not matter.
     let product = mantissa.wrapping_mul(low.into()) >> 32;
@@ -57,9 +55,10 @@ fn reduced_far(x: f32) -> (u32, f32) {
     (quadrant.wrapping_add(up), left as f32)
 }
 
-/// `x` as quadrants and what is left of it; NaN for what is not finite.
+/// `x` as quadrants and what is left of it; NaN for what is not finite. Its code is long: who computes one of several
+/// functions of `x` reduces it once.
 #[inline(always)]
-fn reduced(x: f32) -> (u32, f32) {
+pub(crate) fn reduced(x: f32) -> (u32, f32) {
     if x.abs() > LIMIT {
         if !(x.abs() < f32::INFINITY) {
             return (0, f32::NAN);
@@ -89,21 +88,36 @@ fn of_quadrant(quadrant: u32, r: f32) -> f32 {
 /// The sine; `−0` of `−0`.
 #[inline(always)]
 pub fn sin(x: f32) -> f32 {
-    let (quadrant, r) = reduced(x);
+    sin_of(x, reduced(x))
+}
+
+/// The sine of an `x` that is reduced.
+#[inline(always)]
+pub(crate) fn sin_of(x: f32, (quadrant, r): (u32, f32)) -> f32 {
     if x == 0.0 { x } else { of_quadrant(quadrant, r) }
 }
 
 /// The cosine.
 #[inline(always)]
 pub fn cos(x: f32) -> f32 {
-    let (quadrant, r) = reduced(x);
+    cos_of(reduced(x))
+}
+
+/// The cosine of what is reduced.
+#[inline(always)]
+pub(crate) fn cos_of((quadrant, r): (u32, f32)) -> f32 {
     of_quadrant(quadrant.wrapping_add(1), r)
 }
 
 /// The tangent; `−0` of `−0`.
 #[inline(always)]
 pub fn tan(x: f32) -> f32 {
-    let (quadrant, r) = reduced(x);
+    tan_of(x, reduced(x))
+}
+
+/// The tangent of an `x` that is reduced.
+#[inline(always)]
+pub(crate) fn tan_of(x: f32, (quadrant, r): (u32, f32)) -> f32 {
     if x == 0.0 {
         return x;
     }

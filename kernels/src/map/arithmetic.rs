@@ -197,11 +197,16 @@ pub(super) fn function32(opcode: Opcode, x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn rare32(opcode: Opcode, x: f32, y: f32) -> f32 {
     match opcode {
+        Opcode::Sin | Opcode::Cos | Opcode::Tan => {
+            let reduced = elementary::reduced(x);
+            match opcode {
+                Opcode::Sin => elementary::sin_of(x, reduced),
+                Opcode::Cos => elementary::cos_of(reduced),
+                _ => elementary::tan_of(x, reduced),
+            }
+        }
         Opcode::ExpM1 => elementary::expm1(x),
         Opcode::Log1p => elementary::log1p(x),
-        Opcode::Sin => elementary::sin(x),
-        Opcode::Cos => elementary::cos(x),
-        Opcode::Tan => elementary::tan(x),
         Opcode::Asin => elementary::asin(x),
         Opcode::Acos => elementary::acos(x),
         Opcode::Atan => elementary::atan(x),

@@ -20,6 +20,9 @@ pub enum GpuReject {
     /// No kernel family computes it.
     #[error("no GPU kernel computes it")]
     NoKernel,
+    /// It draws random numbers.
+    #[error("its random numbers are drawn on the host")]
+    Random,
     /// What it reads under another shape is on the host.
     #[error("what it is a view of is on the host")]
     OnHost,

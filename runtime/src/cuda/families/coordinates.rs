@@ -1,6 +1,6 @@
 //! Operators whose elements follow from where they are: maps that read coordinates.
 
-use super::composition::Place;
+use super::composition::{Composition, Place};
 use super::located::{Located, bytes, dense, kind, nothing};
 use super::{indexed, lines};
 use crate::cpu::lines::Lines;
@@ -240,4 +240,18 @@ pub(crate) fn unpooled(site: &GpuSite<'_>, own: &[usize]) -> Result<GpuKernel, G
     let put = indexed::scattered(&inner, form, Reduction::None)?;
     whole.add("elements", put, vec![zeros, places, Place::Input(0)], vec![Place::Output(0)])?;
     Ok(whole.finish())
+}
+
+/// Input 0 as it is, and ones for all of its elements.
+pub(crate) fn kept(site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+    let (shape, fact) = (site.output_shape(0)?, site.inputs.tensor(0).map_err(|_| GpuReject::NoKernel)?);
+    let mut whole = Composition::new("");
+    whole.add("kept", super::copy::whole(site, fact)?, vec![Place::Input(0)], vec![Place::Output(0)])?;
+    if site.wanted.get(1) != Some(&true) || shape.contains(&0) {
+        return Ok(whole.finish());
+    }
+    let dtype = site.outputs.get(1).and_then(Fact::tensor).ok_or(GpuReject::NoKernel)?.dtype;
+    let mut map = Located::behind(whole, site, &shape);
+    let one = map.builder.constant(kind(dtype)?, 1.0);
+    Ok(map.store("mask", one, dtype, Place::Output(1))?.finish())
 }
