@@ -106,7 +106,7 @@ impl Axis {
     fn reflected(self, v: f64) -> f64 {
         let (low, high) = self.border();
         let (from, length) = (v - low, high - low);
-        if !(length > 0.0) || !(v.abs() < f64::INFINITY) {
+        if length <= 0.0 || !v.is_finite() {
             return if low > 0.0 { low } else { 0.0 };
         }
         let period = 2.0 * length;

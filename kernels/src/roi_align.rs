@@ -58,10 +58,8 @@ const _: () = assert!(size_of::<Params>() == 104);
 #[inline(always)]
 fn side(p: &Params, low: f64, high: f64, bins: u32) -> Option<(f64, f64, u32)> {
     let start = low * p.scale - p.shift;
-    let mut length = high * p.scale - p.shift - start;
-    if p.least_one != 0 && !(length > 1.0) {
-        length = 1.0;
-    }
+    let length = high * p.scale - p.shift - start;
+    let length = if p.least_one == 0 || length > 1.0 { length } else { 1.0 };
     let bin = length / f64::from(bins);
     let samples = if p.samples > 0 { f64::from(p.samples) } else { ceil_f64(bin) };
     if samples > MOST_SAMPLES {

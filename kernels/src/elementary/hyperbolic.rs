@@ -5,7 +5,7 @@
 
 use super::{EXP, LN_2_HIGH, LN_2_LOW, log, log_in_parts, polynomial, power_of_two, scaled_exp};
 use crate::device::math::{fma_f32, round_f32, sqrt_f32};
-use core::f32::consts::{LN_2, LOG2_E};
+use core::f32::consts::{LN_2, LOG2_E, SQRT_2};
 
 /// From here on `x² + 1` and `x² − 1` are `x²`.
 const LARGE: f32 = 16_384.0;
@@ -81,7 +81,7 @@ pub fn acosh(x: f32) -> f32 {
     let above = x - 1.0;
     if above < 0.5 {
         // NaN where the root is.
-        let c = [1.414_213_5, -0.117_847_42, 2.645_490_5e-2, -7.527_289e-3, 1.759_688e-3];
+        let c = [SQRT_2, -0.117_847_42, 2.645_490_5e-2, -7.527_289e-3, 1.759_688e-3];
         return polynomial(above, c) * sqrt_f32(above);
     }
     let large = x > LARGE;

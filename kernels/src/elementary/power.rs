@@ -32,7 +32,7 @@ fn log_in_two(x: f32) -> (f32, f32) {
     let cube_low = fma_f32(square, low, fma_f32(square_low, q, fma_f32(square, q, -cube)));
     let c = polynomial(square, [0.333_333_34, 0.2, 0.142_857_15, 0.111_111_11, 9.090_909e-2]);
     // ⅓ as an f32 is too large by 2⁻²⁶·⅔.
-    let c_low = -9.934_107_5e-9;
+    let c_low = -9.934_108e-9;
     let rest = fma_f32(c, cube, fma_f32(c, cube_low, fma_f32(c_low, cube, low)));
     let twice = q + q;
     let high = fma_f32(LN_2[0], e, twice);
@@ -102,7 +102,7 @@ pub fn pow(x: f32, y: f32) -> f32 {
 /// What truncating division leaves of `x`, exactly; it has the sign of `x`. NaN of an infinite `x` and a `y` of 0.
 #[inline(always)]
 pub fn rem(x: f32, y: f32) -> f32 {
-    if y == 0.0 || !(x.abs() < f32::INFINITY) || y.is_nan() {
+    if y == 0.0 || !x.is_finite() || y.is_nan() {
         return f32::NAN;
     }
     if x.abs() < y.abs() {

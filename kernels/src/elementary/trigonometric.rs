@@ -12,7 +12,7 @@ use core::f32::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, PI};
 /// Up to here `n` has 16 bits, and its products with the parts of π/2 are exact enough.
 const LIMIT: f32 = 65_536.0;
 /// π/2 in three parts, the first of 20 bits.
-const HALF_PI: [f32; 3] = [1.570_796_01, 3.139_164_73e-7, 5.390_302_53e-15];
+const HALF_PI: [f32; 3] = [f32::from_bits(0x3fc9_0fd8), 3.139_164_7e-7, 5.390_302_5e-15];
 /// π/2 − FRAC_PI_2.
 const FRAC_PI_2_LOW: f32 = -4.371_139e-8;
 
@@ -60,7 +60,7 @@ fn reduced_far(x: f32) -> (u32, f32) {
 #[inline(always)]
 pub(crate) fn reduced(x: f32) -> (u32, f32) {
     if x.abs() > LIMIT {
-        if !(x.abs() < f32::INFINITY) {
+        if !x.is_finite() {
             return (0, f32::NAN);
         }
         let (quadrant, left) = reduced_far(x);
@@ -130,7 +130,7 @@ pub(crate) fn tan_of(x: f32, (quadrant, r): (u32, f32)) -> f32 {
 /// The inverse sine of a number from 0 to ½, whose square is given.
 #[inline(always)]
 fn asin_below_half(x: f32, square: f32) -> f32 {
-    let c = [0.166_667_53, 7.495_300_3e-2, 4.547_002_6e-2, 2.418_131_1e-2, 4.216_32e-2];
+    let c = [0.166_667_53, 7.495_300_3e-2, 4.547_002_6e-2, 2.418_131e-2, 4.216_32e-2];
     fma_f32(polynomial(square, c) * square, x, x)
 }
 
