@@ -323,11 +323,11 @@ entry!(
 );
 entry!(
     /// Sums in f32.
-    NARROW = grid_sample_narrow(Params): weighed::<f32>, THREADS
+    NARROW = grid_sample_narrow(Params): weighed::<f32>, THREADS, with_spills(128)
 );
 entry!(
     /// Sums in f64.
-    WIDE = grid_sample_wide(Params): weighed::<f64>, THREADS
+    WIDE = grid_sample_wide(Params): weighed::<f64>, THREADS, with_spills(128)
 );
 
 /// A sampling as the caller describes it.

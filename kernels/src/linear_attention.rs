@@ -166,7 +166,7 @@ fn run(p: Params) {
 
 entry!(
     /// Any floats.
-    LINEAR_ATTENTION = linear_attention(Params): run, THREADS
+    LINEAR_ATTENTION = linear_attention(Params): run, THREADS, with_spills(256)
 );
 
 /// A linear attention as the caller describes it.

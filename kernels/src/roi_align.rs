@@ -140,11 +140,11 @@ fn run<S: Weighed>(p: Params) {
 
 entry!(
     /// Sums in f32.
-    NARROW = roi_align_narrow(Params): run::<f32>, THREADS
+    NARROW = roi_align_narrow(Params): run::<f32>, THREADS, with_spills(64)
 );
 entry!(
     /// Sums in f64.
-    WIDE = roi_align_wide(Params): run::<f64>, THREADS
+    WIDE = roi_align_wide(Params): run::<f64>, THREADS, with_spills(64)
 );
 
 /// Regions as the caller describes them.

@@ -21,6 +21,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("AveragePool", 40, 10),
     ("BatchNormalization", 40, 10),
     ("CastLike", 60, 10),
+    ("CausalConvWithState", 60, 10),
     ("Celu", 60, 10),
     ("CenterCropPad", 60, 10),
     ("Concat", 40, 30),

@@ -121,24 +121,34 @@ pub(super) fn region(fact: &TensorFact) -> Result<Region, GpuReject> {
     Ok(Region::new(size(fact.dtype)?, &[count], side, side)?)
 }
 
-/// Columns of rows: the first columns of output 0 are input 0, the others those of input 1, whose rows are as wide as the
-/// output's.
-pub(super) fn over_columns(
+/// Columns of rows that move: of input `input`, whose rows are as wide as `from` says behind the first column, to those of
+/// output 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    pub(super) input: usize,
+    /// The first column, and columns of a row.
+    pub(super) from: (usize, usize),
+    pub(super) to: (usize, usize),
+    /// How many.
+    pub(super) count: usize,
+}
+
+/// Output 0 is made of columns of the inputs, of so many rows.
+pub(super) fn columns(
     site: &GpuSite<'_>,
     dtype: DType,
-    [rows, first, width]: [usize; 3],
+    rows: usize,
+    parts: &[Columns],
 ) -> Result<GpuKernel, GpuReject> {
-    let (size, rows, [first, width]) = (size(dtype)?, rows as u64, [first, width].map(|n| n as u64));
-    let (narrow, wide) = ([first as i64, 1], [width as i64, 1]);
-    let start = Region::new(
-        size,
-        &[rows, first],
-        Side { first: 0, steps: &narrow },
-        Side { first: 0, steps: &wide },
-    )?;
-    let side = Side { first, steps: &wide };
-    let rest = Region::new(size, &[rows, width - first], side, side)?;
-    Ok(Copies { regions: vec![(From::Input(0), 0, start), (From::Input(1), 0, rest)] }.kernel(site))
+    let size = size(dtype)?;
+    let mut regions = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (from, to) = ([part.from.1 as i64, 1], [part.to.1 as i64, 1]);
+        let x = Side { first: part.from.0 as u64, steps: &from };
+        let y = Side { first: part.to.0 as u64, steps: &to };
+        regions.push((From::Input(part.input), 0, Region::new(size, &wide(&[rows, part.count]), x, y)?));
+    }
+    Ok(Copies { regions }.kernel(site))
 }
 
 /// Whether slices are taken out of a whole, or put into it.

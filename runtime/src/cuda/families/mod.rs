@@ -4,6 +4,7 @@
 pub(crate) mod attention;
 pub(crate) mod block_quantised;
 pub(crate) mod branches;
+pub(crate) mod causal;
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod coordinates;

@@ -2,7 +2,7 @@
 //! gather of the angles where positions name them.
 
 use super::composition::{Composition, Place};
-use super::copy;
+use super::copy::{self, Columns};
 use super::located::{Located, bytes, dense, nothing};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
@@ -76,7 +76,12 @@ impl Rotary {
         }
         let part = map.whole.between(bytes(dtype, &[vectors, turned])?)?;
         let mut whole = map.store("turned", y, dtype, part)?;
-        let joined = copy::over_columns(site, dtype, [vectors, turned, width])?;
+        let rest = (turned, width);
+        let parts = [
+            Columns { input: 0, from: (0, turned), to: (0, width), count: turned },
+            Columns { input: 1, from: rest, to: rest, count: width - turned },
+        ];
+        let joined = copy::columns(site, dtype, vectors, &parts)?;
         whole.add("whole", joined, vec![part, Place::Input(0)], vec![Place::Output(0)])?;
         Ok(whole.finish())
     }
