@@ -71,7 +71,7 @@ impl Params {
         let kind = Kind::from_code(self.kind);
         let dtype = DType::from_code(self.dtype);
         let operation = Operation { opcode: Opcode::from_code(self.opcode), kind, operands: kind, dtype };
-        apply(Kinds::all(wide), operation, [a, b, 0])
+        apply(Kinds::combined(wide), operation, [a, b, 0])
     }
 
     /// The first element of a line, and element `k` from the end that it is taken from.

@@ -5,7 +5,7 @@
 //!
 //! A program's registers are f32 and truth values, at most [`MOST_SLOTS`] at once; its one output is Y. They lie behind the
 //! slab in shared memory, a slot of four values for each thread. Functions are computed one element after the other: every
-//! kernel with an epilogue has the interpreter's code once.
+//! kernel with an epilogue has the interpreter's code once. That is why the rarer ones are left to maps and nests.
 
 use crate::device::math::divide;
 use crate::device::{Global, Shared, Vector, thread};
@@ -168,6 +168,9 @@ impl Code {
     pub fn accepts_sums(&self) -> Result<DType, Reject> {
         if !self.is_of_floats() {
             return Err(Reject::Unsupported { what: "a program of integers behind sums" });
+        }
+        if let Some((function, of)) = self.rare() {
+            return Err(Reject::Function { function, of });
         }
         let (got, limit) = (self.slots().into(), MOST_SLOTS.into());
         if got > limit {

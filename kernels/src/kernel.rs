@@ -7,8 +7,8 @@
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
     arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
-    gather, gather_nd, gemm, gemv, map, nest, norm, pool, probe, reduce, resample, scatter, softmax, top_k,
-    transpose,
+    gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map, nest, norm, pool, probe, reduce,
+    resample, roi_align, scatter, softmax, top_k, transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -169,6 +169,12 @@ pub static KERNELS: &[&Kernel] = &[
     &gemv::F32_2.kernel,
     &gemv::F32_4.kernel,
     &gemv::F32_8.kernel,
+    &grid_sample::NARROW.kernel,
+    &grid_sample::NEAREST_1.kernel,
+    &grid_sample::NEAREST_2.kernel,
+    &grid_sample::NEAREST_4.kernel,
+    &grid_sample::NEAREST_8.kernel,
+    &grid_sample::WIDE.kernel,
     &gru::GRU_CANDIDATE_BF16.kernel,
     &gru::GRU_CANDIDATE_F16.kernel,
     &gru::GRU_CANDIDATE_F32.kernel,
@@ -184,6 +190,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gru::GRU_STEP_BF16.kernel,
     &gru::GRU_STEP_F16.kernel,
     &gru::GRU_STEP_F32.kernel,
+    &linear_attention::LINEAR_ATTENTION.kernel,
     &lstm::LSTM_SEQUENCE_32_BF16.kernel,
     &lstm::LSTM_SEQUENCE_32_F16.kernel,
     &lstm::LSTM_SEQUENCE_32_F32.kernel,
@@ -241,6 +248,8 @@ pub static KERNELS: &[&Kernel] = &[
     &rnn::RNN_STEP_BF16.kernel,
     &rnn::RNN_STEP_F16.kernel,
     &rnn::RNN_STEP_F32.kernel,
+    &roi_align::NARROW.kernel,
+    &roi_align::WIDE.kernel,
     &scatter::CLAIM.kernel,
     &scatter::COMBINE_4.kernel,
     &scatter::COMBINE_8.kernel,

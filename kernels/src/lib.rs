@@ -36,9 +36,11 @@ pub mod gather;
 pub mod gather_nd;
 pub mod gemm;
 pub mod gemv;
+pub mod grid_sample;
 mod implicit;
 pub mod kernel;
 pub mod launch;
+pub mod linear_attention;
 pub mod lines;
 pub mod map;
 pub mod nest;
@@ -50,10 +52,12 @@ pub mod program;
 pub mod recurrent;
 pub mod reduce;
 pub mod resample;
+pub mod roi_align;
 pub mod scatter;
 pub mod softmax;
 pub mod top_k;
 pub mod transpose;
+mod weighed;
 mod wide;
 
 /// Kernels do not panic: indices are checked on the host before a launch, arithmetic wraps.

@@ -80,7 +80,7 @@ fn combined(wide: bool, p: &Params, old: u64, update: u64) -> u64 {
     let dtype = DType::from_code(p.dtype);
     let kind = kind_of(dtype);
     let operation = Operation { opcode: Opcode::from_code(p.operation), kind, operands: kind, dtype };
-    store(dtype, apply(Kinds::all(wide), operation, [widen(dtype, old), widen(dtype, update), 0]))
+    store(dtype, apply(Kinds::combined(wide), operation, [widen(dtype, old), widen(dtype, update), 0]))
 }
 
 /// The kind that elements are combined in.

@@ -29,7 +29,9 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gather_nd", "elements or blocks picked by tuples of indices"),
     ("gemm", "matrix products"),
     ("gemv", "products of up to 16 rows by constant weights"),
+    ("grid_sample", "images read at the positions of a grid"),
     ("gru", "the steps of a GRU"),
+    ("linear_attention", "a state for each head that goes over the tokens"),
     ("lstm", "the steps of an LSTM"),
     ("map", "a scalar program for each element, interpreted"),
     (
@@ -41,6 +43,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("reduce", "sums, means, norms, extremes along axes"),
     ("resample", "resizing and sampling at computed places"),
     ("rnn", "the steps of an RNN"),
+    ("roi_align", "regions of images, sampled on regular grids"),
     ("scatter", "elements or blocks put, or added, where indices say"),
     ("softmax", "softmax and its logarithm along an axis"),
     ("top_k", "the largest or smallest elements along an axis, sorted"),

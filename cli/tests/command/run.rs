@@ -66,19 +66,19 @@ fn what_runs_beside_the_gpu_is_told() {
     };
     let document = run(&["--fallback", "cpu", "--json"]).with(Exit::Success).document();
     let trips = serde_json::json!([{
-        "node": "best",
-        "op": "Hardmax",
-        "reason": "no GPU kernel computes it",
+        "node": "drawn",
+        "op": "Bernoulli",
+        "reason": "its random numbers are drawn on the host",
         "calls": 4,
         "bytes_down": 80,
         "bytes_up": 80,
     }]);
     assert_eq!(document["host_trips"], trips);
-    run(&["--fallback", "cpu"])
-        .with(Exit::Success)
-        .prints("best  Hardmax       4             80 B           80 B  no GPU kernel computes it");
+    run(&["--fallback", "cpu"]).with(Exit::Success).prints(
+        "drawn  Bernoulli       4             80 B           80 B  its random numbers are drawn on the host",
+    );
     let refused = run(&[]).with(Exit::Model);
-    assert!(refused.err.contains("`best` (Hardmax"), "{}", refused.err);
+    assert!(refused.err.contains("`drawn` (Bernoulli"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
     assert!(whole.document().get("host_trips").is_none());
@@ -107,7 +107,7 @@ fn a_refusal_at_the_first_run_names_the_models_file() {
     let check = ["check", &model, "--device", "emulated", "--dim", "n=2", "--expect", &y];
     recurve(&check).with(Exit::Model).says(&first);
     recurve(&["run", &model, "--device", "emulated"])
-        .says("node `of_sine` (recurve:FusedMap, opset 17): sin of float32");
+        .says("node `of_sine` (recurve:FusedMap, opset 17): sin of float64");
 }
 
 #[test]

@@ -121,16 +121,16 @@ def models():
     bf16 = TensorProto.BFLOAT16
     save(
         "running",
-        [node("Relu", ["x"], ["a"], "before"), node("Hardmax", ["a"], ["b"], "best"), node("Neg", ["b"], ["y"], "after")],
+        [node("Sigmoid", ["x"], ["a"], "before"), node("Bernoulli", ["a"], ["b"], "drawn"), node("Neg", ["b"], ["y"], "after")],
         [tensor("x", f32, 5)],
         [tensor("y", f32, 5)],
     )
-    # Two functions that no GPU kernel computes, which become one operator when the extent is known.
+    # Two functions of float64, of which no GPU kernel computes them, which become one operator when the extent is known.
     save(
         "waves",
         [node("Sin", ["x"], ["a"], "sine"), node("Cos", ["a"], ["y"], "of_sine")],
-        [tensor("x", f32, "n")],
-        [tensor("y", f32, "n")],
+        [tensor("x", TensorProto.DOUBLE, "n")],
+        [tensor("y", TensorProto.DOUBLE, "n")],
     )
     save("words", [node("Transpose", ["x"], ["y"])], [tensor("x", TensorProto.STRING, 2, 3)], [tensor("y", TensorProto.STRING, 3, 2)])
     save("bf16", [node("Max", ["x"], ["y"])], [tensor("x", bf16, 2)], [tensor("y", bf16, 2)])
@@ -176,7 +176,7 @@ def arrays():
     wrong = y.copy()
     wrong[1, 0, 2] += 1
     np.savez(HERE / "biased_wrong.npz", y=wrong)
-    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f4"))
+    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f8"))
     for number, expected in enumerate([y, wrong]):
         folder = HERE / "biased_cases" / f"test_data_set_{number}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,9 @@ mod gather_nd;
 mod gemm;
 mod gemm_integer;
 mod gemv;
+mod grid_sample;
 mod lab;
+mod linear_attention;
 mod map;
 mod nest;
 mod norm;
@@ -28,6 +30,7 @@ mod probe;
 mod recurrent;
 mod reduce;
 mod resample;
+mod roi_align;
 mod scatter;
 mod softmax;
 mod top_k;
@@ -109,7 +112,9 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "gemm_wgmma_packed", count: 40, run: gemm::wgmma_packed },
     Suite { name: "gemv", count: 60, run: gemv::shapes },
     Suite { name: "gemv_variants", count: 15, run: gemv::variants },
+    Suite { name: "grid_sample", count: 72, run: grid_sample::shapes },
     Suite { name: "gru", count: 40, run: recurrent::gru },
+    Suite { name: "linear_attention", count: 54, run: linear_attention::shapes },
     Suite { name: "lstm", count: 40, run: recurrent::lstm },
     Suite { name: "map_conversions", count: 78, run: map::conversions },
     Suite { name: "map_opcodes", count: map::OPCODES, run: map::opcodes },
@@ -126,6 +131,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "resample_nearest", count: 40, run: resample::nearest },
     Suite { name: "resample_smooth", count: 40, run: resample::smooth },
     Suite { name: "rnn", count: 40, run: recurrent::rnn },
+    Suite { name: "roi_align", count: 48, run: roi_align::shapes },
     Suite { name: "scatter", count: 80, run: scatter::shapes },
     Suite { name: "softmax", count: 60, run: softmax::shapes },
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
@@ -177,7 +183,9 @@ mod tests {
         gemm_wgmma_packed
         gemv
         gemv_variants
+        grid_sample
         gru
+        linear_attention
         lstm
         map_conversions
         map_opcodes
@@ -194,6 +202,7 @@ mod tests {
         resample_nearest
         resample_smooth
         rnn
+        roi_align
         scatter
         softmax
         softmax_variants

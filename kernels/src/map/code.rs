@@ -3,7 +3,7 @@
 //! Each instruction is one word: opcode, kinds and type in the first quarter, then slots. A register's slot is free again
 //! behind its last reader. Operands carry how they are addressed, one word more for their strides.
 
-use super::arithmetic::{is_computed, is_narrow};
+use super::arithmetic::{is_computed, is_narrow, is_rare};
 use super::interpreter::{Access, RESULT, STORE};
 use super::operands::{Layout, Operand};
 use super::{MOST_INPUTS, MOST_OUTPUTS};
@@ -25,6 +25,8 @@ pub struct Code {
     pub(super) result: Option<usize>,
     pub(super) outputs: Vec<DType>,
     floats: bool,
+    /// A function that epilogues leave to maps.
+    rare: Option<(Opcode, Kind)>,
 }
 
 /// The parts of a program.
@@ -145,6 +147,7 @@ impl Code {
             wide: !kinds().all(is_narrow),
             count: layout.count(),
             floats: kinds().all(|kind| matches!(kind, Kind::F32 | Kind::Bool)),
+            rare: source.instructions.iter().map(|i| (i.opcode, i.operands)).find(|&(o, k)| is_rare(o, k)),
             inputs: layout.inputs.clone(),
             result,
             outputs: source.outputs.iter().map(|&(_, dtype)| dtype).collect(),
@@ -174,6 +177,11 @@ impl Code {
     /// Whether registers hold floats and truth values alone.
     pub(crate) fn is_of_floats(&self) -> bool {
         self.floats
+    }
+
+    /// A function that epilogues do not compute, if there is one.
+    pub(crate) fn rare(&self) -> Option<(Opcode, Kind)> {
+        self.rare
     }
 
     /// Where the inputs begin, once each is found to hold what is read of it. That of the result may be any.

@@ -3,7 +3,7 @@
 //! Each word of code is read by all threads alike. Registers lie in shared memory, a slot of four values for each thread;
 //! a thread touches nothing but its own slots, so that nobody waits for anybody.
 
-use super::arithmetic::{Kinds, Operation, apply, function32, store, widen};
+use super::arithmetic::{Kinds, Operation, apply, function32, is_rare, rare32, store, widen};
 use crate::device::math::{divide, opaque};
 use crate::device::{Global, Shared, Vector, thread};
 use crate::dtype::DType;
@@ -386,6 +386,17 @@ pub(crate) fn interpret<R: Registers>(
                 while lane < lanes {
                     let x = f32::from_bits(registers.get_one(second >> 16, lane) as u32);
                     registers.set_one(target, lane, function32(operation.opcode, x).to_bits().into());
+                    lane += 1;
+                }
+                continue;
+            }
+            _ if R::KINDS.functions && is_rare(operation.opcode, operation.operands) => {
+                let (mut lane, lanes) = (0, opaque(GROUP));
+                let other = if fourth > 1 { third & 0xffff } else { second >> 16 };
+                while lane < lanes {
+                    let of = |slot: u32| f32::from_bits(registers.get_one(slot, lane) as u32);
+                    let y = rare32(operation.opcode, of(second >> 16), of(other));
+                    registers.set_one(target, lane, y.to_bits().into());
                     lane += 1;
                 }
                 continue;

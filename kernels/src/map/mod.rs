@@ -6,10 +6,10 @@
 //! and interprets the program once for the four: each word of code is read by all threads alike. Registers lie in shared
 //! memory, a slot of four values for each thread, so that a program of any length needs no more than its live values;
 //! a thread touches nothing but its own slots. `map.narrow` has 32-bit registers, `map.wide` 64-bit ones for programs with
-//! f64 or 64-bit integers. Functions are those of `elementary`; programs with others are refused.
+//! f64 or 64-bit integers. Functions are those of `elementary`, the rarer ones an element at a time; of f64 there are none.
 //!
 //! Arithmetic is that of `program`, each instruction rounded to its kind; sums, products, quotients and square roots are
-//! exact in their last bit, functions within 3 ulp.
+//! exact in their last bit, functions within the units of `elementary`, at most 4.
 //!
 //! Grid `min(⌈n / 512⌉, 32 per multiprocessor)`, block 128, shared memory `slots · 2 KiB`, or 4 KiB for 64-bit registers.
 

@@ -34,7 +34,7 @@ use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::dtype::DType;
 use crate::entry;
 use crate::launch::Geometry;
-use crate::map::arithmetic::{Kinds, Operation, apply, store, widen};
+use crate::map::arithmetic::{Kinds, Operation, apply, is_rare, rare32, store, widen};
 use crate::map::interpreter::{decode, load_one, pick, size, store_one};
 use crate::program::Opcode;
 
@@ -221,6 +221,11 @@ impl<R: Registers> Walker<R> {
                     }
                 }
                 Opcode::Constant => u64::from(third) | u64::from(fourth) << 32,
+                _ if is_rare(operation.opcode, operation.operands) => {
+                    let other = if fourth > 1 { third & 0xffff } else { second >> 16 };
+                    let of = |slot: u32| f32::from_bits(self.registers.get(slot) as u32);
+                    rare32(operation.opcode, of(second >> 16), of(other)).to_bits().into()
+                }
                 _ => {
                     let a = self.registers.get(second >> 16);
                     let b = if fourth > 1 { self.registers.get(third & 0xffff) } else { a };
@@ -267,14 +272,15 @@ fn run<R: Registers, const TEAM: u32>(p: Params) {
                 walker.go(number, first, axes);
                 let (slot, counts) = walker.step(&p, body, body + words);
                 if counts && what & 0xff != STORE {
-                    folded = apply(Kinds::all(R::WIDE), fold, [folded, walker.registers.get(slot), 0]);
+                    folded = apply(Kinds::combined(R::WIDE), fold, [folded, walker.registers.get(slot), 0]);
                 }
                 number += TEAM;
             }
             if what & 0xff != STORE {
                 let mut distance = TEAM / 2;
                 while distance > 0 {
-                    folded = apply(Kinds::all(R::WIDE), fold, [folded, exchange::<R>(folded, distance), 0]);
+                    folded =
+                        apply(Kinds::combined(R::WIDE), fold, [folded, exchange::<R>(folded, distance), 0]);
                     distance /= 2;
                 }
                 walker.registers.set(result, folded);

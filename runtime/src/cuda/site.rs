@@ -20,6 +20,9 @@ pub enum GpuReject {
     /// No kernel family computes it.
     #[error("no GPU kernel computes it")]
     NoKernel,
+    /// It draws random numbers.
+    #[error("its random numbers are drawn on the host")]
+    Random,
     /// What it reads under another shape is on the host.
     #[error("what it is a view of is on the host")]
     OnHost,
@@ -58,11 +61,8 @@ impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::Function { function, of } => {
-                use recurve_kernels::program::Opcode as O;
-                let elementary =
-                    matches!(function, O::Exp | O::Log | O::Sigmoid | O::Tanh | O::Erf | O::Softplus);
-                let (dtype, narrower) = (of.dtype(), elementary && of.dtype() == DType::F64);
-                Self::Function { function: function.to_string(), dtype, narrower }
+                let dtype = of.dtype();
+                Self::Function { function: function.to_string(), dtype, narrower: dtype == DType::F64 }
             }
             other => Self::Kernel(other),
         }
@@ -98,6 +98,8 @@ pub(crate) struct GpuSite<'a> {
     pub(crate) device: Device,
     /// The format that weights are to be stored in.
     pub(crate) precision: Precision,
+    /// Whether memory is scarce: of two ways the one with less workspace is taken, though it is slower.
+    pub(crate) lean: bool,
     /// What computes on the host what follows from constants.
     pub(crate) context: RunContext<'a>,
 }

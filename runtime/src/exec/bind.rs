@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 
 /// Outputs of more bytes than this are not computed while binding, even from constants: they would be
 /// resident instead of transient.
-const FOLD_LIMIT: usize = 1 << 16;
+pub(crate) const FOLD_LIMIT: usize = 1 << 16;
 
 /// Where a value's bytes are.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use super::access::Space;
 use super::bind::{Action, Bound, Located, Place};
 use super::program::Program;
 use crate::cpu::RunContext;
+use crate::cuda::families::known::or_known;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -91,9 +92,10 @@ impl Bound {
             within: Within::Plan,
             device,
             precision: program.precision(),
+            lean: false,
             context,
         };
-        let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
+        let kernel = or_known(&*node.op, &site)?.named(&node.name, &node.def.full_name());
         let derived = |o: &Operand| matches!(o, Operand::Constant { derived: true, .. });
         let kernel = if inputs.iter().any(derived) { kernel.of_this_binding() } else { kernel };
         let launches = kernel.trial(&site)?.len();

@@ -9,6 +9,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -107,6 +108,11 @@ impl Op for AffineGrid {
             });
             Ok(())
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let along = |n: usize| (0..n).map(|i| position(i, n, self.align)).collect();
+        families::coordinates::affine_grid(site, along)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -13,6 +13,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::RandomSource;
 use crate::cpu::split::for_each_piece;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{DType, FLOATS, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -55,6 +56,10 @@ impl Op for Bernoulli {
 
     fn is_deterministic(&self) -> bool {
         false
+    }
+
+    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        Err(GpuReject::Random)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -9,6 +9,7 @@ use crate::cpu::cast::narrow_cast;
 use crate::cpu::narrow::{Rounding, is_narrow};
 use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::CASTABLE_LIKE;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -56,6 +57,11 @@ impl Op for CastLike {
     fn scalar(&self, inputs: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
         let (from, to) = (inputs.tensor(0).ok()?.dtype, inputs.tensor(1).ok()?.dtype);
         Some(b.cast(operands.first().copied().flatten()?, from, to))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (from, to, shape) = (site.dtype(0)?, site.dtype(1)?, site.input_shape(0)?);
+        families::map::cast(site, [from, to], &shape)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Compute, Float, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -154,6 +155,10 @@ impl Op for CausalConvWithState {
         let (x, weight) = (site.input_shape(0)?, site.input_shape(1)?);
         let plan = Plan { channels: x[1], length: x[2], taps: weight[2], silu: self.silu };
         dispatch!(site.inputs.tensor(0)?.dtype, singles, T => Ok(Kernel::new(move |io| plan.run::<T>(io))))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::causal::kernel(site, self.silu)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use crate::cpu::index::INDEX_TYPES;
 use crate::cpu::movement::move_elements;
 use crate::cpu::pad_copy::{PadAxis, PadCopy, PadMode};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -44,6 +45,17 @@ impl CenterCropPad {
     }
 }
 
+/// What is cut off or put on each axis of `from` to make it `to`.
+fn padded(from: &[usize], to: &[usize]) -> Result<Vec<PadAxis>, OpError> {
+    let axis = |(&had, &wanted): (&usize, &usize)| {
+        let (had_signed, wanted) = (had as i64, i64::try_from(wanted).unwrap_or(i64::MAX));
+        let difference = wanted - had_signed;
+        let before = if difference < 0 { -(-difference / 2) } else { difference / 2 };
+        PadAxis::new(had, before, difference - before, PadMode::Constant)
+    };
+    from.iter().zip(to).map(axis).collect()
+}
+
 impl Op for CenterCropPad {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 2)?;
@@ -70,14 +82,13 @@ impl Op for CenterCropPad {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (from, shape) = (site.input_shape(0)?, site.output_shape(0)?);
-        let axes = from.iter().zip(&shape).map(|(&had, &wanted)| {
-            let (had_signed, wanted) = (had as i64, i64::try_from(wanted).unwrap_or(i64::MAX));
-            let difference = wanted - had_signed;
-            let before = if difference < 0 { -(-difference / 2) } else { difference / 2 };
-            PadAxis::new(had, before, difference - before, PadMode::Constant)
-        });
-        let copy = PadCopy::new(&axes.collect::<Result<Vec<_>, _>>()?, 0);
+        let copy = PadCopy::new(&padded(&from, &shape)?, 0);
         Ok(Kernel::new(move |io| move_elements(&copy, io, &[0], 0, &shape)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let axes = padded(&site.input_shape(0)?, &site.output_shape(0)?);
+        families::copy::padded(site, &axes.map_err(|_| GpuReject::NoKernel)?, None, 0)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -11,6 +11,8 @@ use crate::cpu::fourier::{Complex, Fourier};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::fourier::Transform;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -250,6 +252,22 @@ impl Op for Dft {
                 op.run::<T>(io, &plan, &shape, true)
             }))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let x = site.input_shape(0)?;
+        let number = |index: usize| match site.inputs.optional(index) {
+            Ok(Some(fact)) => fact.as_i64s().and_then(|v| v.first().copied()).map(Some),
+            _ => Some(None),
+        };
+        let (Some(length), Some(axis)) = (number(1), number(2)) else { return Err(GpuReject::DataDependent) };
+        let axis = self.axis(axis, x.len()).map_err(|_| GpuReject::NoKernel)?;
+        let (length, results) = self.lengths(length, x[axis]).map_err(|_| GpuReject::NoKernel)?;
+        let last = x.len() - 1;
+        let (inverse, mirrored) = (self.inverse, self.real_result());
+        let transform = Transform { length, taken: x[axis], parts: x[last], results, inverse, mirrored };
+        let outer = x[..axis].iter().product();
+        families::fourier::lines(site, &transform, [outer, x[axis], x[axis + 1..last].iter().product()])
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

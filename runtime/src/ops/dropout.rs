@@ -13,6 +13,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::RandomSource;
 use crate::cpu::split::for_each_piece;
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{Bool, DType, Element, FLOATS};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -107,6 +108,11 @@ impl Op for Dropout {
             }
             Ok(())
         })))
+    }
+
+    /// Where it may be asked to train, what it does depends on data, and what it then draws on the host.
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if self.trains { Err(GpuReject::Random) } else { families::coordinates::kept(site) }
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

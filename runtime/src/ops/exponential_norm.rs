@@ -114,14 +114,13 @@ impl Op for ExponentialNorm {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let logarithm = match self.form {
-            Form::Softmax => false,
-            Form::LogSoftmax => true,
-            Form::Hardmax => return Err(GpuReject::NoKernel),
-        };
         let shape = site.input_shape(0)?;
         let lines = self.lines(&shape).map_err(|_| GpuReject::NoKernel)?;
-        families::lines::softmax(site, lines, logarithm)
+        match self.form {
+            Form::Softmax => families::lines::softmax(site, lines, false),
+            Form::LogSoftmax => families::lines::softmax(site, lines, true),
+            Form::Hardmax => families::coordinates::hardmax(site, lines),
+        }
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

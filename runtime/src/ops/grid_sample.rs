@@ -11,6 +11,7 @@ use crate::cpu::grid_taps::{Mode, Outside, Sampler};
 use crate::cpu::number::dispatch;
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{FLOATS, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -57,6 +58,19 @@ fn parse(spec: &NodeSpec) -> Result<Arc<dyn Op>, OpError> {
     Ok(Arc::new(GridSample { mode, outside, align: spec.flag_or("align_corners", false)?, planar }))
 }
 
+impl GridSample {
+    fn sampler(&self, from: &[usize], to: &[usize]) -> Sampler {
+        Sampler {
+            mode: self.mode,
+            outside: self.outside,
+            align: self.align,
+            extents: from[2..].into(),
+            channels: from[1],
+            places: span(&to[2..]),
+        }
+    }
+}
+
 impl Op for GridSample {
     fn infer(&self, inputs: Facts<'_>) -> Result<Vec<Fact>, OpError> {
         inputs.expect_count(2, 2)?;
@@ -96,15 +110,7 @@ impl Op for GridSample {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let (from, shape) = (site.input_shape(0)?, site.output_shape(0)?);
-        let sampler = Sampler {
-            mode: self.mode,
-            outside: self.outside,
-            align: self.align,
-            extents: from[2..].into(),
-            channels: from[1],
-            places: span(&shape[2..]),
-        };
+        let sampler = self.sampler(&site.input_shape(0)?, &site.output_shape(0)?);
         let grid = site.inputs.tensor(1)?.dtype;
         dispatch!(grid, floats, G => match self.mode {
             Mode::Nearest => dispatch!(site.inputs.tensor(0)?.dtype, any, T => Ok(Kernel::new(move |io| {
@@ -118,6 +124,10 @@ impl Op for GridSample {
                 Ok(())
             }))),
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::sampled::grid(site, &self.sampler(&site.input_shape(0)?, &site.output_shape(0)?))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

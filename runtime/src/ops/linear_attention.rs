@@ -15,6 +15,7 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::linear_attention::{Plan, Rule};
 use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -197,6 +198,11 @@ impl Op for LinearAttention {
         dispatch!(site.inputs.tensor(0)?.dtype, singles, T => {
             Ok(Kernel::new(move |io| plan.run::<T>(io)).with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let plan = self.plan(site.inputs).map_err(|_| GpuReject::NoKernel)?;
+        families::linear_attention::kernel(site, &plan)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -10,6 +10,7 @@ use super::mat_mul::product_cost;
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::block_quantised::{BlockQuantised, QuantisedWeights, ZeroPoints};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -179,6 +180,12 @@ impl Op for MatMulNBits {
             DType::BF16 => self.kernel::<bf16>(site),
             _ => self.kernel::<f32>(site),
         }
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(A)?;
+        let rows = shape.split_last().map_or(1, |(_, rows)| rows.iter().product());
+        families::block_quantised::kernel(site, &self.product(rows))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -8,6 +8,7 @@ use super::window::Window;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::dispatch;
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, Element, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -141,6 +142,11 @@ impl Op for MaxUnpool {
             let shape = Self::given_shape(&own, &io.tensor(2)?.to_i64s()?)?;
             place::<T>(io, &own, &shape)
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let own = self.own_shape(&site.input_shape(0)?).map_err(|_| GpuReject::NoKernel)?;
+        families::coordinates::unpooled(site, &own)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

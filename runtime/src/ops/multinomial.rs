@@ -11,6 +11,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::{RandomSource, RandomStream};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -63,6 +64,10 @@ impl Op for Multinomial {
 
     fn is_deterministic(&self) -> bool {
         false
+    }
+
+    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        Err(GpuReject::Random)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

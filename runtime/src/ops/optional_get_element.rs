@@ -6,6 +6,7 @@ use super::attributes::NodeSpec;
 use super::optional_has_element::draw_optional;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -55,6 +56,10 @@ impl Op for OptionalGetElement {
             ValueRef::Optional(None) => Err(OpError::value("the optional value is empty")),
             _ => io.hand_on(0, 0),
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::coordinates::kept(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

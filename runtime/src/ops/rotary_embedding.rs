@@ -9,6 +9,8 @@ use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::rotary::Rotary;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -104,6 +106,19 @@ impl RotaryEmbedding {
     /// Elements that are turned of heads of `width`.
     fn turned(&self, width: usize) -> usize {
         if self.rotary == 0 { width } else { self.rotary }
+    }
+
+    fn plan(&self, shape: &[usize]) -> Result<Plan, OpError> {
+        let (packed, heads, length, width) = match *shape {
+            [_, length, hidden] => {
+                let heads = self.heads.unwrap_or(1);
+                (true, heads, length, hidden / heads)
+            }
+            [_, heads, length, width] => (false, heads, length, width),
+            _ => return Err(OpError::internal("a shape that inference refuses")),
+        };
+        let (turned, interleaved) = (self.turned(width), self.interleaved);
+        Ok(Plan { heads, length, width, turned, interleaved, packed })
     }
 
     fn check_caches(&self, inputs: Facts<'_>, e: &Extents) -> Result<(), OpError> {
@@ -221,18 +236,16 @@ impl Op for RotaryEmbedding {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let shape = site.input_shape(0)?;
-        let (packed, heads, length, width) = match shape[..] {
-            [_, length, hidden] => {
-                let heads = self.heads.unwrap_or(1);
-                (true, heads, length, hidden / heads)
-            }
-            [_, heads, length, width] => (false, heads, length, width),
-            _ => return Err(OpError::internal("a shape that inference refuses")),
-        };
-        let (turned, interleaved) = (self.turned(width), self.interleaved);
-        let plan = Plan { heads, length, width, turned, interleaved, packed };
+        let plan = self.plan(&site.input_shape(0)?)?;
         dispatch!(site.inputs.tensor(0)?.dtype, singles, T => Ok(Kernel::new(move |io| plan.run::<T>(io))))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let Plan { heads, length, width, turned, interleaved, packed } =
+            self.plan(&shape).map_err(|_| GpuReject::NoKernel)?;
+        let batch = shape[0];
+        Rotary { batch, heads, length, width, turned, interleaved, packed }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

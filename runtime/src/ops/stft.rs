@@ -10,6 +10,8 @@ use crate::cpu::fourier::{Complex, Fourier};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::fourier::{Frames, Transform};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -206,6 +208,24 @@ impl Op for Stft {
                 Self::run::<T>(io, &plan, x[0], true)
             }))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let x = site.input_shape(0)?;
+        let number = |index: usize| match site.inputs.optional(index) {
+            Ok(Some(fact)) => fact.as_i64s().and_then(|v| v.first().copied()).map(Some),
+            _ => Some(None),
+        };
+        let (Some(Some(step)), Some(told)) = (number(1), number(3)) else {
+            return Err(GpuReject::DataDependent);
+        };
+        let window = if site.inputs.has(2) { site.input_shape(2)?.first().copied() } else { None };
+        let (length, frames) = frames(x[1], step, window, told).map_err(|_| GpuReject::NoKernel)?;
+        let (parts, results) = (x.get(2).copied().unwrap_or(1), self.bins(length));
+        let (inverse, mirrored) = (false, false);
+        let transform = Transform { length, taken: length, parts, results, inverse, mirrored };
+        let of = Frames { batch: x[0], time: x[1], step: step as usize, frames };
+        families::fourier::frames(site, &transform, of)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

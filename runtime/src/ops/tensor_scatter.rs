@@ -7,6 +7,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
 use crate::exec::Team;
@@ -124,6 +125,11 @@ impl Op for TensorScatter {
             let rows = Rows { inner, steps, extent, blocks, writes, circular };
             move_elements(&rows, io, &[0, 1], 0, &shape)
         }))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let axis = normal_axis(self.axis, site.input_shape(0)?.len()).map_err(|_| GpuReject::NoKernel)?;
+        families::coordinates::cache_update(site, axis, self.circular)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -264,7 +264,8 @@ impl SessionBuilder {
         }
         let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
         if self.precision == Precision::Int8 && !of_cpu {
-            let problem = "is `int8`, which is for the CPU alone: a GPU takes `f16` and `bf16`".into();
+            let problem =
+                "is `int8`, which is for the CPU alone: a GPU takes `f16`, `bf16` and `tf32`".into();
             return Err(Error::Setting { name: "precision", problem });
         }
         if self.precision == Precision::Tf32 && of_cpu {

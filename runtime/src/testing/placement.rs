@@ -4,10 +4,11 @@
 use super::gen_case::Gen;
 use super::operator::parse;
 use crate::cpu::RunContext;
+use crate::cuda::families::known::or_known;
 use crate::cuda::{GpuReject, GpuSite, Within};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::exec::{Interrupt, Team, fact_of};
+use crate::exec::{FOLD_LIMIT, Interrupt, Team, fact_of};
 use crate::graph::TensorFact;
 use crate::graph::fact::{Fact, Facts};
 use crate::memory::Budget;
@@ -31,7 +32,16 @@ pub enum Placement {
 }
 
 /// Families with more than one word in their names.
-const LONG: &[&str] = &["arg_extreme", "conv_integer", "conv_transpose", "gather_nd", "top_k"];
+const LONG: &[&str] = &[
+    "arg_extreme",
+    "conv_integer",
+    "conv_transpose",
+    "gather_nd",
+    "grid_sample",
+    "linear_attention",
+    "roi_align",
+    "top_k",
+];
 
 /// The family of a kernel, by the name of its entry.
 fn family(entry: &'static str) -> &'static str {
@@ -74,6 +84,12 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     if !given.iter().flatten().all(|fact| fixed(fact)) || (!has_bodies && !outputs.iter().all(fixed)) {
         return refused(crate::cuda::GpuReject::DataDependent.to_string());
     }
+    let constant = |fact: &&Fact| fact.tensor().is_some_and(|t| t.as_constant().is_some());
+    let small = |fact: &Fact| fact.tensor().and_then(TensorFact::bytes).is_some_and(|b| b <= FOLD_LIMIT);
+    let follows = op.is_deterministic() && !has_bodies && given.iter().flatten().all(constant);
+    if follows && outputs.iter().all(small) {
+        return Ok((dtype, Placement::Known));
+    }
     if op.alias_of().is_some() {
         return Ok((dtype, Placement::View));
     }
@@ -92,9 +108,10 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
         within,
         device,
         precision,
+        lean: false,
         context,
     };
-    match op.gpu(&site).and_then(|kernel| kernel.trial(&site).map_err(GpuReject::from)) {
+    match or_known(&*op, &site).and_then(|kernel| kernel.trial(&site).map_err(GpuReject::from)) {
         Ok(launches) => {
             let families = launches.iter().map(|launch| family(launch.kernel().entry)).collect();
             Ok((dtype, Placement::Kernels(families)))

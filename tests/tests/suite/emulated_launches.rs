@@ -239,6 +239,43 @@ fn the_bytes_that_are_told_are_those_that_the_gpu_gave() {
     assert!(Session::builder().load_bytes(bytes.clone()).expect("on the CPU").gpu_use().is_none());
 }
 
+#[test]
+fn what_fits_only_without_winograds_workspace_is_bound_without_it() {
+    let nodes = [node("Conv", &["x", "w"], &["y"]).with_ints("pads", &[1, 1, 1, 1])];
+    let constants = [weights("w", &[64, 96, 3, 3], 1)];
+    let bytes = bytes_of(&[("x", &[1, 96, 15, 16])], &nodes, &constants);
+    let on = |limit: usize| {
+        let engine =
+            Engine::builder().with_threads(1).with_gpu_memory_limit(limit).build().expect("an engine");
+        let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);
+        (engine, builder.load_bytes(bytes.clone()))
+    };
+    let x = Tensor::new(&[1, 96, 15, 16], drawn(3, 96 * 15 * 16, 1.0)).expect("a tensor");
+    let (engine, session) = on(1 << 30);
+    let session = session.expect("it fits");
+    let y = session.run([("x", &x)]).expect("runs");
+    let told = session.gpu_use().expect("on a GPU");
+    assert_eq!(told.launches, 3, "Winograd's");
+    let all = (told.weights + told.activations + told.workspace) as usize;
+    assert_eq!(engine.gpu_memory_peak(Device::Emulated), all);
+    let (engine, session) = on(all - 1);
+    let session = session.expect("it fits without");
+    let other = session.run([("x", &x)]).expect("runs");
+    let told = session.gpu_use().expect("on a GPU");
+    assert_ne!(told.launches, 3, "not Winograd's");
+    let less = (told.weights + told.activations + told.workspace) as usize;
+    assert!(
+        less < all && engine.gpu_memory_peak(Device::Emulated) == less,
+        "{told:?}, {all} with Winograd's"
+    );
+    let [y, other] = [&y, &other].map(|outputs| outputs.tensor("y").expect("a tensor"));
+    let (y, other) = (y.as_slice::<f32>().expect("floats"), other.as_slice::<f32>().expect("floats"));
+    for (a, b) in y.iter().zip(other) {
+        assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "{a} and {b}");
+    }
+    assert_eq!(on(less - 1).1.expect_err("too little").kind(), ErrorKind::Device);
+}
+
 /// One operator of double-precision inputs of these shapes.
 fn of_doubles(node: &Message, inputs: &[(&str, &[i64])]) -> Vec<u8> {
     let inputs: Vec<Message> = inputs.iter().map(|(name, shape)| fixed(name, code::F64, shape)).collect();

@@ -191,13 +191,15 @@ fn silero_vad_gives_the_answers_of_the_cpu() {
     );
 }
 
-/// Products with operators between them that have no kernel: what is 1 at the largest element, the places of what is positive, which nobody
-/// knows the number of beforehand, and how many there are.
+/// Products with operators between them that have no kernel: what is drawn, of chances that leave none, the places of what
+/// is positive, which nobody knows the number of beforehand, and how many there are.
 fn with_gaps() -> Vec<u8> {
     let constants = [weights("w", &[6, 6], 1), weights("v", &[6, 4], 2)];
     let nodes = [
         node("MatMul", &["x", "w"], &["a"]),
-        node("Hardmax", &["a"], &["sum"]).named("largest"),
+        node("Greater", &["a", "zero"], &["above"]),
+        node("Cast", &["above"], &["chance"]).with_int("to", 1),
+        node("Bernoulli", &["chance"], &["sum"]).named("drawn"),
         node("MatMul", &["sum", "v"], &["y"]),
         node("NonZero", &["positive"], &["places"]).named("found"),
         node("Shape", &["places"], &["shape"]).named("counted"),
@@ -218,27 +220,29 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
         compare(&both, &[("x", x)]);
         let trips = both[1].host_trips();
         let seen: Vec<(&str, &str)> = trips.iter().map(|t| (t.node.as_str(), t.op.as_str())).collect();
-        assert_eq!(seen, [("largest", "Hardmax"), ("found", "NonZero"), ("counted", "Shape")]);
+        assert_eq!(seen, [("drawn", "Bernoulli"), ("found", "NonZero"), ("counted", "Shape")]);
         assert!(trips.iter().all(|trip| trip.calls == 2 * runs && trip.members.is_empty()), "{trips:?}");
         // Both ways 6 floats a row, and the truth values of 4 a row down; what is found stays on the host.
         let rows_so_far = 2 * if runs == 1 { 3 } else { 8 };
         let bytes: Vec<(u64, u64)> = trips.iter().map(|t| (t.bytes_down, t.bytes_up)).collect();
         assert_eq!(bytes, [(24 * rows_so_far, 24 * rows_so_far), (4 * rows_so_far, 0), (0, 0)]);
-        assert_eq!(trips[0].reason, GpuReject::NoKernel);
+        assert_eq!(trips[0].reason, GpuReject::Random);
         assert_eq!(trips[1].reason, GpuReject::DataDependent);
     }
     let refusing = load(Session::builder().with_device(Device::Emulated));
     let x = Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor");
     let error = refusing.run([("x", &x)]).expect_err("no leave").to_string();
-    assert!(error.contains("`largest` (Hardmax") && error.contains("`found` (NonZero"), "{error}");
+    assert!(error.contains("`drawn` (Bernoulli") && error.contains("`found` (NonZero"), "{error}");
 }
 
 #[test]
 fn a_fused_node_on_the_host_is_told_by_the_models_nodes() {
     let nodes = [
         node("MatMul", &["x", "w"], &["a"]).named("product"),
-        node("Sin", &["a"], &["b"]).named("sine"),
-        node("Cos", &["b"], &["c"]).named("of_sine"),
+        node("Cast", &["a"], &["wide"]).named("widened").with_int("to", 11),
+        node("Sin", &["wide"], &["b"]).named("sine"),
+        node("Cos", &["b"], &["of_b"]).named("of_sine"),
+        node("Cast", &["of_b"], &["c"]).named("narrowed").with_int("to", 1),
         node("MatMul", &["c", "v"], &["y"]),
     ];
     let constants = [weights("w", &[6, 5], 1), weights("v", &[5, 4], 2)];
@@ -249,7 +253,8 @@ fn a_fused_node_on_the_host_is_told_by_the_models_nodes() {
     let trips = both[1].host_trips();
     let [trip] = &trips[..] else { panic!("{trips:?}") };
     let members: Vec<(&str, &str)> = trip.members.iter().map(|m| (&*m.name, m.op.as_str())).collect();
-    let expected = vec![("product", "MatMul"), ("sine", "Sin"), ("of_sine", "Cos")];
+    let functions = [("widened", "Cast"), ("sine", "Sin"), ("of_sine", "Cos"), ("narrowed", "Cast")];
+    let expected = [&[("product", "MatMul")][..], &functions].concat();
     assert_eq!((trip.op.as_str(), members), ("recurve:FusedContraction", expected));
 }
 
@@ -286,12 +291,14 @@ fn a_loop_that_data_ends_runs_on_the_host_where_its_body_has_no_kernel() {
         &[untyped("goes"), untyped("next")],
         &[
             node("Add", &["held", "held"], &["next"]),
-            node("Hardmax", &["next"], &["largest"]),
-            node("Mul", &["next", "largest"], &["most"]),
+            node("Greater", &["next", "nothing"], &["above"]),
+            node("Cast", &["above"], &["chance"]).with_int("to", 1),
+            node("Bernoulli", &["chance"], &["some"]),
+            node("Mul", &["next", "some"], &["most"]),
             node("ReduceMax", &["most"], &["level"]).with_int("keepdims", 0),
             node("Less", &["level", "enough"], &["goes"]),
         ],
-        &[floats("enough", &[], &[100.0])],
+        &[floats("enough", &[], &[100.0]), floats("nothing", &[], &[0.0])],
     );
     let nodes = [
         node("Relu", &["x"], &["start"]),
@@ -306,7 +313,7 @@ fn a_loop_that_data_ends_runs_on_the_host_where_its_body_has_no_kernel() {
     compare(&both, &[("x", x)]);
     let trips = both[1].host_trips();
     assert_eq!(trips.len(), 1, "{trips:?}");
-    assert_eq!((trips[0].node.as_str(), &trips[0].reason), ("doubling", &GpuReject::NoKernel));
+    assert_eq!((trips[0].node.as_str(), &trips[0].reason), ("doubling", &GpuReject::Random));
     assert_eq!((trips[0].calls, trips[0].bytes_down, trips[0].bytes_up), (2, 24, 24));
 }
 

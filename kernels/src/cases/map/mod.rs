@@ -15,7 +15,7 @@ use program::{Operand, Program, check};
 use value::{DTYPES, KINDS, draw};
 
 /// Cases of [`opcodes`] that take every opcode with every kind that it computes on.
-pub(super) const OPCODES: u32 = 108;
+pub(super) const OPCODES: u32 = 123;
 
 /// How close an opcode comes: those that IEEE 754 defines are exact.
 fn units(opcode: Opcode) -> f64 {

@@ -58,8 +58,8 @@ fn product(shape: &Shape, factors: Factors) -> Option<Problem> {
 }
 
 impl Way {
-    /// The kernels for `shape`. Weights are packed where they are `constant`.
-    fn choose(shape: &Shape, factors: Factors, constant: bool, device: &Device) -> Result<Self, Reject> {
+    /// The kernels for `shape`. Weights that are constant may be packed where that is wanted.
+    fn choose(shape: &Shape, factors: Factors, packs: bool, device: &Device) -> Result<Self, Reject> {
         if depthwise::accepts(shape).is_ok() {
             return Ok(Self::ByChannel);
         }
@@ -71,7 +71,7 @@ impl Way {
             return Ok(Self::Product(problem, variant, parts));
         }
         match winograd::choose(shape, factors, device) {
-            Some(winograd) if constant => Ok(Self::Winograd(winograd)),
+            Some(winograd) if packs => Ok(Self::Winograd(winograd)),
             _ => Ok(Self::Direct(direct, parts)),
         }
     }
@@ -167,7 +167,7 @@ fn of_type(
     }
     shape.accepts()?;
     let (device, factors) = (site.device, site.factors());
-    let way = Way::choose(&shape, factors, site.constant(1).is_some(), &device)?;
+    let way = Way::choose(&shape, factors, site.constant(1).is_some() && !site.lean, &device)?;
     let y = site.output_shape(0)?;
     let mut making = Making::over(site.dtype(0)?, &y);
     if site.inputs.has(2) {

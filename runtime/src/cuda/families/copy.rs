@@ -111,11 +111,44 @@ pub(crate) fn layout(
 
 /// Output 0 is input 0, a tensor of this fact.
 pub(super) fn whole(site: &GpuSite<'_>, fact: &TensorFact) -> Result<GpuKernel, GpuReject> {
-    let size = size(fact.dtype)?;
+    Ok(Copies { regions: vec![(From::Input(0), 0, region(fact)?)] }.kernel(site))
+}
+
+/// All elements of a tensor of this fact.
+pub(super) fn region(fact: &TensorFact) -> Result<Region, GpuReject> {
     let count = fact.element_count().ok_or(GpuReject::DataDependent)? as u64;
     let side = Side { first: 0, steps: &[1] };
-    let region = Region::new(size, &[count], side, side)?;
-    Ok(Copies { regions: vec![(From::Input(0), 0, region)] }.kernel(site))
+    Ok(Region::new(size(fact.dtype)?, &[count], side, side)?)
+}
+
+/// Columns of rows that move: of input `input`, whose rows are as wide as `from` says behind the first column, to those of
+/// output 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    pub(super) input: usize,
+    /// The first column, and columns of a row.
+    pub(super) from: (usize, usize),
+    pub(super) to: (usize, usize),
+    /// How many.
+    pub(super) count: usize,
+}
+
+/// Output 0 is made of columns of the inputs, of so many rows.
+pub(super) fn columns(
+    site: &GpuSite<'_>,
+    dtype: DType,
+    rows: usize,
+    parts: &[Columns],
+) -> Result<GpuKernel, GpuReject> {
+    let size = size(dtype)?;
+    let mut regions = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (from, to) = ([part.from.1 as i64, 1], [part.to.1 as i64, 1]);
+        let x = Side { first: part.from.0 as u64, steps: &from };
+        let y = Side { first: part.to.0 as u64, steps: &to };
+        regions.push((From::Input(part.input), 0, Region::new(size, &wide(&[rows, part.count]), x, y)?));
+    }
+    Ok(Copies { regions }.kernel(site))
 }
 
 /// Whether slices are taken out of a whole, or put into it.
@@ -232,20 +265,30 @@ struct Part {
 
 /// Rows of input 0 that input 1 names, along `axis`.
 pub(crate) fn gathered(site: &GpuSite<'_>, axis: usize) -> Result<GpuKernel, GpuReject> {
+    let (from, picked): (Shape, Shape) = (site.input_shape(0)?, site.input_shape(1)?);
+    rows(site, [site.dtype(0)?, site.dtype(1)?], (&from, axis), &picked)
+}
+
+/// Rows of input 0, of shape `from`, along `axis`: as many as `picked` has elements, which input 1 names.
+pub(super) fn rows(
+    site: &GpuSite<'_>,
+    [dtype, index]: [DType; 2],
+    (from, axis): (&[usize], usize),
+    picked: &[usize],
+) -> Result<GpuKernel, GpuReject> {
     use super::extent;
     use recurve_kernels::gather;
-    let (from, picked): (Shape, Shape) = (site.input_shape(0)?, site.input_shape(1)?);
     let product = |extents: &[usize]| extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
     let part = |extents: &[usize]| {
         extent(product(extents).ok_or_else(|| GpuReject::Form("a gather of so many elements".into()))?)
     };
     let shape = gather::Shape {
-        size: size(site.dtype(0)?)?,
+        size: size(dtype)?,
         outer: part(&from[..axis])?,
         extent: extent(from[axis])?,
-        picked: part(&picked)?,
+        picked: part(picked)?,
         inner: part(&from[axis + 1..])?,
-        index: size(site.dtype(1)?)?,
+        index: size(index)?,
     };
     shape.accepts()?;
     let device = site.device;

@@ -1,13 +1,14 @@
 //! Maps: any nest that computes each element by itself, interpreted by the `map` family.
 
 use super::{copy, extent};
+use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::loops::program::{Builder, Kind, Program};
 use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
 use recurve_kernels::launch::{Buffer, Reject};
-use recurve_kernels::map::{self, Code, Layout, Source};
+use recurve_kernels::map::{self, Code, Source};
 use std::sync::Arc;
 
 /// The launches of `nest`, which is a map; `operand` gives shape and position among the node's inputs of what a read's
@@ -55,7 +56,7 @@ pub(super) fn launched(
     reads: Vec<usize>,
 ) -> Result<GpuKernel, GpuReject> {
     let operands: Vec<(DType, &[u64], u64)> = inputs.iter().map(|(d, s, o)| (*d, s.as_slice(), *o)).collect();
-    let layout = Layout::new(space, &operands)?;
+    let layout = map::Layout::new(space, &operands)?;
     let outputs: Vec<(usize, DType)> = program.outputs().iter().map(|o| (o.register, o.dtype)).collect();
     let source =
         Source { instructions: program.instructions(), constants: program.constants(), outputs: &outputs };
@@ -87,6 +88,14 @@ pub(super) fn moved(
     let program = builder.finish(&[(y, to)]).map_err(|_| GpuReject::NoKernel)?;
     let wide = |of: &[usize]| of.iter().map(|&v| v as u64).collect::<Vec<u64>>();
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
+}
+
+/// Input 0, dense, of type `from`, as type `to`.
+pub(crate) fn cast(site: &GpuSite<'_>, types: [DType; 2], shape: &[usize]) -> Result<GpuKernel, GpuReject> {
+    if let Some(other) = types.into_iter().find(|&dtype| Kind::of(dtype).is_none()) {
+        return Err(GpuReject::ElementType(other));
+    }
+    moved(site, types, shape, &Layout::dense(shape).strides)
 }
 
 /// Zeros of type `dtype`, so many.

@@ -3,6 +3,7 @@
 
 use super::composition::{Composition, Place};
 use super::copy;
+use super::known::or_known;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
 use crate::error::OpError;
 use crate::exec::known_outputs;
@@ -161,7 +162,7 @@ impl<'a> Walk<'a> {
             within: if site.within == Within::Graph { Within::Body } else { site.within },
             ..*site
         };
-        let kernel = node.op.gpu(&inner)?.named(&node.name, &node.def.full_name());
+        let kernel = or_known(&*node.op, &inner)?.named(&node.name, &node.def.full_name());
         // A branch that is known tells more than what either would give.
         let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);
         for (id, fact) in node.outputs.iter().zip(&outputs) {

@@ -2,16 +2,22 @@
 //! and how constants are packed.
 
 pub(crate) mod attention;
+pub(crate) mod block_quantised;
 pub(crate) mod branches;
+pub(crate) mod causal;
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod flow;
+pub(crate) mod fourier;
 pub(crate) mod indexed;
 pub(crate) mod integer_conv;
 pub(crate) mod integer_product;
+pub(crate) mod known;
+pub(crate) mod linear_attention;
 pub(crate) mod lines;
+mod located;
 pub(crate) mod map;
 pub(crate) mod members;
 mod narrow;
@@ -22,7 +28,9 @@ pub(crate) mod product;
 pub(crate) mod quantised;
 pub(crate) mod recurrent;
 pub(crate) mod resample;
+pub(crate) mod rotary;
 pub(crate) mod rounds;
+pub(crate) mod sampled;
 pub(crate) mod steps;
 pub(crate) mod tail;
 

@@ -9,9 +9,10 @@ use super::host::{Given, HostStep, Made};
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;
+use crate::cuda::families::known::or_known;
 use crate::cuda::memory::rounded;
 use crate::cuda::site::{GpuKernel, GpuSite, Weights, Within};
-use crate::cuda::{Block, GpuReject};
+use crate::cuda::{Block, GpuError, GpuReject};
 use crate::device::Fallback;
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -41,6 +42,8 @@ struct Binder<'p> {
     planned: Vec<(usize, Planned)>,
     /// Kernels that a run launches.
     launches: usize,
+    /// Whether kernels are to do with little workspace.
+    lean: bool,
 }
 
 impl GpuBound {
@@ -49,7 +52,20 @@ impl GpuBound {
         inputs: &[Fact],
         context: RunContext<'_>,
     ) -> Result<Self, GpuFailure> {
-        let mut binder = Binder::new(program, inputs);
+        match Self::with(program, inputs, false, context) {
+            // What workspaces make too large may fit without them.
+            Err(GpuFailure::Gpu(GpuError::Limit { .. })) => Self::with(program, inputs, true, context),
+            other => other,
+        }
+    }
+
+    fn with(
+        program: &GpuProgram,
+        inputs: &[Fact],
+        lean: bool,
+        context: RunContext<'_>,
+    ) -> Result<Self, GpuFailure> {
+        let mut binder = Binder::new(program, inputs, lean);
         let mut rejected = Vec::new();
         for index in 0..program.graph.nodes.len() {
             let fail = |source| node_error(&program.graph, index, source);
@@ -72,7 +88,7 @@ fn is_fixed(fact: &Fact) -> bool {
 }
 
 impl<'p> Binder<'p> {
-    fn new(program: &'p GpuProgram, inputs: &[Fact]) -> Self {
+    fn new(program: &'p GpuProgram, inputs: &[Fact], lean: bool) -> Self {
         let graph = &program.graph;
         let constant = |t: &Tensor| Fact::from(TensorFact::constant(t.clone()));
         let mut facts: Vec<Option<Fact>> =
@@ -82,7 +98,7 @@ impl<'p> Binder<'p> {
         }
         let count = graph.values.len();
         let (root, on_host) = ((0..count).collect(), vec![false; count]);
-        Self { program, facts, root, on_host, planned: Vec::new(), launches: 0 }
+        Self { program, facts, root, on_host, planned: Vec::new(), launches: 0, lean }
     }
 
     fn constant(&self, value: usize) -> Option<&Tensor> {
@@ -159,9 +175,10 @@ impl<'p> Binder<'p> {
             within: Within::Graph,
             device: self.program.device,
             precision: self.program.precision,
+            lean: self.lean,
             context,
         };
-        let kernel = node.op.gpu(&site)?.named(&node.name, &node.def.full_name());
+        let kernel = or_known(&*node.op, &site)?.named(&node.name, &node.def.full_name());
         let known = kernel.outputs().map(<[Fact]>::to_vec);
         let site = GpuSite { outputs: known.as_deref().unwrap_or(outputs), ..site };
         let collected = kernel.flow().map_or_else(Vec::new, |flow| flow.collected.clone());

@@ -15,6 +15,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::{RandomSource, RandomStream};
 use crate::cpu::split::for_each_piece;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{DType, FLOATS, MOVABLE};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -124,6 +125,10 @@ impl<D: Distribution> Op for Random<D> {
 
     fn is_deterministic(&self) -> bool {
         false
+    }
+
+    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        Err(GpuReject::Random)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

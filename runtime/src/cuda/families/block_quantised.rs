@@ -1,0 +1,136 @@
+//! Products with weights of 2, 4 or 8 bits in blocks: a map unpacks the weights into the workspace, as elements of the type
+//! of the other matrix, and a product reads them there. On the device they stay packed.
+
+use super::composition::{Composition, Place};
+use super::copy;
+use super::located::{Located, bytes, nothing};
+use super::product::Product;
+use crate::cpu::block_quantised::BlockQuantised;
+use crate::cpu::contraction::Contraction;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::dtype::DType;
+use crate::graph::TensorFact;
+use crate::graph::fact::{Fact, Facts};
+use crate::loops::program::{Kind, Reg};
+use crate::tensor::Tensor;
+
+/// Positions of the inputs besides the left matrix.
+const B: usize = 1;
+const SCALES: usize = 2;
+const ZEROS: usize = 3;
+const GROUPS: usize = 4;
+const BIAS: usize = 5;
+
+/// A table with a row for each row of weights: where it is, its type and its columns.
+#[derive(Clone, Copy)]
+struct Table {
+    place: Place,
+    dtype: DType,
+    columns: usize,
+}
+
+/// The numbers in the bytes of `place`, whose strides over the map's axes are `strides`; the last axis counts the numbers of
+/// a byte.
+fn numbers(
+    map: &mut Located<'_>,
+    product: &BlockQuantised,
+    place: Place,
+    strides: Vec<u64>,
+) -> Result<Reg, GpuReject> {
+    let axis = strides.len() - 1;
+    let byte = map.read(place, DType::U8, strides, 0)?;
+    let shifts: Vec<i32> = (0..8 / product.bits).map(|at| (at * product.bits) as i32).collect();
+    let table = Tensor::new(&[shifts.len()], shifts).map_err(|_| GpuReject::NoKernel)?;
+    let shift = map.table(&table, axis)?;
+    let moved = map.builder.shr(byte, shift);
+    let mask = map.builder.integer(Kind::I32, (1 << product.bits) - 1);
+    let number = map.builder.and(moved, mask);
+    Ok(map.builder.convert(number, Kind::F32))
+}
+
+/// `a · wᵀ + bias` of these sizes.
+pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
+    let &BlockQuantised { m, n, k, bits, .. } = product;
+    let (dtype, blocks, blob, per) = (site.dtype(0)?, product.blocks(), product.blob(), 8 / bits);
+    if m == 0 {
+        return Ok(nothing());
+    }
+    let mut whole = Composition::new("");
+    let mut scales = Table { place: Place::Input(SCALES), dtype, columns: blocks };
+    let mut zeros = None;
+    if site.inputs.has(ZEROS) {
+        let columns = product.zero_bytes() * per;
+        zeros = Some(if site.dtype(ZEROS)? == DType::U8 {
+            let place = whole.between(bytes(DType::F32, &[n, columns])?)?;
+            let mut map = Located::behind(whole, site, &[n, product.zero_bytes(), per]);
+            let strides = vec![product.zero_bytes() as u64, 1, 0];
+            let number = numbers(&mut map, product, Place::Input(ZEROS), strides)?;
+            whole = map.store("zeros", number, DType::F32, place)?;
+            Table { place, dtype: DType::F32, columns }
+        } else {
+            Table { place: Place::Input(ZEROS), dtype, columns: blocks }
+        });
+    }
+    let grouped = site.inputs.has(GROUPS);
+    if grouped {
+        if !k.is_multiple_of(per) {
+            return Err(GpuReject::Form("rows of grouped weights that end within a byte".into()));
+        }
+        for (name, table) in [("scales of terms", Some(&mut scales)), ("zeros of terms", zeros.as_mut())] {
+            let Some(table) = table else { continue };
+            let to = whole.between(bytes(table.dtype, &[n, k])?)?;
+            let from = [n, table.columns];
+            let picked = copy::rows(site, [table.dtype, DType::I32], (&from, 1), &[k])?;
+            whole.add(name, picked, vec![table.place, Place::Input(GROUPS)], vec![to])?;
+            (table.place, table.columns) = (to, k);
+        }
+    }
+    // The axes of the unpacked weights: rows, blocks, bytes of a block and numbers of a byte; without blocks where each
+    // term has a scale of its own.
+    let row = blocks * blob;
+    let (space, packed) = if grouped {
+        (vec![n, k / per, per], vec![row as u64, 1, 0])
+    } else {
+        (vec![n, blocks, blob, per], vec![row as u64, blob as u64, 1, 0])
+    };
+    let of = |table: &Table| {
+        let columns = table.columns as u64;
+        if grouped { vec![columns, per as u64, 1] } else { vec![columns, 1, 0, 0] }
+    };
+    let depth = if grouped { k } else { row * per };
+    let weights = whole.between(bytes(dtype, &[n, depth])?)?;
+    let mut map = Located::behind(whole, site, &space);
+    let number = numbers(&mut map, product, Place::Input(B), packed)?;
+    let zero = match &zeros {
+        Some(table) => map.read(table.place, table.dtype, of(table), 0)?,
+        None => map.builder.constant(Kind::F32, f64::from(1u32 << (bits - 1))),
+    };
+    let scale = map.read(scales.place, scales.dtype, of(&scales), 0)?;
+    let from_zero = map.builder.sub(number, zero);
+    let weight = map.builder.mul(from_zero, scale);
+    let mut whole = map.store("weights", weight, dtype, weights)?;
+    let facts = [
+        Fact::from(TensorFact::known(dtype, &[m, k])),
+        Fact::from(TensorFact::known(dtype, &[n, depth])),
+        Fact::from(TensorFact::known(dtype, &[n])),
+    ];
+    let has_bias = site.inputs.has(BIAS);
+    let given: Vec<Option<&Fact>> = facts.iter().take(if has_bias { 3 } else { 2 }).map(Some).collect();
+    let made = [Fact::from(TensorFact::known(dtype, &[m, n]))];
+    let inner = GpuSite {
+        inputs: Facts(&given),
+        outputs: &made,
+        wanted: &[true],
+        strided: &[],
+        behind: None,
+        ..*site
+    };
+    let contraction = Contraction { batch: Vec::new(), m, n, k, a: (k, 1), b: (1, depth), y: n };
+    let addend = has_bias.then_some((2, [0, 1]));
+    let multiplied =
+        Product { contraction, offsets: [0; 2], alpha: 1.0, beta: 1.0, addend }.kernel(&inner)?;
+    let mut operands = vec![Place::Input(0), weights];
+    operands.extend(has_bias.then_some(Place::Input(BIAS)));
+    whole.add("product", multiplied, operands, vec![Place::Output(0)])?;
+    Ok(whole.finish())
+}

@@ -1,0 +1,67 @@
+//! Images read where the data says: at the positions of a grid, and in aligned regions.
+
+use super::extent;
+use crate::cpu::grid_taps::{Mode, Outside, Sampler};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use recurve_kernels::grid_sample::{self, MOST_AXES, Sampling};
+use recurve_kernels::launch::Launch;
+use recurve_kernels::roi_align::{Align, Buffers};
+use std::sync::Arc;
+
+/// Input 0 at the positions of input 1.
+pub(crate) fn grid(site: &GpuSite<'_>, sampler: &Sampler) -> Result<GpuKernel, GpuReject> {
+    let axes = sampler.extents.len();
+    if axes > MOST_AXES {
+        return Err(GpuReject::Form(format!("a sampling over {axes} axes")));
+    }
+    let mut extents = [1; MOST_AXES];
+    for (to, &from) in extents.iter_mut().zip(sampler.extents.iter().rev()) {
+        *to = extent(from)?;
+    }
+    let images = *site.input_shape(0)?.first().ok_or(GpuReject::NoKernel)?;
+    let sampling = Sampling {
+        mode: match sampler.mode {
+            Mode::Nearest => grid_sample::Mode::Nearest,
+            Mode::Linear => grid_sample::Mode::Linear,
+            Mode::Cubic => grid_sample::Mode::Cubic,
+        },
+        outside: match sampler.outside {
+            Outside::Zeros => grid_sample::Outside::Zeros,
+            Outside::Border => grid_sample::Outside::Border,
+            Outside::Reflection => grid_sample::Outside::Reflection,
+        },
+        align: sampler.align,
+        images: extent(images)?,
+        channels: extent(sampler.channels)?,
+        extents,
+        axes: axes as u32,
+        places: extent(sampler.places)?,
+        x: site.dtype(0)?,
+        grid: site.dtype(1)?,
+    };
+    sampling.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |operands| {
+        let buffers = [operands.inputs[0], operands.inputs[1], operands.outputs[0]];
+        let prepared = sampling.prepare(buffers, &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    }))
+}
+
+/// The regions that input 1 tells of the images that input 2 names.
+pub(crate) fn regions(site: &GpuSite<'_>, align: Align) -> Result<GpuKernel, GpuReject> {
+    align.accepts()?;
+    let device = site.device;
+    let kernel = GpuKernel::new(move |operands| {
+        let buffers = Buffers {
+            x: operands.inputs[0],
+            regions: operands.inputs[1],
+            images: operands.inputs[2],
+            y: operands.outputs[0],
+            fault: operands.fault,
+        };
+        let prepared = align.prepare(&buffers, &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    });
+    Ok(kernel.with_fault())
+}
