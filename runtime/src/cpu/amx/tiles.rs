@@ -28,8 +28,8 @@ pub(super) unsafe fn product<const R: usize, const N: usize>(
     let end = Sums::begin::<R>(left, start, sums);
     for (block, start) in left.starts.iter().enumerate() {
         let rows = left.lines[left.first + start..].as_ptr();
-        // SAFETY: the tiles have their shapes while the session lasts. Of the left operand the lines are read that `begin` found to
-        // be there, of the right one `tile_lines` for each start.
+        // SAFETY: the tiles have their shapes while the session lasts. Of the left operand the lines are read that `begin`
+        // found to be there, of the right one `tile_lines` for each start.
         unsafe { terms::<R, N>(rows, left.plane, right.as_ptr().add(block * tile_lines(N)), |_| ()) }
     }
     end.store::<R>();

@@ -108,14 +108,27 @@ fn split_row(unit: Unit, row: &[f32], to: &mut [Line]) -> bool {
     ordinary
 }
 
+/// Takes the rows `rows` apart. Those of two tiles lie together, `pair` lines: for each 32 terms, for each part, theirs.
+fn split_rows<F: Float, const W: usize>(
+    unit: Unit,
+    rows: Range<usize>,
+    (to, pair): (&mut [Line], usize),
+    product: &impl Product<F, W>,
+) -> bool {
+    rows.enumerate().all(|(at, row)| {
+        let terms = same::<F, f32>(product.operand(row));
+        terms.is_some_and(|terms| split_row(unit, terms, &mut to[at / TILES * pair + at % TILES..]))
+    })
+}
+
 /// The columns of a panel of `width` that are multiplied at once: the first, and how many groups of 16.
 fn columns(width: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..width).step_by(2 * SIDE).map(move |first| (first, ((width - first) / SIDE).min(2)))
 }
 
 /// Multiplies the rows `rows`, as many as [`group_rows`] says, with `panels`, which the unit may multiply; `memory` is
-/// [`memory_bytes`], and sums start as `begin` says. Gives `false`, with nothing done,
-/// where a row holds a value that is no ordinary number.
+/// [`memory_bytes`], and sums start as `begin` says. Gives `false`, with nothing done, where a row holds a value that is no
+/// ordinary number.
 pub(super) fn sweep<F: Float + Lane, const W: usize>(
     unit: Unit,
     panels: &Factored<'_, F, F>,
@@ -131,14 +144,10 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
     let Some((made, starts)) = rest.split_at_mut_checked(all) else { return false };
     let Some(starts) = starts.get_mut(..start_lines(depth)) else { return false };
     let starts = &mut bytemuck::cast_slice_mut::<Line, usize>(starts)[..blocks];
-    // The rows of two tiles lie together: for each 32 terms, for each part, theirs.
     let pair = PARTS * TILES * blocks;
     starts.iter_mut().enumerate().for_each(|(block, start)| *start = block * PARTS * TILES);
-    for (at, row) in rows.clone().enumerate() {
-        let Some(terms) = same::<F, f32>(product.operand(row)) else { return false };
-        if !split_row(unit, terms, &mut left[at / TILES * pair + at % TILES..]) {
-            return false;
-        }
+    if !split_rows::<F, W>(unit, rows.clone(), (left, pair), product) {
+        return false;
     }
     let (left, starts, mut session) = (&*left, &*starts, unit.session());
     for turn in 0..panels.count {
