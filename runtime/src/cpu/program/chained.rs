@@ -7,7 +7,7 @@
 use super::compiled::Reach;
 use super::routines;
 use crate::cpu::simd::Level;
-use crate::cpu::simd::chain::{BLOCK, BLOCK_BYTES, Chain, Pair, Places, Single, Step};
+use crate::cpu::simd::chain::{BLOCK_BYTES, Chain, Pair, Places, Single, Step};
 use crate::loops::program::{Instruction, Kind, Opcode, Program};
 use smallvec::SmallVec;
 
@@ -119,8 +119,9 @@ impl Chained {
                 outputs_end.chunks_exact_mut(BLOCK_BYTES).collect();
             once.run(1, &inputs, &mut outputs, slots, false);
         }
-        let (blocks, rest) = (len / BLOCK, len % BLOCK * 4);
-        let whole = blocks * BLOCK_BYTES;
+        let block = self.each.block();
+        let (blocks, rest) = (len / block, len % block * 4);
+        let whole = blocks * block * 4;
         if blocks > 0 {
             let inputs: SmallVec<[&[u8]; MOST_INPUTS]> = self.moving.iter().map(|&k| windows[k]).collect();
             let mut outputs: SmallVec<[&mut [u8]; MOST_OUTPUTS]> =

@@ -1,19 +1,21 @@
 //! Chains: programs whose values stay in registers from step to step.
 //!
 //! A loop over a tile reads and writes the first cache once for each operator, and memory waits while it computes. A
-//! chain takes [`BLOCK`] elements through all steps before it turns to the next ones: eight vectors are handed from step
+//! chain takes a *block*, at most [`BLOCK`] elements, through all steps before it turns to the next ones: eight vectors are handed from step
 //! to step in registers, other operands lie in *places*, and the loads of a block overlap with the steps of the one
 //! before. A step ends with a jump to the next one, so that the processor predicts each from where it is.
 //!
-//! Only AVX-512 has the registers for it.
+//! The steps are those of one file ([`wide`], [`narrow`]), compiled for AVX-512 and for AVX2, whose block is half as large.
 
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
 use super::{Level, Routine};
 use smallvec::SmallVec;
 
-/// Elements that are taken through all steps together.
+/// Elements that are taken through all steps together, at most.
 pub(crate) const BLOCK: usize = 128;
 /// Their bytes; elements have four.
 pub(crate) const BLOCK_BYTES: usize = 4 * BLOCK;
@@ -129,13 +131,36 @@ impl Places {
 pub(crate) struct Chain {
     places: Places,
     #[cfg(target_arch = "x86_64")]
-    code: Vec<wide::Code>,
+    code: Code,
+}
+
+/// Steps of an instruction set.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug)]
+enum Code {
+    Narrow(Vec<narrow::Code>),
+    Wide(Vec<wide::Code>),
 }
 
 /// Most steps: where a compiler does not make jumps of calls at the end of a function, they are as many calls deep.
 const MOST_STEPS: usize = 96;
 /// Most places: a run allocates nothing.
 const MOST_PLACES: usize = 64;
+
+/// Runs `$code` of instruction set `$of` on inputs, outputs and slots.
+#[cfg(target_arch = "x86_64")]
+macro_rules! run {
+    ($of:ident, $code:ident, $bytes:ident, ($inputs:ident, $outputs:ident, $slots:ident), $streamed:ident) => {{
+        let mut spots: SmallVec<[$of::Spot; MOST_PLACES]> = SmallVec::new();
+        spots.extend($inputs.iter().map(|input| $of::Spot::input(&input[..$bytes])));
+        spots.extend($outputs.iter_mut().map(|output| $of::Spot::output(&mut output[..$bytes], $streamed)));
+        spots.extend($slots.chunks_exact_mut(BLOCK_BYTES).map($of::Spot::slot));
+        // SAFETY: `new` made the code of steps that read places below their count, of which there are as many spots,
+        // and write outputs and slots alone, and only for a processor that has the instructions; inputs and outputs
+        // were cut to `bytes`, whole blocks, slots to a block at least, and all are borrowed for the call.
+        unsafe { $of::run($code, &spots, $bytes) }
+    }};
+}
 
 impl Chain {
     /// `steps` one behind the other; `None` where the instruction set has no chains, or a step reads or writes what it
@@ -148,11 +173,26 @@ impl Chain {
             return None;
         }
         #[cfg(target_arch = "x86_64")]
-        if let super::Kind::Avx512(token) = level.0 {
-            return Some(Self { places, code: wide::code(token, steps) });
+        match level.0 {
+            super::Kind::Avx512(token) => {
+                return Some(Self { places, code: Code::Wide(wide::code(token, steps)) });
+            }
+            super::Kind::Avx2(token) => {
+                return Some(Self { places, code: Code::Narrow(narrow::code(token, steps)) });
+            }
+            super::Kind::Portable => {}
         }
         let _ = level;
         None
+    }
+
+    /// Elements of a block, of which [`BLOCK`] are a multiple.
+    pub(crate) fn block(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Code::Narrow(_) = self.code {
+            return BLOCK / 2;
+        }
+        BLOCK
     }
 
     /// Takes `blocks` blocks of the inputs, which lie in memory one behind the other, through all steps; slots have a
@@ -165,19 +205,17 @@ impl Chain {
         slots: &mut [u8],
         streamed: bool,
     ) {
-        let bytes = blocks * BLOCK_BYTES;
+        let bytes = blocks * self.block() * 4;
         assert_eq!((inputs.len(), outputs.len()), (self.places.inputs, self.places.outputs), "places");
         #[cfg(target_arch = "x86_64")]
         {
-            let mut spots: SmallVec<[wide::Spot; MOST_PLACES]> = SmallVec::new();
-            spots.extend(inputs.iter().map(|input| wide::Spot::input(&input[..bytes])));
-            spots.extend(outputs.iter_mut().map(|output| wide::Spot::output(&mut output[..bytes], streamed)));
-            let slots = slots[..self.places.slots * BLOCK_BYTES].chunks_exact_mut(BLOCK_BYTES);
-            spots.extend(slots.map(wide::Spot::slot));
-            // SAFETY: `new` made the code of steps that read places below their count, of which there are as many spots,
-            // and write outputs and slots alone, and only for a processor that has the instructions; inputs and outputs
-            // were cut to `bytes`, slots to a block, and all are borrowed for the call.
-            unsafe { wide::run(&self.code, &spots, bytes) }
+            let slots = &mut slots[..self.places.slots * BLOCK_BYTES];
+            match &self.code {
+                Code::Narrow(code) => {
+                    run!(narrow, code, bytes, (inputs, outputs, slots), streamed);
+                }
+                Code::Wide(code) => run!(wide, code, bytes, (inputs, outputs, slots), streamed),
+            }
             if streamed {
                 super::order_streams();
             }
