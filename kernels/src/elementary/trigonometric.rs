@@ -16,7 +16,7 @@ const HALF_PI: [f32; 3] = [f32::from_bits(0x3fc9_0fd8), 3.139_164_7e-7, 5.390_30
 /// π/2 − FRAC_PI_2.
 const FRAC_PI_2_LOW: f32 = -4.371_139e-8;
 
-/// Word `i` of the binary fraction of `2/π`; as a list it would be a table in memory.
+/// Word `i` of the binary fraction of `2/π`, 0 behind the last.
 #[inline(always)]
 fn two_over_pi(i: u32) -> u32 {
     match i {
