@@ -199,11 +199,10 @@ mod tests {
                 needs.iter().enumerate().all(|(at, of)| of.iter().all(|&n| ended[at][n]))
             };
             assert!(kept(&made));
-            let known = ended(&given, &made);
-            for at in 0..count {
-                for earlier in 0..at {
+            for (at, known) in ended(&given, &made).iter().enumerate() {
+                for (earlier, known) in known[..at].iter().enumerate() {
                     let told = made[at].clock[given[earlier].stream] > made[earlier].place;
-                    assert_eq!(told, known[at][earlier], "{earlier} before {at}");
+                    assert_eq!(told, *known, "{earlier} before {at}");
                 }
                 for wait in 0..made[at].waits.len() {
                     let mut fewer = made.clone();

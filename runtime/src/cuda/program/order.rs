@@ -9,7 +9,7 @@
 //!   stream was given kernels behind the one that makes what is copied.
 //! - Steps that the host gives without waiting for anything between are captured, those of each stream by themselves, with
 //!   the copies to the device ahead of them in their stream; who waits for another stream begins a graph, and who is waited
-//!   for by what follows ends one. Copies from the device right behind them are given along with them. So what the host does
+//!   for by what follows ends one. A copy from the device right behind them is given along with them. So what the host does
 //!   between a value that is there and one that comes back is to launch one graph.
 
 use crate::plan::{Given, Turns};
@@ -59,8 +59,8 @@ pub(super) struct Stretch {
     /// Copies to the device ahead of them.
     pub(super) ups: Vec<usize>,
     pub(super) steps: Vec<usize>,
-    /// Copies from the device behind them.
-    pub(super) downs: Vec<usize>,
+    /// A copy from the device behind them.
+    pub(super) down: Option<usize>,
     /// The events that the first waits for.
     pub(super) waits: Vec<usize>,
     /// The events that stand behind the last step.
@@ -98,8 +98,8 @@ impl Order {
         };
         let kernels = (0..order.len()).filter_map(own).max().map_or(1, |most| most + 1);
         let mut made = Turns::new(kernels + 2);
-        for at in 0..order.len() {
-            let stream = match order[at] {
+        for (at, action) in order.iter().enumerate() {
+            let stream = match *action {
                 Action::Step(step) => stream(step),
                 Action::Copy(copy) if up(copy) => {
                     let later = (at + 1..order.len()).filter(|&later| of(later).conflicts(of(at)));
@@ -113,7 +113,7 @@ impl Order {
                     writer.filter(latest).and_then(own).unwrap_or(kernels + 1)
                 }
             };
-            let awaited = matches!(order[at], Action::Copy(copy) if !up(copy));
+            let awaited = matches!(*action, Action::Copy(copy) if !up(copy));
             made.give(Given { stream, awaited }, |earlier| of(at).conflicts(of(earlier)));
         }
         let (given, made) = made.into_parts();
@@ -130,12 +130,15 @@ impl Order {
             for (at, action) in (at..end).zip(part) {
                 let (stream, waits) = (given[at].stream, &made[at].waits);
                 if stream >= kernels {
+                    if given[at].awaited {
+                        open.clear();
+                    }
                     continue;
                 }
                 let goes_on = |which: &usize| {
-                    let Stretch { steps, downs, .. } = &stretches[*which];
+                    let Stretch { steps, .. } = &stretches[*which];
                     match action {
-                        Action::Step(_) => waits.is_empty() && downs.is_empty(),
+                        Action::Step(_) => waits.is_empty(),
                         Action::Copy(copy) if up(*copy) => waits.is_empty() && steps.is_empty(),
                         Action::Copy(_) => waits.is_empty() && !steps.is_empty(),
                     }
@@ -149,13 +152,17 @@ impl Order {
                 match *action {
                     Action::Step(step) => own.steps.push(step),
                     Action::Copy(copy) if up(copy) => own.ups.push(copy),
-                    Action::Copy(copy) => own.downs.push(copy),
+                    Action::Copy(copy) => own.down = Some(copy),
                 }
                 if !awaited[at].is_empty() {
                     own.events.push(at);
                     if awaited[at].iter().any(|&by| by < end) {
                         open.remove(&stream);
                     }
+                }
+                // What comes behind the end that the host waits for may rely on it, and is not given before.
+                if given[at].awaited {
+                    open.clear();
                 }
             }
             at = end;
@@ -164,8 +171,8 @@ impl Order {
         stretches.retain(|stretch| !stretch.steps.is_empty());
         let mut stretch_of = HashMap::new();
         for (which, stretch) in stretches.iter().enumerate() {
-            let Stretch { ups, steps, downs, .. } = stretch;
-            let copies = ups.iter().chain(downs).map(|&copy| Action::Copy(copy));
+            let Stretch { ups, steps, down, .. } = stretch;
+            let copies = ups.iter().chain(down).map(|&copy| Action::Copy(copy));
             let actions = steps.iter().map(|&step| Action::Step(step)).chain(copies);
             stretch_of.extend(actions.map(|action| (action, which)));
         }
@@ -251,9 +258,29 @@ mod tests {
         let order = Order::new(&parts, &touched.into(), |_| 0, |copy| copy % 2 == 0);
         let there = |up: usize, step: usize, down: usize| Stretch {
             ups: vec![up],
-            downs: vec![down],
+            down: Some(down),
             ..stretch(0, &[step], &[], &[])
         };
         assert_eq!(order.stretches, [there(0, 0, 1), there(2, 1, 3)]);
+    }
+
+    #[test]
+    fn what_relies_on_the_end_of_a_copy_that_the_host_waits_for_is_not_given_before_it() {
+        use Action::{Copy, Step};
+        let touched = |reads: &[usize], writes: &[usize]| {
+            let ranges = |of: &[usize]| of.iter().map(|&at| at..at + 1).collect();
+            Touched { reads: ranges(reads), writes: ranges(writes) }
+        };
+        // Step 2 uses bytes of step 1 again, which is in another stream, once the host has what that made.
+        let touched: [(Action, Touched); 4] = [
+            (Step(0), touched(&[], &[0])),
+            (Step(1), touched(&[], &[1])),
+            (Copy(0), touched(&[1], &[])),
+            (Step(2), touched(&[0], &[1])),
+        ];
+        let parts = [vec![Step(0), Step(1), Copy(0), Step(2)]];
+        let order = Order::new(&parts, &touched.into(), |step| step % 2, |_| false);
+        let behind = Stretch { down: Some(0), ..stretch(1, &[1], &[], &[]) };
+        assert_eq!(order.stretches, [stretch(0, &[0], &[], &[]), behind, stretch(0, &[2], &[], &[])]);
     }
 }

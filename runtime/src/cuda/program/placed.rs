@@ -325,7 +325,7 @@ impl DeviceRun<'_> {
     pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
         let Order { stretches, stretch_of, .. } = &self.placed.order;
         let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
-        let Stretch { stream, ups, steps, downs, waits, events } = &stretches[at];
+        let Stretch { stream, ups, steps, down, waits, events } = &stretches[at];
         if steps.first() != Some(&number) {
             return Ok(());
         }
@@ -353,8 +353,7 @@ impl DeviceRun<'_> {
             }
         }
         lanes.behind(*stream, events.iter().copied())?;
-        downs
-            .iter()
+        down.iter()
             .try_for_each(|&copy| lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned)))
     }
 
