@@ -30,9 +30,10 @@ impl Worst {
         {
             assert!(taken >= least, "{what}, {memory}: {taken} of {least}\n{plan}");
             let ratio = if least == 0 { 1.0 } else { taken as f64 / least as f64 };
+            self.2.push(ratio);
             if ratio > self.0 {
-                *self =
-                    Self(ratio, format!("{what}, {memory}: {taken} bytes where {least} are alive\n{plan}"));
+                self.0 = ratio;
+                self.1 = format!("{what}, {memory}: {taken} bytes where {least} are alive\n{plan}");
             }
         }
     }
