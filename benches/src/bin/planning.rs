@@ -186,6 +186,63 @@ fn accuracies(engine: &Engine, repeats: usize) -> Result<String> {
     Ok(text)
 }
 
+/// What two threads give over one: the best plan, every operator on both, and one thread, each pinned.
+fn speeds(threads: usize, repeats: usize) -> Result<String> {
+    let mut text = String::from(
+        "\nRuns on pinned threads, in turns; µs, medians. The bound is what one thread is predicted to take over what no\n\
+         placement of the plan's steps takes less than.\n\n\
+         | model | one thread | every operator on all | along the plan | rewrite | over one thread | bound | over every operator on all |\n\
+         |---|---:|---:|---:|---|---:|---:|---:|\n",
+    );
+    let build = || Engine::builder().with_threads(threads).build();
+    let (single, gang, planned) = (Engine::builder().with_threads(1).build()?, build()?, build()?);
+    let (mut over_one, mut least) = (Vec::new(), f64::INFINITY);
+    for ((name, build), (hidden, time)) in
+        MODELS.iter().zip([(256, 50), (128, 64), (128, 50), (128, 50), (128, 50)])
+    {
+        let bytes = build(Extents { time, batch: 1, hidden });
+        let sessions = [load(&single, &bytes)?, load(&gang, &bytes)?, load(&planned, &bytes)?];
+        let given = inputs(&sessions[2], 0)?;
+        let inputs = || given.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let profile = sessions[2].profile(inputs(), &ProfileOptions::default())?;
+        let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+        let plan = sessions[2].plan(shapes, &profile)?.plan;
+        sessions[2].follow(&plan)?;
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..repeats * 10 {
+            for (session, times) in sessions.iter().zip(&mut times) {
+                // The first of a turn finds caches as the other sessions left them.
+                for at in 0..4 {
+                    let start = Instant::now();
+                    session.run(inputs())?;
+                    if at > 0 {
+                        times.push(start.elapsed().as_secs_f64() * 1e6);
+                    }
+                }
+            }
+        }
+        let [one, all, along] = times.map(median);
+        over_one.push(one / along);
+        least = least.min(all / along);
+        let _ = writeln!(
+            text,
+            "| {name}, H = {hidden}, {time} steps | {one:.0} | {all:.0} | {along:.0} | {} | {:.2} | {:.2} | {:.2} |",
+            plan.rewrite,
+            one / along,
+            plan.alone_us / plan.bound_us,
+            all / along
+        );
+    }
+    let logs: f64 = over_one.iter().map(|ratio| ratio.ln()).sum();
+    let mean = (logs / over_one.len() as f64).exp();
+    let _ = writeln!(
+        text,
+        "\nOver one thread {mean:.2} (geometric mean; the goal is 1.6), over every operator on all {least:.2} at least (the\n\
+         goal is 0.98)."
+    );
+    Ok(text)
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let builder = Engine::builder().with_threads(arguments.threads).with_pinning(Pinning::None);
@@ -235,6 +292,7 @@ fn main() -> Result<()> {
          instruction along a plan, kernel included, {without:.0} ns without a plan. The goal is 150 ns beside the kernel."
     );
     text += &accuracies(&engine, arguments.repeats)?;
+    text += &speeds(arguments.threads, arguments.repeats)?;
     match &arguments.out {
         Some(path) => std::fs::write(path, &text)?,
         None => println!("{text}"),

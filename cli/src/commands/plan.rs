@@ -232,6 +232,9 @@ fn micros(us: f64) -> String {
     quantity::time(Duration::from_secs_f64(us / 1e6))
 }
 
+/// The same where a GPU has several streams.
+const STREAMS: &str = "A number behind the GPU, as in cuda:0/1, is that of one of its streams, whose steps go on beside those of the others.\n";
+
 /// The same where steps are parts of a node.
 const PARTS: &str = "A name such as `X/12` is of the part of the recurrence `X` that begins with its step 12; an operator `Copy` puts a value\n\
     into the output of its name.\n";
@@ -256,6 +259,9 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
     };
     let rows: Vec<_> = std::iter::once(header).chain(order.iter().map(row)).collect();
     let mut text = format!("{}\n{}{LEGEND}", terminal.heading("steps"), table(&rows, &[3, 4, 6]));
+    if plan.device.as_ref().is_some_and(|device| !device.streams.is_empty()) {
+        text += STREAMS;
+    }
     text += legend::of_fused(plan.steps.iter().map(|step| &*step.op));
     if plan.rewrite.contains("pieces") || plan.steps.iter().any(|step| step.op == "Copy") {
         text += PARTS;

@@ -55,6 +55,10 @@ pub struct DeviceProfile {
     pub graph_node: Option<Measured>,
     /// From giving a kernel that does nothing to an empty stream until the host knows of its end.
     pub round_trip: Option<Measured>,
+    /// A kernel that does nothing and waits for the event behind one in another stream; where it is absent, plans give all
+    /// steps to one stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Measured>,
     /// What its times are computed from where an operator was not measured.
     #[serde(default)]
     pub rates: Option<DeviceRates>,
@@ -88,13 +92,24 @@ impl DeviceProfile {
     pub(crate) fn by_rates(&self, work: DeviceWork<'_>) -> Option<f64> {
         let rates = self.rates.as_ref()?;
         let kernel = self.graph_node.or(self.kernel)?.median_us;
-        let arithmetic = if work.cost.flops > 0.0 && work.cost.flops.is_finite() {
-            work.cost.flops / rates.flops_per_us.get(work.dtype).or_else(|| rates.flops_per_us.get("f32"))?
+        let least = self.least_us(work.cost, work.dtype)?;
+        Some(work.launches as f64 * kernel + least + work.steps as f64 * rates.step_us)
+    }
+
+    /// The time that its arithmetic or its memory takes for an operator, by the rates.
+    pub(crate) fn least_us(&self, cost: Cost, dtype: &str) -> Option<f64> {
+        let rates = self.rates.as_ref()?;
+        let arithmetic = if cost.flops > 0.0 && cost.flops.is_finite() {
+            cost.flops / rates.flops_per_us.get(dtype).or_else(|| rates.flops_per_us.get("f32"))?
         } else {
             0.0
         };
-        let memory = work.cost.bytes.max(0.0) / rates.bytes_per_us;
-        Some(work.launches as f64 * kernel + arithmetic.max(memory) + work.steps as f64 * rates.step_us)
+        Some(arithmetic.max(cost.bytes.max(0.0) / rates.bytes_per_us))
+    }
+
+    /// How much later a kernel begins that waits for another stream than one behind another in its own.
+    pub(crate) fn event_us(&self) -> Option<f64> {
+        Some((self.event?.median_us - self.kernel?.median_us).max(0.0))
     }
 
     /// Whether it can be of a device at all: a file may say anything.
@@ -106,7 +121,7 @@ impl DeviceProfile {
                 && r.step_us >= 0.0
                 && r.step_us.is_finite()
         });
-        let times = [self.kernel, self.graph_node, self.round_trip];
+        let times = [self.kernel, self.graph_node, self.round_trip, self.event];
         rates && times.iter().flatten().all(Measured::is_sound) && self.multiprocessors > 0
     }
 
@@ -146,12 +161,16 @@ mod tests {
             kernel: exactly(2.0),
             graph_node: exactly(1.0),
             round_trip: None,
+            event: None,
             rates: Some(rates),
         };
         let work =
             DeviceWork { cost: Cost { flops: 1000.0, bytes: 20.0 }, dtype: "f32", launches: 2, steps: 4 };
         assert_eq!(device.by_rates(work), Some(2.0 + 10.0 + 2.0));
         assert_eq!(device.by_rates(DeviceWork { dtype: "f16", ..work }), Some(2.0 + 2.0 + 2.0));
+        assert_eq!(device.event_us(), None, "what was not measured is absent");
+        device.event = exactly(3.5);
+        assert_eq!(device.event_us(), Some(1.5));
         device.graph_node = None;
         assert_eq!(device.by_rates(work), Some(4.0 + 10.0 + 2.0));
         device.kernel = None;

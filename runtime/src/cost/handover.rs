@@ -12,6 +12,8 @@ const ROUNDS: u64 = 64;
 const TRIES: usize = 4;
 /// Longer than any hand-over: who waits never parks.
 const NEVER_PARKS: Duration = Duration::from_secs(1);
+/// From parking until the system has put a thread to sleep.
+const ASLEEP: Duration = Duration::from_micros(50);
 
 /// See the module's documentation.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -42,13 +44,13 @@ impl Handover {
             })
         };
         let phase = calm(phase)?;
-        let flag = |spin: Duration| {
+        let flag = || {
             timed(effort, || {
                 let gang = team.gang(2, &stop);
                 if gang.size() < 2 {
                     return None;
                 }
-                let flags = Flags::new(2, spin);
+                let flags = Flags::new(2, NEVER_PARKS);
                 // Who waits first, and how long the rounds took it.
                 let mut members = [(0usize, Duration::ZERO), (1, Duration::ZERO)];
                 gang.run(&mut members, &|(own, time)| {
@@ -67,7 +69,7 @@ impl Handover {
                 Some(members[0].1 / (2 * ROUNDS as u32))
             })
         };
-        Some(Self { phase, flag: calm(|| flag(NEVER_PARKS))?, wake: calm(|| flag(Duration::ZERO))? })
+        Some(Self { phase, flag: calm(flag)?, wake: calm(|| timed(effort, || woken(team, &stop)))? })
     }
 
     /// Whether something else used the cores while it was measured, so that it is to be measured again.
@@ -79,6 +81,40 @@ impl Handover {
     pub(crate) fn is_sound(&self) -> bool {
         self.phase.is_sound() && self.flag.is_sound() && self.wake.is_sound()
     }
+}
+
+/// From a flag's rise to the going on of who sleeps: it is raised once that has parked, and some time later, when it is asleep
+/// for sure.
+fn woken(team: &Team, stop: &Stop) -> Option<Duration> {
+    let gang = team.gang(2, stop);
+    if gang.size() < 2 {
+        return None;
+    }
+    let flags = Flags::new(1, Duration::ZERO);
+    let origin = Instant::now();
+    // Who sleeps, and when the flag rose and the other went on.
+    let mut members = [(false, Duration::ZERO), (true, Duration::ZERO)];
+    gang.run(&mut members, &|(sleeps, at)| {
+        if *sleeps {
+            let _ = flags.wait(0, 1);
+            *at = origin.elapsed();
+            return;
+        }
+        let asleep = || {
+            let since = Instant::now();
+            while since.elapsed() < ASLEEP {
+                std::hint::spin_loop();
+            }
+        };
+        let begun = Instant::now();
+        while !flags.has_parked() && begun.elapsed() < NEVER_PARKS {
+            std::hint::spin_loop();
+        }
+        asleep();
+        *at = origin.elapsed();
+        flags.raise(0, 1);
+    });
+    members[1].1.checked_sub(members[0].1)
 }
 
 /// Measures again, some times, while something else uses the cores; the shortest median of all.
@@ -132,6 +168,8 @@ mod tests {
         let effort = Effort { warm: 1, least: 3, most: 5, time: Duration::from_millis(5) };
         let all = Handover::measure(&Team::new(2, false), effort).expect("two threads");
         assert!(all.is_sound() && all.flag.min_us > 0.0 && all.phase.min_us > 0.0 && all.wake.min_us > 0.0);
+        // The system has to bring a thread back, which takes longer than reading a flag.
+        assert!(all.wake.min_us > all.flag.min_us, "{all:?}");
         assert_eq!(Handover::measure(&Team::serial(), effort), None);
     }
 }

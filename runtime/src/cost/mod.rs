@@ -19,6 +19,7 @@ pub use handover::Handover;
 pub use machine::Machine;
 pub(crate) use measure::measure;
 pub use measure::{Effort, Measured};
+pub(crate) use profile::BESIDE;
 pub use profile::{LinkTime, OperatorCost, Profile, ProfileError};
 pub(crate) use roofline::Rooflines;
 pub(crate) use signature::{StepSignature, graph_hash};

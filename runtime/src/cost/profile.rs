@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the document.
 const VERSION: u32 = 1;
+/// How many of an operator are measured side by side on a device.
+pub(crate) const BESIDE: usize = 4;
 
 /// What operators and transfers cost on one machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -34,7 +36,7 @@ pub struct Profile {
 }
 
 /// The cost of one signature.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorCost {
     /// Operations, where they are known.
@@ -43,6 +45,19 @@ pub struct OperatorCost {
     pub bytes: Option<f64>,
     /// Measured times by lane: `cpu:1`, `cpu:2`, `cuda:0`.
     pub lanes: BTreeMap<String, Measured>,
+    /// By device beside the CPU, the time until four of it have ended that begin together in streams of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Measured>,
+}
+
+impl OperatorCost {
+    /// Which part of a device it takes while it runs there, at most 1, where that was measured: as many as do not slow each
+    /// other down have room side by side.
+    pub(crate) fn share(&self, device: &str) -> Option<f64> {
+        let (alone, beside) = (self.lanes.get(device)?, self.beside.get(device)?);
+        let share = beside.median_us / (BESIDE as f64 * alone.median_us);
+        share.is_finite().then(|| share.clamp(1.0 / BESIDE as f64, 1.0))
+    }
 }
 
 /// The time of one transfer.
@@ -117,7 +132,9 @@ impl Profile {
             let found = profile.version;
             return Err(malformed(format!("it has version {found} instead of {VERSION}")));
         }
-        let lanes = profile.operators.iter().flat_map(|(s, o)| o.lanes.values().map(move |m| (s, m)));
+        let times =
+            |o: &'_ OperatorCost| o.lanes.values().chain(o.beside.values()).copied().collect::<Vec<_>>();
+        let lanes = profile.operators.iter().flat_map(|(s, o)| times(o).into_iter().map(move |m| (s, m)));
         if let Some((signature, _)) = lanes.into_iter().find(|(_, m)| !m.is_sound()) {
             return Err(malformed(format!("the times of `{signature}` are none")));
         }
@@ -191,13 +208,10 @@ impl Profile {
             self.links.push(link);
         }
         for (signature, cost) in other.operators {
-            let own = self.operators.entry(signature).or_insert_with(|| OperatorCost {
-                flops: None,
-                bytes: None,
-                lanes: BTreeMap::new(),
-            });
+            let own = self.operators.entry(signature).or_default();
             (own.flops, own.bytes) = (cost.flops.or(own.flops), cost.bytes.or(own.bytes));
             own.lanes.extend(cost.lanes);
+            own.beside.extend(cost.beside);
         }
     }
 
@@ -221,6 +235,7 @@ impl Profile {
         links.retain(|link| [&link.from, &link.to].iter().all(|end| *end == "host" || kept(end)));
         for cost in operators.values_mut() {
             cost.lanes.retain(|lane, _| lane.starts_with("cpu:") || kept(lane));
+            cost.beside.retain(|lane, _| kept(lane));
         }
         operators.retain(|_, cost| !cost.lanes.is_empty());
         self

@@ -82,7 +82,7 @@ mod tests {
         for (signature, us, flops, bytes) in entries {
             let m = Measured { median_us: *us, min_us: *us, p90_us: *us, runs: 5 };
             let lanes = [("cpu:1".to_owned(), m)].into();
-            let cost = OperatorCost { flops: *flops, bytes: *bytes, lanes };
+            let cost = OperatorCost { flops: *flops, bytes: *bytes, lanes, ..OperatorCost::default() };
             profile.operators.insert((*signature).to_owned(), cost);
         }
         profile

@@ -25,10 +25,11 @@ fn session(fallback: Fallback) -> (Session, Told) {
     let session = builder.load_bytes(MODEL).expect("loads");
     let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
     let plans = (0..50).map(|seed| random_plan(&session, shapes, seed).expect("a plan"));
-    let mut mixed = plans.filter(|plan| {
+    let mixed = plans.filter(|plan| {
         plan.device.as_ref().is_some_and(|d| !d.steps.is_empty() && d.steps.len() < plan.steps.len())
     });
-    session.follow(&mixed.next().expect("one that uses both")).expect("valid");
+    let most = mixed.max_by_key(|plan| plan.device.as_ref().map(|d| d.steps.len()));
+    session.follow(&most.expect("one that uses both")).expect("valid");
     (session, told)
 }
 
@@ -59,6 +60,31 @@ fn a_failure_of_the_gpu_ends_the_run_with_its_error() {
         }
         assert!(session.lost_device().is_none());
     }
+}
+
+#[test]
+fn whichever_launch_is_refused_the_run_ends_with_that_and_the_next_goes_on() {
+    let right = [4, 11, 11, 11, 11];
+    let mut refused = 0;
+    loop {
+        // The first run launches one by one.
+        let (session, told) = session(Fallback::Deny);
+        told.fail_behind(REFUSED, refused);
+        match run(&session, &RunOptions::default()) {
+            Ok(outputs) => {
+                assert_eq!(answer(&outputs), right);
+                break;
+            }
+            Err(error) => assert!(
+                matches!(&error, Error::Gpu { source: GpuError::Launch { kernel, .. }, .. } if !kernel.is_empty()),
+                "launch {refused}: {error:?}"
+            ),
+        }
+        told.recover();
+        assert_eq!(answer(&run(&session, &RunOptions::default()).expect("runs")), right, "launch {refused}");
+        refused += 1;
+    }
+    assert!(refused >= 3, "{refused} launches");
 }
 
 #[test]

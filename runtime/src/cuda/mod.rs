@@ -28,7 +28,9 @@ mod watched;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
-pub(crate) use program::{CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, StepFailure};
+pub(crate) use program::{
+    Action, CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, Sequence, StepFailure, share,
+};
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};

@@ -3,8 +3,11 @@
 use super::emulated::EmulatedGpu;
 use super::{Event, Gpu, GpuError, Pinned, Properties, Replay, Stream};
 use crate::exec::Interrupt;
+use crate::testing::Gen;
 use recurve_kernels::emulator::Options;
-use recurve_kernels::launch::Launch;
+use recurve_kernels::kernel::Kernel;
+use recurve_kernels::launch::{Geometry, Launch};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -51,6 +54,9 @@ struct State {
     resident: Option<u32>,
     without_grids: bool,
     without_words: bool,
+    without_waits: bool,
+    /// What draws how long kernels are late, where they are.
+    late: Option<Gen>,
     streams: usize,
     /// What each stream was given, by its number.
     given: Vec<(usize, Given)>,
@@ -61,6 +67,8 @@ struct State {
 pub(super) enum Given {
     Copy,
     Kernels,
+    /// A copy that is part of a graph, behind its kernels.
+    Captured,
     Wait,
     Word,
 }
@@ -120,6 +128,26 @@ impl Told {
     /// Streams write no words.
     pub(super) fn forget_words(&self) {
         self.lock().without_words = true;
+    }
+
+    /// Kernels end later than they could, from now on: each by a time that is drawn when it is given, some at once.
+    pub(super) fn delay(&self, seed: u64) {
+        self.lock().late = Some(Gen::new(seed));
+    }
+
+    /// Streams do not wait for events.
+    pub(super) fn forget_waits(&self) {
+        self.lock().without_waits = true;
+    }
+
+    /// The launch, late where that is drawn.
+    fn drawn(&self, launch: &Arc<dyn Launch>) -> Arc<dyn Launch> {
+        let mut state = self.lock();
+        let late = |g: &mut Gen| g.chance(0.5).then(|| Duration::from_micros(g.size(100, 2000) as u64));
+        match state.late.as_mut().and_then(late) {
+            Some(late) => Arc::new(Late { inner: launch.clone(), late, threads: AtomicU64::new(0) }),
+            None => launch.clone(),
+        }
     }
 
     /// What streams were given since this was asked before, in order, with the number of each stream.
@@ -242,7 +270,7 @@ impl Stream for WatchedStream {
             _ => {}
         }
         // A kernel that fails, or never ends, does so behind the call that launched it.
-        self.inner.launch(launch)
+        self.inner.launch(&self.told.drawn(launch))
     }
 
     fn record(&mut self) -> Result<Box<dyn Event>, GpuError> {
@@ -252,7 +280,7 @@ impl Stream for WatchedStream {
 
     fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError> {
         self.told.note(self.number, Given::Wait);
-        self.inner.wait(event)
+        if self.told.lock().without_waits { Ok(()) } else { self.inner.wait(event) }
     }
 
     fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
@@ -269,14 +297,23 @@ impl Stream for WatchedStream {
     ) -> Result<Box<dyn Replay>, GpuError> {
         self.told.check()?;
         self.told.lock().captures += 1;
-        self.inner.capture(work)
+        let (told, mut copies) = (&self.told, 0);
+        let inner = self.inner.capture(&mut |inner| {
+            let mut captured = Captured { inner, told, copies: 0 };
+            let worked = work(&mut captured);
+            copies = captured.copies;
+            worked
+        })?;
+        Ok(Box::new(WatchedReplay { inner, copies }))
     }
 
     fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
         self.told.check()?;
         self.told.lock().replays += 1;
         self.told.note(self.number, Given::Kernels);
-        self.inner.replay(graph)
+        let WatchedReplay { inner, copies } = graph.as_any().downcast_ref().expect("one of its own");
+        (0..*copies).for_each(|_| self.told.note(self.number, Given::Captured));
+        self.inner.replay(&**inner)
     }
 
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
@@ -286,5 +323,97 @@ impl Stream for WatchedStream {
         }
         self.told.check()?;
         self.inner.finish(interrupt)
+    }
+}
+
+/// What is captured of a stream: kernels that are late whenever they are replayed.
+#[derive(Debug)]
+struct Captured<'a> {
+    inner: &'a mut dyn Stream,
+    told: &'a Told,
+    copies: usize,
+}
+
+/// A graph, and how many copies it has.
+#[derive(Debug)]
+struct WatchedReplay {
+    inner: Box<dyn Replay>,
+    copies: usize,
+}
+
+impl Replay for WatchedReplay {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+impl Stream for Captured<'_> {
+    fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
+        self.copies += 1;
+        self.inner.copy(to, from, bytes)
+    }
+
+    fn launch(&mut self, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
+        self.inner.launch(&self.told.drawn(launch))
+    }
+
+    fn record(&mut self) -> Result<Box<dyn Event>, GpuError> {
+        self.inner.record()
+    }
+
+    fn wait(&mut self, event: &dyn Event) -> Result<(), GpuError> {
+        self.inner.wait(event)
+    }
+
+    fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.inner.write_word(address, value)
+    }
+
+    fn capture(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), GpuError>,
+    ) -> Result<Box<dyn Replay>, GpuError> {
+        self.inner.capture(work)
+    }
+
+    fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
+        self.inner.replay(graph)
+    }
+
+    fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        self.inner.finish(interrupt)
+    }
+}
+
+/// A launch whose first thread begins late, every time.
+struct Late {
+    inner: Arc<dyn Launch>,
+    late: Duration,
+    threads: AtomicU64,
+}
+
+impl Launch for Late {
+    fn kernel(&self) -> &'static Kernel {
+        self.inner.kernel()
+    }
+
+    fn geometry(&self) -> &Geometry {
+        self.inner.geometry()
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.inner.multiprocessors()
+    }
+
+    fn params_pointer(&self) -> *const () {
+        self.inner.params_pointer()
+    }
+
+    fn run_thread(&self) {
+        let all = self.geometry().blocks() * u64::from(self.geometry().threads());
+        if self.threads.fetch_add(1, Ordering::Relaxed).is_multiple_of(all) {
+            std::thread::sleep(self.late);
+        }
+        self.inner.run_thread();
     }
 }

@@ -88,6 +88,11 @@ impl Flags {
         found
     }
 
+    /// Whether a worker sleeps, or is about to.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) > 0
+    }
+
     fn wake_parked(&self) {
         fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) > 0 {

@@ -79,7 +79,7 @@ impl Bound {
                         ground.run(step, scratch, hands)?;
                         RunLane::Cpu
                     }
-                    None => ground.copy(number - self.steps.len())?,
+                    None => ground.copy(number - self.steps.len(), context.times.is_some())?,
                 };
                 if let (Some(times), Some(started)) = (context.times, started) {
                     let took = started.elapsed();
@@ -219,8 +219,8 @@ impl Ground<'_, '_> {
         Ok(true)
     }
 
-    /// Makes copy `number`, when what it copies has been written; which way it went.
-    fn copy(&self, number: usize) -> Result<RunLane, StepFailure> {
+    /// Makes copy `number`, when what it copies has been written, by itself where it is timed; which way it went.
+    fn copy(&self, number: usize, timed: bool) -> Result<RunLane, StepFailure> {
         let (Some(device), Some(course)) = (self.device, &self.course.device) else {
             return Err(lost().into());
         };
@@ -229,7 +229,7 @@ impl Ground<'_, '_> {
             Space::Input(at) => {
                 let view = self.inputs.get(at).and_then(|value| value.tensor()).ok_or_else(lost)?;
                 let from = view.bytes().get(bytes.clone()).filter(|_| *up).ok_or_else(lost)?;
-                device.up(number, from)?;
+                device.up(number, from, timed)?;
                 return Ok(RunLane::ToDevice);
             }
             Space::Tenant(at) => {
@@ -242,12 +242,12 @@ impl Ground<'_, '_> {
             // SAFETY: copies are accesses like those of steps, of which the module's argument holds: who writes any of these
             // bytes has ended, or begins when this has ended.
             let from = unsafe { shared.read(range) }.ok_or_else(lost)?;
-            device.up(number, from)?;
+            device.up(number, from, timed)?;
             return Ok(RunLane::ToDevice);
         }
         // SAFETY: as above; nobody else touches these bytes now.
         let to = unsafe { shared.write(range) }.ok_or_else(lost)?;
-        device.down(number, to, self.context.interrupt)?;
+        device.down(number, to, timed, self.context.interrupt)?;
         Ok(RunLane::FromDevice)
     }
 

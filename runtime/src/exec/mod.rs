@@ -21,7 +21,7 @@ mod walk;
 
 pub use access::Space;
 pub(crate) use access::{Access, Accesses, Form, StepForm};
-pub(crate) use arena::{Tenant, assign_offsets, assign_where};
+pub(crate) use arena::{STEP, Tenant, assign_offsets, assign_where};
 pub(crate) use bind::{Bound, FOLD_LIMIT, known_outputs};
 pub(crate) use course::Course;
 pub(crate) use evaluate::evaluate;

@@ -6,7 +6,7 @@ use super::bind::{Action, Bound, Located, Place};
 use super::program::Program;
 use crate::cpu::RunContext;
 use crate::cuda::families::known::or_known;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Within, share};
 use crate::graph::ValueId;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::plan::SpaceBytes;
@@ -37,6 +37,8 @@ pub(crate) struct DeviceForm {
     pub(crate) kernel: GpuKernel,
     /// How many launches it makes.
     pub(crate) launches: usize,
+    /// The most of the device's room for blocks that one of them takes, at most 1.
+    pub(crate) share: f64,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: Vec<Operand>,
 }
@@ -98,14 +100,16 @@ impl Bound {
         let kernel = or_known(&*node.op, &site)?.named(&node.name, &node.def.full_name());
         let derived = |o: &Operand| matches!(o, Operand::Constant { derived: true, .. });
         let kernel = if inputs.iter().any(derived) { kernel.of_this_binding() } else { kernel };
-        let launches = kernel.trial(&site)?.len();
+        let trial = kernel.trial(&site)?;
+        let share = trial.iter().map(|launch| share(&**launch, &device)).fold(0.0, f64::max);
+        let launches = trial.len();
         let mut inputs = inputs;
         for (at, input) in inputs.iter_mut().enumerate() {
             if matches!(input, Operand::Constant { .. }) && kernel.leaves_unread(&site, at) {
                 *input = Operand::Unread;
             }
         }
-        Ok(DeviceForm { node: of.node, kernel, launches, inputs, outputs })
+        Ok(DeviceForm { node: of.node, kernel, launches, share, inputs, outputs })
     }
 
     fn operand(&self, program: &Program, id: ValueId) -> Result<Operand, GpuReject> {

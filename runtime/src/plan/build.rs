@@ -168,6 +168,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         handover,
         forced: device.forced,
         limit: device.limit,
+        streams: 1,
     };
     parts.best(site.goal, Planned { plan, instance: own, front: Vec::new() })
 }

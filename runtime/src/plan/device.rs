@@ -1,12 +1,12 @@
 //! A device beside the CPU in a plan: what the steps cost there, what they keep in its memory, and what copies take.
 
 use super::document::Timing;
-use super::instance::{link_of, step_work};
+use super::instance::{LaneCost, link_of, step_work};
 use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Rooflines, StepSignature};
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
 use crate::cuda::memory::rounded;
-use crate::exec::{Bound, DeviceForm, Operand, Program};
+use crate::exec::{Bound, DeviceForm, Operand, Program, StepForm};
 use crate::graph::fact::{Fact, Facts};
 use std::collections::BTreeMap;
 
@@ -16,6 +16,9 @@ pub(crate) struct DeviceStep {
     /// `None` where it was not measured and cannot be estimated.
     pub(crate) cost: Option<(f64, Timing)>,
     pub(crate) workspace: usize,
+    /// How much of the device it takes while it runs, at most 1: as long as all that runs side by side takes no more than 1
+    /// together, none takes longer than alone.
+    pub(crate) share: f64,
     /// What stays in the device's memory for it, by names that steps share where they share the bytes.
     pub(crate) weights: Vec<(String, usize)>,
 }
@@ -27,6 +30,8 @@ pub(crate) struct DeviceCosts {
     pub(crate) name: String,
     pub(crate) source: DeviceSource,
     pub(crate) steps: Vec<Result<DeviceStep, GpuReject>>,
+    /// How much later a kernel begins that waits for another stream; `None` where that is not known.
+    pub(crate) event_us: Option<f64>,
     /// Microseconds, and bytes in a microsecond, of a copy to it and from it.
     up: (f64, f64),
     down: (f64, f64),
@@ -49,10 +54,23 @@ impl DeviceCosts {
         let step = |step: usize| {
             let form = bound.device_form(program, step, device.device(), context)?;
             let cost = cost(step, &form, bound, program, &rooflines, (name, device));
-            Ok(DeviceStep { cost, workspace: form.kernel.workspace(), weights: weights(&form, &alike) })
+            let share = share((step, &form, cost), bound, program, (name, device), profile);
+            let workspace = form.kernel.workspace();
+            Ok(DeviceStep { cost, workspace, share, weights: weights(&form, &alike) })
         };
         let steps = (0..bound.step_count()).map(step).collect();
-        Some(Self { name: name.to_owned(), source: device.source, steps, up, down })
+        let event_us = device.event_us();
+        Some(Self { name: name.to_owned(), source: device.source, steps, event_us, up, down })
+    }
+
+    /// How much of the device step `step` takes while it runs.
+    pub(crate) fn share(&self, step: usize) -> f64 {
+        self.steps[step].as_ref().map_or(1.0, |step| step.share)
+    }
+
+    /// The same of all steps.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        (0..self.steps.len()).map(|step| self.share(step)).collect()
     }
 
     /// What step `step` takes there, where it runs there and that is known.
@@ -115,10 +133,9 @@ fn cost(
         return Some((measured.median_us, timing(device.source)));
     }
     let cost = step_work(bound, program, step)?;
-    let float = step_form.inputs.iter().flatten().map(|((dtype, _), _)| *dtype).find(|d| d.is_float());
     let work = DeviceWork {
         cost,
-        dtype: float.map_or("f32", |dtype| dtype.name()),
+        dtype: dtype(bound, program, step),
         launches: form.launches,
         steps: steps_in_order(bound, program, step),
     };
@@ -128,6 +145,36 @@ fn cost(
     let kind = signature.0.split(' ').next().unwrap_or_default();
     let estimate = rooflines.of(name, kind)?.estimate(cost.flops, cost.bytes)?;
     Some((estimate, Timing::Estimated))
+}
+
+/// The element type that a step computes in.
+fn dtype(bound: &Bound, program: &Program, step: usize) -> &'static str {
+    let form = bound.step_form(program, step);
+    let of = |form: StepForm<'_>| {
+        form.inputs.iter().flatten().map(|((dtype, _), _)| *dtype).find(|dtype| dtype.is_float())
+    };
+    form.and_then(of).map_or("f32", |dtype| dtype.name())
+}
+
+/// How much of the device a step takes: as was measured, or, where times are computed from rates, by its blocks and by what it
+/// asks of those; else all of it.
+fn share(
+    (step, form, cost): (usize, &DeviceForm, LaneCost),
+    bound: &Bound,
+    program: &Program,
+    (name, device): (&str, &DeviceProfile),
+    profile: &Profile,
+) -> f64 {
+    let measured = || {
+        let signature = StepSignature::of(&bound.step_form(program, step)?);
+        profile.operators.get(&signature.0)?.share(name)
+    };
+    let computed = || {
+        let (us, _) = cost?;
+        let least = device.least_us(step_work(bound, program, step)?, dtype(bound, program, step))?;
+        (us > 0.0).then(|| form.share.max(least / us).min(1.0))
+    };
+    measured().or_else(computed).unwrap_or(1.0)
 }
 
 /// Steps that follow one on the other in a recurrence: the extent of its sequential axis.

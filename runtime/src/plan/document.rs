@@ -3,6 +3,7 @@
 use super::PlanError;
 use super::device::held_bytes;
 use super::instruction::{Instruction, Phase};
+use super::streams::MOST_STREAMS;
 use crate::exec::Space;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -45,7 +46,8 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// Offset in the arena of every value that lies there.
     pub offsets: Vec<usize>,
-    /// The same as [`Plan::together_us`] with every step on the device that it can run on, where there is one.
+    /// The same for the model as it is, with every step on the device that it can run on, one behind the other, where there is
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_us: Option<f64>,
     /// Bytes of the device's memory in that case: weights, constants and the arena.
@@ -65,6 +67,9 @@ pub struct PlannedDevice {
     pub device: String,
     /// The steps that run there.
     pub steps: Vec<usize>,
+    /// The stream that each of them is given to; empty where there is one for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<usize>,
     /// What is copied between the memories.
     pub copies: Vec<PlannedCopy>,
     /// Bytes of its arena.
@@ -80,6 +85,24 @@ impl PlannedDevice {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.weight_bytes.saturating_add(held_bytes(self.arena_bytes))
+    }
+
+    /// The stream of a step that runs there.
+    pub(crate) fn stream(&self, step: usize) -> Option<usize> {
+        let at = self.steps.iter().position(|&own| own == step)?;
+        Some(self.streams.get(at).copied().unwrap_or(0))
+    }
+
+    /// Refuses streams that are not those of the steps.
+    pub(crate) fn check_streams(&self) -> Result<(), PlanError> {
+        let (streams, steps) = (self.streams.len(), self.steps.len());
+        if streams != 0 && streams != steps {
+            return Err(PlanError::invalid(format!("it names {streams} streams for {steps} steps")));
+        }
+        match self.streams.iter().find(|&&stream| stream >= MOST_STREAMS) {
+            Some(stream) => Err(PlanError::invalid(format!("there is no stream {stream}"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,7 +158,8 @@ pub struct PlannedStep {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Where it runs: `cpu0`, `cpu1`, …, `cpu*` for all workers together, or a device.
+    /// Where it runs: `cpu0`, `cpu1`, …, `cpu*` for all workers together, or a device, whose streams behind the first have
+    /// their number: `cuda:0`, `cuda:0/1`.
     pub place: String,
     /// How long it takes there.
     pub cost_us: f64,
@@ -219,9 +243,15 @@ impl fmt::Display for Plan {
             "predicted {:.1} us, all together {:.1} us, one worker {:.1} us, bound {:.1} us",
             self.predicted_us, self.together_us, self.alone_us, self.bound_us
         )?;
+        let stream = |step: usize| match self.device.as_ref().and_then(|device| device.stream(step)) {
+            None | Some(0) => String::new(),
+            Some(stream) => format!(" in stream {stream}"),
+        };
         let name = |step: usize| {
-            let step = self.steps.get(step);
-            step.map_or_else(String::new, |s| format!(" {} ({}) {:.1} us", s.name, s.op, s.cost_us))
+            let own = self.steps.get(step);
+            own.map_or_else(String::new, |s| {
+                format!(" {} ({}) {:.1} us{}", s.name, s.op, s.cost_us, stream(step))
+            })
         };
         let moved = |copy: usize| {
             let copy = self.device.as_ref().and_then(|device| device.copies.get(copy));

@@ -4,7 +4,7 @@
 //! first, each at the lowest offset where it fits: O(n²) in the number of tenants.
 
 use super::causality::Causality;
-use crate::exec::{Accesses, Space};
+use crate::exec::{Accesses, STEP, Space};
 
 /// When the tenants of the arena are touched.
 #[derive(Debug)]
@@ -55,6 +55,20 @@ impl<'a> Lifetimes<'a> {
                 || *last == moment.phase
                     && done.iter().zip(&moment.clock).all(|(needed, ended)| needed <= ended)
         })
+    }
+
+    /// Bytes that are alive at some step whatever the offsets are: no arena is smaller.
+    pub(crate) fn least(&self, bytes: &[usize]) -> usize {
+        let rounded = |bytes: usize| bytes.next_multiple_of(STEP);
+        let alive = |step: usize| {
+            let spans = |touches: &&Vec<usize>| {
+                touches.iter().any(|&a| a == step || self.causality.before(a, step))
+                    && touches.iter().any(|&b| b == step || self.causality.before(step, b))
+            };
+            let of = self.touches.iter().zip(bytes).filter(|(touches, _)| spans(touches));
+            of.map(|(_, &bytes)| rounded(bytes)).sum()
+        };
+        (0..self.causality.moments.len()).map(alive).max().unwrap_or(0)
     }
 
     /// Whether two tenants may be alive at the same time.

@@ -17,6 +17,7 @@ mod moves;
 mod predict;
 mod random;
 mod rewrite;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,8 @@ pub use instruction::{Instruction, Phase};
 #[cfg(test)]
 pub(crate) use instruction::{Lane, phases};
 pub(crate) use memory::Lifetimes;
-pub(crate) use mixed::{Forced, Goal, ParetoPoint, pareto, room_offset};
+pub(crate) use mixed::{Forced, Goal, ParetoPoint, beside, pareto, room_offset};
 pub(crate) use moves::{Ground, Move, Moves, SpaceBytes};
 pub(crate) use random::{random_on_device, random_plan};
 pub(crate) use rewrite::{Rewrite, directions_apart};
+pub(crate) use streams::{Given, Turns};

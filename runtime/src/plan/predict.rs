@@ -3,6 +3,7 @@
 
 use super::instruction::{Instruction, Lane, Phase};
 use super::moves::Moves;
+use super::streams::MOST_STREAMS;
 use crate::cost::Handover;
 use std::time::Duration;
 
@@ -19,17 +20,23 @@ pub(crate) struct Prediction {
 pub(crate) struct Launching<'a> {
     /// What is copied.
     pub(crate) moves: &'a Moves,
-    /// By step, whether it runs there.
-    pub(crate) there: &'a [bool],
+    /// By step, the stream that it is given to, where it runs there.
+    pub(crate) streams: &'a [Option<usize>],
+    /// By step, how much of the device it takes: what takes more than all of it does not go on side by side.
+    pub(crate) shares: &'a [f64],
+    /// How long it takes until a stream goes on that waited for another.
+    pub(crate) event_us: f64,
 }
 
 /// The device's kernels and copies of one run, which go on while the worker that gave them does other things: each
-/// direction of copies and the kernels have a queue of their own.
+/// direction of copies and each stream of kernels have a queue of their own.
 #[derive(Debug, Default)]
 struct Queues {
-    kernels: f64,
+    kernels: [f64; MOST_STREAMS],
     up: f64,
     down: f64,
+    /// Kernels of all streams: begin, end and share.
+    running: Vec<(f64, f64, f64)>,
 }
 
 impl Queues {
@@ -42,18 +49,46 @@ impl Queues {
         (now, us): (f64, f64),
         ends: &[f64],
     ) -> (f64, f64, f64) {
+        let stream = |action: usize| of.streams.get(action).copied().flatten();
+        let own = stream(action);
         let needs = of.moves.needs.get(action).into_iter().flatten();
-        let ready = needs.fold(now, |ready, &needed| ready.max(ends[needed]));
+        let ready = needs.fold(now, |ready, &needed| {
+            let waits = own.is_some() && stream(needed).is_some() && stream(needed) != own;
+            ready.max(ends[needed] + if waits { of.event_us } else { 0.0 })
+        });
         let copy = action.checked_sub(steps).and_then(|at| of.moves.copies.get(at));
         let queue = match copy {
             Some(copy) if copy.up => &mut self.up,
             Some(_) => &mut self.down,
-            None => &mut self.kernels,
+            None => &mut self.kernels[own.unwrap_or(0).min(MOST_STREAMS - 1)],
         };
-        let begin = ready.max(*queue);
+        let mut begin = ready.max(*queue);
+        if copy.is_none() {
+            let share = of.shares.get(action).copied().unwrap_or(1.0);
+            begin = room(&self.running, begin, us, share);
+            self.running.push((begin, begin + us, share));
+        }
         *queue = begin + us;
         (begin, *queue, if copy.is_some() { *queue } else { now })
     }
+}
+
+/// The first time from `ready` on at which so much of the device is free for so long.
+fn room(running: &[(f64, f64, f64)], ready: f64, us: f64, share: f64) -> f64 {
+    // Shares are sums of parts that need not be exact.
+    let full = 1.0 + 1e-9;
+    let fits = |begin: f64| {
+        let beside = || running.iter().filter(|(from, to, _)| *from < begin + us && begin < *to);
+        let at = |time: f64| -> f64 {
+            beside().filter(|(from, to, _)| *from <= time && time < *to).map(|(.., share)| share).sum()
+        };
+        let starts = beside().map(|(from, ..)| from.max(begin));
+        starts.chain([begin]).all(|time| at(time) + share <= full)
+    };
+    let mut ends: Vec<f64> = running.iter().map(|(_, to, _)| *to).filter(|to| *to > ready).collect();
+    ends.sort_by(f64::total_cmp);
+    let last = ends.last().copied().unwrap_or(ready);
+    std::iter::once(ready).chain(ends).find(|begin| fits(*begin)).unwrap_or(last)
 }
 
 /// Of phases whose flags let everyone go on, with the cost of a step on a lane. A wait that is longer than `spin` ends
@@ -99,7 +134,7 @@ pub(crate) fn predict(
                                     let Some(step) = instruction.action(steps) else { break };
                                     let (now, us) = (clocks[worker], cost(step, Lane::Worker(worker)));
                                     let there =
-                                        |d: &Launching<'_>| d.there.get(step).copied().unwrap_or(true);
+                                        |d: &Launching<'_>| d.streams.get(step).is_none_or(Option::is_some);
                                     (starts[step], ends[step], clocks[worker]) = match device.filter(there) {
                                         Some(of) => queues.give(of, (step, steps), (now, us), &ends),
                                         None => (now, now + us, now + us),
@@ -122,5 +157,6 @@ pub(crate) fn predict(
             }
         }
     }
-    Prediction { total_us: [queues.kernels, queues.up, queues.down].into_iter().fold(now, f64::max), starts }
+    let ends = queues.kernels.into_iter().chain([queues.up, queues.down]);
+    Prediction { total_us: ends.fold(now, f64::max), starts }
 }

@@ -8,6 +8,7 @@ use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
 use super::mixed::{Placed, Seat, assemble};
 use super::moves::{Ground, Move};
+use super::streams::MOST_STREAMS;
 use crate::cpu::RunContext;
 use crate::exec::{Accesses, Bound, Program, Sizes};
 use crate::testing::Gen;
@@ -112,12 +113,13 @@ pub(crate) fn random_on_device(
     let steps = bound.step_count();
     let accesses: Vec<Accesses> = (0..steps).map(|step| bound.accesses(program, step)).collect();
     let share = [0.2, 0.5, 0.8, 1.0][g.size(0, 3)];
+    let streams = g.size(1, MOST_STREAMS);
     let (mut places, mut workspaces) = (Vec::with_capacity(steps), vec![0; steps]);
     for (step, workspace) in workspaces.iter_mut().enumerate() {
         let form = bound.device_form(program, step, device, context).ok().filter(|_| g.chance(share));
         *workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
         places.push(if form.is_some() {
-            Seat::Device
+            Seat::Device(g.size(0, streams - 1))
         } else if g.chance(0.1) {
             Seat::Cpu(Lane::All)
         } else {
@@ -143,6 +145,7 @@ pub(crate) fn random_on_device(
     let device = PlannedDevice {
         device: name.to_owned(),
         steps: (0..steps).filter(|&step| places[step].is_device()).collect(),
+        streams: places.iter().filter_map(|seat| seat.stream()).collect(),
         copies: made.moves.copies.iter().map(copy).collect(),
         arena_bytes: made.device_arena,
         weight_bytes: 0,

@@ -184,11 +184,40 @@ fn copies_are_predicted_beside_kernels_and_kernels_beside_who_launches() {
     ];
     let phases = [Phase::Apart { lists }];
     let us = |action: usize, _: Lane| [50.0, 40.0, 10.0, 5.0, 20.0, 8.0][action];
-    let device = Launching { moves: &moves, there: &[true, true, false, false] };
+    let streams = [Some(0), Some(0), None, None];
+    let device = Launching { moves: &moves, streams: &streams, shares: &[1.0; 4], event_us: 0.0 };
     let made = predict(&phases, us, (4, 2), (None, Duration::ZERO), Some(device));
     // The copy to the device ends at 30, beside step 0, which ends at 50 and is copied from beside step 1.
     assert_eq!(made.starts, [0.0, 50.0, 0.0, 58.0, 10.0, 50.0]);
     assert_eq!(made.total_us, 90.0);
+}
+
+#[test]
+fn streams_are_predicted_side_by_side_as_far_as_the_device_has_room() {
+    use Instruction::Run;
+    // Steps 1 and 2 need step 0, step 3 both; 4 needs nothing.
+    let moves = Moves {
+        copies: Vec::new(),
+        needs: vec![vec![], vec![0], vec![0], vec![1, 2], vec![]],
+        host: Vec::new(),
+        device: Vec::new(),
+        rooms: Vec::new(),
+        workspaces: Vec::new(),
+    };
+    let phases = [Phase::Apart { lists: vec![(0..5).map(Run).collect()] }];
+    let us = |action: usize, _: Lane| [10.0, 40.0, 30.0, 5.0, 20.0][action];
+    let predicted = |streams: [usize; 5], shares: [f64; 5]| {
+        let streams = streams.map(Some);
+        let device = Launching { moves: &moves, streams: &streams, shares: &shares, event_us: 2.0 };
+        let made = predict(&phases, us, (5, 0), (None, Duration::ZERO), Some(device));
+        (made.starts, made.total_us)
+    };
+    let (starts, total) = predicted([0, 0, 1, 0, 2], [0.25; 5]);
+    assert_eq!((starts, total), (vec![0.0, 10.0, 12.0, 50.0, 0.0], 55.0));
+    assert_eq!(predicted([0; 5], [0.25; 5]).1, 105.0);
+    // Two that take more than half each go one behind the other, whatever streams they are in; 4 has room behind them alone.
+    let (starts, total) = predicted([0, 0, 1, 0, 2], [0.5, 0.6, 0.6, 0.5, 0.5]);
+    assert_eq!((starts, total), (vec![0.0, 10.0, 50.0, 82.0, 80.0], 100.0));
 }
 
 #[test]

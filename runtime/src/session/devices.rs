@@ -66,9 +66,9 @@ pub(super) struct PlanDevices {
     fallback: Fallback,
     /// Why the GPU is not used any more.
     lost: OnceLock<LostDevice>,
-    /// By graph, the latest used first: constants and packed weights that are on the device stay there while plans come and
+    /// By device and graph, the latest used first: constants and packed weights that are on the device stay there while plans come and
     /// go.
-    programs: Mutex<Vec<(String, Arc<GpuProgram>)>>,
+    programs: Mutex<Vec<((Device, String), Arc<GpuProgram>)>>,
 }
 
 impl PlanDevices {
@@ -110,20 +110,20 @@ impl PlanDevices {
         (engine, budget): (&Engine, &Budget),
     ) -> Result<Arc<GpuProgram>, Error> {
         // A rewrite of one name has another graph for other shapes.
-        let graph = program.graph_hash().to_owned();
+        let own = (device, program.graph_hash().to_owned());
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = programs.iter().position(|(of, _)| *of == graph) {
+        if let Some(at) = programs.iter().position(|(of, _)| *of == own) {
             programs[..=at].rotate_right(1);
             return Ok(programs[0].1.clone());
         }
         let failed = |source| Error::Gpu { device, source };
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let hosts = (Fallback::Deny, engine.threads());
-        let (own, precision) = (program.graph().clone(), program.precision());
-        let made = GpuProgram::new(own, gpu, budget.clone(), hosts, precision).map_err(failed)?;
+        let (graph, precision) = (program.graph().clone(), program.precision());
+        let made = GpuProgram::new(graph, gpu, budget.clone(), hosts, precision).map_err(failed)?;
         precision.check_capability(made.device().capability)?;
         let made = Arc::new(made);
-        programs.insert(0, (graph, made.clone()));
+        programs.insert(0, (own, made.clone()));
         programs.truncate(PROGRAMS);
         Ok(made)
     }

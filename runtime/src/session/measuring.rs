@@ -13,7 +13,6 @@ use crate::graph::NodeError;
 use crate::plan::{Goal, Plan, PlanError, Planned, PlannedInput, model_hash, step_work};
 use crate::tensor::{Value, ValueRef};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,7 +157,7 @@ impl Session {
                             fresh.operators.entry(signature.clone()).or_insert_with(|| OperatorCost {
                                 flops: work.map(|w| w.flops),
                                 bytes: work.map(|w| w.bytes),
-                                lanes: BTreeMap::new(),
+                                ..OperatorCost::default()
                             });
                         entry.lanes.extend(measured.map(|m| (cpu_lane(lane), m)));
                         if let Some(progress) = &options.progress {
@@ -228,14 +227,21 @@ impl Session {
         self.plans.keep_profile(&profile);
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
+        let mut late: Option<(Duration, Followed)> = None;
         for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, goal), context)? {
             if let Some(slo_us) = goal.slo_us {
-                // The least bytes come first.
+                // The least bytes come first; what takes longer than was predicted gives way to the next.
                 let followed = self.check_plan(&variants, &plan, context)?;
                 let [planned, _] = self.compare(&followed, values, context)?;
                 let within = planned.as_secs_f64() * 1e6 <= slo_us;
                 tracing::info!(?planned, slo_us, within, "the plan of the least bytes was tried");
-                return Ok(Ok(followed));
+                if within {
+                    return Ok(Ok(followed));
+                }
+                if late.as_ref().is_none_or(|(least, _)| planned < *least) {
+                    late = Some((planned, followed));
+                }
+                continue;
             }
             if !wanted && plan.predicted_us >= plan.together_us {
                 continue;
@@ -247,6 +253,10 @@ impl Session {
             if (wanted || planned < together) && best.as_ref().is_none_or(|(time, ..)| planned < *time) {
                 best = Some((planned, plan, followed));
             }
+        }
+        if let Some((measured, followed)) = late {
+            tracing::warn!(?measured, "the objective for the time is predicted to be met, and was not");
+            return Ok(Ok(followed));
         }
         let Some((_, plan, followed)) = best else { return Ok(Err(Unplanned::NotFaster)) };
         if let Some(cache) = cache

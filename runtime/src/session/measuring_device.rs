@@ -12,7 +12,6 @@ use crate::exec::Bound;
 use crate::graph::NodeError;
 use crate::plan::step_work;
 use crate::tensor::ValueRef;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Session {
@@ -64,9 +63,11 @@ impl Session {
                 let entry = fresh.operators.entry(signature).or_insert_with(|| OperatorCost {
                     flops: work.map(|w| w.flops),
                     bytes: work.map(|w| w.bytes),
-                    lanes: BTreeMap::new(),
+                    ..OperatorCost::default()
                 });
-                entry.lanes.extend(measured.map(|m| (name.clone(), m)));
+                let (alone, beside) = measured;
+                entry.lanes.extend(alone.map(|m| (name.clone(), m)));
+                entry.beside.extend(beside.map(|m| (name.clone(), m)));
             }
             progress(at + 1, all);
         }
@@ -95,6 +96,7 @@ fn measure_overheads(
         kernel: overheads.kernel,
         graph_node: overheads.graph_node,
         round_trip: overheads.round_trip,
+        event: overheads.event,
         rates: None,
     };
     let mut links = Vec::new();

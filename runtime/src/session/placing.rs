@@ -6,7 +6,7 @@ use super::runner::gpu_error;
 use super::variants::Variant;
 use crate::cost::Profile;
 use crate::cpu::RunContext;
-use crate::cuda::{CopyPlace, GpuFailure, Layout, PlacedSteps};
+use crate::cuda::{Action, CopyPlace, GpuFailure, Layout, PlacedSteps, Sequence};
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Accesses, Bound, Course, DeviceForm, Program, Sizes, Space};
@@ -71,6 +71,7 @@ impl Checking<'_> {
         }
         let sizes = Sizes::of(bound, program);
         let moves = Moves::new(Ground { accesses: &accesses, bytes: &sizes }, &there)?;
+        planned.check_streams()?;
         let copies = planned.copies.iter().map(|c| (c.space, c.first, c.bytes, c.up));
         let wanted = moves.copies.iter().map(|m| (m.space, m.bytes.start, m.bytes.len(), m.up));
         if !copies.eq(wanted) {
@@ -90,28 +91,42 @@ impl Checking<'_> {
     }
 }
 
-/// Steps of the device that stand one behind the other on a list.
-fn stretches(phases: &[Phase], there: &[usize]) -> Vec<Vec<usize>> {
-    let mut found: Vec<Vec<usize>> = Vec::new();
+/// The order in which a plan gives its device what it does. All of a phase has to be given by one worker.
+fn sequence(phases: &[Phase], device: &PlannedDevice) -> Result<Sequence, PlanError> {
+    let mut parts: Vec<Vec<Action>> = Vec::new();
     for phase in phases {
-        let Phase::Apart { lists } = phase else { continue };
-        for list in lists {
-            let mut goes_on = false;
-            for instruction in list {
-                match *instruction {
-                    Instruction::Run(step) if there.contains(&step) => {
-                        match found.last_mut().filter(|_| goes_on) {
-                            Some(last) => last.push(step),
-                            None => found.push(vec![step]),
-                        }
-                        goes_on = true;
-                    }
-                    _ => goes_on = false,
-                }
+        let lists = match phase {
+            Phase::Together { step } => {
+                let there = device.steps.contains(step);
+                parts.extend(there.then(|| vec![Action::Step(*step)]));
+                continue;
             }
+            Phase::Apart { lists } => lists,
+        };
+        let gives = |instruction: &Instruction| match *instruction {
+            Instruction::Run(step) => device.steps.contains(&step).then_some(Action::Step(step)),
+            Instruction::Copy(copy) => Some(Action::Copy(copy)),
+            _ => None,
+        };
+        let mut giving = lists.iter().filter(|list| list.iter().any(|i| gives(i).is_some()));
+        let list = giving.next();
+        if giving.next().is_some() {
+            return Err(PlanError::invalid("two workers give the device what it does at the same time"));
+        }
+        let mut goes_on = false;
+        for instruction in list.into_iter().flatten() {
+            match (gives(instruction), parts.last_mut().filter(|_| goes_on)) {
+                (Some(action), Some(part)) => part.push(action),
+                (Some(action), None) => parts.push(vec![action]),
+                // Whoever waits, or does something by itself, may bring what is given next.
+                (None, _) if !matches!(instruction, Instruction::Signal(_)) => goes_on = false,
+                (None, _) => continue,
+            }
+            goes_on |= gives(instruction).is_some();
         }
     }
-    found
+    let streams = device.steps.iter().copied().zip(device.streams.iter().copied()).collect();
+    Ok(Sequence { parts, streams })
 }
 
 impl Session {
@@ -139,22 +154,14 @@ impl Session {
         let course = checking.course(spin, on.device(), |forms, moves, arena| {
             let space = |space: Space| room_offset(moves, &planned.offsets, space);
             let workspace = |step: usize| planned.offsets.get(moves.workspaces[step]?).copied();
-            let steps = bound.step_count();
-            let copies = moves.copies.iter().enumerate().map(|(at, copy)| {
+            let copies = moves.copies.iter().map(|copy| {
                 let room = space(copy.space).ok_or_else(|| PlanError::invalid("a copy of nothing"))?;
-                let reads = |step: &usize| moves.needs[*step].contains(&(steps + at));
-                Ok(CopyPlace {
-                    up: copy.up,
-                    offset: room + copy.bytes.start,
-                    bytes: copy.bytes.len(),
-                    writer: moves.needs[steps + at].first().copied(),
-                    readers: planned.steps.iter().copied().filter(reads).collect(),
-                })
+                Ok(CopyPlace { up: copy.up, offset: room + copy.bytes.start, bytes: copy.bytes.len() })
             });
             let copies = copies.collect::<Result<Vec<_>, PlanError>>()?;
             let layout = Layout { space: &space, workspace: &workspace, arena };
-            let stretches = stretches(&plan.phases, &planned.steps);
-            Ok(PlacedSteps::new(on.clone(), forms, (copies, stretches), &layout, context.interrupt)?)
+            let sequence = sequence(&plan.phases, planned)?;
+            Ok(PlacedSteps::new(on.clone(), forms, (copies, &sequence), &layout, context.interrupt)?)
         });
         let course = course.map_err(|unmade| match unmade {
             Unmade::Plan(error) => error.into(),

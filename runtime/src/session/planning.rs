@@ -379,9 +379,10 @@ impl Session {
             return Err(error.into());
         }
         // Of the model as it is, which is the first variant.
-        if let Some((together_us, alone_us)) = plans.first().map(|p| (p.plan.together_us, p.plan.alone_us)) {
+        if let Some(own) = plans.first().map(|planned| planned.plan.clone()) {
             for Planned { plan, .. } in &mut plans {
-                (plan.together_us, plan.alone_us) = (together_us, alone_us);
+                (plan.together_us, plan.alone_us) = (own.together_us, own.alone_us);
+                (plan.device_us, plan.device_bytes) = (own.device_us, own.device_bytes);
             }
         }
         let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {

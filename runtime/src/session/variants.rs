@@ -81,7 +81,8 @@ impl Session {
     ) -> Result<Vec<Variant>, Error> {
         let own = self.cpu_program()?;
         let mut variants = vec![Variant { rewrite: "none".to_owned(), program: own.clone() }];
-        if self.engine.threads() == 1 {
+        // One thread alone runs nothing side by side.
+        if self.engine.threads() == 1 && self.devices.usable().is_none() {
             return Ok(variants);
         }
         let storing = Storing::new(own.precision());

@@ -23,6 +23,7 @@ mod single_node;
 #[cfg(test)]
 mod stored;
 
+pub use crate::session::ArenaUse;
 pub use case::Case;
 #[cfg(test)]
 pub(crate) use compare::compare_value;
@@ -36,7 +37,7 @@ pub use on_device::check_operator_on;
 pub(crate) use operator::parse;
 pub use operator::{Failure, OperatorInfo, check_operator, operators};
 pub use placement::{Placement, placement};
-pub use random_plan::random_plan;
+pub use random_plan::{arenas, random_plan};
 #[cfg(test)]
 pub(crate) use single_node::written;
 pub use single_node::{SingleNode, single_node, test_data};

@@ -3,6 +3,7 @@
 mod addition;
 mod allocations;
 mod api;
+mod arenas;
 mod bodies;
 mod concurrency;
 // The models that benchmarks run too.
@@ -42,6 +43,7 @@ mod shape_branches;
 mod silero_vad;
 mod simplified;
 mod steady_state;
+mod streams;
 #[path = "../../../benches/src/wire.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod wire;

@@ -11,27 +11,27 @@ use recurve::times::{NodeTimes, RunLane, Space};
 use recurve::{Device, Engine, Error, ErrorKind, RunOptions, Session, SessionBuilder, Tensor};
 use std::time::Duration;
 
-const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 16 };
+pub(crate) const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 16 };
 /// Random placements per model; `RECURVE_RANDOM_PLANS` sets another number.
 const RANDOM: u64 = 32;
 
-fn engine(threads: usize) -> Engine {
+pub(crate) fn engine(threads: usize) -> Engine {
     Engine::builder().with_threads(threads).with_pinning(Pinning::None).build().expect("an engine")
 }
 
 /// With the emulated GPU among the devices of its plans.
-fn load(engine: &Engine, bytes: Vec<u8>) -> Session {
+pub(crate) fn load(engine: &Engine, bytes: Vec<u8>) -> Session {
     let devices = "cpu,emulated".parse().expect("devices");
     Session::builder().with_engine(engine).with_devices(devices).load_bytes(bytes).expect("loads")
 }
 
-fn input(of: Extents, seed: usize) -> Tensor {
+pub(crate) fn input(of: Extents, seed: usize) -> Tensor {
     let count: usize = of.sequence().iter().product();
     let data = (0..count).map(|i| ((i * 31 + seed * 7) % 23) as f32 / 23.0 - 0.5).collect();
     Tensor::new(&of.sequence(), data).expect("a tensor")
 }
 
-fn shapes(of: Extents) -> [(&'static str, [usize; 3]); 1] {
+pub(crate) fn shapes(of: Extents) -> [(&'static str, [usize; 3]); 1] {
     [("x", of.sequence())]
 }
 
@@ -42,7 +42,7 @@ fn random_placements_give_the_cpus_answers() {
         let inputs = [input(SMALL, 1), input(SMALL, 2)];
         let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
         let want = [0, 1].map(|at| serial.run([("x", &inputs[at])]).expect("runs"));
-        let (mut copied, mut both, mut gangs) = (0, 0, 0);
+        let (mut copied, mut both, mut gangs, mut streams) = (0, 0, 0, 0);
         for (at, engine) in engines.iter().enumerate() {
             let session = load(engine, build(SMALL));
             for seed in (0..random_plans(RANDOM)).filter(|seed| *seed as usize % engines.len() == at) {
@@ -50,6 +50,7 @@ fn random_placements_give_the_cpus_answers() {
                 session.follow(&plan).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e:?}\n{plan}"));
                 let device = plan.device.as_ref().expect("a device");
                 copied += device.copies.len();
+                streams += usize::from(device.streams.iter().any(|stream| *stream != device.streams[0]));
                 let together = |phase: &&Phase| matches!(phase, Phase::Together { .. });
                 gangs += plan.phases.iter().filter(together).count();
                 both += usize::from(!device.steps.is_empty() && device.steps.len() < plan.steps.len());
@@ -60,7 +61,8 @@ fn random_placements_give_the_cpus_answers() {
                 }
             }
         }
-        assert!(copied > 0 && both > 0 && gangs > 0, "{name}: {copied}, {both}, {gangs}");
+        let all = [copied, both, gangs, streams];
+        assert!(all.iter().all(|count| *count > 0), "{name}: {all:?}");
     }
 }
 
@@ -146,14 +148,14 @@ fn a_placement_that_could_give_a_wrong_result_is_refused() {
 }
 
 /// A profile of the CPU and the emulated GPU.
-fn profiled(session: &Session, x: &Tensor) -> Profile {
+pub(crate) fn profiled(session: &Session, x: &Tensor) -> Profile {
     let effort = Effort { warm: 0, least: 1, most: 2, time: Duration::from_millis(1) };
     let options = ProfileOptions::default().with_effort(effort);
     session.profile([("x", x)], &options).expect("measured")
 }
 
 /// `profile` with times by which the emulated GPU is worth using, whatever was measured: a hundredth of the CPU's.
-fn sped_up(mut profile: Profile) -> Profile {
+pub(crate) fn sped_up(mut profile: Profile) -> Profile {
     let set = |m: &mut Measured, to: f64| {
         for us in [&mut m.median_us, &mut m.min_us, &mut m.p90_us] {
             *us = to;

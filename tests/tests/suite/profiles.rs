@@ -9,7 +9,8 @@ fn profile(signature: &str, us: f64) -> Profile {
     let m = Measured { median_us: us, min_us: us, p90_us: us, runs: 3 };
     let lanes = [("cpu:1".to_owned(), m)].into();
     let mut profile = Profile::empty();
-    profile.operators.insert(signature.to_owned(), OperatorCost { flops: Some(1.0), bytes: None, lanes });
+    let cost = OperatorCost { flops: Some(1.0), lanes, ..OperatorCost::default() };
+    profile.operators.insert(signature.to_owned(), cost);
     profile
 }
 

@@ -47,7 +47,11 @@ pub(super) fn chart(plan: &Plan) -> Result<(Problem, Schedule)> {
     let mut links = Vec::new();
     if let Some(device) = device {
         let name = &device.device;
-        processors.push(processor(name, name, None));
+        let streams = device.streams.iter().max().map_or(1, |most| most + 1);
+        for stream in 0..streams {
+            let own = if stream == 0 { name.clone() } else { format!("{name}/{stream}") };
+            processors.push(processor(&own, name, None));
+        }
         memories.push(Memory { name: name.clone(), capacity: None });
         for (from, to, channel) in
             [(HOST, name.as_str(), format!("to {name}")), (name, HOST, format!("from {name}"))]

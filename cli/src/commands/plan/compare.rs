@@ -110,7 +110,9 @@ impl Comparison {
         };
         let mut steps: Vec<Step> = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            let actual_us = take(&step.name, &step.place);
+            // A run tells the device, and not which of its streams.
+            let device = step.place.split('/').next().unwrap_or_default();
+            let actual_us = take(&step.name, device);
             let (name, place) = (step.name.clone(), step.place.clone());
             if actual_us.is_none() {
                 return Err(other(format!(

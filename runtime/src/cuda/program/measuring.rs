@@ -1,13 +1,14 @@
 //! What a GPU costs: one step's launches, launches that do nothing, and copies both ways.
 
-use super::placed::{CopyPlace, Layout, PlacedSteps};
+use super::order::Action;
+use super::placed::{CopyPlace, DeviceRun, Layout, PlacedSteps, Sequence};
 use super::{GpuFailure, GpuProgram};
-use crate::cost::{Effort, Measured, measure};
+use crate::cost::{BESIDE, Effort, Measured, measure};
 use crate::cuda::{GpuError, OpenGpu};
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
 use recurve_kernels::launch::{Device, Launch};
 use recurve_kernels::probe::empty;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(crate) struct Overheads {
     pub(crate) graph_node: Option<Measured>,
     /// From a launch until the host knows of its end.
     pub(crate) round_trip: Option<Measured>,
+    /// A launch that waits for one in another stream.
+    pub(crate) event: Option<Measured>,
     /// Copies by bytes: to the device, and from it.
     pub(crate) copies: Vec<(usize, [Option<Measured>; 2])>,
 }
@@ -63,6 +66,18 @@ impl OpenGpu {
             stream.finish(interrupt)?;
             Ok::<_, GpuError>(start.elapsed() / TOGETHER)
         })?;
+        let mut other = self.gpu().stream()?;
+        let event = measure(effort, || {
+            let start = Instant::now();
+            for _ in 0..TOGETHER / 2 {
+                stream.launch(&launch)?;
+                other.wait(&*stream.record()?)?;
+                other.launch(&launch)?;
+                stream.wait(&*other.record()?)?;
+            }
+            stream.finish(interrupt)?;
+            Ok::<_, GpuError>(start.elapsed() / TOGETHER)
+        })?;
         let mut copies = Vec::with_capacity(SIZES.len());
         let mut host = vec![1u8; most];
         for bytes in SIZES {
@@ -82,7 +97,7 @@ impl OpenGpu {
             })?;
             copies.push((bytes, [up, down]));
         }
-        Ok(Overheads { kernel, graph_node, round_trip, copies })
+        Ok(Overheads { kernel, graph_node, round_trip, event, copies })
     }
 }
 
@@ -92,13 +107,14 @@ impl GpuProgram {
         &self.gpu
     }
 
-    /// Measures a step by itself, on operands of zeros.
+    /// Measures a step by itself, on operands of zeros, and several of it side by side; no such measurement where the device
+    /// has no memory for them.
     pub(crate) fn measure(
         self: &Arc<Self>,
         form: DeviceForm,
         effort: Effort,
         interrupt: &Interrupt,
-    ) -> Result<Option<Measured>, GpuFailure> {
+    ) -> Result<(Option<Measured>, Option<Measured>), GpuFailure> {
         let mut rooms: BTreeMap<Space, usize> = BTreeMap::new();
         for operand in form.inputs.iter().chain(&form.outputs) {
             if let Operand::In { space, offset, bytes } = operand {
@@ -118,32 +134,51 @@ impl GpuProgram {
         for (space, bytes) in rooms {
             let offset = place(bytes)?;
             offsets.insert(space, offset);
-            copies.push(CopyPlace { up: true, offset, bytes, writer: None, readers: vec![0] });
+            copies.push(CopyPlace { up: true, offset, bytes });
         }
         let workspace = place(form.kernel.workspace())?;
         let space = |space: Space| offsets.get(&space).copied();
         let zeros: Vec<usize> = copies.iter().map(|copy| copy.bytes).collect();
         let layout = Layout { space: &space, workspace: &|_| Some(workspace), arena };
+        let order = (0..copies.len()).map(Action::Copy).chain([Action::Step(0)]);
+        let sequence =
+            Sequence { parts: order.map(|action| vec![action]).collect(), streams: HashMap::new() };
         let placed =
-            PlacedSteps::new(self.clone(), vec![(0, form)], (copies, Vec::new()), &layout, interrupt)?;
-        let run = placed.begin()?;
-        for (copy, bytes) in zeros.into_iter().enumerate() {
-            run.up(copy, &vec![0; bytes])?;
+            PlacedSteps::new(self.clone(), vec![(0, form)], (copies, &sequence), &layout, interrupt)?;
+        let fill = |run: &DeviceRun<'_>| {
+            let mut copies = zeros.iter().enumerate();
+            copies.try_for_each(|(copy, bytes)| run.up(copy, &vec![0; *bytes], true))
+        };
+        let mut runs = vec![placed.begin()?];
+        fill(&runs[0])?;
+        let alone = measure(effort, || timed(&runs, interrupt))?;
+        while runs.len() < BESIDE {
+            match placed.begin() {
+                Ok(run) => {
+                    fill(&run)?;
+                    runs.push(run);
+                }
+                Err(GpuFailure::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })) => break,
+                Err(error) => return Err(error),
+            }
         }
-        let measured = measure(effort, || run.timed(0, interrupt))?;
-        run.end(interrupt)?;
-        Ok(measured)
+        let all = runs.len() == BESIDE;
+        let beside = if all { measure(effort, || timed(&runs, interrupt))? } else { None };
+        runs.into_iter().try_for_each(|run| run.end(interrupt))?;
+        Ok((alone, beside))
     }
 }
 
-impl super::DeviceRun<'_> {
-    /// Launches step `number` and tells how long it took on the device.
-    fn timed(&self, number: usize, interrupt: &Interrupt) -> Result<Duration, GpuError> {
-        let before = self.record()?;
-        self.launch_alone(number)?;
-        let after = self.record()?;
-        self.wait(interrupt)?;
-        let milliseconds = after.milliseconds_since(&*before)?;
-        Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1e3))
+/// Launches step 0 in each of these runs, as plans do, and tells how long all of them took on the device.
+fn timed(runs: &[DeviceRun<'_>], interrupt: &Interrupt) -> Result<Duration, GpuError> {
+    let [first, ..] = runs else { return Ok(Duration::ZERO) };
+    let before = first.record(0)?;
+    runs.iter().try_for_each(|run| run.launch(0))?;
+    let after = runs.iter().map(|run| run.record(0)).collect::<Result<Vec<_>, _>>()?;
+    runs.iter().try_for_each(|run| run.wait(interrupt))?;
+    let mut milliseconds = 0.0f32;
+    for end in &after {
+        milliseconds = milliseconds.max(end.milliseconds_since(&*before)?);
     }
+    Ok(Duration::from_secs_f32(milliseconds / 1e3))
 }

@@ -1,13 +1,14 @@
 //! Single steps of a graph on a GPU, for plans that place each step by itself: launches whose operands lie at the offsets
 //! that the plan gives them, and copies between the host's memory and the device's.
 //!
-//! What is given to the device is done as if in that order, so that whoever gives it decides the order; copies go on beside
-//! kernels where they can ([`Lanes`]). A copy to the host is waited for, since somebody else goes on with what it brings.
+//! What is given to the device is done as if in that order, so that whoever gives it decides the order; streams go on beside
+//! each other where they can ([`Order`]). A copy to the host is waited for, since somebody else goes on with what it brings.
 //! The streams, the arena and the pinned memory belong to one run at a time and are kept for later ones.
 
 use super::GpuProgram;
 use super::bound::DeviceStep;
 use super::lanes::{Lanes, Transfer};
+use super::order::{Action, Order, Stretch, Touched, Turn};
 use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 /// How long work that nobody waits for any more may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A copy: where its bytes lie on the device, and who works on them there.
+/// A copy: where its bytes lie on the device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CopyPlace {
     /// To the device.
@@ -33,10 +34,15 @@ pub(crate) struct CopyPlace {
     /// The offset in the device's arena.
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
-    /// The step that makes what is copied.
-    pub(crate) writer: Option<usize>,
-    /// The steps on the device that read what is copied there.
-    pub(crate) readers: Vec<usize>,
+}
+
+/// The order in which a device is given what it does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequence {
+    /// What stands in one of these is given without waiting for anything between.
+    pub(crate) parts: Vec<Vec<Action>>,
+    /// By step, its stream, where that is not the first.
+    pub(crate) streams: HashMap<usize, usize>,
 }
 
 /// Where a plan puts what the device holds.
@@ -56,17 +62,11 @@ pub(crate) struct PlacedSteps {
     /// By the number of the step.
     steps: HashMap<usize, (usize, DeviceStep)>,
     copies: Vec<CopyPlace>,
-    /// By copy to the device: whether steps that do not read it use the same bytes.
-    shared: Vec<bool>,
-    /// By step: the copies that it reads.
-    needs: HashMap<usize, Vec<usize>>,
+    order: Order,
     /// Where each copy passes through pinned memory, and where a word there tells of the end of one to the host.
     staging: Vec<(usize, usize)>,
     arena: usize,
     pinned: usize,
-    /// Steps that follow one on the other, and by step which of these it belongs to.
-    stretches: Vec<Vec<usize>>,
-    stretch_of: HashMap<usize, usize>,
     /// What stays on the device.
     resident: Vec<Arc<Block>>,
     /// Kernels that a run launches.
@@ -110,12 +110,11 @@ impl Staging {
 }
 
 impl PlacedSteps {
-    /// `forms` of the steps that run on the device, with their numbers, laid out so. `stretches` are those of them that are
-    /// given one after the other without anything between.
+    /// `forms` of the steps that run on the device, with their numbers, laid out so and given in this order.
     pub(crate) fn new(
         program: Arc<GpuProgram>,
         forms: Vec<(usize, DeviceForm)>,
-        (copies, stretches): (Vec<CopyPlace>, Vec<Vec<usize>>),
+        (copies, sequence): (Vec<CopyPlace>, &Sequence),
         layout: &Layout<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, GpuFailure> {
@@ -184,38 +183,17 @@ impl PlacedSteps {
             Ok((staging.take(copy.bytes)?, word))
         });
         let staged = staged.collect::<Result<_, GpuError>>()?;
-        let meets = |copy: &CopyPlace, step: &DeviceStep| {
-            let mut places = step.inputs.iter().chain(&step.outputs).chain([&step.workspace]);
-            places.any(|place| match place {
-                Place::Arena { offset, bytes } => {
-                    *offset < copy.offset + copy.bytes && copy.offset < offset + bytes
-                }
-                _ => false,
-            })
-        };
-        let shared = copies.iter().map(|copy| {
-            steps.iter().any(|(number, (_, step))| !copy.readers.contains(number) && meets(copy, step))
-        });
-        let shared = shared.collect();
-        let mut needs: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (at, copy) in copies.iter().enumerate().filter(|(_, copy)| copy.up) {
-            copy.readers.iter().for_each(|reader| needs.entry(*reader).or_default().push(at));
-        }
+        let stream = |step: usize| sequence.streams.get(&step).copied().unwrap_or(0);
+        let touched = touched(&steps, &copies);
+        let order = Order::new(&sequence.parts, &touched, stream, |copy| copies[copy].up);
         Ok(Self {
             program,
             steps,
             copies,
-            shared,
-            needs,
+            order,
             staging: staged,
             arena: layout.arena,
             pinned: staging.0.max(1),
-            stretch_of: stretches
-                .iter()
-                .enumerate()
-                .flat_map(|(at, steps)| steps.iter().map(move |step| (*step, at)))
-                .collect(),
-            stretches,
             resident,
             launches,
             states: Mutex::default(),
@@ -265,7 +243,7 @@ impl PlacedSteps {
     fn state(&self) -> Result<State, GpuFailure> {
         let gpu = self.program.gpu.gpu();
         let arena = self.program.gpu.allocate(self.arena)?;
-        let (lanes, pinned) = (Lanes::new(gpu)?, gpu.pinned(self.pinned)?);
+        let (lanes, pinned) = (Lanes::new(gpu, &self.order)?, gpu.pinned(self.pinned)?);
         let mut launches = HashMap::with_capacity(self.steps.len());
         for (&number, (node, step)) in &self.steps {
             let made = step.launches(&arena, &*pinned).map_err(|reject| {
@@ -276,9 +254,31 @@ impl PlacedSteps {
             made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
             launches.insert(number, made);
         }
-        let graphs = self.stretches.iter().map(|_| None).collect();
+        let graphs = self.order.stretches.iter().map(|_| None).collect();
         Ok(State { lanes, pinned, arena, launches, graphs })
     }
+}
+
+/// What steps and copies touch of the arena.
+fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) -> HashMap<Action, Touched> {
+    let ranges = |places: &[Place]| -> Vec<std::ops::Range<usize>> {
+        let range = |place: &Place| match place {
+            Place::Arena { offset, bytes } => Some(*offset..offset + bytes),
+            Place::Resident { .. } | Place::Nowhere => None,
+        };
+        places.iter().filter_map(range).collect()
+    };
+    let of_step = |(number, (_, step)): (&usize, &(usize, DeviceStep))| {
+        let mut writes = ranges(&step.outputs);
+        writes.extend(ranges(std::slice::from_ref(&step.workspace)));
+        (Action::Step(*number), Touched { reads: ranges(&step.inputs), writes })
+    };
+    let of_copy = |(number, copy): (usize, &CopyPlace)| {
+        let (own, none) = (vec![copy.offset..copy.offset + copy.bytes], Vec::new());
+        let (reads, writes) = if copy.up { (none, own) } else { (own, none) };
+        (Action::Copy(number), Touched { reads, writes })
+    };
+    steps.iter().map(of_step).chain(copies.iter().enumerate().map(of_copy)).collect()
 }
 
 fn lost(program: &GpuProgram) -> GpuFailure {
@@ -300,79 +300,114 @@ impl DeviceRun<'_> {
         self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.finish(interrupt))
     }
 
-    /// Marks this place in the stream.
-    pub(super) fn record(&self) -> Result<Box<dyn Event>, GpuError> {
-        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.record())
+    /// Marks the place behind what was given to the stream of step `number` so far.
+    pub(super) fn record(&self, number: usize) -> Result<Box<dyn Event>, GpuError> {
+        let stream = self.turn(Action::Step(number))?.stream;
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.record(stream))
     }
 
-    /// The copies that these steps read.
-    fn needs(&self, steps: &[usize]) -> impl Iterator<Item = usize> {
-        steps.iter().filter_map(|step| self.placed.needs.get(step)).flatten().copied()
-    }
-
-    /// Those of these steps that are copied from.
-    fn copied(&self, steps: &[usize]) -> impl Iterator<Item = usize> {
-        let down = self.placed.copies.iter().filter(|copy| !copy.up);
-        down.filter_map(|copy| copy.writer).filter(|writer| steps.contains(writer))
+    fn turn(&self, action: Action) -> Result<&Turn, GpuError> {
+        let turn = self.placed.order.turns.get(&action);
+        turn.ok_or_else(|| GpuError::Lost { problem: format!("{action:?} is in no order") })
     }
 
     /// Launches step `number` alone.
     pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
+        let Turn { stream, waits, event } = self.turn(Action::Step(number))?;
         let mut held = self.lock();
         let Some(State { lanes, launches, .. }) = &mut *held else { return Err(given_up()) };
-        lanes.before(self.needs(&[number]))?;
-        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(launch))?;
-        lanes.behind(self.copied(&[number]));
-        Ok(())
+        lanes.before(*stream, waits)?;
+        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(*stream, launch))?;
+        lanes.behind(*stream, *event)
     }
 
     /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
     pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
-        let PlacedSteps { stretches, stretch_of, .. } = self.placed;
-        let Some(&at) = stretch_of.get(&number) else { return self.launch_alone(number) };
-        if stretches[at].first() != Some(&number) {
+        let Order { stretches, stretch_of, .. } = &self.placed.order;
+        let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
+        let Stretch { stream, ups, steps, down, waits, events } = &stretches[at];
+        if steps.first() != Some(&number) {
             return Ok(());
         }
         let mut held = self.lock();
-        let Some(State { lanes, launches, graphs, .. }) = &mut *held else { return Err(given_up()) };
-        lanes.before(self.needs(&stretches[at]))?;
+        let Some(State { lanes, pinned, arena, launches, graphs }) = &mut *held else {
+            return Err(given_up());
+        };
+        let transfer = |copy: usize| self.transfer(copy, &**pinned, arena);
+        lanes.before(*stream, waits)?;
         if let Some(graph) = &graphs[at] {
-            lanes.replay(&**graph)?;
+            lanes.replay(*stream, &**graph)?;
         } else {
-            let own: Vec<_> = stretches[at].iter().filter_map(|step| launches.get(step)).flatten().collect();
-            own.iter().try_for_each(|launch| lanes.launch(launch))?;
+            let own: Vec<_> = steps.iter().filter_map(|step| launches.get(step)).flatten().collect();
+            ups.iter().try_for_each(|&copy| lanes.copy(*stream, transfer(copy)))?;
+            own.iter().try_for_each(|launch| lanes.launch(*stream, launch))?;
             // What has run once is captured: the driver has loaded every kernel by then.
             if !own.is_empty() {
-                let mut work =
-                    |stream: &mut dyn crate::cuda::Stream| own.iter().try_for_each(|l| stream.launch(l));
-                graphs[at] = Some(lanes.capture(&mut work)?);
+                let mut work = |stream: &mut dyn crate::cuda::Stream| {
+                    for Transfer { to, from, bytes } in ups.iter().map(|&copy| transfer(copy)) {
+                        stream.copy(to, from, bytes)?;
+                    }
+                    own.iter().try_for_each(|l| stream.launch(l))
+                };
+                graphs[at] = Some(lanes.capture(*stream, &mut work)?);
             }
         }
-        lanes.behind(self.copied(&stretches[at]));
-        Ok(())
+        lanes.behind(*stream, events.iter().copied())?;
+        down.iter()
+            .try_for_each(|&copy| lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned)))
     }
 
-    /// Copies `from`, which may be written again when this returns, to the device.
-    pub(crate) fn up(&self, copy: usize, from: &[u8]) -> Result<(), GpuError> {
+    /// The bytes of a copy.
+    fn transfer(&self, copy: usize, pinned: &dyn Pinned, arena: &Block) -> Transfer {
+        let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
+        let there = arena.address() + place.offset as u64;
+        let here = pinned.address() + staging as u64;
+        let (to, from) = if place.up { (there, here) } else { (here, there) };
+        Transfer { to, from, bytes: place.bytes }
+    }
+
+    /// The address of the word that tells of the end of a copy.
+    fn word(&self, copy: usize, pinned: &dyn Pinned) -> u64 {
+        pinned.address() + self.placed.staging[copy].1 as u64
+    }
+
+    /// Whether a copy is given along with a stretch.
+    fn goes_along(&self, copy: usize, alone: bool) -> bool {
+        !alone && self.placed.order.stretch_of.contains_key(&Action::Copy(copy))
+    }
+
+    /// Copies `from`, which may be written again when this returns, to the device; `alone` where steps are launched alone.
+    pub(crate) fn up(&self, copy: usize, from: &[u8], alone: bool) -> Result<(), GpuError> {
+        let Turn { stream, waits, event } = self.turn(Action::Copy(copy))?;
         let mut held = self.lock();
         let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
-        pinned.write(staging, from)?;
-        let to = arena.address() + place.offset as u64;
-        let of = Transfer { to, from: pinned.address() + staging as u64, bytes: from.len() };
-        lanes.copy_up(copy, self.placed.shared[copy], of)
+        pinned.write(self.placed.staging[copy].0, from)?;
+        if self.goes_along(copy, alone) {
+            return Ok(());
+        }
+        lanes.before(*stream, waits)?;
+        lanes.copy(*stream, self.transfer(copy, &**pinned, arena))?;
+        lanes.behind(*stream, *event)
     }
 
     /// Copies from the device to `to`, behind what makes it.
-    pub(crate) fn down(&self, copy: usize, to: &mut [u8], interrupt: &Interrupt) -> Result<(), GpuError> {
+    pub(crate) fn down(
+        &self,
+        copy: usize,
+        to: &mut [u8],
+        alone: bool,
+        interrupt: &Interrupt,
+    ) -> Result<(), GpuError> {
+        let Turn { stream, waits, .. } = self.turn(Action::Copy(copy))?;
         let mut held = self.lock();
         let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (place, (staging, word)) = (&self.placed.copies[copy], self.placed.staging[copy]);
-        let from = arena.address() + place.offset as u64;
-        let of = Transfer { to: pinned.address() + staging as u64, from, bytes: to.len() };
-        // What no step makes lies there from the beginning.
-        let writer = place.writer.unwrap_or(usize::MAX);
-        lanes.copy_down(writer, of, (&**pinned, word), interrupt)?;
+        let (staging, word) = self.placed.staging[copy];
+        if !self.goes_along(copy, alone) {
+            lanes.before(*stream, waits)?;
+            let of = self.transfer(copy, &**pinned, arena);
+            lanes.give_down(*stream, copy, of, self.word(copy, &**pinned))?;
+        }
+        lanes.await_down(*stream, copy, (&**pinned, word), interrupt)?;
         pinned.read(staging, to)
     }
 

@@ -1,7 +1,7 @@
 //! Co-residency: blocks that wait for each other must all be on the device at once, or none of them ends.
 
 use crate::cuda::{Gpu, GpuError};
-use recurve_kernels::launch::Launch;
+use recurve_kernels::launch::{Device, Launch};
 
 /// Whether all blocks of a launch that wait for each other, those of the grid or of a cluster, are resident at once; asked
 /// of the device.
@@ -26,13 +26,25 @@ pub(super) fn fits(gpu: &dyn Gpu, launch: &dyn Launch) -> Result<(), GpuError> {
     refused(format!("its {blocks} blocks wait for each other, and {resident} are resident at once"))
 }
 
+/// Which part of `device` the blocks of a launch take while they run, at most 1: by the threads and the shared memory of a
+/// multiprocessor; registers are not known here.
+pub(crate) fn share(launch: &dyn Launch, device: &Device) -> f64 {
+    let geometry = launch.geometry();
+    let threads = if matches!(device.capability, 80 | 90 | 100) { 2048 } else { 1536 };
+    let by_threads = threads / geometry.threads().max(1);
+    let by_shared = device.shared_bytes / geometry.shared_bytes.max(1);
+    let resident =
+        u64::from(by_threads.min(by_shared).clamp(1, 32)) * u64::from(device.multiprocessors.max(1));
+    (geometry.blocks() as f64 / resident as f64).min(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cuda::emulated::EmulatedGpu;
     use crate::cuda::watched::WatchedGpu;
     use recurve_kernels::emulator::Options;
-    use recurve_kernels::launch::{Buffer, Device};
+    use recurve_kernels::launch::Buffer;
     use recurve_kernels::probe::{cluster, meet};
 
     #[test]
@@ -58,6 +70,21 @@ mod tests {
         assert!(
             matches!(&refused, Err(GpuError::Launch { problem, .. }) if problem.contains("no grid resident"))
         );
+    }
+
+    #[test]
+    fn a_launch_takes_the_part_of_a_device_that_its_blocks_fill() {
+        let buffer = |bytes| Buffer { address: 1 << 20, bytes };
+        let part = |blocks: u32, multiprocessors: u32| {
+            let device = Device { capability: 90, multiprocessors, shared_bytes: 227 << 10 };
+            let memory =
+                meet::Buffers { words: buffer(4 * meet::words(blocks)), seen: buffer(4 * u64::from(blocks)) };
+            let launch = memory.barrier(blocks, 1, &device).expect("a launch");
+            share(&launch, &device)
+        };
+        // 32 blocks are resident on one multiprocessor.
+        assert_eq!((part(64, 4), part(128, 4), part(256, 4)), (0.5, 1.0, 1.0));
+        assert_eq!(part(64, 8), 0.25);
     }
 
     #[test]

@@ -7,17 +7,26 @@ use crate::plan::causality::Causality;
 use crate::plan::instruction::{Lane, Phase, phases_with_copies};
 use crate::plan::memory::{Lifetimes, assign};
 use crate::plan::moves::{Ground, Moves};
+use crate::plan::streams::{Given, MOST_STREAMS, promise, turns};
 
 /// Where a step runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Seat {
-    Device,
+    /// In this stream of the device.
+    Device(usize),
     Cpu(Lane),
 }
 
 impl Seat {
     pub(crate) fn is_device(self) -> bool {
-        self == Self::Device
+        self.stream().is_some()
+    }
+
+    pub(crate) fn stream(self) -> Option<usize> {
+        match self {
+            Self::Device(stream) => Some(stream),
+            Self::Cpu(_) => None,
+        }
     }
 }
 
@@ -53,27 +62,53 @@ pub(crate) fn assemble(
 ) -> Result<Assembled, PlanError> {
     let Placed { ground, tenants, seats, workspaces, count } = placed;
     let steps = seats.len();
-    let there: Vec<Option<usize>> =
+    let on_device: Vec<Option<usize>> =
         seats.iter().zip(workspaces).map(|(seat, &bytes)| seat.is_device().then_some(bytes)).collect();
-    let moves = Moves::new(ground, &there)?;
+    let moves = Moves::new(ground, &on_device)?;
     // The worker behind those of the CPU launches and copies.
     let lane = |action: usize| match seats.get(action) {
         Some(Seat::Cpu(lane)) => *lane,
-        Some(Seat::Device) | None => Lane::Worker(count),
+        Some(Seat::Device(_)) | None => Lane::Worker(count),
     };
     let order: Vec<(usize, Lane)> =
         in_order(&moves.needs, &priority(&moves)).into_iter().map(|action| (action, lane(action))).collect();
     let (phases, _) = phases_with_copies(&order, &moves.needs, steps, count + 1)?;
     let causality = Causality::with_copies(&phases, steps, moves.copies.len(), count + 1)?;
     let beyond = || PlanError::invalid("its arena is beyond all bounds");
-    let place = |bytes: &[usize], accesses: &[Accesses]| {
-        let lifetimes = Lifetimes::new(&causality, accesses, bytes.len(), count + 1);
+    let place = |(causality, workers): (&Causality, usize), bytes: &[usize], accesses: &[Accesses]| {
+        let lifetimes = Lifetimes::new(causality, accesses, bytes.len(), workers);
         assign(bytes, &lifetimes).ok_or_else(beyond)
     };
-    let (offsets, arena) = place(&moves.host_bytes(tenants), &moves.host)?;
+    let (offsets, arena) = place((&causality, count + 1), &moves.host_bytes(tenants), &moves.host)?;
     let rooms: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
-    let (device_offsets, device_arena) = place(&rooms, &moves.device)?;
+    // One stream does all in the order in which it is given.
+    let several = seats.iter().any(|seat| seat.stream().is_some_and(|stream| stream > 0));
+    let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
+    let actions = order.iter().map(|(action, _)| *action);
+    let apart = several.then(|| beside(&moves, &streams, actions));
+    let there = apart.as_ref().map_or((&causality, count + 1), |(apart, streams)| (apart, *streams));
+    let (device_offsets, device_arena) = place(there, &rooms, &moves.device)?;
     Ok(Assembled { moves, phases, offsets, arena, device_offsets, device_arena })
+}
+
+/// What has ended on the device when something begins there by what it needs alone, so that what streams do beside each
+/// other shares no bytes: sharing would make one wait for the other.
+pub(crate) fn beside(
+    moves: &Moves,
+    streams: &[Option<usize>],
+    order: impl Iterator<Item = usize>,
+) -> (Causality, usize) {
+    let stream = |action: usize| match action.checked_sub(streams.len()) {
+        None => streams[action],
+        Some(copy) => Some(MOST_STREAMS + usize::from(!moves.copies[copy].up)),
+    };
+    let given = order.filter_map(|action| {
+        let stream = stream(action)?;
+        Some((action, Given { stream, awaited: stream > MOST_STREAMS }))
+    });
+    let (actions, given): (Vec<usize>, Vec<Given>) = given.unzip();
+    let made = turns(&given, |at, earlier| moves.needs[actions[at]].contains(&actions[earlier]));
+    promise(&given, &made, &actions, moves.needs.len())
 }
 
 /// Actions by their priority as far as their needs allow.

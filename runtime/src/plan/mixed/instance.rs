@@ -2,9 +2,9 @@
 //!
 //! As [`crate::plan::instance`] has it, every worker has a memory, with hand-overs as transfers between them. The device is
 //! one more, with links to and from each of them that take what a copy was found to take, and a hand-over; copies in one
-//! direction queue. Weights count where steps that use them run.
+//! direction queue. Weights count where steps that use them run. Streams of the device are processors with its memory.
 
-use super::Parts;
+use super::{Parts, side_by_side};
 use crate::exec::{Access, Space};
 use crate::plan::PlanError;
 use recurve_scheduler::{Instance, Link, Machine, Memory, Processor, Task, Tensor, Weight, WeightBytes};
@@ -33,7 +33,8 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
             units: Some(own.clone()),
         });
     }
-    processors.push(Processor { name: device.name.clone(), memory: device.name.clone(), units: None });
+    let there = side_by_side::seats(parts.streams);
+    processors.extend(there.iter().map(|seat| seat.processor(&device.name)));
     let mut links = Vec::new();
     for (at, worker) in own.iter().enumerate() {
         let mut link = |from: &String, to: &String, latency_us, bytes_per_us, channel| {
@@ -72,7 +73,9 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
         if parts.has_gang() {
             cost_us.push(if parts.allows(step, false) { cost.together.map(|(us, _)| us) } else { None });
         }
-        cost_us.push(parts.device_cost(step).map(|(us, _)| us));
+        let on_device = parts.device_cost(step).map(|(us, _)| us);
+        let smallest = side_by_side::smallest(&there, device.share(step));
+        cost_us.extend(there.iter().map(|seat| on_device.filter(|_| seat.parts() == smallest)));
         let of = &parts.accesses[step];
         let read = names.iter().filter(|(_, access)| of.reads.iter().any(|r| r.meets(access)));
         let written = names.iter().filter(|(_, access)| {

@@ -1,15 +1,16 @@
 //! Plans over threads and a device with a memory of its own.
 //!
-//! One worker launches for the device and copies, the others run steps on the CPU; flags stand between them. Kernels are done
-//! in the order in which they are given, and so are the copies of each direction, beside the kernels. Which placement is best is asked of
+//! One worker launches for the device and copies, the others run steps on the CPU; flags stand between them. The kernels of a
+//! stream are done in the order in which they are given, and so are the copies of each direction, beside the kernels. Which placement is best is asked of
 //! the scheduler, and predicted by what the instructions do; everything on the device, as far as it can run there, is always
 //! among what is compared.
 
 mod assemble;
 mod instance;
 mod memory_mode;
+mod side_by_side;
 
-pub(crate) use assemble::{Assembled, Placed, Seat, assemble, room_offset};
+pub(crate) use assemble::{Assembled, Placed, Seat, assemble, beside, room_offset};
 pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
 use super::PlanError;
@@ -47,6 +48,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) forced: &'a [Option<Forced>],
     /// Most bytes of the device's memory.
     pub(crate) limit: Option<u64>,
+    /// Streams of the device that steps are placed on.
+    pub(crate) streams: usize,
 }
 
 /// A placement with what it amounts to.
@@ -97,8 +100,9 @@ impl Parts<'_> {
             None => self.step_cost(action, seats[action]).map_or(0.0, |(us, _)| us),
         };
         let counts = (steps, made.moves.copies.len());
-        let there: Vec<bool> = seats.iter().map(|seat| seat.is_device()).collect();
-        let device = Some(Launching { moves: &made.moves, there: &there });
+        let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
+        let (shares, event_us) = (&self.device.shares(), self.device.event_us.unwrap_or(0.0));
+        let device = Some(Launching { moves: &made.moves, streams: &streams, shares, event_us });
         let prediction = predict(&made.phases, us, counts, (self.handover, self.site.spin), device);
         let there = (0..steps).filter(|&step| seats[step].is_device());
         let weight_bytes = self.device.weight_bytes(there);
@@ -112,7 +116,7 @@ impl Parts<'_> {
 
     fn step_cost(&self, step: usize, seat: Seat) -> Option<(f64, Timing)> {
         match seat {
-            Seat::Device => self.device.cost(step),
+            Seat::Device(_) => self.device.cost(step),
             Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
             Seat::Cpu(Lane::All) => self.costs[step].together,
         }
@@ -123,10 +127,10 @@ impl Parts<'_> {
         self.site.workers > 1
     }
 
-    /// Everything on the device that may run there, and the rest on one worker, in the order of the graph.
+    /// Everything on the device that may run there, in one stream, and the rest on one worker, in the order of the graph.
     pub(crate) fn all_on_device(&self) -> Result<Candidate, PlanError> {
         let first = Seat::Cpu(Lane::Worker(0));
-        let place = |step: usize| if self.device_cost(step).is_some() { Seat::Device } else { first };
+        let place = |step: usize| if self.device_cost(step).is_some() { Seat::Device(0) } else { first };
         self.candidate((0..self.costs.len()).map(place).collect(), |moves| self.graph_order(moves))
     }
 
@@ -140,12 +144,14 @@ impl Parts<'_> {
 
     /// What the scheduler decided.
     fn scheduled(&self, schedule: &Schedule) -> Result<Candidate, PlanError> {
+        let gang = usize::from(self.has_gang());
+        let seats_there = side_by_side::seats(self.streams);
         let place = |run: &recurve_scheduler::Run| {
             let processor = run.processor as usize;
             match processor.checked_sub(self.workers) {
                 None => Seat::Cpu(Lane::Worker(processor)),
-                Some(0) if self.has_gang() => Seat::Cpu(Lane::All),
-                Some(_) => Seat::Device,
+                Some(at) if at < gang => Seat::Cpu(Lane::All),
+                Some(at) => Seat::Device(seats_there.get(at - gang).map_or(0, |seat| seat.stream())),
             }
         };
         let seats = schedule.runs.iter().map(place).collect();
@@ -168,7 +174,7 @@ impl Parts<'_> {
                 name,
                 op,
                 place: match seats[step] {
-                    Seat::Device => self.device.name.clone(),
+                    Seat::Device(stream) => side_by_side::name(&self.device.name, stream),
                     Seat::Cpu(Lane::Worker(worker)) => format!("cpu{worker}"),
                     Seat::Cpu(Lane::All) => "cpu*".to_owned(),
                 },
@@ -217,6 +223,7 @@ impl Parts<'_> {
             device: Some(PlannedDevice {
                 device: self.device.name.clone(),
                 steps: (0..seats.len()).filter(|&step| seats[step].is_device()).collect(),
+                streams: side_by_side::told(seats),
                 copies: copies.collect(),
                 arena_bytes: made.device_arena,
                 weight_bytes: *weight_bytes,
@@ -226,7 +233,12 @@ impl Parts<'_> {
     }
 
     /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
-    pub(crate) fn best(&self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+    pub(crate) fn best(self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+        let this = Self { streams: self.worth(), ..self };
+        this.best_of_streams(goal, cpu)
+    }
+
+    fn best_of_streams(&self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
         for (step, forced) in self.forced.iter().enumerate() {
             if *forced == Some(Forced::Device) && self.device.cost(step).is_none() {
                 let why = match &self.device.steps[step] {
@@ -248,6 +260,9 @@ impl Parts<'_> {
         let memory = problem.memory(&self.device.name).unwrap_or_default();
         let search = Search { seed: 1, budget: self.site.search };
         let mut candidates = vec![gpu_only];
+        if self.streams > 1 {
+            candidates.push(self.all_side_by_side()?);
+        }
         memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
         if goal.curve {
             memory_mode::within_limits(self, &instance, search, &mut candidates)?;

@@ -1,0 +1,76 @@
+//! How near a plan's arenas are to the least that its order allows.
+
+use super::Session;
+use super::run_options::RunOptions;
+use crate::device::Device;
+use crate::error::Error;
+use crate::exec::{Accesses, Sizes};
+use crate::graph::NodeError;
+use crate::plan::{Causality, Ground, Instruction, Lifetimes, Moves, Phase, Plan, PlanError, beside};
+
+/// Bytes of an arena beside those that are alive at once in the order of a plan: no offsets take less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ArenaUse {
+    /// What the plan takes.
+    pub taken: usize,
+    /// What is alive at once, at least.
+    pub least: usize,
+}
+
+impl Session {
+    /// The arenas of `plan` in the host's memory and in that of its GPU.
+    pub(crate) fn arenas(&self, plan: &Plan) -> Result<[ArenaUse; 2], Error> {
+        let options = RunOptions::default();
+        let interrupt = options.interrupt();
+        let context = self.context(&interrupt);
+        let facts = self.facts_of(&plan.inputs)?;
+        let variants = self.variants(&facts, |name| name == plan.rewrite)?;
+        let variant = variants.iter().find(|variant| variant.rewrite == plan.rewrite);
+        let program = &variant.ok_or_else(|| PlanError::invalid("its rewrite is unknown"))?.program;
+        let bound = program.bind_facts(facts, context).map_err(NodeError::at_run)?;
+        let steps = bound.step_count();
+        let accesses: Vec<Accesses> = (0..steps).map(|step| bound.accesses(program, step)).collect();
+        let tenants = bound.tenant_bytes();
+        let Some(planned) = &plan.device else {
+            let causality = Causality::of(&plan.phases, steps, plan.workers)?;
+            let lifetimes = Lifetimes::new(&causality, &accesses, tenants.len(), plan.workers);
+            let host = ArenaUse { taken: plan.arena_bytes, least: lifetimes.least(&tenants) };
+            return Ok([host, ArenaUse::default()]);
+        };
+        let device: Device = planned.device.parse()?;
+        let on = self.devices.program(device, program, (&self.engine, &self.budget))?;
+        let mut there = vec![None; steps];
+        for &step in &planned.steps {
+            let form = bound.device_form(program, step, on.device(), context);
+            let form = form.map_err(|_| PlanError::invalid(format!("step {step} does not run there")))?;
+            there[step] = Some(form.kernel.workspace());
+        }
+        let sizes = Sizes::of(&bound, program);
+        let moves = Moves::new(Ground { accesses: &accesses, bytes: &sizes }, &there)?;
+        let causality = Causality::with_copies(&plan.phases, steps, moves.copies.len(), plan.workers)?;
+        let bytes = moves.host_bytes(&tenants);
+        let lifetimes = Lifetimes::new(&causality, &moves.host, tenants.len(), plan.workers);
+        let host = ArenaUse { taken: plan.arena_bytes, least: lifetimes.least(&bytes) };
+        let rooms: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
+        let apart = (!planned.streams.is_empty()).then(|| {
+            let streams: Vec<Option<usize>> = (0..steps).map(|step| planned.stream(step)).collect();
+            beside(&moves, &streams, actions(&plan.phases, steps))
+        });
+        let (order, workers) = apart.as_ref().map_or((&causality, plan.workers), |(c, n)| (c, *n));
+        let lifetimes = Lifetimes::new(order, &moves.device, rooms.len(), workers);
+        Ok([host, ArenaUse { taken: planned.arena_bytes, least: lifetimes.least(&rooms) }])
+    }
+}
+
+/// Steps and the copies behind them, list by list.
+fn actions(phases: &[Phase], steps: usize) -> impl Iterator<Item = usize> {
+    phases.iter().flat_map(move |phase| -> Vec<usize> {
+        match phase {
+            Phase::Together { step } => vec![*step],
+            Phase::Apart { lists } => {
+                lists.iter().flatten().filter_map(|i: &Instruction| i.action(steps)).collect()
+            }
+        }
+    })
+}
