@@ -75,7 +75,7 @@ fn what_runs_beside_the_gpu_is_told() {
     }]);
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"]).with(Exit::Success).prints(
-        "drawn  Bernoulli       4             80 B           80 B  its random numbers are drawn on the host",
+        "drawn  Bernoulli      4             80 B           80 B  its random numbers are drawn on the host",
     );
     let refused = run(&[]).with(Exit::Model);
     assert!(refused.err.contains("`drawn` (Bernoulli"), "{}", refused.err);
