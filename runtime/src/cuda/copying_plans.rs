@@ -96,7 +96,7 @@ fn the_way_to_an_idle_gpu_and_back_is_one_launch() {
         }
         session.follow(&plan).expect("valid");
         (0..2).for_each(|_| {
-            assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}")
+            assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
         });
         told.given();
         assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");

@@ -102,8 +102,8 @@ impl Order {
             let stream = match *action {
                 Action::Step(step) => stream(step),
                 Action::Copy(copy) if up(copy) => {
-                    let later = (at + 1..order.len()).filter(|&later| of(later).conflicts(of(at)));
-                    let reader = later.filter_map(own).next().unwrap_or(0);
+                    let mut later = (at + 1..order.len()).filter(|&later| of(later).conflicts(of(at)));
+                    let reader = later.find_map(own).unwrap_or(0);
                     let latest = (0..at).rev().find(|&earlier| own(earlier) == Some(reader));
                     if latest.is_none_or(|at| made.has_ended(at)) { reader } else { kernels }
                 }

@@ -274,7 +274,7 @@ fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) ->
         (Action::Step(*number), Touched { reads: ranges(&step.inputs), writes })
     };
     let of_copy = |(number, copy): (usize, &CopyPlace)| {
-        let (own, none) = (vec![copy.offset..copy.offset + copy.bytes], Vec::new());
+        let (own, none) = (Vec::from([(copy.offset..copy.offset + copy.bytes)]), Vec::new());
         let (reads, writes) = if copy.up { (none, own) } else { (own, none) };
         (Action::Copy(number), Touched { reads, writes })
     };

@@ -151,7 +151,9 @@ impl Parts<'_> {
             match processor.checked_sub(self.workers) {
                 None => Seat::Cpu(Lane::Worker(processor)),
                 Some(at) if at < gang => Seat::Cpu(Lane::All),
-                Some(at) => Seat::Device(seats_there.get(at - gang).map_or(0, |seat| seat.stream())),
+                Some(at) => {
+                    Seat::Device(seats_there.get(at - gang).map_or(0, side_by_side::DeviceSeat::stream))
+                }
             }
         };
         let seats = schedule.runs.iter().map(place).collect();
