@@ -274,8 +274,9 @@ fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) ->
         (Action::Step(*number), Touched { reads: ranges(&step.inputs), writes })
     };
     let of_copy = |(number, copy): (usize, &CopyPlace)| {
-        let (own, none) = (Vec::from([(copy.offset..copy.offset + copy.bytes)]), Vec::new());
-        let (reads, writes) = if copy.up { (none, own) } else { (own, none) };
+        let (mut reads, mut writes) = (Vec::new(), Vec::new());
+        let touched = if copy.up { &mut writes } else { &mut reads };
+        touched.push(copy.offset..copy.offset + copy.bytes);
         (Action::Copy(number), Touched { reads, writes })
     };
     steps.iter().map(of_step).chain(copies.iter().enumerate().map(of_copy)).collect()
