@@ -62,6 +62,11 @@ impl Row {
         Some(root.join(self.file)).filter(|path| path.is_file())
     }
 
+    /// Shapes of inputs that the model leaves open.
+    pub fn shapes(&self) -> &'static [(&'static str, &'static [usize])] {
+        self.shapes
+    }
+
     /// The model's graph; `None` where there is no file.
     pub fn graph(&self, root: &Path, engine: &Engine, fusion: Fusion) -> Result<Option<GraphInfo>> {
         let Some(path) = self.path(root) else { return Ok(None) };

@@ -21,6 +21,7 @@ mod emulated_operators;
 mod emulated_precision;
 mod encodings;
 mod functions;
+mod fused_models;
 mod fusion_counts;
 mod gpu_coverage;
 mod hostile;
