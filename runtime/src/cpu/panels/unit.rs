@@ -297,7 +297,8 @@ mod tests {
         }
     }
 
-    fn check<const W: usize>(seed: u64) {
+    /// Whether the unit had part in it.
+    fn check<const W: usize>(seed: u64) -> bool {
         let g = &mut Gen::new(seed);
         let (rows, depth, count) = (g.size(1, 150), g.size(0, 400), g.size(1, 4));
         let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| g.float(-1.0, 1.0) as f32).collect() };
@@ -329,14 +330,13 @@ mod tests {
                 "{seed}: row {row}, {panel}, {column}: {got} for {sum}"
             );
         }
+        on.1.is_some() && group_rows(depth, rows).is_some() && !odd
     }
 
     #[test]
     fn sums_that_start_from_their_own_are_those_of_the_matrix() {
-        for seed in 0..60 {
-            check::<64>(seed);
-            check::<48>(seed);
-        }
+        let on_unit = (0..60).filter(|&seed| check::<64>(seed) & check::<48>(seed)).count();
+        assert!(on_unit > 20 || Unit::detect().is_none(), "{on_unit} of 60");
     }
 
     #[test]
