@@ -79,7 +79,7 @@ impl PanelMatrix {
     /// not.
     pub(super) fn scratch(rows: usize, depth: usize, in_pieces: bool) -> usize {
         let elements = if in_pieces {
-            wide_elements::<f32>((depth, WIDTH), rows)
+            wide_elements::<f32>(depth, rows)
         } else {
             turned_elements(depth, rows).saturating_add(rows.min(GROUP).saturating_mul(depth))
         };

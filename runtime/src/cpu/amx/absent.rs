@@ -1,6 +1,6 @@
 //! The matrix unit of a processor that has none.
 
-use super::{Columns, Line, PARTS, Place, SIDE, Start};
+use super::{Beside, Columns, Line, PARTS, Place, SIDE, Start};
 
 /// Proof that the unit is there: it is not.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +52,21 @@ impl Session {
     pub(crate) fn product_apart<const R: usize, const N: usize, const W: usize>(
         &mut self,
         _: Place<'_>,
-        _: Columns<'_, W>,
+        _: &Columns<'_, W>,
         _: &mut [Line],
         _: Start<'_>,
         _: ([&mut [f32]; N], usize),
+    ) {
+        match *self {}
+    }
+
+    pub(crate) fn product_beside<const R: usize, const N: usize, const W: usize>(
+        &mut self,
+        _: Place<'_>,
+        _: &[Line],
+        _: Start<'_>,
+        _: ([&mut [f32]; N], usize),
+        _: &mut Beside<'_, W>,
     ) {
         match *self {}
     }

@@ -25,12 +25,17 @@ pub(crate) use absent::{Session, Unit};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use unit::{Session, Unit};
 
+use std::ops::Range;
+
 /// Parts of a float.
 pub(crate) const PARTS: usize = 3;
 /// Terms that a tile's line holds.
 pub(crate) const DEPTH: usize = 32;
 /// Lines of a tile, and columns of its sums.
 pub(crate) const SIDE: usize = 16;
+
+/// Products of parts that make one of floats, beside which other work is done.
+const STEPS: usize = 6;
 
 /// A line of a tile: 32 bf16. Of the left operand the 32 terms of one row, of the right one two terms of 16 columns. Terms
 /// `i` and `16 + i` lie side by side.
@@ -71,14 +76,14 @@ pub(crate) enum Start<'s> {
 }
 
 /// Columns of a matrix that tiles are made of while they are used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Columns<'s, const W: usize> {
     /// For each term `W` columns.
     pub(crate) lines: &'s [[f32; W]],
     /// The first column.
     pub(crate) first: usize,
-    /// What is read after them, which is asked for meanwhile.
-    pub(crate) ahead: &'s [[f32; W]],
+    /// What is asked for meanwhile.
+    pub(crate) ahead: Ahead<'s, W>,
 }
 
 impl<'s, const W: usize> Columns<'s, W> {
@@ -87,6 +92,89 @@ impl<'s, const W: usize> Columns<'s, W> {
         let from = |line: usize| line.min(self.lines.len());
         let [first, middle, last] = [0, SIDE, DEPTH].map(|line| from(block * DEPTH + line));
         [&self.lines[first..middle], &self.lines[middle..last]]
+    }
+}
+
+/// What is done beside products: lines of a matrix become tiles of the next ones, and others are asked for.
+#[derive(Debug)]
+pub(crate) struct Beside<'s, const W: usize> {
+    /// For each term `W` columns.
+    lines: &'s [[f32; W]],
+    /// The first column, and how many groups of 16.
+    columns: (usize, usize),
+    tiles: &'s mut [Line],
+    /// Pairs of lines.
+    pairs: Share,
+    ahead: Ahead<'s, W>,
+    asked: Share,
+}
+
+/// Lines that are read after those of which tiles are made, and the part of them that is asked for beside the same products.
+#[derive(Clone, Debug)]
+pub(crate) struct Ahead<'s, const W: usize> {
+    pub(crate) lines: &'s [[f32; W]],
+    /// Counted as they are asked for, of [`Ahead::count`].
+    pub(crate) part: Range<usize>,
+}
+
+impl<const W: usize> Ahead<'_, W> {
+    /// Pieces of the lines that are asked for in turn: memory gives several streams in less time than one.
+    const STREAMS: usize = 8;
+
+    /// How many lines are asked for, some of which may not be there.
+    pub(crate) fn count(lines: usize) -> usize {
+        lines.next_multiple_of(Self::STREAMS)
+    }
+
+    /// The line that is asked for as number `turn`.
+    fn line(&self, turn: usize) -> Option<&[f32; W]> {
+        let each = self.lines.len().div_ceil(Self::STREAMS);
+        self.lines.get(turn % Self::STREAMS * each + turn / Self::STREAMS)
+    }
+}
+
+impl<'s, const W: usize> Beside<'s, W> {
+    /// Makes `tiles` of `lines`, [`tile_lines`] for each 32 of them, and asks for those of `ahead`, all of it beside
+    /// products of `blocks` times 32 terms. Lines that are not there are zero.
+    pub(crate) fn new(
+        (lines, columns): (&'s [[f32; W]], (usize, usize)),
+        tiles: &'s mut [Line],
+        ahead: Ahead<'s, W>,
+        blocks: usize,
+    ) -> Self {
+        let steps = blocks * STEPS;
+        let pairs = Share::new(0..lines.len().div_ceil(DEPTH) * SIDE, steps);
+        let asked = Share::new(ahead.part.clone(), steps);
+        Self { lines, columns, tiles, pairs, ahead, asked }
+    }
+}
+
+/// Numbers that are shared out to steps as evenly as can be.
+#[derive(Debug)]
+struct Share {
+    left: Range<usize>,
+    /// What a step takes, and what it took too little so far, in parts of [`Share::ONE`].
+    each: usize,
+    owed: usize,
+}
+
+impl Share {
+    const ONE: usize = 1 << 16;
+
+    fn new(all: Range<usize>, steps: usize) -> Self {
+        let each = (all.len() * Self::ONE).div_ceil(steps.max(1));
+        Self { left: all, each, owed: 0 }
+    }
+
+    /// Those of the next step.
+    fn next(&mut self) -> Range<usize> {
+        self.owed += self.each;
+        let count = self.owed / Self::ONE;
+        self.owed %= Self::ONE;
+        let end = self.left.end.min(self.left.start + count);
+        let next = self.left.start..end;
+        self.left.start = end;
+        next
     }
 }
 

@@ -6,12 +6,9 @@
 )]
 
 use super::split::{split_columns, split_lines};
-use super::{Columns, Line, Place, SIDE, Start, tile_lines};
+use super::{Beside, Columns, DEPTH, Line, Place, SIDE, STEPS, Share, Start, tile_lines};
 use crate::cpu::simd::fetch;
 use std::arch::asm;
-
-/// Products of parts, beside which lines of the next tiles are made.
-const STEPS: usize = 6;
 
 /// [`super::Session::product`].
 ///
@@ -43,16 +40,15 @@ pub(super) unsafe fn product<const R: usize, const N: usize>(
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn product_apart<const R: usize, const N: usize, const W: usize>(
     left: Place<'_>,
-    columns: Columns<'_, W>,
+    columns: &Columns<'_, W>,
     made: &mut [Line],
     start: Start<'_>,
     sums: ([&mut [f32]; N], usize),
 ) {
     let (blocks, size) = (left.starts.len(), tile_lines(N));
-    let slots = made.len() / size;
-    assert!(slots >= blocks.min(2), "too little room for tiles");
-    let of = |block: usize| block % slots.max(1) * size..(block % slots.max(1) + 1) * size;
-    let mut ahead = columns.ahead.chunks(columns.ahead.len().div_ceil((blocks * STEPS).max(1)).max(1));
+    assert!(made.len() >= 2 * size, "too little room for tiles");
+    let of = |block: usize| block % 2 * size..(block % 2 + 1) * size;
+    let mut asked = Share::new(columns.ahead.part.clone(), blocks * STEPS);
     if blocks > 0 {
         split_columns::<W, N>(columns.block(0), columns.first, &mut made[of(0)]);
     }
@@ -71,8 +67,8 @@ pub(super) unsafe fn product_apart<const R: usize, const N: usize, const W: usiz
         let [low, high] = columns.block(block + 1);
         // Written out, since what is called from the library is compiled without the features.
         let step = |step: usize| {
-            if let Some(lines) = ahead.next() {
-                fetch(bytemuck::cast_slice(lines.as_flattened()));
+            for line in asked.next().filter_map(|turn| columns.ahead.line(turn)) {
+                fetch(bytemuck::cast_slice(line));
             }
             if let (Some(low), Some(high)) = (low.first_chunk::<SIDE>(), high.first_chunk::<SIDE>()) {
                 for at in step * SIDE / STEPS..(step + 1) * SIDE / STEPS {
@@ -84,6 +80,43 @@ pub(super) unsafe fn product_apart<const R: usize, const N: usize, const W: usiz
         };
         // SAFETY: as in `product`; `now` is of `tile_lines` lines.
         unsafe { terms::<R, N>(rows, left.plane, now.as_ptr(), step) }
+    }
+    end.store::<R>();
+}
+
+/// [`super::Session::product_beside`], where the tiles that are made beside it are of `G` groups of columns.
+///
+/// # Safety
+///
+/// A session lasts on this thread.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn product_beside<const R: usize, const N: usize, const G: usize, const W: usize>(
+    left: Place<'_>,
+    right: &[Line],
+    start: Start<'_>,
+    sums: ([&mut [f32]; N], usize),
+    beside: &mut Beside<'_, W>,
+) {
+    assert!(right.len() >= left.starts.len() * tile_lines(N), "too few tiles");
+    let Beside { lines, columns: (first, _), tiles, pairs, ahead, asked } = beside;
+    // Written out, since what is called is compiled without the features or not inlined.
+    let mut step = |_| {
+        for line in asked.next().filter_map(|turn| ahead.line(turn)) {
+            fetch(bytemuck::cast_slice(line));
+        }
+        let none = const { &[0.0; W] };
+        for pair in pairs.next() {
+            let (block, at) = (pair / SIDE, pair % SIDE);
+            let line = |half: usize| lines.get(block * DEPTH + half * SIDE + at).unwrap_or(none);
+            let tiles = &mut tiles[block * tile_lines(G)..][..tile_lines(G)];
+            split_lines::<W, G>([line(0), line(1)], *first, at, tiles);
+        }
+    };
+    let end = Sums::begin::<R>(left, start, sums);
+    for (block, start) in left.starts.iter().enumerate() {
+        let rows = left.lines[left.first + start..].as_ptr();
+        // SAFETY: as in `product`.
+        unsafe { terms::<R, N>(rows, left.plane, right.as_ptr().add(block * tile_lines(N)), &mut step) }
     }
     end.store::<R>();
 }

@@ -1,6 +1,6 @@
 //! The matrix unit: whether the processor has it and the system lets it be used, and its state on a thread.
 
-use super::{Columns, Line, Place, SIDE, Start, tiles};
+use super::{Beside, Columns, Line, Place, SIDE, Start, tiles};
 use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -106,18 +106,36 @@ impl Session {
         unsafe { tiles::product::<R, N>(left, right, start, sums) }
     }
 
-    /// The same, where the tiles of the right operand are made of `columns` beside the products of those before them. They
-    /// stay in `made`, the last ones where not all of them fit; there is room for those of two starts, or of all.
+    /// The same, where the tiles of the right operand are made of `columns` beside the products of those before them, in
+    /// `made`, which has room for those of two starts.
     pub(crate) fn product_apart<const R: usize, const N: usize, const W: usize>(
         &mut self,
         left: Place<'_>,
-        columns: Columns<'_, W>,
+        columns: &Columns<'_, W>,
         made: &mut [Line],
         start: Start<'_>,
         sums: ([&mut [f32]; N], usize),
     ) {
         // SAFETY: this is the session, and one exists only where the processor has the features.
         unsafe { tiles::product_apart::<R, N, W>(left, columns, made, start, sums) }
+    }
+
+    /// As [`Session::product`], with a step of `beside` for each product of parts.
+    pub(crate) fn product_beside<const R: usize, const N: usize, const W: usize>(
+        &mut self,
+        left: Place<'_>,
+        right: &[Line],
+        start: Start<'_>,
+        sums: ([&mut [f32]; N], usize),
+        beside: &mut Beside<'_, W>,
+    ) {
+        match beside.columns.1 {
+            // SAFETY: this is the session, and one exists only where the processor has the features.
+            1 => unsafe { tiles::product_beside::<R, N, 1, W>(left, right, start, sums, beside) },
+            // SAFETY: as above.
+            2 => unsafe { tiles::product_beside::<R, N, 2, W>(left, right, start, sums, beside) },
+            _ => unreachable!("tiles are of one group of columns or two"),
+        }
     }
 }
 

@@ -216,9 +216,9 @@ pub(super) fn sweep_wide<F: Float + Lane, const W: usize>(
     }
 }
 
-/// Elements of memory for [`sweep_wide`] of `rows` rows with panels of at most `width` columns.
-pub(super) fn wide_elements<F: Float>((depth, width): (usize, usize), rows: usize) -> usize {
-    let unit = if F::DTYPE == DType::F32 { unit::memory_bytes(depth, rows, width) } else { 0 };
+/// Elements of memory for [`sweep_wide`] of `rows` rows of `depth` terms.
+pub(super) fn wide_elements<F: Float>(depth: usize, rows: usize) -> usize {
+    let unit = if F::DTYPE == DType::F32 { unit::memory_bytes(depth, rows) } else { 0 };
     turned_elements(depth, rows).max(unit / size_of::<F>())
 }
 

@@ -243,8 +243,7 @@ impl Plan {
     /// Elements of a part's turned operand.
     fn turned(&self) -> usize {
         let rows = self.chunk.saturating_mul(self.batch);
-        let width = self.layout.groups().iter().map(|group| group.width()).max().unwrap_or(0);
-        let (input, hidden) = ((self.layout.input, width), (self.layout.hidden, width));
+        let (input, hidden) = (self.layout.input, self.layout.hidden);
         if self.sizes[1] == size_of::<f32>() {
             wide_elements::<f32>(input, rows).max(wide_elements::<f32>(hidden, self.batch))
         } else {

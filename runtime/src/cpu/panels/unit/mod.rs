@@ -1,17 +1,17 @@
 //! Panels of `f32` by many rows on the matrix unit ([`crate::cpu::amx`]).
 //!
-//! Rows are taken apart once for all panels. A panel is taken apart beside the products of the first rows, those of two
-//! tiles, with it; the others find it in the second cache. A row's sums do not depend on the rows beside it.
+//! Rows are taken apart once for all panels, and panels beside the products with them: for the rows of two tiles column by
+//! column ([`single`]), for more of them chunk by chunk ([`chunks`]). A row's sums do not depend on the rows beside it.
+
+mod chunks;
+mod single;
 
 use super::{Factored, Product, Starts};
-use crate::cpu::amx::{
-    self, Columns, DEPTH, Line, PARTS, Place, SIDE, Session, Start, Unit, lines_of, tile_lines,
-};
+use crate::cpu::amx::{self, DEPTH, Line, PARTS, Place, SIDE, Unit, lines_of};
 use crate::cpu::number::Float;
-use crate::cpu::simd::{Lane, fetch};
+use crate::cpu::simd::Lane;
 use crate::cpu::stored::same;
 use std::ops::Range;
-use std::slice::Chunks;
 use std::sync::OnceLock;
 
 /// Rows from which on the unit is worth while: a tile is as long with fewer, and so is taking weights apart.
@@ -22,7 +22,7 @@ const LEAST_TERMS: usize = 8192;
 const LEAST_DEPTH: usize = 64;
 /// Rows of two tiles.
 const TILES: usize = 2 * SIDE;
-/// Bytes of the rows that are multiplied at once: with a panel they stay in the second cache.
+/// Bytes of the rows that are multiplied at once: with what is asked for ahead they stay in the second cache.
 const GROUP_BYTES: usize = 5 << 18;
 /// Rows that are multiplied at once at most.
 const MOST: usize = 256;
@@ -69,13 +69,9 @@ fn row_lines(depth: usize, rows: usize) -> usize {
     rows.next_multiple_of(TILES).saturating_mul(PARTS).saturating_mul(blocks(depth))
 }
 
-/// Lines of a panel of `width` columns by `rows` rows: where those are of two tiles at most, nobody needs all of it.
-fn panel_lines(depth: usize, rows: usize, width: usize) -> usize {
-    if rows <= TILES {
-        2 * tile_lines(2)
-    } else {
-        blocks(depth).saturating_mul(tile_lines(width.div_ceil(SIDE)))
-    }
+/// Lines of tiles and sums for products of `rows` rows.
+fn own_lines(rows: usize) -> usize {
+    if rows <= TILES { single::LINES } else { chunks::lines(rows) }
 }
 
 /// Lines of the places of blocks.
@@ -83,11 +79,11 @@ fn start_lines(depth: usize) -> usize {
     blocks(depth).saturating_mul(size_of::<usize>()).div_ceil(size_of::<Line>())
 }
 
-/// Bytes of memory for products of at most `rows` rows with panels of `width` columns.
-pub(crate) fn memory_bytes(depth: usize, rows: usize, width: usize) -> usize {
+/// Bytes of memory for products of at most `rows` rows.
+pub(crate) fn memory_bytes(depth: usize, rows: usize) -> usize {
     let Some(most) = most_rows(depth).filter(|_| rows >= least_rows(depth)) else { return 0 };
     let rows = rows.min(most);
-    let lines = row_lines(depth, rows).saturating_add(panel_lines(depth, rows, width));
+    let lines = row_lines(depth, rows).saturating_add(own_lines(rows));
     amx::bytes_of(lines.saturating_add(start_lines(depth)))
 }
 
@@ -121,9 +117,21 @@ fn split_rows<F: Float, const W: usize>(
     })
 }
 
-/// The columns of a panel of `width` that are multiplied at once: the first, and how many groups of 16.
-fn columns(width: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..width).step_by(2 * SIDE).map(move |first| (first, ((width - first) / SIDE).min(2)))
+/// Rows that are taken apart.
+#[derive(Clone, Copy)]
+struct Rows<'s> {
+    lines: &'s [Line],
+    /// For each block, where it lies among the lines of two tiles.
+    starts: &'s [usize],
+    count: usize,
+}
+
+impl<'s> Rows<'s> {
+    /// The rows of two tiles, those of `turn`, and `blocks` of their terms.
+    fn place(&self, turn: usize, blocks: Range<usize>) -> Place<'s> {
+        let first = turn * PARTS * TILES * self.starts.len();
+        Place { lines: self.lines, first, starts: &self.starts[blocks], plane: TILES }
+    }
 }
 
 /// Multiplies the rows `rows`, as many as [`group_rows`] says, with `panels`, which the unit may multiply; `memory` is
@@ -136,135 +144,47 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
     begin: Starts,
     product: &mut impl Product<F, W>,
 ) -> bool {
-    let (depth, blocks) = (panels.depth, blocks(panels.depth));
+    let depth = panels.depth;
     let Some(data) = same::<F, f32>(panels.panels) else { return false };
     let lines = lines_of(memory);
-    let (own, all) = (row_lines(depth, rows.len()), panel_lines(depth, rows.len(), W));
-    let Some((left, rest)) = lines.split_at_mut_checked(own) else { return false };
-    let Some((made, starts)) = rest.split_at_mut_checked(all) else { return false };
+    let Some((left, rest)) = lines.split_at_mut_checked(row_lines(depth, rows.len())) else { return false };
+    let Some((own, starts)) = rest.split_at_mut_checked(own_lines(rows.len())) else { return false };
     let Some(starts) = starts.get_mut(..start_lines(depth)) else { return false };
-    let starts = &mut bytemuck::cast_slice_mut::<Line, usize>(starts)[..blocks];
-    let pair = PARTS * TILES * blocks;
+    let starts = &mut bytemuck::cast_slice_mut::<Line, usize>(starts)[..blocks(depth)];
     starts.iter_mut().enumerate().for_each(|(block, start)| *start = block * PARTS * TILES);
-    if !split_rows::<F, W>(unit, rows.clone(), (left, pair), product) {
+    if !split_rows::<F, W>(unit, rows.clone(), (left, PARTS * TILES * blocks(depth)), product) {
         return false;
     }
-    let (left, starts, mut session) = (&*left, &*starts, unit.session());
-    for turn in 0..panels.count {
-        let index = panels.index(turn);
-        let next = (turn + 1 < panels.count).then(|| panels.index(turn + 1));
-        let panel_of = |index: usize| data[index * depth * W..(index + 1) * depth * W].as_chunks::<W>().0;
-        let each = depth.div_ceil(rows.len().div_ceil(TILES)).max(1);
-        let part = each.div_ceil(columns(W).count()).max(1);
-        let mut ahead = next.map_or(&[][..], panel_of).chunks(each);
-        let mut same_start = [F::zero(); W];
-        product.start(index, rows.start, &mut same_start);
-        for (turn, first) in rows.clone().step_by(TILES).enumerate() {
-            let rows = first..rows.end.min(first + TILES);
-            let mut sums = [[[0.0f32; SIDE]; TILES]; GROUPS];
-            if begin == Starts::Own {
-                for (at, row) in rows.clone().enumerate() {
-                    let mut start = [F::zero(); W];
-                    product.start(index, row, &mut start);
-                    sums.iter_mut().zip(groups_of(&mut start)).for_each(|(sums, start)| sums[at] = *start);
-                }
-                if let Some(next) = next {
-                    rows.clone().for_each(|row| product.fetch(next, row));
-                }
-            }
-            let start = match begin {
-                Starts::Alike => Start::Same(groups_of(&mut same_start)),
-                Starts::Own => Start::Own,
-            };
-            let mut pass = Pass {
-                session: &mut session,
-                place: Place { lines: left, first: turn * pair, starts, plane: TILES },
-                many: rows.len(),
-                panel: (turn == 0).then(|| panel_of(index)),
-                ahead: ahead.next().unwrap_or_default().chunks(part),
-            };
-            pass.columns(&mut *made, start, &mut sums);
-            for (at, row) in rows.enumerate() {
-                let mut end = [F::zero(); W];
-                groups_of(&mut end).iter_mut().zip(&sums).for_each(|(to, sums)| *to = sums[at]);
-                panels.finish(index, row, &mut end, product);
-            }
-        }
+    let split = Rows { lines: left, starts, count: rows.len() };
+    let matrix = Matrix { panels, data };
+    if rows.len() <= TILES {
+        single::sweep(unit, split, &matrix, own, (rows, begin), product);
+    } else {
+        chunks::sweep(unit, split, &matrix, own, (rows, begin), product);
     }
     true
+}
+
+/// Panels of `f32`.
+struct Matrix<'s, 'p, F> {
+    panels: &'s Factored<'p, F, F>,
+    data: &'s [f32],
+}
+
+impl<F: Float + Lane> Matrix<'_, '_, F> {
+    /// The lines of the panel whose turn is `turn`; none behind the last one.
+    fn panel<const W: usize>(&self, turn: usize) -> &[[f32; W]] {
+        if turn >= self.panels.count {
+            return &[];
+        }
+        let size = self.panels.depth * W;
+        self.data[self.panels.index(turn) * size..][..size].as_chunks().0
+    }
 }
 
 /// A row of a panel's sums, by groups of columns.
 fn groups_of<F: Float, const W: usize>(row: &mut [F; W]) -> &mut [[f32; SIDE]] {
     bytemuck::cast_slice_mut::<F, f32>(row).as_chunks_mut().0
-}
-
-/// The rows of two tiles by a panel.
-struct Pass<'s, 'l, const W: usize> {
-    session: &'s mut Session,
-    place: Place<'l>,
-    many: usize,
-    /// The panel, where it is taken apart now.
-    panel: Option<&'s [[f32; W]]>,
-    /// What is read after it, a part for each two groups of columns.
-    ahead: Chunks<'s, [f32; W]>,
-}
-
-impl<const W: usize> Pass<'_, '_, W> {
-    /// `made` holds the panel's tiles, or has room for those of two blocks.
-    fn columns(
-        &mut self,
-        mut made: &mut [Line],
-        start: Start<'_>,
-        sums: &mut [[[f32; SIDE]; TILES]; GROUPS],
-    ) {
-        let blocks = self.place.starts.len();
-        let all = made.len() >= blocks * tile_lines(W / SIDE);
-        for (sums, (first, groups)) in sums.chunks_mut(2).zip(columns(W)) {
-            let start = match start {
-                Start::Same(start) => Start::Same(&start[first / SIDE..]),
-                Start::Own => Start::Own,
-            };
-            let own = if all {
-                let (own, rest) = std::mem::take(&mut made).split_at_mut(blocks * tile_lines(groups));
-                made = rest;
-                own
-            } else {
-                &mut *made
-            };
-            match sums {
-                [one, two] if groups == 2 => self.tiles(first, own, start, [one, two]),
-                [one, ..] => self.tiles(first, own, start, [one]),
-                [] => {}
-            }
-        }
-    }
-
-    /// One group of columns or two.
-    fn tiles<const N: usize>(
-        &mut self,
-        first: usize,
-        made: &mut [Line],
-        start: Start<'_>,
-        sums: [&mut [[f32; SIDE]; TILES]; N],
-    ) {
-        let (place, sums) = (self.place, (sums.map(|sums| sums.as_flattened_mut()), SIDE));
-        let ahead = self.ahead.next().unwrap_or_default();
-        let Some(lines) = self.panel else {
-            fetch(bytemuck::cast_slice(ahead.as_flattened()));
-            return if self.many > SIDE {
-                self.session.product::<2, N>(place, made, start, sums);
-            } else {
-                self.session.product::<1, N>(place, made, start, sums);
-            };
-        };
-        let columns = Columns { lines, first, ahead };
-        if self.many > SIDE {
-            self.session.product_apart::<2, N, W>(place, columns, made, start, sums);
-        } else {
-            self.session.product_apart::<1, N, W>(place, columns, made, start, sums);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -309,7 +229,7 @@ mod tests {
         operand.iter_mut().skip(depth / 2).take(usize::from(odd)).for_each(|value| *value = 1e20);
         let sums = vec![f32::NAN; starts.len()];
         let mut product = Drawn { depth, panels: count, rows: operand, starts, sums };
-        let mut memory = vec![f32::NAN; wide_elements::<f32>((depth, W), rows)];
+        let mut memory = vec![f32::NAN; wide_elements::<f32>(depth, rows)];
         let panels = Panels { data: Stored::Own(&weights), depth, count, backwards: seed % 2 == 1 };
         let on = (Level::detect(), Unit::detect());
         sweep_wide::<f32, W>(on, panels, (rows, &mut memory), Starts::Own, &mut product);
