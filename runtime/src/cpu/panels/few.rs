@@ -48,15 +48,7 @@ impl<F: Float + Lane, E: Weight<F>, const W: usize, const R: usize> Work for Mul
     fn run<S: Simd<F>>(self, simd: S) {
         let Self { panel, operand, sums } = self;
         if const { R == 1 } {
-            let (operand, sums) = (operand[0], &mut sums[0]);
-            match const { vectors(S::REGISTERS, W / S::LANES, 1) } {
-                8 => chain::<F, E, S, W, 8, { chains(8) }>(simd, panel, operand, sums),
-                6 => chain::<F, E, S, W, 6, { chains(6) }>(simd, panel, operand, sums),
-                4 => chain::<F, E, S, W, 4, { chains(4) }>(simd, panel, operand, sums),
-                3 => chain::<F, E, S, W, 3, { chains(3) }>(simd, panel, operand, sums),
-                2 => chain::<F, E, S, W, 2, { chains(2) }>(simd, panel, operand, sums),
-                _ => chain::<F, E, S, W, 1, { chains(1) }>(simd, panel, operand, sums),
-            }
+            one_row::<F, E, S, W>(simd, panel, operand[0], &mut sums[0]);
         } else {
             match const { vectors(S::REGISTERS, W / S::LANES, R) } {
                 8 => tile::<F, E, S, W, R, 8>(simd, panel, operand, sums),
@@ -66,6 +58,56 @@ impl<F: Float + Lane, E: Weight<F>, const W: usize, const R: usize> Work for Mul
                 2 => tile::<F, E, S, W, R, 2>(simd, panel, operand, sums),
                 _ => tile::<F, E, S, W, R, 1>(simd, panel, operand, sums),
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn one_row<F: Float + Lane, E: Weight<F>, S: Simd<F>, const W: usize>(
+    simd: S,
+    panel: &[E],
+    operand: &[F],
+    sums: &mut [F; W],
+) {
+    match const { vectors(S::REGISTERS, W / S::LANES, 1) } {
+        8 => chain::<F, E, S, W, 8, { chains(8) }>(simd, panel, operand, sums),
+        6 => chain::<F, E, S, W, 6, { chains(6) }>(simd, panel, operand, sums),
+        4 => chain::<F, E, S, W, 4, { chains(4) }>(simd, panel, operand, sums),
+        3 => chain::<F, E, S, W, 3, { chains(3) }>(simd, panel, operand, sums),
+        2 => chain::<F, E, S, W, 2, { chains(2) }>(simd, panel, operand, sums),
+        _ => chain::<F, E, S, W, 1, { chains(1) }>(simd, panel, operand, sums),
+    }
+}
+
+/// A single row by all panels, with what becomes of the sums.
+struct OneRow<'s, 'p, F, E, P, const W: usize> {
+    panels: &'s Factored<'p, F, E>,
+    product: &'s mut P,
+}
+
+impl<F, E, P, const W: usize> Work for OneRow<'_, '_, F, E, P, W>
+where
+    F: Float + Lane,
+    E: Weight<F>,
+    P: Product<F, W>,
+{
+    type Element = F;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<F>>(self, simd: S) {
+        let Self { panels, product } = self;
+        for turn in 0..panels.count {
+            let index = panels.index(turn);
+            if turn + 1 < panels.count {
+                product.fetch(panels.index(turn + 1), 0);
+            }
+            let mut sums = [F::zero(); W];
+            begin::<F, E, W>(product, (index, 0), &mut sums);
+            let panel = panels.lines::<W>(index, 0..panels.depth);
+            one_row::<F, E, S, W>(simd, panel, product.operand(0), &mut sums);
+            panels.scale(index, 0, &mut sums, product);
+            product.finish_in(simd, index, 0, &mut sums);
         }
     }
 }
@@ -157,12 +199,15 @@ fn chain<F, E, S: Simd<F>, const W: usize, const N: usize, const C: usize>(
 }
 
 /// Multiplies `rows` rows, at most [`ROWS`], with all panels.
-pub(super) fn sweep_few<F: Float + Lane, E: Weight<F>, const W: usize>(
+pub(super) fn sweep_few<F: Float + Lane, E: Weight<F>, P: Product<F, W>, const W: usize>(
     level: Level,
     panels: &Factored<'_, F, E>,
     rows: usize,
-    product: &mut impl Product<F, W>,
+    product: &mut P,
 ) {
+    if const { P::IN_SHELL } && rows == 1 {
+        return F::run(level, OneRow { panels, product });
+    }
     for turn in 0..panels.count {
         let index = panels.index(turn);
         if turn + 1 < panels.count {

@@ -17,7 +17,7 @@ pub(super) mod unit;
 
 use super::amx::Unit;
 use super::number::Float;
-use super::simd::{Lane, Level};
+use super::simd::{Lane, Level, Simd};
 use super::stored::Weight;
 use crate::dtype::DType;
 use half::{bf16, f16};
@@ -38,6 +38,16 @@ pub(super) trait Product<F, const W: usize> {
     fn start(&self, panel: usize, row: usize, sums: &mut [F; W]);
     /// Takes the sums of `row` in `panel`.
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]);
+
+    /// Whether the panels of a single row are worth one shell of the instruction set for the product and what becomes of its
+    /// sums, [`Product::finish_in`]: where that is longer than what lies between two shells.
+    const IN_SHELL: bool = false;
+
+    /// [`Product::finish`] in a shell, `#[inline(always)]`.
+    #[inline(always)]
+    fn finish_in<S: Simd<F>>(&mut self, _simd: S, panel: usize, row: usize, sums: &mut [F; W]) {
+        self.finish(panel, row, sums);
+    }
 }
 
 /// Panels as they are stored.
@@ -131,11 +141,13 @@ struct Factored<'a, F, E> {
 
 impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
     /// The panel whose turn is `turn`.
+    #[inline(always)]
     fn index(&self, turn: usize) -> usize {
         if self.backwards { self.count - 1 - turn } else { turn }
     }
 
     /// The lines of panel `index` for the `k` of `lines`.
+    #[inline(always)]
     fn lines<const W: usize>(&self, index: usize, lines: Range<usize>) -> &[E] {
         let first = index * self.depth;
         &self.panels[(first + lines.start) * W..(first + lines.end) * W]
@@ -149,6 +161,19 @@ impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
         sums: &mut [F; W],
         product: &mut impl Product<F, W>,
     ) {
+        self.scale(index, row, sums, product);
+        product.finish(index, row, sums);
+    }
+
+    /// Sums of weights that have factors.
+    #[inline(always)]
+    fn scale<const W: usize>(
+        &self,
+        index: usize,
+        row: usize,
+        sums: &mut [F; W],
+        product: &impl Product<F, W>,
+    ) {
         if E::SCALED {
             let mut start = [F::zero(); W];
             product.start(index, row, &mut start);
@@ -156,12 +181,12 @@ impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
                 *sum = sum.mul(*factor).add(start);
             }
         }
-        product.finish(index, row, sums);
     }
 }
 
 /// Sets the sums of `row` in panel `index` before the product with weights of format `E`: those that are scaled start from
 /// zero.
+#[inline(always)]
 fn begin<F: Float + Lane, E: Weight<F>, const W: usize>(
     product: &impl Product<F, W>,
     (index, row): (usize, usize),

@@ -4,7 +4,6 @@
 //! All of these see the units of one thread; `lo` is the offset of a panel's units from the first of them.
 
 use super::gate::{Gate, Gates};
-use super::sequence::Emit;
 use crate::cpu::panels::Product;
 use crate::cpu::relay::Next;
 use crate::cpu::simd::{Simd, Work, fetch_near};
@@ -24,17 +23,20 @@ pub(super) struct Step<'s, F> {
 }
 
 impl<F: Gate> Step<'_, F> {
+    #[inline(always)]
     fn row(&self, row: usize) -> &[F] {
         &self.operand[row * self.stride..][..self.hidden]
     }
 
     /// The projected gates of `panel` and `row`, of which there are `gates`.
+    #[inline(always)]
     fn projected<const W: usize>(&self, gates: usize, panel: usize, row: usize) -> &[F; W] {
         &self.projected[row * self.own * gates..].as_chunks().0[panel]
     }
 
     /// Asks for the projected gates of `panel` and `row` ahead of their use: weights have passed through the caches since
     /// they were written.
+    #[inline(always)]
     fn fetch<const W: usize>(&self, gates: usize, panel: usize, row: usize) {
         fetch_near(self.projected::<W>(gates, panel, row));
     }
@@ -54,34 +56,47 @@ pub(super) struct Lstm<'s, F> {
     /// Peepholes i, o, f of the thread's units.
     pub(super) peepholes: Option<[&'s [F]; 3]>,
     pub(super) input_forget: bool,
-    pub(super) emit: Emit<'s, F>,
 }
 
 /// Units of an LSTM panel, and of one of a GRU with `linear_before_reset`.
 pub(super) const UNITS: usize = 16;
 
 impl<F: Gate> Product<F, 64> for Lstm<'_, F> {
+    const IN_SHELL: bool = true;
+
+    #[inline(always)]
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
     }
 
+    #[inline(always)]
     fn fetch(&self, panel: usize, row: usize) {
         self.step.fetch::<64>(4, panel, row);
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
         *sums = *self.step.projected(4, panel, row);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 64]) {
-        let lo = panel * UNITS;
-        let units = lo..lo + UNITS;
+        F::run(self.step.gates.level, self.gates(panel, row, sums));
+    }
+
+    #[inline(always)]
+    fn finish_in<S: Simd<F>>(&mut self, simd: S, panel: usize, row: usize, sums: &mut [F; 64]) {
+        self.gates(panel, row, sums).run(simd);
+    }
+}
+
+impl<F: Gate> Lstm<'_, F> {
+    #[inline(always)]
+    fn gates<'g>(&'g mut self, panel: usize, row: usize, sums: &'g mut [F; 64]) -> LstmGates<'g, F> {
+        let units = panel * UNITS..(panel + 1) * UNITS;
         let cell = &mut self.cell[row * self.step.own..].as_chunks_mut().0[panel];
         let h = &mut self.next.row(row).as_chunks_mut().0[panel];
         let peepholes = self.peepholes.map(|p| p.map(|p| &p[units.clone()]));
-        let (gates, input_forget) = (&self.step.gates, self.input_forget);
-        F::run(self.step.gates.level, LstmGates { gates, sums, cell, h, peepholes, input_forget });
-        self.emit.write(row, lo, h);
+        LstmGates { gates: &self.step.gates, sums, cell, h, peepholes, input_forget: self.input_forget }
     }
 }
 
@@ -204,7 +219,6 @@ pub(super) struct Hidden<'s, F> {
     pub(super) step: Step<'s, F>,
     pub(super) update: &'s [F],
     pub(super) next: Next<'s, F>,
-    pub(super) emit: Emit<'s, F>,
 }
 
 impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
@@ -225,7 +239,6 @@ impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
         self.step.gates.activate_all(1, sums);
         let h = &mut self.next.row(row)[lo..lo + 64];
         blend(&self.update[row * self.step.own + lo..][..64], sums, h);
-        self.emit.write(row, lo, h);
     }
 }
 
@@ -242,30 +255,46 @@ pub(super) struct Linear<'s, F> {
     /// Recurrent bias of the hidden gate, of the thread's units.
     pub(super) bias: &'s [F],
     pub(super) next: Next<'s, F>,
-    pub(super) emit: Emit<'s, F>,
 }
 
 impl<F: Gate> Product<F, 48> for Linear<'_, F> {
+    const IN_SHELL: bool = true;
+
+    #[inline(always)]
     fn operand(&self, row: usize) -> &[F] {
         self.step.row(row)
     }
 
+    #[inline(always)]
     fn fetch(&self, panel: usize, row: usize) {
         self.step.fetch::<48>(3, panel, row);
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 48]) {
         *sums = *self.step.projected(3, panel, row);
         sums[2 * UNITS..].copy_from_slice(&self.bias[panel * UNITS..][..UNITS]);
     }
 
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; 48]) {
-        let (step, lo) = (&self.step, panel * UNITS);
+        F::run(self.step.gates.level, self.gates(panel, row, sums));
+    }
+
+    #[inline(always)]
+    fn finish_in<S: Simd<F>>(&mut self, simd: S, panel: usize, row: usize, sums: &mut [F; 48]) {
+        self.gates(panel, row, sums).run(simd);
+    }
+}
+
+impl<F: Gate> Linear<'_, F> {
+    /// Puts the state of the panel's units where their next one will be.
+    #[inline(always)]
+    fn gates<'g>(&'g mut self, panel: usize, row: usize, sums: &'g mut [F; 48]) -> LinearGates<'g, F> {
+        let step = &self.step;
         let projected = &step.projected::<48>(3, panel, row).as_chunks().0[2];
         let h = &mut self.next.row(row).as_chunks_mut().0[panel];
-        h.copy_from_slice(step.state(row, lo, UNITS));
-        F::run(step.gates.level, LinearGates { gates: &step.gates, sums, projected, h });
-        self.emit.write(row, lo, h);
+        h.copy_from_slice(step.state(row, panel * UNITS, UNITS));
+        LinearGates { gates: &step.gates, sums, projected, h }
     }
 }
 
@@ -303,7 +332,6 @@ impl<F: Gate> Work for LinearGates<'_, F> {
 pub(super) struct Plain<'s, F> {
     pub(super) step: Step<'s, F>,
     pub(super) next: Next<'s, F>,
-    pub(super) emit: Emit<'s, F>,
 }
 
 impl<F: Gate> Product<F, 64> for Plain<'_, F> {
@@ -324,6 +352,5 @@ impl<F: Gate> Product<F, 64> for Plain<'_, F> {
         self.step.gates.activate_all(0, sums);
         let h = &mut self.next.row(row)[lo..lo + 64];
         h.copy_from_slice(sums);
-        self.emit.write(row, lo, h);
     }
 }

@@ -1,6 +1,7 @@
 //! The rows of a batch in the order in which they are computed: longest first, so that the rows that still run
 //! at a step are the first ones, and where each of them lies in X, Y and the states.
 
+use crate::cpu::relay::Next;
 use crate::cpu::shards::Shard;
 use crate::error::OpError;
 
@@ -88,13 +89,13 @@ pub(super) struct Emit<'s, F> {
 }
 
 impl<F> Emit<'_, F> {
-    /// Writes `h`, the units from `lo` on of `row`.
-    #[inline(always)]
-    pub(super) fn write(&mut self, row: usize, lo: usize, h: &[F]) {
-        let to = self.y.row(self.sequence.y(row, self.step));
-        let end = (lo + h.len()).min(self.valid);
-        if lo < end && !to.is_empty() {
-            (self.store)(&h[..end - lo], &mut to[lo * self.size..end * self.size]);
+    /// Writes the first `rows` rows of `states`, which are the thread's own.
+    pub(super) fn write(&mut self, states: &mut Next<'_, F>, rows: usize) {
+        for row in 0..rows {
+            let to = self.y.row(self.sequence.y(row, self.step));
+            if !to.is_empty() {
+                (self.store)(&states.row(row)[..self.valid], &mut to[..self.valid * self.size]);
+            }
         }
     }
 }

@@ -218,20 +218,21 @@ impl<F: Gate> Strand<'_, F> {
         };
         let y = self.outputs[0].reborrow();
         let (sequence, size, store) = (self.sequence, self.size, self.store);
-        let emit = Emit { y, sequence, step, valid, size, store };
+        let mut emit = Emit { y, sequence, step, valid, size, store };
         match (layout.cell, layout.groups()) {
             (Cell::Lstm { input_forget }, [group]) => {
                 let (operand, next) = self.relay.state();
                 let peepholes = self.peepholes.then(|| [extra(0), extra(1), extra(2)]);
                 let step = Step { operand, ..at(0, group) };
-                let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget, emit };
+                let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget };
                 sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                emit.write(&mut product.next, active);
             }
             (Cell::Gru { linear_before_reset: true }, [group]) => {
                 let (operand, next) = self.relay.state();
-                let mut product =
-                    Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next, emit };
+                let mut product = Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next };
                 sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                emit.write(&mut product.next, active);
             }
             (Cell::Gru { .. }, [gates, hidden]) => {
                 let (operand, next) = self.relay.state();
@@ -241,13 +242,15 @@ impl<F: Gate> Strand<'_, F> {
                 self.relay.advance()?;
                 let (operand, next) = self.relay.state();
                 let mut product =
-                    Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next, emit };
+                    Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next };
                 sweep_wide(on, panels(1, hidden), (active, &mut *self.turned), Starts::Own, &mut product);
+                emit.write(&mut product.next, active);
             }
             (_, [group, ..]) => {
                 let (operand, next) = self.relay.state();
-                let mut product = Plain { step: Step { operand, ..at(0, group) }, next, emit };
+                let mut product = Plain { step: Step { operand, ..at(0, group) }, next };
                 sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                emit.write(&mut product.next, active);
             }
             (_, []) => {}
         }
