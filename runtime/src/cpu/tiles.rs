@@ -138,6 +138,42 @@ unsafe impl<P: Pieces> Pieces for Each<P> {
     }
 }
 
+/// Pieces of several parts of equal length, one part behind the other, in another order: the first of each part, then the
+/// second of each, and so on.
+#[derive(Debug)]
+pub(crate) struct Across<P> {
+    pieces: P,
+    parts: usize,
+}
+
+impl<P: Pieces> Across<P> {
+    /// Of `parts` parts; of one where they would not be of equal length.
+    pub(crate) fn new(pieces: P, parts: usize) -> Self {
+        let equal = pieces.count().checked_rem(parts) == Some(0);
+        Self { parts: if equal { parts } else { 1 }, pieces }
+    }
+
+    /// Where the piece of tile `index` is in the order within.
+    pub(crate) fn place(&self, index: usize) -> usize {
+        let each = self.pieces.count() / self.parts;
+        index % self.parts * each + index / self.parts
+    }
+}
+
+// SAFETY: `place` is one to one for the indices below the count, as it is a transposition of `parts` rows.
+unsafe impl<P: Pieces> Pieces for Across<P> {
+    type Piece = P::Piece;
+
+    fn count(&self) -> usize {
+        self.pieces.count()
+    }
+
+    unsafe fn take(&self, index: usize) -> Self::Piece {
+        // SAFETY: no index is taken twice, so no place is.
+        unsafe { self.pieces.take(self.place(index)) }
+    }
+}
+
 /// Scratch memory of a run, one part per thread.
 #[derive(Debug)]
 pub(crate) struct Lanes<'a> {

@@ -7,7 +7,7 @@ use super::{BLOCK, Operands};
 use crate::cpu::RunContext;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::{Lane, Level, Simd, Work};
-use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
+use crate::cpu::tiles::{Across, Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
 use std::ops::Range;
@@ -16,6 +16,9 @@ use std::ops::Range;
 const POSITIONS: usize = 8;
 /// Elements of the output that are computed and finished at once: they stay in the first cache.
 const TOGETHER: usize = 8 << 10;
+/// Positions of the input from which on all blocks of some lines go to one thread, as what comes ahead of channels by
+/// themselves and behind them gives lines to threads, so that it finds them in its caches; below, filters go to threads.
+const WIDE: usize = 2048;
 
 /// A convolution with its shapes known.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Depthwise {
     inside: Range<usize>,
     /// Lines that are computed at once; lines of a block follow each other, and those of the next one them.
     lines: usize,
+    /// Whether neighbouring pieces are of the same lines rather than of the same block.
+    wide: bool,
 }
 
 impl Depthwise {
@@ -39,8 +44,13 @@ impl Depthwise {
         let until =
             (across.input + across.begin).checked_sub(reach).map_or(0, |last| last / across.stride + 1);
         let inside = from..until.clamp(from, across.output);
-        let lines = (TOGETHER / (across.output * BLOCK).max(1)).max(1);
-        Self { blocks: channels / BLOCK, spans, inside, lines }
+        let most = (TOGETHER / (across.output * BLOCK).max(1)).max(1);
+        // Pieces end where blocks do, where that does not make them much smaller.
+        let down = spans[0].output;
+        let divisor = (1..=most.min(down)).rev().find(|lines| down.is_multiple_of(*lines)).unwrap_or(1);
+        let lines = if 2 * divisor >= most { divisor } else { most };
+        let wide = spans[0].input.saturating_mul(across.input) >= WIDE;
+        Self { blocks: channels / BLOCK, spans, inside, lines, wide }
     }
 
     /// All images.
@@ -56,8 +66,10 @@ impl Depthwise {
         let plane = down.input * across.input * BLOCK;
         let taps = down.kernel * across.kernel;
         let work = out.len().saturating_mul(taps);
-        let pieces = Chunks::new(out, self.lines * line);
+        let parts = if self.wide { out.len() / (down.output * line).max(1) } else { 1 };
+        let pieces = Across::new(Chunks::new(out, self.lines * line), parts);
         for_each_tile(context, work, Lanes::none(), &pieces, &|piece, out, _| {
+            let piece = pieces.place(piece);
             for (i, to) in out.chunks_exact_mut(line).enumerate() {
                 let at = piece * self.lines + i;
                 let (block, y) = (at / down.output, at % down.output);
