@@ -21,7 +21,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{DeviceSite, Planned, Site, build, model_hash};
+pub(crate) use build::{AsItIs, Built, DeviceSite, Planned, Site, build, model_hash};
 pub(crate) use causality::Causality;
 pub(crate) use device::DeviceCosts;
 pub use document::{Plan, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing};

@@ -16,8 +16,8 @@ use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedDevice,
-    PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
+    AsItIs, Built, DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned,
+    PlannedDevice, PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
@@ -334,6 +334,7 @@ impl Session {
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
+        let mut own_times: Option<AsItIs> = None;
         // One search for the threads, and those with the GPU.
         let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
         let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
@@ -364,26 +365,29 @@ impl Session {
                 search,
             });
             // What was measured may not suffice for every rewrite.
-            match made {
-                Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
+            let Built { as_it_is, planned } = match made {
+                Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
+                made => made?,
+            };
+            // The model as it is is the first variant.
+            let AsItIs { together_us, alone_us, device_us, device_bytes } =
+                *own_times.get_or_insert(as_it_is);
+            match planned {
                 Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
                     unmet = Some(match unmet.take() {
                         Some(other) => nearer(other, error),
                         None => error,
                     });
                 }
-                made => plans.push(made?),
+                planned => {
+                    let Planned { plan, instance, front } = planned?;
+                    let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
+                    plans.push(Planned { plan, instance, front });
+                }
             }
         }
         if let (true, Some(error)) = (plans.is_empty(), unmet) {
             return Err(error.into());
-        }
-        // Of the model as it is, which is the first variant.
-        if let Some(own) = plans.first().map(|planned| planned.plan.clone()) {
-            for Planned { plan, .. } in &mut plans {
-                (plan.together_us, plan.alone_us) = (own.together_us, own.alone_us);
-                (plan.device_us, plan.device_bytes) = (own.device_us, own.device_bytes);
-            }
         }
         let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {
             (Some(device), Some(_)) => device.bytes(),
