@@ -4,6 +4,7 @@
 //! instructions; these make offsets in the arena. A [`Plan`] is a document. Before it is followed, it is checked against the binding:
 //! [`crate::exec::Course`].
 
+mod antichain;
 mod build;
 mod causality;
 mod device;
