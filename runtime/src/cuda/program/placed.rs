@@ -3,12 +3,16 @@
 //!
 //! What is given to the device is done as if in that order, so that whoever gives it decides the order; streams go on beside
 //! each other where they can ([`Order`]). A copy to the host is waited for, since somebody else goes on with what it brings.
+//! What comes behind it has been given by then, where its kernels are captured and the device does that, and is held back
+//! until the host, where it would give it, writes a word: no call of the driver stands between what the host waits for and
+//! what goes on with that. Whatever is held back was given behind all that the host may have to wait for before it writes
+//! the word, so that none of it is stuck behind it, however few queues the streams share.
 //! The streams, the arena and the pinned memory belong to one run at a time and are kept for later ones.
 
 use super::GpuProgram;
 use super::bound::DeviceStep;
-use super::lanes::{Lanes, Transfer};
-use super::order::{Action, Order, Stretch, Touched, Turn};
+use super::lanes::{Lanes, RAISED, Transfer};
+use super::order::{Action, Order, Stretch, Touched, Turn, Unit};
 use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
@@ -65,6 +69,8 @@ pub(crate) struct PlacedSteps {
     order: Order,
     /// Where each copy passes through pinned memory, and where a word there tells of the end of one to the host.
     staging: Vec<(usize, usize)>,
+    /// By unit of the order, the word there that lets go of it where it was given ahead.
+    holds: Vec<usize>,
     arena: usize,
     pinned: usize,
     /// What stays on the device.
@@ -82,6 +88,10 @@ struct State {
     launches: HashMap<usize, Launches>,
     /// The stretches captured, once they have run.
     graphs: Vec<Option<Box<dyn Replay>>>,
+    /// By unit, whether it was given in this run.
+    given: Vec<bool>,
+    /// Whether the device holds back what it is given.
+    holds: bool,
 }
 
 impl std::fmt::Debug for State {
@@ -186,12 +196,14 @@ impl PlacedSteps {
         let stream = |step: usize| sequence.streams.get(&step).copied().unwrap_or(0);
         let touched = touched(&steps, &copies);
         let order = Order::new(&sequence.parts, &touched, stream, |copy| copies[copy].up);
+        let holds = order.units.iter().map(|_| staging.take(4)).collect::<Result<_, GpuError>>()?;
         Ok(Self {
             program,
             steps,
             copies,
             order,
             staging: staged,
+            holds,
             arena: layout.arena,
             pinned: staging.0.max(1),
             resident,
@@ -232,9 +244,10 @@ impl PlacedSteps {
             None => self.state()?,
         };
         state.lanes.begin();
+        state.given.fill(false);
         let faults = self.steps.values().filter_map(|(_, step)| step.fault);
         let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
-        for word in faults.chain(ends) {
+        for word in faults.chain(ends).chain(self.holds.iter().copied()) {
             state.pinned.set_word(word, 0)?;
         }
         Ok(DeviceRun { placed: self, state: Mutex::new(Some(state)) })
@@ -255,7 +268,8 @@ impl PlacedSteps {
             launches.insert(number, made);
         }
         let graphs = self.order.stretches.iter().map(|_| None).collect();
-        Ok(State { lanes, pinned, arena, launches, graphs })
+        let given = vec![false; self.order.units.len()];
+        Ok(State { lanes, pinned, arena, launches, graphs, given, holds: true })
     }
 }
 
@@ -326,15 +340,68 @@ impl DeviceRun<'_> {
     pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
         let Order { stretches, stretch_of, .. } = &self.placed.order;
         let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
-        let Stretch { stream, ups, steps, down, waits, events } = &stretches[at];
-        if steps.first() != Some(&number) {
+        if stretches[at].steps.first() != Some(&number) {
             return Ok(());
         }
         let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, launches, graphs }) = &mut *held else {
-            return Err(given_up());
-        };
+        let state = held.as_mut().ok_or_else(given_up)?;
+        self.reach(Unit::Stretch(at), state)
+    }
+
+    /// Gives `unit`, or lets go of it where it was given before; what is behind it is given then, and held back.
+    fn reach(&self, unit: Unit, state: &mut State) -> Result<(), GpuError> {
+        let PlacedSteps { order, holds, .. } = self.placed;
+        let lost = || GpuError::Lost { problem: format!("{unit:?} is in no order") };
+        let at = order.unit(unit).ok_or_else(lost)?;
+        if state.given[at] {
+            state.pinned.set_word(holds[at], RAISED)?;
+        } else {
+            state.given[at] = true;
+            self.give(unit, state)?;
+        }
+        for next in order.behind[at].clone() {
+            // What runs for the first time is launched one by one.
+            let bare = |step: &usize| state.launches.get(step).is_none_or(|launches| launches.is_empty());
+            let captured = match order.units[next] {
+                Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
+                Unit::Copy(_) => true,
+            };
+            if !captured || state.given[next] || !state.holds || !state.lanes.tells() {
+                break;
+            }
+            let word = state.pinned.address() + holds[next] as u64;
+            state.holds = state.lanes.hold(self.stream(order.units[next])?, word)?;
+            if state.holds {
+                state.given[next] = true;
+                self.give(order.units[next], state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&self, unit: Unit) -> Result<usize, GpuError> {
+        match unit {
+            Unit::Stretch(at) => Ok(self.placed.order.stretches[at].stream),
+            Unit::Copy(copy) => self.turn(Action::Copy(copy)).map(|turn| turn.stream),
+        }
+    }
+
+    fn give(&self, unit: Unit, state: &mut State) -> Result<(), GpuError> {
+        let State { lanes, pinned, arena, launches, graphs, .. } = state;
         let transfer = |copy: usize| self.transfer(copy, &**pinned, arena);
+        let at = match unit {
+            Unit::Stretch(at) => at,
+            Unit::Copy(copy) => {
+                let Turn { stream, waits, event } = self.turn(Action::Copy(copy))?;
+                lanes.before(*stream, waits)?;
+                if self.placed.copies[copy].up {
+                    lanes.copy(*stream, transfer(copy))?;
+                    return lanes.behind(*stream, *event);
+                }
+                return lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned));
+            }
+        };
+        let Stretch { stream, ups, steps, down, waits, events } = &self.placed.order.stretches[at];
         lanes.before(*stream, waits)?;
         if let Some(graph) = &graphs[at] {
             lanes.replay(*stream, &**graph)?;
@@ -373,22 +440,25 @@ impl DeviceRun<'_> {
     }
 
     /// Whether a copy is given along with a stretch.
-    fn goes_along(&self, copy: usize, alone: bool) -> bool {
-        !alone && self.placed.order.stretch_of.contains_key(&Action::Copy(copy))
+    fn goes_along(&self, copy: usize) -> bool {
+        self.placed.order.stretch_of.contains_key(&Action::Copy(copy))
+    }
+
+    /// Lets go of everything: what was given ahead ends whatever it finds.
+    fn let_go(&self, state: &State) -> Result<(), GpuError> {
+        self.placed.holds.iter().try_for_each(|&word| state.pinned.set_word(word, RAISED))
     }
 
     /// Copies `from`, which may be written again when this returns, to the device; `alone` where steps are launched alone.
     pub(crate) fn up(&self, copy: usize, from: &[u8], alone: bool) -> Result<(), GpuError> {
-        let Turn { stream, waits, event } = self.turn(Action::Copy(copy))?;
         let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        pinned.write(self.placed.staging[copy].0, from)?;
-        if self.goes_along(copy, alone) {
-            return Ok(());
+        let state = held.as_mut().ok_or_else(given_up)?;
+        state.pinned.write(self.placed.staging[copy].0, from)?;
+        match (self.goes_along(copy), alone) {
+            (true, false) => Ok(()),
+            (false, false) => self.reach(Unit::Copy(copy), state),
+            (_, true) => self.give(Unit::Copy(copy), state),
         }
-        lanes.before(*stream, waits)?;
-        lanes.copy(*stream, self.transfer(copy, &**pinned, arena))?;
-        lanes.behind(*stream, *event)
     }
 
     /// Copies from the device to `to`, behind what makes it.
@@ -399,17 +469,17 @@ impl DeviceRun<'_> {
         alone: bool,
         interrupt: &Interrupt,
     ) -> Result<(), GpuError> {
-        let Turn { stream, waits, .. } = self.turn(Action::Copy(copy))?;
+        let stream = self.turn(Action::Copy(copy))?.stream;
         let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (staging, word) = self.placed.staging[copy];
-        if !self.goes_along(copy, alone) {
-            lanes.before(*stream, waits)?;
-            let of = self.transfer(copy, &**pinned, arena);
-            lanes.give_down(*stream, copy, of, self.word(copy, &**pinned))?;
+        let state = held.as_mut().ok_or_else(given_up)?;
+        match (self.goes_along(copy), alone) {
+            (true, false) => {}
+            (false, false) => self.reach(Unit::Copy(copy), state)?,
+            (_, true) => self.give(Unit::Copy(copy), state)?,
         }
-        lanes.await_down(*stream, copy, (&**pinned, word), interrupt)?;
-        pinned.read(staging, to)
+        let (staging, word) = self.placed.staging[copy];
+        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)?;
+        state.pinned.read(staging, to)
     }
 
     /// Waits for what was given, and keeps the memory for later runs.
@@ -444,6 +514,9 @@ fn given_up() -> GpuError {
 impl Drop for DeviceRun<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.lock().take() else { return };
+        if self.let_go(&state).is_err() {
+            return std::mem::forget(state);
+        }
         let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
         match state.lanes.finish(&wait) {
             Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
