@@ -142,12 +142,20 @@ impl Session {
         let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
         let made = self.build_plans(&variants, &inputs, (profile, options.goal()), context)?;
         let front = pareto(made.iter().flat_map(|planned| planned.front.iter().copied()).collect());
+        // Of a model whose shapes change, the best rewrite stays packed though the plan takes none: that is most of what a
+        // plan for other shapes would take.
+        let changes = self.inputs.iter().any(|spec| spec.fact.tensor().is_none_or(|t| t.known_shape().is_none()));
+        let rewritten = made.iter().map(|planned| &planned.plan.rewrite).find(|rewrite| *rewrite != "none");
+        let rewritten = variants.iter().find(|variant| changes && Some(&variant.rewrite) == rewritten);
+        rewritten.into_iter().for_each(|variant| self.rewritten.keep_planned(&variant.program));
         let planned = made.into_iter().next();
         let planned = planned.ok_or_else(|| PlanError::invalid("there is no program"))?;
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
-            self.rewritten.keep_planned(&variant.program);
+            if variant.rewrite != "none" {
+                self.rewritten.keep_planned(&variant.program);
+            }
             let bound =
                 variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
             self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;
