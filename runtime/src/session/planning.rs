@@ -144,7 +144,8 @@ impl Session {
         let front = pareto(made.iter().flat_map(|planned| planned.front.iter().copied()).collect());
         // Of a model whose shapes change, the best rewrite stays packed though the plan takes none: that is most of what a
         // plan for other shapes would take.
-        let changes = self.inputs.iter().any(|spec| spec.fact.tensor().is_none_or(|t| t.known_shape().is_none()));
+        let changes =
+            self.inputs.iter().any(|spec| spec.fact.tensor().is_none_or(|t| t.known_shape().is_none()));
         let rewritten = made.iter().map(|planned| &planned.plan.rewrite).find(|rewrite| *rewrite != "none");
         let rewritten = variants.iter().find(|variant| changes && Some(&variant.rewrite) == rewritten);
         rewritten.into_iter().for_each(|variant| self.rewritten.keep_planned(&variant.program));
