@@ -129,7 +129,7 @@ fn between_what_comes_back_and_what_goes_on_with_it_nothing_is_given() {
             match what {
                 Given::Seen => (hands, seen) = (true, seen + 1),
                 Given::Raised => (hands, raised) = (false, raised + 1),
-                _ => assert!(!hands, "{:?} at {at} of {given:?}\n{plan}", what),
+                _ => assert!(!hands, "{what:?} at {at} of {given:?}\n{plan}"),
             }
             held += usize::from(*what == Given::Until);
         }

@@ -167,11 +167,11 @@ mod tests {
     impl Plan {
         /// What each worker does in each phase apart.
         fn lists(&self) -> impl Iterator<Item = &[Instruction]> {
-            let of = |phase| match phase {
-                &Phase::Apart { ref lists } => &lists[..],
-                &Phase::Together { .. } => &[],
-            };
-            self.phases.iter().flat_map(of).map(|list| &list[..])
+            let lists = self.phases.iter().filter_map(|phase| match phase {
+                Phase::Apart { lists } => Some(lists),
+                Phase::Together { .. } => None,
+            });
+            lists.flatten().map(|list| &list[..])
         }
 
         /// By step, whether its worker waits right ahead of it or right behind it, or raises a flag behind it: what it takes
@@ -182,7 +182,7 @@ mod tests {
                 match *pair {
                     [Instruction::Wait(_), Instruction::Run(step)]
                     | [Instruction::Run(step), Instruction::Wait(_) | Instruction::Signal(_)] => {
-                        at[step] = true
+                        at[step] = true;
                     }
                     _ => {}
                 }

@@ -1,8 +1,8 @@
 //! What is measured and planned is kept: shapes of one bucket are measured once, the plans that were used last are followed
 //! without being made again, and what is kept by others or damaged is not relied on.
 
-use crate::branches::{ANY, Extents, MODELS, bidirectional, branches};
-use crate::planned::{SMALL, agree, engine, input, load, output, quick, shapes, with};
+use crate::branches::{ANY, Extents, MODELS, bidirectional, branches, stacked};
+use crate::planned::{SMALL, agree, engine, input, load, output, profiled, quick, shapes, with};
 use recurve::profiles::ProfileCache;
 use recurve::settings::{Mode, Pinning};
 use recurve::testing::random_plan;
@@ -164,4 +164,26 @@ fn a_kept_plan_is_followed_without_measuring_and_a_damaged_one_is_not() {
         agree(&output(&session, &x), &want, &rewrite_of(&session, SMALL), "a damaged plan");
     }
     assert!(cache.file().exists(), "it was measured anew");
+}
+
+#[test]
+fn of_a_model_whose_shapes_change_a_rewrite_stays_packed_though_no_plan_takes_it() {
+    let of = Extents { time: 48, batch: 1, hidden: 64 };
+    // Four layers' matrices of inputs and of states.
+    let weights = 4 * 2 * 64 * 256 * 4;
+    for (declared, stays) in [(of, false), (Extents { time: ANY, ..of }, true)] {
+        let engine = engine(2);
+        let session = load(&engine, stacked(declared, 4));
+        let mut profile = profiled(&session, &input(of, 1));
+        // Nothing gains by being taken apart.
+        for (lane, m) in profile.operators.values_mut().flat_map(|cost| &mut cost.lanes) {
+            let us = if lane == "cpu:1" { 100.0 } else { 1.0 };
+            (m.median_us, m.min_us, m.p90_us) = (us, us, us);
+        }
+        let before = engine.memory_used();
+        let plan = session.plan(shapes(of), &profile).expect("a plan").plan;
+        assert_eq!(plan.rewrite, "none", "{plan}");
+        let more = engine.memory_used() - before;
+        assert_eq!(more > weights / 4, stays, "{more} bytes more, {declared:?}");
+    }
 }

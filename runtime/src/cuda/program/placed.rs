@@ -361,7 +361,7 @@ impl DeviceRun<'_> {
         }
         for next in order.behind[at].clone() {
             // What runs for the first time is launched one by one.
-            let bare = |step: &usize| state.launches.get(step).is_none_or(|launches| launches.is_empty());
+            let bare = |step: &usize| state.launches.get(step).is_none_or(Vec::is_empty);
             let captured = match order.units[next] {
                 Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
                 Unit::Copy(_) => true,
