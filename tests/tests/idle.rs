@@ -28,19 +28,29 @@ fn an_idle_engine_takes_no_time() {
 
     let engine =
         Engine::builder().with_threads(4).with_spin(Duration::from_millis(1)).build().expect("an engine");
-    // Workers have followed a plan, and wait for the next.
-    let session = Session::builder().with_engine(&engine).load_bytes(MODEL).expect("loads");
-    let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
-    session.follow(&random_plan(&session, shapes, 1).expect("a plan")).expect("valid");
     let question = Tensor::new(&[3, 1], vec![2i64, 10, 2]).expect("a tensor");
     let state = Tensor::new(&[1, 1, 128], vec![0f32; 128]).expect("a tensor");
-    for _ in 0..3 {
-        session.run([("question", &question), ("h", &state), ("c", &state)]).expect("runs");
-    }
+    // Workers, and streams of a GPU, have followed plans, and wait for the next.
+    let shapes = [("question", &[3, 1][..]), ("h", &[1, 1, 128]), ("c", &[1, 1, 128])];
+    let sessions = ["cpu", "cpu,emulated"].map(|devices| {
+        let builder = Session::builder().with_engine(&engine).with_devices(devices.parse().expect("devices"));
+        let session = builder.load_bytes(MODEL).expect("loads");
+        let several = |seed| {
+            let plan = random_plan(&session, shapes, seed).expect("a plan");
+            let streams =
+                plan.device.as_ref().map_or(2, |d| d.streams.iter().max().map_or(0, |last| last + 1));
+            (streams > 1).then_some(plan)
+        };
+        session.follow(&(1..).find_map(several).expect("one")).expect("valid");
+        for _ in 0..3 {
+            session.run([("question", &question), ("h", &state), ("c", &state)]).expect("runs");
+        }
+        session
+    });
     std::thread::sleep(Duration::from_millis(100));
     let before = ticks();
     std::thread::sleep(Duration::from_secs(1));
     let used = ticks() - before;
     assert!(used <= 1, "{used} ticks in a second");
-    drop(engine);
+    drop((sessions, engine));
 }

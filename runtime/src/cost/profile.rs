@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Version of the document.
-const VERSION: u32 = 1;
+/// Version of the document, and of how what it holds is measured: what was measured in another way is no cost of this.
+///
+/// 2: waking a thread is timed once it sleeps.
+const VERSION: u32 = 2;
 /// How many of an operator are measured side by side on a device.
 pub(crate) const BESIDE: usize = 4;
 
@@ -93,7 +95,7 @@ pub enum ProfileError {
         /// Where that was seen.
         what: String,
     },
-    /// It was measured on another machine or by another version of Recurve.
+    /// It was measured on another machine, by another version of Recurve or in another way.
     #[error("it was measured {what}")]
     Other {
         /// Where or by what.
@@ -127,11 +129,16 @@ impl Profile {
     /// ```
     pub fn from_json(text: &str) -> Result<Self, ProfileError> {
         let malformed = |what: String| ProfileError::Malformed { what };
-        let profile: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
-        if profile.version != VERSION {
-            let found = profile.version;
-            return Err(malformed(format!("it has version {found} instead of {VERSION}")));
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
         }
+        let Versioned { version } = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+        if version != VERSION {
+            let what = format!("as version {version} of profiles has it; this is version {VERSION}");
+            return Err(ProfileError::Other { what });
+        }
+        let profile: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
         let times =
             |o: &'_ OperatorCost| o.lanes.values().chain(o.beside.values()).copied().collect::<Vec<_>>();
         let lanes = profile.operators.iter().flat_map(|(s, o)| times(o).into_iter().map(move |m| (s, m)));

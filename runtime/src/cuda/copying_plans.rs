@@ -8,8 +8,9 @@ use crate::engine::Engine;
 use crate::plan::Plan;
 use crate::testing::random_plan;
 use crate::times::NodeTimes;
-use crate::{Error, Outputs, RunOptions, Session, Tensor};
+use crate::{Error, ErrorKind, Outputs, RunOptions, Session, Tensor};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const MODEL: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
@@ -74,7 +75,7 @@ fn kernels_have_the_streams_of_the_plan_and_copies_their_own_where_kernels_run_b
                         beside += 1;
                     }
                     Given::Wait => waits += 1,
-                    Given::Kernels | Given::Word => {}
+                    Given::Kernels | Given::Word | Given::Until | Given::Seen | Given::Raised => {}
                 }
             }
         }
@@ -111,6 +112,55 @@ fn the_way_to_an_idle_gpu_and_back_is_one_launch() {
     assert!(ways > 5, "{ways} plans give a graph alone");
 }
 
+#[test]
+fn between_what_comes_back_and_what_goes_on_with_it_nothing_is_given() {
+    let (session, told) = session();
+    let [mut seen, mut raised, mut held] = [0; 3];
+    for plan in mixed(&session, 0..60) {
+        session.follow(&plan).expect("valid");
+        (0..2).for_each(|_| {
+            assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+        });
+        told.given();
+        assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+        let given: Vec<Given> = told.given().into_iter().map(|(_, what)| what).collect();
+        let mut hands = false;
+        for (at, what) in given.iter().enumerate() {
+            match what {
+                Given::Seen => (hands, seen) = (true, seen + 1),
+                Given::Raised => (hands, raised) = (false, raised + 1),
+                _ => assert!(!hands, "{what:?} at {at} of {given:?}\n{plan}"),
+            }
+            held += usize::from(*what == Given::Until);
+        }
+    }
+    assert!(seen > 20 && raised > 20, "{seen} words were seen, {raised} written");
+    assert_eq!(held, raised, "what is held back is let go");
+}
+
+#[test]
+fn a_run_that_ends_early_lets_go_of_what_it_gave_ahead() {
+    let (session, told) = session();
+    let mut ended = 0;
+    for (seed, plan) in mixed(&session, 0..30).into_iter().enumerate() {
+        session.follow(&plan).expect("valid");
+        answer(&session, &RunOptions::default());
+        told.delay(seed as u64);
+        for micros in [200, 1000, 2000, 4000] {
+            let short = RunOptions::default().with_timeout(Duration::from_micros(micros));
+            ended += match run(&session, &short) {
+                Ok(_) => 0,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Deadline, "{error:?}");
+                    1
+                }
+            };
+            assert_eq!(answer(&session, &RunOptions::default()), [4, 11, 11, 11, 11], "{plan}");
+        }
+    }
+    assert!(ended > 20, "{ended}");
+}
+
 /// What runs along these plans answer, kernels being late by drawn times; `None` where one ends with an error.
 fn late_answers(session: &Session, told: &Told, seeds: std::ops::Range<u64>) -> Vec<Option<Vec<i64>>> {
     let mut answers = Vec::new();
@@ -136,6 +186,19 @@ fn streams_keep_the_order_of_what_they_share_whichever_is_late() {
     told.forget_waits();
     let lost = late_answers(&session, &told, 100..140);
     assert!(lost.iter().filter(|answer| !right(answer)).count() > 3, "{lost:?}");
+}
+
+#[test]
+#[ignore = "minutes: the soak job late-streams"]
+fn ten_thousand_runs_end_whichever_stream_is_late() {
+    let (session, told) = session();
+    let (mut seed, mut runs) = (0, 0);
+    while runs < 10_000 {
+        let answers = late_answers(&session, &told, seed..seed + 40);
+        let right = |answer: &Option<Vec<i64>>| answer.as_deref() == Some(&[4, 11, 11, 11, 11][..]);
+        assert!(answers.iter().all(right), "seeds from {seed}: {answers:?}");
+        (seed, runs) = (seed + 40, runs + answers.len());
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// A stream that waits for a word looks at it so often.
+const NAP: Duration = Duration::from_micros(10);
 /// Waiting looks at the interrupt so often.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -133,6 +135,7 @@ impl Drop for EmulatedPinned {
 enum Command {
     Copy { to: u64, from: u64, bytes: u64 },
     Word { address: u64, value: u32 },
+    Until { address: u64, value: u32 },
     Launch(Arc<dyn Launch>),
     Record(Arc<EmulatedEvent>),
     Wait(Arc<EmulatedEvent>),
@@ -179,11 +182,24 @@ impl Command {
             _ if lock(fault).is_some() => return,
             Self::Copy { to, from, bytes } => memory.copy(*to, *from, *bytes),
             Self::Word { address, value } => memory.write(*address, &value.to_le_bytes()),
+            Self::Until { address, value } => until(memory, *address, *value),
             Self::Launch(launch) => emulator::launch(memory, &**launch, options),
         };
         if let Err(report) = done {
             *lock(fault) = Some(at_fault(&report));
         }
+    }
+}
+
+/// Waits until the word is `value`.
+fn until(memory: &Memory, address: u64, value: u32) -> Result<(), emulator::Report> {
+    let mut word = [0; 4];
+    loop {
+        memory.read(address, &mut word)?;
+        if u32::from_le_bytes(word) == value {
+            return Ok(());
+        }
+        std::thread::sleep(NAP);
     }
 }
 
@@ -235,6 +251,15 @@ impl Stream for EmulatedStream {
     fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
         aligned(address as usize)?;
         self.give(Command::Word { address, value }).map(|()| true)
+    }
+
+    fn wait_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        aligned(address as usize)?;
+        self.give(Command::Until { address, value }).map(|()| true)
+    }
+
+    fn check(&mut self) -> Result<(), GpuError> {
+        lock(&self.fault).clone().map_or(Ok(()), Err)
     }
 
     fn capture(

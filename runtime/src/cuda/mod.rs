@@ -174,6 +174,13 @@ pub(crate) trait Stream: Debug + Send {
     /// that, and nothing was given.
     fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError>;
 
+    /// Lets what follows wait until a word of pinned memory, at a multiple of 4, is `value`; `false` where the GPU does not
+    /// do that, and nothing was given.
+    fn wait_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError>;
+
+    /// Errs where something that was given has failed, and waits for nothing.
+    fn check(&mut self) -> Result<(), GpuError>;
+
     /// Records what `work` gives to the stream, instead of doing it.
     fn capture(
         &mut self,

@@ -71,7 +71,16 @@ pub(super) enum Given {
     Captured,
     Wait,
     Word,
+    /// It waits for a word.
+    Until,
+    /// Not a stream: the host saw such a word.
+    Seen,
+    /// Not a stream: the host wrote a word that is waited for.
+    Raised,
 }
+
+/// The number that stands for the host among streams.
+const HOST: usize = usize::MAX;
 
 impl Told {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -225,7 +234,7 @@ impl Gpu for WatchedGpu {
 
     fn pinned(&self, bytes: usize) -> Result<Box<dyn Pinned>, GpuError> {
         self.told.check()?;
-        self.inner.pinned(bytes)
+        Ok(Box::new(WatchedPinned { inner: self.inner.pinned(bytes)?, told: self.told.clone() }))
     }
 
     fn stream(&self) -> Result<Box<dyn Stream>, GpuError> {
@@ -241,6 +250,41 @@ impl Gpu for WatchedGpu {
     fn resident_blocks(&self, launch: &dyn Launch) -> Result<u32, GpuError> {
         let resident = self.told.lock().resident;
         resident.map_or_else(|| self.inner.resident_blocks(launch), Ok)
+    }
+}
+
+#[derive(Debug)]
+struct WatchedPinned {
+    inner: Box<dyn Pinned>,
+    told: Told,
+}
+
+impl Pinned for WatchedPinned {
+    fn address(&self) -> u64 {
+        self.inner.address()
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) -> Result<(), GpuError> {
+        self.inner.write(offset, from)
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), GpuError> {
+        self.inner.read(offset, to)
+    }
+
+    fn set_word(&self, offset: usize, value: u32) -> Result<(), GpuError> {
+        if value != 0 {
+            self.told.note(HOST, Given::Raised);
+        }
+        self.inner.set_word(offset, value)
+    }
+
+    fn word(&self, offset: usize) -> Result<u32, GpuError> {
+        let word = self.inner.word(offset)?;
+        if word != 0 {
+            self.told.note(HOST, Given::Seen);
+        }
+        Ok(word)
     }
 }
 
@@ -289,6 +333,21 @@ impl Stream for WatchedStream {
         // Whoever polls finds out what is wrong when it asks the stream.
         let missing = self.told.is(Failure::Stuck) || self.told.lock().without_words;
         if missing { Ok(false) } else { self.inner.write_word(address, value) }
+    }
+
+    fn wait_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.told.check()?;
+        let missing = self.told.is(Failure::Stuck) || self.told.lock().without_words;
+        if missing {
+            return Ok(false);
+        }
+        self.told.note(self.number, Given::Until);
+        self.inner.wait_word(address, value)
+    }
+
+    fn check(&mut self) -> Result<(), GpuError> {
+        self.told.check()?;
+        self.inner.check()
     }
 
     fn capture(
@@ -367,6 +426,14 @@ impl Stream for Captured<'_> {
 
     fn write_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
         self.inner.write_word(address, value)
+    }
+
+    fn wait_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.inner.wait_word(address, value)
+    }
+
+    fn check(&mut self) -> Result<(), GpuError> {
+        self.inner.check()
     }
 
     fn capture(

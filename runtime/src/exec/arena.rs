@@ -8,57 +8,6 @@ use std::ops::Range;
 /// Places start at multiples of this, so that they are aligned for every element type and vector width.
 pub(crate) const STEP: usize = 64;
 
-/// A tensor that lives in the arena: its bytes, and the first and last step at which it exists.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tenant {
-    pub(crate) bytes: usize,
-    pub(crate) first: usize,
-    pub(crate) last: usize,
-}
-
-/// Offsets for `tenants` such that no two that exist at the same step overlap, and the bytes needed in all;
-/// `None` when the sum overflows.
-pub(crate) fn assign_offsets(tenants: &[Tenant]) -> Option<(Vec<usize>, usize)> {
-    let bytes: Vec<usize> = tenants.iter().map(|t| t.bytes).collect();
-    assign_where(&bytes, |a, b| tenants[a].first <= tenants[b].last && tenants[b].first <= tenants[a].last)
-}
-
-/// Offsets for tenants of `bytes` bytes such that no two that `conflict` overlap, and the bytes needed in all; `None`
-/// when the sum overflows.
-///
-/// Largest first, each at the lowest offset where it fits beside those already placed: O(n²) in the number
-/// of tenants.
-pub(crate) fn assign_where(
-    bytes: &[usize],
-    conflict: impl Fn(usize, usize) -> bool,
-) -> Option<(Vec<usize>, usize)> {
-    let mut order: Vec<usize> = (0..bytes.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(bytes[i]), i));
-    let mut offsets = vec![0; bytes.len()];
-    // Placed tenants as (offset, end, index), sorted by offset.
-    let mut placed: Vec<(usize, usize, usize)> = Vec::with_capacity(bytes.len());
-    let mut total = 0;
-    for i in order {
-        let size = bytes[i].checked_next_multiple_of(STEP)?.max(STEP);
-        let mut at = 0usize;
-        for &(offset, end, j) in &placed {
-            if end <= at || !conflict(i, j) {
-                continue;
-            }
-            if at.checked_add(size)? <= offset {
-                break;
-            }
-            at = end;
-        }
-        let end = at.checked_add(size)?;
-        offsets[i] = at;
-        total = total.max(end);
-        let position = placed.partition_point(|p| p.0 < at);
-        placed.insert(position, (at, end, i));
-    }
-    Some((offsets, total))
-}
-
 /// Shared pieces of a carved arena: everything that is not being written.
 pub(super) struct Shared<'a> {
     pieces: SmallVec<[(usize, &'a [u8]); 8]>,
@@ -108,31 +57,6 @@ pub(super) fn carve<'a>(
 mod tests {
     use super::*;
     use crate::memory::Budget;
-    use crate::testing::Gen;
-
-    #[test]
-    fn tenants_that_coexist_never_overlap() {
-        let mut g = Gen::new(7);
-        for _ in 0..200 {
-            let tenants: Vec<Tenant> = (0..g.size(0, 40))
-                .map(|_| {
-                    let first = g.size(0, 30);
-                    Tenant { bytes: g.size(0, 500), first, last: first + g.size(0, 8) }
-                })
-                .collect();
-            let (offsets, total) = assign_offsets(&tenants).expect("small");
-            for (i, a) in tenants.iter().enumerate() {
-                assert!(offsets[i] % STEP == 0 && offsets[i] + a.bytes <= total);
-                for (j, b) in tenants.iter().enumerate().skip(i + 1) {
-                    let together = a.first <= b.last && b.first <= a.last;
-                    let overlap = offsets[i] < offsets[j] + b.bytes && offsets[j] < offsets[i] + a.bytes;
-                    assert!(!(together && overlap), "{i} and {j}");
-                }
-            }
-        }
-        let huge = Tenant { bytes: usize::MAX - 70, first: 0, last: 1 };
-        assert!(assign_offsets(&[huge, huge]).is_none());
-    }
 
     #[test]
     fn carves_reads_from_around_writes() {

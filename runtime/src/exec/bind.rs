@@ -6,8 +6,8 @@
 //! here. A node whose shapes depend on data is prepared when its turn comes ([`Action::Late`]) and its
 //! outputs are made then.
 
-use super::arena::{Tenant, assign_offsets};
 use super::evaluate::evaluate;
+use super::offsets::{Tenant, assign_offsets};
 use super::program::Program;
 use super::run::RunState;
 use super::views::{Views, alias, joints, parts};

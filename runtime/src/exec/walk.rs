@@ -136,7 +136,19 @@ mod tests {
         workers: usize,
     }
 
+    /// Most instructions of a plan.
+    const MOST: usize = 50;
+
     fn plan(g: &mut Gen) -> Plan {
+        loop {
+            let drawn = any_plan(g);
+            if drawn.lists().map(<[Instruction]>::len).sum::<usize>() <= MOST {
+                return drawn;
+            }
+        }
+    }
+
+    fn any_plan(g: &mut Gen) -> Plan {
         let (steps, workers) = (g.size(1, 20), g.size(2, 3));
         let needs: Vec<Vec<usize>> = (0..steps)
             .map(|step| (0..g.size(0, 2).min(step)).map(|_| g.size(0, step - 1)).collect())
@@ -149,21 +161,35 @@ mod tests {
             .collect();
         let (phases, _) = phases(&order, &needs, workers).expect("an order");
         let causality = Causality::of(&phases, steps, workers).expect("valid");
-        assert!(
-            phases
-                .iter()
-                .map(|p| match p {
-                    Phase::Together { .. } => 1,
-                    Phase::Apart { lists } => lists.iter().map(Vec::len).sum(),
-                })
-                .sum::<usize>()
-                <= 50 + steps,
-            "few instructions"
-        );
         Plan { needs, phases, causality, workers }
     }
 
     impl Plan {
+        /// What each worker does in each phase apart.
+        fn lists(&self) -> impl Iterator<Item = &[Instruction]> {
+            let lists = self.phases.iter().filter_map(|phase| match phase {
+                Phase::Apart { lists } => Some(lists),
+                Phase::Together { .. } => None,
+            });
+            lists.flatten().map(|list| &list[..])
+        }
+
+        /// By step, whether its worker waits right ahead of it or right behind it, or raises a flag behind it: what it takes
+        /// then delays one side of a wait.
+        fn at_waits(&self) -> Vec<bool> {
+            let mut at = vec![false; self.needs.len()];
+            for pair in self.lists().flat_map(|list| list.windows(2)) {
+                match *pair {
+                    [Instruction::Wait(_), Instruction::Run(step)]
+                    | [Instruction::Run(step), Instruction::Wait(_) | Instruction::Signal(_)] => {
+                        at[step] = true;
+                    }
+                    _ => {}
+                }
+            }
+            at
+        }
+
         fn route<'a>(&'a self, flags: &'a Flags, run: u64) -> Route<'a> {
             Route {
                 phases: &self.phases,
@@ -186,17 +212,21 @@ mod tests {
     fn ten_thousand_runs_with_delays_end_with_every_need_kept() {
         let mut g = Gen::new(8);
         let teams = [Team::new(2, false), Team::new(3, false)];
-        let mut runs = 0;
+        let (mut runs, mut delayed) = (0, 0);
         while runs < 10_000 {
             let plan = plan(&mut g);
+            let at_waits = plan.at_waits();
+            delayed += at_waits.iter().filter(|at| **at).count();
             let team = &teams[plan.workers - 2];
             // Who never polls parks at every wait.
             let spin = if g.chance(0.5) { Duration::ZERO } else { Duration::from_micros(20) };
             let flags = Flags::new(plan.causality.flags, spin);
             let done: Vec<AtomicU64> = plan.needs.iter().map(|_| AtomicU64::new(0)).collect();
             for run in 1..=10 {
-                let delays: Vec<u64> =
-                    plan.needs.iter().map(|_| if g.chance(0.2) { g.size(0, 30) as u64 } else { 0 }).collect();
+                let delays: Vec<u64> = at_waits
+                    .iter()
+                    .map(|at| if *at || g.chance(0.2) { g.size(0, 30) as u64 } else { 0 })
+                    .collect();
                 let mut states = vec![(); plan.workers];
                 walk(&plan.route(&flags, run), team, &mut states, &|_, _, step| {
                     pause(delays[step]);
@@ -211,6 +241,7 @@ mod tests {
                 runs += 1;
             }
         }
+        assert!(delayed > 1000, "{delayed} steps stand at waits");
     }
 
     #[test]

@@ -57,9 +57,26 @@ pub(crate) struct Planned {
     pub(crate) front: Vec<ParetoPoint>,
 }
 
+/// What a program takes as it is: every step on all threads, all on one, and all on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsItIs {
+    pub(crate) together_us: f64,
+    pub(crate) alone_us: f64,
+    pub(crate) device_us: Option<f64>,
+    pub(crate) device_bytes: Option<usize>,
+}
+
+/// What came of planning a program.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) as_it_is: AsItIs,
+    /// Errs where no plan that was found keeps within what was asked.
+    pub(crate) planned: Result<Planned, PlanError>,
+}
+
 /// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
 /// which is predicted to end first.
-pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
+pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
     let Site { bound, program, profile, workers, .. } = site;
     if let Some(node) = bound.unplaceable(program) {
         return Err(PlanError::DependsOnData { node });
@@ -143,9 +160,11 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         device: None,
     };
     let Some(device) = site.device else {
+        let as_it_is = AsItIs { together_us, alone_us, device_us: None, device_bytes: None };
         // Within what was asked, as far as the CPU alone can be.
         if let Some(slo_us) = site.goal.slo_us.filter(|slo_us| plan.predicted_us > *slo_us) {
-            return Err(PlanError::Slo { slo_us, best_us: plan.predicted_us, device_bytes: 0 });
+            let unmet = PlanError::Slo { slo_us, best_us: plan.predicted_us, device_bytes: 0 };
+            return Ok(Built { as_it_is, planned: Err(unmet) });
         }
         // With the devices of the profile, for whoever asks what they would give.
         let devices = devices(profile);
@@ -154,7 +173,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Planned, PlanError> {
         } else {
             instance(bound, program, &costs, &accesses, profile, workers, &devices)
         };
-        return Ok(Planned { plan, instance, front: Vec::new() });
+        return Ok(Built { as_it_is, planned: Ok(Planned { plan, instance, front: Vec::new() }) });
     };
     let sizes = Sizes::of(bound, program);
     let parts = Parts {

@@ -3,8 +3,10 @@
 //! Two tenants may share bytes only where every access to one has ended when the first access to the other begins. Largest
 //! first, each at the lowest offset where it fits: O(n²) in the number of tenants.
 
+use super::antichain::heaviest;
 use super::causality::Causality;
-use crate::exec::{Accesses, STEP, Space};
+use crate::exec::{Accesses, Space, assign_where, place_of};
+use crate::testing::least_arena;
 
 /// When the tenants of the arena are touched.
 #[derive(Debug)]
@@ -57,18 +59,19 @@ impl<'a> Lifetimes<'a> {
         })
     }
 
-    /// Bytes that are alive at some step whatever the offsets are: no arena is smaller.
+    /// The most bytes that may all be alive at the same time, whatever the offsets are: no arena is smaller.
     pub(crate) fn least(&self, bytes: &[usize]) -> usize {
-        let rounded = |bytes: usize| bytes.next_multiple_of(STEP);
-        let alive = |step: usize| {
-            let spans = |touches: &&Vec<usize>| {
-                touches.iter().any(|&a| a == step || self.causality.before(a, step))
-                    && touches.iter().any(|&b| b == step || self.causality.before(step, b))
-            };
-            let of = self.touches.iter().zip(bytes).filter(|(touches, _)| spans(touches));
-            of.map(|(_, &bytes)| rounded(bytes)).sum()
-        };
-        (0..self.causality.moments.len()).map(alive).max().unwrap_or(0)
+        let touched: Vec<usize> =
+            (0..bytes.len()).filter(|&tenant| !self.touches[tenant].is_empty()).collect();
+        let sizes: Vec<usize> = touched.iter().map(|&tenant| place_of(bytes[tenant])).collect();
+        heaviest(&sizes, |a, b| self.precedes(touched[a], touched[b]))
+    }
+
+    /// The least that offsets take for tenants of `bytes` bytes which take `taken` somehow; `None` where a search of so many
+    /// looks does not tell.
+    pub(crate) fn least_of_all(&self, bytes: &[usize], taken: usize, looks: usize) -> Option<usize> {
+        let sizes: Vec<usize> = bytes.iter().map(|&bytes| place_of(bytes)).collect();
+        least_arena(&sizes, |a, b| self.conflict(a, b), taken, looks)
     }
 
     /// Whether two tenants may be alive at the same time.
@@ -79,5 +82,5 @@ impl<'a> Lifetimes<'a> {
 
 /// Offsets for tenants of `bytes` bytes, and the bytes needed in all; `None` when the sum overflows.
 pub(crate) fn assign(bytes: &[usize], lifetimes: &Lifetimes<'_>) -> Option<(Vec<usize>, usize)> {
-    crate::exec::assign_where(bytes, |a, b| lifetimes.conflict(a, b))
+    assign_where(bytes, |a, b| lifetimes.conflict(a, b), || lifetimes.least(bytes))
 }

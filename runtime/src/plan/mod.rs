@@ -4,6 +4,7 @@
 //! instructions; these make offsets in the arena. A [`Plan`] is a document. Before it is followed, it is checked against the binding:
 //! [`crate::exec::Course`].
 
+mod antichain;
 mod build;
 mod causality;
 mod device;
@@ -21,7 +22,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{DeviceSite, Planned, Site, build, model_hash};
+pub(crate) use build::{AsItIs, Built, DeviceSite, Planned, Site, build, model_hash};
 pub(crate) use causality::Causality;
 pub(crate) use device::DeviceCosts;
 pub use document::{Plan, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing};

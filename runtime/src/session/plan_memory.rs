@@ -8,15 +8,28 @@ use crate::exec::{Accesses, Sizes};
 use crate::graph::NodeError;
 use crate::plan::{Causality, Ground, Instruction, Lifetimes, Moves, Phase, Plan, PlanError, beside};
 
-/// Bytes of an arena beside those that are alive at once in the order of a plan: no offsets take less.
+/// Bytes of an arena beside those that may be alive at once in the order of a plan: no offsets take less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ArenaUse {
     /// What the plan takes.
     pub taken: usize,
-    /// What is alive at once, at least.
+    /// The most that may be alive at once.
     pub least: usize,
+    /// What no offsets take less than, where that was looked for, because more is taken than alive, and found.
+    pub proven: Option<usize>,
 }
+
+impl ArenaUse {
+    fn new(taken: usize, lifetimes: &Lifetimes<'_>, bytes: &[usize]) -> Self {
+        let least = lifetimes.least(bytes);
+        let more = (taken > least).then(|| lifetimes.least_of_all(bytes, taken, LOOKS));
+        Self { taken, least, proven: more.flatten() }
+    }
+}
+
+/// What a search for the least of all offsets may take: seconds at most.
+const LOOKS: usize = 1 << 20;
 
 impl Session {
     /// The arenas of `plan` in the host's memory and in that of its GPU.
@@ -35,7 +48,7 @@ impl Session {
         let Some(planned) = &plan.device else {
             let causality = Causality::of(&plan.phases, steps, plan.workers)?;
             let lifetimes = Lifetimes::new(&causality, &accesses, tenants.len(), plan.workers);
-            let host = ArenaUse { taken: plan.arena_bytes, least: lifetimes.least(&tenants) };
+            let host = ArenaUse::new(plan.arena_bytes, &lifetimes, &tenants);
             return Ok([host, ArenaUse::default()]);
         };
         let device: Device = planned.device.parse()?;
@@ -51,7 +64,7 @@ impl Session {
         let causality = Causality::with_copies(&plan.phases, steps, moves.copies.len(), plan.workers)?;
         let bytes = moves.host_bytes(&tenants);
         let lifetimes = Lifetimes::new(&causality, &moves.host, tenants.len(), plan.workers);
-        let host = ArenaUse { taken: plan.arena_bytes, least: lifetimes.least(&bytes) };
+        let host = ArenaUse::new(plan.arena_bytes, &lifetimes, &bytes);
         let rooms: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
         let apart = (!planned.streams.is_empty()).then(|| {
             let streams: Vec<Option<usize>> = (0..steps).map(|step| planned.stream(step)).collect();
@@ -59,7 +72,7 @@ impl Session {
         });
         let (order, workers) = apart.as_ref().map_or((&causality, plan.workers), |(c, n)| (c, *n));
         let lifetimes = Lifetimes::new(order, &moves.device, rooms.len(), workers);
-        Ok([host, ArenaUse { taken: planned.arena_bytes, least: lifetimes.least(&rooms) }])
+        Ok([host, ArenaUse::new(planned.arena_bytes, &lifetimes, &rooms)])
     }
 }
 

@@ -16,8 +16,8 @@ use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned, PlannedDevice,
-    PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
+    AsItIs, Built, DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned,
+    PlannedDevice, PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
@@ -142,12 +142,21 @@ impl Session {
         let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
         let made = self.build_plans(&variants, &inputs, (profile, options.goal()), context)?;
         let front = pareto(made.iter().flat_map(|planned| planned.front.iter().copied()).collect());
+        // Of a model whose shapes change, the best rewrite stays packed though the plan takes none: that is most of what a
+        // plan for other shapes would take.
+        let changes =
+            self.inputs.iter().any(|spec| spec.fact.tensor().is_none_or(|t| t.known_shape().is_none()));
+        let rewritten = made.iter().map(|planned| &planned.plan.rewrite).find(|rewrite| *rewrite != "none");
+        let rewritten = variants.iter().find(|variant| changes && Some(&variant.rewrite) == rewritten);
+        rewritten.into_iter().for_each(|variant| self.rewritten.keep_planned(&variant.program));
         let planned = made.into_iter().next();
         let planned = planned.ok_or_else(|| PlanError::invalid("there is no program"))?;
         // What could not be followed is no plan.
         let variant = variants.iter().find(|variant| variant.rewrite == planned.plan.rewrite);
         if let Some(variant) = variant {
-            self.rewritten.keep_planned(&variant.program);
+            if variant.rewrite != "none" {
+                self.rewritten.keep_planned(&variant.program);
+            }
             let bound =
                 variant.program.bind_facts(self.facts_of(&inputs)?, context).map_err(NodeError::at_run)?;
             self.check_unplaced(variant, &bound, &planned.plan, profile, context)?;
@@ -334,6 +343,7 @@ impl Session {
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
+        let mut own_times: Option<AsItIs> = None;
         // One search for the threads, and those with the GPU.
         let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
         let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
@@ -364,26 +374,29 @@ impl Session {
                 search,
             });
             // What was measured may not suffice for every rewrite.
-            match made {
-                Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
+            let Built { as_it_is, planned } = match made {
+                Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
+                made => made?,
+            };
+            // The model as it is is the first variant.
+            let AsItIs { together_us, alone_us, device_us, device_bytes } =
+                *own_times.get_or_insert(as_it_is);
+            match planned {
                 Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
                     unmet = Some(match unmet.take() {
                         Some(other) => nearer(other, error),
                         None => error,
                     });
                 }
-                made => plans.push(made?),
+                planned => {
+                    let Planned { plan, instance, front } = planned?;
+                    let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
+                    plans.push(Planned { plan, instance, front });
+                }
             }
         }
         if let (true, Some(error)) = (plans.is_empty(), unmet) {
             return Err(error.into());
-        }
-        // Of the model as it is, which is the first variant.
-        if let Some(own) = plans.first().map(|planned| planned.plan.clone()) {
-            for Planned { plan, .. } in &mut plans {
-                (plan.together_us, plan.alone_us) = (own.together_us, own.alone_us);
-                (plan.device_us, plan.device_bytes) = (own.device_us, own.device_bytes);
-            }
         }
         let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {
             (Some(device), Some(_)) => device.bytes(),

@@ -1,8 +1,8 @@
 //! The programs that do what a session's model does: the model as it is, and its rewrites for the shapes of some inputs.
 //!
 //! They share what was packed of the weights as far as they have operators and constants in common, so that a plan for other
-//! shapes packs nothing again. Rewrites are kept as long as somebody follows them, the last that a plan was made with until
-//! the next plan, and made again from the graph else.
+//! shapes packs nothing again. Rewrites are kept as long as somebody follows them, the last that a plan was made with, or
+//! would have been with any, until the next, and made again from the graph else.
 
 use super::Session;
 use crate::error::Error;
@@ -32,7 +32,7 @@ pub(super) struct Rewritten {
     apart: OnceLock<Option<Graph>>,
     /// The latest first.
     made: Mutex<Vec<Made>>,
-    /// What the last plan was made with: whoever follows it finds it made and bound.
+    /// What the last plan with a rewrite was made with: whoever follows it finds it made and bound.
     planned: Mutex<Option<Arc<Program>>>,
 }
 
@@ -45,7 +45,7 @@ impl Rewritten {
         of_facts.find_map(|(_, programs)| programs.iter().find(|(own, _)| *own == name)?.1.upgrade())
     }
 
-    /// Keeps the program that a plan was made with.
+    /// Keeps the rewrite that a plan was made with.
     pub(super) fn keep_planned(&self, program: &Arc<Program>) {
         *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(program.clone());
     }

@@ -4,6 +4,7 @@
 pub(crate) mod bodies;
 mod case;
 mod compare;
+mod exact_arena;
 mod gang_loop;
 pub(crate) mod gen_attention;
 mod gen_case;
@@ -28,6 +29,7 @@ pub use case::Case;
 #[cfg(test)]
 pub(crate) use compare::compare_value;
 pub use compare::{Mismatch, Tolerance, compare};
+pub(crate) use exact_arena::least_arena;
 pub use gang_loop::GangLoop;
 pub use gen_case::Gen;
 pub use limits::Limits;

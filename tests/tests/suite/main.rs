@@ -25,6 +25,7 @@ mod fused_models;
 mod fusion_counts;
 mod gpu_coverage;
 mod hostile;
+mod kept_plans;
 mod layouts;
 mod limits;
 mod malformed;

@@ -152,7 +152,7 @@ impl Net {
         let devices = "cpu,emulated".parse().expect("devices");
         let placed = Session::builder().with_engine(&engine).with_devices(devices);
         let placed = placed.load_bytes(bytes.clone()).expect("loads");
-        for seed in 0..random_plans(FEW) {
+        for seed in 0..random_plans(RANDOM) {
             let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
             let plan = random_plan(&placed, shapes, seed).expect(title);
             placed.follow(&plan).unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
@@ -164,8 +164,9 @@ impl Net {
     }
 }
 
-/// Random placements on the CPU and the emulated GPU of each network that is checked.
-const FEW: u64 = 3;
+/// Random placements on the CPU and the emulated GPU of each network that is checked; `RECURVE_RANDOM_PLANS` sets another
+/// number.
+const RANDOM: u64 = 32;
 
 /// Random plans per model: `usual`, or what `RECURVE_RANDOM_PLANS` says.
 pub(crate) fn random_plans(usual: u64) -> u64 {

@@ -50,6 +50,11 @@ fn a_file_that_cannot_be_used_is_ignored_and_written_anew() {
     };
     let old = Profile { recurve: "0.0.1".to_owned(), ..good.clone() };
     let newer = Profile { version: 99, ..good.clone() };
+    // What version 1 holds of waking threads was timed while they still polled.
+    let older = Profile { version: 1, ..good.clone() };
+    assert!(
+        matches!(Profile::from_json(&older.to_json()), Err(ProfileError::Other { what }) if what.contains("version 1"))
+    );
     let mut negative = good.clone();
     negative.operators.get_mut("op").expect("there").lanes.get_mut("cpu:1").expect("there").min_us = -1.0;
     let text = good.to_json();
@@ -62,6 +67,7 @@ fn a_file_that_cannot_be_used_is_ignored_and_written_anew() {
         other_machine.to_json(),
         old.to_json(),
         newer.to_json(),
+        older.to_json(),
         negative.to_json(),
     ] {
         fs::write(cache.file(), &damaged).expect("written");

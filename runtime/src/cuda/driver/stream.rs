@@ -187,6 +187,25 @@ impl Stream for DriverStream {
         }
     }
 
+    fn wait_word(&mut self, address: u64, value: u32) -> Result<bool, GpuError> {
+        self.context.enter()?;
+        let flags = sys::CUstreamWaitValue_flags::CU_STREAM_WAIT_VALUE_EQ as u32;
+        // SAFETY: as for writing a word.
+        match unsafe { sys::cuStreamWaitValue32_v2(self.handle, address, value, flags) } {
+            sys::CUresult::CUDA_ERROR_NOT_SUPPORTED => Ok(false),
+            code => check("cuStreamWaitValue32", code).map(|()| true),
+        }
+    }
+
+    fn check(&mut self) -> Result<(), GpuError> {
+        self.context.enter()?;
+        // SAFETY: the stream is alive.
+        match unsafe { sys::cuStreamQuery(self.handle) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(()),
+            code => check("cuStreamQuery", code),
+        }
+    }
+
     fn capture(
         &mut self,
         work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), GpuError>,

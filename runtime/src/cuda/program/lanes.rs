@@ -11,8 +11,10 @@ use recurve_kernels::launch::Launch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the word is polled before the stream itself is asked, which tells of failures.
+/// How long the word alone is polled; then the stream is asked, too, which tells of failures.
 const SPIN: Duration = Duration::from_millis(1);
+/// Sleep between looks after that.
+const NAP: Duration = Duration::from_micros(50);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,10 +26,14 @@ pub(super) struct Lanes {
     events: Vec<Option<Arc<dyn Event>>>,
     /// The copies from the device behind which a word is written in this run.
     told: Vec<usize>,
+    /// Whether streams write words, once that is known.
+    words: Option<bool>,
 }
 
 /// What is written behind a copy from the device; before a run there is 0.
 const DONE: u32 = 1;
+/// What the host writes to let go what is held back; before a run there is 0.
+pub(super) const RAISED: u32 = 1;
 
 /// A copy between device memory and pinned memory.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +51,7 @@ impl Lanes {
             used: vec![false; count],
             events: vec![None; order.events],
             told: Vec::new(),
+            words: None,
         })
     }
 
@@ -83,6 +90,19 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether the ends of copies are told by words, as far as is known: a stream whose end has to be waited for may hold
+    /// nothing back.
+    pub(super) fn tells(&self) -> bool {
+        self.words == Some(true)
+    }
+
+    /// Holds back what `stream` is given from here on until the word at `word` is [`RAISED`]; `false` where the GPU does not
+    /// do that.
+    pub(super) fn hold(&mut self, stream: usize, word: u64) -> Result<bool, GpuError> {
+        self.used[stream] = true;
+        self.streams[stream].wait_word(word, RAISED)
+    }
+
     pub(super) fn launch(&mut self, stream: usize, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
         self.streams[stream].launch(launch)
     }
@@ -117,9 +137,9 @@ impl Lanes {
         word: u64,
     ) -> Result<(), GpuError> {
         self.copy(stream, of)?;
-        if self.streams[stream].write_word(word, DONE)? {
-            self.told.push(copy);
-        }
+        let told = self.streams[stream].write_word(word, DONE)?;
+        self.words = Some(told);
+        self.told.extend(told.then_some(copy));
         Ok(())
     }
 
@@ -131,17 +151,21 @@ impl Lanes {
         (pinned, word): (&dyn Pinned, usize),
         interrupt: &Interrupt,
     ) -> Result<(), GpuError> {
-        if self.told.contains(&copy) {
-            let start = Instant::now();
-            while start.elapsed() < SPIN {
-                if pinned.word(word)? == DONE {
-                    return Ok(());
-                }
-                interrupt.check().map_err(|_| GpuError::Interrupted)?;
+        if !self.told.contains(&copy) {
+            return self.streams[stream].finish(interrupt);
+        }
+        // What was given behind the copy may wait for the host, so that the stream's end is not waited for.
+        let start = Instant::now();
+        while pinned.word(word)? != DONE {
+            interrupt.check().map_err(|_| GpuError::Interrupted)?;
+            if start.elapsed() < SPIN {
                 std::hint::spin_loop();
+            } else {
+                self.streams[stream].check()?;
+                std::thread::sleep(NAP);
             }
         }
-        self.streams[stream].finish(interrupt)
+        Ok(())
     }
 
     /// Waits for everything that was given.

@@ -11,6 +11,8 @@
 //!   the copies to the device ahead of them in their stream; who waits for another stream begins a graph, and who is waited
 //!   for by what follows ends one. A copy from the device right behind them is given along with them. So what the host does
 //!   between a value that is there and one that comes back is to launch one graph.
+//! - What comes behind something that the host waits for can be given before, held back until the host writes a word: then
+//!   that is all it does between a value that comes back and one that is there again.
 
 use crate::plan::{Given, Turns};
 use std::collections::HashMap;
@@ -67,6 +69,15 @@ pub(super) struct Stretch {
     pub(super) events: Vec<usize>,
 }
 
+/// What a device is given in one go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Unit {
+    /// A stretch, by its number.
+    Stretch(usize),
+    /// A copy that belongs to none.
+    Copy(usize),
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Order {
@@ -74,6 +85,10 @@ pub(super) struct Order {
     pub(super) stretches: Vec<Stretch>,
     /// Which of these steps and copies belong to.
     pub(super) stretch_of: HashMap<Action, usize>,
+    /// In the order in which they are given.
+    pub(super) units: Vec<Unit>,
+    /// By unit, those behind the next thing that the host waits for, where it is the last before that.
+    pub(super) behind: Vec<Range<usize>>,
     /// Streams for kernels; behind them are one for copies to the device and one for those from it.
     pub(super) kernels: usize,
     /// Numbers of events.
@@ -176,13 +191,54 @@ impl Order {
             let actions = steps.iter().map(|&step| Action::Step(step)).chain(copies);
             stretch_of.extend(actions.map(|action| (action, which)));
         }
+        let (units, behind) = units(parts, &stretches, &stretch_of, up);
         let made = made.into_iter().enumerate().map(|(at, turn)| {
             let event = (!awaited[at].is_empty()).then_some(at);
             (order[at], Turn { stream: given[at].stream, waits: turn.waits, event })
         });
         let turns = made.collect();
-        Self { turns, stretches, stretch_of, kernels, events: order.len() }
+        Self { turns, stretches, stretch_of, units, behind, kernels, events: order.len() }
     }
+
+    /// The place of a unit among all.
+    pub(super) fn unit(&self, unit: Unit) -> Option<usize> {
+        self.units.iter().position(|other| *other == unit)
+    }
+}
+
+/// What is given, a stretch where its first step stands, and by unit what is given behind the next thing that the host waits
+/// for, where that comes before any other unit.
+fn units(
+    parts: &[Vec<Action>],
+    stretches: &[Stretch],
+    stretch_of: &HashMap<Action, usize>,
+    up: impl Fn(usize) -> bool,
+) -> (Vec<Unit>, Vec<Range<usize>>) {
+    let unit = |action: &Action| match (stretch_of.get(action), *action) {
+        (Some(&which), Action::Step(step)) => {
+            (stretches[which].steps.first() == Some(&step)).then_some(Unit::Stretch(which))
+        }
+        (None, Action::Copy(copy)) => Some(Unit::Copy(copy)),
+        (Some(_), Action::Copy(_)) | (None, Action::Step(_)) => None,
+    };
+    // By unit, for how many things the host waits before it.
+    let (mut units, mut before, mut waits) = (Vec::new(), Vec::new(), 0);
+    for part in parts {
+        for action in part {
+            if let Some(unit) = unit(action) {
+                units.push(unit);
+                before.push(waits);
+            }
+            waits += usize::from(matches!(*action, Action::Copy(copy) if !up(copy)));
+        }
+        waits += 1;
+    }
+    let behind = (0..units.len()).map(|at| match before.get(at + 1) {
+        Some(next) if *next != before[at] => at + 1..before.partition_point(|waits| waits <= next),
+        _ => 0..0,
+    });
+    let behind = behind.collect();
+    (units, behind)
 }
 
 #[cfg(test)]
@@ -222,6 +278,8 @@ mod tests {
         assert_eq!(order.stretches[1..], rest);
         assert_eq!(order.turns[&Copy(0)], Turn { stream: 0, waits: vec![], event: None });
         assert_eq!((order.kernels, order.events), (2, 5));
+        assert_eq!(order.units, [0, 1, 2, 3].map(Unit::Stretch));
+        assert!(order.behind.iter().all(Range::is_empty), "there is one part");
         let order = diamond(&parts, [0; 4]);
         assert_eq!(order.stretches, [Stretch { ups: vec![0], ..stretch(0, &[0, 1, 2, 3], &[], &[]) }]);
         assert_eq!((order.stretch_of[&Copy(0)], order.stretch_of[&Step(3)]), (0, 0));
@@ -236,6 +294,12 @@ mod tests {
         let rest = [stretch(0, &[0, 1], &[], &[]), stretch(0, &[2], &[], &[]), stretch(0, &[3], &[2], &[])];
         assert_eq!(order.stretches, rest);
         assert!(!order.stretch_of.contains_key(&Copy(0)));
+        assert_eq!(order.units, [Unit::Stretch(0), Unit::Copy(0), Unit::Stretch(1), Unit::Stretch(2)]);
+        assert_eq!(
+            order.behind,
+            [1..4, 0..0, 0..0, 0..0],
+            "the copy and what is behind it are given behind the first"
+        );
     }
 
     #[test]
@@ -262,6 +326,7 @@ mod tests {
             ..stretch(0, &[step], &[], &[])
         };
         assert_eq!(order.stretches, [there(0, 0, 1), there(2, 1, 3)]);
+        assert_eq!((order.units, order.behind), (vec![Unit::Stretch(0), Unit::Stretch(1)], vec![1..2, 0..0]));
     }
 
     #[test]
@@ -282,5 +347,10 @@ mod tests {
         let order = Order::new(&parts, &touched.into(), |step| step % 2, |_| false);
         let behind = Stretch { down: Some(0), ..stretch(1, &[1], &[], &[]) };
         assert_eq!(order.stretches, [stretch(0, &[0], &[], &[]), behind, stretch(0, &[2], &[], &[])]);
+        assert_eq!(
+            order.behind,
+            [0..0, 2..3, 0..0],
+            "step 2 is given before the copy has ended, and held back"
+        );
     }
 }

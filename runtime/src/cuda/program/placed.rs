@@ -5,26 +5,26 @@
 //! each other where they can ([`Order`]). A copy to the host is waited for, since somebody else goes on with what it brings.
 //! The streams, the arena and the pinned memory belong to one run at a time and are kept for later ones.
 
+mod run;
+
+pub(crate) use run::DeviceRun;
+
 use super::GpuProgram;
 use super::bound::DeviceStep;
-use super::lanes::{Lanes, Transfer};
-use super::order::{Action, Order, Stretch, Touched, Turn};
+use super::lanes::Lanes;
+use super::order::{Action, Order, Touched};
 use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
 use crate::cuda::site::Launches;
-use crate::cuda::{Block, Event, GpuError, GpuFailure, GpuReject, Pinned, Replay};
+use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
 use crate::precision::StoredWeights;
 use recurve_kernels::launch::Buffer;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long work that nobody waits for any more may take to end.
-const GRACE: Duration = Duration::from_secs(5);
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A copy: where its bytes lie on the device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +65,8 @@ pub(crate) struct PlacedSteps {
     order: Order,
     /// Where each copy passes through pinned memory, and where a word there tells of the end of one to the host.
     staging: Vec<(usize, usize)>,
+    /// By unit of the order, the word there that lets go of it where it was given ahead.
+    holds: Vec<usize>,
     arena: usize,
     pinned: usize,
     /// What stays on the device.
@@ -82,18 +84,16 @@ struct State {
     launches: HashMap<usize, Launches>,
     /// The stretches captured, once they have run.
     graphs: Vec<Option<Box<dyn Replay>>>,
+    /// By unit, whether it was given in this run.
+    given: Vec<bool>,
+    /// Whether the device holds back what it is given.
+    holds: bool,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "State({:?}, {} steps)", self.arena, self.launches.len())
     }
-}
-
-/// The device during one run. Work that is under way when it is dropped is waited for, but not for ever.
-pub(crate) struct DeviceRun<'p> {
-    placed: &'p PlacedSteps,
-    state: Mutex<Option<State>>,
 }
 
 /// Pinned memory as it is given out.
@@ -186,12 +186,14 @@ impl PlacedSteps {
         let stream = |step: usize| sequence.streams.get(&step).copied().unwrap_or(0);
         let touched = touched(&steps, &copies);
         let order = Order::new(&sequence.parts, &touched, stream, |copy| copies[copy].up);
+        let holds = order.units.iter().map(|_| staging.take(4)).collect::<Result<_, GpuError>>()?;
         Ok(Self {
             program,
             steps,
             copies,
             order,
             staging: staged,
+            holds,
             arena: layout.arena,
             pinned: staging.0.max(1),
             resident,
@@ -232,12 +234,13 @@ impl PlacedSteps {
             None => self.state()?,
         };
         state.lanes.begin();
+        state.given.fill(false);
         let faults = self.steps.values().filter_map(|(_, step)| step.fault);
         let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
-        for word in faults.chain(ends) {
+        for word in faults.chain(ends).chain(self.holds.iter().copied()) {
             state.pinned.set_word(word, 0)?;
         }
-        Ok(DeviceRun { placed: self, state: Mutex::new(Some(state)) })
+        Ok(DeviceRun::new(self, state))
     }
 
     fn state(&self) -> Result<State, GpuFailure> {
@@ -255,7 +258,8 @@ impl PlacedSteps {
             launches.insert(number, made);
         }
         let graphs = self.order.stretches.iter().map(|_| None).collect();
-        Ok(State { lanes, pinned, arena, launches, graphs })
+        let given = vec![false; self.order.units.len()];
+        Ok(State { lanes, pinned, arena, launches, graphs, given, holds: true })
     }
 }
 
@@ -284,172 +288,4 @@ fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) ->
 
 fn lost(program: &GpuProgram) -> GpuFailure {
     super::node_error(&program.graph, usize::MAX, OpError::internal("an operand has no room")).into()
-}
-
-impl DeviceRun<'_> {
-    fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether step `number` runs here.
-    pub(crate) fn has(&self, number: usize) -> bool {
-        self.placed.steps.contains_key(&number)
-    }
-
-    /// Waits for everything that was given.
-    pub(crate) fn wait(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
-        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.finish(interrupt))
-    }
-
-    /// Marks the place behind what was given to the stream of step `number` so far.
-    pub(super) fn record(&self, number: usize) -> Result<Box<dyn Event>, GpuError> {
-        let stream = self.turn(Action::Step(number))?.stream;
-        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.record(stream))
-    }
-
-    fn turn(&self, action: Action) -> Result<&Turn, GpuError> {
-        let turn = self.placed.order.turns.get(&action);
-        turn.ok_or_else(|| GpuError::Lost { problem: format!("{action:?} is in no order") })
-    }
-
-    /// Launches step `number` alone.
-    pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
-        let Turn { stream, waits, event } = self.turn(Action::Step(number))?;
-        let mut held = self.lock();
-        let Some(State { lanes, launches, .. }) = &mut *held else { return Err(given_up()) };
-        lanes.before(*stream, waits)?;
-        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(*stream, launch))?;
-        lanes.behind(*stream, *event)
-    }
-
-    /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
-    pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
-        let Order { stretches, stretch_of, .. } = &self.placed.order;
-        let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
-        let Stretch { stream, ups, steps, down, waits, events } = &stretches[at];
-        if steps.first() != Some(&number) {
-            return Ok(());
-        }
-        let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, launches, graphs }) = &mut *held else {
-            return Err(given_up());
-        };
-        let transfer = |copy: usize| self.transfer(copy, &**pinned, arena);
-        lanes.before(*stream, waits)?;
-        if let Some(graph) = &graphs[at] {
-            lanes.replay(*stream, &**graph)?;
-        } else {
-            let own: Vec<_> = steps.iter().filter_map(|step| launches.get(step)).flatten().collect();
-            ups.iter().try_for_each(|&copy| lanes.copy(*stream, transfer(copy)))?;
-            own.iter().try_for_each(|launch| lanes.launch(*stream, launch))?;
-            // What has run once is captured: the driver has loaded every kernel by then.
-            if !own.is_empty() {
-                let mut work = |stream: &mut dyn crate::cuda::Stream| {
-                    for Transfer { to, from, bytes } in ups.iter().map(|&copy| transfer(copy)) {
-                        stream.copy(to, from, bytes)?;
-                    }
-                    own.iter().try_for_each(|l| stream.launch(l))
-                };
-                graphs[at] = Some(lanes.capture(*stream, &mut work)?);
-            }
-        }
-        lanes.behind(*stream, events.iter().copied())?;
-        down.iter()
-            .try_for_each(|&copy| lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned)))
-    }
-
-    /// The bytes of a copy.
-    fn transfer(&self, copy: usize, pinned: &dyn Pinned, arena: &Block) -> Transfer {
-        let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
-        let there = arena.address() + place.offset as u64;
-        let here = pinned.address() + staging as u64;
-        let (to, from) = if place.up { (there, here) } else { (here, there) };
-        Transfer { to, from, bytes: place.bytes }
-    }
-
-    /// The address of the word that tells of the end of a copy.
-    fn word(&self, copy: usize, pinned: &dyn Pinned) -> u64 {
-        pinned.address() + self.placed.staging[copy].1 as u64
-    }
-
-    /// Whether a copy is given along with a stretch.
-    fn goes_along(&self, copy: usize, alone: bool) -> bool {
-        !alone && self.placed.order.stretch_of.contains_key(&Action::Copy(copy))
-    }
-
-    /// Copies `from`, which may be written again when this returns, to the device; `alone` where steps are launched alone.
-    pub(crate) fn up(&self, copy: usize, from: &[u8], alone: bool) -> Result<(), GpuError> {
-        let Turn { stream, waits, event } = self.turn(Action::Copy(copy))?;
-        let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        pinned.write(self.placed.staging[copy].0, from)?;
-        if self.goes_along(copy, alone) {
-            return Ok(());
-        }
-        lanes.before(*stream, waits)?;
-        lanes.copy(*stream, self.transfer(copy, &**pinned, arena))?;
-        lanes.behind(*stream, *event)
-    }
-
-    /// Copies from the device to `to`, behind what makes it.
-    pub(crate) fn down(
-        &self,
-        copy: usize,
-        to: &mut [u8],
-        alone: bool,
-        interrupt: &Interrupt,
-    ) -> Result<(), GpuError> {
-        let Turn { stream, waits, .. } = self.turn(Action::Copy(copy))?;
-        let mut held = self.lock();
-        let Some(State { lanes, pinned, arena, .. }) = &mut *held else { return Err(given_up()) };
-        let (staging, word) = self.placed.staging[copy];
-        if !self.goes_along(copy, alone) {
-            lanes.before(*stream, waits)?;
-            let of = self.transfer(copy, &**pinned, arena);
-            lanes.give_down(*stream, copy, of, self.word(copy, &**pinned))?;
-        }
-        lanes.await_down(*stream, copy, (&**pinned, word), interrupt)?;
-        pinned.read(staging, to)
-    }
-
-    /// Waits for what was given, and keeps the memory for later runs.
-    pub(crate) fn end(self, interrupt: &Interrupt) -> Result<(), GpuFailure> {
-        let mut held = self.lock();
-        let Some(state) = &mut *held else { return Err(given_up().into()) };
-        state.lanes.finish(interrupt)?;
-        let mut fault = None;
-        for (node, step) in self.placed.steps.values() {
-            if let Some(offset) = step.fault {
-                let mut word = [0; 4];
-                state.pinned.read(offset, &mut word)?;
-                fault = fault.or((word != [0; 4]).then_some(*node));
-            }
-        }
-        let states = &self.placed.states;
-        states.lock().unwrap_or_else(PoisonError::into_inner).extend(held.take());
-        match fault {
-            Some(node) => {
-                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
-                Err(super::node_error(&self.placed.program.graph, node, source).into())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-fn given_up() -> GpuError {
-    GpuError::Lost { problem: "the run was given up".into() }
-}
-
-impl Drop for DeviceRun<'_> {
-    fn drop(&mut self) {
-        let Some(mut state) = self.lock().take() else { return };
-        let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
-        match state.lanes.finish(&wait) {
-            Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
-            // Work that does not end keeps its memory.
-            Err(GpuError::Interrupted) => std::mem::forget(state),
-            Err(_) => {}
-        }
-    }
 }

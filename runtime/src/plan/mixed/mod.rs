@@ -14,7 +14,7 @@ pub(crate) use assemble::{Assembled, Placed, Seat, assemble, beside, room_offset
 pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
 use super::PlanError;
-use super::build::{Planned, Site};
+use super::build::{AsItIs, Built, Planned, Site};
 use super::device::{DeviceCosts, held_bytes};
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instance::StepCost;
@@ -235,12 +235,12 @@ impl Parts<'_> {
     }
 
     /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
-    pub(crate) fn best(self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+    pub(crate) fn best(self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
         let this = Self { streams: self.worth(), ..self };
         this.best_of_streams(goal, cpu)
     }
 
-    fn best_of_streams(&self, goal: Goal, cpu: Planned) -> Result<Planned, PlanError> {
+    fn best_of_streams(&self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
         for (step, forced) in self.forced.iter().enumerate() {
             if *forced == Some(Forced::Device) && self.device.cost(step).is_none() {
                 let why = match &self.device.steps[step] {
@@ -271,15 +271,18 @@ impl Parts<'_> {
         }
         candidates.retain(fits);
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
-        let chosen = memory_mode::choose(goal, &candidates, cpu_us)?;
         let (together_us, alone_us) = (cpu.plan.together_us, cpu.plan.alone_us);
-        // The instance is that of the plan.
-        let (plan, instance) = match chosen {
-            Some(at) => (self.plan(&candidates[at], bound_us), instance),
-            None => (cpu.plan, cpu.instance),
-        };
-        let front = memory_mode::front(&candidates, cpu_us);
-        let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-        Ok(Planned { plan, instance, front })
+        let as_it_is = AsItIs { together_us, alone_us, device_us, device_bytes };
+        let planned = memory_mode::choose(goal, &candidates, cpu_us).map(|chosen| {
+            // The instance is that of the plan.
+            let (plan, instance) = match chosen {
+                Some(at) => (self.plan(&candidates[at], bound_us), instance),
+                None => (cpu.plan, cpu.instance),
+            };
+            let front = memory_mode::front(&candidates, cpu_us);
+            let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
+            Planned { plan, instance, front }
+        });
+        Ok(Built { as_it_is, planned })
     }
 }

@@ -1,0 +1,256 @@
+//! The device during one run along a plan.
+//!
+//! What comes behind something that the host waits for has been given by then, where its kernels are captured and the device
+//! does that, and is held back until the host, where it would give it, writes a word: no call of the driver stands between
+//! what the host waits for and what goes on with that. Whatever is held back was given behind all that the host may have to
+//! wait for before it writes the word, so that none of it is stuck behind it, however few queues the streams share.
+
+use super::{PlacedSteps, State};
+use crate::cuda::program::lanes::{RAISED, Transfer};
+use crate::cuda::program::node_error;
+use crate::cuda::program::order::{Action, Order, Stretch, Turn, Unit};
+use crate::cuda::{Block, Event, GpuError, GpuFailure, Pinned};
+use crate::error::OpError;
+use crate::exec::Interrupt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long work that nobody waits for any more may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The device during one run. Work that is under way when it is dropped is waited for, but not for ever.
+pub(crate) struct DeviceRun<'p> {
+    placed: &'p PlacedSteps,
+    state: Mutex<Option<State>>,
+}
+
+impl<'p> DeviceRun<'p> {
+    pub(super) fn new(placed: &'p PlacedSteps, state: State) -> Self {
+        Self { placed, state: Mutex::new(Some(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether step `number` runs here.
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.placed.steps.contains_key(&number)
+    }
+
+    /// Waits for everything that was given.
+    pub(crate) fn wait(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.finish(interrupt))
+    }
+
+    /// Marks the place behind what was given to the stream of step `number` so far.
+    pub(in crate::cuda::program) fn record(&self, number: usize) -> Result<Box<dyn Event>, GpuError> {
+        let stream = self.turn(Action::Step(number))?.stream;
+        self.lock().as_mut().map_or(Err(given_up()), |state| state.lanes.record(stream))
+    }
+
+    fn turn(&self, action: Action) -> Result<&Turn, GpuError> {
+        let turn = self.placed.order.turns.get(&action);
+        turn.ok_or_else(|| GpuError::Lost { problem: format!("{action:?} is in no order") })
+    }
+
+    /// Launches step `number` alone.
+    pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
+        let Turn { stream, waits, event } = self.turn(Action::Step(number))?;
+        let mut held = self.lock();
+        let Some(State { lanes, launches, .. }) = &mut *held else { return Err(given_up()) };
+        lanes.before(*stream, waits)?;
+        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(*stream, launch))?;
+        lanes.behind(*stream, *event)
+    }
+
+    /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
+    pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
+        let Order { stretches, stretch_of, .. } = &self.placed.order;
+        let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
+        if stretches[at].steps.first() != Some(&number) {
+            return Ok(());
+        }
+        let mut held = self.lock();
+        let state = held.as_mut().ok_or_else(given_up)?;
+        self.reach(Unit::Stretch(at), state)
+    }
+
+    /// Gives `unit`, or lets go of it where it was given before; what is behind it is given then, and held back.
+    fn reach(&self, unit: Unit, state: &mut State) -> Result<(), GpuError> {
+        let PlacedSteps { order, holds, .. } = self.placed;
+        let lost = || GpuError::Lost { problem: format!("{unit:?} is in no order") };
+        let at = order.unit(unit).ok_or_else(lost)?;
+        if state.given[at] {
+            state.pinned.set_word(holds[at], RAISED)?;
+        } else {
+            state.given[at] = true;
+            self.give(unit, state)?;
+        }
+        for next in order.behind[at].clone() {
+            // What runs for the first time is launched one by one.
+            let bare = |step: &usize| state.launches.get(step).is_none_or(Vec::is_empty);
+            let captured = match order.units[next] {
+                Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
+                Unit::Copy(_) => true,
+            };
+            if !captured || state.given[next] || !state.holds || !state.lanes.tells() {
+                break;
+            }
+            let word = state.pinned.address() + holds[next] as u64;
+            state.holds = state.lanes.hold(self.stream(order.units[next])?, word)?;
+            if state.holds {
+                state.given[next] = true;
+                self.give(order.units[next], state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&self, unit: Unit) -> Result<usize, GpuError> {
+        match unit {
+            Unit::Stretch(at) => Ok(self.placed.order.stretches[at].stream),
+            Unit::Copy(copy) => self.turn(Action::Copy(copy)).map(|turn| turn.stream),
+        }
+    }
+
+    fn give(&self, unit: Unit, state: &mut State) -> Result<(), GpuError> {
+        let State { lanes, pinned, arena, launches, graphs, .. } = state;
+        let transfer = |copy: usize| self.transfer(copy, &**pinned, arena);
+        let at = match unit {
+            Unit::Stretch(at) => at,
+            Unit::Copy(copy) => {
+                let Turn { stream, waits, event } = self.turn(Action::Copy(copy))?;
+                lanes.before(*stream, waits)?;
+                if self.placed.copies[copy].up {
+                    lanes.copy(*stream, transfer(copy))?;
+                    return lanes.behind(*stream, *event);
+                }
+                return lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned));
+            }
+        };
+        let Stretch { stream, ups, steps, down, waits, events } = &self.placed.order.stretches[at];
+        lanes.before(*stream, waits)?;
+        if let Some(graph) = &graphs[at] {
+            lanes.replay(*stream, &**graph)?;
+        } else {
+            let own: Vec<_> = steps.iter().filter_map(|step| launches.get(step)).flatten().collect();
+            ups.iter().try_for_each(|&copy| lanes.copy(*stream, transfer(copy)))?;
+            own.iter().try_for_each(|launch| lanes.launch(*stream, launch))?;
+            // What has run once is captured: the driver has loaded every kernel by then.
+            if !own.is_empty() {
+                let mut work = |stream: &mut dyn crate::cuda::Stream| {
+                    for Transfer { to, from, bytes } in ups.iter().map(|&copy| transfer(copy)) {
+                        stream.copy(to, from, bytes)?;
+                    }
+                    own.iter().try_for_each(|l| stream.launch(l))
+                };
+                graphs[at] = Some(lanes.capture(*stream, &mut work)?);
+            }
+        }
+        lanes.behind(*stream, events.iter().copied())?;
+        down.iter()
+            .try_for_each(|&copy| lanes.give_down(*stream, copy, transfer(copy), self.word(copy, &**pinned)))
+    }
+
+    /// The bytes of a copy.
+    fn transfer(&self, copy: usize, pinned: &dyn Pinned, arena: &Block) -> Transfer {
+        let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
+        let there = arena.address() + place.offset as u64;
+        let here = pinned.address() + staging as u64;
+        let (to, from) = if place.up { (there, here) } else { (here, there) };
+        Transfer { to, from, bytes: place.bytes }
+    }
+
+    /// The address of the word that tells of the end of a copy.
+    fn word(&self, copy: usize, pinned: &dyn Pinned) -> u64 {
+        pinned.address() + self.placed.staging[copy].1 as u64
+    }
+
+    /// Whether a copy is given along with a stretch.
+    fn goes_along(&self, copy: usize) -> bool {
+        self.placed.order.stretch_of.contains_key(&Action::Copy(copy))
+    }
+
+    /// Lets go of everything: what was given ahead ends whatever it finds.
+    fn let_go(&self, state: &State) -> Result<(), GpuError> {
+        self.placed.holds.iter().try_for_each(|&word| state.pinned.set_word(word, RAISED))
+    }
+
+    /// Copies `from`, which may be written again when this returns, to the device; `alone` where steps are launched alone.
+    pub(crate) fn up(&self, copy: usize, from: &[u8], alone: bool) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        let state = held.as_mut().ok_or_else(given_up)?;
+        state.pinned.write(self.placed.staging[copy].0, from)?;
+        match (self.goes_along(copy), alone) {
+            (true, false) => Ok(()),
+            (false, false) => self.reach(Unit::Copy(copy), state),
+            (_, true) => self.give(Unit::Copy(copy), state),
+        }
+    }
+
+    /// Copies from the device to `to`, behind what makes it.
+    pub(crate) fn down(
+        &self,
+        copy: usize,
+        to: &mut [u8],
+        alone: bool,
+        interrupt: &Interrupt,
+    ) -> Result<(), GpuError> {
+        let stream = self.turn(Action::Copy(copy))?.stream;
+        let mut held = self.lock();
+        let state = held.as_mut().ok_or_else(given_up)?;
+        match (self.goes_along(copy), alone) {
+            (true, false) => {}
+            (false, false) => self.reach(Unit::Copy(copy), state)?,
+            (_, true) => self.give(Unit::Copy(copy), state)?,
+        }
+        let (staging, word) = self.placed.staging[copy];
+        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)?;
+        state.pinned.read(staging, to)
+    }
+
+    /// Waits for what was given, and keeps the memory for later runs.
+    pub(crate) fn end(self, interrupt: &Interrupt) -> Result<(), GpuFailure> {
+        let mut held = self.lock();
+        let Some(state) = &mut *held else { return Err(given_up().into()) };
+        state.lanes.finish(interrupt)?;
+        let mut fault = None;
+        for (node, step) in self.placed.steps.values() {
+            if let Some(offset) = step.fault {
+                let mut word = [0; 4];
+                state.pinned.read(offset, &mut word)?;
+                fault = fault.or((word != [0; 4]).then_some(*node));
+            }
+        }
+        let states = &self.placed.states;
+        states.lock().unwrap_or_else(PoisonError::into_inner).extend(held.take());
+        match fault {
+            Some(node) => {
+                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
+                Err(node_error(&self.placed.program.graph, node, source).into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn given_up() -> GpuError {
+    GpuError::Lost { problem: "the run was given up".into() }
+}
+
+impl Drop for DeviceRun<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.lock().take() else { return };
+        if self.let_go(&state).is_err() {
+            return std::mem::forget(state);
+        }
+        let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
+        match state.lanes.finish(&wait) {
+            Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
+            // Work that does not end keeps its memory.
+            Err(GpuError::Interrupted) => std::mem::forget(state),
+            Err(_) => {}
+        }
+    }
+}
