@@ -36,16 +36,6 @@ pub enum GpuReject {
     /// A type of its elements that the kernels do not compute.
     #[error("{0} is not computed by its GPU kernels")]
     ElementType(DType),
-    /// A function that the kernels do not compute of elements of this type.
-    #[error("{function} of {dtype} is not computed by GPU kernels{}", if *narrower { ", of float32 it is" } else { "" })]
-    Function {
-        /// The function.
-        function: String,
-        /// The type that it is computed in.
-        dtype: DType,
-        /// Whether there is a kernel for it in float32.
-        narrower: bool,
-    },
     /// A form of it that the kernels do not take.
     #[error("no GPU kernel computes {0}")]
     Form(String),
@@ -59,13 +49,7 @@ pub enum GpuReject {
 
 impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
-        match reject {
-            Reject::Function { function, of } => {
-                let dtype = of.dtype();
-                Self::Function { function: function.to_string(), dtype, narrower: dtype == DType::F64 }
-            }
-            other => Self::Kernel(other),
-        }
+        Self::Kernel(reject)
     }
 }
 
