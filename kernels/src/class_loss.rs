@@ -160,7 +160,7 @@ entry!(
 );
 entry!(
     /// In f64.
-    WIDE = class_loss_wide(Params): run::<f64>, THREADS, with_spills(16)
+    WIDE = class_loss_wide(Params): run::<f64>, THREADS, with_spills(64)
 );
 
 /// Losses as the caller describes them.

@@ -94,6 +94,7 @@ mod hardmax;
 mod identity;
 mod r#if;
 mod instance_normalization;
+mod integer_reduction;
 mod is_inf;
 mod is_nan;
 mod layer_normalization;

@@ -6,8 +6,8 @@
 
 use super::composition::{Composition, Place};
 use super::located::{Located, bytes, nothing};
+use super::map;
 use super::product::Product;
-use super::{element, map};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::moments::load_floats;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -84,6 +84,7 @@ impl Transform {
         let tensor = match dtype {
             DType::F16 => Tensor::new(&shape, all.into_iter().map(f16::from_f64).collect()),
             DType::BF16 => Tensor::new(&shape, all.into_iter().map(bf16::from_f64).collect()),
+            DType::F64 => Tensor::new(&shape, all),
             _ => Tensor::new(&shape, all.into_iter().map(|v| v as f32).collect()),
         };
         tensor.map_err(|_| many())
@@ -142,7 +143,6 @@ pub(crate) fn lines(
     [outer, extent, inner]: [usize; 3],
 ) -> Result<GpuKernel, GpuReject> {
     let dtype = site.dtype(0)?;
-    element(dtype)?;
     let (parts, made, results) = (transform.parts, transform.made(), transform.results);
     if outer == 0 || inner == 0 || results == 0 {
         return Ok(nothing());
@@ -182,7 +182,6 @@ pub(crate) struct Frames {
 /// The transform of frames of input 0, times the window that is input 2, where there is one.
 pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> Result<GpuKernel, GpuReject> {
     let dtype = site.dtype(0)?;
-    element(dtype)?;
     let (parts, length, Frames { batch, time, step, frames }) = (transform.parts, transform.length, of);
     if batch == 0 || frames == 0 || transform.results == 0 {
         return Ok(nothing());
