@@ -29,6 +29,12 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
+    /// It reads or makes strings.
+    #[error("text is not computed on a GPU")]
+    Text,
+    /// It reads or makes what is no tensor.
+    #[error("sequences and optional values are not computed on a GPU")]
+    NoTensor,
     /// It runs bodies, and which or how often depends on data in a plan, or values change their shapes from step to step or
     /// from branch to branch.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
@@ -45,6 +51,17 @@ pub enum GpuReject {
     /// Its kernel family refuses it.
     #[error("its kernel refuses it: {0}")]
     Kernel(Reject),
+}
+
+impl GpuReject {
+    /// Why there is no memory on a device for all of these values beforehand.
+    pub(crate) fn without_memory<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Self {
+        if facts.clone().any(|fact| fact.tensor().is_none()) {
+            return Self::NoTensor;
+        }
+        let mut types = facts.filter_map(Fact::tensor).map(|tensor| tensor.dtype);
+        if types.any(|dtype| dtype == DType::String) { Self::Text } else { Self::DataDependent }
+    }
 }
 
 impl From<Reject> for GpuReject {

@@ -6,7 +6,14 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::graph::TensorFact;
 use crate::graph::fact::{Fact, Facts};
-use crate::loops::{Nest, Opaque};
+use crate::loops::{Affine, Nest, Opaque};
+
+/// The place `first` and so many elements further for each step along an axis, of what has one axis itself.
+pub(super) fn flat(first: usize, steps: &[(usize, usize)]) -> Option<Affine> {
+    let signed = |v: usize| i64::try_from(v).ok();
+    let start = Affine::constant(signed(first)?);
+    steps.iter().try_fold(start, |sum, &(axis, step)| sum.plus(axis, signed(step)?))
+}
 
 /// The launches of the nest that `build` makes of operands and a result of these forms.
 pub(super) fn nest(

@@ -2,6 +2,7 @@
 //! and how constants are packed.
 
 pub(crate) mod attention;
+pub(crate) mod attention_parts;
 pub(crate) mod block_quantised;
 pub(crate) mod branches;
 pub(crate) mod causal;

@@ -3,7 +3,7 @@
 //! asks for it ([`super::narrow`]).
 
 use super::composition::{Composition, Place};
-use super::looped;
+use super::looped::{self, flat};
 use super::narrow::{Rounded, Storage, bytes_as};
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
@@ -11,7 +11,7 @@ use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::graph::{Dim, TensorFact};
-use crate::loops::{Affine, Fold, Opaque, Outside, Stages};
+use crate::loops::{Fold, Opaque, Outside, Stages};
 use crate::precision::{Kept, Precision, StoredWeights};
 use crate::tensor::{Shape, Tensor};
 use recurve_kernels::element::Element;
@@ -88,11 +88,6 @@ impl Product {
         }
         let many = || GpuReject::Form("a product of so many elements".into());
         let [rows, columns, depth] = [0, 1, 2].map(|axis| c.batch.len() + axis);
-        let flat = |first: usize, steps: &[(usize, usize)]| {
-            let signed = |v: usize| i64::try_from(v).ok();
-            let start = Affine::constant(signed(first)?);
-            steps.iter().try_fold(start, |sum, &(axis, step)| sum.plus(axis, signed(step)?))
-        };
         let along = |of: fn(&BatchAxis) -> usize, more: [(usize, usize); 2], first: usize| {
             let batch = c.batch.iter().enumerate().map(|(axis, batch)| (axis, of(batch)));
             flat(first, &batch.chain(more).collect::<Vec<_>>()).ok_or_else(many)
