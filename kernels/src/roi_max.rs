@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn corners_are_rounded_half_away_from_zero() {
-        for at in [0.5, -0.5, 1.4999, 2.5, -2.5, 1e300, f64::NEG_INFINITY, f64::NAN, 4503599627370495.5] {
+        for at in [0.5, -0.5, 1.4999, 2.5, -2.5, 1e300, f64::NEG_INFINITY, f64::NAN, 4_503_599_627_370_495.5]
+        {
             let want = at.round().clamp(-FARTHEST, FARTHEST) as i64;
             assert_eq!(corner(at, 1.0), want, "{at}");
         }

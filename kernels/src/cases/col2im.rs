@@ -38,9 +38,12 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
     let (block, places) = (count(|axis| axis.block), count(|axis| axis.places));
     let (image, matrices) = (count(|axis| axis.image), shape.matrices as usize);
     let x: Vec<Value> = (0..matrices * block * places)
-        .map(|_| match shape.dtype.is_float() {
-            true => held(shape.dtype, Float(r.unit().into())),
-            false => draw(r, shape.dtype),
+        .map(|_| {
+            if shape.dtype.is_float() {
+                held(shape.dtype, Float(r.unit().into()))
+            } else {
+                draw(r, shape.dtype)
+            }
         })
         .collect();
     let size = shape.dtype.bits() / 8;

@@ -151,7 +151,7 @@ mod random_uniform_like;
 mod range;
 mod reciprocal;
 pub(crate) mod recurrence;
-mod recurrence_nest;
+pub(crate) mod recurrence_nest;
 mod reduce_l1;
 mod reduce_l2;
 mod reduce_log_sum;

@@ -284,8 +284,146 @@ fn of_doubles(node: &Message, inputs: &[(&str, &[i64])]) -> Vec<u8> {
 
 #[test]
 fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
-    let line: (&str, &[i64]) = ("x", &[2, 6]);
-    let image: (&str, &[i64]) = ("x", &[1, 4, 5, 5]);
+    let recurrence = |gates: i64| {
+        vec![("x", vec![3i64, 2, 5]), ("w", vec![1, gates * 4, 5]), ("r", vec![1, gates * 4, 4])]
+    };
+    let mut cases: Vec<(&str, Vec<u8>)> = Vec::new();
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        let (hidden, mut inputs) = (6i64, vec!["x", "w", "r", "", "", "h"]);
+        let mut outputs = vec!["all", "last"];
+        if op == "LSTM" {
+            inputs.push("c");
+            outputs.push("cell");
+        }
+        let constants =
+            [weights("w", &[1, gates * hidden, 5], 1), weights("r", &[1, gates * hidden, hidden], 2)];
+        let nodes = [node(op, &inputs, &outputs).with_int("hidden_size", hidden)];
+        let state = |name: &str| value(name, code::F32, &[Extent::N(1), Extent::N(2), Extent::N(hidden)]);
+        let mut given =
+            vec![value("x", code::F32, &[Extent::Name("time"), Extent::N(2), Extent::N(5)]), state("h")];
+        if op == "LSTM" {
+            given.push(state("c"));
+        }
+        let made: Vec<Message> = outputs.iter().map(|name| untyped(name)).collect();
+        let bytes = model(&graph(&given, &made, &nodes, &constants)).into_bytes();
+        let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
+        let tensor = |shape: &[usize], seed| {
+            Tensor::new(shape, drawn(seed, shape.iter().product(), 1.0)).expect("a tensor")
+        };
+        let (h, c) = (tensor(&[1, 2, 6], 1), tensor(&[1, 2, 6], 2));
+        for time in [0, 3, 0] {
+            let mut inputs = vec![("x", tensor(&[time, 2, 5], 3)), ("h", h.clone())];
+            if op == "LSTM" {
+                inputs.push(("c", c.clone()));
+            }
+            compare(&both, &inputs);
+            if time == 0 {
+                let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, t)| (*name, t)).collect();
+                let ended = both[1].run(given).expect("runs");
+                assert_eq!(ended.tensor("all").expect("there").shape(), [0, 1, 2, 6], "{op}");
+                assert_eq!(ended.tensor("last").expect("there").bytes(), h.bytes(), "{op}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_along_any_axes_are_folded_where_they_lie_or_brought_together_first() {
+    let x: (&str, &[i64]) = ("x", &[3, 4, 5, 6]);
+    let axes = |of: &[i64]| [ints("axes", &[of.len() as i64], of)];
+    // Neighbouring axes are folded where they lie; others are brought together by a copy.
+    for (of, least) in
+        [(&[3][..], 1), (&[0], 1), (&[1, 2], 1), (&[0, 2], 2), (&[1, 3], 2), (&[0, 1, 3], 2), (&[0, 3], 2)]
+    {
+        for op in ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceProd"] {
+            let fold = [node(op, &["x", "axes"], &["y"])];
+            assert_eq!(launches(&[x], &fold, &axes(of)), least, "{op} {of:?}");
+        }
+    }
+    for axis in 0..4 {
+        for op in ["Softmax", "LogSoftmax"] {
+            assert_eq!(launches(&[x], &[node(op, &["x"], &["y"]).with_int("axis", axis)], &[]), 1, "{op}");
+        }
+    }
+}
+
+#[test]
+fn the_bytes_that_are_told_are_those_that_the_gpu_gave() {
+    let (nodes, constants) = recurrence(16);
+    let bytes = bytes_of(&[("x", &[6, 2, 5])], &nodes, &constants);
+    let engine = Engine::builder().with_threads(1).build().expect("an engine");
+    let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);
+    let session = builder.load_bytes(bytes.clone()).expect("loads");
+    let before = session.gpu_use().expect("its shapes are known when it is loaded");
+    let x = Tensor::new(&[6, 2, 5], drawn(1, 60, 1.0)).expect("a tensor");
+    for _ in 0..3 {
+        session.run([("x", &x)]).expect("runs");
+    }
+    let told = session.gpu_use().expect("bound");
+    assert_eq!(told, before);
+    // X and Y, and what the product leaves for the steps.
+    assert!(told.activations >= 4 * (60 + 6 * 2 * 16), "{told:?}");
+    assert!(told.workspace >= 4 * 6 * 2 * 64, "{told:?}");
+    assert!(told.weights >= 4 * (64 * 5 + 64 * 16) && told.pinned > 0, "{told:?}");
+    assert_eq!((told.context, told.modules), (0, 0), "the emulator has neither");
+    let all = (told.weights + told.activations + told.workspace) as usize;
+    assert_eq!(engine.gpu_memory_peak(Device::Emulated), all);
+    let limited = |bytes: usize| Engine::builder().with_gpu_memory_limit(bytes).build().expect("an engine");
+    let load = |limit: usize| {
+        let (engine, bytes) = (limited(limit), bytes.clone());
+        Session::builder().with_engine(&engine).with_device(Device::Emulated).load_bytes(bytes)
+    };
+    load(all).expect("it fits").run([("x", &x)]).expect("as it was told");
+    let refused = load(all - 1).expect_err("its shapes are the model's, and they do not fit");
+    assert_eq!(refused.kind(), ErrorKind::Device);
+    assert!(Session::builder().load_bytes(bytes.clone()).expect("on the CPU").gpu_use().is_none());
+}
+
+#[test]
+fn what_fits_only_without_winograds_workspace_is_bound_without_it() {
+    let nodes = [node("Conv", &["x", "w"], &["y"]).with_ints("pads", &[1, 1, 1, 1])];
+    let constants = [weights("w", &[64, 96, 3, 3], 1)];
+    let bytes = bytes_of(&[("x", &[1, 96, 15, 16])], &nodes, &constants);
+    let on = |limit: usize| {
+        let engine =
+            Engine::builder().with_threads(1).with_gpu_memory_limit(limit).build().expect("an engine");
+        let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);
+        (engine, builder.load_bytes(bytes.clone()))
+    };
+    let x = Tensor::new(&[1, 96, 15, 16], drawn(3, 96 * 15 * 16, 1.0)).expect("a tensor");
+    let (engine, session) = on(1 << 30);
+    let session = session.expect("it fits");
+    let y = session.run([("x", &x)]).expect("runs");
+    let told = session.gpu_use().expect("on a GPU");
+    assert_eq!(told.launches, 3, "Winograd's");
+    let all = (told.weights + told.activations + told.workspace) as usize;
+    assert_eq!(engine.gpu_memory_peak(Device::Emulated), all);
+    let (engine, session) = on(all - 1);
+    let session = session.expect("it fits without");
+    let other = session.run([("x", &x)]).expect("runs");
+    let told = session.gpu_use().expect("on a GPU");
+    assert_ne!(told.launches, 3, "not Winograd's");
+    let less = (told.weights + told.activations + told.workspace) as usize;
+    assert!(
+        less < all && engine.gpu_memory_peak(Device::Emulated) == less,
+        "{told:?}, {all} with Winograd's"
+    );
+    let [y, other] = [&y, &other].map(|outputs| outputs.tensor("y").expect("a tensor"));
+    let (y, other) = (y.as_slice::<f32>().expect("floats"), other.as_slice::<f32>().expect("floats"));
+    for (a, b) in y.iter().zip(other) {
+        assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "{a} and {b}");
+    }
+    assert_eq!(on(less - 1).1.expect_err("too little").kind(), ErrorKind::Device);
+}
+
+/// One operator of double-precision inputs of these shapes.
+fn of_doubles(node: &Message, inputs: &[(&str, &[i64])]) -> Vec<u8> {
+    let inputs: Vec<Message> = inputs.iter().map(|(name, shape)| fixed(name, code::F64, shape)).collect();
+    model(&graph(&inputs, &[untyped("y")], std::slice::from_ref(node), &[])).into_bytes()
+}
+
+#[test]
+fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
     let recurrence = |gates: i64| {
         vec![("x", vec![3i64, 2, 5]), ("w", vec![1, gates * 4, 5]), ("r", vec![1, gates * 4, 4])]
     };

@@ -121,6 +121,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("Transpose", 40, 30),
     ("Trilu", 40, 25),
     ("Upsample", 40, 10),
+    ("com.microsoft:DynamicQuantizeLSTM", 60, 15),
     ("com.microsoft:MatMulNBits", 60, 10),
 ];
 

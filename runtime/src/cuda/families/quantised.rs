@@ -32,16 +32,17 @@ fn granularity(x: &[usize], scale: &[usize], axis: i64, block: usize) -> Result<
     let one = scale.is_empty() || (scale == [1] && block == 0);
     if !one {
         let at = axis_of(x, axis)?;
-        if block == 0 {
-            steps[at] = 1;
-        } else {
+        // A block of 0 is none.
+        if let Some(blocks) = x[at].checked_div(block) {
             let mut stride = 1;
             for (step, &extent) in steps.iter_mut().zip(scale).rev() {
                 *step = stride;
                 stride = stride.saturating_mul(extent);
             }
-            space.splice(at..=at, [x[at] / block, block]);
+            space.splice(at..=at, [blocks, block]);
             steps.insert(at + 1, 0);
+        } else {
+            steps[at] = 1;
         }
     }
     let mut dense = vec![0usize; space.len()];
