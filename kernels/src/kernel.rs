@@ -6,9 +6,9 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
-    gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map, nest, norm, pool, probe, reduce,
-    resample, roi_align, scatter, softmax, top_k, transpose,
+    arg_extreme, attention, channels, class_loss, col2im, conv, conv_integer, conv_transpose, copy,
+    cumulative, deform, depthwise, det, gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map,
+    nest, norm, pool, probe, reduce, resample, roi_align, roi_max, scatter, softmax, top_k, transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -98,6 +98,11 @@ pub static KERNELS: &[&Kernel] = &[
     &channels::CHANNELS_BF16.kernel,
     &channels::CHANNELS_F16.kernel,
     &channels::CHANNELS_F32.kernel,
+    &class_loss::NARROW.kernel,
+    &class_loss::WIDE.kernel,
+    &col2im::NARROW.kernel,
+    &col2im::WHOLE.kernel,
+    &col2im::WIDE.kernel,
     &conv::CONV_BF16.kernel,
     &conv::CONV_F16.kernel,
     &conv::CONV_F32.kernel,
@@ -117,9 +122,12 @@ pub static KERNELS: &[&Kernel] = &[
     &cumulative::COLUMNS_WIDE.kernel,
     &cumulative::WARP_NARROW.kernel,
     &cumulative::WARP_WIDE.kernel,
+    &deform::NARROW.kernel,
+    &deform::WIDE.kernel,
     &depthwise::DEPTHWISE_BF16.kernel,
     &depthwise::DEPTHWISE_F16.kernel,
     &depthwise::DEPTHWISE_F32.kernel,
+    &det::DET.kernel,
     &gather::GATHER_1.kernel,
     &gather::GATHER_16.kernel,
     &gather::GATHER_2.kernel,
@@ -250,6 +258,8 @@ pub static KERNELS: &[&Kernel] = &[
     &rnn::RNN_STEP_F32.kernel,
     &roi_align::NARROW.kernel,
     &roi_align::WIDE.kernel,
+    &roi_max::NARROW.kernel,
+    &roi_max::WIDE.kernel,
     &scatter::CLAIM.kernel,
     &scatter::COMBINE_4.kernel,
     &scatter::COMBINE_8.kernel,

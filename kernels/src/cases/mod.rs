@@ -7,11 +7,15 @@ pub(crate) mod activation;
 mod arg_extreme;
 mod attention;
 mod channels;
+mod class_loss;
+mod col2im;
 mod conv;
 mod conv_integer;
 mod conv_transpose;
 mod copy;
 mod cumulative;
+mod deform;
+mod det;
 mod draw;
 mod epilogue;
 mod gather;
@@ -31,6 +35,7 @@ mod recurrent;
 mod reduce;
 mod resample;
 mod roi_align;
+mod roi_max;
 mod scatter;
 mod softmax;
 mod top_k;
@@ -94,13 +99,17 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
     Suite { name: "attention", count: 60, run: attention::shapes },
     Suite { name: "channels", count: 40, run: channels::shapes },
+    Suite { name: "class_loss", count: 60, run: class_loss::shapes },
+    Suite { name: "col2im", count: 72, run: col2im::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
     Suite { name: "conv_tensor", count: 48, run: conv::tensor },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
+    Suite { name: "deform", count: 60, run: deform::shapes },
     Suite { name: "depthwise", count: 48, run: conv::depthwise },
+    Suite { name: "det", count: 48, run: det::shapes },
     Suite { name: "gather", count: 60, run: gather::shapes },
     Suite { name: "gather_nd", count: 60, run: gather_nd::shapes },
     Suite { name: "gemm_integer", count: 48, run: gemm_integer::shapes },
@@ -132,6 +141,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "resample_smooth", count: 40, run: resample::smooth },
     Suite { name: "rnn", count: 40, run: recurrent::rnn },
     Suite { name: "roi_align", count: 48, run: roi_align::shapes },
+    Suite { name: "roi_max", count: 60, run: roi_max::shapes },
     Suite { name: "scatter", count: 80, run: scatter::shapes },
     Suite { name: "softmax", count: 60, run: softmax::shapes },
     Suite { name: "softmax_variants", count: 18, run: softmax::variants },
@@ -165,13 +175,17 @@ mod tests {
         arg_extreme
         attention
         channels
+        class_loss
+        col2im
         conv
         conv_integer
         conv_tensor
         conv_transpose
         copy
         cumulative
+        deform
         depthwise
+        det
         gather
         gather_nd
         gemm_integer
@@ -203,6 +217,7 @@ mod tests {
         resample_smooth
         rnn
         roi_align
+        roi_max
         scatter
         softmax
         softmax_variants

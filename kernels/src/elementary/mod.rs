@@ -5,8 +5,9 @@
 //! Each reduces its argument and evaluates a polynomial (coefficients of Cephes' single-precision functions). The error is
 //! below 2 units in the last place where the result is normal, below 3 for `erf` and `log`; near the roots of `log` it is
 //! absolute (2⁻²⁴). Nothing here flushes subnormal results, and a NaN stays one. The bounds of the functions that maps have
-//! besides stand in their files.
+//! besides stand in their files, as those of the functions of f64 do (`double`).
 
+pub(crate) mod double;
 mod hyperbolic;
 mod power;
 #[cfg(test)]

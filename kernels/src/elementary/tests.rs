@@ -199,3 +199,86 @@ fn remainders_are_exact() {
         assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{x:e} % {y:e}: {got:e}");
     }
 }
+
+/// Distance of `got` from `expected` in units of the last place of an f64 of that size.
+fn units_of_double(got: f64, expected: f64) -> f64 {
+    if got == expected || (got.is_nan() && expected.is_nan()) {
+        return 0.0;
+    }
+    if !got.is_finite() || !expected.is_finite() {
+        return f64::INFINITY;
+    }
+    let exponent = (expected.abs().max(f64::MIN_POSITIVE).to_bits() >> 52) as i32;
+    (got - expected).abs() / 2f64.powi(exponent - 1075)
+}
+
+/// The host's functions are below 1 unit themselves: a limit is one above what the function states.
+#[test]
+fn functions_of_double_are_within_their_units_wherever_they_are() {
+    type Double = (&'static str, fn(f64) -> f64, fn(f64) -> f64, f64);
+    let functions: [Double; 4] = [
+        ("sin", |x| double::sin_cos(double::reduced(x)).0, f64::sin, 2.0),
+        ("cos", |x| double::sin_cos(double::reduced(x)).1, f64::cos, 2.0),
+        (
+            "sin / cos",
+            |x| {
+                let (s, c) = double::sin_cos(double::reduced(x));
+                s / c
+            },
+            f64::tan,
+            3.0,
+        ),
+        ("erf", double::erf, libm::erf, 0.0),
+    ];
+    let mut r = Draw::new(11);
+    for (name, of, exact, limit) in functions {
+        for scale in [1.0, 4.0, 100.0, 1e6, 1e15] {
+            for _ in 0..100_000 {
+                let x = f64::from(r.unit()) * scale + f64::from(r.unit()) * 1e-8;
+                let got = units_of_double(of(x), exact(x));
+                assert!(got <= limit, "{name}({x:e}): {got} units");
+            }
+        }
+        for _ in 0..200_000 {
+            let x = f64::from_bits(r.bits());
+            let got = units_of_double(of(x), exact(x));
+            assert!(got <= limit, "{name}({x:e}): {got} units");
+        }
+        for n in 1..100_000 {
+            let x = f64::from(n) * std::f64::consts::FRAC_PI_2;
+            let got = units_of_double(of(x), exact(x));
+            assert!(got <= limit, "{name}({x:e}): {got} units");
+        }
+        for x in [0.0, -0.0, f64::INFINITY, f64::NAN, f64::MAX, f64::MIN_POSITIVE, 5e-324, -5e-324] {
+            let (got, want) = (of(x), exact(x));
+            assert!(units_of_double(got, want) <= limit, "{name}({x:e}): {got} instead of {want}");
+            let same = want.is_nan() || got.is_sign_negative() == want.is_sign_negative();
+            assert!(same, "{name}({x:e}) has another sign");
+        }
+    }
+}
+
+/// The f64 that is nearest to a multiple of π/2 beside its size, 2⁻⁶¹ of one away (Kahan).
+#[test]
+fn the_hardest_argument_keeps_its_sine() {
+    let x = 6_381_956_970_095_103.0 * 2f64.powi(797);
+    let (sine, cosine) = double::sin_cos(double::reduced(x));
+    assert!(units_of_double(cosine, -4.687_165_924_254_628e-19) <= 2.0, "{cosine:e}");
+    assert_eq!(sine, 1.0);
+}
+
+#[test]
+fn remainders_of_double_are_exact() {
+    let mut r = Draw::new(5);
+    let edges = [0.0, -0.0, 1.0, -3.0, 5e-324, f64::MAX, f64::INFINITY, f64::NAN, 2f64.powi(53) - 1.0];
+    let drawn = (0..300_000).map(|number| match number % 3 {
+        0 => (f64::from_bits(r.bits()), f64::from_bits(r.bits())),
+        1 => (f64::from(r.unit()) * 1e9, f64::from(r.unit())),
+        _ => (f64::from_bits(r.bits()), f64::from_bits(r.bits() & 0x800f_ffff_ffff_ffff)),
+    });
+    let all: Vec<(f64, f64)> = edges.iter().flat_map(|&x| edges.map(|y| (x, y))).chain(drawn).collect();
+    for (x, y) in all {
+        let (want, got) = (x % y, double::rem(x, y));
+        assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{x:e} % {y:e}: {got:e}");
+    }
+}

@@ -26,12 +26,12 @@ pub(crate) struct Kinds {
     pub(crate) wide: bool,
     /// Integers may occur.
     pub(crate) integers: bool,
-    /// The common functions are computed here, not by [`function32`].
+    /// The common functions are computed here, not by [`super::functions::function32`].
     pub(crate) functions: bool,
 }
 
 impl Kinds {
-    /// All that programs have, but what [`is_rare`]; of 64 bits where `wide`.
+    /// All that programs have, but what [`super::functions::is_rare`]; of 64 bits where `wide`.
     pub(crate) const fn all(wide: bool) -> Self {
         Self { wide, integers: true, functions: true }
     }
@@ -42,31 +42,10 @@ impl Kinds {
     }
 }
 
-/// Whether `opcode` is one of the functions that every interpreter has.
-#[inline(always)]
-const fn is_common(opcode: Opcode) -> bool {
-    use Opcode::{Erf, Exp, Log, Sigmoid, Softplus, Tanh};
-    matches!(opcode, Exp | Log | Sigmoid | Tanh | Erf | Softplus)
-}
-
-/// Whether it is a function of f32 that [`rare32`] computes, an element at a time: their code is long.
-#[inline(always)]
-pub(crate) fn is_rare(opcode: Opcode, operands: Kind) -> bool {
-    let function = opcode.is_function() || matches!(opcode, Opcode::Rem | Opcode::Pow);
-    operands as u32 == Kind::F32 as u32 && function && !is_common(opcode)
-}
-
 /// The kinds of 32 bits and less, whose registers are 32 bits wide.
 #[cfg(not(target_arch = "nvptx64"))]
 pub(crate) const fn is_narrow(kind: Kind) -> bool {
     matches!(kind, Kind::F32 | Kind::I32 | Kind::Bool)
-}
-
-/// Whether `opcode` is computed for operands of this kind: all of f32, and what is no function of f64.
-#[cfg(not(target_arch = "nvptx64"))]
-pub(crate) fn is_computed(opcode: Opcode, operands: Kind) -> bool {
-    let function = opcode.is_function() || matches!(opcode, Opcode::Rem | Opcode::Pow);
-    operands != Kind::F64 || !function
 }
 
 /// The result of an operation.
@@ -177,46 +156,6 @@ fn float32(functions: bool, opcode: Opcode, a: f32, b: f32, c: f32) -> f32 {
         }
         Opcode::MulAdd => fma_f32(a, b, c),
         _ => a,
-    }
-}
-
-/// A common function of f32, each once in the code.
-#[inline(always)]
-pub(super) fn function32(opcode: Opcode, x: f32) -> f32 {
-    match opcode {
-        Opcode::Exp => elementary::exp(x),
-        Opcode::Log => elementary::log(x),
-        Opcode::Sigmoid => elementary::sigmoid(x),
-        Opcode::Tanh => elementary::tanh(x),
-        Opcode::Erf => elementary::erf(x),
-        _ => elementary::softplus(x),
-    }
-}
-
-/// A function that [`is_rare`].
-#[inline(always)]
-pub(crate) fn rare32(opcode: Opcode, x: f32, y: f32) -> f32 {
-    match opcode {
-        Opcode::Sin | Opcode::Cos | Opcode::Tan => {
-            let reduced = elementary::reduced(x);
-            match opcode {
-                Opcode::Sin => elementary::sin_of(x, reduced),
-                Opcode::Cos => elementary::cos_of(reduced),
-                _ => elementary::tan_of(x, reduced),
-            }
-        }
-        Opcode::ExpM1 => elementary::expm1(x),
-        Opcode::Log1p => elementary::log1p(x),
-        Opcode::Asin => elementary::asin(x),
-        Opcode::Acos => elementary::acos(x),
-        Opcode::Atan => elementary::atan(x),
-        Opcode::Sinh => elementary::sinh(x),
-        Opcode::Cosh => elementary::cosh(x),
-        Opcode::Asinh => elementary::asinh(x),
-        Opcode::Acosh => elementary::acosh(x),
-        Opcode::Atanh => elementary::atanh(x),
-        Opcode::Rem => elementary::rem(x, y),
-        _ => elementary::pow(x, y),
     }
 }
 

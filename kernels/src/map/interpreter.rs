@@ -3,7 +3,8 @@
 //! Each word of code is read by all threads alike. Registers lie in shared memory, a slot of four values for each thread;
 //! a thread touches nothing but its own slots, so that nobody waits for anybody.
 
-use super::arithmetic::{Kinds, Operation, apply, function32, is_rare, rare32, store, widen};
+use super::arithmetic::{Kinds, Operation, apply, store, widen};
+use super::functions::{function32, is_rare, rare};
 use crate::device::math::{divide, opaque};
 use crate::device::{Global, Shared, Vector, thread};
 use crate::dtype::DType;
@@ -394,9 +395,9 @@ pub(crate) fn interpret<R: Registers>(
                 let (mut lane, lanes) = (0, opaque(GROUP));
                 let other = if fourth > 1 { third & 0xffff } else { second >> 16 };
                 while lane < lanes {
-                    let of = |slot: u32| f32::from_bits(registers.get_one(slot, lane) as u32);
-                    let y = rare32(operation.opcode, of(second >> 16), of(other));
-                    registers.set_one(target, lane, y.to_bits().into());
+                    let [x, y] = [second >> 16, other].map(|slot| registers.get_one(slot, lane));
+                    let y = rare(R::KINDS.wide, operation.opcode, operation.operands, x, y);
+                    registers.set_one(target, lane, y);
                     lane += 1;
                 }
                 continue;

@@ -18,6 +18,7 @@ pub(crate) mod arithmetic;
 mod code;
 #[cfg(not(target_arch = "nvptx64"))]
 mod family;
+pub(crate) mod functions;
 pub(crate) mod interpreter;
 #[cfg(not(target_arch = "nvptx64"))]
 mod operands;

@@ -34,7 +34,8 @@ use crate::device::{Global, Shared, Vector, shared, thread, warp};
 use crate::dtype::DType;
 use crate::entry;
 use crate::launch::Geometry;
-use crate::map::arithmetic::{Kinds, Operation, apply, is_rare, rare32, store, widen};
+use crate::map::arithmetic::{Kinds, Operation, apply, store, widen};
+use crate::map::functions::{is_rare, rare};
 use crate::map::interpreter::{decode, load_one, pick, size, store_one};
 use crate::program::Opcode;
 
@@ -223,8 +224,8 @@ impl<R: Registers> Walker<R> {
                 Opcode::Constant => u64::from(third) | u64::from(fourth) << 32,
                 _ if is_rare(operation.opcode, operation.operands) => {
                     let other = if fourth > 1 { third & 0xffff } else { second >> 16 };
-                    let of = |slot: u32| f32::from_bits(self.registers.get(slot) as u32);
-                    rare32(operation.opcode, of(second >> 16), of(other)).to_bits().into()
+                    let [x, y] = [second >> 16, other].map(|slot| self.registers.get(slot));
+                    rare(R::WIDE, operation.opcode, operation.operands, x, y)
                 }
                 _ => {
                     let a = self.registers.get(second >> 16);

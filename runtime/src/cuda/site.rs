@@ -29,6 +29,12 @@ pub enum GpuReject {
     /// Its shapes or results depend on data.
     #[error("what it makes depends on data that is on the GPU")]
     DataDependent,
+    /// It reads or makes strings.
+    #[error("text is not computed on a GPU")]
+    Text,
+    /// It reads or makes what is no tensor.
+    #[error("sequences and optional values are not computed on a GPU")]
+    NoTensor,
     /// It runs bodies, and which or how often depends on data in a plan, or values change their shapes from step to step or
     /// from branch to branch.
     #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
@@ -36,16 +42,6 @@ pub enum GpuReject {
     /// A type of its elements that the kernels do not compute.
     #[error("{0} is not computed by its GPU kernels")]
     ElementType(DType),
-    /// A function that the kernels do not compute of elements of this type.
-    #[error("{function} of {dtype} is not computed by GPU kernels{}", if *narrower { ", of float32 it is" } else { "" })]
-    Function {
-        /// The function.
-        function: String,
-        /// The type that it is computed in.
-        dtype: DType,
-        /// Whether there is a kernel for it in float32.
-        narrower: bool,
-    },
     /// A form of it that the kernels do not take.
     #[error("no GPU kernel computes {0}")]
     Form(String),
@@ -57,15 +53,20 @@ pub enum GpuReject {
     Kernel(Reject),
 }
 
+impl GpuReject {
+    /// Why there is no memory on a device for all of these values beforehand.
+    pub(crate) fn without_memory<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Self {
+        if facts.clone().any(|fact| fact.tensor().is_none()) {
+            return Self::NoTensor;
+        }
+        let mut types = facts.filter_map(Fact::tensor).map(|tensor| tensor.dtype);
+        if types.any(|dtype| dtype == DType::String) { Self::Text } else { Self::DataDependent }
+    }
+}
+
 impl From<Reject> for GpuReject {
     fn from(reject: Reject) -> Self {
-        match reject {
-            Reject::Function { function, of } => {
-                let dtype = of.dtype();
-                Self::Function { function: function.to_string(), dtype, narrower: dtype == DType::F64 }
-            }
-            other => Self::Kernel(other),
-        }
+        Self::Kernel(reject)
     }
 }
 

@@ -36,6 +36,11 @@ impl<'a> Stages<'a> {
         self.kind
     }
 
+    /// With values between stages of `kind`; who stores converts what it stores.
+    pub(crate) fn computed_in(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// A read of input `index`.
     pub(crate) fn read(&mut self, index: usize, at: Vec<Affine>, outside: Outside) -> Result<Source, Opaque> {
         self.types.push(operand(self.inputs, index)?.dtype);

@@ -378,6 +378,7 @@ impl Op for Attention {
         let roles = Roles { mask: MASK, past: [PAST_KEY, PAST_VALUE], lengths: LENGTHS };
         let plan = self.plan(site.inputs).map_err(|_| GpuReject::DataDependent)?;
         families::attention::kernel(site, &plan, roles)
+            .or_else(|_| families::attention_parts::kernel(site, &plan, roles, self.stage))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -11,6 +11,7 @@ use crate::cpu::moments::{load_floats, store_floats, sum_of};
 use crate::cpu::number::{Compute, Number, Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -213,18 +214,20 @@ impl Op for BatchNormalization {
     }
 
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
-        if self.training || self.per_activation {
+        if self.training {
             return Err(Opaque::Operator);
         }
         let axes = extents(operand(inputs, 0)?)?.to_vec();
-        if axes.len() < 2 {
-            return Err(Opaque::Operator);
-        }
+        let channel = match axes.len() {
+            0 => return Err(Opaque::Operator),
+            1 => vec![Affine::constant(0)],
+            rank => (1..if self.per_activation { rank } else { 2 }).map(Affine::axis).collect(),
+        };
         let here: Vec<Affine> = (0..axes.len()).map(Affine::axis).collect();
         let mut nest = Stages::over(inputs, outputs, axes)?;
         let mut sources = vec![nest.read(0, here.clone(), Outside::Never)?];
         for statistic in 1..5 {
-            sources.push(nest.read(statistic, vec![Affine::axis(1)], Outside::Never)?);
+            sources.push(nest.read(statistic, channel.clone(), Outside::Never)?);
         }
         nest.store(here, &[], &sources, |p, v| {
             let [x, scale, bias, mean, variance] = v else { return v[0] };
@@ -252,6 +255,13 @@ impl Op for BatchNormalization {
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             Ok(Kernel::new(move |io| plan.run::<T>(io)).with_scratch(plan.scratch::<T>()))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if self.training {
+            return families::trained::kernel(site, self.epsilon, self.momentum);
+        }
+        families::map::of_nest(site, self.nest(site.inputs, site.outputs))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -12,6 +12,8 @@ use crate::cpu::number::{Number, Real, dispatch};
 use crate::cpu::softmax::{Form, softmax};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel, RunContext};
+use crate::cuda::families::losses::Reduced;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -181,6 +183,18 @@ impl Op for ClassLoss {
         let scratch = plan.samples().div_ceil(BLOCK) * 2 * size_of::<f64>();
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => {
             Ok(Kernel::new(move |io| plan.run::<T>(io)).with_scratch(scratch))
+        })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let lines = Lines::along(&site.input_shape(0)?, 1);
+        let reduced = match self.reduction {
+            Reduction::None => Reduced::Not,
+            Reduction::Sum => Reduced::Sum,
+            Reduction::Mean => Reduced::Mean,
+        };
+        families::losses::kernel(site, lines, (self.ignored, self.scores, reduced), || {
+            families::lines::softmax(site, lines, true)
         })
     }
 

@@ -9,6 +9,7 @@ use crate::cpu::number::{Compute, Number, dispatch};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::strided_copy::{dense_strides, span};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
 use crate::graph::dim::Dim;
@@ -16,6 +17,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue, wrap};
 use crate::tensor::Tensor;
 use crate::testing::{Case, Gen};
+use recurve_kernels::col2im;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::Arc;
@@ -185,6 +187,21 @@ impl Op for Col2Im {
             });
             Ok(())
         })))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.output_shape(0)?;
+        let block = site.constant(2).and_then(Tensor::to_vec::<i64>).ok_or(GpuReject::DataDependent)?;
+        let block: Vec<usize> = block.into_iter().map(|b| usize::try_from(b).unwrap_or(0)).collect();
+        let axes = self.axes(&shape[2..], &block).map_err(|_| GpuReject::NoKernel)?;
+        let extent = families::extent;
+        let axes = axes.into_iter().map(|axis| {
+            let (image, block, places) = (extent(axis.image)?, extent(axis.block)?, extent(axis.places)?);
+            let (stride, dilation) = (extent(axis.stride)?, extent(axis.dilation)?);
+            Ok(col2im::Axis { image, block, stride, dilation, pad: extent(axis.pad)?, places })
+        });
+        let axes = axes.collect::<Result<Vec<_>, GpuReject>>()?;
+        families::columns::summed(site, shape[0] * shape[1], &axes)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

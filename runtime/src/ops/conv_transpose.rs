@@ -297,6 +297,7 @@ impl Op for ConvTranspose {
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = self.spans(&x, &w).map_err(|_| GpuReject::NoKernel)?;
         families::conv::transposed(site, self.groups, &spans)
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

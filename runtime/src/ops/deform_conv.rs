@@ -13,6 +13,7 @@ use crate::cpu::contraction::Panel;
 use crate::cpu::convolution::Convolution;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -210,6 +211,13 @@ impl Op for DeformConv {
             let scratch = convolution.scratch::<T>(site.threads);
             Ok(Kernel::new(move |io| Self::run::<T>(io, &convolution, &sampler)).with_scratch(scratch))
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
+        let spans = spans(&self.window, &x, &w).map_err(|_| GpuReject::NoKernel)?;
+        let (groups, offset_groups) = (self.groups, self.offset_groups);
+        families::columns::Deformed { spans, groups, offset_groups }.kernel(site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

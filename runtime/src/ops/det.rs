@@ -6,6 +6,7 @@ use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -88,6 +89,12 @@ impl Op for Det {
             }
             Ok(())
         }).with_scratch(scratch)))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let shape = site.input_shape(0)?;
+        let (batch, n) = (&shape[..shape.len() - 2], shape[shape.len() - 1]);
+        families::lines::determinants(site, batch.iter().product(), n)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

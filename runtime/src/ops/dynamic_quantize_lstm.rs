@@ -12,6 +12,7 @@ use super::quantised_product::BYTES;
 use super::recurrence::{Cell, Recurrence};
 use super::{Accuracy, Cost, Op, OpDef};
 use crate::cpu::{CpuSite, Kernel, recurrent};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -97,6 +98,10 @@ impl Op for DynamicQuantizeLstm {
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         recurrent::quantised::kernel(&self.0, site)
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::recurrent::quantised::kernel(&self.0, site)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -131,6 +131,7 @@ impl Op for Lrn {
             bias: self.bias,
         };
         families::norm::channels(site, &response)
+            .or_else(|reject| site.of_nest(reject, || self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

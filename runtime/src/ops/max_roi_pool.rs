@@ -8,6 +8,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::tiles::{Chunks, Lanes, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
 use crate::graph::Dim;
@@ -15,6 +16,7 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Shape;
 use crate::testing::{Case, Gen};
+use recurve_kernels::roi_max::Largest;
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
@@ -115,6 +117,21 @@ impl Op for MaxRoiPool {
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (op, shape) = (*self, site.input_shape(0)?);
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| op.run::<T>(io, &shape))))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (x, regions) = (site.input_shape(0)?, site.input_shape(1)?);
+        let extent = families::extent;
+        let largest = Largest {
+            regions: extent(regions[0])?,
+            images: extent(x[0])?,
+            channels: extent(x[1])?,
+            extents: [extent(x[2])?, extent(x[3])?],
+            bins: [extent(self.height)?, extent(self.width)?],
+            scale: self.scale,
+            dtype: site.dtype(0)?,
+        };
+        families::sampled::largest(site, largest)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

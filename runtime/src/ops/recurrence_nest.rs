@@ -283,7 +283,7 @@ impl Step<'_> {
 }
 
 /// An activation function as an expression.
-fn activated(b: &mut Builder, activation: Activation, x: Reg) -> Reg {
+pub(crate) fn activated(b: &mut Builder, activation: Activation, x: Reg) -> Reg {
     let alpha = b.constant_as(x, activation.alpha.into());
     let beta = b.constant_as(x, activation.beta.into());
     let (zero, one) = (b.constant_as(x, 0.0), b.constant_as(x, 1.0));

@@ -3,6 +3,7 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
@@ -34,6 +35,7 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
     gpu: Some(gpu::Fold::Norm),
     form: Form::Sum(|p, x| p.mul(x, x), |p, sum, _| p.sqrt(sum)),
+    integers: Integers::Root,
 };
 
 struct Floats;

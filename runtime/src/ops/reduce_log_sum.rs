@@ -4,6 +4,7 @@
 //! Opsets 1, 11, 13, 18, 28.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold, truncated};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::reduce::Fold;
@@ -28,6 +29,7 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
     gpu: None,
     form: Form::Sum(|_, x| x, |p, sum, _| p.log(sum)),
+    integers: Integers::Real,
 };
 
 struct Floats;

@@ -4,6 +4,7 @@
 //! Opsets 1, 11, 12, 13, 18, 20.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold, truncated};
 use crate::cpu::Io;
 use crate::cpu::number::{Number, dispatch, is_nan};
@@ -39,6 +40,7 @@ static KIND: Kind = Kind {
     bools: |v| v.contains(&true),
     gpu: Some(gpu::Fold::Max),
     form: Form::Plain(loops::Fold::Max),
+    integers: Integers::Wrapping,
 };
 
 /// Element types.

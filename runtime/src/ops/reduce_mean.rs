@@ -3,6 +3,7 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Real, dispatch};
 use crate::cpu::reduce::Fold;
@@ -35,6 +36,7 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
     gpu: Some(gpu::Fold::Mean),
     form: Form::Sum(|_, x| x, Builder::div),
+    integers: Integers::Mean,
 };
 
 /// The fold of floats.

@@ -3,6 +3,7 @@
 //! Opsets 1, 11, 13.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
@@ -34,6 +35,7 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
     gpu: Some(gpu::Fold::Sum),
     form: Form::Plain(loops::Fold::Sum),
+    integers: Integers::Wrapping,
 };
 
 struct Floats;

@@ -3,6 +3,7 @@
 //! Opsets 1, 11, 13, 18.
 
 use super::OpDef;
+use super::integer_reduction::Integers;
 use super::reduction::{self, Form, Kind, fold};
 use crate::cpu::number::{Compute, Real, dispatch};
 use crate::cpu::reduce::Fold;
@@ -33,6 +34,7 @@ static KIND: Kind = Kind {
     bools: reduction::no_bools,
     gpu: Some(gpu::Fold::SumSquare),
     form: Form::Sum(|p, x| p.mul(x, x), |_, sum, _| sum),
+    integers: Integers::Wrapping,
 };
 
 struct Floats;

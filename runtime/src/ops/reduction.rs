@@ -5,6 +5,7 @@
 //! summing (squares, logarithms) is done in either case.
 
 use super::attributes::NodeSpec;
+use super::integer_reduction::{self, Integers, Places};
 use super::{Accuracy, Op};
 use crate::cpu::number::Number;
 use crate::cpu::reduce::{Fold, ReducePlan};
@@ -14,7 +15,7 @@ use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes};
-use crate::loops::program::{Builder, Reg};
+use crate::loops::program::{self, Builder, Reg};
 use crate::loops::{self, Affine, Nest, Opaque, Outside, Stages, extents, operand};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
@@ -40,6 +41,8 @@ pub(super) struct Kind {
     pub(super) gpu: Option<gpu::Fold>,
     /// What its nest folds; that of floats, and of integers where nothing is done beside the fold.
     pub(super) form: Form,
+    /// What it makes of integers.
+    pub(super) integers: Integers,
 }
 
 /// The form of a reduction's nest.
@@ -115,6 +118,105 @@ impl Reduction {
         normal_axes(axes, rank)?.into_iter().for_each(|axis| reduced[axis] = true);
         Ok(reduced)
     }
+
+    /// The nest, for elements that are floats or, where it says what becomes of them, integers.
+    fn nest_of(
+        &self,
+        inputs: Facts<'_>,
+        outputs: &[Fact],
+        integers: Option<Integers>,
+    ) -> Result<Nest, Opaque> {
+        let x = operand(inputs, 0)?;
+        let dtype = x.dtype;
+        let axes = extents(x)?.to_vec();
+        let given = match inputs.optional(1).map_err(|_| Opaque::Operator)? {
+            None => self.axes.clone(),
+            Some(axes) => axes.as_i64s().ok_or(Opaque::Extents)?,
+        };
+        let reduced = self.reduced(&given, axes.len()).map_err(|_| Opaque::Operator)?;
+        let over: Vec<usize> = (0..axes.len()).filter(|&a| reduced[a]).collect();
+        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
+        let kept = |a: usize| {
+            if reduced[a] { self.keep.then(|| Affine::constant(0)) } else { Some(Affine::axis(a)) }
+        };
+        let store = (0..axes.len()).filter_map(kept).collect();
+        let everywhere = (0..axes.len()).map(Affine::axis).collect();
+        let mut nest = Stages::over(inputs, outputs, axes.clone())?;
+        let mut is_real = false;
+        if !nest.kind().is_float() {
+            let integers = integers.filter(|_| dtype != DType::Bool).ok_or(Opaque::Type)?;
+            // The extreme integer of nothing depends on the type.
+            let count = count.filter(|&n| n > 0).ok_or(Opaque::Extents)?;
+            match integers {
+                Integers::Wrapping => {}
+                Integers::Mean | Integers::Root => {
+                    let places = Places { axes, over, store, count };
+                    return integer_reduction::nest(inputs, outputs, places, integers);
+                }
+                Integers::Real => (nest, is_real) = (nest.computed_in(program::Kind::F64), true),
+            }
+        }
+        let stored = |p: &mut Builder, y: Reg| if is_real { p.cast(y, DType::F64, dtype) } else { y };
+        let x = nest.read(0, everywhere, Outside::Never)?;
+        match self.kind.form {
+            Form::Plain(fold) => {
+                let folded = nest.fold(fold, &over, &[x], |_, v| v[0])?;
+                nest.store(store, &[], &[folded], |_, v| v[0])
+            }
+            Form::Sum(term, finish) => {
+                let count = count.ok_or(Opaque::Extents)?;
+                let sum = nest.fold(loops::Fold::Sum, &over, &[x], |p, v| term(p, v[0]))?;
+                nest.store(store, &[], &[sum], |p, v| {
+                    let count = p.constant(p.kind(v[0]), count as f64);
+                    let y = finish(p, v[0], count);
+                    stored(p, y)
+                })
+            }
+            Form::LogSumExp => {
+                let most = nest.fold(loops::Fold::Max, &over, &[x], |_, v| v[0])?;
+                // Infinite extremes are not subtracted from.
+                let shift = |p: &mut Builder, most: Reg| {
+                    let kind = p.kind(most);
+                    let (zero, size, least) =
+                        (p.constant(kind, 0.0), p.abs(most), p.constant(kind, f64::INFINITY));
+                    let finite = p.lt(size, least);
+                    p.select(finite, most, zero)
+                };
+                let sum = nest.fold(loops::Fold::Sum, &over, &[x, most], |p, v| {
+                    let base = shift(p, v[1]);
+                    let relative = p.sub(v[0], base);
+                    p.exp(relative)
+                })?;
+                nest.store(store, &[], &[sum, most], |p, v| {
+                    let base = shift(p, v[1]);
+                    let log = p.log(v[0]);
+                    let y = p.add(log, base);
+                    stored(p, y)
+                })
+            }
+        }
+    }
+
+    /// The launches for elements that are no floats.
+    fn gpu_of_whole(
+        &self,
+        site: &GpuSite<'_>,
+        (shape, reduced): (&[usize], &[bool]),
+    ) -> Result<GpuKernel, GpuReject> {
+        let (dtype, kind) = (site.dtype(0)?, self.kind);
+        if shape.iter().zip(reduced).any(|(&extent, &reduced)| reduced && extent == 0) {
+            let value = if dtype == DType::Bool { (kind.bools)(&[]).into() } else { (kind.ints)(dtype, &[]) };
+            return families::map::filled(site, dtype, &site.output_shape(0)?, value);
+        }
+        if dtype == DType::Bool {
+            return families::looped::of_truth(site, |facts, made| self.nest(facts, made));
+        }
+        let nest = self.nest_of(site.inputs, site.outputs, Some(kind.integers));
+        if matches!(nest, Err(Opaque::Type)) && kind.integers == Integers::Root {
+            return Err(GpuReject::Form(format!("a root of sums of {dtype}")));
+        }
+        site.nest_or(GpuReject::ElementType(dtype), nest)
+    }
 }
 
 impl Op for Reduction {
@@ -153,66 +255,9 @@ impl Op for Reduction {
     }
 
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
-        let x = operand(inputs, 0)?;
-        let axes = extents(x)?.to_vec();
-        let given = match inputs.optional(1).map_err(|_| Opaque::Operator)? {
-            None => self.axes.clone(),
-            Some(axes) => axes.as_i64s().ok_or(Opaque::Extents)?,
-        };
-        let reduced = self.reduced(&given, axes.len()).map_err(|_| Opaque::Operator)?;
-        let over: Vec<usize> = (0..axes.len()).filter(|&a| reduced[a]).collect();
-        let count = over.iter().try_fold(1usize, |n, &a| n.checked_mul(axes[a].known()?));
-        let kept = |a: usize| {
-            if reduced[a] { self.keep.then(|| Affine::constant(0)) } else { Some(Affine::axis(a)) }
-        };
-        let store = (0..axes.len()).filter_map(kept).collect();
-        let everywhere = (0..axes.len()).map(Affine::axis).collect();
-        let mut nest = Stages::over(inputs, outputs, axes)?;
-        if !nest.kind().is_float() && !matches!(self.kind.form, Form::Plain(_)) || x.dtype == DType::Bool {
-            return Err(Opaque::Type);
-        }
-        // The extreme integer of nothing depends on the type.
-        if !nest.kind().is_float() && count.is_none_or(|n| n == 0) {
-            return Err(Opaque::Extents);
-        }
-        let x = nest.read(0, everywhere, Outside::Never)?;
-        match self.kind.form {
-            Form::Plain(fold) => {
-                let folded = nest.fold(fold, &over, &[x], |_, v| v[0])?;
-                nest.store(store, &[], &[folded], |_, v| v[0])
-            }
-            Form::Sum(term, finish) => {
-                let count = count.ok_or(Opaque::Extents)?;
-                let sum = nest.fold(loops::Fold::Sum, &over, &[x], |p, v| term(p, v[0]))?;
-                nest.store(store, &[], &[sum], |p, v| {
-                    let count = p.constant(p.kind(v[0]), count as f64);
-                    finish(p, v[0], count)
-                })
-            }
-            Form::LogSumExp => {
-                let most = nest.fold(loops::Fold::Max, &over, &[x], |_, v| v[0])?;
-                // Infinite extremes are not subtracted from.
-                let shift = |p: &mut Builder, most: Reg| {
-                    let kind = p.kind(most);
-                    let (zero, size, least) =
-                        (p.constant(kind, 0.0), p.abs(most), p.constant(kind, f64::INFINITY));
-                    let finite = p.lt(size, least);
-                    p.select(finite, most, zero)
-                };
-                let sum = nest.fold(loops::Fold::Sum, &over, &[x, most], |p, v| {
-                    let base = shift(p, v[1]);
-                    let relative = p.sub(v[0], base);
-                    p.exp(relative)
-                })?;
-                nest.store(store, &[], &[sum, most], |p, v| {
-                    let base = shift(p, v[1]);
-                    let log = p.log(v[0]);
-                    p.add(log, base)
-                })
-            }
-        }
+        let form = if matches!(self.kind.form, Form::Plain(_)) { Some(Integers::Wrapping) } else { None };
+        self.nest_of(inputs, outputs, form)
     }
-
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let folder = (self.kind.folder)(site.inputs.tensor(0)?.dtype)?;
         let shape = site.input_shape(0)?;
@@ -233,8 +278,6 @@ impl Op for Reduction {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let by_nest = |reject| site.nest_or(reject, self.nest(site.inputs, site.outputs));
-        let Some(fold) = self.kind.gpu else { return by_nest(GpuReject::NoKernel) };
         let shape = site.input_shape(0)?;
         let axes = if site.inputs.has(1) {
             // As it lies in the model's file it may begin at any byte.
@@ -244,7 +287,12 @@ impl Op for Reduction {
             self.axes.clone()
         };
         let reduced = self.reduced(&axes, shape.len()).map_err(|_| GpuReject::NoKernel)?;
-        families::lines::reduce(site, &shape, &reduced, fold).or_else(by_nest)
+        if !site.dtype(0)?.is_float() {
+            return self.gpu_of_whole(site, (&shape, &reduced));
+        }
+        let fold = self.kind.gpu.ok_or(GpuReject::NoKernel);
+        fold.and_then(|fold| families::lines::reduce(site, &shape, &reduced, fold))
+            .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -34,12 +34,14 @@ pub enum Placement {
 /// Families with more than one word in their names.
 const LONG: &[&str] = &[
     "arg_extreme",
+    "class_loss",
     "conv_integer",
     "conv_transpose",
     "gather_nd",
     "grid_sample",
     "linear_attention",
     "roi_align",
+    "roi_max",
     "top_k",
 ];
 
@@ -82,7 +84,8 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     }
     let has_bodies = !op.bodies().is_empty();
     if !given.iter().flatten().all(|fact| fixed(fact)) || (!has_bodies && !outputs.iter().all(fixed)) {
-        return refused(crate::cuda::GpuReject::DataDependent.to_string());
+        let values = given.iter().copied().flatten().chain(&outputs);
+        return refused(GpuReject::without_memory(values).to_string());
     }
     let constant = |fact: &&Fact| fact.tensor().is_some_and(|t| t.as_constant().is_some());
     let small = |fact: &Fact| fact.tensor().and_then(TensorFact::bytes).is_some_and(|b| b <= FOLD_LIMIT);

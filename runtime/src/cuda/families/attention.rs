@@ -20,7 +20,7 @@ pub(crate) struct Roles {
     pub(crate) lengths: usize,
 }
 
-fn strides(packed: bool, heads: usize, rows: usize, width: usize) -> Result<Strides, GpuReject> {
+pub(super) fn strides(packed: bool, heads: usize, rows: usize, width: usize) -> Result<Strides, GpuReject> {
     let many = || GpuReject::Form("an attention of so many elements".into());
     let product = |a: usize, b: usize| extent(a.checked_mul(b).ok_or_else(many)?);
     let (row, head) = (product(heads, width)?, product(rows, width)?);
@@ -45,29 +45,9 @@ pub(crate) fn kernel(site: &GpuSite<'_>, plan: &Attention, roles: Roles) -> Resu
     if site.wanted.get(3).copied().unwrap_or(false) {
         return Err(GpuReject::Form("an attention that shows its scores".into()));
     }
-    let present = |at: usize| site.wanted.get(at).copied().unwrap_or(false);
-    let (keys, total) = (sizes.keys, sizes.total());
+    let total = sizes.total();
     let mut whole = Composition::new("attention");
-    // Where keys and values are read from, and whether heads lie side by side there.
-    let mut from = [Place::Input(1), Place::Input(2)];
-    let mut packed = [plan.packed; 2];
-    for (part, width) in [(0, sizes.width), (1, sizes.value_width)] {
-        if sizes.past == 0 && !present(1 + part) {
-            continue;
-        }
-        let elements =
-            [sizes.batch, sizes.kv_heads, total, width].iter().try_fold(1usize, |n, &e| n.checked_mul(e));
-        let bytes = elements.and_then(|n| n.checked_mul(size(dtype).ok()? as usize));
-        let bytes = bytes.ok_or_else(|| GpuReject::Form("a cache of so many elements".into()))?;
-        let to = if present(1 + part) { Place::Output(1 + part) } else { whole.between(bytes)? };
-        if sizes.past > 0 {
-            let old = joined(site, dtype, plan, (sizes.past, 0, false), width)?;
-            whole.add(&format!("past {part}"), old, vec![Place::Input(roles.past[part])], vec![to])?;
-        }
-        let new = joined(site, dtype, plan, (keys, sizes.past, plan.packed), width)?;
-        whole.add(&format!("new {part}"), new, vec![Place::Input(1 + part)], vec![to])?;
-        (from[part], packed[part]) = (to, false);
-    }
+    let (from, packed) = caches(site, &mut whole, plan, roles, [dtype; 2])?;
     let mask = plan.mask.as_ref().map(|mask| masked(site, mask, roles.mask)).transpose()?;
     let bound = |bound: Option<usize>| bound.map_or(UNBOUNDED, |n| n.min(i32::MAX as usize) as u32);
     let right = if plan.visible.causal { Some(0) } else { plan.visible.right };
@@ -108,6 +88,41 @@ pub(crate) fn kernel(site: &GpuSite<'_>, plan: &Attention, roles: Roles) -> Resu
         whole.add("attend", launch, inputs, vec![Place::Output(0)])?;
     }
     Ok(whole.finish())
+}
+
+/// Joins keys and values with those of the cache, where there is one or somebody asks for them. Where they are read from, and
+/// whether heads lie side by side there.
+pub(super) fn caches(
+    site: &GpuSite<'_>,
+    whole: &mut Composition,
+    plan: &Attention,
+    roles: Roles,
+    types: [DType; 2],
+) -> Result<([Place; 2], [bool; 2]), GpuReject> {
+    let sizes = &plan.sizes;
+    let present = |at: usize| site.wanted.get(at).copied().unwrap_or(false);
+    let (keys, total) = (sizes.keys, sizes.total());
+    let mut from = [Place::Input(1), Place::Input(2)];
+    let mut packed = [plan.packed; 2];
+    for (part, width) in [(0, sizes.width), (1, sizes.value_width)] {
+        let dtype = types[part];
+        if sizes.past == 0 && !present(1 + part) {
+            continue;
+        }
+        let elements =
+            [sizes.batch, sizes.kv_heads, total, width].iter().try_fold(1usize, |n, &e| n.checked_mul(e));
+        let bytes = elements.and_then(|n| n.checked_mul(size(dtype).ok()? as usize));
+        let bytes = bytes.ok_or_else(|| GpuReject::Form("a cache of so many elements".into()))?;
+        let to = if present(1 + part) { Place::Output(1 + part) } else { whole.between(bytes)? };
+        if sizes.past > 0 {
+            let old = joined(site, dtype, plan, (sizes.past, 0, false), width)?;
+            whole.add(&format!("past {part}"), old, vec![Place::Input(roles.past[part])], vec![to])?;
+        }
+        let new = joined(site, dtype, plan, (keys, sizes.past, plan.packed), width)?;
+        whole.add(&format!("new {part}"), new, vec![Place::Input(1 + part)], vec![to])?;
+        (from[part], packed[part]) = (to, false);
+    }
+    Ok((from, packed))
 }
 
 /// A copy of the `rows` keys or values of input 0 of the copy to those from `first` on, heads one behind the other there.

@@ -6,8 +6,8 @@
 
 use super::composition::{Composition, Place};
 use super::located::{Located, bytes, nothing};
+use super::map;
 use super::product::Product;
-use super::{element, map};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cpu::moments::load_floats;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -84,6 +84,7 @@ impl Transform {
         let tensor = match dtype {
             DType::F16 => Tensor::new(&shape, all.into_iter().map(f16::from_f64).collect()),
             DType::BF16 => Tensor::new(&shape, all.into_iter().map(bf16::from_f64).collect()),
+            DType::F64 => Tensor::new(&shape, all),
             _ => Tensor::new(&shape, all.into_iter().map(|v| v as f32).collect()),
         };
         tensor.map_err(|_| many())
@@ -142,7 +143,6 @@ pub(crate) fn lines(
     [outer, extent, inner]: [usize; 3],
 ) -> Result<GpuKernel, GpuReject> {
     let dtype = site.dtype(0)?;
-    element(dtype)?;
     let (parts, made, results) = (transform.parts, transform.made(), transform.results);
     if outer == 0 || inner == 0 || results == 0 {
         return Ok(nothing());
@@ -182,12 +182,10 @@ pub(crate) struct Frames {
 /// The transform of frames of input 0, times the window that is input 2, where there is one.
 pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> Result<GpuKernel, GpuReject> {
     let dtype = site.dtype(0)?;
-    element(dtype)?;
     let (parts, length, Frames { batch, time, step, frames }) = (transform.parts, transform.length, of);
     if batch == 0 || frames == 0 || transform.results == 0 {
         return Ok(nothing());
     }
-    let mut whole = Composition::new("");
     let windowed = site.inputs.has(2);
     let window = site.constant(2).filter(|_| windowed).map(floats).transpose()?;
     if !windowed || window.is_some() {
@@ -199,19 +197,26 @@ pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> R
             reach: batch * time * parts,
         };
         let places = [Place::Input(0), Place::Output(0)];
-        add_product(site, &mut whole, transform, (&rows, window.as_deref()), places)?;
-        return Ok(whole.finish());
+        let mut whole = Composition::new("");
+        match add_product(site, &mut whole, transform, (&rows, window.as_deref()), places) {
+            // Products do not take every overlap: frames are copied apart first.
+            Err(GpuReject::Kernel(_)) => {}
+            made => return made.map(|()| whole.finish()),
+        }
     }
+    let mut whole = Composition::new("");
     let product = whole.between(bytes(dtype, &[batch, frames, length, parts])?)?;
     let mut map = Located::behind(whole, site, &[batch, frames, length, parts]);
     let strides = [time * parts, step * parts, parts, 1].map(|stride| stride as u64);
-    let x = map.read(Place::Input(0), dtype, strides.to_vec(), 0)?;
-    let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
-    let y = map.builder.mul(x, weight);
+    let mut y = map.read(Place::Input(0), dtype, strides.to_vec(), 0)?;
+    if windowed && window.is_none() {
+        let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
+        y = map.builder.mul(y, weight);
+    }
     let mut whole = map.store("window", y, dtype, product)?;
     let (rows, between_rows) = (batch * frames, length * parts);
     let all = Rows { images: 1, rows, between_images: 0, between_rows, reach: rows * between_rows };
-    add_product(site, &mut whole, transform, (&all, None), [product, Place::Output(0)])?;
+    add_product(site, &mut whole, transform, (&all, window.as_deref()), [product, Place::Output(0)])?;
     Ok(whole.finish())
 }
 

@@ -1,17 +1,23 @@
 //! What works along axes: softmax, reductions, and the place of an extreme.
 
 use super::composition::{Composition, Place};
-use super::{element, extent, map};
+use super::{element, extent, looped, map};
 use crate::cpu::lines::Lines;
 use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use crate::graph::TensorFact;
+use crate::dtype::DType;
+use crate::graph::{Dim, TensorFact};
+use crate::loops::{Affine, Fold, Outside, Stages};
+use recurve_kernels::det::Determinants;
 use recurve_kernels::launch::{Buffer, Launch};
 use recurve_kernels::{arg_extreme as extreme, cumulative as running, reduce, softmax, top_k as top};
 use std::sync::Arc;
 
 /// Softmax, or its logarithm, of input 0 along `lines`.
 pub(crate) fn softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Result<GpuKernel, GpuReject> {
+    if site.dtype(0)? == DType::F64 {
+        return wide_softmax(site, lines, logarithm);
+    }
     let shape = softmax::Shape {
         outer: extent(lines.outer)?,
         depth: extent(lines.length)?,
@@ -27,6 +33,31 @@ pub(crate) fn softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Resu
         let buffers = softmax::Buffers { x: operands.inputs[0], y: operands.outputs[0] };
         Ok(vec![Arc::new(variant.prepare(&shape, &buffers, &device)?)])
     }))
+}
+
+/// The same in f64, as a nest.
+fn wide_softmax(site: &GpuSite<'_>, lines: Lines, logarithm: bool) -> Result<GpuKernel, GpuReject> {
+    let extents = [lines.outer, lines.length, lines.inner];
+    let form = TensorFact::known(DType::F64, &extents);
+    looped::nest(site, vec![form.clone()], form, |facts, made| {
+        let here: Vec<Affine> = (0..3).map(Affine::axis).collect();
+        let mut nest = Stages::over(facts, made, extents.map(Dim::Known).to_vec())?;
+        let x = nest.read(0, here.clone(), Outside::Never)?;
+        let most = nest.fold(Fold::Max, &[1], &[x], |_, v| v[0])?;
+        let sum = nest.fold(Fold::Sum, &[1], &[x, most], |p, v| {
+            let relative = p.sub(v[0], v[1]);
+            p.exp(relative)
+        })?;
+        nest.store(here, &[1], &[x, most, sum], |p, v| {
+            let relative = p.sub(v[0], v[1]);
+            if logarithm {
+                let log = p.log(v[2]);
+                return p.sub(relative, log);
+            }
+            let power = p.exp(relative);
+            p.div(power, v[2])
+        })
+    })
 }
 
 /// The place of the largest or smallest element of input 0 along `lines`.
@@ -162,4 +193,18 @@ pub(crate) fn cumulative(
         let prepared = shape.prepare(operands.inputs[0], operands.outputs[0], &device)?;
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     }))
+}
+
+/// The determinants of the matrices of the last two axes of input 0.
+pub(crate) fn determinants(site: &GpuSite<'_>, matrices: usize, n: usize) -> Result<GpuKernel, GpuReject> {
+    let shape = Determinants { matrices: extent(matrices)?, n: extent(n)?, dtype: site.dtype(0)? };
+    shape.accepts()?;
+    let device = site.device;
+    let bytes = shape.workspace(&device)? as usize;
+    let kernel = GpuKernel::new(move |operands| {
+        let buffers = [operands.inputs[0], operands.outputs[0], operands.workspace];
+        let prepared = shape.prepare(buffers, &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    });
+    Ok(kernel.with_workspace(bytes))
 }

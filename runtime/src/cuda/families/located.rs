@@ -57,6 +57,11 @@ impl<'a> Located<'a> {
         Self { site, whole, builder, space: space.to_vec(), operands, places }
     }
 
+    /// The same behind the kernels of `whole`, where it has none and no tables of its own ahead of it.
+    pub(super) fn onto(self, whole: Composition) -> Self {
+        Self { whole, ..self }
+    }
+
     /// The elements at `place` of these strides, from element `first` on.
     pub(super) fn read(
         &mut self,

@@ -100,13 +100,24 @@ pub(crate) fn cast(site: &GpuSite<'_>, types: [DType; 2], shape: &[usize]) -> Re
 
 /// Zeros of type `dtype`, so many.
 pub(super) fn zeros(site: &GpuSite<'_>, dtype: DType, extents: &[usize]) -> Result<GpuKernel, GpuReject> {
+    filled(site, dtype, extents, 0)
+}
+
+/// So many elements of type `dtype`, all of this value, which is a truth value where it is 0 or 1.
+pub(crate) fn filled(
+    site: &GpuSite<'_>,
+    dtype: DType,
+    extents: &[usize],
+    value: i128,
+) -> Result<GpuKernel, GpuReject> {
     if extents.contains(&0) {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
     let mut builder = Builder::new(&[]);
-    let kind = Kind::of(dtype).ok_or(GpuReject::NoKernel)?;
-    let zero = builder.constant(kind, 0.0);
-    let program = builder.finish(&[(zero, dtype)]).map_err(|_| GpuReject::NoKernel)?;
+    let kind = Kind::of(dtype).ok_or(GpuReject::ElementType(dtype))?;
+    let made =
+        if kind.is_int() { builder.integer(kind, value) } else { builder.constant(kind, value as f64) };
+    let program = builder.finish(&[(made, dtype)]).map_err(|_| GpuReject::NoKernel)?;
     let space: Vec<u64> = extents.iter().map(|&v| v as u64).collect();
     launched(site, &program, &space, &[], Vec::new())
 }

@@ -2,9 +2,11 @@
 //! and how constants are packed.
 
 pub(crate) mod attention;
+pub(crate) mod attention_parts;
 pub(crate) mod block_quantised;
 pub(crate) mod branches;
 pub(crate) mod causal;
+pub(crate) mod columns;
 mod composition;
 pub(crate) mod conv;
 pub(crate) mod coordinates;
@@ -18,6 +20,8 @@ pub(crate) mod known;
 pub(crate) mod linear_attention;
 pub(crate) mod lines;
 mod located;
+pub(crate) mod looped;
+pub(crate) mod losses;
 pub(crate) mod map;
 pub(crate) mod members;
 mod narrow;
@@ -33,6 +37,7 @@ pub(crate) mod rounds;
 pub(crate) mod sampled;
 pub(crate) mod steps;
 pub(crate) mod tail;
+pub(crate) mod trained;
 
 use super::GpuReject;
 use crate::dtype::DType;

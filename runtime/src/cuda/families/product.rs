@@ -2,14 +2,18 @@
 //! tensor cores that take them from packed tiles where they are constant. Constant weights are in 16 bits where the session
 //! asks for it ([`super::narrow`]).
 
+use super::composition::{Composition, Place};
+use super::looped::{self, flat};
 use super::narrow::{Rounded, Storage, bytes_as};
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
 use crate::cpu::contraction::{BatchAxis, Contraction};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
+use crate::graph::{Dim, TensorFact};
+use crate::loops::{Fold, Opaque, Outside, Stages};
 use crate::precision::{Kept, Precision, StoredWeights};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use recurve_kernels::element::Element;
 use recurve_kernels::gemm::{self, Factors, Matrix, Problem, Variant};
 use recurve_kernels::gemv;
@@ -46,6 +50,9 @@ pub(crate) struct Product {
 impl Product {
     /// The product's launches at `site`.
     pub(crate) fn kernel(self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.dtype(0)? == DType::F64 {
+            return self.looped(site);
+        }
         let element = element(site.dtype(0)?)?;
         let c = &self.contraction;
         if c.m == 0 || c.n == 0 || c.batch.iter().any(|axis| axis.extent == 0) {
@@ -71,6 +78,58 @@ impl Product {
         };
         let tail = self.tail(site, false)?;
         Ok(self.general(site, (element, site.constant(1).cloned()), tail, None)?.with_stored(kept))
+    }
+
+    /// As a nest, in f64.
+    fn looped(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (c, dtype) = (&self.contraction, site.dtype(0)?);
+        if site.behind.is_some() {
+            return Err(GpuReject::ElementType(dtype));
+        }
+        let many = || GpuReject::Form("a product of so many elements".into());
+        let [rows, columns, depth] = [0, 1, 2].map(|axis| c.batch.len() + axis);
+        let along = |of: fn(&BatchAxis) -> usize, more: [(usize, usize); 2], first: usize| {
+            let batch = c.batch.iter().enumerate().map(|(axis, batch)| (axis, of(batch)));
+            flat(first, &batch.chain(more).collect::<Vec<_>>()).ok_or_else(many)
+        };
+        let a = along(|axis| axis.a, [(rows, c.a.0), (depth, c.a.1)], self.offsets[0])?;
+        let b = along(|axis| axis.b, [(depth, c.b.0), (columns, c.b.1)], self.offsets[1])?;
+        let y = along(|axis| axis.y, [(rows, c.y), (columns, 1)], 0)?;
+        let addend = self.addend.filter(|_| self.beta != 0.0);
+        let inputs = [0, 1].into_iter().chain(addend.map(|(input, _)| input));
+        let form = |shape: Shape| {
+            let count = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
+            count.map(|count| TensorFact::known(dtype, &[count])).ok_or_else(many)
+        };
+        let operands = inputs.map(|at| form(site.input_shape(at)?)).collect::<Result<Vec<_>, _>>()?;
+        let kernel = looped::nest(site, operands, form(site.output_shape(0)?)?, |facts, made| {
+            let extents = c.batch.iter().map(|axis| axis.extent).chain([c.m, c.n, c.k]);
+            let mut nest = Stages::over(facts, made, extents.map(Dim::Known).collect())?;
+            let factors = [nest.read(0, vec![a], Outside::Never)?, nest.read(1, vec![b], Outside::Never)?];
+            let sum = nest.fold(Fold::Sum, &[depth], &factors, |p, v| p.mul(v[0], v[1]))?;
+            let mut sources = vec![sum];
+            if let Some((_, [row, column])) = addend {
+                let at = flat(0, &[(rows, row as usize), (columns, column as usize)]);
+                sources.push(nest.read(2, vec![at.ok_or(Opaque::Places)?], Outside::Never)?);
+            }
+            nest.store(vec![y], &[], &sources, |p, v| {
+                let alpha = p.constant_as(v[0], self.alpha.into());
+                let scaled = p.mul(v[0], alpha);
+                let Some(&d) = v.get(1) else { return scaled };
+                let beta = p.constant_as(v[0], self.beta.into());
+                let d = p.mul(d, beta);
+                p.add(scaled, d)
+            })
+        })?;
+        let reads: Vec<usize> = [0, 1].into_iter().chain(addend.map(|(input, _)| input)).collect();
+        let mut whole = Composition::new("");
+        whole.add(
+            "product",
+            kernel,
+            reads.into_iter().map(Place::Input).collect(),
+            vec![Place::Output(0)],
+        )?;
+        Ok(whole.finish())
     }
 
     /// As `gemm` of operands in 16 bits.

@@ -2,7 +2,7 @@
 //! operators say, sums are 32-bit integers. As nests and maps of their own, which no fusion sees.
 
 use super::composition::{Composition, Place};
-use super::{lines, map};
+use super::{lines, located, map};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::loops::program::{Builder, Kind, Opcode, Program, Reg, quantised as program};
@@ -12,6 +12,18 @@ fn refused<E>(_: E) -> GpuReject {
     GpuReject::Form("a quantisation of these types".into())
 }
 
+/// The axis of `x` that scales lie along.
+fn axis_of(x: &[usize], axis: i64) -> Result<usize, GpuReject> {
+    let at = if x.len() == 1 {
+        0
+    } else if axis < 0 {
+        axis + x.len() as i64
+    } else {
+        axis
+    };
+    usize::try_from(at).ok().filter(|&at| at < x.len()).ok_or(GpuReject::NoKernel)
+}
+
 /// How a tensor of shape `x` lies beside its scales: extents, strides of the tensor, and strides of the scales; a blocked axis
 /// is two.
 fn granularity(x: &[usize], scale: &[usize], axis: i64, block: usize) -> Result<[Vec<usize>; 3], GpuReject> {
@@ -19,28 +31,18 @@ fn granularity(x: &[usize], scale: &[usize], axis: i64, block: usize) -> Result<
     let mut steps = vec![0usize; x.len()];
     let one = scale.is_empty() || (scale == [1] && block == 0);
     if !one {
-        let rank = x.len() as i64;
-        let at = if x.len() == 1 {
-            0
-        } else if axis < 0 {
-            axis + rank
-        } else {
-            axis
-        };
-        let at = usize::try_from(at).ok().filter(|&at| at < x.len()).ok_or(GpuReject::NoKernel)?;
-        if block == 0 {
-            steps[at] = 1;
-        } else {
-            if !x[at].is_multiple_of(block) {
-                return Err(GpuReject::Form("blocks that do not fill their axis".into()));
-            }
+        let at = axis_of(x, axis)?;
+        // A block of 0 is none.
+        if let Some(blocks) = x[at].checked_div(block) {
             let mut stride = 1;
             for (step, &extent) in steps.iter_mut().zip(scale).rev() {
                 *step = stride;
                 stride = stride.saturating_mul(extent);
             }
-            space.splice(at..=at, [x[at] / block, block]);
+            space.splice(at..=at, [blocks, block]);
             steps.insert(at + 1, 0);
+        } else {
+            steps[at] = 1;
         }
     }
     let mut dense = vec![0usize; space.len()];
@@ -68,13 +70,44 @@ fn beside_scales(
     types: &[DType],
     (axis, block): (i64, usize),
 ) -> Result<GpuKernel, GpuReject> {
-    let [space, dense, steps] = granularity(&site.input_shape(0)?, &site.input_shape(1)?, axis, block)?;
-    if space.contains(&0) {
+    let (x, scale) = (site.input_shape(0)?, site.input_shape(1)?);
+    if x.contains(&0) {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
+    if block > 0 && scale.len() == x.len() && !x[axis_of(&x, axis)?].is_multiple_of(block) {
+        return beside_repeated(site, program, types, (axis_of(&x, axis)?, block));
+    }
+    let [space, dense, steps] = granularity(&x, &scale, axis, block)?;
     let strides = |index: usize| wide(if index == 0 { &dense } else { &steps });
     let inputs: Vec<_> = types.iter().enumerate().map(|(at, &dtype)| (dtype, strides(at), 0)).collect();
     map::launched(site, program, &wide(&space), &inputs, (0..types.len()).collect())
+}
+
+/// The same where the last block does not fill the axis: scales and zero points are written out first, one for each element
+/// that blocks could have.
+fn beside_repeated(
+    site: &GpuSite<'_>,
+    program: &Program,
+    types: &[DType],
+    (at, block): (usize, usize),
+) -> Result<GpuKernel, GpuReject> {
+    let (x, scale) = (site.input_shape(0)?, site.input_shape(1)?);
+    let product = |of: &[usize]| of.iter().product::<usize>();
+    let (outer, count, inner) = (product(&scale[..at]), scale[at], product(&scale[at + 1..]));
+    let (space, all) = ([outer, x[at], inner], [outer, count, block, inner]);
+    let mut whole = Composition::new("blocks");
+    let mut places = vec![Place::Input(0)];
+    let mut inputs = vec![(types[0], located::dense(&space), 0)];
+    for (input, &dtype) in types.iter().enumerate().skip(1) {
+        let to = whole.between(located::bytes(dtype, &all)?)?;
+        let repeated = map::moved(site, [dtype; 2], &all, &[count * inner, inner, 0, 1])?;
+        whole.add(&format!("input {input}"), repeated, vec![Place::Input(input)], vec![to])?;
+        places.push(to);
+        inputs.push((dtype, wide(&[count * block * inner, inner, 1]), 0));
+    }
+    let kernel = map::launched(site, program, &wide(&space), &inputs, (0..types.len()).collect())?;
+    whole.add("all", kernel, places, vec![Place::Output(0)])?;
+    Ok(whole.finish())
 }
 
 /// Input 0 divided by its scales, rounded, moved by its zero points, as `result`; the quotient is rounded to `precision`.

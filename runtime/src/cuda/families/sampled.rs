@@ -6,6 +6,7 @@ use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use recurve_kernels::grid_sample::{self, MOST_AXES, Sampling};
 use recurve_kernels::launch::Launch;
 use recurve_kernels::roi_align::{Align, Buffers};
+use recurve_kernels::roi_max::{self, Largest};
 use std::sync::Arc;
 
 /// Input 0 at the positions of input 1.
@@ -61,6 +62,19 @@ pub(crate) fn regions(site: &GpuSite<'_>, align: Align) -> Result<GpuKernel, Gpu
             fault: operands.fault,
         };
         let prepared = align.prepare(&buffers, &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    });
+    Ok(kernel.with_fault())
+}
+
+/// The largest elements of the regions that input 1 tells.
+pub(crate) fn largest(site: &GpuSite<'_>, largest: Largest) -> Result<GpuKernel, GpuReject> {
+    largest.accepts()?;
+    let device = site.device;
+    let kernel = GpuKernel::new(move |operands| {
+        let [x, regions, y] = [operands.inputs[0], operands.inputs[1], operands.outputs[0]];
+        let prepared =
+            largest.prepare(&roi_max::Buffers { x, regions, y, fault: operands.fault }, &device)?;
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     });
     Ok(kernel.with_fault())

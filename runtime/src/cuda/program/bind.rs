@@ -155,7 +155,7 @@ impl<'p> Binder<'p> {
         // What a body makes may be known only once it is looked into.
         let has_bodies = !node.op.bodies().is_empty();
         if !given.iter().flatten().all(|fact| is_fixed(fact)) || (!has_bodies && !fixed(outputs)) {
-            return Err(GpuReject::DataDependent);
+            return Err(GpuReject::without_memory(given.iter().copied().flatten().chain(outputs)));
         }
         if let Some(source) = node.op.alias_of()
             && let (Some(Some(from)), Some(Some(to))) = (node.inputs.get(source), node.outputs.first())

@@ -7,6 +7,7 @@
 
 mod cells;
 mod projection;
+pub(crate) mod quantised;
 
 use super::composition::{Composition, Place};
 use super::{element, extent, map};
