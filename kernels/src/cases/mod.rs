@@ -92,7 +92,7 @@ impl Suite {
 /// Every suite, by name.
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
-    Suite { name: "attention", count: 60, run: attention::shapes },
+    Suite { name: "attention", count: 100, run: attention::shapes },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
