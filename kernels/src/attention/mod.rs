@@ -167,9 +167,9 @@ impl Params {
         (first, last)
     }
 
-    /// The score of a key by the product of it and a query: −∞ where it is masked.
+    /// The score of a key by the product of it and a query, bounded by this tanh: −∞ where it is masked.
     #[inline(always)]
-    fn score(&self, product: f32, mask: u64, key: u32) -> f32 {
+    fn score(&self, product: f32, mask: u64, key: u32, tanh: impl Fn(f32) -> f32) -> f32 {
         let mut score = product * self.scale;
         if self.cap > 0.0 {
             score = self.cap * tanh(score / self.cap);
@@ -231,7 +231,7 @@ fn run<T: Real>(p: Params) {
                     product += of_query * block.load((lane * (wider + 1) + c) as usize);
                     c += 1;
                 }
-                score = p.score(product, mask[r], key);
+                score = p.score(product, mask[r], key, tanh);
             }
             let here = warp::reduce(score, |a, b| if b > a || b.is_nan() { b } else { a });
             let larger = if here > most[r] || here.is_nan() { here } else { most[r] };

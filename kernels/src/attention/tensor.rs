@@ -96,6 +96,13 @@ fn exp(x: f32) -> f32 {
     math::approximate_exp2(x * core::f32::consts::LOG2_E)
 }
 
+/// `tanh x` within some units of 2⁻²³, which is far below the rounding of scores' factors.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let doubled = math::approximate_exp2(2.0 * core::f32::consts::LOG2_E * x);
+    1.0 - 2.0 * math::approximate_reciprocal(doubled + 1.0)
+}
+
 /// A block of keys: where the fragments of a warp's scores come from and go to.
 struct Step {
     queries: Shared<u16>,
@@ -221,7 +228,7 @@ where
                     let key = from + 8 * j as u32 + 2 * member + e as u32;
                     let score = &mut scores[j][2 * r + e];
                     let sees = key >= seen[r].0 && key < seen[r].1;
-                    *score = if sees { p.score(*score, mask[r], key) } else { f32::NEG_INFINITY };
+                    *score = if sees { p.score(*score, mask[r], key, tanh) } else { f32::NEG_INFINITY };
                     // A NaN is not larger, and becomes a weight.
                     here = if *score > here { *score } else { here };
                 }

@@ -320,6 +320,12 @@ impl Session {
         self.inputs.iter().zip(inputs).map(fact).collect()
     }
 
+    /// Most bytes of a GPU's memory: the session's own, and the engine's, which others share.
+    fn gpu_limit(&self) -> Option<usize> {
+        let shared = Some(self.engine.0.gpu_memory_limit).filter(|&bytes| bytes < usize::MAX);
+        self.devices.limit.into_iter().chain(shared).min()
+    }
+
     /// The best plan of every variant, by the predicted times.
     pub(super) fn build_plans(
         &self,
@@ -340,39 +346,44 @@ impl Session {
         let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
-            let gpu = self.devices.usable().map(|gpu| gpu.to_string());
-            let costs = gpu.map(|name| {
-                let costs = DeviceCosts::new(&name, &bound, program, profile, context);
-                costs.ok_or(PlanError::UnknownDevice { device: name })
-            });
-            let costs = costs.transpose()?;
             let forced = self.devices.forced(&names, &bound, program)?;
-            let limit = self.devices.limit.map(|bytes| bytes as u64);
-            let device = costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit });
-            let made = build(Site {
-                goal,
-                device,
-                bound: &bound,
-                program,
-                model: &model,
-                profile,
-                profile_hash: &profile_hash,
-                rewrite,
-                inputs,
-                workers: self.engine.threads(),
-                spin: self.engine.0.team.spin(),
-                search,
-            });
-            // What was measured may not suffice for every rewrite.
-            match made {
-                Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
-                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
-                    unmet = Some(match unmet.take() {
-                        Some(other) => nearer(other, error),
-                        None => error,
-                    });
+            let limit = self.gpu_limit().map(|bytes| bytes as u64);
+            let mut costs = vec![None];
+            if let Some(gpu) = self.devices.usable() {
+                let name = gpu.to_string();
+                let of = |lean| DeviceCosts::new(&name, &bound, program, profile, (lean, context));
+                costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
+                // Where memory counts, what takes less of it for a longer time may be the better plan.
+                if limit.is_some() || goal.slo_us.is_some() {
+                    costs.extend(of(true).map(Some));
                 }
-                made => plans.push(made?),
+            }
+            for costs in &costs {
+                let made = build(Site {
+                    goal,
+                    device: costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit }),
+                    bound: &bound,
+                    program,
+                    model: &model,
+                    profile,
+                    profile_hash: &profile_hash,
+                    rewrite,
+                    inputs,
+                    workers: self.engine.threads(),
+                    spin: self.engine.0.team.spin(),
+                    search,
+                });
+                // What was measured may not suffice for every rewrite.
+                match made {
+                    Err(PlanError::Unmeasured { .. }) if !plans.is_empty() => {}
+                    Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
+                        unmet = Some(match unmet.take() {
+                            Some(other) => nearer(other, error),
+                            None => error,
+                        });
+                    }
+                    made => plans.push(made?),
+                }
             }
         }
         if let (true, Some(error)) = (plans.is_empty(), unmet) {
@@ -443,7 +454,7 @@ impl Session {
             }
         }
         let taken = there.map_or(0, PlannedDevice::bytes);
-        match self.devices.limit {
+        match self.gpu_limit() {
             Some(limit) if taken > limit => {
                 let what = format!("{taken} bytes of the GPU's memory; the limit is {limit}");
                 Err(PlanError::Other { what }.into())

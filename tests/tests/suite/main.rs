@@ -26,6 +26,7 @@ mod fusion_counts;
 mod gpu_coverage;
 mod hostile;
 mod layouts;
+mod lean_plans;
 mod limits;
 mod malformed;
 mod mixed;
