@@ -171,7 +171,8 @@ where
 {
     const { assert!(COLUMNS == TILES as usize && 8 * KEYS == keys(TILES) as usize) };
     let step_keys = keys(TILES);
-    let (first, head, image) = (thread::block_idx_x() * QUERIES, thread::block_idx_y(), thread::block_idx_z());
+    let (first, head, image) =
+        (thread::block_idx_x() * QUERIES, thread::block_idx_y(), thread::block_idx_z());
     let kv = math::divide(head, p.group).0;
     let (limit, offset) = p.valid(image);
     let queries = shared::array::<u16>(0, QUERIES * pitch(TILES));

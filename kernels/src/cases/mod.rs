@@ -98,6 +98,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
     Suite { name: "conv_tensor", count: 48, run: conv::tensor },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
+    Suite { name: "conv_transpose_phases", count: 48, run: conv_transpose::phases },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
     Suite { name: "depthwise", count: 48, run: conv::depthwise },
@@ -169,6 +170,7 @@ mod tests {
         conv_integer
         conv_tensor
         conv_transpose
+        conv_transpose_phases
         copy
         cumulative
         depthwise

@@ -19,7 +19,8 @@ fn convolution() -> Vec<u8> {
 
 /// A session of `engine` that runs all on the GPU, with at most `limit` bytes.
 fn on(engine: &Engine, limit: Option<usize>) -> Session {
-    let builder = Session::builder().with_engine(engine).with_devices("cpu,emulated".parse().expect("devices"));
+    let builder =
+        Session::builder().with_engine(engine).with_devices("cpu,emulated".parse().expect("devices"));
     let builder = builder.with_placements([Placement::new("*", Device::Emulated)]);
     let builder = limit.into_iter().fold(builder, |builder, bytes| builder.with_gpu_memory_limit(bytes));
     builder.load_bytes(convolution()).expect("loads")

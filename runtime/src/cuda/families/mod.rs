@@ -7,6 +7,7 @@ pub(crate) mod branches;
 pub(crate) mod causal;
 mod composition;
 pub(crate) mod conv;
+pub(crate) mod conv_transposed;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod flow;

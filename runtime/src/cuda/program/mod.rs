@@ -282,7 +282,12 @@ impl GpuProgram {
     }
 
     /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
-    fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuFailure> {
+    fn weights(
+        &self,
+        node: usize,
+        packed: &Weights,
+        interrupt: &Interrupt,
+    ) -> Result<Arc<Block>, GpuFailure> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (self.alike[node], packed.form.clone());
         if let Some(block) = weights.get(&key) {

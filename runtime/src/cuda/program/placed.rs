@@ -139,9 +139,7 @@ impl PlacedSteps {
                     Operand::Constant { value, tensor, derived: own } => {
                         let block = match derived.get(value) {
                             Some(block) => block.clone(),
-                            None if *own => {
-                                program.upload(tensor.view().bytes(), interrupt)?
-                            }
+                            None if *own => program.upload(tensor.view().bytes(), interrupt)?,
                             None => program.constant(*value, interrupt)?,
                         };
                         if !derived.contains_key(value) {
