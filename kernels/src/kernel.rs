@@ -6,9 +6,9 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, channels, conv, conv_integer, conv_transpose, copy, cumulative, depthwise,
-    gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map, nest, norm, pool, probe, reduce,
-    resample, roi_align, scatter, softmax, top_k, transpose,
+    arg_extreme, attention, blocks, channels, conv, conv_integer, conv_transpose, copy, cumulative,
+    depthwise, gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map, nest, norm, pool, probe,
+    reduce, resample, roi_align, scatter, softmax, top_k, transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -101,6 +101,21 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::tensor::ATTENTION_TENSOR_F16_128.kernel,
     &attention::tensor::ATTENTION_TENSOR_F16_256.kernel,
     &attention::tensor::ATTENTION_TENSOR_F16_64.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_BF16_2.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_BF16_4.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_BF16_8.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_F16_2.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_F16_4.kernel,
+    &blocks::tensor::BLOCKS_TENSOR_F16_8.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_2_1.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_2_16.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_2_4.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_4_1.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_4_16.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_4_4.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_8_1.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_8_16.kernel,
+    &blocks::vectors::BLOCKS_VECTORS_8_4.kernel,
     &channels::CHANNELS_BF16.kernel,
     &channels::CHANNELS_F16.kernel,
     &channels::CHANNELS_F32.kernel,

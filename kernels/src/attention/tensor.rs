@@ -268,7 +268,7 @@ where
                 let column = 8 * c as u32 + 2 * member;
                 if column < p.value_width {
                     let pair = T::pair(of_columns[2 * r] * factor, of_columns[2 * r + 1] * factor);
-                    y.store(((row + u64::from(column)) / 2) as usize, pair);
+                    y.store((row / 2 + u64::from(column / 2)) as usize, pair);
                 }
             }
         }

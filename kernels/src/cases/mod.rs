@@ -6,6 +6,7 @@
 pub(crate) mod activation;
 mod arg_extreme;
 mod attention;
+mod blocks;
 mod channels;
 mod conv;
 mod conv_integer;
@@ -93,6 +94,8 @@ impl Suite {
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
     Suite { name: "attention", count: 100, run: attention::shapes },
+    Suite { name: "blocks_tensor", count: 48, run: blocks::tensor },
+    Suite { name: "blocks_vectors", count: 60, run: blocks::vectors },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
@@ -165,6 +168,8 @@ mod tests {
     on_the_emulator! {
         arg_extreme
         attention
+        blocks_tensor
+        blocks_vectors
         channels
         conv
         conv_integer
