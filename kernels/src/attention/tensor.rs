@@ -7,7 +7,7 @@
 //! itself is of what was not rounded.
 //!
 //! A copy is 16 bytes: widths, the distances of rows, heads and images and the operands' first elements are multiples of
-//! 8 elements, else [`run`](super::run)'s kernel takes them. Keys behind the last valid one are read as zero and have
+//! 8 elements, else the kernel of scalar arithmetic takes them. Keys behind the last valid one are read as zero and have
 //! no weight; the value of a key that is masked counts `0 · v`, as in the formula, which is NaN where `v` is not finite.
 //!
 //! Errors: `p` is off by half an ulp of the type, `2⁻¹¹` or `2⁻⁸`, and an exponential by 2 ulp and `|s − m| · 2⁻²⁴`.

@@ -1,5 +1,5 @@
 //! # Products of few vectors with weights of few bits
-//! The tiles and the order of [`gemv`](crate::gemv), weights read so: a lane takes 8 at once, which lie in one block.
+//! The tiles and the order of [`gemv`], weights read so: a lane takes 8 at once, which lie in one block.
 //!
 //! Floor: the packed weights read once. Predicted beside it, of 4 bits: a word of 8 weights is 4 bytes and, for one vector, some
 //! 8 · 5 instructions (shift, mask, exponent, zero and scale, sum) and 10 for the scale: a multiprocessor's four schedulers

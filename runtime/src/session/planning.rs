@@ -340,23 +340,23 @@ impl Session {
         let names = StepNames::new(own.graph(), &self.fusion);
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
-        // One search for the threads, and those with the GPU.
-        let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
-        let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
+        let (gpu, limit) = (self.devices.usable(), self.gpu_limit().map(|bytes| bytes as u64));
+        // Where memory counts, what takes less of it for a longer time may be the better plan.
+        let tries_lean = gpu.is_some() && (limit.is_some() || goal.slo_us.is_some());
+        // One search for the threads, and those with the GPU; all of them again where it does with little.
+        let searches = 1 + if gpu.is_some() { goal.searches() } else { 0 };
+        let searches = searches * (1 + usize::from(tries_lean)) * variants.len().max(1);
+        let each = |all: Duration| Budget::Time(all / searches as u32);
         let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let forced = self.devices.forced(&names, &bound, program)?;
-            let limit = self.gpu_limit().map(|bytes| bytes as u64);
             let mut costs = vec![None];
-            if let Some(gpu) = self.devices.usable() {
+            if let Some(gpu) = gpu {
                 let name = gpu.to_string();
                 let of = |lean| DeviceCosts::new(&name, &bound, program, profile, (lean, context));
                 costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
-                // Where memory counts, what takes less of it for a longer time may be the better plan.
-                if limit.is_some() || goal.slo_us.is_some() {
-                    costs.extend(of(true).map(Some));
-                }
+                costs.extend(tries_lean.then(|| of(true)).flatten().map(Some));
             }
             for costs in &costs {
                 let made = build(Site {

@@ -113,7 +113,7 @@ impl Uploader {
                 last.copied = Some(stream.record()?);
             }
         }
-        let bytes = wanted.next_multiple_of(PAGE).min(self.largest);
+        let mut bytes = wanted.next_multiple_of(PAGE).min(self.largest);
         if pieces.len() == PIECES
             && let Some(oldest) = pieces.front_mut()
         {
@@ -126,6 +126,8 @@ impl Uploader {
                 pieces.rotate_left(1);
                 return Ok(());
             }
+            // Twice as large, so that many small uploads pin memory a few times only.
+            bytes = bytes.max(2 * oldest.bytes).min(self.largest);
             pieces.pop_front();
         }
         let charge = self.budget.charge(bytes)?;
