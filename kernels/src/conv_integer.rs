@@ -39,7 +39,7 @@ pub struct Params {
     reserved: u32,
 }
 
-const _: () = assert!(size_of::<Params>() == 152);
+const _: () = assert!(size_of::<Params>() == 192);
 
 /// Threads of a block.
 pub const THREADS: u32 = TILE;

@@ -311,7 +311,8 @@ pub fn accepts(shape: &Shape) -> Result<(), Reject> {
 /// A launch that has been checked.
 pub fn prepare(shape: &Shape, buffers: &Buffers, device: &Device) -> Result<Prepared<Params>, Reject> {
     accepts(shape)?;
-    let outputs = shape.check(buffers, shape.element.bytes())?;
+    let (size, [_, weights, outputs]) = (shape.element.bytes(), shape.extents().elements());
+    shape.check(buffers, weights.saturating_mul(size), size)?;
     let epilogue = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, shape.element.into())?;
     let entry: &'static Entry<Params> = match shape.element {
         Element::F32 => &DEPTHWISE_F32,

@@ -26,19 +26,54 @@ use crate::wide::{Wide, load_real};
 #[repr(C)]
 pub struct Params {
     /// `[batch, depth]`, rows `x_stride` elements apart.
-    x: Global<u8>,
+    pub(crate) x: Global<u8>,
     /// `[rows, stride]`, packed.
-    w: Global<u8>,
+    pub(crate) w: Global<u8>,
     /// Y, `[batch, rows]`, and what comes before it.
-    epilogue: Epilogue,
-    batch: u32,
-    rows: u32,
-    depth: u32,
-    stride: u32,
-    chunk: u32,
-    x_stride: u32,
+    pub(crate) epilogue: Epilogue,
+    pub(crate) batch: u32,
+    pub(crate) rows: u32,
+    pub(crate) depth: u32,
+    pub(crate) stride: u32,
+    pub(crate) chunk: u32,
+    pub(crate) x_stride: u32,
     /// Element type of X.
-    element: u32,
+    pub(crate) element: u32,
+}
+
+/// Rows of W as a warp reads them.
+pub(crate) trait Rows {
+    /// Weights that a lane reads at once.
+    const WIDTH: usize;
+    /// A row.
+    type Row: Copy;
+
+    /// Row `row`.
+    fn row(&self, row: usize) -> Self::Row;
+
+    /// The weights of a row from `column`, a multiple of the width, on; the first `WIDTH` count.
+    fn load(&self, row: Self::Row, column: u32) -> [f32; 8];
+}
+
+/// Rows as [`pack`] packs them.
+struct Packed<W> {
+    w: Global<W>,
+    stride: usize,
+}
+
+impl<W: Wide> Rows for Packed<W> {
+    const WIDTH: usize = W::WIDTH;
+    type Row = Global<u8>;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> Global<u8> {
+        self.w.offset(row * self.stride).cast()
+    }
+
+    #[inline(always)]
+    fn load(&self, row: Global<u8>, column: u32) -> [f32; 8] {
+        W::load_wide(row, column as usize / W::WIDTH)
+    }
 }
 
 const _: () = assert!(size_of::<Params>() == 144);
@@ -62,7 +97,7 @@ pub const fn stride(depth: u32, weights: Element) -> u32 {
 }
 
 /// Columns of X that a block keeps at a time.
-const fn chunk(batch: u32, stride: u32) -> u32 {
+pub(crate) const fn chunk(batch: u32, stride: u32) -> u32 {
     let most = KEPT / if batch < 2 { 2 } else { batch };
     if stride < most { stride } else { most }
 }
@@ -113,36 +148,41 @@ fn stage<const M: usize>(p: &Params, tile: Shared<f32>, base: u32, length: u32) 
 /// Every thread of a block.
 #[inline(always)]
 fn run<W: Wide, const M: usize>(p: Params) {
-    let (lane, width) = (warp::lane_id(), W::WIDTH as u32);
+    multiply::<Packed<W>, M>(&p, &Packed { w: p.w.cast(), stride: p.stride as usize });
+}
+
+/// Every thread of a block, rows of W read so.
+#[inline(always)]
+pub(crate) fn multiply<R: Rows, const M: usize>(p: &Params, w: &R) {
+    let (lane, width) = (warp::lane_id(), R::WIDTH as u32);
     let first = (thread::block_idx_x() * WARPS + warp::warp_id()) as usize * ROWS;
     let last = p.rows as usize - 1;
     let tile = shared::array::<f32>(0, M as u32 * p.chunk);
-    let mut rows = [p.w; ROWS];
+    let mut rows = [w.row(last); ROWS];
     let mut r = 0;
     while r < ROWS {
-        let row = if first + r < last { first + r } else { last };
-        rows[r] = p.w.cast::<W>().offset(row * p.stride as usize).cast();
+        rows[r] = w.row(if first + r < last { first + r } else { last });
         r += 1;
     }
     let mut sums = [[0.0f32; M]; ROWS];
     let mut base = 0;
     while base < p.stride {
         let length = if p.stride - base < p.chunk { p.stride - base } else { p.chunk };
-        stage::<M>(&p, tile, base, length);
+        stage::<M>(p, tile, base, length);
         thread::sync_threads();
         let mut k = lane * width;
         while k < length {
             let mut weights = [[0.0; 8]; ROWS];
             let mut r = 0;
             while r < ROWS {
-                weights[r] = W::load_wide(rows[r], ((base + k) / width) as usize);
+                weights[r] = w.load(rows[r], base + k);
                 r += 1;
             }
             let mut m = 0;
             while m < M {
                 let quads = tile.cast::<Vector<f32, 4>>();
                 let mut half = 0;
-                while half < W::WIDTH / 4 {
+                while half < R::WIDTH / 4 {
                     let x = quads.load((m as u32 * p.chunk + k) as usize / 4 + half).0;
                     let mut r = 0;
                     while r < ROWS {
@@ -162,7 +202,7 @@ fn run<W: Wide, const M: usize>(p: Params) {
             thread::sync_threads();
         }
     }
-    store::<M>(&p, &sums, lane as usize);
+    store::<M>(p, &sums, lane as usize);
 }
 
 /// Adds up over the lanes and makes the block's rows of Y: sums meet in shared memory, `[M, 8]`, where X was.
@@ -194,7 +234,7 @@ fn store<const M: usize>(p: &Params, sums: &[[f32; M]; ROWS], lane: usize) {
 }
 
 /// Most shared memory of an entry.
-const SHARED: u32 = 4 * KEPT;
+pub(crate) const SHARED: u32 = 4 * KEPT;
 const _: () = assert!(shared_bytes(slab_bytes(MOST), THREADS, MOST_SLOTS) <= SHARED);
 
 entry!(

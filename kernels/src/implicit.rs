@@ -19,10 +19,26 @@ pub(crate) struct Field {
     pub(crate) positions: u32,
     /// Channels × taps.
     pub(crate) terms: u32,
-    reserved: u32,
+    /// Weights from filter to filter: the terms, or more.
+    pub(crate) row: u32,
+    /// Where positions lie in Y, where `spread` is not 0.
+    places: [Spread; MOST_AXES],
+    spread: u32,
 }
 
-const _: () = assert!(size_of::<Field>() == 96);
+const _: () = assert!(size_of::<Field>() == 136);
+
+/// Positions of an axis as a part of a longer one: `first + step · position`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Spread {
+    /// The extent of Y.
+    pub extent: u32,
+    /// Where the first position lies.
+    pub first: u32,
+    /// From position to position.
+    pub step: u32,
+}
 
 /// The window of a position.
 #[derive(Clone, Copy)]
@@ -42,6 +58,11 @@ pub(crate) struct Term {
 }
 
 impl Field {
+    /// The same with positions that are a part of a larger Y.
+    pub(crate) fn with_places(self, places: [Spread; MOST_AXES]) -> Self {
+        Self { places, spread: 1, ..self }
+    }
+
     /// Image and position along each axis of column `column`.
     #[inline(always)]
     fn position(&self, column: u32) -> (u32, [u32; MOST_AXES]) {
@@ -114,6 +135,15 @@ impl Field {
     pub(crate) fn result(&self, group: u32, filter: u32, at: u32) -> (u64, u32) {
         if at >= self.positions || filter >= self.filters {
             return (0, 0);
+        }
+        if self.spread != 0 {
+            let (image, [i, j, l]) = self.position(at);
+            let [a, b, c] = &self.places;
+            let row = (a.first + i * a.step) * b.extent + b.first + j * b.step;
+            let place = u64::from(row) * u64::from(c.extent) + u64::from(c.first + l * c.step);
+            let plane = u64::from(a.extent * b.extent) * u64::from(c.extent);
+            let filter = u64::from((image * self.groups + group) * self.filters + filter);
+            return (filter * plane + place, if c.step == 1 { self.axes[2].output - l } else { 1 });
         }
         // Positions follow one another up to the end of their image.
         let plane = self.positions_of_image();
@@ -200,7 +230,9 @@ impl Extents {
             groups: self.groups,
             positions: positions as u32,
             terms: terms as u32,
-            reserved: 0,
+            row: terms as u32,
+            places: [Spread::default(); MOST_AXES],
+            spread: 0,
         }
     }
 }

@@ -14,6 +14,7 @@
 pub mod activation;
 pub mod arg_extreme;
 pub mod attention;
+pub mod blocks;
 #[cfg(all(not(target_arch = "nvptx64"), any(test, feature = "cases")))]
 #[doc(hidden)]
 pub mod cases;

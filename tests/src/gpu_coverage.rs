@@ -18,6 +18,7 @@ const KNOWN: &str = "*known when bound*";
 const FAMILIES: &[(&str, &str)] = &[
     ("arg_extreme", "the place of the largest or smallest element along an axis"),
     ("attention", "softmax(q·kᵀ)·v for a tile of queries at a time"),
+    ("blocks", "products by weights of 2, 4 or 8 bits, which stay packed"),
     ("channels", "response normalisation across channels"),
     ("class_loss", "losses of samples by the classes that they are of"),
     ("col2im", "columns of sliding blocks added up to images"),

@@ -39,9 +39,9 @@ pub(super) fn conv(bench: &mut Bench) -> Result<(), Fault> {
             let bytes = |count: u32| u64::from(count) * element.bytes();
             let pattern = encode(element, &[0.5, -0.25, 0.125, -0.5]);
             let x = bench.filled(bytes(channels * side * side), &pattern)?;
-            let w = bench.filled(bytes(filters * channels * kernel * kernel), &pattern)?;
+            let (variant, parts) = conv::choose(&shape, Factors::Own, true, &limits)?;
+            let w = bench.filled(variant.weight_bytes(&shape), &pattern)?;
             let y = bench.room(bytes(filters * output * output))?;
-            let (variant, parts) = conv::choose(&shape, Factors::Own, &limits)?;
             let workspace = variant.workspace_bytes(&shape, parts);
             let workspace = if workspace > 0 { bench.room(workspace)? } else { Buffer::default() };
             let buffers = Buffers { x, w, y, workspace, program: None };

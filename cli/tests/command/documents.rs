@@ -18,6 +18,7 @@ const RARE: &[&str] = &[
     "fused[].left_out[].reason",
     "profile.links[].to",
     "plan.device.streams",
+    "plan.device.lean",
 ];
 
 /// The fields of each section, by its title; those that link to another section have its fields, too.

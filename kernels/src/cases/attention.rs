@@ -24,10 +24,19 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
     let element = r.pick(&[Element::F32, Element::F16, Element::BF16]);
     let (kv_heads, group) = (r.within(1..=2), r.within(1..=3));
     let heads = kv_heads * group;
-    let (queries, keys) = (r.edge(&[1, 15, 16, 17], 1..=9), r.edge(&[1, 31, 32, 33, 65], 1..=20));
+    let whole = element != Element::F32 && r.bool();
     let wide = number.is_multiple_of(8);
-    let width = if wide { r.pick(&[129, 256]) } else { r.edge(&[1, 31, 32, 33], 1..=40) };
-    let value_width = if wide { r.pick(&[64, 255, 256]) } else { r.edge(&[1, 32, 33, 64], 1..=40) };
+    let (queries, keys, [width, value_width]) = if whole {
+        // What tensor cores take: pieces of 8 elements, 64 queries and 64 keys at a time, 32 of wide heads.
+        let pieces = |r: &mut Draw| 8 * if wide { r.pick(&[15, 16, 17, 32]) } else { r.within(1..=9) };
+        let (queries, keys) = (r.edge(&[1, 16, 63, 64, 65], 1..=20), r.edge(&[1, 63, 64, 65, 129], 1..=40));
+        (queries, keys, [pieces(r), pieces(r)])
+    } else {
+        let width = if wide { r.pick(&[129, 256]) } else { r.edge(&[1, 31, 32, 33], 1..=40) };
+        let value_width = if wide { r.pick(&[64, 255, 256]) } else { r.edge(&[1, 32, 33, 64], 1..=40) };
+        let (queries, keys) = (r.edge(&[1, 15, 16, 17], 1..=9), r.edge(&[1, 31, 32, 33, 65], 1..=20));
+        (queries, keys, [width, value_width])
+    };
     let (images, packed) = (r.within(1..=2), r.bool());
     let mask = r.bool().then(|| {
         let (by_image, by_head, by_query) = (r.bool(), r.bool(), r.bool());

@@ -6,6 +6,7 @@
 pub(crate) mod activation;
 mod arg_extreme;
 mod attention;
+mod blocks;
 mod channels;
 mod class_loss;
 mod col2im;
@@ -97,7 +98,9 @@ impl Suite {
 /// Every suite, by name.
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
-    Suite { name: "attention", count: 60, run: attention::shapes },
+    Suite { name: "attention", count: 100, run: attention::shapes },
+    Suite { name: "blocks_tensor", count: 48, run: blocks::tensor },
+    Suite { name: "blocks_vectors", count: 60, run: blocks::vectors },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "class_loss", count: 60, run: class_loss::shapes },
     Suite { name: "col2im", count: 72, run: col2im::shapes },
@@ -105,6 +108,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
     Suite { name: "conv_tensor", count: 48, run: conv::tensor },
     Suite { name: "conv_transpose", count: 48, run: conv_transpose::shapes },
+    Suite { name: "conv_transpose_phases", count: 48, run: conv_transpose::phases },
     Suite { name: "copy", count: 80, run: copy::shapes },
     Suite { name: "cumulative", count: 60, run: cumulative::shapes },
     Suite { name: "deform", count: 60, run: deform::shapes },
@@ -174,6 +178,8 @@ mod tests {
     on_the_emulator! {
         arg_extreme
         attention
+        blocks_tensor
+        blocks_vectors
         channels
         class_loss
         col2im
@@ -181,6 +187,7 @@ mod tests {
         conv_integer
         conv_tensor
         conv_transpose
+        conv_transpose_phases
         copy
         cumulative
         deform

@@ -18,6 +18,7 @@
 //!
 //! Grid `⌈positions / 64⌉ × ⌈filters of a group / 64⌉ × groups·parts`, block 64, shared memory 8704 bytes.
 
+mod rows;
 pub mod tensor;
 pub mod winograd;
 
@@ -25,10 +26,12 @@ use crate::device::math::divide;
 use crate::device::{BF16, F16, Global, Shared, shared, thread};
 use crate::dtype::DType;
 use crate::element::{Element, Real};
+use crate::elements;
 use crate::entry;
 use crate::epilogue::{Epilogue, Program, shared_bytes};
 use crate::gemm::simt::{accumulate, by_slabs, eight, most_shared, slab_bytes};
 use crate::gemm::{self, Factors, split_k};
+pub use crate::implicit::Spread;
 use crate::implicit::{Column, Extents, Field, Term};
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 
@@ -71,7 +74,7 @@ pub struct Params {
     split_terms: u32,
 }
 
-const _: () = assert!(size_of::<Params>() == 224);
+const _: () = assert!(size_of::<Params>() == 264);
 
 /// Most spatial axes.
 pub const MOST_AXES: usize = 3;
@@ -143,7 +146,7 @@ impl Params {
     #[inline(always)]
     fn fetch_row<T: Real>(&self, filter: u32, group: u32, [term, to]: [u32; 2]) -> [f32; STEP] {
         let w = self.w.cast::<T>();
-        let first = u64::from(group * self.field.filters + filter) * u64::from(self.field.terms);
+        let first = u64::from(group * self.field.filters + filter) * u64::from(self.field.row);
         let mut values = [0.0; STEP];
         for k in 0..STEP {
             let at = term + k as u32;
@@ -241,7 +244,7 @@ pub struct Shape {
 pub struct Buffers {
     /// X, dense.
     pub x: Buffer,
-    /// W, `[groups · filters, channels, taps]`.
+    /// W, `[groups · filters, channels, taps]`, or as [`Variant::pack`] makes it.
     pub w: Buffer,
     /// Y, dense.
     pub y: Buffer,
@@ -267,7 +270,7 @@ pub struct Variant {
     shared: u32,
     /// Bytes of a slab of sums.
     slab: u32,
-    /// Weights that it copies at once: a filter's terms are a multiple of them.
+    /// Weights that it copies at once: a filter's begin at a multiple of them.
     piece: u32,
     /// What it rounds factors to.
     factors: Factors,
@@ -312,9 +315,18 @@ pub fn by_id(id: &str) -> Result<&'static Variant, Reject> {
     VARIANTS.iter().find(|variant| variant.id == id).ok_or(Reject::UnknownVariant)
 }
 
-/// The variant, and the parts of the terms, for a convolution whose factors may be rounded so.
-pub fn choose(shape: &Shape, factors: Factors, device: &Device) -> Result<(&'static Variant, u32), Reject> {
-    let accepted = VARIANTS.iter().find(|variant| variant.accepts(shape, factors, device).is_ok());
+/// The variant, and the parts of the terms, for a convolution whose factors may be rounded so; one that wants packed
+/// weights only if `packs`.
+pub fn choose(
+    shape: &Shape,
+    factors: Factors,
+    packs: bool,
+    device: &Device,
+) -> Result<(&'static Variant, u32), Reject> {
+    let accepts = |variant: &&Variant| {
+        variant.accepts(shape, factors, device).is_ok() && (packs || !variant.is_packed(shape))
+    };
+    let accepted = VARIANTS.iter().find(accepts);
     let variant = accepted.ok_or(Reject::ElementType { operand: "X" })?;
     Ok((variant, variant.parts(shape, device)))
 }
@@ -331,10 +343,6 @@ impl Variant {
         }
         if self.factors != Factors::Own && factors != self.factors {
             return Err(Reject::Unsupported { what: "factors that are to stay as they are" });
-        }
-        let (got, of) = (shape.extents().sizes().1, u64::from(self.piece));
-        if !got.is_multiple_of(of) {
-            return Err(Reject::Multiple { name: "terms", got, of });
         }
         Ok(())
     }
@@ -367,10 +375,46 @@ impl Variant {
         buffers: &Buffers,
         device: &Device,
     ) -> Result<Plan, Reject> {
+        let outputs = shape.extents().elements()[2];
+        self.prepare_part(shape, (factors, splits), (shape.extents().field(), outputs), buffers, device)
+    }
+
+    /// The same where positions lie at `places` in a Y of that extent; all terms in one part.
+    pub fn prepare_at(
+        &self,
+        shape: &Shape,
+        factors: Factors,
+        places: [Spread; MOST_AXES],
+        buffers: &Buffers,
+        device: &Device,
+    ) -> Result<Prepared<Params>, Reject> {
+        for (axis, place) in shape.axes.iter().zip(&places) {
+            let last = u64::from(axis.output.saturating_sub(1)) * u64::from(place.step);
+            let (got, limit) = (last + u64::from(place.first), place.extent.saturating_sub(1).into());
+            if got > limit {
+                return Err(Reject::Extent { name: "position", got, limit });
+            }
+        }
+        let planes = [shape.images, shape.groups, shape.filters].map(u64::from);
+        let factors_of_y = planes.into_iter().chain(places.iter().map(|place| place.extent.into()));
+        let outputs = factors_of_y.fold(1u64, u64::saturating_mul);
+        elements::limit("elements", outputs)?;
+        let field = shape.extents().field().with_places(places);
+        Ok(self.prepare_part(shape, (factors, 1), (field, outputs), buffers, device)?.product)
+    }
+
+    fn prepare_part(
+        &self,
+        shape: &Shape,
+        (factors, splits): (Factors, u32),
+        (mut field, outputs): (Field, u64),
+        buffers: &Buffers,
+        device: &Device,
+    ) -> Result<Plan, Reject> {
         self.accepts(shape, factors, device)?;
-        let outputs = shape.check(buffers, u64::from(self.piece) * shape.element.bytes())?;
+        shape.check(buffers, self.weight_bytes(shape), u64::from(self.piece) * shape.element.bytes())?;
         let last = Epilogue::new(buffers.program.as_ref(), buffers.y, outputs, shape.element.into())?;
-        let field = shape.extents().field();
+        field.row = self.row(shape) as u32;
         if splits == 0 {
             return Err(Reject::Extent { name: "parts", got: 0, limit: 16 });
         }
@@ -419,12 +463,11 @@ impl Shape {
         self.extents().accepts()
     }
 
-    /// Whether the operands hold what is read of them, weights aligned to `alignment`; gives the elements of Y.
-    pub(crate) fn check(&self, buffers: &Buffers, alignment: u64) -> Result<u64, Reject> {
-        let (size, [x, w, y]) = (self.element.bytes(), self.extents().elements());
+    /// Whether X and W, of so many bytes, aligned to `alignment`, hold what is read of them.
+    pub(crate) fn check(&self, buffers: &Buffers, weights: u64, alignment: u64) -> Result<(), Reject> {
+        let (size, [x, ..]) = (self.element.bytes(), self.extents().elements());
         buffers.x.holds("x", x.saturating_mul(size), size)?;
-        buffers.w.holds("w", w.saturating_mul(size), alignment)?;
-        Ok(y)
+        buffers.w.holds("w", weights, alignment)
     }
 }
 
@@ -471,7 +514,7 @@ mod tests {
     fn tensor_cores_are_taken_where_they_may_be_and_parts_where_tiles_are_few() {
         let device = Device { capability: 90, multiprocessors: 132, shared_bytes: 227 * 1024 };
         let id = |shape: &Shape, factors, device: &Device| {
-            choose(shape, factors, device).map(|(variant, parts)| (variant.id, parts))
+            choose(shape, factors, false, device).map(|(variant, parts)| (variant.id, parts))
         };
         let deep = Shape { channels: 512, filters: 64, ..SHAPE };
         assert_eq!(id(&deep, Factors::Own, &device), Ok(("scalar_f32", 16)));
@@ -481,7 +524,7 @@ mod tests {
         assert_eq!(id(&half, Factors::Own, &Device { capability: 75, ..device }), Ok(("scalar_f16", 16)));
         let odd = Shape { channels: 3, ..half };
         assert_eq!(id(&odd, Factors::Own, &device), Ok(("scalar_f16", 1)));
-        let refused = by_id("tensor_f16").expect("a variant").accepts(&odd, Factors::Own, &device);
-        assert_eq!(refused, Err(Reject::Multiple { name: "terms", got: 9, of: 8 }));
+        let (packed, _) = choose(&odd, Factors::Own, true, &device).expect("a variant");
+        assert_eq!((packed.id, packed.weight_bytes(&odd)), ("tensor_f16", 64 * 16 * 2));
     }
 }

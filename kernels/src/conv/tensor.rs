@@ -5,8 +5,9 @@
 //! input, and puts them into a row of each term, neighbouring threads neighbouring positions. A step's first term is placed
 //! with divisions, those behind it without.
 //!
-//! A filter's terms are a multiple of the 16 bytes of a copy: 8 of f16 and bf16, 4 of f32, whose factors are rounded to
-//! tf32 as in [`tf32`](crate::gemm::tf32), where the caller allows it. Sums are f32, errors those of the products.
+//! A filter's weights begin at a multiple of the 16 bytes of a copy: 8 of f16 and bf16, 4 of f32; where its terms are no such
+//! multiple, as in first layers of three channels, its weights are packed with zeros behind them. Factors of f32 are rounded
+//! to tf32 as in [`tf32`](crate::gemm::tf32), where the caller allows it. Sums are f32, errors those of the products.
 //!
 //! Floor: `2 · filters · positions · terms` operations at the tensor cores' rate, or X read once for each 128 filters. What the
 //! design predicts beside it: 128 · 128 · 32 products of a step in 16 bits take 512 clocks of a multiprocessor of 1024
@@ -90,10 +91,10 @@ impl<F: Factor> Staged<F> for Positions<'_, F> {
 fn run<F: Factor>(p: Params) {
     let place = Place::of_block(&p, TILE);
     let terms = p.terms(place.split);
-    let first = u64::from(place.group * p.field.filters) * u64::from(p.field.terms);
+    let first = u64::from(place.group * p.field.filters) * u64::from(p.field.row);
     let a = Operand::<F, false> {
         elements: p.w.cast::<F::Bits>().offset(first as usize),
-        row: p.field.terms.into(),
+        row: p.field.row.into(),
         edge: place.row,
         edge_end: p.field.filters,
         terms,

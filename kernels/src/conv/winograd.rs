@@ -230,7 +230,7 @@ fn clocks(blocks: u64, tile: u64, terms: u64, device: &Device) -> u64 {
 /// The convolution by Winograd's products, where it has them and they are estimated to take less time than direct ones.
 pub fn choose(shape: &Shape, factors: Factors, device: &Device) -> Option<Winograd> {
     let winograd = Winograd::new(shape, factors).ok()?;
-    let (direct, parts) = super::choose(shape, factors, device).ok()?;
+    let (direct, parts) = super::choose(shape, factors, true, device).ok()?;
     let (positions, terms) = shape.extents().sizes();
     // Tensor cores make the direct products at more than twice the rate.
     if direct.factors != Factors::Own || positions == 0 {

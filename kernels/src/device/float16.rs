@@ -22,6 +22,8 @@ pub trait Float16: super::Plain {
     fn to_f32(self) -> f32;
     /// The nearest value of the format.
     fn from_f32(value: f32) -> Self;
+    /// The bits of the values nearest to two, the first in the lower half. Compute capability 8.0.
+    fn pair(low: f32, high: f32) -> u32;
 }
 
 impl F16 {
@@ -72,6 +74,11 @@ impl Float16 for F16 {
     fn from_f32(value: f32) -> Self {
         Self(imp::float::f32_to_f16(value))
     }
+
+    #[inline(always)]
+    fn pair(low: f32, high: f32) -> u32 {
+        imp::float::pair_f16(low, high)
+    }
 }
 
 impl Float16 for BF16 {
@@ -93,5 +100,10 @@ impl Float16 for BF16 {
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         Self(imp::float::f32_to_bf16(value))
+    }
+
+    #[inline(always)]
+    fn pair(low: f32, high: f32) -> u32 {
+        imp::float::pair_bf16(low, high)
     }
 }

@@ -281,7 +281,12 @@ impl Stream for EmulatedStream {
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
         let end = Arc::new(EmulatedEvent::default());
         self.give(Command::Record(end.clone()))?;
-        while !end.wait_for(LOOK) {
+        self.reach(&end, interrupt)
+    }
+
+    fn reach(&mut self, event: &dyn Event, interrupt: &Interrupt) -> Result<(), GpuError> {
+        let event = EmulatedEvent::of(event)?;
+        while !event.wait_for(LOOK) {
             interrupt.check().map_err(|_| GpuError::Interrupted)?;
             if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
                 return Err(GpuError::Lost { problem: "the stream's thread ended".into() });

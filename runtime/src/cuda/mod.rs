@@ -190,6 +190,9 @@ pub(crate) trait Stream: Debug + Send {
     /// Does what was captured, once more.
     fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError>;
 
+    /// Waits until `event`, which this stream has recorded, is reached, or `interrupt` says to stop waiting.
+    fn reach(&mut self, event: &dyn Event, interrupt: &Interrupt) -> Result<(), GpuError>;
+
     /// Waits until everything given is done, or `interrupt` says to stop waiting.
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError>;
 }

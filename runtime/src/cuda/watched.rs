@@ -186,6 +186,15 @@ impl Told {
         Some(failure)
     }
 
+    /// Waits as long as work does not end.
+    fn while_stuck(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        while self.is(Failure::Stuck) {
+            interrupt.check().map_err(|_| GpuError::Interrupted)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.check()
+    }
+
     fn check(&self) -> Result<(), GpuError> {
         let lost = || GpuError::Lost { problem: "CUDA_ERROR_ILLEGAL_ADDRESS".into() };
         if self.is(Failure::Sticky) { Err(lost()) } else { Ok(()) }
@@ -375,12 +384,13 @@ impl Stream for WatchedStream {
         self.inner.replay(&**inner)
     }
 
+    fn reach(&mut self, event: &dyn Event, interrupt: &Interrupt) -> Result<(), GpuError> {
+        self.told.while_stuck(interrupt)?;
+        self.inner.reach(event, interrupt)
+    }
+
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
-        while self.told.is(Failure::Stuck) {
-            interrupt.check().map_err(|_| GpuError::Interrupted)?;
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.told.check()?;
+        self.told.while_stuck(interrupt)?;
         self.inner.finish(interrupt)
     }
 }
@@ -445,6 +455,10 @@ impl Stream for Captured<'_> {
 
     fn replay(&mut self, graph: &dyn Replay) -> Result<(), GpuError> {
         self.inner.replay(graph)
+    }
+
+    fn reach(&mut self, event: &dyn Event, interrupt: &Interrupt) -> Result<(), GpuError> {
+        self.inner.reach(event, interrupt)
     }
 
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {

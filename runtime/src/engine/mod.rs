@@ -31,7 +31,7 @@ pub struct Engine(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) team: Team,
     pub(crate) budget: Budget,
-    gpu_memory_limit: usize,
+    pub(crate) gpu_memory_limit: usize,
     gpus: Mutex<HashMap<Device, Arc<OpenGpu>>>,
     /// Where its sessions keep what they measure.
     pub(crate) profiles: Option<ProfileCache>,

@@ -43,13 +43,21 @@ pub(crate) struct DeviceForm {
     pub(crate) outputs: Vec<Operand>,
 }
 
+impl DeviceForm {
+    /// Bytes of the device's memory that are its kernel's own.
+    pub(crate) fn own_bytes(&self) -> usize {
+        let weights = self.kernel.weights().iter().map(|weights| weights.bytes);
+        weights.fold(self.kernel.workspace(), usize::saturating_add)
+    }
+}
+
 impl Bound {
-    /// Step `step` on `device`, or why it does not run there.
+    /// Step `step` on `device`, with little workspace where that is `lean`; or why it does not run there.
     pub(crate) fn device_form(
         &self,
         program: &Program,
         step: usize,
-        device: Device,
+        (device, lean): (Device, bool),
         context: RunContext<'_>,
     ) -> Result<DeviceForm, GpuReject> {
         let of = &self.steps[step];
@@ -94,7 +102,7 @@ impl Bound {
             within: Within::Plan,
             device,
             precision: program.precision(),
-            lean: false,
+            lean,
             context,
         };
         let kernel = or_known(&*node.op, &site)?.named(&node.name, &node.def.full_name());

@@ -291,12 +291,9 @@ impl Op for ConvTranspose {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        if site.behind.is_some() {
-            return Err(GpuReject::Form("a transposed convolution with a program behind it".into()));
-        }
         let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
         let spans = self.spans(&x, &w).map_err(|_| GpuReject::NoKernel)?;
-        families::conv::transposed(site, self.groups, &spans)
+        families::conv_transposed::kernel(site, self.groups, &spans)
             .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
     }
 

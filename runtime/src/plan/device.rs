@@ -30,6 +30,8 @@ pub(crate) struct DeviceCosts {
     pub(crate) name: String,
     pub(crate) source: DeviceSource,
     pub(crate) steps: Vec<Result<DeviceStep, GpuReject>>,
+    /// Whether kernels are to do with little workspace.
+    pub(crate) lean: bool,
     /// How much later a kernel begins that waits for another stream; `None` where that is not known.
     pub(crate) event_us: Option<f64>,
     /// Microseconds, and bytes in a microsecond, of a copy to it and from it.
@@ -39,28 +41,42 @@ pub(crate) struct DeviceCosts {
 
 impl DeviceCosts {
     /// The steps of `bound` on the device `name` of `profile`; `None` where the profile does not know it, or not its
-    /// links.
+    /// links. Where they are to be `lean` and no step takes less memory by that, there is `None`, too.
     pub(crate) fn new(
         name: &str,
         bound: &Bound,
         program: &Program,
         profile: &Profile,
-        context: RunContext<'_>,
+        (lean, context): (bool, RunContext<'_>),
     ) -> Option<Self> {
         let device = profile.devices.get(name)?;
         let (up, down) = (link_of(profile, "host", name)?, link_of(profile, name, "host")?);
         let alike = program.graph().alike();
         let rooflines = Rooflines::new(profile);
+        let mut gains = false;
         let step = |step: usize| {
-            let form = bound.device_form(program, step, device.device(), context)?;
-            let cost = cost(step, &form, bound, program, &rooflines, (name, device));
+            let form = |lean: bool| bound.device_form(program, step, (device.device(), lean), context);
+            let usual = form(false)?;
+            let mut cost = cost(step, &usual, bound, program, &rooflines, (name, device));
+            let little = if lean { form(true).ok() } else { None };
+            let little = little.filter(|little| little.own_bytes() < usual.own_bytes());
+            let form = if let Some(little) = little {
+                gains = true;
+                // It was not measured so, and the usual way was taken because it is faster.
+                let estimated = estimate(step, &little, bound, program, &rooflines, (name, device));
+                cost = estimated.zip(cost).map(|((us, timing), (usual, _))| (us.max(usual), timing));
+                little
+            } else {
+                usual
+            };
             let share = share((step, &form, cost), bound, program, (name, device), profile);
             let workspace = form.kernel.workspace();
             Ok(DeviceStep { cost, workspace, share, weights: weights(&form, &alike) })
         };
         let steps = (0..bound.step_count()).map(step).collect();
         let event_us = device.event_us();
-        Some(Self { name: name.to_owned(), source: device.source, steps, event_us, up, down })
+        let costs = Self { name: name.to_owned(), source: device.source, steps, lean, event_us, up, down };
+        (gains || !lean).then_some(costs)
     }
 
     /// How much of the device step `step` takes while it runs.
@@ -132,6 +148,19 @@ fn cost(
     if let Some(measured) = rooflines.profile().measured(&signature.0, name) {
         return Some((measured.median_us, timing(device.source)));
     }
+    estimate(step, form, bound, program, rooflines, (name, device))
+}
+
+/// What a step takes by what was measured of others.
+fn estimate(
+    step: usize,
+    form: &DeviceForm,
+    bound: &Bound,
+    program: &Program,
+    rooflines: &Rooflines<'_>,
+    (name, device): (&str, &DeviceProfile),
+) -> Option<(f64, Timing)> {
+    let signature = StepSignature::of(&bound.step_form(program, step)?);
     let cost = step_work(bound, program, step)?;
     let work = DeviceWork {
         cost,

@@ -76,6 +76,9 @@ pub struct PlannedDevice {
     pub arena_bytes: usize,
     /// Bytes of the blocks of the weights and constants that stay there.
     pub weight_bytes: usize,
+    /// Whether kernels do with little workspace there, though that is slower: what is planned so fits less memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lean: bool,
     /// Offset in its arena of everything that lies there.
     pub offsets: Vec<usize>,
 }
@@ -283,7 +286,8 @@ impl fmt::Display for Plan {
         writeln!(f, "offsets {}", offsets.join(" "))?;
         let Some(device) = &self.device else { return Ok(()) };
         let PlannedDevice { device: name, arena_bytes, weight_bytes, .. } = device;
-        writeln!(f, "device {name}, arena {arena_bytes} bytes, weights {weight_bytes} bytes")?;
+        let lean = if device.lean { ", little workspace" } else { "" };
+        writeln!(f, "device {name}, arena {arena_bytes} bytes, weights {weight_bytes} bytes{lean}")?;
         let offsets: Vec<String> = device.offsets.iter().map(ToString::to_string).collect();
         writeln!(f, "device offsets {}", offsets.join(" "))
     }

@@ -116,7 +116,8 @@ pub(crate) fn random_on_device(
     let streams = g.size(1, MOST_STREAMS);
     let (mut places, mut workspaces) = (Vec::with_capacity(steps), vec![0; steps]);
     for (step, workspace) in workspaces.iter_mut().enumerate() {
-        let form = bound.device_form(program, step, device, context).ok().filter(|_| g.chance(share));
+        let form =
+            bound.device_form(program, step, (device, false), context).ok().filter(|_| g.chance(share));
         *workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
         places.push(if form.is_some() {
             Seat::Device(g.size(0, streams - 1))
@@ -149,6 +150,7 @@ pub(crate) fn random_on_device(
         copies: made.moves.copies.iter().map(copy).collect(),
         arena_bytes: made.device_arena,
         weight_bytes: 0,
+        lean: false,
         offsets: made.device_offsets,
     };
     let plan = document(bound, program, workers + 1, (made.phases, made.offsets, made.arena));

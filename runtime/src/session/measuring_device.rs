@@ -57,7 +57,7 @@ impl Session {
                 NodeError { node: signature.clone(), op: "profile".to_owned(), source }.at_run()
             })?;
             // What does not run there has no time there.
-            if let Ok(form) = bound.device_form(program, step, on.device(), context) {
+            if let Ok(form) = bound.device_form(program, step, (on.device(), false), context) {
                 let measured = on.measure(form, effort, context.interrupt).map_err(failed)?;
                 let work = step_work(&bound, program, step);
                 let entry = fresh.operators.entry(signature).or_insert_with(|| OperatorCost {

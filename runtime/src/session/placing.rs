@@ -60,10 +60,11 @@ impl Checking<'_> {
         for &step in &planned.steps {
             let slot =
                 there.get_mut(step).ok_or_else(|| PlanError::invalid(format!("there is no step {step}")))?;
-            let form = bound.device_form(program, step, device, context).map_err(|reject| {
-                let node = bound.step_name(program, step).0;
-                GpuFailure::Rejected(vec![(node, bound.step_name(program, step).1, reject)])
-            })?;
+            let form =
+                bound.device_form(program, step, (device, planned.lean), context).map_err(|reject| {
+                    let node = bound.step_name(program, step).0;
+                    GpuFailure::Rejected(vec![(node, bound.step_name(program, step).1, reject)])
+                })?;
             if slot.replace(form.kernel.workspace()).is_some() {
                 return Err(PlanError::invalid(format!("step {step} is on the device twice")).into());
             }

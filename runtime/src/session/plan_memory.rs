@@ -55,7 +55,7 @@ impl Session {
         let on = self.devices.program(device, program, (&self.engine, &self.budget))?;
         let mut there = vec![None; steps];
         for &step in &planned.steps {
-            let form = bound.device_form(program, step, on.device(), context);
+            let form = bound.device_form(program, step, (on.device(), planned.lean), context);
             let form = form.map_err(|_| PlanError::invalid(format!("step {step} does not run there")))?;
             there[step] = Some(form.kernel.workspace());
         }

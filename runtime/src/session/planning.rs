@@ -329,6 +329,12 @@ impl Session {
         self.inputs.iter().zip(inputs).map(fact).collect()
     }
 
+    /// Most bytes of a GPU's memory: the session's own, and the engine's, which others share.
+    fn gpu_limit(&self) -> Option<usize> {
+        let shared = Some(self.engine.0.gpu_memory_limit).filter(|&bytes| bytes < usize::MAX);
+        self.devices.limit.into_iter().chain(shared).min()
+    }
+
     /// The best plan of every variant, by the predicted times.
     pub(super) fn build_plans(
         &self,
@@ -344,54 +350,59 @@ impl Session {
         let mut plans: Vec<Planned> = Vec::new();
         let mut unmet: Option<PlanError> = None;
         let mut own_times: Option<AsItIs> = None;
-        // One search for the threads, and those with the GPU.
-        let searches = 1 + if self.devices.usable().is_some() { goal.searches() } else { 0 };
-        let each = |all: Duration| Budget::Time(all / (searches * variants.len().max(1)) as u32);
+        let (gpu, limit) = (self.devices.usable(), self.gpu_limit().map(|bytes| bytes as u64));
+        // Where memory counts, what takes less of it for a longer time may be the better plan.
+        let tries_lean = gpu.is_some() && (limit.is_some() || goal.slo_us.is_some());
+        // One search for the threads, and those with the GPU; all of them again where it does with little.
+        let searches = 1 + if gpu.is_some() { goal.searches() } else { 0 };
+        let searches = searches * (1 + usize::from(tries_lean)) * variants.len().max(1);
+        let each = |all: Duration| Budget::Time(all / searches as u32);
         let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
-            let gpu = self.devices.usable().map(|gpu| gpu.to_string());
-            let costs = gpu.map(|name| {
-                let costs = DeviceCosts::new(&name, &bound, program, profile, context);
-                costs.ok_or(PlanError::UnknownDevice { device: name })
-            });
-            let costs = costs.transpose()?;
             let forced = self.devices.forced(&names, &bound, program)?;
-            let limit = self.devices.limit.map(|bytes| bytes as u64);
-            let device = costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit });
-            let made = build(Site {
-                goal,
-                device,
-                bound: &bound,
-                program,
-                model: &model,
-                profile,
-                profile_hash: &profile_hash,
-                rewrite,
-                inputs,
-                workers: self.engine.threads(),
-                spin: self.engine.0.team.spin(),
-                search,
-            });
-            // What was measured may not suffice for every rewrite.
-            let Built { as_it_is, planned } = match made {
-                Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
-                made => made?,
-            };
-            // The model as it is is the first variant.
-            let AsItIs { together_us, alone_us, device_us, device_bytes } =
-                *own_times.get_or_insert(as_it_is);
-            match planned {
-                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
-                    unmet = Some(match unmet.take() {
-                        Some(other) => nearer(other, error),
-                        None => error,
-                    });
-                }
-                planned => {
-                    let Planned { plan, instance, front } = planned?;
-                    let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-                    plans.push(Planned { plan, instance, front });
+            let mut costs = vec![None];
+            if let Some(gpu) = gpu {
+                let name = gpu.to_string();
+                let of = |lean| DeviceCosts::new(&name, &bound, program, profile, (lean, context));
+                costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
+                costs.extend(tries_lean.then(|| of(true)).flatten().map(Some));
+            }
+            for costs in &costs {
+                let made = build(Site {
+                    goal,
+                    device: costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit }),
+                    bound: &bound,
+                    program,
+                    model: &model,
+                    profile,
+                    profile_hash: &profile_hash,
+                    rewrite,
+                    inputs,
+                    workers: self.engine.threads(),
+                    spin: self.engine.0.team.spin(),
+                    search,
+                });
+                // What was measured may not suffice for every rewrite.
+                let Built { as_it_is, planned } = match made {
+                    Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
+                    made => made?,
+                };
+                // The model as it is is the first variant.
+                let AsItIs { together_us, alone_us, device_us, device_bytes } =
+                    *own_times.get_or_insert(as_it_is);
+                match planned {
+                    Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
+                        unmet = Some(match unmet.take() {
+                            Some(other) => nearer(other, error),
+                            None => error,
+                        });
+                    }
+                    planned => {
+                        let Planned { plan, instance, front } = planned?;
+                        let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
+                        plans.push(Planned { plan, instance, front });
+                    }
                 }
             }
         }
@@ -456,7 +467,7 @@ impl Session {
             }
         }
         let taken = there.map_or(0, PlannedDevice::bytes);
-        match self.devices.limit {
+        match self.gpu_limit() {
             Some(limit) if taken > limit => {
                 let what = format!("{taken} bytes of the GPU's memory; the limit is {limit}");
                 Err(PlanError::Other { what }.into())

@@ -76,12 +76,15 @@ fn tf32_is_about_products_of_computed_matrices_and_no_other_operators() {
 
 #[test]
 fn convolutions_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() {
-    // Windows of 3 × 3 by groups and strides, windows of one element, and what tensor cores do not take.
+    // Windows of 3 × 3 by groups and strides, windows of one element, terms that no piece divides, as first layers have, and
+    // what tensor cores do not take.
     let cases = [
         (8, 12, 1, 3, 1, None),
         (8, 12, 2, 3, 2, None),
         (16, 20, 1, 1, 1, None),
-        (5, 12, 1, 3, 1, Some(Kept::Unaligned)),
+        (5, 12, 1, 3, 1, None),
+        (3, 20, 1, 3, 2, None),
+        (5, 12, 1, 1, 1, None),
         (6, 6, 6, 3, 1, Some(Kept::NoKernel)),
     ];
     for (channels, filters, groups, taps, stride, kept) in cases {
@@ -101,7 +104,11 @@ fn convolutions_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() 
         let (session, plain) =
             (load_emulated(made(&weights), Precision::Tf32), load_emulated(made(&weights), Precision::F32));
         let [told] = &session.stored_weights().weights[..] else { panic!("{title}: one convolution") };
-        assert_eq!((told.kept, told.input, told.bytes), (kept, 1, told.model_bytes), "{title}");
+        assert_eq!((told.kept, told.input), (kept, 1), "{title}");
+        // Rows of weights begin where copies of four do.
+        let terms = channels / groups * taps * taps;
+        let rows = if kept.is_some() { terms } else { terms.next_multiple_of(4) };
+        assert_eq!(told.bytes, 4 * filters * rows, "{title}");
         let x = tensor(values.clone());
         let (got, wide) = (run(&session, &x), run(&plain, &x));
         if kept.is_some() {
@@ -111,6 +118,42 @@ fn convolutions_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() 
         let rounded = load(made(&tf32(&weights)), Precision::F32, 1);
         close(&got, &run(&rounded, &tensor(tf32(&values))), &title);
         assert_ne!(got, wide, "{title}");
+    }
+}
+
+#[test]
+fn first_layers_and_transposed_convolutions_are_those_of_rounded_operands_in_every_precision() {
+    let first = node("Conv", &["x", "w", "b"], &["c"]).with_ints("strides", &[2, 2]);
+    let turned = node("ConvTranspose", &["x", "w", "b"], &["c"]).with_ints("strides", &[2, 3]);
+    let turned = turned.with_ints("pads", &[1, 0, 0, 1]);
+    for (name, convolution, shape) in [("first", first, [20, 3, 5, 5]), ("turned", turned, [3, 20, 4, 5])] {
+        let bias = drawn(20, 3);
+        let made = |w: &[f32]| {
+            let constants = [floats("w", &shape, w), floats("b", &[20], &bias)];
+            let nodes = [convolution.clone(), node("Relu", &["c"], &["y"])];
+            let inputs = [fixed("x", code::F32, &[2, 3, 9, 8])];
+            model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+        };
+        let (weights, values) = (drawn(shape.iter().product::<i64>() as usize, 1), drawn(2 * 3 * 72, 7));
+        let tensor = |values: Vec<f32>| Tensor::new(&[2, 3, 9, 8], values).expect("a tensor");
+        let x = tensor(values.clone());
+        let wide = run(&load(made(&weights), Precision::F32, 1), &x);
+        let close_to_wide = run(&load_emulated(made(&weights), Precision::F32), &x);
+        close(&close_to_wide, &wide, name);
+        let half = |v: &[f32]| v.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect::<Vec<f32>>();
+        let brain = |v: &[f32]| v.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect::<Vec<f32>>();
+        let rounds: [(Precision, &dyn Fn(&[f32]) -> Vec<f32>); 3] =
+            [(Precision::Tf32, &tf32), (Precision::F16, &half), (Precision::Bf16, &brain)];
+        for (precision, rounded) in rounds {
+            let title = format!("{name}, {precision}");
+            let session = load_emulated(made(&weights), precision);
+            let [told] = &session.stored_weights().weights[..] else { panic!("{title}: one convolution") };
+            assert_eq!((told.kept, told.input), (None, 1), "{title}");
+            let got = run(&session, &x);
+            let want = run(&load(made(&rounded(&weights)), Precision::F32, 1), &tensor(rounded(&values)));
+            close(&got, &want, &title);
+            assert_ne!(got, wide, "{title}");
+        }
     }
 }
 

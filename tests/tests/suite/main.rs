@@ -27,6 +27,7 @@ mod gpu_coverage;
 mod hostile;
 mod kept_plans;
 mod layouts;
+mod lean_plans;
 mod limits;
 mod malformed;
 mod mixed;

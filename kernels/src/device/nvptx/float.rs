@@ -33,6 +33,27 @@ instruction! {
     approximate_tanh f32, reg32, "tanh.approx.f32";
 }
 
+/// Two floats rounded into one register by one instruction; it names the upper half first.
+macro_rules! pair {
+    ($($name:ident $text:literal;)*) => { $(
+        #[inline(always)]
+        pub(crate) fn $name(low: f32, high: f32) -> u32 {
+            let y: u32;
+            // SAFETY: the instruction reads and writes registers.
+            unsafe {
+                asm!(concat!($text, " {}, {}, {};"), out(reg32) y, in(reg32) high, in(reg32) low,
+                    options(pure, nomem, nostack));
+            }
+            y
+        }
+    )* };
+}
+
+pair! {
+    pair_f16 "cvt.rn.f16x2.f32";
+    pair_bf16 "cvt.rn.bf16x2.f32";
+}
+
 #[inline(always)]
 pub(crate) fn fma_f32(a: f32, b: f32, c: f32) -> f32 {
     let d: f32;

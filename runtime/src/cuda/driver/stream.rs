@@ -126,6 +126,24 @@ impl DriverEvent {
         Ok(Self { context, handle })
     }
 
+    /// Waits until it is reached; its context is current.
+    fn reached(&self, interrupt: &Interrupt) -> Result<(), GpuError> {
+        let start = Instant::now();
+        loop {
+            // SAFETY: the event is alive.
+            match unsafe { sys::cuEventQuery(self.handle) } {
+                sys::CUresult::CUDA_ERROR_NOT_READY => {}
+                code => return check("cuEventQuery", code),
+            }
+            interrupt.check().map_err(|_| GpuError::Interrupted)?;
+            if start.elapsed() < SPIN {
+                std::hint::spin_loop();
+            } else {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
     fn of(event: &dyn Event) -> Result<&Self, GpuError> {
         event
             .as_any()
@@ -243,23 +261,16 @@ impl Stream for DriverStream {
         check("cuGraphLaunch", unsafe { sys::cuGraphLaunch(graph.handle, self.handle) })
     }
 
+    fn reach(&mut self, event: &dyn Event, interrupt: &Interrupt) -> Result<(), GpuError> {
+        let event = DriverEvent::of(event)?;
+        self.context.enter()?;
+        event.reached(interrupt)
+    }
+
     fn finish(&mut self, interrupt: &Interrupt) -> Result<(), GpuError> {
         self.context.enter()?;
         self.record_into(&self.end)?;
-        let start = Instant::now();
-        loop {
-            // SAFETY: the event is alive.
-            match unsafe { sys::cuEventQuery(self.end.handle) } {
-                sys::CUresult::CUDA_ERROR_NOT_READY => {}
-                code => return check("cuEventQuery", code),
-            }
-            interrupt.check().map_err(|_| GpuError::Interrupted)?;
-            if start.elapsed() < SPIN {
-                std::hint::spin_loop();
-            } else {
-                std::thread::sleep(NAP);
-            }
-        }
+        self.end.reached(interrupt)
     }
 }
 

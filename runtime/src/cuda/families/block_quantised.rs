@@ -1,10 +1,13 @@
-//! Products with weights of 2, 4 or 8 bits in blocks: a map unpacks the weights into the workspace, as elements of the type
-//! of the other matrix, and a product reads them there. On the device they stay packed.
+//! Products with weights of 2, 4 or 8 bits in blocks, which stay packed on the device: one kernel that reads them so for up to
+//! 16 rows, and for more of f16 and bf16 where tensor cores are. Else, and where terms name their blocks themselves, a map
+//! unpacks the weights into the workspace, as elements of the type of the other matrix, and a product reads them there.
 
 use super::composition::{Composition, Place};
 use super::copy;
 use super::located::{Located, bytes, nothing};
 use super::product::Product;
+use super::tail::{From, Making, Tail};
+use super::{element, extent};
 use crate::cpu::block_quantised::BlockQuantised;
 use crate::cpu::contraction::Contraction;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -13,6 +16,10 @@ use crate::graph::TensorFact;
 use crate::graph::fact::{Fact, Facts};
 use crate::loops::program::{Kind, Reg};
 use crate::tensor::Tensor;
+use recurve_kernels::blocks::{self, Buffers, Shape, Zeros};
+use recurve_kernels::gemv;
+use recurve_kernels::launch::{Buffer, Launch};
+use std::sync::Arc;
 
 /// Positions of the inputs besides the left matrix.
 const B: usize = 1;
@@ -48,12 +55,59 @@ fn numbers(
     Ok(map.builder.convert(number, Kind::F32))
 }
 
+/// As one kernel that reads packed weights, which lie in the blocks that have their scales.
+fn fused(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
+    let zeros = match site.inputs.has(ZEROS).then(|| site.dtype(ZEROS)).transpose()? {
+        None => Zeros::Middle,
+        Some(DType::U8) => Zeros::Packed(extent(product.zero_bytes())?),
+        Some(_) => Zeros::Elements,
+    };
+    let [m, n, k] = [extent(product.m)?, extent(product.n)?, extent(product.k)?];
+    let (bits, block) = (extent(product.bits)?, extent(product.block)?);
+    let shape = Shape { element: element(site.dtype(0)?)?, m, n, k, bits, block, zeros };
+    shape.accepts()?;
+    let device = site.device;
+    // Parts of the terms where tensor cores multiply.
+    let parts = if m <= gemv::MOST { None } else { Some(blocks::tensor::parts(&shape, &device)?) };
+    let workspace = parts.map_or(0, |parts| blocks::tensor::workspace_bytes(&shape, parts));
+    let y = site.output_shape(0)?;
+    let mut making = Making::over(site.dtype(0)?, &y);
+    if site.inputs.has(BIAS) {
+        let strides = (1..=y.len()).map(|axis| u64::from(axis == y.len())).collect();
+        let bias = making.read(From::Input(BIAS), site.dtype(BIAS)?, strides, 0);
+        let sum = making.builder.add(making.y, bias);
+        making.set(sum);
+    }
+    let tail = making.finish(site)?;
+    let data = Tail::data(tail.as_ref()).into_iter().collect();
+    let kernel = GpuKernel::new(move |memory| {
+        let input = |at: usize| memory.inputs.get(at).copied().unwrap_or(Buffer::default());
+        Tail::with(tail.as_ref(), memory, |program| {
+            let (x, w, scales, zeros) = (input(0), input(B), input(SCALES), input(ZEROS));
+            let (y, workspace) = (memory.outputs[0], memory.workspace);
+            let buffers = Buffers { x, w, scales, zeros, y, workspace, program };
+            let Some(parts) = parts else {
+                return Ok(vec![Arc::new(blocks::vectors::prepare(&shape, &buffers, &device)?) as _]);
+            };
+            let plan = blocks::tensor::prepare(&shape, parts, &buffers, &device)?;
+            let sum = plan.sum.map(|sum| Arc::new(sum) as Arc<dyn Launch>);
+            Ok([Arc::new(plan.product) as Arc<dyn Launch>].into_iter().chain(sum).collect())
+        })
+    });
+    Ok(kernel.with_workspace(workspace as usize).with_resident(Vec::new(), data))
+}
+
 /// `a · wᵀ + bias` of these sizes.
 pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
     let &BlockQuantised { m, n, k, bits, .. } = product;
     let (dtype, blocks, blob, per) = (site.dtype(0)?, product.blocks(), product.blob(), 8 / bits);
     if m == 0 {
         return Ok(nothing());
+    }
+    if !site.inputs.has(GROUPS)
+        && let Ok(kernel) = fused(site, product)
+    {
+        return Ok(kernel);
     }
     let mut whole = Composition::new("");
     let mut scales = Table { place: Place::Input(SCALES), dtype, columns: blocks };

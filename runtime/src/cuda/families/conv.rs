@@ -6,7 +6,7 @@ use super::narrow::{Rounded, Storage, bytes_as};
 use super::tail::{From, Making, Tail};
 use super::{element, extent};
 use crate::cuda::site::Launches;
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, Operands};
 use crate::dtype::DType;
 use crate::ops::window::Span;
 use crate::precision::{Kept, Precision, StoredWeights};
@@ -15,6 +15,7 @@ use recurve_kernels::conv::winograd::{self, Winograd};
 use recurve_kernels::conv::{self, Axis, Buffers, MOST_AXES, Shape};
 use recurve_kernels::depthwise;
 use recurve_kernels::element::Element;
+use recurve_kernels::epilogue::Program;
 use recurve_kernels::gemm::{self, Factors, Matrix, Problem};
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
@@ -30,6 +31,15 @@ enum Way {
     Winograd(Winograd),
     /// `conv`, terms in so many parts.
     Direct(&'static conv::Variant, u32),
+}
+
+/// What weights may be packed for: those that are constant.
+#[derive(Clone, Copy, Debug)]
+struct Packs {
+    /// Rows that begin where copies do.
+    rows: bool,
+    /// Winograd's products.
+    winograd: bool,
 }
 
 /// The product that a convolution of windows of one element is: filters by the channels of an image.
@@ -58,12 +68,12 @@ fn product(shape: &Shape, factors: Factors) -> Option<Problem> {
 }
 
 impl Way {
-    /// The kernels for `shape`. Weights that are constant may be packed where that is wanted.
-    fn choose(shape: &Shape, factors: Factors, packs: bool, device: &Device) -> Result<Self, Reject> {
+    /// The kernels for `shape`.
+    fn choose(shape: &Shape, factors: Factors, packs: Packs, device: &Device) -> Result<Self, Reject> {
         if depthwise::accepts(shape).is_ok() {
             return Ok(Self::ByChannel);
         }
-        let (direct, parts) = conv::choose(shape, factors, device)?;
+        let (direct, parts) = conv::choose(shape, factors, packs.rows, device)?;
         if let Some(problem) = product(shape, factors)
             && let Ok((variant, parts)) = gemm::choose(&problem, device)
             && (direct.id.starts_with("scalar") || !variant.id.starts_with("simt"))
@@ -71,7 +81,7 @@ impl Way {
             return Ok(Self::Product(problem, variant, parts));
         }
         match winograd::choose(shape, factors, device) {
-            Some(winograd) if packs => Ok(Self::Winograd(winograd)),
+            Some(winograd) if packs.winograd => Ok(Self::Winograd(winograd)),
             _ => Ok(Self::Direct(direct, parts)),
         }
     }
@@ -120,16 +130,16 @@ impl Way {
         Ok(launches)
     }
 
-    /// What is told of constant weights of f32 where they may be multiplied as tf32: that they are, or why not.
-    fn multiplied(&self, weights: &Tensor) -> StoredWeights {
-        let bytes = weights.bytes().len();
+    /// What is told of constant weights of f32, which take so many bytes, where they may be multiplied as tf32: that they are,
+    /// or why not.
+    fn multiplied(&self, weights: &Tensor, bytes: usize) -> StoredWeights {
         let kept = match self {
             Self::Direct(variant, _) if variant.id == "tensor_tf32" => None,
             Self::Product(_, variant, _) if variant.id == "tf32" => None,
             Self::ByChannel => Some(Kept::NoKernel),
             _ => Some(Kept::Unaligned),
         };
-        StoredWeights::unnamed(1, weights.len(), [bytes, bytes], kept)
+        StoredWeights::unnamed(1, weights.len(), [weights.bytes().len(), bytes], kept)
     }
 }
 
@@ -167,59 +177,107 @@ fn of_type(
     }
     shape.accepts()?;
     let (device, factors) = (site.device, site.factors());
-    let way = Way::choose(&shape, factors, site.constant(1).is_some() && !site.lean, &device)?;
-    let y = site.output_shape(0)?;
-    let mut making = Making::over(site.dtype(0)?, &y);
-    if site.inputs.has(2) {
-        let strides = (0..y.len()).map(|axis| u64::from(axis == 1)).collect();
-        let bias = making.read(From::Input(2), site.dtype(2)?, strides, 0);
-        let sum = making.builder.add(making.y, bias);
-        making.set(sum);
-    }
-    if narrow {
-        making.keep();
-    }
-    let tail = making.finish(site)?;
-    let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
-    let weights = site.constant(1).filter(|_| narrow).cloned();
+    let constant = site.constant(1).cloned();
+    let packs = Packs { rows: constant.is_some(), winograd: constant.is_some() && !site.lean };
+    let way = Way::choose(&shape, factors, packs, &device)?;
     let own = usize::try_from(way.workspace(&shape, &device)?)
         .map_err(|_| GpuReject::Form("a workspace of so many bytes".into()))?;
-    let rounded = match &weights {
-        Some(_) => {
+    let (frame, data) = Frame::new(site, (element, narrow), own)?;
+    let workspace = frame.workspace;
+    let kernel = GpuKernel::new(move |memory| {
+        let w = memory.weights.first().copied().unwrap_or(memory.inputs[1]);
+        frame.launches(memory, |x, program| {
+            let buffers = Buffers { x, w, y: memory.outputs[0], workspace: memory.workspace, program };
+            way.launches((&shape, factors), &buffers, &device)
+        })
+    });
+    let kernel = kernel.with_workspace(workspace).with_resident(Vec::new(), data);
+    let Some(weights) = constant else { return Ok(kernel) };
+    if let Way::Winograd(winograd) = way {
+        let (own, bytes) = (weights.bytes().len(), winograd.packed_bytes() as usize);
+        let tf32 = factors == Factors::Tf32 && weights.dtype() == DType::F32;
+        let kernel = kernel.with_stored(tf32.then(|| way.multiplied(&weights, own)));
+        return Ok(kernel.with_weights("conv winograd", bytes, move || packed(&winograd, &weights)));
+    }
+    let in_rows = match way {
+        Way::Direct(variant, _) if variant.is_packed(&shape) => Some(variant),
+        _ => None,
+    };
+    let bytes = in_rows.map_or(weights.len() as u64 * element.bytes(), |v| v.weight_bytes(&shape)) as usize;
+    let kernel = kernel.with_stored(match factors {
+        _ if narrow => Storage::Narrow(element).note(1, &weights, bytes),
+        Factors::Tf32 if weights.dtype() == DType::F32 => Some(way.multiplied(&weights, bytes)),
+        _ => None,
+    });
+    if !narrow && in_rows.is_none() {
+        return Ok(kernel);
+    }
+    let form = format!("conv {element:?}{}", if in_rows.is_some() { " in rows" } else { "" });
+    Ok(kernel.with_weights(form, bytes, move || {
+        let dense = if narrow { bytes_as(&weights, element) } else { weights.bytes().to_vec() };
+        let Some(variant) = in_rows else { return dense };
+        let mut rows = vec![0; bytes];
+        variant.pack(&shape, &dense, &mut rows);
+        rows
+    }))
+}
+
+/// What stands around a convolution's kernels: X rounded to the type of narrower weights, and what comes behind the sums.
+pub(super) struct Frame {
+    tail: Option<Tail>,
+    rounded: Option<Rounded>,
+    /// Bytes, those of the kernels among them.
+    pub(super) workspace: usize,
+}
+
+impl Frame {
+    /// Around kernels with operands of type `element`, narrower than the model's if `narrow`, and a workspace of `own` bytes;
+    /// and the kernel's data. A bias is input 2.
+    pub(super) fn new(
+        site: &GpuSite<'_>,
+        (element, narrow): (Element, bool),
+        own: usize,
+    ) -> Result<(Self, Vec<Vec<u8>>), GpuReject> {
+        let (x, y) = (site.input_shape(0)?, site.output_shape(0)?);
+        let mut making = Making::over(site.dtype(0)?, &y);
+        if site.inputs.has(2) {
+            let strides = (0..y.len()).map(|axis| u64::from(axis == 1)).collect();
+            let bias = making.read(From::Input(2), site.dtype(2)?, strides, 0);
+            let sum = making.builder.add(making.y, bias);
+            making.set(sum);
+        }
+        if narrow {
+            making.keep();
+        }
+        let tail = making.finish(site)?;
+        let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
+        let rounded = if narrow {
             let count = x.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
             let count = count.ok_or_else(|| GpuReject::Form("an input of so many elements".into()))?;
             let (rounded, program) = Rounded::new(site, (count, element), own, data.len())?;
             data.extend(program);
             Some(rounded)
-        }
-        None => None,
-    };
-    let workspace = rounded.as_ref().map_or(own, Rounded::workspace);
-    let kernel = GpuKernel::new(move |memory| {
-        let (mut x, y) = (memory.inputs[0], memory.outputs[0]);
-        let w = memory.weights.first().copied().unwrap_or(memory.inputs[1]);
-        let mut launches = Vec::new();
-        if let Some(rounded) = &rounded {
+        } else {
+            None
+        };
+        let workspace = rounded.as_ref().map_or(own, Rounded::workspace);
+        Ok((Self { tail, rounded, workspace }, data))
+    }
+
+    /// The launches that `make` gives of X and the program behind the sums, and what stands before them.
+    pub(super) fn launches(
+        &self,
+        memory: &Operands<'_>,
+        make: impl FnOnce(Buffer, Option<Program>) -> Result<Launches, Reject>,
+    ) -> Result<Launches, Reject> {
+        let (mut launches, mut x) = (Launches::new(), memory.inputs[0]);
+        if let Some(rounded) = &self.rounded {
             launches = rounded.launches(memory)?;
             x = rounded.place(memory);
         }
-        launches.extend(Tail::with(tail.as_ref(), memory, |program| {
-            let buffers = Buffers { x, w, y, workspace: memory.workspace, program };
-            way.launches((&shape, factors), &buffers, &device)
-        })?);
+        launches.extend(Tail::with(self.tail.as_ref(), memory, |program| make(x, program))?);
         Ok(launches)
-    });
-    let kernel = kernel.with_workspace(workspace).with_resident(Vec::new(), data);
-    let of_f32 = site.constant(1).filter(|w| factors == Factors::Tf32 && w.dtype() == DType::F32);
-    let kernel = kernel.with_stored(of_f32.map(|weights| way.multiplied(weights)));
-    if let (Way::Winograd(winograd), Some(weights)) = (way, site.constant(1).cloned()) {
-        let bytes = winograd.packed_bytes() as usize;
-        return Ok(kernel.with_weights("conv winograd", bytes, move || packed(&winograd, &weights)));
     }
-    let Some(weights) = weights else { return Ok(kernel) };
-    let bytes = weights.len() * element.bytes() as usize;
-    let kernel = kernel.with_stored(Storage::Narrow(element).note(1, &weights, bytes));
-    Ok(kernel.with_weights(format!("conv {element:?}"), bytes, move || bytes_as(&weights, element)))
 }
 
 /// Weights as Winograd's products take them.
@@ -229,33 +287,6 @@ fn packed(winograd: &Winograd, weights: &Tensor) -> Vec<u8> {
     let mut u = vec![0.0f32; winograd.packed_bytes() as usize / size_of::<f32>()];
     winograd.pack(&w, &mut u);
     bytemuck::cast_slice(&u).to_vec()
-}
-
-/// Input 0 under the weights of input 1 the other way round: `spans` are those of the convolution that reads the result.
-pub(crate) fn transposed(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
-    use recurve_kernels::conv_transpose::{Buffers, Shape};
-    let (x, w) = (site.input_shape(0)?, site.input_shape(1)?);
-    let shape = Shape {
-        element: element(site.dtype(0)?)?,
-        images: extent(x[0])?,
-        groups: extent(groups)?,
-        channels: extent(w[0] / groups)?,
-        filters: extent(w[1])?,
-        axes: axes(spans)?,
-    };
-    shape.accepts()?;
-    let (device, kept) = (site.device, site.kept(1));
-    let kernel = GpuKernel::new(move |operands| {
-        let buffers = Buffers {
-            x: operands.inputs[0],
-            w: operands.inputs[1],
-            bias: operands.inputs.get(2).copied().unwrap_or(Buffer::default()),
-            y: operands.outputs[0],
-        };
-        let prepared = shape.prepare(&buffers, &device)?;
-        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
-    });
-    Ok(kernel.with_stored(kept))
 }
 
 /// Spatial axes as kernels take them; those that are not there come first.

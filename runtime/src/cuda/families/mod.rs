@@ -9,6 +9,7 @@ pub(crate) mod causal;
 pub(crate) mod columns;
 mod composition;
 pub(crate) mod conv;
+pub(crate) mod conv_transposed;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod flow;

@@ -337,15 +337,13 @@ impl<'p> Binder<'p> {
                         let block = if packed.shared {
                             program.weights(index, packed, context.interrupt)?
                         } else {
-                            let bytes = (packed.pack)();
-                            Arc::new(program.uploader.upload(&program.gpu, &bytes, context.interrupt)?)
+                            program.upload_packed(packed.bytes, &*packed.pack, context.interrupt)?
                         };
                         weights.push(keep(block));
                     }
                     let mut data = Vec::new();
                     for bytes in kernel.data() {
-                        let block = program.uploader.upload(&program.gpu, bytes, context.interrupt)?;
-                        data.push(keep(Arc::new(block)));
+                        data.push(keep(program.upload(bytes, context.interrupt)?));
                     }
                     let at = |id: &Option<ValueId>| {
                         id.and_then(|id| places[self.root[id.index()]].clone()).unwrap_or(Place::Nowhere)
@@ -364,6 +362,7 @@ impl<'p> Binder<'p> {
             };
             steps.push(Step { node: index, work });
         }
+        program.settle(context.interrupt)?;
         let (launches, states) = (self.launches, Mutex::default());
         Ok(GpuBound { steps, inputs, outputs, arena, values, pinned, launches, slots, resident, states })
     }
@@ -403,7 +402,7 @@ impl<'p> Binder<'p> {
     fn resident(&self, value: usize, context: RunContext<'_>) -> Result<Arc<Block>, GpuFailure> {
         let program = self.program;
         if program.graph.values[value].constant.is_some() {
-            return Ok(program.constant(value, context.interrupt)?);
+            return program.constant(value, context.interrupt);
         }
         let missing = || NodeError {
             node: program.graph.values[value].name.to_string(),
@@ -411,7 +410,7 @@ impl<'p> Binder<'p> {
             source: OpError::internal("nothing writes it"),
         };
         let tensor = self.constant(value).ok_or_else(missing)?;
-        Ok(Arc::new(program.uploader.upload(&program.gpu, tensor.view().bytes(), context.interrupt)?))
+        program.upload(tensor.view().bytes(), context.interrupt)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::{Interrupt, NodeTimes};
+use crate::memory::Charge;
 use crate::tensor::{Shape, Tensor, Value, ValueRef};
 use recurve_kernels::launch::Buffer;
 use std::ops::Range;
@@ -84,6 +85,7 @@ pub(super) struct Output {
 pub(super) struct State {
     stream: Box<dyn Stream>,
     pinned: Box<dyn Pinned>,
+    _charge: Charge,
     arena: Block,
     /// Those of each step.
     launches: Vec<Launches>,
@@ -214,7 +216,8 @@ impl GpuBound {
         }
         let gpu = program.gpu.gpu();
         let arena = program.gpu.allocate(self.arena)?;
-        let (stream, pinned) = (gpu.stream()?, gpu.pinned(self.pinned)?);
+        let stream = gpu.stream()?;
+        let (pinned, charge) = program.pinned(self.pinned).map_err(|failure| program.of_graph(failure))?;
         let mut stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)> = Vec::new();
         let mut launches = Vec::with_capacity(self.steps.len());
         let mut flows = Vec::with_capacity(self.steps.len());
@@ -248,6 +251,7 @@ impl GpuBound {
         Ok(Held(Some(State {
             stream,
             pinned,
+            _charge: charge,
             arena,
             launches,
             flows,

@@ -9,7 +9,7 @@ use crate::cuda::families::flow::{
 };
 use crate::cuda::{Block, Pinned, Stream};
 use crate::error::OpError;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Charge};
 use crate::tensor::{Tensor, Value};
 use recurve_kernels::launch;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ const FIRST_ROUNDS: usize = 16;
 #[derive(Default)]
 pub(super) struct Growing {
     blocks: Vec<Block>,
-    pinned: Vec<Box<dyn Pinned>>,
+    pinned: Vec<(Box<dyn Pinned>, Charge)>,
 }
 
 /// One run of a flow.
@@ -197,13 +197,13 @@ impl Running<'_> {
         let bytes = slice_bytes(of).checked_mul(rounds).ok_or_else(overflow)?;
         let mut buffer = Buffer::zeroed(bytes, self.context.budget)?;
         if bytes > 0 {
-            let pinned = self.program.gpu.gpu().pinned(bytes)?;
+            let (pinned, charge) = self.program.pinned(bytes)?;
             let from = self.growing.blocks[growth.block].address();
             let address = pinned.address();
-            self.growing.pinned.push(pinned);
+            self.growing.pinned.push((pinned, charge));
             self.stream.copy(address, from, bytes)?;
             self.stream.finish(self.context.interrupt)?;
-            if let Some(pinned) = self.growing.pinned.last() {
+            if let Some((pinned, _)) = self.growing.pinned.last() {
                 pinned.read(0, buffer.bytes_mut())?;
             }
         } else {

@@ -137,7 +137,7 @@ impl GpuProgram {
             multiprocessors: properties.multiprocessors,
             shared_bytes: properties.shared_per_block,
         };
-        let uploader = Uploader::new(&gpu)?;
+        let uploader = Uploader::new(&gpu, &budget)?;
         Ok(Self {
             gpu,
             device,
@@ -263,14 +263,14 @@ impl GpuProgram {
     }
 
     /// The device memory of constant `value`, uploaded when it is first asked for.
-    fn constant(&self, value: usize, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
+    fn constant(&self, value: usize, interrupt: &Interrupt) -> Result<Arc<Block>, GpuFailure> {
         let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = constants.get(&value) {
             return Ok(block.clone());
         }
         let tensor = self.graph.values[value].constant.as_ref();
         let bytes = tensor.map_or(&[][..], |t| t.view().bytes());
-        let block = Arc::new(self.uploader.upload(&self.gpu, bytes, interrupt)?);
+        let block = self.upload(bytes, interrupt)?;
         constants.insert(value, block.clone());
         Ok(block)
     }
@@ -282,15 +282,18 @@ impl GpuProgram {
     }
 
     /// The device memory of node `node`'s weights in one form, packed and uploaded when it is first asked for.
-    fn weights(&self, node: usize, packed: &Weights, interrupt: &Interrupt) -> Result<Arc<Block>, GpuError> {
+    fn weights(
+        &self,
+        node: usize,
+        packed: &Weights,
+        interrupt: &Interrupt,
+    ) -> Result<Arc<Block>, GpuFailure> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (self.alike[node], packed.form.clone());
         if let Some(block) = weights.get(&key) {
             return Ok(block.clone());
         }
-        let bytes = (packed.pack)();
-        debug_assert_eq!(bytes.len(), packed.bytes, "{}", packed.form);
-        let block = Arc::new(self.uploader.upload(&self.gpu, &bytes, interrupt)?);
+        let block = self.upload_packed(packed.bytes, &*packed.pack, interrupt)?;
         weights.insert(key, block.clone());
         Ok(block)
     }

@@ -21,6 +21,7 @@ use crate::cuda::site::Launches;
 use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
+use crate::memory::Charge;
 use crate::precision::StoredWeights;
 use recurve_kernels::launch::Buffer;
 use std::collections::HashMap;
@@ -80,6 +81,7 @@ pub(crate) struct PlacedSteps {
 struct State {
     lanes: Lanes,
     pinned: Box<dyn Pinned>,
+    _charge: Charge,
     arena: Block,
     launches: HashMap<usize, Launches>,
     /// The stretches captured, once they have run.
@@ -137,10 +139,7 @@ impl PlacedSteps {
                     Operand::Constant { value, tensor, derived: own } => {
                         let block = match derived.get(value) {
                             Some(block) => block.clone(),
-                            None if *own => {
-                                let bytes = tensor.view().bytes();
-                                Arc::new(program.uploader.upload(&program.gpu, bytes, interrupt)?)
-                            }
+                            None if *own => program.upload(tensor.view().bytes(), interrupt)?,
                             None => program.constant(*value, interrupt)?,
                         };
                         if !derived.contains_key(value) {
@@ -163,12 +162,12 @@ impl PlacedSteps {
                 weights.push(keep(if packed.shared {
                     program.weights(node, packed, interrupt)?
                 } else {
-                    Arc::new(program.uploader.upload(&program.gpu, &(packed.pack)(), interrupt)?)
+                    program.upload_packed(packed.bytes, &*packed.pack, interrupt)?
                 }));
             }
             let mut data = Vec::with_capacity(kernel.data().len());
             for bytes in kernel.data() {
-                data.push(keep(Arc::new(program.uploader.upload(&program.gpu, bytes, interrupt)?)));
+                data.push(keep(program.upload(bytes, interrupt)?));
             }
             let workspace = (layout.workspace)(number);
             let workspace =
@@ -183,6 +182,7 @@ impl PlacedSteps {
             Ok((staging.take(copy.bytes)?, word))
         });
         let staged = staged.collect::<Result<_, GpuError>>()?;
+        program.settle(interrupt)?;
         let stream = |step: usize| sequence.streams.get(&step).copied().unwrap_or(0);
         let touched = touched(&steps, &copies);
         let order = Order::new(&sequence.parts, &touched, stream, |copy| copies[copy].up);
@@ -246,7 +246,9 @@ impl PlacedSteps {
     fn state(&self) -> Result<State, GpuFailure> {
         let gpu = self.program.gpu.gpu();
         let arena = self.program.gpu.allocate(self.arena)?;
-        let (lanes, pinned) = (Lanes::new(gpu, &self.order)?, gpu.pinned(self.pinned)?);
+        let lanes = Lanes::new(gpu, &self.order)?;
+        let pinned = self.program.pinned(self.pinned);
+        let (pinned, charge) = pinned.map_err(|failure| self.program.of_graph(failure))?;
         let mut launches = HashMap::with_capacity(self.steps.len());
         for (&number, (node, step)) in &self.steps {
             let made = step.launches(&arena, &*pinned).map_err(|reject| {
@@ -259,7 +261,7 @@ impl PlacedSteps {
         }
         let graphs = self.order.stretches.iter().map(|_| None).collect();
         let given = vec![false; self.order.units.len()];
-        Ok(State { lanes, pinned, arena, launches, graphs, given, holds: true })
+        Ok(State { lanes, pinned, _charge: charge, arena, launches, graphs, given, holds: true })
     }
 }
 

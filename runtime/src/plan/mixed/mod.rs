@@ -229,6 +229,7 @@ impl Parts<'_> {
                 copies: copies.collect(),
                 arena_bytes: made.device_arena,
                 weight_bytes: *weight_bytes,
+                lean: self.device.lean,
                 offsets: made.device_offsets.clone(),
             }),
         }

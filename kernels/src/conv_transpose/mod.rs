@@ -2,13 +2,17 @@
 //! `y[n, f, q] = b[f] + Σ_{c, t : q + begin − t·dilation = p·stride} w[c, f, t] · x[n, c, p]` over up to three spatial axes, per
 //! group: the adjoint of the convolution that reads Y. Output positions that no tap reaches are the bias.
 //!
-//! A thread makes one element of Y: it tries every tap, of which one in `stride` reaches it along an axis, and goes over the
+//! Where a group has filters enough and weights are packed, its phases are convolutions ([`phases`]). Else a thread makes one
+//! element of Y: it tries every tap, of which one in `stride` reaches it along an axis, and goes over the
 //! channels of those that do.
 //!
 //! What spills is a few words of the position, once per element. Sums are f32, over the taps first and the channels of each;
 //! at most `(k + 2) · 2⁻²⁴ · Σ|w·x|` off.
 //!
 //! Grid `min(⌈elements / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
+
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod phases;
 
 use crate::conv::{Axis, MOST_AXES};
 use crate::device::math::divide;

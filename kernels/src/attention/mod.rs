@@ -21,6 +21,8 @@ use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Geometry, Prepared, Reject};
 use crate::wide::load_real;
 
+pub mod tensor;
+
 /// Elements between images, heads and rows of an operand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -123,7 +125,36 @@ fn stage<T: Real>(
     }
 }
 
+impl Strides {
+    /// The first element of a head of an image.
+    #[inline(always)]
+    fn place(&self, image: u32, head: u32) -> u64 {
+        u64::from(image) * u64::from(self.image) + u64::from(head) * u64::from(self.head)
+    }
+}
+
 impl Params {
+    /// How many keys of an image are valid, and the position of its first query among them.
+    #[inline(always)]
+    fn valid(&self, image: u32) -> (u32, i64) {
+        if self.lengths.is_null() {
+            return (self.keys, i64::from(self.past));
+        }
+        let length = self.lengths.load(image as usize) as i64;
+        let inside = if length < 0 { 0 } else { length };
+        let limit = if inside < i64::from(self.keys) { inside as u32 } else { self.keys };
+        (limit, length - i64::from(self.queries))
+    }
+
+    /// The keys that any of `count` queries from `first` on sees of the first `limit`.
+    #[inline(always)]
+    fn visible_to_block(&self, first: u32, count: u32, offset: i64, limit: u32) -> (u32, u32) {
+        let last = if first + count < self.queries { first + count } else { self.queries };
+        let (from, _) = self.visible(offset + i64::from(first), limit);
+        let (_, until) = self.visible(offset + i64::from(last) - 1, limit);
+        (from, until)
+    }
+
     /// The keys that a query at `position` sees of the first `limit`.
     #[inline(always)]
     fn visible(&self, position: i64, limit: u32) -> (u32, u32) {
@@ -136,9 +167,9 @@ impl Params {
         (first, last)
     }
 
-    /// The score of a key by the product of it and a query: −∞ where it is masked.
+    /// The score of a key by the product of it and a query, bounded by this tanh: −∞ where it is masked.
     #[inline(always)]
-    fn score(&self, product: f32, mask: u64, key: u32) -> f32 {
+    fn score(&self, product: f32, mask: u64, key: u32, tanh: impl Fn(f32) -> f32) -> f32 {
         let mut score = product * self.scale;
         if self.cap > 0.0 {
             score = self.cap * tanh(score / self.cap);
@@ -163,21 +194,13 @@ impl Params {
 fn run<T: Real>(p: Params) {
     let (first, head, image) = (thread::block_idx_x() * ROWS, thread::block_idx_y(), thread::block_idx_z());
     let kv = divide(head, p.group).0;
-    let place =
-        |s: &Strides, head: u32| u64::from(image) * u64::from(s.image) + u64::from(head) * u64::from(s.head);
+    let place = |s: &Strides, head: u32| s.place(image, head);
     let wider = if p.width > p.value_width { p.width } else { p.value_width };
     let queries = shared::array::<f32>(0, ROWS * p.width);
     let block = shared::array::<f32>(4 * ROWS * p.width, KEYS * (wider + 1));
     let of_q = (place(&p.of_q, head), p.of_q.row, p.width);
     stage(queries, p.width, p.q.cast::<T>(), of_q, (first, ROWS, p.queries));
-    let (limit, offset) = if p.lengths.is_null() {
-        (p.keys, i64::from(p.past))
-    } else {
-        let length = p.lengths.load(image as usize) as i64;
-        let inside = if length < 0 { 0 } else { length };
-        let limit = if inside < i64::from(p.keys) { inside as u32 } else { p.keys };
-        (limit, length - i64::from(p.queries))
-    };
+    let (limit, offset) = p.valid(image);
     let (lane, row) = (warp::lane_id(), warp::warp_id() * OWN as u32);
     let mut seen = [(0u32, 0u32); OWN];
     let mut mask = [0u64; OWN];
@@ -191,10 +214,7 @@ fn run<T: Real>(p: Params) {
             mask[r] = place(&p.of_mask, head) + u64::from(query) * u64::from(p.of_mask.row);
         }
     }
-    // The keys that any query of the block sees.
-    let last = if first + ROWS < p.queries { first + ROWS } else { p.queries };
-    let (mut from, _) = p.visible(offset + i64::from(first), limit);
-    let (_, until) = p.visible(offset + i64::from(last) - 1, limit);
+    let (mut from, until) = p.visible_to_block(first, ROWS, offset, limit);
     while from < until {
         thread::sync_threads();
         let of_k = (place(&p.of_k, kv), p.of_k.row, p.width);
@@ -211,7 +231,7 @@ fn run<T: Real>(p: Params) {
                     product += of_query * block.load((lane * (wider + 1) + c) as usize);
                     c += 1;
                 }
-                score = p.score(product, mask[r], key);
+                score = p.score(product, mask[r], key, tanh);
             }
             let here = warp::reduce(score, |a, b| if b > a || b.is_nan() { b } else { a });
             let larger = if here > most[r] || here.is_nan() { here } else { most[r] };
@@ -439,6 +459,7 @@ impl Shape {
             Element::BF16 => &ATTENTION_BF16,
         };
         let geometry = geometry(self.images, self.heads, self.queries, self.width, self.value_width);
+        let (entry, geometry) = tensor::chosen(self, buffers, device).unwrap_or((entry, geometry));
         Prepared::new(entry, geometry, params, device).map(Some)
     }
 }
@@ -447,6 +468,7 @@ impl Shape {
 mod tests {
     use super::*;
     use crate::cases::EMULATED;
+    use crate::launch::Launch;
 
     #[test]
     fn what_does_not_fit_is_refused() {
@@ -476,6 +498,15 @@ mod tests {
         assert!(shape.prepare(&good, &EMULATED).is_ok());
         let short = shape.prepare(&Buffers { v: buffer(92), ..good }, &EMULATED).err();
         assert_eq!(short, Some(Reject::Length { operand: "v", needed: 96, got: 92 }));
+        let halves = Shape { element: Element::F16, ..shape };
+        let entry = |shape: &Shape, device: &Device| {
+            shape.prepare(&good, device).map(|prepared| prepared.map(|p| p.kernel().entry))
+        };
+        assert_eq!(entry(&shape, &EMULATED), Ok(Some("attention_f32")));
+        assert_eq!(entry(&halves, &EMULATED), Ok(Some("attention_tensor_f16_64")));
+        assert_eq!(entry(&halves, &Device { capability: 75, ..EMULATED }), Ok(Some("attention_f16")));
+        let apart = Shape { strides: [rows, Strides { row: 9, ..rows }, rows, rows], ..halves };
+        assert_eq!(entry(&apart, &EMULATED), Ok(Some("attention_f16")));
         let mask = Mask { strides: Strides::default(), by_key: true, keys: 3, element: None };
         let masked = Shape { mask: Some(mask), ..shape };
         assert_eq!(masked.prepare(&good, &EMULATED).err(), Some(Reject::Absent { operand: "mask" }));
