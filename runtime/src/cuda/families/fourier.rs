@@ -186,6 +186,7 @@ pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> R
     if batch == 0 || frames == 0 || transform.results == 0 {
         return Ok(nothing());
     }
+    let mut whole = Composition::new("");
     let windowed = site.inputs.has(2);
     let window = site.constant(2).filter(|_| windowed).map(floats).transpose()?;
     if !windowed || window.is_some() {
@@ -197,26 +198,19 @@ pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> R
             reach: batch * time * parts,
         };
         let places = [Place::Input(0), Place::Output(0)];
-        let mut whole = Composition::new("");
-        match add_product(site, &mut whole, transform, (&rows, window.as_deref()), places) {
-            // Products do not take every overlap: frames are copied apart first.
-            Err(GpuReject::Kernel(_)) => {}
-            made => return made.map(|()| whole.finish()),
-        }
+        add_product(site, &mut whole, transform, (&rows, window.as_deref()), places)?;
+        return Ok(whole.finish());
     }
-    let mut whole = Composition::new("");
     let product = whole.between(bytes(dtype, &[batch, frames, length, parts])?)?;
     let mut map = Located::behind(whole, site, &[batch, frames, length, parts]);
     let strides = [time * parts, step * parts, parts, 1].map(|stride| stride as u64);
-    let mut y = map.read(Place::Input(0), dtype, strides.to_vec(), 0)?;
-    if windowed && window.is_none() {
-        let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
-        y = map.builder.mul(y, weight);
-    }
+    let x = map.read(Place::Input(0), dtype, strides.to_vec(), 0)?;
+    let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
+    let y = map.builder.mul(x, weight);
     let mut whole = map.store("window", y, dtype, product)?;
     let (rows, between_rows) = (batch * frames, length * parts);
     let all = Rows { images: 1, rows, between_images: 0, between_rows, reach: rows * between_rows };
-    add_product(site, &mut whole, transform, (&all, window.as_deref()), [product, Place::Output(0)])?;
+    add_product(site, &mut whole, transform, (&all, None), [product, Place::Output(0)])?;
     Ok(whole.finish())
 }
 
