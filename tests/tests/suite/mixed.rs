@@ -191,6 +191,12 @@ fn a_profile_has_the_emulated_gpu_and_says_so() {
         of_kind.any(|(_, cost)| cost.lanes.contains_key("emulated"))
     };
     assert!(there("LSTM"), "{:?}", profile.operators.keys().collect::<Vec<_>>());
+    // To launch nothing takes a microsecond or two.
+    let ran = profile.operators.iter().filter(|(signature, _)| signature.starts_with("LSTM"));
+    for (signature, cost) in ran {
+        let least = cost.lanes.get("emulated").map(|m| m.min_us);
+        assert!(least.is_none_or(|us| us > 20.0), "{signature}: {least:?}: nothing ran");
+    }
     assert_eq!(Profile::from_json(&profile.to_json()).expect("its own document"), profile);
     let mut bad = profile.clone();
     bad.devices.get_mut("emulated").expect("there").multiprocessors = 0;

@@ -86,8 +86,8 @@ struct State {
     launches: HashMap<usize, Launches>,
     /// The stretches captured, once they have run.
     graphs: Vec<Option<Box<dyn Replay>>>,
-    /// By unit, whether it was given in this run.
-    given: Vec<bool>,
+    /// By unit, whether it was given ahead and is held back still.
+    ahead: Vec<bool>,
     /// Whether the device holds back what it is given.
     holds: bool,
 }
@@ -234,7 +234,7 @@ impl PlacedSteps {
             None => self.state()?,
         };
         state.lanes.begin();
-        state.given.fill(false);
+        state.ahead.fill(false);
         let faults = self.steps.values().filter_map(|(_, step)| step.fault);
         let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
         for word in faults.chain(ends).chain(self.holds.iter().copied()) {
@@ -260,8 +260,8 @@ impl PlacedSteps {
             launches.insert(number, made);
         }
         let graphs = self.order.stretches.iter().map(|_| None).collect();
-        let given = vec![false; self.order.units.len()];
-        Ok(State { lanes, pinned, _charge: charge, arena, launches, graphs, given, holds: true })
+        let ahead = vec![false; self.order.units.len()];
+        Ok(State { lanes, pinned, _charge: charge, arena, launches, graphs, ahead, holds: true })
     }
 }
 

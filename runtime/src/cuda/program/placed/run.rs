@@ -81,10 +81,9 @@ impl<'p> DeviceRun<'p> {
         let PlacedSteps { order, holds, .. } = self.placed;
         let lost = || GpuError::Lost { problem: format!("{unit:?} is in no order") };
         let at = order.unit(unit).ok_or_else(lost)?;
-        if state.given[at] {
+        if std::mem::take(&mut state.ahead[at]) {
             state.pinned.set_word(holds[at], RAISED)?;
         } else {
-            state.given[at] = true;
             self.give(unit, state)?;
         }
         for next in order.behind[at].clone() {
@@ -94,13 +93,13 @@ impl<'p> DeviceRun<'p> {
                 Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
                 Unit::Copy(_) => true,
             };
-            if !captured || state.given[next] || !state.holds || !state.lanes.tells() {
+            if !captured || state.ahead[next] || !state.holds || !state.lanes.tells() {
                 break;
             }
             let word = state.pinned.address() + holds[next] as u64;
             state.holds = state.lanes.hold(self.stream(order.units[next])?, word)?;
             if state.holds {
-                state.given[next] = true;
+                state.ahead[next] = true;
                 self.give(order.units[next], state)?;
             }
         }
