@@ -123,5 +123,5 @@ entry!(
 );
 entry!(
     /// 64-bit registers.
-    WIDE = map_wide(Params): wide, THREADS, with_shared(SHARED), with_spills(16)
+    WIDE = map_wide(Params): wide, THREADS, with_shared(SHARED), with_spills(64)
 );
