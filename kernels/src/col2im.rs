@@ -172,7 +172,7 @@ entry!(
 );
 entry!(
     /// Sums in f64.
-    WIDE = col2im_wide(Params): run::<Float<f64>>, THREADS
+    WIDE = col2im_wide(Params): run::<Float<f64>>, THREADS, with_spills(16)
 );
 entry!(
     /// Integers.

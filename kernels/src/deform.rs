@@ -141,7 +141,7 @@ entry!(
 );
 entry!(
     /// Sums in f64.
-    WIDE = deform_wide(Params): run::<f64>, THREADS
+    WIDE = deform_wide(Params): run::<f64>, THREADS, with_spills(64)
 );
 
 /// Windows as the caller describes them.

@@ -129,7 +129,7 @@ fn run(p: Params) {
 
 entry!(
     /// Of every type.
-    DET = det(Params): run, THREADS
+    DET = det(Params): run, THREADS, with_spills(64)
 );
 
 /// Matrices as the caller describes them.

@@ -112,11 +112,11 @@ fn run<S: Weighed>(p: Params) {
 
 entry!(
     /// Floats of 32 bits and less.
-    NARROW = roi_max_narrow(Params): run::<f32>, THREADS
+    NARROW = roi_max_narrow(Params): run::<f32>, THREADS, with_spills(16)
 );
 entry!(
     /// Floats of 64 bits.
-    WIDE = roi_max_wide(Params): run::<f64>, THREADS
+    WIDE = roi_max_wide(Params): run::<f64>, THREADS, with_spills(64)
 );
 
 /// Regions as the caller describes them.

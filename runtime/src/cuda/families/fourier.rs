@@ -189,7 +189,10 @@ pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> R
     let mut whole = Composition::new("");
     let windowed = site.inputs.has(2);
     let window = site.constant(2).filter(|_| windowed).map(floats).transpose()?;
-    if !windowed || window.is_some() {
+    let from_data = windowed && window.is_none();
+    // Kernels of products read no rows that overlap; nests, which those of f64 are, do.
+    let overlaps = frames > 1 && step < transform.rows() && dtype != DType::F64;
+    if !from_data && !overlaps {
         let rows = Rows {
             images: batch,
             rows: frames,
@@ -205,12 +208,17 @@ pub(crate) fn frames(site: &GpuSite<'_>, transform: &Transform, of: Frames) -> R
     let mut map = Located::behind(whole, site, &[batch, frames, length, parts]);
     let strides = [time * parts, step * parts, parts, 1].map(|stride| stride as u64);
     let x = map.read(Place::Input(0), dtype, strides.to_vec(), 0)?;
-    let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
-    let y = map.builder.mul(x, weight);
+    let y = if from_data {
+        let weight = map.read(Place::Input(2), dtype, vec![0, 0, 1, 0], 0)?;
+        map.builder.mul(x, weight)
+    } else {
+        x
+    };
     let mut whole = map.store("window", y, dtype, product)?;
     let (rows, between_rows) = (batch * frames, length * parts);
     let all = Rows { images: 1, rows, between_images: 0, between_rows, reach: rows * between_rows };
-    add_product(site, &mut whole, transform, (&all, None), [product, Place::Output(0)])?;
+    let places = [product, Place::Output(0)];
+    add_product(site, &mut whole, transform, (&all, window.as_deref()), places)?;
     Ok(whole.finish())
 }
 
