@@ -125,12 +125,13 @@ def models():
         [tensor("x", f32, 5)],
         [tensor("y", f32, 5)],
     )
-    # Two functions of float64, of which no GPU kernel computes them, which become one operator when the extent is known.
+    # More operands than a GPU kernel takes, summed in an operator that becomes one with another when the extent is known.
+    nine = [f"x{k}" for k in range(9)]
     save(
         "waves",
-        [node("Sin", ["x"], ["a"], "sine"), node("Cos", ["a"], ["y"], "of_sine")],
-        [tensor("x", TensorProto.DOUBLE, "n")],
-        [tensor("y", TensorProto.DOUBLE, "n")],
+        [node("Sum", nine, ["a"], "sum"), node("Cos", ["a"], ["y"], "of_sum")],
+        [tensor(k, f32, "n") for k in nine],
+        [tensor("y", f32, "n")],
     )
     save("words", [node("Transpose", ["x"], ["y"])], [tensor("x", TensorProto.STRING, 2, 3)], [tensor("y", TensorProto.STRING, 3, 2)])
     save("bf16", [node("Max", ["x"], ["y"])], [tensor("x", bf16, 2)], [tensor("y", bf16, 2)])
@@ -176,7 +177,7 @@ def arrays():
     wrong = y.copy()
     wrong[1, 0, 2] += 1
     np.savez(HERE / "biased_wrong.npz", y=wrong)
-    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f8"))
+    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f4"))
     for number, expected in enumerate([y, wrong]):
         folder = HERE / "biased_cases" / f"test_data_set_{number}"
         folder.mkdir(parents=True, exist_ok=True)
