@@ -1,7 +1,8 @@
 """The engines that are measured, each measurement in a process of its own: Recurve's command, Python packages through
 `runner.py`, and tract through the program in `tract/`.
 
-A measurement is a dictionary: `load_ms`, `p50_us` (the median latency of the runs behind three others), `peak_mib`, and
+A measurement is a dictionary: `load_ms`, `p50_us` (the median latency of the runs behind three others), `peak_mib` (the
+peak of the resident memory, less what the process held before it loaded the model: for all engines alike), and
 `outputs`, the arrays that came out, in the order of the graph. What an engine refuses raises `Refused` with its words.
 """
 import json
@@ -58,7 +59,7 @@ def recurve(command, *options):
         return {
             "load_ms": document["load_ms"],
             "p50_us": document["latency_us"]["p50"],
-            "peak_mib": document["peak_rss_bytes"] / 2**20,
+            "peak_mib": (document["peak_rss_bytes"] - document["rss_before_load_bytes"]) / 2**20,
             "outputs": model.in_order(made),
         }
 

@@ -108,6 +108,7 @@ struct Document {
     plan: Option<String>,
     /// `null` where the system does not tell.
     peak_rss_bytes: Option<u64>,
+    rss_before_load_bytes: Option<u64>,
     inputs: Vec<InputEntry>,
     outputs: Vec<OutputEntry>,
     /// Nodes that ran on the CPU although the model runs on a GPU.
@@ -155,6 +156,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     if arguments.refresh {
         builder = builder.with_profile_refresh();
     }
+    let rss_before_load_bytes = peak_rss_bytes();
     let session = arguments.model.load(builder, terminal)?;
     let plan = arguments.plan.as_deref().map(read_plan).transpose()?;
     if let Some(plan) = &plan {
@@ -195,6 +197,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         latency_us: latency,
         plan: placement(&session, &inputs, arguments),
         peak_rss_bytes,
+        rss_before_load_bytes,
         inputs: inputs.iter().map(input_entry).collect(),
         outputs: outputs.iter().map(|(name, value)| entry(name, value)).collect(),
         host_trips: session.host_trips().into_iter().map(TripEntry::from).collect(),
@@ -460,7 +463,10 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         rows.push(vec!["plan".to_owned(), plan.clone()]);
     }
     if let Some(bytes) = document.peak_rss_bytes {
-        rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64)]);
+        let before = document.rss_before_load_bytes.map_or(String::new(), |before| {
+            format!(", {} before the model was loaded", quantity::bytes(before as f64))
+        });
+        rows.push(vec!["peak RSS".to_owned(), quantity::bytes(bytes as f64) + &before]);
     }
     section("measured", &rows, &[]);
     let nodes = document.nodes.iter().flatten().map(|node| &*node.op);

@@ -8,6 +8,7 @@ pub(crate) mod blocked;
 pub(crate) mod body;
 pub(crate) mod broadcast;
 pub(crate) mod cast;
+mod compact;
 pub(crate) mod concat_copy;
 pub(crate) mod constant_matrix;
 pub(crate) mod contraction;

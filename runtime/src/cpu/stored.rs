@@ -58,6 +58,11 @@ pub(super) fn same<F: Element, U: Element>(from: &[F]) -> Option<&[U]> {
     if F::DTYPE == U::DTYPE { bytemuck::try_cast_slice(from).ok() } else { None }
 }
 
+/// [`same`], writable.
+pub(super) fn same_mut<F: Element, U: Element>(from: &mut [F]) -> Option<&mut [U]> {
+    if F::DTYPE == U::DTYPE { bytemuck::try_cast_slice_mut(from).ok() } else { None }
+}
+
 impl<F: Float> Weight<F> for F {
     fn round(from: &[F], _: F, to: &mut [F]) {
         to.copy_from_slice(from);

@@ -197,6 +197,14 @@ pub(crate) fn load_emulated(bytes: Vec<u8>, precision: Precision) -> Session {
     builder.with_precision(precision).load_bytes(bytes).expect("loads")
 }
 
+/// [`load_emulated`] with a device of its own: one that sessions share gives them blocks that others have left, which may
+/// be a quarter larger than what is asked for.
+fn load_alone(bytes: Vec<u8>, precision: Precision) -> Session {
+    let engine = Engine::builder().with_threads(1).with_pinning(Pinning::None).build().expect("an engine");
+    let builder = Session::builder().with_engine(&engine).with_device(Device::Emulated);
+    builder.with_precision(precision).load_bytes(bytes).expect("loads")
+}
+
 /// `values` as a 16-bit format has them.
 fn narrowed(values: &[f32], precision: Precision) -> Vec<f32> {
     rounded(values, precision, 1, false)
@@ -208,14 +216,14 @@ const NARROW: [Precision; 2] = [Precision::F16, Precision::Bf16];
 fn few_rows_on_a_gpu_read_narrow_weights_and_keep_the_rest() {
     let (first, second) = (drawn(37 * 83, 1), drawn(50 * 83, 2));
     let x = Tensor::new(&[3, 37], drawn(3 * 37, 7)).expect("a tensor");
-    let wide = load_emulated(dense(&first, &second), Precision::F32);
+    let wide = load_alone(dense(&first, &second), Precision::F32);
     run(&wide, &x);
     assert!(wide.stored_weights().weights.is_empty());
     // Rows are padded to 16 bytes.
     let packed = |depths: [usize; 2], bytes: usize| (83 * depths[0] + 50 * depths[1]) * bytes;
     let (of_wide, of_narrow) = (packed([40, 84], 4), packed([40, 88], 2));
     for precision in NARROW {
-        let session = load_emulated(dense(&first, &second), precision);
+        let session = load_alone(dense(&first, &second), precision);
         assert!(session.stored_weights().weights.is_empty(), "the number of rows is not known yet");
         let got = run(&session, &x);
         let stored = session.stored_weights();
@@ -228,10 +236,10 @@ fn few_rows_on_a_gpu_read_narrow_weights_and_keep_the_rest() {
         let plain = dense(&narrowed(&first, precision), &narrowed(&second, precision));
         close(&got, &run(&load(plain, Precision::F32, 1), &x), &precision.to_string());
         let bytes = |session: &Session| session.gpu_use().expect("a GPU").weights as usize;
-        // The device gives memory by 256 bytes, and some of what is counted is no weight: biases and programs.
+        // Blocks are multiples of 512 bytes, and some of what is counted is no weight: biases and programs.
         let saved = bytes(&wide) - bytes(&session);
         let (held, narrow) = (bytes(&wide), bytes(&session));
-        assert!(saved.abs_diff(of_wide - of_narrow) <= 2048, "{held} {narrow} {of_wide} {of_narrow}");
+        assert!(saved.abs_diff(of_wide - of_narrow) <= 1024, "{held} {narrow} {of_wide} {of_narrow}");
         let deviations = session.deviations(&wide, [("x", &x)]).expect("runs");
         assert!(0.0 < deviations[0].relative && deviations[0].relative < 0.02, "{deviations:?}");
     }

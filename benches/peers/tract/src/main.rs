@@ -1,8 +1,8 @@
 //! Runs one model with tract: `tract-peer MODEL FOLDER THREADS RUNS`.
 //!
 //! FOLDER holds the inputs as raw little-endian `f32`, `in_0.bin` and so on in the order of the model; the outputs are
-//! written beside them. Prints load time, median latency of the runs behind three others, and the process's peak memory as
-//! JSON.
+//! written beside them. Prints load time, median latency of the runs behind three others, and the process's peak memory
+//! less what it held before it loaded the model, as JSON.
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -22,6 +22,7 @@ fn main() -> Result<()> {
     if threads > 1 {
         set_default_executor(Executor::multithread(threads));
     }
+    let before = peak_mib();
     let start = Instant::now();
     let model = tract_onnx::onnx().model_for_path(model)?.into_optimized()?;
     let facts: Vec<TypedFact> =
@@ -53,7 +54,8 @@ fn main() -> Result<()> {
     }
     times.sort_by(f64::total_cmp);
     let p50_us = times[times.len() / 2];
-    println!("{}", serde_json::json!({ "load_ms": load_ms, "p50_us": p50_us, "peak_mib": peak_mib() }));
+    let peak_mib = peak_mib().zip(before).map(|(peak, before)| peak - before);
+    println!("{}", serde_json::json!({ "load_ms": load_ms, "p50_us": p50_us, "peak_mib": peak_mib }));
     Ok(())
 }
 

@@ -11,11 +11,13 @@
     reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
 )]
 
+mod compact;
 mod few;
 mod many;
 pub(super) mod unit;
 
 use super::amx::Unit;
+use super::compact::Compact;
 use super::number::Float;
 use super::simd::{Lane, Level, Simd};
 use super::stored::Weight;
@@ -62,6 +64,8 @@ pub(super) enum Stored<'a, F> {
         panels: &'a [i8],
         factors: &'a [F],
     },
+    /// Of `f32`, in fewer bits.
+    Compact(Compact<'a>),
 }
 
 impl<F> Stored<'_, F> {
@@ -74,6 +78,7 @@ impl<F> Stored<'_, F> {
             Self::Int8 { panels, factors } => {
                 Self::Int8 { panels: &panels[elements], factors: &factors[columns] }
             }
+            Self::Compact(all) => Self::Compact(all.part(elements)),
         }
     }
 }
@@ -126,6 +131,7 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
                 product,
             );
         }
+        Stored::Compact(panels) => compact::sweep(panels, (count, backwards), rows.0, product),
     }
 }
 

@@ -92,13 +92,17 @@ pub(crate) fn pack(recurrence: &Recurrence, site: &PackSite<'_>) -> Result<Optio
         bias: constant(B)?.map(crate::Tensor::bytes),
         peephole: constant(P)?.map(crate::Tensor::bytes),
     };
+    let [time, batch] = extents(recurrence, site)?;
+    // Rows of the products of all steps, and of each.
+    let (all, each) = (time.zip(batch).map(|(time, batch)| time.saturating_mul(batch)), batch);
     dispatch!(dtype, floats, S => {
-        let panels = |t: Option<&crate::Tensor>, index: usize, depth: usize| {
-            t.map(|t| pack::packed_panels::<S>(&layout, (index, t.bytes()), (planes, depth), site)).transpose()
+        let panels = |t: Option<&crate::Tensor>, (index, depth, rows): (usize, usize, Option<usize>)| {
+            let size = (planes, depth);
+            t.map(|t| pack::packed_panels::<S>(&layout, (index, t.bytes()), size, rows == Some(1), site)).transpose()
         };
         let weights = Weights {
-            input: panels(w, W, *input)?,
-            recurrent: panels(r, R, *hidden)?,
+            input: panels(w, (W, *input, all))?,
+            recurrent: panels(r, (R, *hidden, each))?,
             vectors: if vectors_constant {
                 Some(pack::packed_vectors::<S>(&layout, source, planes, site.budget)?)
             } else {
@@ -113,6 +117,13 @@ pub(crate) fn pack(recurrence: &Recurrence, site: &PackSite<'_>) -> Result<Optio
         }
         Ok(Some(Packed { data: Arc::new(weights), consumed }))
     })
+}
+
+/// The number of steps and the batch, where they are known.
+fn extents(recurrence: &Recurrence, site: &PackSite<'_>) -> Result<[Option<usize>; 2], OpError> {
+    let shape = site.inputs.optional(X)?.and_then(|fact| fact.shape.as_deref());
+    let known = |axis: usize| shape.and_then(|dims| dims.get(axis)?.known());
+    Ok(if recurrence.batch_first { [known(1), known(0)] } else { [known(0), known(1)] })
 }
 
 /// The kernel for inputs of known shapes.

@@ -3,14 +3,17 @@
 use super::gate::Gate;
 use super::layout::Layout;
 use crate::cpu::amx::Unit;
+use crate::cpu::compact::{CompactPanels, Decoder};
 use crate::cpu::number::{Compute as _, Real};
 use crate::cpu::panels::{Stored, unit};
 use crate::cpu::stored::{Weight, factor, out_of_range, same};
+use crate::dtype::DType;
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
 use crate::ops::PackSite;
 use crate::precision::{Kept, Precision};
 use half::{bf16, f16};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Bytes read from a constant between two calls to let go of them.
@@ -21,6 +24,9 @@ const STRIP: usize = 16;
 const ROW: usize = 1 << 12;
 /// Most units of a panel.
 const LANES: usize = 64;
+/// Bytes of one direction's weights for each thread from which on a single row reads them in fewer bits. What the second
+/// cache holds is read faster as it is: twice its 2 MiB per core is where both take the same time.
+const COMPACT_FROM: usize = 5 << 20;
 
 /// Packed weights of all directions; what was not constant is absent.
 #[derive(Debug)]
@@ -35,32 +41,37 @@ pub(crate) struct Weights {
 
 /// Panels of all directions in one format.
 #[derive(Debug)]
-pub(super) struct PackedPanels {
-    format: Precision,
-    panels: Buffer,
-    /// Factors of the rows of the matrix, that is of the columns of the panels, where the format has them.
-    factors: Buffer,
-    ordinary: unit::Ordinary,
+pub(super) enum PackedPanels {
+    Plain {
+        format: Precision,
+        panels: Buffer,
+        /// Factors of the rows of the matrix, that is of the columns of the panels, where the format has them.
+        factors: Buffer,
+        ordinary: unit::Ordinary,
+    },
+    /// Of `f32`, in fewer bits.
+    Compact(CompactPanels),
 }
 
 impl PackedPanels {
     /// The matrix unit, where it may multiply the panels.
     pub(super) fn unit<F: Gate>(&self) -> Option<Unit> {
-        match self.stored::<F>() {
-            Stored::Own(panels) => self.ordinary.unit(same(panels)?),
+        match (self, self.stored::<F>()) {
+            (Self::Plain { ordinary, .. }, Stored::Own(panels)) => ordinary.unit(same(panels)?),
             _ => None,
         }
     }
 
     /// The panels as a step reads them.
     pub(super) fn stored<F: Gate>(&self) -> Stored<'_, F> {
-        match self.format {
-            Precision::F32 | Precision::Tf32 => Stored::Own(self.panels.elements()),
-            Precision::F16 => Stored::F16(self.panels.elements()),
-            Precision::Bf16 => Stored::Bf16(self.panels.elements()),
-            Precision::Int8 => {
-                Stored::Int8 { panels: self.panels.elements(), factors: self.factors.elements() }
-            }
+        match self {
+            Self::Plain { format, panels, factors, .. } => match format {
+                Precision::F32 | Precision::Tf32 => Stored::Own(panels.elements()),
+                Precision::F16 => Stored::F16(panels.elements()),
+                Precision::Bf16 => Stored::Bf16(panels.elements()),
+                Precision::Int8 => Stored::Int8 { panels: panels.elements(), factors: factors.elements() },
+            },
+            Self::Compact(panels) => Stored::Compact(panels.all()),
         }
     }
 }
@@ -73,11 +84,13 @@ pub(super) struct Vectors<'a> {
 }
 
 /// Packs input `index`, `[directions, gates · hidden, depth]`, in the format that the session stores weights in, or as it
-/// is where that cannot hold it.
+/// is where that cannot hold it; in fewer bits where it is multiplied with a single row at a time, as `single` says, and
+/// that pays.
 pub(super) fn packed_panels<S: Real<Compute: Gate>>(
     layout: &Layout,
     (index, source): (usize, &[u8]),
     (directions, depth): (usize, usize),
+    single: bool,
     site: &PackSite<'_>,
 ) -> Result<PackedPanels, OpError> {
     let wanted = site.storing.precision;
@@ -89,16 +102,50 @@ pub(super) fn packed_panels<S: Real<Compute: Gate>>(
     };
     let format = if misfit.is_some() { Precision::F32 } else { wanted };
     let size = (directions, depth);
+    if single
+        && let Precision::F32 | Precision::Tf32 = format
+        && let Some(panels) = packed_compact::<S>(layout, source, size, site)?
+    {
+        return Ok(PackedPanels::Compact(panels));
+    }
     let packed = match format {
-        Precision::F32 | Precision::Tf32 => packed_as::<S, S::Compute>(layout, source, size, format, site),
-        Precision::F16 => packed_as::<S, f16>(layout, source, size, format, site),
-        Precision::Bf16 => packed_as::<S, bf16>(layout, source, size, format, site),
-        Precision::Int8 => packed_as::<S, i8>(layout, source, size, format, site),
+        Precision::F32 | Precision::Tf32 => packed_as::<S, S::Compute>(layout, source, size, site),
+        Precision::F16 => packed_as::<S, f16>(layout, source, size, site),
+        Precision::Bf16 => packed_as::<S, bf16>(layout, source, size, site),
+        Precision::Int8 => packed_as::<S, i8>(layout, source, size, site),
     }?;
-    let bytes = packed.panels.bytes().len() + packed.factors.bytes().len();
+    let [panels, factors] = packed;
+    let bytes = panels.bytes().len() + factors.bytes().len();
     let kept = misfit.map(|weight| Kept::OutOfRange { weight });
     site.storing.note(index, source.len() / size_of::<S>(), [source.len(), bytes], kept);
-    Ok(packed)
+    Ok(PackedPanels::Plain { format, panels, factors, ordinary: unit::Ordinary::default() })
+}
+
+/// The panels in fewer bits, where the processor can read them, they are large, and few of the weights lie apart.
+fn packed_compact<S: Real<Compute: Gate>>(
+    layout: &Layout,
+    source: &[u8],
+    (directions, depth): (usize, usize),
+    site: &PackSite<'_>,
+) -> Result<Option<CompactPanels>, OpError> {
+    let bytes = layout.panels(depth).saturating_mul(size_of::<f32>());
+    let [group, ..] = layout.groups() else { return Ok(None) };
+    let (width, elements) = (group.width(), directions * layout.panels(depth));
+    let (Some(decoder), true, true) =
+        (Decoder::detect(), S::DTYPE == DType::F32, bytes / site.threads.max(1) >= COMPACT_FROM)
+    else {
+        return Ok(None);
+    };
+    let mut scratch = Buffer::zeroed_for::<f32>(width * depth, site.budget)?;
+    let mut packed = CompactPanels::new(decoder, (width, depth), elements / (width * depth), site.budget)?;
+    let mut fits = true;
+    each_panel::<S>(layout, source, depth, site.release, |at, rows| {
+        fits = fits && {
+            rows.interleave::<S, S::Compute>(scratch.elements_mut(), &mut []);
+            packed.set(at / (width * depth), scratch.elements())
+        };
+    });
+    Ok(fits.then_some(packed))
 }
 
 /// A weight that format `E` cannot hold.
@@ -117,18 +164,18 @@ fn misfit_in<S: Real, E: Weight<S::Compute>>(source: &[u8], release: &dyn Fn(&[u
     })
 }
 
+/// The panels in format `E`, and the factors of their columns.
 fn packed_as<S: Real<Compute: Gate>, E: Weight<S::Compute>>(
     layout: &Layout,
     source: &[u8],
     (directions, depth): (usize, usize),
-    format: Precision,
     site: &PackSite<'_>,
-) -> Result<PackedPanels, OpError> {
+) -> Result<[Buffer; 2], OpError> {
     let columns = if E::SCALED { directions * layout.panels(1) } else { 0 };
     let mut panels = Buffer::zeroed_for::<E>(directions * layout.panels(depth), site.budget)?;
     let mut factors = Buffer::zeroed_for::<S::Compute>(columns, site.budget)?;
     pack_panels::<S, E>(layout, source, depth, (panels.elements_mut(), factors.elements_mut()), site.release);
-    Ok(PackedPanels { format, panels, factors, ordinary: unit::Ordinary::default() })
+    Ok([panels, factors])
 }
 
 /// Packs `[directions, gates · hidden, depth]` into `to`, and the factors of its rows into `factors` where the format has
@@ -140,35 +187,54 @@ pub(super) fn pack_panels<S: Real, E: Weight<S::Compute>>(
     (to, factors): (&mut [E], &mut [S::Compute]),
     release: &dyn Fn(&[u8]),
 ) {
-    let (per_direction, size) = (layout.panels(depth), size_of::<S>());
-    let row_bytes = depth * size;
-    let matrix = layout.cell.gates() * layout.hidden * row_bytes;
-    if per_direction == 0 || matrix == 0 {
+    if source.is_empty() {
         to.fill(E::default());
         return;
     }
-    let planes = source.chunks_exact(matrix).zip(to.chunks_exact_mut(per_direction));
-    for (plane, (source, to)) in planes.enumerate() {
-        let columns = layout.panels(1);
-        let factors = factors.get_mut(plane * columns..(plane + 1) * columns).unwrap_or_default();
+    each_panel::<S>(layout, source, depth, release, |at, rows| {
+        let factors = factors.get_mut(at / depth..at / depth + rows.width).unwrap_or_default();
+        rows.interleave::<S, E>(&mut to[at..at + rows.width * depth], factors);
+    });
+}
+
+/// The rows of a matrix that become a panel.
+struct PanelRows<'a> {
+    /// Of each gate those of its units that are no padding.
+    gates: SmallVec<[&'a [u8]; 4]>,
+    depth: usize,
+    /// Units of the panel, and its columns.
+    units: usize,
+    width: usize,
+}
+
+/// Calls `each` for every panel of `[directions, gates · hidden, depth]`, with the number of its first element.
+fn each_panel<S>(
+    layout: &Layout,
+    source: &[u8],
+    depth: usize,
+    release: &dyn Fn(&[u8]),
+    mut each: impl FnMut(usize, &PanelRows<'_>),
+) {
+    let row_bytes = depth * size_of::<S>();
+    let matrix = layout.cell.gates() * layout.hidden * row_bytes;
+    if matrix == 0 {
+        return;
+    }
+    for (plane, source) in source.chunks_exact(matrix).enumerate() {
         for (index, group) in layout.groups().iter().enumerate() {
             let (units, width) = (group.units, group.width());
             let rows_of = |gate: usize, units: Range<usize>| {
                 let row = (group.first + gate) * layout.hidden;
                 &source[(row + units.start) * row_bytes..(row + units.end) * row_bytes]
             };
-            let to = &mut to[layout.panels_of(index, depth, 0..layout.padded)];
-            let factors = factors.get_mut(layout.panels_of(index, 1, 0..layout.padded)).unwrap_or_default();
+            let first_element =
+                plane * layout.panels(depth) + layout.panels_of(index, depth, 0..layout.padded).start;
             let mut released = 0;
-            for (block, panel) in to.chunks_exact_mut(width * depth).enumerate() {
+            for block in 0..layout.padded / units {
                 let first = (block * units).min(layout.hidden);
                 let last = (first + units).min(layout.hidden);
-                for gate in 0..group.gates {
-                    let rows = rows_of(gate, first..last);
-                    let at = gate * units;
-                    let factors = factors.get_mut(block * width + at..block * width + at + units);
-                    interleave::<S, E>(rows, depth, panel, (width, at, units), factors.unwrap_or_default());
-                }
+                let gates = (0..group.gates).map(|gate| rows_of(gate, first..last)).collect();
+                each(first_element + block * width * depth, &PanelRows { gates, depth, units, width });
                 if (last - released) * row_bytes >= PIECE || last == layout.hidden {
                     (0..group.gates).for_each(|gate| release(rows_of(gate, released..last)));
                     released = last;
@@ -178,6 +244,17 @@ pub(super) fn pack_panels<S: Real, E: Weight<S::Compute>>(
     }
     // Pages on the seams of the pieces.
     release(source);
+}
+
+impl PanelRows<'_> {
+    /// Writes the panel, and the factors of its columns where the format has them.
+    fn interleave<S: Real, E: Weight<S::Compute>>(&self, panel: &mut [E], factors: &mut [S::Compute]) {
+        for (gate, rows) in self.gates.iter().enumerate() {
+            let at = gate * self.units;
+            let factors = factors.get_mut(at..at + self.units).unwrap_or_default();
+            interleave::<S, E>(rows, self.depth, panel, (self.width, at, self.units), factors);
+        }
+    }
 }
 
 /// Element `k` of row `u` of `rows` goes to column `at + u` of row `k` of `panel`; columns up to `units`
