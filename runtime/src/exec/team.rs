@@ -8,6 +8,7 @@
 //! thread and always on the same one, so that they may wait for each other.
 
 use super::cores::Cores;
+use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -36,18 +37,31 @@ pub(crate) struct Team {
 struct Shared {
     /// How long a worker polls before it parks.
     spin: Duration,
-    /// Raised once per loop, and once to stop.
-    epoch: AtomicUsize,
+    post: Post,
     stop: AtomicBool,
-    job: Mutex<Option<Job>>,
-    /// The next part to take.
-    next: AtomicUsize,
-    /// Workers that have not finished with the current loop.
-    busy: AtomicUsize,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     parked: Mutex<usize>,
     wake: Condvar,
 }
+
+/// How a loop goes from the caller to the workers and back: one line of the caches, which is what it costs.
+///
+/// **Invariant:** the job is written only while `busy` is 0, by whoever holds the turn, and read only by workers that have
+/// seen the epoch raised and not yet taken themselves off `busy`.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Post {
+    /// Raised once per loop, and once to stop.
+    epoch: AtomicUsize,
+    /// The next part to take.
+    next: AtomicUsize,
+    /// Workers that have not finished with the current loop.
+    busy: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+}
+
+// SAFETY: all but the job are atomics, and by the invariant no thread writes it while another may read it.
+unsafe impl Sync for Post {}
 
 #[derive(Clone, Copy)]
 struct Job {
@@ -172,17 +186,18 @@ impl Team {
         // their decrement of `busy`, and this function waits for `busy == 0` before it returns or unwinds.
         #[allow(clippy::transmute_ptr_to_ptr, reason = "a cast cannot lengthen a trait object's lifetime")]
         let body_static: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
-        let job = Job { body: body_static, parts, deal };
-        *lock(&shared.job) = Some(job);
-        shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
+        let (job, post) = (Job { body: body_static, parts, deal }, &shared.post);
+        // SAFETY: the turn is held, and the loop before ended with `busy` at 0.
+        unsafe { *post.job.get() = Some(job) }
+        post.next.store(0, Ordering::Relaxed);
+        post.busy.store(self.workers.len(), Ordering::Relaxed);
+        post.epoch.fetch_add(1, Ordering::Release);
         if *lock(&shared.parked) > 0 {
             shared.wake.notify_all();
         }
         shared.take_parts(body, job, 0);
         let mut polls = 0;
-        while shared.busy.load(Ordering::Acquire) > 0 {
+        while post.busy.load(Ordering::Acquire) > 0 {
             polls += 1;
             if polls < POLLS {
                 std::hint::spin_loop();
@@ -190,7 +205,6 @@ impl Team {
                 std::thread::yield_now();
             }
         }
-        *lock(&shared.job) = None;
         let panic = lock(&shared.panic).take();
         drop(turn);
         if let Some(panic) = panic {
@@ -282,7 +296,7 @@ impl Shared {
                 return;
             }
             loop {
-                let part = self.next.fetch_add(1, Ordering::Relaxed);
+                let part = self.post.next.fetch_add(1, Ordering::Relaxed);
                 if part >= job.parts {
                     return;
                 }
@@ -301,20 +315,21 @@ impl Shared {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let job = *lock(&self.job);
+            // SAFETY: the epoch was seen raised, and this worker is on `busy` until below.
+            let job = unsafe { *self.post.job.get() };
             if let Some(job) = job {
                 // SAFETY: `for_each` waits for this worker's decrement of `busy` below, so the body lives.
                 let body = unsafe { &*job.body };
                 self.take_parts(body, job, thread);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+            self.post.busy.fetch_sub(1, Ordering::Release);
         }
     }
 
     /// Waits until the epoch differs from `seen`.
     fn await_epoch(&self, seen: usize) -> usize {
         let changed = || {
-            let now = self.epoch.load(Ordering::Acquire);
+            let now = self.post.epoch.load(Ordering::Acquire);
             (now != seen).then_some(now)
         };
         let start = Instant::now();
@@ -346,7 +361,7 @@ impl Shared {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.post.epoch.fetch_add(1, Ordering::Release);
         drop(lock(&self.shared.parked));
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {

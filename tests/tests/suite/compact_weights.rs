@@ -15,7 +15,8 @@ fn layer(op: &str, (gates, hidden): (usize, usize), reset: i64, batch: Extent<'_
     let small = |count: usize, seed| drawn(count, seed).into_iter().map(|w| w * 0.05).collect::<Vec<_>>();
     let mut r = small(2 * gates * hidden * hidden, 2);
     // What few bits cannot tell, in places that all threads have.
-    for (at, odd) in [(0, 0.0), (17, -0.0), (gates * hidden * hidden - 1, 1e-41), (hidden * hidden / 2, 3e5)] {
+    for (at, odd) in [(0, 0.0), (17, -0.0), (gates * hidden * hidden - 1, 1e-41), (hidden * hidden / 2, 3e5)]
+    {
         r[at] = odd;
         r[gates * hidden * hidden + at] = odd;
     }
@@ -61,8 +62,8 @@ fn few_bits_give_what_all_bits_give() {
             let (want, plain) = run(&all, 1);
             let (got, compact) = run(&few, 1);
             for (at, (got, want)) in got.iter().zip(&want).enumerate() {
-                let near = (got - want).abs() <= 2e-6 * want.abs().max(1.0);
-                assert!(near, "{op} {reset} {scale} {at}: {got} instead of {want}");
+                // To the bit on AVX-512, which is what reads few bits, and everywhere where nothing does.
+                assert!(got == want, "{op} {reset} {scale} {at}: {got} instead of {want}");
             }
             // An eighth less, where the processor can read them.
             let [plain, compact] = [plain, compact].map(|session| session.memory_used());

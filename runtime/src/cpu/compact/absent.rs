@@ -1,6 +1,6 @@
 //! The decoder of a processor that has none.
 
-use super::LANES;
+use super::CHAINS;
 
 /// Proof that the instructions are there: they are not.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,13 @@ impl Decoder {
         None
     }
 
-    pub(super) fn add(self, _: &[u8], _: f32, _: &[f32], _: &mut [[f32; LANES]]) {
+    pub(super) fn add<const W: usize>(
+        self,
+        _: (&[u8], usize),
+        _: f32,
+        _: &[f32],
+        _: &mut [[f32; W]; CHAINS],
+    ) {
         match self {}
     }
 }

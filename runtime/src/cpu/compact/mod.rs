@@ -9,7 +9,7 @@
 //! A block is 16 weights in 56 bytes: of each weight three bytes, the fraction's 23 bits and the sign above them, then
 //! eight bytes with the codes of weights `i` and `8 + i` in the lower and the upper half of byte `i`.
 //!
-//! Vector code ([`wide`]) leaves the codes where the exponent belongs, which stands for `w · 2^-floor`, and multiplies what
+//! Vector code leaves the codes where the exponent belongs, which stands for `w · 2^-floor`, and multiplies what
 //! the weight is multiplied with by `2^floor`: each product is that of the weight itself, rounded no differently. Where
 //! that factor makes something infinite, sums are none that are finite, and are taken once more, weight by weight.
 
@@ -39,6 +39,8 @@ const MOST: usize = 15;
 const LARGEST_FLOOR: usize = 126;
 /// Of so many weights one may lie apart.
 const APART: usize = 1 << 10;
+/// Sums over every other line, added at the end, as the product of panels of floats has them.
+const CHAINS: usize = 2;
 
 /// A weight whose exponent has no code.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,25 +117,50 @@ impl Compact<'_> {
         Self { first: self.first + first, count: end - first, ..self }
     }
 
-    /// `sums[c] += Σ_k operand[k] · w[k][c]` of panel `index`.
+    /// `sums[c] += Σ_k operand[k] · w[k][c]` of panel `index`, to the bit as panels of floats give it: each weight is added
+    /// in its turn, also where it lies apart.
     pub(crate) fn add<const W: usize>(self, index: usize, operand: &[f32], sums: &mut [f32; W]) {
         let (of, index) = (self.of, self.first + index);
         let each = of.width / LANES * BLOCK * of.depth;
         let blocks = &of.blocks.bytes()[index * each..(index + 1) * each + SLACK];
         let floor = i32::from(of.floors[index]);
-        let from = *sums;
-        of.decoder.add(blocks, scale(floor), operand, sums.as_chunks_mut::<LANES>().0);
-        if !sums.iter().all(|sum| sum.is_finite()) {
-            *sums = from;
-            one_by_one(blocks, floor, operand, sums);
-        }
         let all = index * of.width * of.depth..(index + 1) * of.width * of.depth;
         let begin = of.apart.partition_point(|apart| apart.at < all.start);
-        for apart in of.apart[begin..].iter().take_while(|apart| apart.at < all.end) {
-            let at = apart.at - all.start;
-            sums[at % of.width] += operand[at / of.width] * apart.weight;
+        let apart = of.apart[begin..].iter().take_while(|apart| apart.at < all.end);
+        let apart = apart.map(|apart| ((apart.at - all.start) / W, (apart.at - all.start) % W, apart.weight));
+        let start = [*sums, [0.0; W]];
+        let fast = |lines: Range<usize>, acc: &mut [[f32; W]; CHAINS]| {
+            of.decoder.add((blocks, lines.start), scale(floor), &operand[lines], acc);
+        };
+        *sums = in_turn(start, operand, apart.clone(), fast);
+        if !sums.iter().all(|sum| sum.is_finite()) {
+            let exact = |lines: Range<usize>, acc: &mut [[f32; W]; CHAINS]| {
+                one_by_one((blocks, lines.start), floor, &operand[lines], acc);
+            };
+            *sums = in_turn(start, operand, apart, exact);
         }
     }
+}
+
+/// All lines by `add`, which adds line `k` to sum `k mod 2`, and after each line its weights that lie apart, of which
+/// `apart` tells the line and the column.
+fn in_turn<const W: usize>(
+    mut acc: [[f32; W]; CHAINS],
+    operand: &[f32],
+    apart: impl Iterator<Item = (usize, usize, f32)>,
+    add: impl Fn(Range<usize>, &mut [[f32; W]; CHAINS]),
+) -> [f32; W] {
+    let mut done = 0;
+    for (line, column, weight) in apart {
+        if line >= done {
+            add(done..line + 1, &mut acc);
+            done = line + 1;
+        }
+        let sum = &mut acc[line % CHAINS][column];
+        *sum = operand[line].mul_add(weight, *sum);
+    }
+    add(done..operand.len(), &mut acc);
+    std::array::from_fn(|column| acc[0][column] + acc[1][column])
 }
 
 /// `2^floor`.
@@ -188,13 +215,19 @@ fn decode(block: &[u8; BLOCK], lane: usize, floor: i32) -> f32 {
     f32::from_bits(bits >> 23 << 31 | exponent << 23 | bits & 0x7f_ffff)
 }
 
-/// [`Compact::add`] without vectors and factors.
-fn one_by_one<const W: usize>(blocks: &[u8], floor: i32, operand: &[f32], sums: &mut [f32; W]) {
-    let lines = blocks.chunks_exact(W / LANES * BLOCK);
-    for (line, x) in lines.zip(operand) {
-        for (block, sums) in line.as_chunks::<BLOCK>().0.iter().zip(sums.as_chunks_mut::<LANES>().0) {
+/// [`Decoder::add`] without vectors and factors.
+fn one_by_one<const W: usize>(
+    (blocks, first): (&[u8], usize),
+    floor: i32,
+    operand: &[f32],
+    acc: &mut [[f32; W]; CHAINS],
+) {
+    let lines = blocks.chunks_exact(W / LANES * BLOCK).enumerate().skip(first);
+    for ((k, line), x) in lines.zip(operand) {
+        let blocks = line.as_chunks::<BLOCK>().0.iter().zip(acc[k % CHAINS].as_chunks_mut::<LANES>().0);
+        for (block, sums) in blocks {
             for (lane, sum) in sums.iter_mut().enumerate() {
-                *sum += x * decode(block, lane, floor);
+                *sum = x.mul_add(decode(block, lane, floor), *sum);
             }
         }
     }

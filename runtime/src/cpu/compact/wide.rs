@@ -5,19 +5,16 @@
 //! memory. Loads cross lines, which the processor's own fetching ahead takes badly beyond some 50 MB (13 to 23 GB/s of 29);
 //! lines are asked for [`AHEAD`] of their use.
 
-use super::{BLOCK, LANES, SLACK};
+use super::{BLOCK, CHAINS, LANES, SLACK};
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutexvar_epi8,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_sllv_epi32, _mm512_srai_epi32,
-    _mm512_storeu_ps, _mm512_ternarylogic_epi32,
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castsi512_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutexvar_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_sllv_epi32, _mm512_srai_epi32, _mm512_storeu_ps,
+    _mm512_ternarylogic_epi32,
 };
 
 /// Bytes between what is read and what is asked for.
 const AHEAD: usize = 4 << 10;
-/// Sums over every other line, added at the end, as the product of plain panels has them.
-const CHAINS: usize = 2;
-
 /// Where the exponent's codes belong.
 const CODE: i32 = 0x0780_0000;
 /// All bits of a float but the exponent's upper four.
@@ -65,18 +62,25 @@ impl Decoder {
         found.then_some(Self(()))
     }
 
-    /// `sums[v] += Σ_k factor · operand[k] · blocks[k][v]`, as many blocks for each `k` as there are sums: three or four.
+    /// `acc[k mod 2] += factor · operand[k] · blocks[k]` for the lines from `first` on, of which `operand` has the factors.
     #[allow(clippy::unused_self, reason = "the decoder is the proof that the instructions are there")]
-    pub(super) fn add(self, blocks: &[u8], factor: f32, operand: &[f32], sums: &mut [[f32; LANES]]) {
-        assert!(blocks.len() >= operand.len() * sums.len() * BLOCK + SLACK, "a panel of another depth");
-        if let Ok(sums) = <&mut [[f32; LANES]; 4]>::try_from(&mut *sums) {
+    pub(super) fn add<const W: usize>(
+        self,
+        (blocks, first): (&[u8], usize),
+        factor: f32,
+        operand: &[f32],
+        [even, odd]: &mut [[f32; W]; CHAINS],
+    ) {
+        let line = W / LANES * BLOCK;
+        assert!(blocks.len() >= (first + operand.len()) * line + SLACK, "a panel of another depth");
+        let blocks = &blocks[first * line..];
+        let (even, odd) = (even.as_chunks_mut().0, odd.as_chunks_mut().0);
+        match W {
             // SAFETY: the token exists only where the instructions were found; the blocks are there as asserted.
-            unsafe { add(blocks, factor, operand, sums) }
-        } else if let Ok(sums) = <&mut [[f32; LANES]; 3]>::try_from(sums) {
+            64 => unsafe { add::<4>((blocks, first), factor, operand, [even, odd]) },
             // SAFETY: as above.
-            unsafe { add(blocks, factor, operand, sums) }
-        } else {
-            unreachable!("panels of recurrences have 48 or 64 columns");
+            48 => unsafe { add::<3>((blocks, first), factor, operand, [even, odd]) },
+            _ => unreachable!("panels of recurrences have 48 or 64 columns"),
         }
     }
 }
@@ -85,28 +89,42 @@ impl Decoder {
 ///
 /// `blocks` has `N` blocks for each of `operand`, and [`SLACK`] bytes behind them.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-unsafe fn add<const N: usize>(blocks: &[u8], factor: f32, operand: &[f32], sums: &mut [[f32; LANES]; N]) {
-    let factor = _mm512_set1_ps(factor);
+unsafe fn add<const N: usize>(
+    (blocks, first): (&[u8], usize),
+    factor: f32,
+    operand: &[f32],
+    mut to: [&mut [[f32; LANES]]; CHAINS],
+) {
+    let (factor, line) = (_mm512_set1_ps(factor), N * BLOCK);
     let mut acc = [[_mm512_setzero_ps(); N]; CHAINS];
-    for (acc, sums) in acc[0].iter_mut().zip(&*sums) {
-        // SAFETY: a vector is read from an array of as many elements.
-        *acc = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
-    }
-    let (groups, rest) = operand.as_chunks::<CHAINS>();
-    let line = N * BLOCK;
-    for (group, xs) in groups.iter().enumerate() {
-        for (chain, (acc, x)) in acc.iter_mut().zip(xs).enumerate() {
-            // SAFETY: the line is one of the operand's.
-            unsafe { add_line(&blocks[(group * CHAINS + chain) * line..], (*x, factor), acc) }
+    for (acc, to) in acc.iter_mut().zip(&to) {
+        for (acc, to) in acc.iter_mut().zip(&**to) {
+            // SAFETY: a vector is read from an array of as many elements.
+            *acc = unsafe { _mm512_loadu_ps(to.as_ptr()) };
         }
     }
-    for (k, x) in rest.iter().enumerate() {
+    let head = (first % CHAINS).min(operand.len());
+    let (ahead, rest) = operand.split_at(head);
+    let (pairs, last) = rest.as_chunks::<CHAINS>();
+    for x in ahead {
         // SAFETY: the line is one of the operand's.
-        unsafe { add_line(&blocks[(groups.len() * CHAINS + k) * line..], (*x, factor), &mut acc[0]) }
+        unsafe { add_line(blocks, (*x, factor), &mut acc[1]) }
     }
-    for (v, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: a vector is written to an array of as many elements.
-        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), _mm512_add_ps(acc[0][v], acc[1][v])) }
+    for (pair, xs) in pairs.iter().enumerate() {
+        for (chain, (acc, x)) in acc.iter_mut().zip(xs).enumerate() {
+            // SAFETY: the line is one of the operand's.
+            unsafe { add_line(&blocks[(head + pair * CHAINS + chain) * line..], (*x, factor), acc) }
+        }
+    }
+    for x in last {
+        // SAFETY: the line is one of the operand's.
+        unsafe { add_line(&blocks[(head + pairs.len() * CHAINS) * line..], (*x, factor), &mut acc[0]) }
+    }
+    for (acc, to) in acc.iter().zip(&mut to) {
+        for (acc, to) in acc.iter().zip(&mut **to) {
+            // SAFETY: a vector is written to an array of as many elements.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *acc) }
+        }
     }
 }
 

@@ -180,9 +180,8 @@ impl Contraction {
         let rows = m.saturating_mul(self.matrices());
         let (mut rows, mut panels) = if rows >= LEAST_GROUPS * GROUP || made && rows > GROUP {
             (m.min((rows / BLOCKS).next_multiple_of(GROUP).max(GROUP)), panels)
-        } else if made {
-            (m, panels)
         } else {
+            // Rows that are made are made for each block again, which is little beside 128 columns and more.
             let work = m.saturating_mul(n).saturating_mul(k);
             let blocks = (panels / 2).min(work / SMALL_BLOCK).clamp(1, LEAST_GROUPS);
             // A power of two, so that a few threads have equal shares.
