@@ -5,7 +5,6 @@
 //! (planes) and the hidden units of a thread (columns) lie in `Y`. Claims are checked to be disjoint before a
 //! piece is handed out, so a piece is an exclusive borrow like any other.
 
-use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -41,11 +40,11 @@ pub(crate) struct Shard<'a> {
 unsafe impl Send for Shard<'_> {}
 
 /// One shard per claim; `None` when two claims overlap or one leaves the rows.
-pub(crate) fn split<'a>(
+pub(crate) fn split<'a, 'c>(
     data: &'a mut [u8],
     rows: Rows,
-    claims: &[Claim],
-) -> Option<SmallVec<[Shard<'a>; 8]>> {
+    claims: &'c [Claim],
+) -> Option<impl ExactSizeIterator<Item = Shard<'a>> + use<'a, 'c>> {
     for (i, a) in claims.iter().enumerate() {
         let apart = |b: &Claim| {
             a.plane != b.plane || a.columns.end <= b.columns.start || b.columns.end <= a.columns.start
@@ -55,8 +54,8 @@ pub(crate) fn split<'a>(
         }
     }
     let (base, len) = (data.as_mut_ptr(), data.len());
-    let shard = |claim: &Claim| Shard { base, len, rows, claim: claim.clone(), _buffer: PhantomData };
-    Some(claims.iter().map(shard).collect())
+    let shard = move |claim: &Claim| Shard { base, len, rows, claim: claim.clone(), _buffer: PhantomData };
+    Some(claims.iter().map(shard))
 }
 
 impl Shard<'_> {
@@ -92,7 +91,7 @@ mod tests {
         let rows = Rows { bytes: 6, inner: 1, planes: 2 };
         let claim = |plane, columns| Claim { plane, columns };
         let claims = [claim(0, 0..4), claim(0, 4..6), claim(1, 0..6)];
-        let mut shards = split(&mut data, rows, &claims).expect("disjoint");
+        let mut shards: Vec<Shard<'_>> = split(&mut data, rows, &claims).expect("disjoint").collect();
         for (value, shard) in shards.iter_mut().enumerate() {
             for row in 0..5 {
                 shard.row(row).fill(value as u8 + 1);

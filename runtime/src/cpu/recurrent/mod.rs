@@ -344,9 +344,10 @@ impl Plan {
             inner: if self.recurrence.batch_first { 1 } else { batch },
             planes,
         };
-        let shards = |data| split(data, rows, &claims).ok_or_else(|| OpError::internal("outputs overlap"));
-        let [y, last_h, last_c] = outputs.map(|o| shards(bytemuck::cast_slice_mut(o)));
-        let mut outputs = y?.into_iter().zip(last_h?).zip(last_c?);
+        let overlap = || OpError::internal("outputs overlap");
+        let [y, last_h, last_c] = outputs.map(|o| split(bytemuck::cast_slice_mut(o), rows, &claims));
+        let mut outputs =
+            y.ok_or_else(overlap)?.zip(last_h.ok_or_else(overlap)?).zip(last_c.ok_or_else(overlap)?);
 
         let mut relays: SmallVec<[Relay<'_>; 2]> = (0..planes)
             .map(|plane| Relay::new(parts.iter().filter(|p| p.plane == plane).count(), &stop))
