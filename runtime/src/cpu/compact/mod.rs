@@ -24,7 +24,7 @@ pub(crate) use absent::Decoder;
 pub(crate) use wide::Decoder;
 
 use crate::error::OpError;
-use crate::memory::{Budget, Buffer};
+use crate::memory::{Budget, Buffer, Charge};
 use std::ops::Range;
 
 /// Weights of a block.
@@ -46,7 +46,7 @@ const CHAINS: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Apart {
     /// Its number among all.
-    at: usize,
+    at: u32,
     weight: f32,
 }
 
@@ -59,8 +59,10 @@ pub(crate) struct CompactPanels {
     blocks: Buffer,
     /// Of each panel.
     floors: Vec<u8>,
-    /// In the order of their numbers.
+    /// In the order of their numbers, at most `room`.
     apart: Vec<Apart>,
+    room: usize,
+    _charge: Charge,
 }
 
 /// Some of the panels.
@@ -73,17 +75,22 @@ pub(crate) struct Compact<'a> {
 }
 
 impl CompactPanels {
-    /// Room for panels of `depth` lines of `width` weights, `count` of them; `width` is a multiple of [`LANES`].
+    /// Room for panels of `depth` lines of `width` weights, `count` of them, fewer than 2³² weights in all; `width` is a
+    /// multiple of [`LANES`].
     pub(crate) fn new(
         decoder: Decoder,
         (width, depth): (usize, usize),
         count: usize,
         budget: &Budget,
     ) -> Result<Self, OpError> {
-        let each = width.div_ceil(LANES).checked_mul(BLOCK).and_then(|line| line.checked_mul(depth));
-        let bytes = each.and_then(|each| each.checked_mul(count)).and_then(|bytes| bytes.checked_add(SLACK));
-        let blocks = Buffer::zeroed(bytes.ok_or_else(|| budget.overflow())?, budget)?;
-        Ok(Self { decoder, width, depth, blocks, floors: vec![0; count], apart: Vec::new() })
+        let weights = width.checked_mul(depth).and_then(|each| each.checked_mul(count));
+        let weights =
+            weights.filter(|weights| u32::try_from(*weights).is_ok()).ok_or_else(|| budget.overflow())?;
+        let (bytes, room) = (weights / LANES * BLOCK + SLACK, weights / APART + LANES);
+        let blocks = Buffer::zeroed(bytes, budget)?;
+        let charge = budget.charge(room * size_of::<Apart>())?;
+        let (floors, apart) = (vec![0; count], Vec::with_capacity(room));
+        Ok(Self { decoder, width, depth, blocks, floors, apart, room, _charge: charge })
     }
 
     /// Takes panel `index`, the panels one after the other; `false` where too many of the weights so far have no code.
@@ -91,16 +98,18 @@ impl CompactPanels {
         let floor = floor_of(panel);
         self.floors[index] = floor as u8;
         let bytes = panel.len() / LANES * BLOCK;
-        let blocks = &mut self.blocks.bytes_mut()[index * bytes..(index + 1) * bytes];
+        let blocks = self.blocks.bytes_mut()[index * bytes..(index + 1) * bytes].as_chunks_mut().0;
         let first = index * panel.len();
-        for (number, (weights, block)) in
-            panel.as_chunks::<LANES>().0.iter().zip(blocks.as_chunks_mut::<BLOCK>().0).enumerate()
-        {
+        for (number, (weights, block)) in panel.as_chunks::<LANES>().0.iter().zip(blocks).enumerate() {
             for lane in encode(weights, floor, block) {
-                self.apart.push(Apart { at: first + number * LANES + lane, weight: weights[lane] });
+                if self.apart.len() == self.room {
+                    return false;
+                }
+                let at = (first + number * LANES + lane) as u32;
+                self.apart.push(Apart { at, weight: weights[lane] });
             }
         }
-        self.apart.len() <= (first + panel.len()) / APART + LANES
+        true
     }
 
     /// All panels.
@@ -125,9 +134,10 @@ impl Compact<'_> {
         let blocks = &of.blocks.bytes()[index * each..(index + 1) * each + SLACK];
         let floor = i32::from(of.floors[index]);
         let all = index * of.width * of.depth..(index + 1) * of.width * of.depth;
-        let begin = of.apart.partition_point(|apart| apart.at < all.start);
-        let apart = of.apart[begin..].iter().take_while(|apart| apart.at < all.end);
-        let apart = apart.map(|apart| ((apart.at - all.start) / W, (apart.at - all.start) % W, apart.weight));
+        let begin = of.apart.partition_point(|apart| (apart.at as usize) < all.start);
+        let apart = of.apart[begin..].iter().map(|apart| (apart.at as usize, apart.weight));
+        let apart = apart.take_while(|(at, _)| *at < all.end);
+        let apart = apart.map(|(at, weight)| ((at - all.start) / W, (at - all.start) % W, weight));
         let start = [*sums, [0.0; W]];
         let fast = |lines: Range<usize>, acc: &mut [[f32; W]; CHAINS]| {
             of.decoder.add((blocks, lines.start), scale(floor), &operand[lines], acc);

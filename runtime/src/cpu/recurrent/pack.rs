@@ -131,9 +131,11 @@ fn packed_compact<S: Real<Compute: Gate>>(
     let bytes = layout.panels(depth).saturating_mul(size_of::<f32>());
     let [group, ..] = layout.groups() else { return Ok(None) };
     let (width, elements) = (group.width(), directions * layout.panels(depth));
-    let (Some(decoder), true, true) =
-        (Decoder::detect(), S::DTYPE == DType::F32, bytes / site.threads.max(1) >= COMPACT_FROM)
-    else {
+    let (Some(decoder), true, true) = (
+        Decoder::detect(),
+        S::DTYPE == DType::F32,
+        bytes / site.threads.max(1) >= COMPACT_FROM && u32::try_from(elements).is_ok(),
+    ) else {
         return Ok(None);
     };
     let mut scratch = Buffer::zeroed_for::<f32>(width * depth, site.budget)?;
