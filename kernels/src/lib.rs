@@ -56,6 +56,7 @@ pub mod probe;
 pub mod program;
 pub mod recurrent;
 pub mod reduce;
+pub mod regions;
 pub mod resample;
 pub mod roi_align;
 pub mod roi_max;
