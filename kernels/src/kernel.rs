@@ -6,9 +6,9 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, blocks, channels, class_loss, col2im, conv, conv_integer, conv_transpose, copy,
-    cumulative, deform, depthwise, det, gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map,
-    nest, norm, pool, probe, reduce, resample, roi_align, roi_max, scatter, softmax, top_k, transpose,
+    arg_extreme, attention, blocks, channels, class_loss, codes, col2im, conv, conv_integer, conv_transpose,
+    copy, cumulative, deform, depthwise, det, gather, gather_nd, gemm, gemv, grid_sample, linear_attention,
+    map, nest, norm, pool, probe, reduce, resample, roi_align, roi_max, scatter, softmax, top_k, transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -121,6 +121,8 @@ pub static KERNELS: &[&Kernel] = &[
     &channels::CHANNELS_F32.kernel,
     &class_loss::NARROW.kernel,
     &class_loss::WIDE.kernel,
+    &codes::DECODE.kernel,
+    &codes::ENCODE.kernel,
     &col2im::NARROW.kernel,
     &col2im::WHOLE.kernel,
     &col2im::WIDE.kernel,

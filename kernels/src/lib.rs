@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod cases;
 pub mod channels;
 pub mod class_loss;
+pub mod codes;
 pub mod col2im;
 pub mod conv;
 pub mod conv_integer;
