@@ -273,6 +273,7 @@ pub static KERNELS: &[&Kernel] = &[
     &resample::NEAREST_4.kernel,
     &resample::NEAREST_8.kernel,
     &resample::SMOOTH.kernel,
+    &resample::SMOOTH_WIDE.kernel,
     &rnn::RNN_SEQUENCE_BF16.kernel,
     &rnn::RNN_SEQUENCE_F16.kernel,
     &rnn::RNN_SEQUENCE_F32.kernel,
