@@ -13,6 +13,7 @@ pub(crate) mod conv_transposed;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod flow;
+pub(crate) mod folded;
 pub(crate) mod fourier;
 pub(crate) mod indexed;
 pub(crate) mod integer_conv;
