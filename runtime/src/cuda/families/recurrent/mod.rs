@@ -1,9 +1,10 @@
 //! LSTM, GRU and RNN: `X·Wᵀ + Wb` for all steps and directions as one product ([`projection`]), then each direction's steps
 //! ([`cells`]): all of them in one launch for few hidden units, else one launch (two for some GRUs) per step.
 //!
-//! In f64, and with quantised weights, recurrences are written out step by step ([`wide`], [`quantised`]). Kernels compute in f32; R may be of 16 bits. Other operands of 16 bits are widened before and what comes out is rounded
+//! Kernels compute in f32; R may be of 16 bits. Other operands of 16 bits are widened before and what comes out is rounded
 //! after, each in one map. A layout that puts batches first is one that the kernels step through, except for states of
-//! several directions, which are brought into theirs.
+//! several directions, which are brought into theirs. In f64 ([`wide`]) and with weights of 8 bits ([`quantised`])
+//! recurrences are written out step by step ([`unrolled`]).
 
 mod cells;
 mod projection;
