@@ -98,7 +98,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("ReduceProd", 60, 30),
     ("ReduceSum", 40, 10),
     ("ReduceSumSquare", 60, 30),
-    ("Resize", 80, 70),
+    ("Resize", 80, 55),
     ("ReverseSequence", 40, 25),
     ("RoiAlign", 60, 10),
     ("RotaryEmbedding", 60, 10),
@@ -125,7 +125,8 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("TopK", 40, 10),
     ("Transpose", 40, 30),
     ("Trilu", 40, 25),
-    ("Upsample", 40, 30),
+    ("Upsample", 40, 25),
+    ("ai.onnx.preview:FlexAttention", 60, 58),
     ("com.microsoft:DynamicQuantizeLSTM", 60, 50),
     ("com.microsoft:MatMulNBits", 60, 10),
 ];
