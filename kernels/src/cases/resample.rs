@@ -39,9 +39,9 @@ pub(super) fn smooth(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
     let encoded = |(at, weight): &(u32, f64)| {
         let mut bytes = at.to_le_bytes().to_vec();
         if wide {
-            bytes.extend(weight.to_le_bytes())
+            bytes.extend(weight.to_le_bytes());
         } else {
-            bytes.extend((*weight as f32).to_le_bytes())
+            bytes.extend((*weight as f32).to_le_bytes());
         }
         bytes
     };
