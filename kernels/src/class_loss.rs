@@ -18,6 +18,7 @@ use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 use crate::places::index_at;
 use crate::weighed::Weighed;
+use core::ops::{Mul, Sub};
 
 /// What a launch takes.
 #[derive(Clone, Copy, Debug)]
@@ -50,66 +51,33 @@ pub struct Params {
 const _: () = assert!(size_of::<Params>() == 96);
 
 /// What losses are computed in.
-trait Real: Weighed {
+trait Real: Weighed + Sub<Output = Self> + Mul<Output = Self> {
+    const ONE: Self;
     fn exp(self) -> Self;
     fn log(self) -> Self;
-    fn minus(self, other: Self) -> Self;
-    fn by(self, other: Self) -> Self;
-    fn one() -> Self;
 }
 
-impl Real for f32 {
-    #[inline(always)]
-    fn exp(self) -> Self {
-        elementary::exp(self)
-    }
+macro_rules! real {
+    ($($t:ty: $exp:path, $log:path;)*) => { $(
+        impl Real for $t {
+            const ONE: Self = 1.0;
 
-    #[inline(always)]
-    fn log(self) -> Self {
-        elementary::log(self)
-    }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
 
-    #[inline(always)]
-    fn minus(self, other: Self) -> Self {
-        self - other
-    }
-
-    #[inline(always)]
-    fn by(self, other: Self) -> Self {
-        self * other
-    }
-
-    #[inline(always)]
-    fn one() -> Self {
-        1.0
-    }
+            #[inline(always)]
+            fn log(self) -> Self {
+                $log(self)
+            }
+        }
+    )* };
 }
 
-impl Real for f64 {
-    #[inline(always)]
-    fn exp(self) -> Self {
-        double::exp(self)
-    }
-
-    #[inline(always)]
-    fn log(self) -> Self {
-        double::log(self)
-    }
-
-    #[inline(always)]
-    fn minus(self, other: Self) -> Self {
-        self - other
-    }
-
-    #[inline(always)]
-    fn by(self, other: Self) -> Self {
-        self * other
-    }
-
-    #[inline(always)]
-    fn one() -> Self {
-        1.0
-    }
+real! {
+    f32: elementary::exp, elementary::log;
+    f64: double::exp, double::log;
 }
 
 /// Every thread.
@@ -139,13 +107,13 @@ fn run<S: Real>(p: Params) {
                 let mut sum = S::zero();
                 let mut k = 0;
                 while k < p.classes {
-                    sum = sum.plus(of(k).minus(most).exp());
+                    sum = sum.plus((of(k) - most).exp());
                     k += 1;
                 }
-                value = value.minus(most).minus(sum.log());
+                value = value - most - sum.log();
             }
-            weight = if p.weights.is_null() { S::one() } else { S::load(p.weights, p.dtype, class as usize) };
-            loss = S::zero().minus(value.by(weight));
+            weight = if p.weights.is_null() { S::ONE } else { S::load(p.weights, p.dtype, class as usize) };
+            loss = S::zero() - value * weight;
         }
         loss.store(p.y, p.stored, sample as usize);
         if !p.total.is_null() {

@@ -6,9 +6,9 @@
 
 use crate::recurrent::{gru, lstm, rnn};
 use crate::{
-    arg_extreme, attention, blocks, channels, class_loss, col2im, conv, conv_integer, conv_transpose, copy,
-    cumulative, deform, depthwise, det, gather, gather_nd, gemm, gemv, grid_sample, linear_attention, map,
-    nest, norm, pool, probe, reduce, resample, roi_align, roi_max, scatter, softmax, top_k, transpose,
+    arg_extreme, attention, blocks, channels, class_loss, codes, col2im, conv, conv_integer, conv_transpose,
+    copy, cumulative, deform, depthwise, det, gather, gather_nd, gemm, gemv, grid_sample, linear_attention,
+    map, nest, norm, pool, probe, reduce, resample, roi_align, roi_max, scatter, softmax, top_k, transpose,
 };
 
 /// One entry of the modules: its name, its one parameter and what its code may cost.
@@ -92,9 +92,9 @@ pub static KERNELS: &[&Kernel] = &[
     &arg_extreme::ARG_EXTREME_U32.kernel,
     &arg_extreme::ARG_EXTREME_U64.kernel,
     &arg_extreme::ARG_EXTREME_U8.kernel,
-    &attention::ATTENTION_BF16.kernel,
-    &attention::ATTENTION_F16.kernel,
-    &attention::ATTENTION_F32.kernel,
+    &attention::scalar::ATTENTION_BF16.kernel,
+    &attention::scalar::ATTENTION_F16.kernel,
+    &attention::scalar::ATTENTION_F32.kernel,
     &attention::tensor::ATTENTION_TENSOR_BF16_128.kernel,
     &attention::tensor::ATTENTION_TENSOR_BF16_256.kernel,
     &attention::tensor::ATTENTION_TENSOR_BF16_64.kernel,
@@ -121,12 +121,14 @@ pub static KERNELS: &[&Kernel] = &[
     &channels::CHANNELS_F32.kernel,
     &class_loss::NARROW.kernel,
     &class_loss::WIDE.kernel,
+    &codes::DECODE.kernel,
+    &codes::ENCODE.kernel,
     &col2im::NARROW.kernel,
     &col2im::WHOLE.kernel,
     &col2im::WIDE.kernel,
-    &conv::CONV_BF16.kernel,
-    &conv::CONV_F16.kernel,
-    &conv::CONV_F32.kernel,
+    &conv::scalar::CONV_BF16.kernel,
+    &conv::scalar::CONV_F16.kernel,
+    &conv::scalar::CONV_F32.kernel,
     &conv_integer::CONV_INTEGER.kernel,
     &conv::tensor::CONV_TENSOR_BF16.kernel,
     &conv::tensor::CONV_TENSOR_F16.kernel,
@@ -271,6 +273,7 @@ pub static KERNELS: &[&Kernel] = &[
     &resample::NEAREST_4.kernel,
     &resample::NEAREST_8.kernel,
     &resample::SMOOTH.kernel,
+    &resample::SMOOTH_WIDE.kernel,
     &rnn::RNN_SEQUENCE_BF16.kernel,
     &rnn::RNN_SEQUENCE_F16.kernel,
     &rnn::RNN_SEQUENCE_F32.kernel,

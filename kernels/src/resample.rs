@@ -3,17 +3,17 @@
 //! decide: linear and cubic interpolation, anti-aliased or not, axis by axis. `nearest`: `y[…] = x[…]` with a table of places
 //! for each axis, elements being bits of 1 to 8 bytes. An output outside a crop is a constant: its place is `u32::MAX`.
 //!
-//! A thread makes one element at a time. Sums are f32 in the order of the table; between axes values stay f32.
+//! A thread makes one element at a time. Sums are f32, or f64 for f64, in the order of the table; between axes values stay so.
 //!
 //! Grid `min(⌈elements / 256⌉, 32 per multiprocessor)`, block 256, no shared memory.
 
 use crate::device::math::divide;
 use crate::device::{Global, Plain};
-use crate::element::Element;
+use crate::dtype::DType;
 use crate::elements::{self, Elements, THREADS};
 use crate::entry;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
-use crate::wide::{load_real, store_real};
+use crate::weighed::Weighed;
 
 /// What a launch along one axis takes.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ use crate::wide::{load_real, store_real};
 pub struct SmoothParams {
     x: Global<u8>,
     y: Global<u8>,
-    /// For each element of the axis, places and bits of weights in turn.
+    /// For each element of the axis, places and bits of weights in turn; of f64 the lower half first.
     table: Global<u32>,
     from: u32,
     to: u32,
@@ -32,8 +32,7 @@ pub struct SmoothParams {
     /// Types of X and Y.
     x_type: u32,
     y_type: u32,
-    outside: f32,
-    reserved: u32,
+    outside: f64,
 }
 
 const _: () = assert!(size_of::<SmoothParams>() == 64);
@@ -65,25 +64,52 @@ pub const MOST_AXES: usize = 4;
 /// The place of what lies outside.
 pub const OUTSIDE: u32 = u32::MAX;
 
+/// What sums are made in.
+trait Sum: Weighed {
+    /// Words of a term in the table.
+    const WORDS: usize;
+    /// The weight of the term at `at`.
+    fn weight(table: Global<u32>, at: usize) -> f64;
+}
+
+impl Sum for f32 {
+    const WORDS: usize = 2;
+
+    #[inline(always)]
+    fn weight(table: Global<u32>, at: usize) -> f64 {
+        Self::from_bits(table.load(at + 1)).into()
+    }
+}
+
+impl Sum for f64 {
+    const WORDS: usize = 3;
+
+    #[inline(always)]
+    fn weight(table: Global<u32>, at: usize) -> f64 {
+        Self::from_bits(u64::from(table.load(at + 2)) << 32 | u64::from(table.load(at + 1)))
+    }
+}
+
 /// Every thread: weighted sums along an axis.
 #[inline(always)]
-fn smooth(p: SmoothParams) {
+fn smooth<S: Sum>(p: SmoothParams) {
     p.elements.each(|number| {
         let (row, b) = divide(number, p.inner);
         let (a, j) = divide(row, p.to);
-        let terms = p.table.offset(2 * j as usize * p.taps as usize);
-        let (mut sum, mut t) = (0.0, 0);
+        let terms = p.table.offset(S::WORDS * j as usize * p.taps as usize);
+        let (mut sum, mut t) = (S::zero(), 0);
         while t < p.taps as usize {
-            let (at, weight) = (terms.load(2 * t), f32::from_bits(terms.load(2 * t + 1)));
+            let at = terms.load(S::WORDS * t);
             if at == OUTSIDE {
-                sum = p.outside;
+                sum = S::of(p.outside);
                 break;
             }
             let place = (u64::from(a) * u64::from(p.from) + u64::from(at)) * u64::from(p.inner);
-            sum += weight * load_real(p.x, p.x_type, (place + u64::from(b)) as usize);
+            let x = S::load(p.x, p.x_type, (place + u64::from(b)) as usize);
+            sum = sum.plus(x.times(S::weight(terms, S::WORDS * t)));
             t += 1;
         }
-        store_real(p.y, p.y_type, number as usize, sum);
+        sum.store(p.y, p.y_type, number as usize);
     });
 }
 
@@ -123,8 +149,12 @@ entry!(
     NEAREST_8 = resample_nearest_8(NearestParams): nearest::<u64>, THREADS
 );
 entry!(
-    /// Weighted sums along an axis.
-    SMOOTH = resample_smooth(SmoothParams): smooth, THREADS
+    /// Weighted sums along an axis, in f32.
+    SMOOTH = resample_smooth(SmoothParams): smooth::<f32>, THREADS
+);
+entry!(
+    /// Weighted sums along an axis, in f64.
+    SMOOTH_WIDE = resample_smooth_wide(SmoothParams): smooth::<f64>, THREADS
 );
 
 fn product(factors: &[u64]) -> Result<u64, Reject> {
@@ -146,18 +176,32 @@ pub struct Smooth {
     /// Terms of an element.
     pub taps: u32,
     /// Type of X.
-    pub x: Element,
-    /// Type of Y.
-    pub y: Element,
+    pub x: DType,
+    /// Type of Y, f64 where that of X is.
+    pub y: DType,
     /// What an element outside is.
-    pub outside: f32,
+    pub outside: f64,
 }
 
 impl Smooth {
+    fn is_wide(&self) -> bool {
+        self.x == DType::F64
+    }
+
+    /// Words of a term in the table.
+    fn words(&self) -> u64 {
+        if self.is_wide() { 3 } else { 2 }
+    }
+
     /// Whether there is a kernel for it.
     pub fn accepts(&self) -> Result<[u64; 2], Reject> {
+        for (operand, dtype) in [("x", self.x), ("y", self.y)] {
+            if !dtype.is_float() || (dtype == DType::F64) != self.is_wide() {
+                return Err(Reject::ElementType { operand });
+            }
+        }
         let of = |along: u32| product(&[self.outer.into(), along.into(), self.inner.into()]);
-        product(&[2, self.to.into(), self.taps.into()])?;
+        product(&[self.words(), self.to.into(), self.taps.into()])?;
         Ok([of(self.from)?, of(self.to)?])
     }
 
@@ -171,9 +215,10 @@ impl Smooth {
         if to == 0 {
             return Ok(None);
         }
-        x.holds("x", from * self.x.bytes(), self.x.bytes())?;
-        y.holds("y", to * self.y.bytes(), self.y.bytes())?;
-        table.holds("table", 8 * u64::from(self.to) * u64::from(self.taps), 4)?;
+        let [x_size, y_size] = [self.x, self.y].map(|dtype| dtype.bits() as u64 / 8);
+        x.holds("x", from * x_size, x_size)?;
+        y.holds("y", to * y_size, y_size)?;
+        table.holds("table", 4 * self.words() * u64::from(self.to) * u64::from(self.taps), 4)?;
         let (elements, geometry) = Elements::on(device, to);
         let params = SmoothParams {
             x: Global::from_address(x.address),
@@ -187,9 +232,8 @@ impl Smooth {
             x_type: self.x as u32,
             y_type: self.y as u32,
             outside: self.outside,
-            reserved: 0,
         };
-        Prepared::new(&SMOOTH, geometry, params, device).map(Some)
+        Prepared::new(if self.is_wide() { &SMOOTH_WIDE } else { &SMOOTH }, geometry, params, device).map(Some)
     }
 }
 
@@ -270,13 +314,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let (x, y) = (Element::F32, Element::F16);
+        let (x, y) = (DType::F32, DType::F16);
         let shape = Smooth { outer: 1, from: 3, to: 6, inner: 2, taps: 2, x, y, outside: 0.0 };
         let buffer = |bytes| Buffer { address: 4096, bytes };
         assert!(shape.prepare([buffer(24), buffer(24), buffer(96)], &EMULATED).is_ok());
         let short = shape.prepare([buffer(24), buffer(24), buffer(92)], &EMULATED).err();
         assert_eq!(short, Some(Reject::Length { operand: "table", needed: 96, got: 92 }));
         assert!(Smooth { outer: u32::MAX, ..shape }.accepts().is_err());
+        assert!(Smooth { y: DType::F64, ..shape }.accepts().is_err());
         let axes = [[1, 1], [1, 1], [1, 1], [2, 4]];
         let shape = Nearest { size: 2, axes, inner: 3, constant: 0 };
         assert!(shape.prepare([buffer(12), buffer(24), buffer(28)], &EMULATED).is_ok());

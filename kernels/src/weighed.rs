@@ -29,6 +29,8 @@ pub(crate) trait Weighed: Copy + PartialOrd {
     fn over(self, divisor: f64) -> Self;
     fn plus(self, other: Self) -> Self;
     fn real(self) -> f64;
+    /// The nearest one.
+    fn of(real: f64) -> Self;
 }
 
 impl Weighed for f32 {
@@ -82,6 +84,11 @@ impl Weighed for f32 {
     }
 
     #[inline(always)]
+    fn of(real: f64) -> Self {
+        real as Self
+    }
+
+    #[inline(always)]
     fn plus(self, other: Self) -> Self {
         self + other
     }
@@ -123,6 +130,11 @@ impl Weighed for f64 {
     #[inline(always)]
     fn real(self) -> f64 {
         self
+    }
+
+    #[inline(always)]
+    fn of(real: f64) -> Self {
+        real
     }
 
     #[inline(always)]

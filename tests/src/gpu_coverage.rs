@@ -21,6 +21,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("blocks", "products by weights of 2, 4 or 8 bits, which stay packed"),
     ("channels", "response normalisation across channels"),
     ("class_loss", "losses of samples by the classes that they are of"),
+    ("codes", "conversions of types of eight bits and fewer"),
     ("col2im", "columns of sliding blocks added up to images"),
     ("conv", "convolutions over up to three axes"),
     ("conv_integer", "convolutions of quantised tensors"),

@@ -5,6 +5,8 @@
 pub mod code {
     /// float32
     pub const F32: i64 = 1;
+    /// uint8
+    pub const U8: i64 = 2;
     /// int32
     pub const I32: i64 = 6;
     /// int64

@@ -125,13 +125,13 @@ def models():
         [tensor("x", f32, 5)],
         [tensor("y", f32, 5)],
     )
-    # More operands than a GPU kernel takes, summed in an operator that becomes one with another when the extent is known.
-    nine = [f"x{k}" for k in range(9)]
+    # A sum over more axes than a GPU kernel takes, in an operator that becomes one with another when the extent is known.
+    across, along = [1] + [2, 1] * 3 + [1] * 10, [1, 2] * 3 + [1] * 10
     save(
         "waves",
-        [node("Sum", nine, ["a"], "sum"), node("Cos", ["a"], ["y"], "of_sum")],
-        [tensor(k, f32, "n") for k in nine],
-        [tensor("y", f32, "n")],
+        [node("Add", ["x", "k"], ["a"], "sum"), node("Cos", ["a"], ["y"], "of_sum")],
+        [tensor("x", f32, "n", *along), tensor("k", f32, *across)],
+        [tensor("y", f32, "n", *[2] * 6, *[1] * 10)],
     )
     save("words", [node("Transpose", ["x"], ["y"])], [tensor("x", TensorProto.STRING, 2, 3)], [tensor("y", TensorProto.STRING, 3, 2)])
     save("bf16", [node("Max", ["x"], ["y"])], [tensor("x", bf16, 2)], [tensor("y", bf16, 2)])
@@ -177,7 +177,7 @@ def arrays():
     wrong = y.copy()
     wrong[1, 0, 2] += 1
     np.savez(HERE / "biased_wrong.npz", y=wrong)
-    np.savez(HERE / "waves_y.npz", y=np.ones(2, "f4"))
+    np.savez(HERE / "waves_y.npz", y=np.ones([2] * 7 + [1] * 10, "f4"))
     for number, expected in enumerate([y, wrong]):
         folder = HERE / "biased_cases" / f"test_data_set_{number}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ mod attention;
 mod blocks;
 mod channels;
 mod class_loss;
+mod codes;
 mod col2im;
 mod conv;
 mod conv_integer;
@@ -103,6 +104,7 @@ pub static SUITES: &[Suite] = &[
     Suite { name: "blocks_vectors", count: 60, run: blocks::vectors },
     Suite { name: "channels", count: 40, run: channels::shapes },
     Suite { name: "class_loss", count: 60, run: class_loss::shapes },
+    Suite { name: "codes", count: 96, run: codes::shapes },
     Suite { name: "col2im", count: 72, run: col2im::shapes },
     Suite { name: "conv", count: 48, run: conv::shapes },
     Suite { name: "conv_integer", count: 60, run: conv_integer::shapes },
@@ -182,6 +184,7 @@ mod tests {
         blocks_vectors
         channels
         class_loss
+        codes
         col2im
         conv
         conv_integer

@@ -2,50 +2,71 @@
 
 use super::Failure;
 use super::draw::Draw;
-use super::lab::{Lab, close};
-use crate::element::Element;
+use super::lab::Lab;
+use super::map::value::{Float, Value, bytes, held, near, parse};
+use crate::dtype::DType;
 use crate::resample::{MOST_AXES, Nearest, OUTSIDE, Smooth};
 
 /// Tables of any places and weights, elements outside among them.
 pub(super) fn smooth(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
-    let elements = [Element::F32, Element::F16, Element::BF16];
+    let wide = r.within(0..=3) == 0;
+    let types: &[DType] = if wide { &[DType::F64] } else { &[DType::F32, DType::F16, DType::BF16] };
     let shape = Smooth {
         outer: r.within(1..=4),
         from: r.edge(&[1, 2, 40], 1..=9),
         to: r.edge(&[1, 2, 60], 1..=12),
         inner: r.edge(&[1, 2, 33], 1..=5),
         taps: r.within(1..=5),
-        x: r.pick(&elements),
-        y: r.pick(&elements),
+        x: r.pick(types),
+        y: r.pick(types),
         outside: 7.0,
     };
-    let values = r.floats(shape.x, (shape.outer * shape.from * shape.inner) as usize, 2.0);
-    let mut table: Vec<Vec<(u32, f32)>> = Vec::new();
+    let float = |value: Value| if let Float(value) = value { value } else { f64::NAN };
+    let count = shape.outer * shape.from * shape.inner;
+    let drawn = |r: &mut Draw| float(held(shape.x, Float(2.0 * f64::from(r.unit()))));
+    let values: Vec<f64> = (0..count).map(|_| drawn(r)).collect();
+    let mut table: Vec<Vec<(u32, f64)>> = Vec::new();
     for _ in 0..shape.to {
         let outside = r.within(0..=6) == 0;
-        let term = |r: &mut Draw| (if outside { OUTSIDE } else { r.within(0..=shape.from - 1) }, r.unit());
+        let term = |r: &mut Draw| {
+            let weight = f64::from(r.unit());
+            // One that f32 does not hold.
+            let weight = if wide { weight / 3.0 } else { weight };
+            (if outside { OUTSIDE } else { r.within(0..=shape.from - 1) }, weight)
+        };
         table.push((0..shape.taps).map(|_| term(r)).collect());
     }
-    let words = table.iter().flatten().flat_map(|(at, weight)| [*at, weight.to_bits()]);
-    let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
-    let count = (shape.outer * shape.to * shape.inner) as usize;
-    let x = lab.upload_floats("x", shape.x, &values)?;
-    let y = lab.room("y", shape.y.bytes() * count as u64)?;
-    let buffers = [x, y, lab.upload("table", &bytes)?];
+    let encoded = |(at, weight): &(u32, f64)| {
+        let mut bytes = at.to_le_bytes().to_vec();
+        if wide {
+            bytes.extend(weight.to_le_bytes());
+        } else {
+            bytes.extend((*weight as f32).to_le_bytes());
+        }
+        bytes
+    };
+    let words: Vec<u8> = table.iter().flatten().flat_map(encoded).collect();
+    let given: Vec<u8> = values.iter().flat_map(|&value| bytes(shape.x, Float(value))).collect();
+    let (count, size) = ((shape.outer * shape.to * shape.inner) as usize, shape.y.bits() / 8);
+    let y = lab.room("y", (count * size) as u64)?;
+    let buffers = [lab.upload("x", &given)?, y, lab.upload("table", &words)?];
     if let Some(prepared) = shape.prepare(buffers, &lab.device())? {
         lab.run(prepared)?;
     }
-    for (number, got) in lab.floats(y, shape.y, 0, count)?.into_iter().enumerate() {
+    for (number, got) in lab.bytes(y)?.chunks_exact(size).enumerate() {
         let number = number as u32;
         let (row, b) = (number / shape.inner, number % shape.inner);
         let (a, j) = (row / shape.to, row % shape.to);
-        let term = |(at, weight): &(u32, f32)| {
+        let term = |(at, weight): &(u32, f64)| {
             let place = (a * shape.from + at) * shape.inner + b;
-            f64::from(*weight) * f64::from(values[place as usize])
+            weight * values[place as usize]
         };
         let terms = &table[j as usize];
         let want = if terms[0].0 == OUTSIDE { 7.0 } else { terms.iter().map(term).sum() };
-        close(got.into(), want, shape.y, 16.0, || format!("{shape:?}, element {number}"))?;
+        let (got, want) = (parse(shape.y, got), held(shape.y, Float(want)));
+        if !near(shape.y, got, want, 16.0) {
+            return Err(Failure::Wrong(format!("{shape:?}, element {number}: {got:?} instead of {want:?}")));
+        }
     }
     Ok(())
 }

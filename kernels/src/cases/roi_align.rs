@@ -5,79 +5,82 @@ use super::draw::Draw;
 use super::lab::Lab;
 use super::map::value::{Float, bytes, held, near, parse};
 use crate::dtype::DType;
+use crate::regions::{self, Regions};
 use crate::roi_align::{Align, Buffers};
 
-/// Both modes, counted and drawn samples, regions in the image and outside.
-pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
-    let shape = Align {
-        regions: r.edge(&[1, 5], 1..=4),
+/// Regions of few small images.
+pub(super) fn drawn(r: &mut Draw) -> Regions {
+    Regions {
+        count: r.edge(&[1, 5], 1..=4),
         images: r.within(1..=3),
         channels: r.within(1..=4),
         extents: [r.edge(&[1, 2], 1..=9), r.edge(&[1, 2], 1..=9)],
         bins: [r.within(1..=4), r.within(1..=5)],
-        samples: r.within(0..=3),
         scale: r.pick(&[1.0, 0.5, 0.25]),
-        half_pixel: r.bool(),
-        largest: r.bool(),
         dtype: r.pick(&[DType::F32, DType::F64, DType::F16, DType::BF16]),
-    };
-    let of = |r: &mut Draw, scale: f64| match held(shape.dtype, Float(f64::from(r.unit()) * scale)) {
+    }
+}
+
+/// Both modes, counted and drawn samples, regions in the image and outside.
+pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let on = drawn(r);
+    let shape = Align { regions: on, samples: r.within(0..=3), half_pixel: r.bool(), largest: r.bool() };
+    let of = |r: &mut Draw, scale: f64| match held(on.dtype, Float(f64::from(r.unit()) * scale)) {
         Float(value) => value,
         _ => 0.0,
     };
-    let [height, width] = shape.extents;
-    let x: Vec<f64> = (0..shape.images * shape.channels * height * width).map(|_| of(r, 1.0)).collect();
-    let mut regions = Vec::new();
-    for _ in 0..shape.regions {
+    let [height, width] = on.extents;
+    let x: Vec<f64> = (0..on.images * on.channels * height * width).map(|_| of(r, 1.0)).collect();
+    let mut told = Vec::new();
+    for _ in 0..on.count {
         let (left, top) = (of(r, 8.0), of(r, 8.0));
         // Some have nothing in them.
-        regions.extend([left, top, left + of(r, 9.0) + 6.0, top + of(r, 9.0) + 6.0]);
+        told.extend([left, top, left + of(r, 9.0) + 6.0, top + of(r, 9.0) + 6.0]);
     }
-    let rounded = |value: &f64| match held(shape.dtype, Float(*value)) {
+    let rounded = |value: &f64| match held(on.dtype, Float(*value)) {
         Float(value) => value,
         _ => 0.0,
     };
-    let regions: Vec<f64> = regions.iter().map(rounded).collect();
-    let mut images: Vec<i64> =
-        (0..shape.regions).map(|_| i64::from(r.within(0..=shape.images - 1))).collect();
+    let told: Vec<f64> = told.iter().map(rounded).collect();
+    let mut images: Vec<i64> = (0..on.count).map(|_| i64::from(r.within(0..=on.images - 1))).collect();
     let broken = r.within(0..=5) == 0;
     if broken {
         let at = r.index(images.len());
-        images[at] = if r.bool() { -1 } else { shape.images.into() };
+        images[at] = if r.bool() { -1 } else { on.images.into() };
     }
     let encoded = |values: &[f64]| -> Vec<u8> {
-        values.iter().flat_map(|&value| bytes(shape.dtype, Float(value))).collect()
+        values.iter().flat_map(|&value| bytes(on.dtype, Float(value))).collect()
     };
-    let count = shape.regions * shape.channels * shape.bins[0] * shape.bins[1];
-    let size = shape.dtype.bits() / 8;
-    let buffers = Buffers {
+    let count = on.count * on.channels * on.bins[0] * on.bins[1];
+    let size = on.dtype.bits() / 8;
+    let frame = regions::Buffers {
         x: lab.upload("x", &encoded(&x))?,
-        regions: lab.upload("regions", &encoded(&regions))?,
-        images: lab.upload("images", &images.iter().flat_map(|i| i.to_le_bytes()).collect::<Vec<_>>())?,
+        regions: lab.upload("regions", &encoded(&told))?,
         y: lab.room("y", u64::from(count) * size as u64)?,
         fault: lab.upload("fault", &[0; 4])?,
     };
+    let of_regions: Vec<u8> = images.iter().flat_map(|i| i.to_le_bytes()).collect();
+    let buffers = Buffers { frame, images: lab.upload("images", &of_regions)? };
     if let Some(prepared) = shape.prepare(&buffers, &lab.device())? {
         lab.run(prepared)?;
     }
-    if (lab.bytes(buffers.fault)? != [0; 4]) != broken {
+    if (lab.bytes(frame.fault)? != [0; 4]) != broken {
         return Err(Failure::Wrong(format!("{shape:?}: {images:?} is found faulty, or is not")));
     }
-    let got = lab.bytes(buffers.y)?;
+    let got = lab.bytes(frame.y)?;
     for (number, got) in got.chunks_exact(size).enumerate() {
-        let (rest, column) = (number / shape.bins[1] as usize, number % shape.bins[1] as usize);
-        let (rest, row) = (rest / shape.bins[0] as usize, rest % shape.bins[0] as usize);
-        let (region, channel) = (rest / shape.channels as usize, rest % shape.channels as usize);
+        let (rest, column) = (number / on.bins[1] as usize, number % on.bins[1] as usize);
+        let (rest, row) = (rest / on.bins[0] as usize, rest % on.bins[0] as usize);
+        let (region, channel) = (rest / on.channels as usize, rest % on.channels as usize);
         let image = images[region];
-        let want = if image < 0 || image >= shape.images.into() {
+        let want = if image < 0 || image >= on.images.into() {
             0.0
         } else {
-            let plane =
-                &x[(image as usize * shape.channels as usize + channel) * (height * width) as usize..];
-            expected(&shape, &regions[4 * region..][..4], plane, [row, column])
+            let plane = &x[(image as usize * on.channels as usize + channel) * (height * width) as usize..];
+            expected(&shape, &told[4 * region..][..4], plane, [row, column])
         };
-        let (got, want) = (parse(shape.dtype, got), held(shape.dtype, Float(want)));
-        if !near(shape.dtype, got, want, 64.0) {
+        let (got, want) = (parse(on.dtype, got), held(on.dtype, Float(want)));
+        if !near(on.dtype, got, want, 64.0) {
             let what = format!("{shape:?}, element {number}: {got:?} instead of {want:?}");
             return Err(Failure::Wrong(what));
         }
@@ -87,17 +90,18 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
 
 /// The element of bin `[row, column]` of a region.
 fn expected(shape: &Align, region: &[f64], plane: &[f64], bin: [usize; 2]) -> f64 {
+    let on = &shape.regions;
     let shift = if shape.half_pixel { 0.5 } else { 0.0 };
     let mut coordinates = Vec::new();
     for (axis, at) in bin.into_iter().enumerate() {
-        let (low, high) = (region[1 - axis] * shape.scale - shift, region[3 - axis] * shape.scale - shift);
+        let (low, high) = (region[1 - axis] * on.scale - shift, region[3 - axis] * on.scale - shift);
         let length = if shape.half_pixel { high - low } else { (high - low).max(1.0) };
-        let one = length / f64::from(shape.bins[axis]);
+        let one = length / f64::from(on.bins[axis]);
         let samples = if shape.samples > 0 { shape.samples as usize } else { one.ceil().max(0.0) as usize };
         let place = |k: usize| low + one * (at as f64 + (k as f64 + 0.5) / samples as f64);
         coordinates.push((0..samples).map(place).collect::<Vec<f64>>());
     }
-    let [height, width] = shape.extents.map(f64::from);
+    let [height, width] = on.extents.map(f64::from);
     let mut terms = Vec::new();
     for &y in &coordinates[0] {
         for &x in &coordinates[1] {

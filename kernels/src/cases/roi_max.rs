@@ -4,20 +4,13 @@ use super::Failure;
 use super::draw::Draw;
 use super::lab::Lab;
 use super::map::value::{Float, bytes, held, parse};
-use crate::dtype::DType;
-use crate::roi_max::{Buffers, Largest};
+use super::roi_align::drawn;
+use crate::regions::Buffers;
+use crate::roi_max;
 
 /// Regions in the image, across its edges, outside, and turned around.
 pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
-    let shape = Largest {
-        regions: r.edge(&[1, 5], 1..=4),
-        images: r.within(1..=3),
-        channels: r.within(1..=4),
-        extents: [r.edge(&[1, 2], 1..=9), r.edge(&[1, 2], 1..=9)],
-        bins: [r.within(1..=4), r.within(1..=5)],
-        scale: r.pick(&[1.0, 0.5, 0.25]),
-        dtype: r.pick(&[DType::F32, DType::F64, DType::F16, DType::BF16]),
-    };
+    let shape = drawn(r);
     let of = |value: f64| match held(shape.dtype, Float(value)) {
         Float(value) => value,
         _ => 0.0,
@@ -27,7 +20,7 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
     let x: Vec<f64> = (0..count).map(|_| of(r.unit().into())).collect();
     let broken = r.within(0..=5) == 0;
     let mut regions = Vec::new();
-    for region in 0..shape.regions {
+    for region in 0..shape.count {
         let image = f64::from(r.within(0..=shape.images - 1));
         regions.push(if broken && region == 0 {
             r.pick(&[-1.0, shape.images.into(), f64::NAN])
@@ -42,7 +35,7 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
         values.iter().flat_map(|&value| bytes(shape.dtype, Float(value))).collect()
     };
     let [down, across] = shape.bins.map(|bins| bins as usize);
-    let made = (shape.regions * shape.channels) as usize * down * across;
+    let made = (shape.count * shape.channels) as usize * down * across;
     let size = shape.dtype.bits() / 8;
     let buffers = Buffers {
         x: lab.upload("x", &encoded(&x))?,
@@ -50,7 +43,7 @@ pub(super) fn shapes(_: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Fail
         y: lab.room("y", (made * size) as u64)?,
         fault: lab.upload("fault", &[0; 4])?,
     };
-    if let Some(prepared) = shape.prepare(&buffers, &lab.device())? {
+    if let Some(prepared) = roi_max::prepare(&shape, &buffers, &lab.device())? {
         lab.run(prepared)?;
     }
     if (lab.bytes(buffers.fault)? != [0; 4]) != broken {

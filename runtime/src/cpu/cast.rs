@@ -4,12 +4,13 @@
 
 use super::io::Io;
 use super::kernel::Kernel;
-use super::narrow::{Rounding, decode, encode, holds_integers, is_narrow, packed_byte, unpack};
+use super::narrow::{Rounding, packed_byte, unpack};
 use super::number::dispatch;
 use super::split::for_each_piece;
 use crate::dtype::{Bool, DType, Element};
 use crate::error::OpError;
 use half::{bf16, f16};
+use recurve_kernels::codes::Format;
 
 /// Output 0 is input 0, of element type `from`, converted to element type `to`, one of which is narrow.
 pub(crate) fn narrow_cast(from: DType, to: DType, rounding: Rounding) -> Result<Kernel, OpError> {
@@ -19,26 +20,26 @@ pub(crate) fn narrow_cast(from: DType, to: DType, rounding: Rounding) -> Result<
             io.copy(0, x)
         }));
     }
-    match (is_narrow(from), is_narrow(to)) {
-        (false, false) => Err(OpError::internal(format!("neither {from} nor {to} is narrow"))),
-        (true, false) => dispatch!(to, any, Y => Ok(Kernel::new(move |io| {
+    match (Format::of(from), Format::of(to)) {
+        (None, None) => Err(OpError::internal(format!("neither {from} nor {to} is narrow"))),
+        (Some(of), None) => dispatch!(to, any, Y => Ok(Kernel::new(move |io| {
             let (x, context) = (io.tensor(0)?.bytes(), io.context);
             for_each_piece(context, io.output::<Y>(0)?, |start, piece| {
                 for (i, y) in piece.iter_mut().enumerate() {
-                    let value = decode(from, unpack(x, from.bits(), start + i));
-                    *y = if holds_integers(from) { Y::from_signed(value as i64) } else { Y::from_real(value) };
+                    let value = of.decode(unpack(x, from.bits(), start + i));
+                    *y = if of.holds_integers() { Y::from_signed(value as i64) } else { Y::from_real(value) };
                 }
             })
         }))),
-        (false, true) => dispatch!(from, any, X => Ok(Kernel::new(move |io| {
+        (None, Some(made)) => dispatch!(from, any, X => Ok(Kernel::new(move |io| {
             let x = io.input::<X>(0)?;
-            to_packed(io, x.len(), to.bits(), |i| encode(to, x[i].wide(), rounding))
+            to_packed(io, x.len(), to.bits(), |i| made.encode(x[i].wide(), rounding))
         }))),
-        (true, true) => Ok(Kernel::new(move |io| {
+        (Some(of), Some(made)) => Ok(Kernel::new(move |io| {
             let x = io.tensor(0)?;
             to_packed(io, x.len(), to.bits(), |i| {
-                let real = decode(from, unpack(x.bytes(), from.bits(), i));
-                encode(to, (real, real as i64), rounding)
+                let real = of.decode(unpack(x.bytes(), from.bits(), i));
+                made.encode((real, real as i64), rounding)
             })
         })),
     }
@@ -49,7 +50,7 @@ fn to_packed(
     io: &mut Io<'_, '_>,
     len: usize,
     bits: usize,
-    code: impl Fn(usize) -> u8 + Sync,
+    code: impl Fn(usize) -> u32 + Sync,
 ) -> Result<(), OpError> {
     let context = io.context;
     for_each_piece(context, io.output_bytes(0)?, |start, piece| {

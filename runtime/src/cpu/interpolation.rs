@@ -46,10 +46,10 @@ pub(crate) struct Table {
     pub(crate) to: usize,
     pub(crate) inner: usize,
     pub(crate) taps: usize,
-    pub(crate) terms: Vec<(usize, f32)>,
+    pub(crate) terms: Vec<(usize, f64)>,
     /// Elements that are the extrapolation, ascending.
     pub(crate) outside: Vec<usize>,
-    pub(crate) extrapolation: f32,
+    pub(crate) extrapolation: f64,
 }
 
 /// What all passes of an interpolation have in common.
@@ -86,19 +86,19 @@ impl Interpolation {
         }
     }
 
-    /// The passes along `axes`, in order, as tables of f32.
-    pub(crate) fn tables(&self, axes: &[AxisScale]) -> Vec<Table> {
-        let table = |pass: Pass<f32>| Table {
+    /// The passes along `axes`, in order, as tables of weights as `C` has them.
+    pub(crate) fn tables<C: Compute>(&self, axes: &[AxisScale]) -> Vec<Table> {
+        let table = |pass: Pass<C>| Table {
             outer: pass.outer,
             from: pass.from,
             to: pass.to(),
             inner: pass.inner,
             taps: pass.taps,
-            terms: pass.terms,
+            terms: pass.terms.into_iter().map(|(at, weight)| (at, weight.to_f64())).collect(),
             outside: pass.outside,
-            extrapolation: pass.extrapolation,
+            extrapolation: pass.extrapolation.to_f64(),
         };
-        self.passes::<f32>(axes).into_iter().map(table).collect()
+        self.passes::<C>(axes).into_iter().map(table).collect()
     }
 
     /// The passes along `axes`, in order.

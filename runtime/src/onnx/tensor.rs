@@ -193,7 +193,7 @@ fn typed_data(
                 ints.iter().map(|&v| u8::try_from(v).ok().filter(|&code| code < 1 << 6)).collect();
             let codes = codes.filter(|codes| codes.len() == count)?;
             let data: Vec<u8> =
-                (0..bytes).map(|at| packed_byte(dtype.bits(), count, at, |i| codes[i])).collect();
+                (0..bytes).map(|at| packed_byte(dtype.bits(), count, at, |i| codes[i].into())).collect();
             Tensor::from_bytes(dtype, shape, Bytes::from(data)).ok()
         }
         // One packed byte per entry.

@@ -14,6 +14,7 @@ use super::{Accuracy, OpDef};
 use crate::cpu::Kernel;
 use crate::cpu::cast::narrow_cast;
 use crate::cpu::narrow::{PowerRounding, Rounding, is_narrow};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{CASTABLE, DType, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::TensorFact;
@@ -62,6 +63,12 @@ impl Map for Cast {
 
     fn kernel(&self, input: DType) -> Option<Result<Kernel, OpError>> {
         (is_narrow(input) || is_narrow(self.to)).then(|| narrow_cast(input, self.to, self.rounding))
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Option<Result<GpuKernel, GpuReject>> {
+        let from = site.dtype(0).ok()?;
+        (is_narrow(from) || is_narrow(self.to))
+            .then(|| families::map::cast(site, [from, self.to], self.rounding))
     }
 
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError> {

@@ -60,8 +60,7 @@ impl Op for CastLike {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let (from, to, shape) = (site.dtype(0)?, site.dtype(1)?, site.input_shape(0)?);
-        families::map::cast(site, [from, to], &shape)
+        families::map::cast(site, [site.dtype(0)?, site.dtype(1)?], self.rounding)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

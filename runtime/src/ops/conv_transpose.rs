@@ -160,6 +160,53 @@ impl ConvTranspose {
         }
         Ok(out)
     }
+
+    /// Every output element gathers the taps that reach it. Of stride 1 tap `t` comes from place `o + p − t·d`. Of stride
+    /// `s` the place is a quotient, unless outputs are counted as `o = q·s + r`: tap `t` is then weight
+    /// `r + p mod s − s + t·s` and comes from place `q + ⌊p / s⌋ + 1 − t`, which needs that `s` divides the extent of the
+    /// output and that taps are not apart (`d = 1`).
+    fn gathered(&self, inputs: Facts<'_>, outputs: &[Fact], spans: &[Span]) -> Result<Nest, Opaque> {
+        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
+        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
+        let known = |dim: Option<&Dim>| dim.and_then(Dim::known).ok_or(Opaque::Extents);
+        let (channels, filters) = (known(x.get(1))? / self.groups, known(w.get(1))?);
+        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters), Dim::Known(channels)];
+        let mut over = vec![3];
+        let signed = |v: usize| i64::try_from(v).ok();
+        let of_group = |axis: usize, each: usize| Affine::axis(axis).plus(1, signed(each)?);
+        let filter = of_group(2, filters).ok_or(Opaque::Extents)?;
+        let channel = of_group(3, channels).ok_or(Opaque::Extents)?;
+        let (mut at, mut tap) = (vec![Affine::axis(0), channel.clone()], vec![channel, Affine::axis(2)]);
+        let mut store = vec![Affine::axis(0), filter.clone()];
+        for span in spans {
+            let first = axes.len();
+            let Gathered { extents, place, weight, output } =
+                Gathered::of(span, first).ok_or(Opaque::Places)?;
+            over.push(first + extents.len() - 1);
+            axes.extend(extents);
+            at.push(place);
+            tap.push(weight);
+            store.push(output);
+        }
+        let mut nest = Stages::over(inputs, outputs, axes)?;
+        let border = Outside::Value(0.0);
+        let sources = [nest.read(0, at, border)?, nest.read(1, tap, border)?];
+        let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
+        let mut sources = vec![sum];
+        if inputs.has(2) {
+            sources.push(nest.read(2, vec![filter], Outside::Never)?);
+        }
+        nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
+    }
+
+    /// Launches for strides that no nest has: the input with zeros between its elements, under windows of stride 1.
+    fn spread(&self, site: &GpuSite<'_>, spans: &[Span]) -> Result<GpuKernel, GpuReject> {
+        let dense: Vec<Span> = spans.iter().map(|span| Span { stride: 1, ..*span }).collect();
+        let strides: Vec<usize> = spans.iter().map(|span| span.stride).collect();
+        families::conv_transposed::spread(site, &strides, |inputs, outputs| {
+            self.gathered(inputs, outputs, &dense)
+        })
+    }
 }
 
 /// One spatial axis of the nest: its loops, the last of them over taps, and what they read and write.
@@ -218,46 +265,14 @@ impl Op for ConvTranspose {
         Ok(vec![TensorFact { shape, ..TensorFact::unranked(x.dtype) }.into()])
     }
 
-    /// Every output element gathers the taps that reach it. Of stride 1 tap `t` comes from place `o + p − t·d`. Of stride
-    /// `s` the place is a quotient, unless outputs are counted as `o = q·s + r`: tap `t` is then weight
-    /// `r + p mod s − s + t·s` and comes from place `q + ⌊p / s⌋ + 1 − t`, which needs that `s` divides the extent of the
-    /// output and that taps are not apart (`d = 1`).
     fn nest(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Result<Nest, Opaque> {
-        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
-        let y = extents(outputs.first().and_then(Fact::tensor).ok_or(Opaque::Operator)?)?;
         let known = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+        let (x, w) = (extents(operand(inputs, 0)?)?, extents(operand(inputs, 1)?)?);
         // The number of images is no part of a window.
         let image = [&[Dim::Known(1)], x.get(1..).ok_or(Opaque::Operator)?].concat();
         let (image, kernel) = (known(&image).ok_or(Opaque::Extents)?, known(w).ok_or(Opaque::Extents)?);
         let spans = self.spans(&image, &kernel).map_err(|_| Opaque::Extents)?;
-        let (channels, filters) = (image[1] / self.groups, kernel[1]);
-        let mut axes = vec![y[0].clone(), Dim::Known(self.groups), Dim::Known(filters), Dim::Known(channels)];
-        let mut over = vec![3];
-        let signed = |v: usize| i64::try_from(v).ok();
-        let of_group = |axis: usize, each: usize| Affine::axis(axis).plus(1, signed(each)?);
-        let filter = of_group(2, filters).ok_or(Opaque::Extents)?;
-        let channel = of_group(3, channels).ok_or(Opaque::Extents)?;
-        let (mut at, mut tap) = (vec![Affine::axis(0), channel.clone()], vec![channel, Affine::axis(2)]);
-        let mut store = vec![Affine::axis(0), filter.clone()];
-        for span in &spans {
-            let first = axes.len();
-            let Gathered { extents, place, weight, output } =
-                Gathered::of(span, first).ok_or(Opaque::Places)?;
-            over.push(first + extents.len() - 1);
-            axes.extend(extents);
-            at.push(place);
-            tap.push(weight);
-            store.push(output);
-        }
-        let mut nest = Stages::over(inputs, outputs, axes)?;
-        let border = Outside::Value(0.0);
-        let sources = [nest.read(0, at, border)?, nest.read(1, tap, border)?];
-        let sum = nest.fold(Fold::Sum, &over, &sources, |p, v| p.mul(v[0], v[1]))?;
-        let mut sources = vec![sum];
-        if inputs.has(2) {
-            sources.push(nest.read(2, vec![filter], Outside::Never)?);
-        }
-        nest.store(store, &[], &sources, |p, v| v.get(1).map_or(v[0], |&bias| p.add(v[0], bias)))
+        self.gathered(inputs, outputs, &spans)
     }
 
     fn cost(&self, inputs: Facts<'_>, outputs: &[Fact]) -> Cost {
@@ -295,6 +310,7 @@ impl Op for ConvTranspose {
         let spans = self.spans(&x, &w).map_err(|_| GpuReject::NoKernel)?;
         families::conv_transposed::kernel(site, self.groups, &spans)
             .or_else(|reject| site.nest_or(reject, self.nest(site.inputs, site.outputs)))
+            .or_else(|reject| if site.behind.is_none() { self.spread(site, &spans) } else { Err(reject) })
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

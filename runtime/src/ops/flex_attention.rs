@@ -17,6 +17,7 @@ use crate::cpu::moments::store_floats;
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::softmax::{Form, softmax};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::exec::Program;
@@ -146,6 +147,22 @@ impl FlexAttention {
 
     fn scale(&self, width: usize) -> f64 {
         self.scale.map_or_else(|| 1.0 / (width as f64).sqrt(), f64::from)
+    }
+
+    /// The attention without its modifiers, shapes known, and the type of its scores.
+    fn plan(&self, inputs: Facts<'_>) -> Result<(Plan, DType), OpError> {
+        let (sizes, dtype) = (extents(inputs)?.sizes()?, inputs.tensor(0)?.dtype);
+        let score_type = score_type(self.precision, dtype);
+        let plan = Plan {
+            sizes,
+            packed: false,
+            scale: self.scale(sizes.width),
+            softcap: 0.0,
+            wide_softmax: score_type == DType::F64 && dtype != DType::F64,
+            visible: Visible::default(),
+            mask: None,
+        };
+        Ok((plan, score_type))
     }
 }
 
@@ -312,18 +329,8 @@ impl Op for FlexAttention {
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
-        let sizes = extents(site.inputs)?.sizes()?;
         let dtype = site.inputs.tensor(0)?.dtype;
-        let score_type = score_type(self.precision, dtype);
-        let plan = Plan {
-            sizes,
-            packed: false,
-            scale: self.scale(sizes.width),
-            softcap: 0.0,
-            wide_softmax: score_type == DType::F64 && dtype != DType::F64,
-            visible: Visible::default(),
-            mask: None,
-        };
+        let (plan, score_type) = self.plan(site.inputs)?;
         let mut next = 0;
         let mut modifiers = [const { None }; 2];
         for (place, modifier) in modifiers.iter_mut().zip(self.modifiers()) {
@@ -349,6 +356,12 @@ impl Op for FlexAttention {
                 Ok(Kernel::new(move |io| prepared.run::<T, P>(io)).with_scratch(scratch))
             })
         })
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        let (plan, score_type) = self.plan(site.inputs).map_err(|_| GpuReject::NoKernel)?;
+        let modifiers = self.modifiers().map(|modifier| modifier.map(|(body, range)| (&body.graph, range)));
+        families::flex_attention::kernel(site, &plan, score_type, modifiers)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -16,7 +16,6 @@ use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Shape;
 use crate::testing::{Case, Gen};
-use recurve_kernels::roi_max::Largest;
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
@@ -120,18 +119,7 @@ impl Op for MaxRoiPool {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let (x, regions) = (site.input_shape(0)?, site.input_shape(1)?);
-        let extent = families::extent;
-        let largest = Largest {
-            regions: extent(regions[0])?,
-            images: extent(x[0])?,
-            channels: extent(x[1])?,
-            extents: [extent(x[2])?, extent(x[3])?],
-            bins: [extent(self.height)?, extent(self.width)?],
-            scale: self.scale,
-            dtype: site.dtype(0)?,
-        };
-        families::sampled::largest(site, largest)
+        families::sampled::largest(site, [self.height, self.width], self.scale)
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

@@ -207,19 +207,11 @@ impl Op for RoiAlign {
     }
 
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        let (x, regions) = (site.input_shape(0)?, site.input_shape(1)?);
-        let extent = families::extent;
         let align = Align {
-            regions: extent(regions[0])?,
-            images: extent(x[0])?,
-            channels: extent(x[1])?,
-            extents: [extent(x[2])?, extent(x[3])?],
-            bins: [extent(self.height)?, extent(self.width)?],
-            samples: extent(self.samples)?,
-            scale: self.scale,
+            regions: families::sampled::frame(site, [self.height, self.width], self.scale)?,
+            samples: families::extent(self.samples)?,
             half_pixel: self.half_pixel,
             largest: self.largest,
-            dtype: site.dtype(0)?,
         };
         families::sampled::regions(site, align)
     }

@@ -4,7 +4,9 @@
 use crate::emulated_models::{compare, drawn, sessions, weights};
 use recurve::gpu::GpuReject;
 use recurve::{Device, Engine, ErrorKind, Fallback, Session, SessionBuilder, Tensor};
-use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
+use recurve_tests::wire::{
+    Extent, Message, code, fixed, floats, graph, ints, model, model_of, node, tensor, untyped, value,
+};
 
 /// `nodes` from f32 inputs of these shapes to output `y`, over `constants`.
 fn bytes_of(inputs: &[(&str, &[i64])], nodes: &[Message], constants: &[Message]) -> Vec<u8> {
@@ -104,6 +106,37 @@ fn products_by_constant_halves_read_packed_tiles() {
         // 128 columns by twice 64 terms, of which these are a part.
         let used = both[1].gpu_use().expect("on a GPU");
         assert!(used.weights >= 2 * 128 * 128 && both[1].host_trips().is_empty(), "{used:?}");
+    }
+}
+
+/// Frames that lie side by side are read where they are; those that overlap are written out, since kernels of products read
+/// no rows that overlap.
+#[test]
+fn frames_that_overlap_are_written_out_for_their_transform() {
+    let constants = |step: i64| [ints("step", &[], &[step]), weights("window", &[16], 1)];
+    for (step, least) in [(16, 1), (20, 1), (15, 2), (5, 2), (1, 2)] {
+        let nodes = [node("STFT", &["x", "step", "window"], &["y"])];
+        assert_eq!(launches(&[("x", &[2, 70, 1])], &nodes, &constants(step)), least, "{step}");
+    }
+}
+
+/// Weights of few bits are read packed for every 16 rows of f32, for which no tensor cores multiply; for many rows they are
+/// unpacked once.
+#[test]
+fn weights_of_few_bits_are_read_again_for_every_sixteen_rows() {
+    for (rows, least) in [(16, 1), (17, 2), (64, 4), (65, 2)] {
+        let packed: Vec<u8> = (0..24 * 3 * 8).map(|at| (at * 37 % 251) as u8).collect();
+        let constants = [tensor("w", code::U8, &[24, 3, 8], &packed), weights("scales", &[24, 3], 1)];
+        let product = node("MatMulNBits", &["x", "w", "scales"], &["y"]).in_domain("com.microsoft");
+        let product = product.with_int("K", 48).with_int("N", 24).with_int("block_size", 16);
+        let inputs = [fixed("x", code::F32, &[rows, 48])];
+        let opsets = [("", 21), ("com.microsoft", 1)];
+        let of = graph(&inputs, &[untyped("y")], &[product], &constants);
+        let bytes = model_of(10, &opsets, &of).into_bytes();
+        let both = sessions(|builder| builder.load_bytes(bytes.clone()).expect("loads"), Fallback::Deny);
+        let x = Tensor::new(&[rows as usize, 48], drawn(1, rows as usize * 48, 0.1)).expect("a tensor");
+        compare(&both, &[("x", x)]);
+        assert_eq!(both[1].gpu_use().expect("on a GPU").launches, least, "{rows} rows");
     }
 }
 
@@ -276,50 +309,24 @@ fn what_fits_only_without_winograds_workspace_is_bound_without_it() {
     assert_eq!(on(less - 1).1.expect_err("too little").kind(), ErrorKind::Device);
 }
 
-/// One operator of double-precision inputs of these shapes.
-fn of_doubles(node: &Message, inputs: &[(&str, &[i64])]) -> Vec<u8> {
-    let inputs: Vec<Message> = inputs.iter().map(|(name, shape)| fixed(name, code::F64, shape)).collect();
-    model(&graph(&inputs, &[untyped("y")], std::slice::from_ref(node), &[])).into_bytes()
-}
-
 #[test]
-fn operators_of_doubles_without_a_kernel_are_refused_by_type_with_what_to_do() {
-    let recurrence = |gates: i64| {
-        vec![("x", vec![3i64, 2, 5]), ("w", vec![1, gates * 4, 5]), ("r", vec![1, gates * 4, 4])]
-    };
-    let mut cases: Vec<(&str, Vec<u8>)> = Vec::new();
-    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
-        let shapes = recurrence(gates);
-        let inputs: Vec<(&str, &[i64])> = shapes.iter().map(|(name, shape)| (*name, &shape[..])).collect();
-        let node = node(op, &["x", "w", "r"], &["y"]).named("refused").with_int("hidden_size", 4);
-        cases.push((op, of_doubles(&node, &inputs)));
+fn an_operator_of_types_without_a_kernel_is_refused_by_type_with_what_to_do() {
+    let inputs = [fixed("x", code::F64, &[3, 4]), fixed("scale", code::F32, &[4])];
+    let node = node("RMSNormalization", &["x", "scale"], &["y"]).named("refused");
+    let bytes = model_of(10, &[("", 23)], &graph(&inputs, &[untyped("y")], &[node], &[])).into_bytes();
+    let load = |builder: SessionBuilder| builder.with_device(Device::Emulated).load_bytes(bytes.clone());
+    let error = load(Session::builder()).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let words = error.to_string();
+    for part in ["`refused` (RMSNormalization", "float64", "with `Fallback::Cpu` it runs on the CPU"] {
+        assert!(words.contains(part), "{words}");
     }
-    for (op, bytes) in cases {
-        let load = |builder: SessionBuilder| builder.with_device(Device::Emulated).load_bytes(bytes.clone());
-        let error = load(Session::builder()).expect_err(op);
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{op}");
-        let words = error.to_string();
-        for part in [&format!("`refused` ({op}"), "float64", "with `Fallback::Cpu` it runs on the CPU"] {
-            assert!(words.contains(part), "{op}: {words}");
-        }
-        let session = load(Session::builder().with_fallback(Fallback::Cpu)).expect("with leave");
-        let inputs: Vec<(String, Tensor)> = session
-            .inputs()
-            .iter()
-            .map(|spec| {
-                let shape: Vec<usize> = spec
-                    .fact
-                    .tensor()
-                    .and_then(recurve::model::TensorFact::known_shape)
-                    .expect("known")
-                    .to_vec();
-                let values = drawn(2, shape.iter().product(), 0.5).into_iter().map(|v| f64::from(v).abs());
-                (spec.name.to_string(), Tensor::new(&shape, values.collect::<Vec<f64>>()).expect("a tensor"))
-            })
-            .collect();
-        session.run(inputs.iter().map(|(name, tensor)| (name.as_str(), tensor))).expect("runs");
-        let trips = session.host_trips();
-        let reason = trips.first().map(|trip| &trip.reason);
-        assert!(matches!(reason, Some(GpuReject::ElementType(_))), "{op}: {reason:?}");
-    }
+    let session = load(Session::builder().with_fallback(Fallback::Cpu)).expect("with leave");
+    let x = drawn(2, 12, 0.5).into_iter().map(f64::from).collect::<Vec<f64>>();
+    let x = Tensor::new(&[3, 4], x).expect("a tensor");
+    let scale = Tensor::new(&[4], drawn(3, 4, 0.5)).expect("a tensor");
+    session.run([("x", &x), ("scale", &scale)]).expect("runs");
+    let trips = session.host_trips();
+    let reason = trips.first().map(|trip| &trip.reason);
+    assert!(matches!(reason, Some(GpuReject::ElementType(_))), "{reason:?}");
 }

@@ -7,7 +7,7 @@ use recurve::settings::Fusion;
 use recurve::{Device, Fallback, Session, SessionBuilder, Tensor, ValueRef};
 use recurve_tests::drawn_inputs;
 pub(crate) use recurve_tests::drawn_inputs::drawn;
-use recurve_tests::wire::{Extent, Message, code, floats, graph, ints, model, node, untyped, value};
+use recurve_tests::wire::{Extent, Message, code, fixed, floats, graph, ints, model, node, untyped, value};
 use std::path::PathBuf;
 
 pub(crate) fn weights(name: &str, shape: &[i64], seed: u64) -> Message {
@@ -237,28 +237,34 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
 
 #[test]
 fn a_fused_node_on_the_host_is_told_by_the_models_nodes() {
-    // More operands than a kernel of programs takes.
-    let names: Vec<String> = (0..9).map(|k| format!("x{k}")).collect();
-    let operands: Vec<&str> = names.iter().map(String::as_str).collect();
+    // A sum over more axes than a kernel takes.
     let nodes = [
-        node("Sum", &operands, &["a"]).named("sum"),
+        node("Add", &["x", "k"], &["a"]).named("sum"),
         node("Sigmoid", &["a"], &["b"]).named("gate"),
         node("Neg", &["b"], &["y"]).named("turned"),
     ];
-    let inputs: Vec<Message> =
-        names.iter().map(|name| value(name, code::F32, &[Extent::Name("rows"), Extent::N(6)])).collect();
+    let [mut along, mut across] = [[1usize; 17]; 2];
+    for axis in [2, 4, 6] {
+        (along[axis], across[axis - 1]) = (2, 2);
+    }
+    along[0] = 3;
+    let of_rows = |axis: usize, extent: usize| {
+        if axis == 0 { Extent::Name("rows") } else { Extent::N(extent as i64) }
+    };
+    let along_rows: Vec<Extent<'_>> =
+        along.iter().enumerate().map(|(axis, &extent)| of_rows(axis, extent)).collect();
+    let inputs =
+        [value("x", code::F32, &along_rows), fixed("k", code::F32, &across.map(|extent| extent as i64))];
     let made = model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
     let both = sessions(|builder| builder.load_bytes(made.clone()).expect("loads"), Fallback::Cpu);
-    let given: Vec<(&str, Tensor)> = names
-        .iter()
-        .zip(1..)
-        .map(|(name, seed)| (&**name, Tensor::new(&[3, 6], drawn(seed, 18, 1.0)).expect("a tensor")))
-        .collect();
-    compare(&both, &given);
+    let tensor = |seed: u64, shape: &[usize]| {
+        Tensor::new(shape, drawn(seed, shape.iter().product(), 1.0)).expect("a tensor")
+    };
+    compare(&both, &[("x", tensor(1, &along)), ("k", tensor(2, &across))]);
     let trips = both[1].host_trips();
     let [trip] = &trips[..] else { panic!("{trips:?}") };
     let members: Vec<(&str, &str)> = trip.members.iter().map(|m| (&*m.name, m.op.as_str())).collect();
-    assert_eq!(members, [("sum", "Sum"), ("gate", "Sigmoid"), ("turned", "Neg")]);
+    assert_eq!(members, [("sum", "Add"), ("gate", "Sigmoid"), ("turned", "Neg")]);
     assert!(trip.op.as_str().starts_with("recurve:Fused"), "{trip:?}");
 }
 

@@ -27,20 +27,25 @@ const ELEMENT: usize = 5;
 const MOST_KEYS: usize = 1 << 24;
 
 /// An attention in the making.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     site: &'a GpuSite<'a>,
     plan: &'a Attention,
     /// What everything is computed in.
-    wide: DType,
+    pub(super) wide: DType,
     kind: Kind,
     /// Heads of queries per head of keys.
     sharers: usize,
+    /// Whether keys may be masked: weights of a query that sees none are zeros, and a value of weight 0 counts nothing.
+    masks: bool,
+    /// Where keys and values are, and whether heads lie side by side there.
+    from: [Place; 2],
+    packed: [bool; 2],
 }
 
 /// The operands of the scores' nest, and which of them are there besides queries, keys and the positions of both.
-struct Given {
+pub(super) struct Given {
     operands: Vec<TensorFact>,
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
     mask: Option<usize>,
     lengths: Option<usize>,
     queries: Affine,
@@ -69,7 +74,7 @@ impl Parts<'_> {
         Ok([(IMAGE, image), (HEAD, shared), (SHARER, head), (QUERY, keys), (KEY, 1)])
     }
 
-    fn count(&self) -> Result<usize, GpuReject> {
+    pub(super) fn count(&self) -> Result<usize, GpuReject> {
         let [(_, image), ..] = self.of_scores()?;
         image.checked_mul(self.plan.sizes.batch).ok_or_else(many)
     }
@@ -88,7 +93,7 @@ impl Parts<'_> {
     }
 
     /// Scores up to `stage`, as elements of `made`.
-    fn scores(&self, given: &Given, stage: Stage, made: DType) -> Result<GpuKernel, GpuReject> {
+    pub(super) fn scores(&self, given: &Given, stage: Stage, made: DType) -> Result<GpuKernel, GpuReject> {
         let (sizes, plan) = (&self.plan.sizes, self.plan);
         let to = place(&self.of_scores()?)?;
         let image = place(&[(IMAGE, 1)])?;
@@ -173,82 +178,111 @@ impl Parts<'_> {
         y
     }
 
-    /// The weights of a query's keys: zeros where it sees none.
-    fn weights(&self) -> Result<GpuKernel, GpuReject> {
-        let (keys, form) = (self.plan.sizes.total(), line(self.wide, self.count()?));
+    /// The weights of a query's keys by scores of type `held`, in that type, too: zeros where it sees none.
+    pub(super) fn weights(&self, held: DType) -> Result<GpuKernel, GpuReject> {
+        let (keys, form) = (self.plan.sizes.total(), line(held, self.count()?));
         let rows = self.count()?.checked_div(keys).unwrap_or(0);
         let at = flat(0, &[(0, keys), (1, 1)]).ok_or_else(many)?;
         looped::nest(self.site, vec![form.clone()], form, |facts, made| {
-            let mut nest = Stages::over(facts, made, [rows, keys].map(Dim::Known).to_vec())?;
+            let nest = Stages::over(facts, made, [rows, keys].map(Dim::Known).to_vec())?;
+            let mut nest = nest.computed_in(self.kind);
             let x = nest.read(0, vec![at.clone()], Outside::Never)?;
             let most = nest.fold(Fold::Max, &[1], &[x], |_, v| v[0])?;
             let power = |p: &mut Builder, x: Reg, most: Reg| {
-                let (least, none) = (p.constant_as(most, f64::NEG_INFINITY), p.constant_as(most, 0.0));
-                let any = p.lt(least, most);
-                let base = p.select(any, most, none);
+                let base = if self.masks {
+                    let (least, none) = (p.constant_as(most, f64::NEG_INFINITY), p.constant_as(most, 0.0));
+                    let any = p.lt(least, most);
+                    p.select(any, most, none)
+                } else {
+                    most
+                };
                 let relative = p.sub(x, base);
                 p.exp(relative)
             };
             let sum = nest.fold(Fold::Sum, &[1], &[x, most], |p, v| power(p, v[0], v[1]))?;
             nest.store(vec![at], &[1], &[x, most, sum], |p, v| {
                 let (power, none) = (power(p, v[0], v[1]), p.constant_as(v[2], 0.0));
-                let (empty, share) = (p.binary(Opcode::Eq, v[2], none), p.div(power, v[2]));
-                p.select(empty, none, share)
+                let share = p.div(power, v[2]);
+                let share = if self.masks {
+                    let empty = p.binary(Opcode::Eq, v[2], none);
+                    p.select(empty, none, share)
+                } else {
+                    share
+                };
+                p.cast(share, self.wide, held)
             })
         })
     }
 
-    /// The sums of values by weights; a value of weight 0 counts nothing, whatever it is.
-    fn sums(&self, values: (Affine, TensorFact), to: Affine) -> Result<GpuKernel, GpuReject> {
-        let sizes = &self.plan.sizes;
+    /// The sums of values by weights of type `held`; a value of weight 0 counts nothing, whatever it is.
+    pub(super) fn sums(&self, held: DType) -> Result<GpuKernel, GpuReject> {
+        let (sizes, dtype) = (&self.plan.sizes, self.site.dtype(2)?);
+        let rows = strides(self.packed[1], sizes.kv_heads, sizes.total(), sizes.value_width)?;
+        let of_y = strides(self.plan.packed, sizes.heads, sizes.queries, sizes.value_width)?;
+        // Behind the queries are elements of a value, then keys.
+        let (values, to) = (of_vectors(rows, ELEMENT, KEY)?, self.of_queries(of_y, KEY)?);
+        let of_all = [sizes.batch, sizes.kv_heads, sizes.total(), sizes.value_width];
         let made = self.site.outputs.first().and_then(Fact::tensor).ok_or(GpuReject::NoKernel)?.dtype;
         let count = self.site.output_shape(0)?.iter().product();
         let [image, head, sharer, query, _] = self.of_scores()?;
         // Values are behind queries here, and keys behind them.
         let from = place(&[image, head, sharer, query, (ELEMENT, 1)])?;
-        let operands = vec![line(self.wide, self.count()?), values.1];
+        let operands = vec![line(held, self.count()?), line(dtype, elements(&of_all)?)];
         looped::nest(self.site, operands, line(made, count), |facts, outputs| {
             let extents = self.extents(&[sizes.value_width, sizes.total()]);
             let mut nest = Stages::over(facts, outputs, extents)?.computed_in(self.kind);
             let weight = nest.read(0, vec![from], Outside::Never)?;
-            let value = nest.read(1, vec![values.0], Outside::Never)?;
+            let value = nest.read(1, vec![values], Outside::Never)?;
             let sum = nest.fold(Fold::Sum, &[ELEMENT], &[weight, value], |p, v| {
+                let term = p.mul(v[0], v[1]);
+                if !self.masks {
+                    return term;
+                }
                 let none = p.constant_as(v[0], 0.0);
-                let (empty, term) = (p.binary(Opcode::Eq, v[0], none), p.mul(v[0], v[1]));
+                let empty = p.binary(Opcode::Eq, v[0], none);
                 p.select(empty, none, term)
             })?;
             nest.store(vec![to], &[], &[sum], |p, v| p.cast(v[0], self.wide, made))
         })
     }
+
+    /// What [`Parts::sums`] reads besides the weights.
+    pub(super) fn values(&self) -> Place {
+        self.from[1]
+    }
 }
 
-/// The launches of `plan`, whose output 3, where it is wanted, are the scores at `stage`.
-pub(crate) fn kernel(
-    site: &GpuSite<'_>,
-    plan: &Attention,
-    roles: Roles,
-    stage: Stage,
-) -> Result<GpuKernel, GpuReject> {
+fn elements(shape: &[usize]) -> Result<usize, GpuReject> {
+    shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent)).ok_or_else(many)
+}
+
+/// Vectors of heads of keys, whose rows and elements are these axes.
+fn of_vectors(strides: Strides, row: usize, element: usize) -> Result<Affine, GpuReject> {
+    let [image, head, step] = [strides.image, strides.head, strides.row].map(|step| step as usize);
+    place(&[(IMAGE, image), (HEAD, head), (row, step), (element, 1)])
+}
+
+/// The parts of `plan` behind what `whole` has, and what the scores are made of. `least` is what scores are computed in
+/// unless something is wider.
+pub(super) fn parts<'a>(
+    site: &'a GpuSite<'a>,
+    whole: &mut Composition,
+    plan: &'a Attention,
+    (roles, masks): (Roles, bool),
+    least: DType,
+) -> Result<(Parts<'a>, Given), GpuReject> {
     let (sizes, [of_keys, of_values]) = (&plan.sizes, [site.dtype(0)?, site.dtype(2)?]);
     if sizes.total() > MOST_KEYS {
         return Err(many());
     }
-    let wide =
-        if plan.wide_softmax || [of_keys, of_values].contains(&DType::F64) { DType::F64 } else { DType::F32 };
-    let kind = located::kind(wide)?;
-    let parts = Parts { site, plan, wide, kind, sharers: sizes.heads / sizes.kv_heads.max(1) };
-    let mut whole = Composition::new("attention");
-    let (from, packed) = caches(site, &mut whole, plan, roles, [of_keys, of_values])?;
+    let wide = if [least, of_keys, of_values].contains(&DType::F64) { DType::F64 } else { DType::F32 };
+    let (from, packed) = caches(site, whole, plan, roles, [of_keys, of_values])?;
+    let (kind, sharers) = (located::kind(wide)?, sizes.heads / sizes.kv_heads.max(1));
+    let parts = Parts { site, plan, wide, kind, sharers, masks, from, packed };
     let total = sizes.total();
     let table =
         |count: usize| Tensor::new(&[count], (0..count as i64).collect()).map_err(|_| GpuReject::NoKernel);
-    let elements =
-        |shape: &[usize]| shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent)).ok_or_else(many);
     let keys = strides(packed[0], sizes.kv_heads, total, sizes.width)?;
-    let of_vectors = |strides: Strides, row: usize, element: usize| {
-        let [image, head, step] = [strides.image, strides.head, strides.row].map(|step| step as usize);
-        place(&[(IMAGE, image), (HEAD, head), (row, step), (element, 1)])
-    };
     let mut given = Given {
         operands: vec![
             line(of_keys, elements(&site.input_shape(0)?)?),
@@ -268,13 +302,27 @@ pub(crate) fn kernel(
         keys: of_vectors(keys, KEY, ELEMENT)?,
     };
     for (input, is_mask) in [(roles.mask, true), (roles.lengths, false)] {
-        if site.inputs.has(input) {
+        if masks && site.inputs.has(input) {
             let role = if is_mask { &mut given.mask } else { &mut given.lengths };
             *role = Some(given.operands.len());
             given.operands.push(line(site.dtype(input)?, elements(&site.input_shape(input)?)?));
             given.places.push(Place::Input(input));
         }
     }
+    Ok((parts, given))
+}
+
+/// The launches of `plan`, whose output 3, where it is wanted, are the scores at `stage`.
+pub(crate) fn kernel(
+    site: &GpuSite<'_>,
+    plan: &Attention,
+    roles: Roles,
+    stage: Stage,
+) -> Result<GpuKernel, GpuReject> {
+    let least = if plan.wide_softmax { DType::F64 } else { DType::F32 };
+    let mut whole = Composition::new("attention");
+    let (parts, given) = parts(site, &mut whole, plan, (roles, true), least)?;
+    let wide = parts.wide;
     let shows = site.wanted.get(3).copied().unwrap_or(false);
     let shown = site.outputs.get(3).and_then(Fact::tensor).map_or(wide, |fact| fact.dtype);
     if shows && stage != Stage::Softmax {
@@ -286,18 +334,12 @@ pub(crate) fn kernel(
         let (scores, weights) = (whole.between(bytes)?, whole.between(bytes)?);
         let kernel = parts.scores(&given, Stage::Biased, wide)?;
         whole.add("scores", kernel, given.places.clone(), vec![scores])?;
-        whole.add("weights", parts.weights()?, vec![scores], vec![weights])?;
+        whole.add("weights", parts.weights(wide)?, vec![scores], vec![weights])?;
         if shows && stage == Stage::Softmax {
             let kernel = map::moved(site, [wide, shown], &[parts.count()?], &[1])?;
             whole.add("shown", kernel, vec![weights], vec![Place::Output(3)])?;
         }
-        let of_all = line(of_values, elements(&[sizes.batch, sizes.kv_heads, total, sizes.value_width])?);
-        let rows = strides(packed[1], sizes.kv_heads, total, sizes.value_width)?;
-        let made = strides(plan.packed, sizes.heads, sizes.queries, sizes.value_width)?;
-        // Behind the queries are elements of a value, then keys.
-        let values = (of_vectors(rows, ELEMENT, KEY)?, of_all);
-        let kernel = parts.sums(values, parts.of_queries(made, KEY)?)?;
-        whole.add("sums", kernel, vec![weights, from[1]], vec![Place::Output(0)])?;
+        whole.add("sums", parts.sums(wide)?, vec![weights, parts.values()], vec![Place::Output(0)])?;
     }
     Ok(whole.finish())
 }

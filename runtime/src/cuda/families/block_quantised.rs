@@ -1,6 +1,8 @@
 //! Products with weights of 2, 4 or 8 bits in blocks, which stay packed on the device: one kernel that reads them so for up to
-//! 16 rows, and for more of f16 and bf16 where tensor cores are. Else, and where terms name their blocks themselves, a map
-//! unpacks the weights into the workspace, as elements of the type of the other matrix, and a product reads them there.
+//! 16 rows, and for more of f16 and bf16 where tensor cores are. Without those it reads them again for every 16 rows, for up
+//! to 64 rows or where memory is short. For more, and where terms name their blocks themselves, a map unpacks the weights
+//! into the workspace, as elements of the type of the other matrix, and a product reads them there: what it writes and reads
+//! is some 2 · 4 bytes a weight, which 64 rows take as long to multiply with.
 
 use super::composition::{Composition, Place};
 use super::copy;
@@ -97,6 +99,30 @@ fn fused(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuR
     Ok(kernel.with_workspace(workspace as usize).with_resident(Vec::new(), data))
 }
 
+/// Rows for which packed weights are read again for every 16 of them, where no tensor cores multiply.
+const MOST_REPEATED: usize = 64;
+
+/// The same for 16 rows after the other.
+fn repeated(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
+    let (dtype, most) = (site.dtype(0)?, gemv::MOST as usize);
+    let (x, y) = (bytes(dtype, &[product.k])?, bytes(dtype, &[product.n])?);
+    let mut whole = Composition::new("rows");
+    for first in (0..product.m).step_by(most) {
+        let m = most.min(product.m - first);
+        let rows = |width: usize| Fact::from(TensorFact::known(dtype, &[m, width]));
+        let (of_x, made) = (rows(product.k), [rows(product.n)]);
+        let mut given = site.inputs.0.to_vec();
+        given[0] = Some(&of_x);
+        let inner = GpuSite { inputs: Facts(&given), outputs: &made, strided: &[], ..*site };
+        let kernel = fused(&inner, &BlockQuantised { m, ..*product })?;
+        let mut places: Vec<Place> = (0..site.inputs.len()).map(Place::Input).collect();
+        places[0] = Place::PartOfInput(0, first * x, m * x);
+        let to = Place::PartOfOutput(0, first * y, m * y);
+        whole.add(&first.to_string(), kernel, places, vec![to])?;
+    }
+    Ok(whole.finish())
+}
+
 /// `a · wᵀ + bias` of these sizes.
 pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
     let &BlockQuantised { m, n, k, bits, .. } = product;
@@ -106,6 +132,14 @@ pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<Gpu
     }
     if !site.inputs.has(GROUPS)
         && let Ok(kernel) = fused(site, product)
+    {
+        return Ok(kernel);
+    }
+    let few = m <= MOST_REPEATED || site.lean;
+    if few
+        && site.behind.is_none()
+        && !site.inputs.has(GROUPS)
+        && let Ok(kernel) = repeated(site, product)
     {
         return Ok(kernel);
     }

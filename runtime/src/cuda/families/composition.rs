@@ -12,6 +12,10 @@ pub(super) enum Place {
     Input(usize),
     /// Output `.0` of the whole.
     Output(usize),
+    /// So many bytes of input `.0` from byte `.1` on.
+    PartOfInput(usize, usize, usize),
+    /// The same of output `.0`.
+    PartOfOutput(usize, usize, usize),
     /// At this offset of the workspace.
     Between { offset: usize, bytes: usize },
     /// Constant `.0` of the model.
@@ -25,9 +29,15 @@ pub(super) enum Place {
 impl Place {
     fn buffer(self, all: &Operands<'_>) -> Buffer {
         let given = |buffers: &[Buffer], at: usize| buffers.get(at).copied().unwrap_or_default();
+        let part = |of: Buffer, first: usize, bytes: usize| Buffer {
+            address: of.address + first as u64,
+            bytes: (bytes as u64).min(of.bytes.saturating_sub(first as u64)),
+        };
         match self {
             Self::Input(at) => given(all.inputs, at),
             Self::Output(at) => given(all.outputs, at),
+            Self::PartOfInput(at, first, bytes) => part(given(all.inputs, at), first, bytes),
+            Self::PartOfOutput(at, first, bytes) => part(given(all.outputs, at), first, bytes),
             Self::Between { offset, bytes } => {
                 Buffer { address: all.workspace.address + offset as u64, bytes: bytes as u64 }
             }

@@ -1,17 +1,26 @@
 //! Transposed convolutions: of constant weights and filters enough as convolutions for each phase of their strides, on tensor
 //! cores where they apply, in 16 bits where the session asks for it ([`super::narrow`]); else a thread for each element.
 
+use super::composition::{Composition, Place};
 use super::conv::{Frame, axes};
+use super::copy::size;
+use super::located::bytes;
+use super::map;
 use super::narrow::{Storage, bytes_as};
 use super::{element, extent};
+use crate::cpu::strided_copy::dense_strides;
 use crate::cuda::site::Launches;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
+use crate::graph::TensorFact;
+use crate::graph::fact::{Fact, Facts};
+use crate::loops::{Nest, Opaque};
 use crate::ops::window::Span;
 use crate::precision::{Kept, Precision, StoredWeights};
 use recurve_kernels::conv;
 use recurve_kernels::conv_transpose::phases::Phases;
 use recurve_kernels::conv_transpose::{Buffers, Shape};
+use recurve_kernels::copy::{Region, Side};
 use recurve_kernels::element::Element;
 use recurve_kernels::launch::{Buffer, Launch};
 use std::sync::Arc;
@@ -43,6 +52,47 @@ pub(crate) fn kernel(site: &GpuSite<'_>, groups: usize, spans: &[Span]) -> Resul
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     });
     Ok(kernel.with_stored(site.kept(1)))
+}
+
+/// The nest that `build` makes of input 0 with zeros between its elements, `strides` of them from one to the next along its
+/// spatial axes, and of the other inputs.
+pub(crate) fn spread(
+    site: &GpuSite<'_>,
+    strides: &[usize],
+    build: impl FnOnce(Facts<'_>, &[Fact]) -> Result<Nest, Opaque>,
+) -> Result<GpuKernel, GpuReject> {
+    let (x, dtype) = (site.input_shape(0)?, site.dtype(0)?);
+    let mut wide = x.to_vec();
+    for (extent, stride) in wide[2..].iter_mut().zip(strides) {
+        let last = extent.checked_sub(1).and_then(|last| last.checked_mul(*stride));
+        *extent = last.ok_or(GpuReject::NoKernel)? + 1;
+    }
+    let fact = TensorFact::known(dtype, &wide);
+    let steps = |shape: &[usize]| dense_strides(shape).iter().map(|&step| step as i64).collect::<Vec<i64>>();
+    let (from, mut to) = (steps(&x), steps(&wide));
+    for (step, &stride) in to[2..].iter_mut().zip(strides) {
+        *step *= stride as i64;
+    }
+    let extents: Vec<u64> = x.iter().map(|&extent| extent as u64).collect();
+    let sides = [&from, &to].map(|steps| Side { first: 0, steps });
+    let (region, device) = (Region::new(size(dtype)?, &extents, sides[0], sides[1])?, site.device);
+    let elements = GpuKernel::new(move |memory| {
+        let prepared = region.prepare(memory.inputs[0], memory.outputs[0], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    });
+    let mut given: Vec<Option<Fact>> = site.inputs.0.iter().map(|fact| fact.cloned()).collect();
+    given[0] = Some(fact.into());
+    let given: Vec<Option<&Fact>> = given.iter().map(Option::as_ref).collect();
+    let inner = GpuSite { inputs: Facts(&given), strided: &[], ..*site };
+    let kernel = map::of_nest(&inner, build(inner.inputs, inner.outputs))?;
+    let mut whole = Composition::new("spread");
+    let room = whole.between(bytes(dtype, &wide)?)?;
+    whole.add("zeros", map::zeros(site, dtype, &wide)?, Vec::new(), vec![room])?;
+    whole.add("elements", elements, vec![Place::Input(0)], vec![room])?;
+    let mut places: Vec<Place> = (0..site.inputs.len()).map(Place::Input).collect();
+    places[0] = room;
+    whole.add("windows", kernel, places, vec![Place::Output(0)])?;
+    Ok(whole.finish())
 }
 
 fn shape(site: &GpuSite<'_>, element: Element, groups: usize, spans: &[Span]) -> Result<Shape, GpuReject> {

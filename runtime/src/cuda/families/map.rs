@@ -1,13 +1,16 @@
 //! Maps: any nest that computes each element by itself, interpreted by the `map` family.
 
 use super::{copy, extent};
+use crate::cpu::narrow::{Rounding, is_narrow};
 use crate::cpu::program::Layout;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::graph::TensorFact;
 use crate::loops::program::{Builder, Kind, Program};
 use crate::loops::{Nest, Opaque, Outside, Read, layout_of};
-use recurve_kernels::launch::{Buffer, Reject};
+use recurve_kernels::codes::Conversion;
+use recurve_kernels::launch::{Buffer, Launch, Reject};
 use recurve_kernels::map::{self, Code, Source};
 use std::sync::Arc;
 
@@ -90,12 +93,31 @@ pub(super) fn moved(
     launched(site, &program, &wide(extents), &[(from, wide(strides), 0)], vec![0])
 }
 
-/// Input 0, dense, of type `from`, as type `to`.
-pub(crate) fn cast(site: &GpuSite<'_>, types: [DType; 2], shape: &[usize]) -> Result<GpuKernel, GpuReject> {
-    if let Some(other) = types.into_iter().find(|&dtype| Kind::of(dtype).is_none()) {
-        return Err(GpuReject::ElementType(other));
+/// Input 0, dense, of type `from`, as type `to`; `rounding` says how numbers are made to fit types of eight bits and fewer.
+pub(crate) fn cast(
+    site: &GpuSite<'_>,
+    [from, to]: [DType; 2],
+    rounding: Rounding,
+) -> Result<GpuKernel, GpuReject> {
+    let shape = site.input_shape(0)?;
+    if !is_narrow(from) && !is_narrow(to) {
+        if let Some(other) = [from, to].into_iter().find(|&dtype| Kind::of(dtype).is_none()) {
+            return Err(GpuReject::ElementType(other));
+        }
+        return moved(site, [from, to], &shape, &Layout::dense(&shape).strides);
     }
-    moved(site, types, shape, &Layout::dense(shape).strides)
+    let count: usize = shape.iter().product();
+    if from == to {
+        let bytes = from.bytes(count).ok_or_else(|| GpuReject::Form("so many elements".into()))?;
+        return copy::whole(site, &TensorFact::known(DType::U8, &[bytes]));
+    }
+    let conversion = Conversion { from, to, count: count as u64, rounding };
+    conversion.accepts()?;
+    let device = site.device;
+    Ok(GpuKernel::new(move |memory| {
+        let prepared = conversion.prepare([memory.inputs[0], memory.outputs[0]], &device)?;
+        Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
+    }))
 }
 
 /// Zeros of type `dtype`, so many.

@@ -2,11 +2,12 @@
 
 use super::composition::{Composition, Place};
 use super::copy::size;
-use super::{element, extent};
+use super::located::{Located, bytes, dense};
+use super::{extent, map};
 use crate::cpu::interpolation::Interpolation;
 use crate::cpu::resample::{AxisScale, NearestCopy};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
-use recurve_kernels::element::Element;
+use crate::dtype::DType;
 use recurve_kernels::launch::{Launch, Reject};
 use recurve_kernels::resample::{MOST_AXES, Nearest, OUTSIDE, Smooth};
 use std::sync::Arc;
@@ -55,24 +56,36 @@ pub(crate) fn nearest(
     Ok(kernel.with_data(table.into_iter().flat_map(u32::to_le_bytes).collect()))
 }
 
-/// Input 0 interpolated along `axes`; between axes elements are f32.
+/// Input 0 interpolated along `axes`. Between axes elements are f32, or f64 for f64 and integers, which are rounded to the
+/// nearest in the end, ties to even.
 pub(crate) fn smooth(
     site: &GpuSite<'_>,
     interpolation: &Interpolation,
     axes: &[AxisScale],
 ) -> Result<GpuKernel, GpuReject> {
-    let element = element(site.dtype(0)?)?;
-    if site.output_shape(0)?.contains(&0) {
+    let (dtype, made) = (site.dtype(0)?, site.output_shape(0)?);
+    if !dtype.is_float() && !dtype.is_int() {
+        return Err(GpuReject::ElementType(dtype));
+    }
+    if made.contains(&0) {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
-    let passes = interpolation.tables(axes);
-    if passes.is_empty() {
+    let wide = dtype == DType::F64 || dtype.is_int();
+    let inner = if wide { DType::F64 } else { DType::F32 };
+    let passes = if wide { interpolation.tables::<f64>(axes) } else { interpolation.tables::<f32>(axes) };
+    let Some(last) = passes.len().checked_sub(1) else {
         let fact = site.inputs.tensor(0).map_err(|_| GpuReject::NoKernel)?;
         return super::copy::whole(site, fact);
-    }
+    };
     let mut whole = Composition::new("resize");
     let mut from = Place::Input(0);
-    let last = passes.len() - 1;
+    if dtype.is_int() {
+        let x = site.input_shape(0)?;
+        let to = whole.between(bytes(inner, &x)?)?;
+        let strides: Vec<usize> = dense(&x).iter().map(|&stride| stride as usize).collect();
+        whole.add("real", map::moved(site, [dtype, inner], &x, &strides)?, vec![from], vec![to])?;
+        from = to;
+    }
     for (number, pass) in passes.into_iter().enumerate() {
         let shape = Smooth {
             outer: extent(pass.outer)?,
@@ -80,17 +93,21 @@ pub(crate) fn smooth(
             to: extent(pass.to)?,
             inner: extent(pass.inner)?,
             taps: extent(pass.taps)?,
-            x: if number == 0 { element } else { Element::F32 },
-            y: if number == last { element } else { Element::F32 },
+            x: if number == 0 && dtype.is_float() { dtype } else { inner },
+            y: if number == last && dtype.is_float() { dtype } else { inner },
             outside: pass.extrapolation,
         };
         let [_, count] = shape.accepts()?;
-        let mut table = Vec::with_capacity(8 * pass.terms.len());
+        let mut table = Vec::with_capacity(12 * pass.terms.len());
         for (term, (at, weight)) in pass.terms.iter().enumerate() {
             let outside = pass.outside.binary_search(&(term / pass.taps)).is_ok();
             let at = if outside { OUTSIDE } else { extent(*at)? };
             table.extend(at.to_le_bytes());
-            table.extend(weight.to_le_bytes());
+            if wide {
+                table.extend(weight.to_le_bytes());
+            } else {
+                table.extend((*weight as f32).to_le_bytes());
+            }
         }
         let device = site.device;
         let kernel = GpuKernel::new(move |operands| {
@@ -98,9 +115,17 @@ pub(crate) fn smooth(
             let prepared = shape.prepare([operands.inputs[0], operands.outputs[0], table], &device)?;
             Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
         });
-        let to = if number == last { Place::Output(0) } else { whole.between(4 * count as usize)? };
+        let ends = number == last && dtype.is_float();
+        let to = if ends { Place::Output(0) } else { whole.between(bytes(inner, &[count as usize])?)? };
         whole.add(&number.to_string(), kernel.with_data(table), vec![from], vec![to])?;
         from = to;
     }
-    Ok(whole.finish())
+    if dtype.is_float() {
+        return Ok(whole.finish());
+    }
+    let mut map = Located::behind(whole, site, &made);
+    let y = map.read(from, inner, dense(&made), 0)?;
+    let y = map.builder.round(y);
+    let y = map.builder.cast(y, inner, dtype);
+    Ok(map.store("rounded", y, dtype, Place::Output(0))?.finish())
 }

@@ -5,8 +5,9 @@ use crate::cpu::grid_taps::{Mode, Outside, Sampler};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use recurve_kernels::grid_sample::{self, MOST_AXES, Sampling};
 use recurve_kernels::launch::Launch;
+use recurve_kernels::regions::{self, Regions};
 use recurve_kernels::roi_align::{Align, Buffers};
-use recurve_kernels::roi_max::{self, Largest};
+use recurve_kernels::roi_max;
 use std::sync::Arc;
 
 /// Input 0 at the positions of input 1.
@@ -49,18 +50,31 @@ pub(crate) fn grid(site: &GpuSite<'_>, sampler: &Sampler) -> Result<GpuKernel, G
     }))
 }
 
+/// The regions of input 0 that input 1 tells, in so many bins down and across.
+pub(crate) fn frame(site: &GpuSite<'_>, bins: [usize; 2], scale: f64) -> Result<Regions, GpuReject> {
+    let (x, regions) = (site.input_shape(0)?, site.input_shape(1)?);
+    let ([images, channels, height, width], [count, _]) = (&x[..], &regions[..]) else {
+        return Err(GpuReject::NoKernel);
+    };
+    Ok(Regions {
+        count: extent(*count)?,
+        images: extent(*images)?,
+        channels: extent(*channels)?,
+        extents: [extent(*height)?, extent(*width)?],
+        bins: [extent(bins[0])?, extent(bins[1])?],
+        scale,
+        dtype: site.dtype(0)?,
+    })
+}
+
 /// The regions that input 1 tells of the images that input 2 names.
 pub(crate) fn regions(site: &GpuSite<'_>, align: Align) -> Result<GpuKernel, GpuReject> {
     align.accepts()?;
     let device = site.device;
     let kernel = GpuKernel::new(move |operands| {
-        let buffers = Buffers {
-            x: operands.inputs[0],
-            regions: operands.inputs[1],
-            images: operands.inputs[2],
-            y: operands.outputs[0],
-            fault: operands.fault,
-        };
+        let [x, regions, images] = [0, 1, 2].map(|at| operands.inputs[at]);
+        let frame = regions::Buffers { x, regions, y: operands.outputs[0], fault: operands.fault };
+        let buffers = Buffers { frame, images };
         let prepared = align.prepare(&buffers, &device)?;
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     });
@@ -68,13 +82,14 @@ pub(crate) fn regions(site: &GpuSite<'_>, align: Align) -> Result<GpuKernel, Gpu
 }
 
 /// The largest elements of the regions that input 1 tells.
-pub(crate) fn largest(site: &GpuSite<'_>, largest: Largest) -> Result<GpuKernel, GpuReject> {
-    largest.accepts()?;
+pub(crate) fn largest(site: &GpuSite<'_>, bins: [usize; 2], scale: f64) -> Result<GpuKernel, GpuReject> {
+    let of = frame(site, bins, scale)?;
+    roi_max::accepts(&of)?;
     let device = site.device;
     let kernel = GpuKernel::new(move |operands| {
         let [x, regions, y] = [operands.inputs[0], operands.inputs[1], operands.outputs[0]];
-        let prepared =
-            largest.prepare(&roi_max::Buffers { x, regions, y, fault: operands.fault }, &device)?;
+        let buffers = regions::Buffers { x, regions, y, fault: operands.fault };
+        let prepared = roi_max::prepare(&of, &buffers, &device)?;
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
     });
     Ok(kernel.with_fault())

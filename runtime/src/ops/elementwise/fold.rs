@@ -5,6 +5,8 @@ use super::shape_values::{Entry, with_entries};
 use super::zip::broadcast_fact;
 use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::families::folded;
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -74,6 +76,13 @@ impl<F: Fold> Op for Folded<F> {
         operator_kernel(self, site)
     }
 
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        if site.inputs.len() <= folded::MOST_INPUTS {
+            return families::map::of_nest(site, self.nest(site.inputs, site.outputs));
+        }
+        families::folded::kernel(site, F::scalar, F::finish)
+    }
+
     fn scalar(&self, _: Facts<'_>, b: &mut Builder, operands: &[Option<Reg>]) -> Option<Reg> {
         let all: Vec<Reg> = operands.iter().copied().collect::<Option<_>>()?;
         let folded = all.iter().copied().reduce(|p, q| F::scalar(b, p, q))?;
@@ -100,7 +109,9 @@ impl<F: Fold> Op for Folded<F> {
 }
 
 fn case<F: Fold>(g: &mut Gen) -> Case {
-    let (dtype, shape, count) = (*g.pick(F::DTYPES), draw_shape(g), g.size(1, 5));
+    let (dtype, shape) = (*g.pick(F::DTYPES), draw_shape(g));
+    // More than a GPU kernel takes at once among them.
+    let count = if g.chance(0.1) { g.size(9, 20) } else { g.size(1, 5) };
     let tensor = |g: &mut Gen| {
         let own = g.broadcastable(&shape);
         match F::ACCURACY {

@@ -2,6 +2,7 @@
 
 use crate::cpu::program::operator_kernel;
 use crate::cpu::{CpuSite, Kernel};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
@@ -55,6 +56,11 @@ pub(in crate::ops) trait Map: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Launches for types that no program handles.
+    fn gpu(&self, _site: &GpuSite<'_>) -> Option<Result<GpuKernel, GpuReject>> {
+        None
+    }
+
     fn reference(&self, x: &RefTensor) -> Result<RefTensor, OpError>;
 
     fn case(g: &mut Gen) -> Case;
@@ -97,6 +103,13 @@ impl<M: Map> Op for Mapped<M> {
         match self.0.kernel(site.inputs.tensor(0)?.dtype) {
             Some(kernel) => kernel,
             None => operator_kernel(self, site),
+        }
+    }
+
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        match self.0.gpu(site) {
+            Some(kernel) => kernel,
+            None => families::map::of_nest(site, self.nest(site.inputs, site.outputs)),
         }
     }
 

@@ -3,11 +3,14 @@
 //!
 //! Kernels compute in f32; R may be of 16 bits. Other operands of 16 bits are widened before and what comes out is rounded
 //! after, each in one map. A layout that puts batches first is one that the kernels step through, except for states of
-//! several directions, which are brought into theirs.
+//! several directions, which are brought into theirs. In f64 ([`wide`]) and with weights of 8 bits ([`quantised`])
+//! recurrences are written out step by step ([`unrolled`]).
 
 mod cells;
 mod projection;
 pub(crate) mod quantised;
+mod unrolled;
+mod wide;
 
 use super::composition::{Composition, Place};
 use super::{element, extent, map};
@@ -61,13 +64,16 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &GpuSite<'_>) -> Result<GpuK
         extent(size)?;
     }
     let dtype = site.dtype(X)?;
-    element(dtype)?;
     if batch == 0 || *hidden == 0 {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
     if time == 0 {
         return without_steps(site, dtype);
     }
+    if dtype == DType::F64 {
+        return wide::kernel(recurrence, site, sizes);
+    }
+    element(dtype)?;
     let mut whole = Composition::new("");
     let mut operands = Operands { site, dtype, sizes, batch_first: recurrence.batch_first };
     let widened = |operands: &Operands<'_>, whole: &mut Composition, input: usize| operands.f32(whole, input);

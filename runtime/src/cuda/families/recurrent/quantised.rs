@@ -2,22 +2,21 @@
 //! at once, then for each step the range of the state, its product, the gates, the cell and the new state, as maps and
 //! nests. Sums are of integers, in f64; everything else is f32.
 //!
-//! States are buffers of their own, `[batch, hidden]` for each step and direction, which are joined in the end.
+//! Where rows have lengths of their own, the range of the input is that of the steps up to the longest row's last, and that
+//! of the states ahead of a step leaves out rows that ended more than one step before.
 
-use super::super::composition::{Composition, Place};
-use super::super::copy::{self, Columns};
-use super::super::located::{Located, bytes};
-use super::super::looped::{self, flat};
-use super::super::{map, quantised};
-use super::{B, C, H, LENGTHS, P, R, Sizes, W, X, without_steps};
+use super::super::composition::Place;
+use super::super::located::Located;
+use super::super::{looped, quantised};
+use super::unrolled::{Moment, Steps, affine};
+use super::{B, C, H, R, Sizes, W, X, without_steps};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts};
 use crate::graph::{Dim, TensorFact};
-use crate::loops::program::{Builder, Kind, Reg};
+use crate::loops::program::Kind;
 use crate::loops::{Affine, Fold, Outside, Stages};
-use crate::ops::recurrence::{Activation, Cell, Recurrence};
-use crate::ops::recurrence_nest::activated;
+use crate::ops::recurrence::Recurrence;
 
 /// Positions of scales; zero points follow.
 const W_SCALE: usize = 8;
@@ -29,28 +28,13 @@ const GATES: usize = 4;
 #[derive(Clone, Copy)]
 struct Bytes([Place; 3]);
 
-/// A recurrence in the making.
-struct Steps<'a> {
-    site: &'a GpuSite<'a>,
-    of: &'a Recurrence,
-    sizes: Sizes,
-    whole: Composition,
-}
-
-fn affine(first: usize, steps: &[(usize, usize)]) -> Result<Affine, GpuReject> {
-    flat(first, steps).ok_or_else(|| GpuReject::Form("a recurrence of so many elements".into()))
-}
-
-/// The launches of the recurrence; its rows have no lengths of their own.
+/// The launches of the recurrence.
 pub(crate) fn kernel(of: &Recurrence, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
     let (x, r) = (site.input_shape(X)?, site.input_shape(R)?);
     let ([a, b, input], [_, hidden, _]) = (&x[..], &r[..]) else { return Err(GpuReject::NoKernel) };
     let (time, batch) = if of.batch_first { (*b, *a) } else { (*a, *b) };
     let directions = of.directions.len();
     let sizes = Sizes { time, batch, input: *input, hidden: *hidden, directions, gates: GATES };
-    if site.inputs.has(LENGTHS) {
-        return Err(GpuReject::Form("a quantised recurrence whose rows have lengths of their own".into()));
-    }
     if batch == 0 || *hidden == 0 {
         return Ok(GpuKernel::new(|_| Ok(Vec::new())));
     }
@@ -60,38 +44,47 @@ pub(crate) fn kernel(of: &Recurrence, site: &GpuSite<'_>) -> Result<GpuKernel, G
     if *input == 0 {
         return Err(GpuReject::Form("a quantised recurrence of inputs without elements".into()));
     }
-    let mut steps = Steps { site, of, sizes, whole: Composition::new("") };
-    let x = steps.quantised("x", Place::Input(X), time * batch * input)?;
-    let mut states = vec![[Place::Nowhere; 2]; time * directions];
-    for d in 0..directions {
-        let of_input = steps.of_input(d, x)?;
-        let [mut h, mut c] = [steps.initial(d, H)?, steps.initial(d, C)?];
-        for step in 0..time {
-            let t = if of.directions[d].reverse { time - 1 - step } else { step };
-            [h, c] = steps.step((d, t), of_input, [h, c])?;
-            states[t * directions + d] = [h, c];
-        }
-    }
-    steps.finish(&states)
+    let mut steps = Steps::new(of, site, sizes, DType::F32)?;
+    let counted = steps.counted()?;
+    let x = steps.quantised("x", counted, time * batch * input)?;
+    steps.all(
+        &[H, C],
+        |steps, d| steps.of_input(d, x),
+        |steps, now, sums, [h, c]| {
+            let gates = steps.gates(now, sums, h)?;
+            steps.lstm(now, gates, c)
+        },
+    )
 }
 
 impl Steps<'_> {
-    /// Elements of a state.
-    fn state(&self) -> usize {
-        self.sizes.batch * self.sizes.hidden
-    }
-
-    fn between(&mut self, dtype: DType, count: usize) -> Result<Place, GpuReject> {
-        self.whole.between(bytes(dtype, &[count])?)
-    }
-
-    /// What `map` adds to the composition.
-    fn with(
-        &mut self,
-        map: impl FnOnce(Composition) -> Result<Composition, GpuReject>,
-    ) -> Result<(), GpuReject> {
-        self.whole = map(std::mem::replace(&mut self.whole, Composition::new("")))?;
-        Ok(())
+    /// The input up to the longest row's last step, zeros behind it.
+    fn counted(&mut self) -> Result<Place, GpuReject> {
+        let Some(lengths) = self.lengths else { return Ok(Place::Input(X)) };
+        let (Sizes { time, batch, input, .. }, site) = (self.sizes, self.site);
+        let line = |count: usize| TensorFact::known(DType::I64, &[count]);
+        let longest = self.between(DType::I64, 1)?;
+        let kernel = looped::nest(site, vec![line(batch)], line(1), |facts, outputs| {
+            let mut nest = Stages::over(facts, outputs, vec![Dim::Known(1), Dim::Known(batch)])?;
+            let row = Affine::axis(1);
+            let factors = [nest.read(0, vec![row], Outside::Never)?];
+            let most = nest.fold(Fold::Max, &[1], &factors, |_, v| v[0])?;
+            nest.store(vec![Affine::axis(0)], &[], &[most], |_, v| v[0])
+        })?;
+        self.whole.add("longest", kernel, vec![lengths], vec![longest])?;
+        let to = self.between(DType::F32, time * batch * input)?;
+        let (space, axis) =
+            if self.of.batch_first { ([batch, time, input], 1) } else { ([time, batch, input], 0) };
+        self.with(|whole| {
+            let mut map = Located::behind(whole, site, &space);
+            let strides = super::dense(&space).into_iter().map(|step| step as u64).collect();
+            let x = map.read(Place::Input(X), DType::F32, strides, 0)?;
+            let (here, end) = (map.coordinate(axis)?, map.read(longest, DType::I64, vec![0; 3], 0)?);
+            let (inside, zero) = (map.builder.lt(here, end), map.builder.constant_as(x, 0.0));
+            let x = map.builder.select(inside, x, zero);
+            map.store("counted", x, DType::F32, to)
+        })?;
+        Ok(to)
     }
 
     /// So many numbers as bytes, by the range of all of them.
@@ -194,143 +187,20 @@ impl Steps<'_> {
         self.product((&name, d, W), (x, time * batch * input, at), &[time, batch], &more)
     }
 
-    /// State `input` of direction `d` ahead of the first step, or zeros.
-    fn initial(&mut self, d: usize, input: usize) -> Result<Place, GpuReject> {
-        let (Sizes { batch, hidden, directions, .. }, site) = (self.sizes, self.site);
-        let to = self.between(DType::F32, batch * hidden)?;
-        let name = format!("initial {d} {input}");
-        if !site.inputs.has(input) {
-            let zeros = map::zeros(site, DType::F32, &[batch, hidden])?;
-            self.whole.add(&name, zeros, Vec::new(), vec![to])?;
-            return Ok(to);
-        }
-        let (row, first) = if self.of.batch_first {
-            (directions * hidden, d * hidden)
-        } else {
-            (hidden, d * batch * hidden)
+    /// The sums of a step's gates: the input's part and the state's.
+    fn gates(&mut self, now: &Moment, sums: Place, h: Place) -> Result<Place, GpuReject> {
+        let Sizes { time, batch, hidden, .. } = self.sizes;
+        let (columns, name) = (self.sizes.rows(), &now.name);
+        // All rows count ahead of the first step.
+        let h = match now.step.checked_sub(1) {
+            Some(before) => self.of_longer(&format!("{name} counted"), (h, None), before)?,
+            None => h,
         };
-        self.with(|whole| {
-            let mut map = Located::behind(whole, site, &[batch, hidden]);
-            let x = map.read(Place::Input(input), DType::F32, vec![row as u64, 1], first as u64)?;
-            map.store(&name, x, DType::F32, to)
-        })?;
-        Ok(to)
-    }
-
-    /// `activation` of `x`, which is clipped.
-    fn clipped(&self, p: &mut Builder, activation: Activation, x: Reg) -> Reg {
-        let x = self.of.clip.map_or(x, |clip| {
-            let (low, high) = (p.constant_as(x, -f64::from(clip)), p.constant_as(x, clip.into()));
-            let below = p.min(x, high);
-            p.max(below, low)
-        });
-        activated(p, activation, x)
-    }
-
-    /// Gate `gate` of `gates`, which looks at `cell` through peephole `which`, where there is one.
-    fn gate(
-        &self,
-        map: &mut Located<'_>,
-        (gates, d): (Place, usize),
-        (gate, function): (usize, usize),
-        peephole: Option<(usize, Reg)>,
-    ) -> Result<Reg, GpuReject> {
-        let (hidden, columns) = (self.sizes.hidden, self.sizes.rows());
-        let mut sum = map.read(gates, DType::F32, vec![columns as u64, 1], (gate * hidden) as u64)?;
-        if let Some((which, cell)) = peephole.filter(|_| self.site.inputs.has(P)) {
-            let first = (3 * d + which) * hidden;
-            let weight = map.read(Place::Input(P), DType::F32, vec![0, 1], first as u64)?;
-            let seen = map.builder.mul(weight, cell);
-            sum = map.builder.add(sum, seen);
-        }
-        Ok(self.clipped(&mut map.builder, self.of.directions[d].activations[function], sum))
-    }
-
-    /// The states behind moment `t` of direction `d`.
-    fn step(
-        &mut self,
-        (d, t): (usize, usize),
-        of_input: Place,
-        [h, c]: [Place; 2],
-    ) -> Result<[Place; 2], GpuReject> {
-        let (Sizes { time, batch, hidden, .. }, site) = (self.sizes, self.site);
-        let (columns, name) = (self.sizes.rows(), format!("{d} {t}"));
-        let coupled = self.of.cell == Cell::Lstm { input_forget: true };
-        let quantised = self.quantised(&name, h, self.state())?;
+        let quantised = self.quantised(name, h, self.state())?;
         let at = affine(0, &[(0, hidden), (2, 1)])?;
-        let of_moment = affine(t * batch * columns, &[(0, columns), (1, 1)])?;
-        let more = [(of_input, time * batch * columns, of_moment)];
+        let of_moment = affine(now.at * batch * columns, &[(0, columns), (1, 1)])?;
+        let more = [(sums, time * batch * columns, of_moment)];
         let product = format!("{name} product");
-        let gates = self.product((&product, d, R), (quantised, self.state(), at), &[batch], &more)?;
-        let to = [self.between(DType::F32, self.state())?, self.between(DType::F32, self.state())?];
-        let dense = || vec![hidden as u64, 1];
-        let this = &*self;
-        let mut map = Located::behind(Composition::new(""), site, &[batch, hidden]);
-        let old = map.read(c, DType::F32, dense(), 0)?;
-        let input = this.gate(&mut map, (gates, d), (0, 0), Some((0, old)))?;
-        let forget = if coupled {
-            let one = map.builder.constant_as(input, 1.0);
-            map.builder.sub(one, input)
-        } else {
-            this.gate(&mut map, (gates, d), (2, 0), Some((2, old)))?
-        };
-        let candidate = this.gate(&mut map, (gates, d), (3, 1), None)?;
-        let (kept, added) = (map.builder.mul(forget, old), map.builder.mul(input, candidate));
-        let cell = map.builder.add(kept, added);
-        self.with(|whole| map.onto(whole).store(&format!("{name} cell"), cell, DType::F32, to[1]))?;
-        let this = &*self;
-        let mut map = Located::behind(Composition::new(""), site, &[batch, hidden]);
-        let cell = map.read(to[1], DType::F32, dense(), 0)?;
-        let output = this.gate(&mut map, (gates, d), (1, 0), Some((1, cell)))?;
-        let shown = activated(&mut map.builder, this.of.directions[d].activations[2], cell);
-        let state = map.builder.mul(output, shown);
-        self.with(|whole| map.onto(whole).store(&format!("{name} state"), state, DType::F32, to[0]))?;
-        Ok(to)
-    }
-
-    /// Joins buffers of states one behind the other as output `output`, brought into the order that `strides` tell of
-    /// `extents` where that is another one.
-    fn joined(
-        &mut self,
-        output: usize,
-        states: Vec<Place>,
-        turned: Option<([usize; 4], [usize; 4])>,
-    ) -> Result<(), GpuReject> {
-        let (site, one, all) = (self.site, self.state(), self.state() * states.len());
-        let parts: Vec<Columns> = (0..states.len())
-            .map(|input| Columns { input, from: (0, one), to: (input * one, all), count: one })
-            .collect();
-        let to = if turned.is_some() { self.between(DType::F32, all)? } else { Place::Output(output) };
-        let kernel = copy::columns(site, DType::F32, 1, &parts)?;
-        self.whole.add(&format!("output {output}"), kernel, states, vec![to])?;
-        if let Some((extents, strides)) = turned {
-            let kernel = map::moved(site, [DType::F32; 2], &extents, &strides)?;
-            self.whole.add(&format!("turned {output}"), kernel, vec![to], vec![Place::Output(output)])?;
-        }
-        Ok(())
-    }
-
-    /// The outputs of the states behind all moments, `[time, directions]` of them.
-    fn finish(mut self, states: &[[Place; 2]]) -> Result<GpuKernel, GpuReject> {
-        let Sizes { time, batch, hidden, directions, .. } = self.sizes;
-        let wanted = |output: usize| self.site.wanted.get(output).copied().unwrap_or(false);
-        let wanted = [wanted(0), wanted(1), wanted(2)];
-        let (row, of_batch) = (batch * hidden, self.of.batch_first);
-        if wanted[0] {
-            let turned = ([batch, time, directions, hidden], [hidden, directions * row, row, 1]);
-            let all = states.iter().map(|[h, _]| *h).collect();
-            self.joined(0, all, of_batch.then_some(turned))?;
-        }
-        for (output, which) in [(1, 0), (2, 1)] {
-            if !wanted[output] {
-                continue;
-            }
-            let reverse = |d: usize| self.of.directions[d].reverse;
-            let last = |d: usize| if reverse(d) { d } else { (time - 1) * directions + d };
-            let all = (0..directions).map(|d| states[last(d)][which]).collect();
-            let turned = ([1, batch, directions, hidden], [0, hidden, row, 1]);
-            self.joined(output, all, of_batch.then_some(turned))?;
-        }
-        Ok(self.whole.finish())
+        self.product((&product, now.direction, R), (quantised, self.state(), at), &[batch], &more)
     }
 }
