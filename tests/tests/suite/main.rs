@@ -5,6 +5,7 @@ mod allocations;
 mod api;
 mod arenas;
 mod bodies;
+mod brought_plans;
 mod concurrency;
 // The models that benchmarks run too.
 #[path = "../../../benches/src/branches.rs"]
