@@ -95,7 +95,8 @@ pub mod profiles {
 /// Where each operator runs and in which order, made from a profile.
 pub mod plans {
     pub use crate::plan::{
-        Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing,
+        BroughtWeights, Instruction, Phase, Plan, PlanError, PlannedCopy, PlannedDevice, PlannedInput,
+        PlannedStep, Timing,
     };
     pub use crate::session::{FrontPoint, LostDevice, PlanOptions, Planning, Unplanned};
 }

@@ -29,6 +29,9 @@ struct Arguments {
     /// Threads, of which one launches for the GPU
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// These models alone, with commas between
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Write the table to this file
     #[arg(long)]
     out: Option<PathBuf>,
@@ -85,7 +88,8 @@ fn main() -> Result<()> {
     let device = Profile::read(&arguments.device_profile)?;
     let engine = Engine::builder().with_threads(arguments.threads).with_pinning(Pinning::None).build()?;
     let mut rows = Vec::with_capacity(MODELS.len());
-    for model in &MODELS {
+    let wanted = |model: &&Model| arguments.only.is_empty() || arguments.only.iter().any(|n| n == model.name);
+    for model in MODELS.iter().filter(wanted) {
         rows.push(planned(model, &engine, &arguments, &device).with_context(|| model.name)?);
     }
     let text = document(&rows, &device, &arguments);

@@ -301,7 +301,22 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
         let (all, weights) = (device.bytes(), device.weight_bytes);
         let [all, arena, weights] = [all, all - weights, weights].map(|n| quantity::bytes(n as f64));
         let name = format!("memory of {}", device.device);
-        rows.push(pair(&name, format!("{all}: values {arena}, weights {weights}")));
+        rows.push(pair(
+            &name,
+            match device.brought_bytes() {
+                0 => format!("{all}: values {arena}, weights {weights}"),
+                _ => format!("{all}: values and rooms for weights {arena}, weights that stay {weights}"),
+            },
+        ));
+        if !device.brought.is_empty() {
+            let [bytes, steps] = [device.brought_bytes(), device.brought.len()];
+            let bytes = quantity::bytes(bytes as f64);
+            let to = if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
+            rows.push(pair(
+                "weights copied in every run",
+                format!("{bytes}, to {to}, from pinned host memory"),
+            ));
+        }
         if let Some(known) = profile.devices.get(&device.device) {
             let source = match known.source {
                 DeviceSource::Emulated => "measured on the emulator: a GPU takes other times".to_owned(),

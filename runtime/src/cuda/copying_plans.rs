@@ -48,7 +48,7 @@ fn answer(session: &Session, options: &RunOptions) -> Vec<i64> {
 #[test]
 fn kernels_have_the_streams_of_the_plan_and_copies_their_own_where_kernels_run_beside_them() {
     let (session, told) = session();
-    let [mut beside, mut alone, mut captured, mut waits, mut several] = [0; 5];
+    let [mut beside, mut alone, mut captured, mut waits, mut several, mut turns] = [0; 6];
     for plan in mixed(&session, 0..60) {
         session.follow(&plan).expect("valid");
         told.given();
@@ -65,7 +65,10 @@ fn kernels_have_the_streams_of_the_plan_and_copies_their_own_where_kernels_run_b
             let first = given.iter().position(|(_, what)| *what == Given::Kernels).expect("one");
             let is_copy = |what: &Given| matches!(what, Given::Copy | Given::Captured);
             let copies = given.iter().filter(|(_, what)| is_copy(what)).count();
-            assert_eq!(copies, device.copies.len(), "each copy once");
+            // Weights that are brought in two turns are copied between kernels, too.
+            let within = device.brought.iter().filter(|weights| weights.apart).count();
+            assert_eq!(copies, device.copies.len() + within, "each copy once");
+            turns += within;
             for (at, (stream, what)) in given.iter().enumerate() {
                 match what {
                     Given::Captured => captured += 1,
@@ -84,6 +87,7 @@ fn kernels_have_the_streams_of_the_plan_and_copies_their_own_where_kernels_run_b
     assert!(waits >= beside / 2, "{waits} waits for {beside} copies");
     assert!(captured > 20, "{captured} copies are part of a graph");
     assert!(several > 10, "{several} plans use several streams");
+    assert!(turns > 10, "{turns} copies of weights between kernels");
 }
 
 #[test]

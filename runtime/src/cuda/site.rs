@@ -111,6 +111,11 @@ impl GpuSite<'_> {
         if self.precision == Precision::Tf32 { Factors::Tf32 } else { Factors::Own }
     }
 
+    /// Parts of a product's sums, each of which has a place of its own until they are added: none where memory is scarce.
+    pub(crate) fn splits(&self, fast: u32) -> u32 {
+        if self.lean { 1 } else { fast }
+    }
+
     /// Shape of input `index`.
     pub(crate) fn input_shape(&self, index: usize) -> Result<Shape, GpuReject> {
         let fact = self.inputs.0.get(index).copied().flatten();
@@ -223,6 +228,21 @@ impl Weights {
 
 pub(crate) type Prepare = dyn Fn(&Operands<'_>) -> Result<Launches, Reject> + Send + Sync;
 
+/// What one of several parts of an operator's launches reads of what the operator is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PartReads {
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) weights: Vec<usize>,
+}
+
+pub(crate) type PrepareParts = dyn Fn(&Operands<'_>) -> Result<Vec<Launches>, Reject> + Send + Sync;
+
+/// An operator's launches in parts, one behind the other, of which each reads its own of the weights.
+pub(crate) struct Parts {
+    pub(crate) reads: Vec<PartReads>,
+    pub(crate) launches: Box<PrepareParts>,
+}
+
 /// An operator prepared for a GPU: its launches, once it is known where the operands are.
 pub(crate) struct GpuKernel {
     prepare: Box<Prepare>,
@@ -233,6 +253,7 @@ pub(crate) struct GpuKernel {
     outputs: Option<Vec<Fact>>,
     stored: Vec<StoredWeights>,
     flow: Option<Arc<Flow>>,
+    parts: Option<Parts>,
 }
 
 impl GpuKernel {
@@ -249,6 +270,7 @@ impl GpuKernel {
             outputs: None,
             stored: Vec::new(),
             flow: None,
+            parts: None,
         }
     }
 
@@ -268,6 +290,25 @@ impl GpuKernel {
         match flags {
             Some(flags) => Self::of_flow(Flow { course: Box::new(course), flags, collected: Vec::new() }),
             None => Self::new(move |operands| Ok(course(operands)?.all())),
+        }
+    }
+
+    /// Tells which parts its launches have.
+    pub(super) fn with_parts(mut self, parts: Parts) -> Self {
+        self.parts = Some(parts);
+        self
+    }
+
+    /// What the parts of its launches read; `None` where they are one part, which may read everything.
+    pub(crate) fn part_reads(&self) -> Option<&[PartReads]> {
+        self.parts.as_ref().map(|parts| &parts.reads[..])
+    }
+
+    /// The launches of each part.
+    pub(super) fn prepare_parts(&self, operands: &Operands<'_>) -> Result<Vec<Launches>, Reject> {
+        match &self.parts {
+            Some(parts) => (parts.launches)(operands),
+            None => Ok(vec![self.prepare(operands)?]),
         }
     }
 

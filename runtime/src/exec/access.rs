@@ -19,6 +19,8 @@ pub enum Space {
     Tenant(usize),
     /// The caller's place for an output.
     Output(usize),
+    /// The weights that a step on a device is brought in every run, in pinned memory.
+    Weights(usize),
 }
 
 /// Bytes of a space.

@@ -237,6 +237,10 @@ impl Ground<'_, '_> {
                 (&self.arena, offset + bytes.start..offset + bytes.end)
             }
             Space::Output(at) => (&self.outputs.get(at).ok_or_else(lost)?.bytes, bytes.clone()),
+            Space::Weights(_) => {
+                device.bring(number, timed)?;
+                return Ok(RunLane::ToDevice);
+            }
         };
         if *up {
             // SAFETY: copies are accesses like those of steps, of which the module's argument holds: who writes any of these

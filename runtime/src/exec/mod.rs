@@ -3,6 +3,7 @@
 mod access;
 mod arena;
 mod bind;
+mod brought;
 mod cores;
 mod course;
 mod evaluate;
@@ -23,6 +24,7 @@ mod walk;
 pub use access::Space;
 pub(crate) use access::{Access, Accesses, Form, StepForm};
 pub(crate) use bind::{Bound, FOLD_LIMIT, known_outputs};
+pub(crate) use brought::{Brought, Piece};
 pub(crate) use course::Course;
 pub(crate) use evaluate::evaluate;
 pub(crate) use flags::Flags;

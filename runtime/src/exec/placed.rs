@@ -3,6 +3,7 @@
 
 use super::access::Space;
 use super::bind::{Action, Bound, Located, Place};
+use super::brought::Brought;
 use super::program::Program;
 use crate::cpu::RunContext;
 use crate::cuda::families::known::or_known;
@@ -41,6 +42,8 @@ pub(crate) struct DeviceForm {
     pub(crate) share: f64,
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: Vec<Operand>,
+    /// The weights that it is brought in every run.
+    pub(crate) brought: Option<Brought>,
 }
 
 impl DeviceForm {
@@ -117,7 +120,7 @@ impl Bound {
                 *input = Operand::Unread;
             }
         }
-        Ok(DeviceForm { node: of.node, kernel, launches, share, inputs, outputs })
+        Ok(DeviceForm { node: of.node, kernel, launches, share, inputs, outputs, brought: None })
     }
 
     fn operand(&self, program: &Program, id: ValueId) -> Result<Operand, GpuReject> {
@@ -187,6 +190,7 @@ impl SpaceBytes for Sizes {
             Space::Input(at) => *self.inputs.get(at)?,
             Space::Tenant(at) => self.tenants.get(at).copied(),
             Space::Output(at) => *self.outputs.get(at)?,
+            Space::Weights(_) => None,
         }
     }
 }

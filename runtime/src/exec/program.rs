@@ -54,7 +54,8 @@ impl std::fmt::Debug for Packed {
     }
 }
 
-/// What packs to the same: the operator, by where it lies, and the forms of its constants with where they lie.
+/// What packs to the same: the operator, by where it lies, and the forms of its constants with where they lie. An input that
+/// is not constant is like one that is absent, as a piece of a recurrence begins with a state and the whole does not.
 type PackKey = (usize, Vec<Option<(usize, DType, Shape)>>);
 
 fn pack_key(graph: &Graph, node: &Node) -> PackKey {
@@ -62,7 +63,9 @@ fn pack_key(graph: &Graph, node: &Node) -> PackKey {
         let tensor = graph.constant((*id)?)?;
         Some((tensor.bytes().as_ptr() as usize, tensor.dtype(), tensor.shape().into()))
     };
-    (Arc::as_ptr(&node.op).cast::<()>() as usize, node.inputs.iter().map(constant).collect())
+    let mut constants: Vec<_> = node.inputs.iter().map(constant).collect();
+    constants.truncate(constants.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    (Arc::as_ptr(&node.op).cast::<()>() as usize, constants)
 }
 
 impl Program {

@@ -46,6 +46,8 @@ pub(crate) struct DeviceSite<'a> {
     pub(crate) forced: &'a [Option<Forced>],
     /// Most bytes of its memory.
     pub(crate) limit: Option<u64>,
+    /// Whether steps may be brought their weights in every run.
+    pub(crate) brings: bool,
 }
 
 /// A plan with the instance that it is an answer to.
@@ -188,6 +190,7 @@ pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
         forced: device.forced,
         limit: device.limit,
         streams: 1,
+        brings: device.brings,
     };
     parts.best(site.goal, Planned { plan, instance: own, front: Vec::new() })
 }

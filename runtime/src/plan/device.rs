@@ -6,7 +6,7 @@ use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Rooflines, S
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
 use crate::cuda::memory::rounded;
-use crate::exec::{Bound, DeviceForm, Operand, Program, StepForm};
+use crate::exec::{Bound, Brought, DeviceForm, Operand, Piece, Program, StepForm};
 use crate::graph::fact::{Fact, Facts};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,23 @@ pub(crate) struct DeviceStep {
     /// together, none takes longer than alone.
     pub(crate) share: f64,
     /// What stays in the device's memory for it, by names that steps share where they share the bytes.
+    pub(crate) weights: Vec<(String, usize)>,
+    /// What it takes where it is brought weights in every run: at once, and its parts apart, where it has several.
+    brought: [Option<BroughtCost>; 2],
+}
+
+/// What a step takes that is brought its weights.
+#[derive(Debug)]
+pub(crate) struct BroughtCost {
+    /// Bytes of what is copied ahead of it.
+    pub(crate) first: usize,
+    /// How long what is copied between its launches takes.
+    pub(crate) within_us: f64,
+    /// Bytes of the room.
+    pub(crate) room: usize,
+    /// Bytes that are copied in all.
+    pub(crate) bytes: usize,
+    /// What stays all the same.
     pub(crate) weights: Vec<(String, usize)>,
 }
 
@@ -71,7 +88,20 @@ impl DeviceCosts {
             };
             let share = share((step, &form, cost), bound, program, (name, device), profile);
             let workspace = form.kernel.workspace();
-            Ok(DeviceStep { cost, workspace, share, weights: weights(&form, &alike) })
+            let bring = |apart: bool| {
+                let made = form.could_be_brought(apart).filter(|made| !apart || made.turns.len() > 1)?;
+                let copies = made.turns.iter().skip(1).map(|turn| up.0 + turn.bytes as f64 / up.1);
+                let (first, within_us, room, bytes) = (made.first(), copies.sum(), made.room, made.bytes());
+                Some(BroughtCost {
+                    first,
+                    within_us,
+                    room,
+                    bytes,
+                    weights: weights(&form, &alike, Some(&made)),
+                })
+            };
+            let brought = [bring(false), bring(true)];
+            Ok(DeviceStep { cost, workspace, share, weights: weights(&form, &alike, None), brought })
         };
         let steps = (0..bound.step_count()).map(step).collect();
         let event_us = device.event_us();
@@ -110,11 +140,25 @@ impl DeviceCosts {
         timing(self.source)
     }
 
-    /// Bytes that stay in the device's memory where these steps run there.
-    pub(crate) fn weight_bytes(&self, steps: impl Iterator<Item = usize>) -> usize {
+    /// What step `step` takes where it is brought its weights, its parts `apart` where it has several.
+    pub(crate) fn brought(&self, step: usize, apart: bool) -> Option<&BroughtCost> {
+        let [at_once, in_turns] = &self.steps[step].as_ref().ok()?.brought;
+        if apart { in_turns.as_ref() } else { at_once.as_ref() }
+    }
+
+    /// Whether some step can be brought its weights.
+    pub(crate) fn can_bring(&self) -> bool {
+        (0..self.steps.len()).any(|step| self.brought(step, false).is_some())
+    }
+
+    /// Bytes that stay in the device's memory where these steps run there, each with whether it is brought weights, and its
+    /// parts apart then.
+    pub(crate) fn weight_bytes(&self, steps: impl Iterator<Item = (usize, Option<bool>)>) -> usize {
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-        for step in steps {
-            for (name, bytes) in self.steps[step].iter().flat_map(|s| &s.weights) {
+        for (step, brought) in steps {
+            let brought = brought.and_then(|apart| self.brought(step, apart));
+            let own = self.steps[step].as_ref().map_or(&[][..], |step| &step.weights);
+            for (name, bytes) in brought.map_or(own, |brought| &brought.weights) {
                 held.insert(name, *bytes);
             }
         }
@@ -221,16 +265,19 @@ fn steps_in_order(bound: &Bound, program: &Program, step: usize) -> usize {
     found().unwrap_or(0)
 }
 
-/// What stays on the device for a step; `alike` says which nodes share what they pack.
-fn weights(form: &DeviceForm, alike: &[usize]) -> Vec<(String, usize)> {
+/// What stays on the device for a step beside what it is brought; `alike` says which nodes share what they pack.
+fn weights(form: &DeviceForm, alike: &[usize], brought: Option<&Brought>) -> Vec<(String, usize)> {
     let mut named = Vec::new();
-    for operand in form.inputs.iter().chain(&form.outputs) {
+    let stays = |piece: Piece| brought.is_none_or(|brought| brought.place(piece).is_none());
+    let inputs = form.inputs.iter().enumerate().filter(|(at, _)| stays(Piece::Input(*at)));
+    for operand in inputs.map(|(_, operand)| operand).chain(&form.outputs) {
         if let Operand::Constant { value, tensor, .. } = operand {
             named.push((format!("value {value}"), tensor.view().bytes().len()));
         }
     }
     let node = form.node;
-    let packed = form.kernel.weights().iter().enumerate().map(|(at, w)| {
+    let packed = form.kernel.weights().iter().enumerate().filter(|(at, _)| stays(Piece::Packed(*at)));
+    let packed = packed.map(|(at, w)| {
         // What is packed for one binding alone is not shared.
         let of =
             if w.shared { format!("node {}", alike[node]) } else { format!("node {node}, weights {at}") };

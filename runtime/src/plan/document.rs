@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Version of the document.
-pub(crate) const VERSION: u32 = 1;
+///
+/// 2: steps on a device may be brought their weights in every run.
+pub(crate) const VERSION: u32 = 2;
 
 /// How the steps of a model are placed on workers, for one set of input shapes.
 ///
@@ -79,6 +81,9 @@ pub struct PlannedDevice {
     /// Whether kernels do with little workspace there, though that is slower: what is planned so fits less memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lean: bool,
+    /// The steps that are brought weights in every run, which then do not stay there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<BroughtWeights>,
     /// Offset in its arena of everything that lies there.
     pub offsets: Vec<usize>,
 }
@@ -96,6 +101,28 @@ impl PlannedDevice {
         Some(self.streams.get(at).copied().unwrap_or(0))
     }
 
+    /// How a step that runs there is brought weights, where it is.
+    pub(crate) fn brought_to(&self, step: usize) -> Option<&BroughtWeights> {
+        self.brought.iter().find(|weights| weights.step == step)
+    }
+
+    /// Refuses weights that are brought to no step there, or to one twice.
+    pub(crate) fn check_brought(&self) -> Result<(), PlanError> {
+        for (at, BroughtWeights { step, .. }) in self.brought.iter().enumerate() {
+            let again = self.brought[..at].iter().any(|other| other.step == *step);
+            if again || !self.steps.contains(step) {
+                return Err(PlanError::invalid(format!("step {step} cannot be brought weights")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of weights that are brought in every run.
+    #[must_use]
+    pub fn brought_bytes(&self) -> usize {
+        self.brought.iter().fold(0, |sum, weights| sum.saturating_add(weights.bytes))
+    }
+
     /// Refuses streams that are not those of the steps.
     pub(crate) fn check_streams(&self) -> Result<(), PlanError> {
         let (streams, steps) = (self.streams.len(), self.steps.len());
@@ -107,6 +134,23 @@ impl PlannedDevice {
             None => Ok(()),
         }
     }
+}
+
+/// Weights that a step on a device is brought in every run, through a room of its arena that other steps use, too.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct BroughtWeights {
+    /// The step.
+    pub step: usize,
+    /// Whether the parts of the step have theirs in turns in that room, those of the first ahead of the step and the others
+    /// between its kernels.
+    pub apart: bool,
+    /// The step behind whose end the copy ahead of it begins, where it is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<usize>,
+    /// Bytes that are copied in all.
+    pub bytes: usize,
 }
 
 /// A copy between the host's memory and a device's.
@@ -288,6 +332,11 @@ impl fmt::Display for Plan {
         let PlannedDevice { device: name, arena_bytes, weight_bytes, .. } = device;
         let lean = if device.lean { ", little workspace" } else { "" };
         writeln!(f, "device {name}, arena {arena_bytes} bytes, weights {weight_bytes} bytes{lean}")?;
+        for BroughtWeights { step, apart, behind, bytes } in &device.brought {
+            let apart = if *apart { ", each part's by itself" } else { "" };
+            let behind = behind.map_or_else(String::new, |behind| format!(", behind step {behind}"));
+            writeln!(f, "step {step} is brought {bytes} bytes of weights{apart}{behind}")?;
+        }
         let offsets: Vec<String> = device.offsets.iter().map(ToString::to_string).collect();
         writeln!(f, "device offsets {}", offsets.join(" "))
     }
@@ -298,5 +347,6 @@ fn space(space: Space) -> String {
         Space::Input(at) => format!("input {at}"),
         Space::Tenant(at) => format!("value {at}"),
         Space::Output(at) => format!("output {at}"),
+        Space::Weights(step) => format!("weights of step {step}"),
     }
 }

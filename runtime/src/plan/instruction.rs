@@ -51,7 +51,7 @@ pub enum Phase {
 }
 
 /// Where a step runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Lane {
     /// On one worker.
     Worker(usize),

@@ -2,8 +2,9 @@
 //!
 //! Whatever steps write, and the inputs, lie in spaces ([`Space`]); the device holds a mirror of a space, its *room*, with
 //! the same bytes at the same offsets. What one step writes is one *tensor*; it is copied once, as a whole, where somebody
-//! on the other side reads any of it, and where an output of the model is made on the device. So the copies follow from
-//! who runs where, and a plan can be held to them.
+//! on the other side reads any of it, and where an output of the model is made on the device. Weights that a step is brought
+//! in every run have a room, too, and a copy ahead of the step. So the copies follow from who runs where and who is brought
+//! its weights, and a plan can be held to them.
 
 use super::PlanError;
 use crate::exec::{Access, Accesses, Space};
@@ -48,6 +49,26 @@ pub(crate) trait SpaceBytes: std::fmt::Debug {
     fn bytes_of(&self, space: Space) -> Option<usize>;
 }
 
+/// What a step on the device has there beside its operands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct There {
+    /// Bytes of its workspace.
+    pub(crate) workspace: usize,
+    /// The weights that it is brought, where it is.
+    pub(crate) weights: Option<Bring>,
+}
+
+/// Weights that are brought in every run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bring {
+    /// Bytes that are copied ahead of the step.
+    pub(crate) first: usize,
+    /// Bytes of their room.
+    pub(crate) room: usize,
+    /// The step behind whose end they are copied.
+    pub(crate) behind: Option<usize>,
+}
+
 /// What one step writes, or an input.
 struct Tensor {
     access: Access,
@@ -56,8 +77,8 @@ struct Tensor {
 }
 
 impl Moves {
-    /// Where the steps on the device are those with a number of bytes for their workspace there.
-    pub(crate) fn new(ground: Ground<'_>, on_device: &[Option<usize>]) -> Result<Self, PlanError> {
+    /// Where the steps on the device are those of which something is told.
+    pub(crate) fn new(ground: Ground<'_>, on_device: &[Option<There>]) -> Result<Self, PlanError> {
         let Ground { accesses, bytes } = ground;
         let unknown =
             |space: Space| PlanError::invalid(format!("{space:?} has no size that is known beforehand"));
@@ -109,7 +130,7 @@ impl Moves {
                 for write in &of.writes {
                     moved.writes.push(room(write, &mut made.rooms)?);
                 }
-                if let Some(workspace) = on_device[step].filter(|bytes| *bytes > 0) {
+                if let Some(workspace) = on_device[step].map(|of| of.workspace).filter(|bytes| *bytes > 0) {
                     made.workspaces[step] = Some(made.rooms.len());
                     let space = Space::Tenant(made.rooms.len());
                     made.rooms.push((None, workspace));
@@ -136,7 +157,25 @@ impl Moves {
             made.host.push(host);
             made.device.push(device);
         }
+        for (step, of) in on_device.iter().enumerate() {
+            if let Some(weights) = of.as_ref().and_then(|of| of.weights) {
+                made.bring(step, weights, accesses.len());
+            }
+        }
         Ok(made)
+    }
+
+    /// Adds the copy of what step `step` is brought, and its room.
+    fn bring(&mut self, step: usize, of: Bring, steps: usize) {
+        let (space, bytes) = (Space::Weights(step), 0..of.first);
+        self.needs[step].push(steps + self.copies.len());
+        self.needs.push(of.behind.into_iter().collect());
+        self.copies.push(Move { space, bytes: bytes.clone(), up: true });
+        let there = Access { space: Space::Tenant(self.rooms.len()), bytes: bytes.clone() };
+        self.rooms.push((Some(space), of.room));
+        self.device[step].reads.push(there.clone());
+        self.host.push(Accesses { reads: vec![Access { space, bytes }], writes: Vec::new() });
+        self.device.push(Accesses { reads: Vec::new(), writes: vec![there] });
     }
 
     /// The room of a space.

@@ -5,6 +5,7 @@ use super::instruction::{Instruction, Lane, Phase};
 use super::moves::Moves;
 use super::streams::MOST_STREAMS;
 use crate::cost::Handover;
+use crate::exec::Space;
 use std::time::Duration;
 
 /// What a run of a plan is expected to take.
@@ -41,7 +42,7 @@ struct Queues {
 
 impl Queues {
     /// When the action begins and ends that the worker gives at `now`, by when all actions end; and when the worker goes on:
-    /// behind a copy, of which it writes or reads the bytes, and at once behind a kernel.
+    /// behind a copy, of which it writes or reads the bytes, and at once behind a kernel or a copy of weights.
     fn give(
         &mut self,
         of: Launching<'_>,
@@ -69,7 +70,9 @@ impl Queues {
             self.running.push((begin, begin + us, share));
         }
         *queue = begin + us;
-        (begin, *queue, if copy.is_some() { *queue } else { now })
+        // Weights lie where they are copied from.
+        let waits = copy.is_some_and(|copy| !matches!(copy.space, Space::Weights(_)));
+        (begin, *queue, if waits { *queue } else { now })
     }
 }
 

@@ -3,11 +3,11 @@
 use super::PlanError;
 use super::build::needs;
 use super::causality::Causality;
-use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
+use super::document::{BroughtWeights, Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
 use super::mixed::{Placed, Seat, assemble};
-use super::moves::{Ground, Move};
+use super::moves::{Bring, Ground, Move, There};
 use super::streams::MOST_STREAMS;
 use crate::cpu::RunContext;
 use crate::exec::{Accesses, Bound, Program, Sizes};
@@ -112,13 +112,30 @@ pub(crate) fn random_on_device(
     let g = &mut Gen::new(seed);
     let steps = bound.step_count();
     let accesses: Vec<Accesses> = (0..steps).map(|step| bound.accesses(program, step)).collect();
+    let needs = needs(&accesses);
     let share = [0.2, 0.5, 0.8, 1.0][g.size(0, 3)];
     let streams = g.size(1, MOST_STREAMS);
-    let (mut places, mut workspaces) = (Vec::with_capacity(steps), vec![0; steps]);
-    for (step, workspace) in workspaces.iter_mut().enumerate() {
+    // How many of the steps are brought weights, if any.
+    let brings = [0.0, 0.5, 1.0][g.size(0, 2)];
+    let (mut places, mut there) = (Vec::<Seat>::with_capacity(steps), vec![There::default(); steps]);
+    let mut brought: Vec<BroughtWeights> = Vec::new();
+    for (step, there) in there.iter_mut().enumerate() {
         let form =
             bound.device_form(program, step, (device, false), context).ok().filter(|_| g.chance(share));
-        *workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
+        there.workspace = form.as_ref().map_or(0, |form| form.kernel.workspace());
+        let apart = g.chance(0.5);
+        let weights = form.as_ref().filter(|_| g.chance(brings)).and_then(|form| {
+            let in_turns = form.could_be_brought(true).filter(|weights| apart && weights.turns.len() > 1);
+            in_turns.or_else(|| form.could_be_brought(false))
+        });
+        if let Some(weights) = weights {
+            let apart = weights.turns.len() > 1;
+            // Behind a step that is needed, or at once.
+            let before: Vec<usize> = needs[step].iter().copied().filter(|&n| places[n].is_device()).collect();
+            let behind = if before.is_empty() { None } else { before.get(g.size(0, before.len())).copied() };
+            there.weights = Some(Bring { first: weights.first(), room: weights.room, behind });
+            brought.push(BroughtWeights { step, apart, behind, bytes: weights.bytes() });
+        }
         places.push(if form.is_some() {
             Seat::Device(g.size(0, streams - 1))
         } else if g.chance(0.1) {
@@ -130,8 +147,7 @@ pub(crate) fn random_on_device(
     let sizes = Sizes::of(bound, program);
     let tenants = bound.tenant_bytes();
     let ground = Ground { accesses: &accesses, bytes: &sizes };
-    let placed =
-        Placed { ground, tenants: &tenants, seats: &places, workspaces: &workspaces, count: workers };
+    let placed = Placed { ground, tenants: &tenants, seats: &places, there: &there, count: workers };
     let made = assemble(placed, |moves| moves.needs.iter().map(|_| g.size(0, 1000) as f64).collect())?;
     let copy = |copy: &Move| PlannedCopy {
         name: String::new(),
@@ -151,6 +167,7 @@ pub(crate) fn random_on_device(
         arena_bytes: made.device_arena,
         weight_bytes: 0,
         lean: false,
+        brought,
         offsets: made.device_offsets,
     };
     let plan = document(bound, program, workers + 1, (made.phases, made.offsets, made.arena));

@@ -10,7 +10,7 @@ use crate::cuda::{Action, CopyPlace, GpuFailure, Layout, PlacedSteps, Sequence};
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Accesses, Bound, Course, DeviceForm, Program, Sizes, Space};
-use crate::plan::{Ground, Instruction, Moves, Phase, Plan, PlanError, PlannedDevice, room_offset};
+use crate::plan::{Ground, Instruction, Moves, Phase, Plan, PlanError, PlannedDevice, There, room_offset};
 use std::sync::Arc;
 
 /// What a plan over threads and a device is checked by.
@@ -55,17 +55,19 @@ impl Checking<'_> {
         }
         let accesses: Vec<Accesses> =
             (0..bound.step_count()).map(|step| bound.accesses(program, step)).collect();
-        let mut there: Vec<Option<usize>> = vec![None; accesses.len()];
+        planned.check_brought()?;
+        let mut there: Vec<Option<There>> = vec![None; accesses.len()];
         let mut forms = Vec::with_capacity(planned.steps.len());
         for &step in &planned.steps {
             let slot =
                 there.get_mut(step).ok_or_else(|| PlanError::invalid(format!("there is no step {step}")))?;
-            let form =
+            let mut form =
                 bound.device_form(program, step, (device, planned.lean), context).map_err(|reject| {
                     let node = bound.step_name(program, step).0;
                     GpuFailure::Rejected(vec![(node, bound.step_name(program, step).1, reject)])
                 })?;
-            if slot.replace(form.kernel.workspace()).is_some() {
+            let weights = form.bring(planned.brought_to(step))?;
+            if slot.replace(There { workspace: form.kernel.workspace(), weights }).is_some() {
                 return Err(PlanError::invalid(format!("step {step} is on the device twice")).into());
             }
             forms.push((step, form));
@@ -157,7 +159,12 @@ impl Session {
             let workspace = |step: usize| planned.offsets.get(moves.workspaces[step]?).copied();
             let copies = moves.copies.iter().map(|copy| {
                 let room = space(copy.space).ok_or_else(|| PlanError::invalid("a copy of nothing"))?;
-                Ok(CopyPlace { up: copy.up, offset: room + copy.bytes.start, bytes: copy.bytes.len() })
+                let weights = match copy.space {
+                    Space::Weights(step) => Some(step),
+                    _ => None,
+                };
+                let (offset, bytes) = (room + copy.bytes.start, copy.bytes.len());
+                Ok(CopyPlace { up: copy.up, offset, bytes, weights })
             });
             let copies = copies.collect::<Result<Vec<_>, PlanError>>()?;
             let layout = Layout { space: &space, workspace: &workspace, arena };

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Accesses, Sizes};
 use crate::graph::NodeError;
-use crate::plan::{Causality, Ground, Instruction, Lifetimes, Moves, Phase, Plan, PlanError, beside};
+use crate::plan::{Causality, Ground, Instruction, Lifetimes, Moves, Phase, Plan, PlanError, There, beside};
 
 /// Bytes of an arena beside those that may be alive at once in the order of a plan: no offsets take less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,8 +56,9 @@ impl Session {
         let mut there = vec![None; steps];
         for &step in &planned.steps {
             let form = bound.device_form(program, step, (on.device(), planned.lean), context);
-            let form = form.map_err(|_| PlanError::invalid(format!("step {step} does not run there")))?;
-            there[step] = Some(form.kernel.workspace());
+            let mut form = form.map_err(|_| PlanError::invalid(format!("step {step} does not run there")))?;
+            let weights = form.bring(planned.brought_to(step))?;
+            there[step] = Some(There { workspace: form.kernel.workspace(), weights });
         }
         let sizes = Sizes::of(&bound, program);
         let moves = Moves::new(Ground { accesses: &accesses, bytes: &sizes }, &there)?;
@@ -66,7 +67,9 @@ impl Session {
         let lifetimes = Lifetimes::new(&causality, &moves.host, tenants.len(), plan.workers);
         let host = ArenaUse::new(plan.arena_bytes, &lifetimes, &bytes);
         let rooms: Vec<usize> = moves.rooms.iter().map(|(_, bytes)| *bytes).collect();
-        let apart = (!planned.streams.is_empty()).then(|| {
+        // One stream does all in the order in which it is given.
+        let several = planned.streams.iter().any(|stream| *stream > 0);
+        let apart = several.then(|| {
             let streams: Vec<Option<usize>> = (0..steps).map(|step| planned.stream(step)).collect();
             beside(&moves, &streams, actions(&plan.phases, steps))
         });

@@ -353,9 +353,10 @@ impl Session {
         let (gpu, limit) = (self.devices.usable(), self.gpu_limit().map(|bytes| bytes as u64));
         // Where memory counts, what takes less of it for a longer time may be the better plan.
         let tries_lean = gpu.is_some() && (limit.is_some() || goal.slo_us.is_some());
-        // One search for the threads, and those with the GPU; all of them again where it does with little.
-        let searches = 1 + if gpu.is_some() { goal.searches() } else { 0 };
-        let searches = searches * (1 + usize::from(tries_lean)) * variants.len().max(1);
+        let tries_bringing = tries_lean || (gpu.is_some() && goal.curve);
+        // One search for the threads, and those with the GPU; all again where it does with little, or is brought weights.
+        let ways = (1 + usize::from(tries_lean)) * (1 + usize::from(tries_bringing));
+        let searches = (1 + gpu.map_or(0, |_| goal.searches())) * ways * variants.len().max(1);
         let each = |all: Duration| Budget::Time(all / searches as u32);
         let search = goal.budget.map_or(SEARCH, each);
         for Variant { rewrite, program } in variants {
@@ -368,10 +369,15 @@ impl Session {
                 costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
                 costs.extend(tries_lean.then(|| of(true)).flatten().map(Some));
             }
-            for costs in &costs {
+            let kept = costs.iter().map(|costs| (costs, false));
+            let can = |costs: &&Option<DeviceCosts>| costs.as_ref().is_some_and(DeviceCosts::can_bring);
+            let brought =
+                costs.iter().filter(|costs| tries_bringing && can(costs)).map(|costs| (costs, true));
+            for (costs, brings) in kept.chain(brought) {
+                let device = costs.as_ref();
                 let made = build(Site {
                     goal,
-                    device: costs.as_ref().map(|costs| DeviceSite { costs, forced: &forced, limit }),
+                    device: device.map(|costs| DeviceSite { costs, forced: &forced, limit, brings }),
                     bound: &bound,
                     program,
                     model: &model,

@@ -5,6 +5,7 @@ mod allocations;
 mod api;
 mod arenas;
 mod bodies;
+mod brought_plans;
 mod compact_weights;
 mod concurrency;
 // The models that benchmarks run too.

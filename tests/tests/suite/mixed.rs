@@ -43,6 +43,7 @@ fn random_placements_give_the_cpus_answers() {
         let serial = Session::builder().with_engine(&engine(1)).load_bytes(build(SMALL)).expect("loads");
         let want = [0, 1].map(|at| serial.run([("x", &inputs[at])]).expect("runs"));
         let (mut copied, mut both, mut gangs, mut streams) = (0, 0, 0, 0);
+        let (mut brought, mut in_turns) = (0, 0);
         for (at, engine) in engines.iter().enumerate() {
             let session = load(engine, build(SMALL));
             for seed in (0..random_plans(RANDOM)).filter(|seed| *seed as usize % engines.len() == at) {
@@ -50,6 +51,8 @@ fn random_placements_give_the_cpus_answers() {
                 session.follow(&plan).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e:?}\n{plan}"));
                 let device = plan.device.as_ref().expect("a device");
                 copied += device.copies.len();
+                brought += device.brought.len();
+                in_turns += device.brought.iter().filter(|weights| weights.apart).count();
                 streams += usize::from(device.streams.iter().any(|stream| *stream != device.streams[0]));
                 let together = |phase: &&Phase| matches!(phase, Phase::Together { .. });
                 gangs += plan.phases.iter().filter(together).count();
@@ -61,7 +64,7 @@ fn random_placements_give_the_cpus_answers() {
                 }
             }
         }
-        let all = [copied, both, gangs, streams];
+        let all = [copied, both, gangs, streams, brought, in_turns];
         assert!(all.iter().all(|count| *count > 0), "{name}: {all:?}");
     }
 }

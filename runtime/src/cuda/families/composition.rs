@@ -1,9 +1,10 @@
 //! Several kernels one after the other as one: what lies between them is in the workspace.
 
 use super::flow::{Course, part_of};
-use crate::cuda::site::{GpuKernel, GpuReject, Operands, Weights};
+use crate::cuda::site::{GpuKernel, GpuReject, Operands, PartReads, Parts, Weights};
 use crate::tensor::Tensor;
-use recurve_kernels::launch::Buffer;
+use recurve_kernels::launch::{Buffer, Reject};
+use std::sync::Arc;
 
 /// Where an operand lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,7 +131,6 @@ impl Composition {
     /// All of them as one; it is a flow where one of them is.
     pub(super) fn finish(mut self) -> GpuKernel {
         let (mut weights, mut data) = (self.constants, self.derived);
-        // Where each member's weights, data and flags end among those of all.
         let own = (weights.len(), data.len(), 0);
         let mut ends: Vec<(usize, usize, usize)> = Vec::with_capacity(self.members.len());
         let mut flags = 0;
@@ -143,29 +143,64 @@ impl Composition {
         }
         let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
         let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
-        let (members, workspace) = (self.members, self.workspace.used());
-        let flows = members.iter().any(|member| member.kernel.flow().is_some());
-        let course = move |all: &Operands<'_>| {
-            let mut courses = Vec::with_capacity(members.len());
-            let mut first = own;
-            for (member, &end) in members.iter().zip(&ends) {
-                let inputs: Vec<Buffer> = member.inputs.iter().map(|place| place.buffer(all)).collect();
-                let outputs: Vec<Buffer> = member.outputs.iter().map(|place| place.buffer(all)).collect();
-                courses.push(member.kernel.course(&Operands {
-                    inputs: &inputs,
-                    outputs: &outputs,
-                    weights: &all.weights[first.0..end.0],
-                    data: &all.data[first.1..end.1],
-                    workspace: member.workspace.buffer(all),
-                    fault: all.fault,
-                    flags: part_of(all.flags, &(first.2..end.2)),
-                })?);
-                first = end;
-            }
-            Ok(Course::sequence(courses))
-        };
+        let workspace = self.workspace.used();
+        let flows = self.members.iter().any(|member| member.kernel.flow().is_some());
+        let joined = Arc::new(Joined { members: self.members, own, ends });
+        let whole = joined.clone();
+        let course = move |all: &Operands<'_>| Ok(Course::sequence(whole.courses(all)?));
         let kernel = GpuKernel::of_course(course, flows.then_some(flags));
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
+        let kernel = if flows { kernel } else { kernel.with_parts(joined.parts()) };
         kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
+    }
+}
+
+/// Members, and where the weights, data and flags of each end among those of all.
+struct Joined {
+    members: Vec<Member>,
+    own: (usize, usize, usize),
+    ends: Vec<(usize, usize, usize)>,
+}
+
+impl Joined {
+    fn courses(&self, all: &Operands<'_>) -> Result<Vec<Course>, Reject> {
+        let mut courses = Vec::with_capacity(self.members.len());
+        let mut first = self.own;
+        for (member, &end) in self.members.iter().zip(&self.ends) {
+            let inputs: Vec<Buffer> = member.inputs.iter().map(|place| place.buffer(all)).collect();
+            let outputs: Vec<Buffer> = member.outputs.iter().map(|place| place.buffer(all)).collect();
+            courses.push(member.kernel.course(&Operands {
+                inputs: &inputs,
+                outputs: &outputs,
+                weights: &all.weights[first.0..end.0],
+                data: &all.data[first.1..end.1],
+                workspace: member.workspace.buffer(all),
+                fault: all.fault,
+                flags: part_of(all.flags, &(first.2..end.2)),
+            })?);
+            first = end;
+        }
+        Ok(courses)
+    }
+
+    /// The launches of each member by themselves.
+    fn parts(self: Arc<Self>) -> Parts {
+        let mut first = self.own.0;
+        let reads = self.members.iter().zip(&self.ends).map(|(member, end)| {
+            let mut of = PartReads { inputs: Vec::new(), weights: (first..end.0).collect() };
+            first = end.0;
+            for place in &member.inputs {
+                match place {
+                    Place::Input(at) => of.inputs.push(*at),
+                    Place::Constant(at) => of.weights.push(*at),
+                    _ => {}
+                }
+            }
+            of
+        });
+        let reads = reads.collect();
+        let launches =
+            move |all: &Operands<'_>| Ok(self.courses(all)?.into_iter().map(Course::all).collect());
+        Parts { reads, launches: Box::new(launches) }
     }
 }

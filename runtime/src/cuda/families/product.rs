@@ -232,6 +232,7 @@ impl Product {
             Some(chosen) => chosen,
             None => gemm::choose(&problem, &device)?,
         };
+        let splits = site.splits(splits);
         let workspace = variant.workspace_bytes(&problem, splits) as usize;
         let [a, b] = self.offsets.map(|offset| offset as u64 * element.bytes());
         let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();

@@ -339,7 +339,8 @@ impl<'p> Binder<'p> {
                         } else {
                             program.upload_packed(packed.bytes, &*packed.pack, context.interrupt)?
                         };
-                        weights.push(keep(block));
+                        weights.push(Place::in_block(&block));
+                        keep(block);
                     }
                     let mut data = Vec::new();
                     for bytes in kernel.data() {

@@ -43,7 +43,7 @@ pub(super) struct DeviceStep {
     pub(super) kernel: GpuKernel,
     pub(super) inputs: Vec<Place>,
     pub(super) outputs: Vec<Place>,
-    pub(super) weights: Vec<Buffer>,
+    pub(super) weights: Vec<Place>,
     pub(super) data: Vec<Buffer>,
     pub(super) workspace: Place,
     /// Offset in pinned memory of the word that says that data asks for what is not there.
@@ -393,6 +393,15 @@ impl DeviceStep {
         self.prepared(arena, pinned, |operands| self.kernel.prepare(operands))
     }
 
+    /// The launches of each part.
+    pub(super) fn parts(
+        &self,
+        arena: &Block,
+        pinned: &dyn Pinned,
+    ) -> Result<Vec<Launches>, recurve_kernels::launch::Reject> {
+        self.prepared(arena, pinned, |operands| self.kernel.prepare_parts(operands))
+    }
+
     /// What `prepare` makes of its operands.
     fn prepared<T>(
         &self,
@@ -403,6 +412,7 @@ impl DeviceStep {
         let at = |place: &Place| place.buffer(arena);
         let (inputs, outputs): (Vec<_>, Vec<_>) =
             (self.inputs.iter().map(at).collect(), self.outputs.iter().map(at).collect());
+        let weights: Vec<Buffer> = self.weights.iter().map(at).collect();
         let words = |offset: Option<usize>, bytes: u64| {
             offset.map_or(Buffer::default(), |offset| Buffer {
                 address: pinned.address() + offset as u64,
@@ -412,7 +422,7 @@ impl DeviceStep {
         prepare(&Operands {
             inputs: &inputs,
             outputs: &outputs,
-            weights: &self.weights,
+            weights: &weights,
             data: &self.data,
             workspace: at(&self.workspace),
             fault: words(self.fault, 4),

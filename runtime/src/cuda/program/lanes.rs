@@ -7,7 +7,6 @@
 use super::order::Order;
 use crate::cuda::{Event, Gpu, GpuError, Pinned, Replay, Stream};
 use crate::exec::Interrupt;
-use recurve_kernels::launch::Launch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,8 +102,13 @@ impl Lanes {
         self.streams[stream].wait_word(word, RAISED)
     }
 
-    pub(super) fn launch(&mut self, stream: usize, launch: &Arc<dyn Launch>) -> Result<(), GpuError> {
-        self.streams[stream].launch(launch)
+    /// Lets `give` give something to a stream.
+    pub(super) fn with(
+        &mut self,
+        stream: usize,
+        give: impl FnOnce(&mut dyn Stream) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
+        give(&mut *self.streams[stream])
     }
 
     pub(super) fn replay(&mut self, stream: usize, graph: &dyn Replay) -> Result<(), GpuError> {

@@ -134,7 +134,7 @@ impl GpuProgram {
         for (space, bytes) in rooms {
             let offset = place(bytes)?;
             offsets.insert(space, offset);
-            copies.push(CopyPlace { up: true, offset, bytes });
+            copies.push(CopyPlace { up: true, offset, bytes, weights: None });
         }
         let workspace = place(form.kernel.workspace())?;
         let space = |space: Space| offsets.get(&space).copied();

@@ -20,6 +20,11 @@ impl Place {
     /// An operand that is there, and that no launch reads.
     pub(super) const UNREAD: Self = Self::Resident { address: UNREAD.address, bytes: 0 };
 
+    /// In this block, which stays.
+    pub(super) fn in_block(block: &Block) -> Self {
+        Self::Resident { address: block.address(), bytes: block.bytes() }
+    }
+
     /// Address and bytes, when it is on the device.
     pub(super) fn address(&self, arena: &Block) -> Option<(u64, usize)> {
         match self {

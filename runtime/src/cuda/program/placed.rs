@@ -6,24 +6,24 @@
 //! The streams, the arena and the pinned memory belong to one run at a time and are kept for later ones.
 
 mod run;
+mod weights;
 
 pub(crate) use run::DeviceRun;
 
 use super::GpuProgram;
 use super::bound::DeviceStep;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Transfer};
 use super::order::{Action, Order, Touched};
 use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
-use crate::cuda::site::Launches;
 use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
-use crate::exec::{DeviceForm, Interrupt, Operand, Space};
+use crate::exec::{DeviceForm, Interrupt, Operand, Piece, Space};
 use crate::memory::Charge;
 use crate::precision::StoredWeights;
-use recurve_kernels::launch::Buffer;
+use recurve_kernels::launch::{Buffer, Launch};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +35,15 @@ pub(crate) struct CopyPlace {
     /// The offset in the device's arena.
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
+    /// The step that is brought its weights by it, where it is of those.
+    pub(crate) weights: Option<usize>,
+}
+
+/// What a step gives its stream.
+enum Work {
+    Launch(Arc<dyn Launch>),
+    /// Of weights, between launches.
+    Copy(Transfer),
 }
 
 /// The order in which a device is given what it does.
@@ -72,6 +81,8 @@ pub(crate) struct PlacedSteps {
     pinned: usize,
     /// What stays on the device.
     resident: Vec<Arc<Block>>,
+    /// What does not.
+    weights: weights::Weights,
     /// Kernels that a run launches.
     launches: usize,
     states: Mutex<Vec<State>>,
@@ -83,7 +94,8 @@ struct State {
     pinned: Box<dyn Pinned>,
     _charge: Charge,
     arena: Block,
-    launches: HashMap<usize, Launches>,
+    /// By step.
+    work: HashMap<usize, Vec<Work>>,
     /// The stretches captured, once they have run.
     graphs: Vec<Option<Box<dyn Replay>>>,
     /// By unit, whether it was given ahead and is held back still.
@@ -94,7 +106,7 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "State({:?}, {} steps)", self.arena, self.launches.len())
+        write!(f, "State({:?}, {} steps)", self.arena, self.work.len())
     }
 }
 
@@ -124,10 +136,16 @@ impl PlacedSteps {
         let mut resident: Vec<Arc<Block>> = Vec::new();
         let mut derived: HashMap<usize, Arc<Block>> = HashMap::new();
         let mut staging = Staging::default();
+        let brought = weights::Weights::new(&program, &forms, layout)?;
         let launches = forms.iter().map(|(_, form)| form.launches).sum();
         let mut steps = HashMap::with_capacity(forms.len());
         for (number, form) in forms {
-            let DeviceForm { node, kernel, inputs, outputs, .. } = form;
+            let DeviceForm { node, kernel, inputs, outputs, brought, .. } = form;
+            let room = (layout.space)(Space::Weights(number));
+            let in_room = |piece: Piece| {
+                let (offset, bytes) = brought.as_ref()?.place(piece)?;
+                Some(Place::Arena { offset: room? + offset, bytes })
+            };
             let mut place = |operand: &Operand| -> Result<Place, GpuFailure> {
                 Ok(match operand {
                     Operand::Nowhere => Place::Nowhere,
@@ -146,11 +164,15 @@ impl PlacedSteps {
                             resident.push(block.clone());
                             derived.insert(*value, block.clone());
                         }
-                        Place::Resident { address: block.address(), bytes: block.bytes() }
+                        Place::in_block(&block)
                     }
                 })
             };
-            let inputs = inputs.iter().map(&mut place).collect::<Result<Vec<_>, _>>()?;
+            let inputs = inputs.iter().enumerate().map(|(at, operand)| match in_room(Piece::Input(at)) {
+                Some(place) => Ok(place),
+                None => place(operand),
+            });
+            let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
             let outputs = outputs.iter().map(&mut place).collect::<Result<Vec<_>, _>>()?;
             let mut keep = |block: Arc<Block>| {
                 let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
@@ -158,12 +180,18 @@ impl PlacedSteps {
                 buffer
             };
             let mut weights = Vec::with_capacity(kernel.weights().len());
-            for packed in kernel.weights() {
-                weights.push(keep(if packed.shared {
+            for (at, packed) in kernel.weights().iter().enumerate() {
+                if let Some(place) = in_room(Piece::Packed(at)) {
+                    weights.push(place);
+                    continue;
+                }
+                let block = if packed.shared {
                     program.weights(node, packed, interrupt)?
                 } else {
                     program.upload_packed(packed.bytes, &*packed.pack, interrupt)?
-                }));
+                };
+                weights.push(Place::in_block(&block));
+                keep(block);
             }
             let mut data = Vec::with_capacity(kernel.data().len());
             for bytes in kernel.data() {
@@ -179,12 +207,13 @@ impl PlacedSteps {
         }
         let staged = copies.iter().map(|copy| {
             let word = if copy.up { 0 } else { staging.take(4)? };
-            Ok((staging.take(copy.bytes)?, word))
+            // Weights have pinned memory of their own.
+            Ok((if copy.weights.is_some() { 0 } else { staging.take(copy.bytes)? }, word))
         });
         let staged = staged.collect::<Result<_, GpuError>>()?;
         program.settle(interrupt)?;
         let stream = |step: usize| sequence.streams.get(&step).copied().unwrap_or(0);
-        let touched = touched(&steps, &copies);
+        let touched = touched(&steps, &copies, &brought);
         let order = Order::new(&sequence.parts, &touched, stream, |copy| copies[copy].up);
         let holds = order.units.iter().map(|_| staging.take(4)).collect::<Result<_, GpuError>>()?;
         Ok(Self {
@@ -197,6 +226,7 @@ impl PlacedSteps {
             arena: layout.arena,
             pinned: staging.0.max(1),
             resident,
+            weights: brought,
             launches,
             states: Mutex::default(),
         })
@@ -213,7 +243,7 @@ impl PlacedSteps {
             weights: held.collect::<HashMap<_, _>>().values().sum(),
             activations: rounded(self.arena).unwrap_or(self.arena) as u64,
             workspace: 0,
-            pinned: self.pinned as u64,
+            pinned: (self.pinned + self.weights.bytes) as u64,
             launches: self.launches as u64,
             flag_reads: 0,
         }
@@ -249,24 +279,36 @@ impl PlacedSteps {
         let lanes = Lanes::new(gpu, &self.order)?;
         let pinned = self.program.pinned(self.pinned);
         let (pinned, charge) = pinned.map_err(|failure| self.program.of_graph(failure))?;
-        let mut launches = HashMap::with_capacity(self.steps.len());
+        let mut work = HashMap::with_capacity(self.steps.len());
         for (&number, (node, step)) in &self.steps {
-            let made = step.launches(&arena, &*pinned).map_err(|reject| {
+            let parts = step.parts(&arena, &*pinned).map_err(|reject| {
                 let node = &self.program.graph.nodes[*node];
                 let why = GpuReject::Kernel(reject);
                 GpuFailure::Rejected(vec![(node.name.to_string(), node.def.full_name(), why)])
             })?;
-            made.iter().try_for_each(|launch| fits(gpu, &**launch))?;
-            launches.insert(number, made);
+            let mut later = self.weights.later(number, &arena).into_iter().peekable();
+            let mut of_step: Vec<Work> = Vec::new();
+            for (part, launches) in parts.into_iter().enumerate() {
+                while let Some((_, copy)) = later.next_if(|(of, _)| *of <= part) {
+                    of_step.push(Work::Copy(copy));
+                }
+                launches.iter().try_for_each(|launch| fits(gpu, &**launch))?;
+                of_step.extend(launches.into_iter().map(Work::Launch));
+            }
+            work.insert(number, of_step);
         }
         let graphs = self.order.stretches.iter().map(|_| None).collect();
         let ahead = vec![false; self.order.units.len()];
-        Ok(State { lanes, pinned, _charge: charge, arena, launches, graphs, ahead, holds: true })
+        Ok(State { lanes, pinned, _charge: charge, arena, work, graphs, ahead, holds: true })
     }
 }
 
 /// What steps and copies touch of the arena.
-fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) -> HashMap<Action, Touched> {
+fn touched(
+    steps: &HashMap<usize, (usize, DeviceStep)>,
+    copies: &[CopyPlace],
+    brought: &weights::Weights,
+) -> HashMap<Action, Touched> {
     let ranges = |places: &[Place]| -> Vec<std::ops::Range<usize>> {
         let range = |place: &Place| match place {
             Place::Arena { offset, bytes } => Some(*offset..offset + bytes),
@@ -277,7 +319,12 @@ fn touched(steps: &HashMap<usize, (usize, DeviceStep)>, copies: &[CopyPlace]) ->
     let of_step = |(number, (_, step)): (&usize, &(usize, DeviceStep))| {
         let mut writes = ranges(&step.outputs);
         writes.extend(ranges(std::slice::from_ref(&step.workspace)));
-        (Action::Step(*number), Touched { reads: ranges(&step.inputs), writes })
+        let mut reads = ranges(&step.inputs);
+        if let Some(weights) = brought.steps.get(number) {
+            reads.push(weights.read());
+            writes.extend(weights.written());
+        }
+        (Action::Step(*number), Touched { reads, writes })
     };
     let of_copy = |(number, copy): (usize, &CopyPlace)| {
         let (mut reads, mut writes) = (Vec::new(), Vec::new());

@@ -6,11 +6,11 @@ use crate::plan::PlanError;
 use crate::plan::causality::Causality;
 use crate::plan::instruction::{Lane, Phase, phases_with_copies};
 use crate::plan::memory::{Lifetimes, assign};
-use crate::plan::moves::{Ground, Moves};
+use crate::plan::moves::{Ground, Moves, There};
 use crate::plan::streams::{Given, MOST_STREAMS, promise, turns};
 
 /// Where a step runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Seat {
     /// In this stream of the device.
     Device(usize),
@@ -38,8 +38,8 @@ pub(crate) struct Placed<'a> {
     pub(crate) tenants: &'a [usize],
     /// By step.
     pub(crate) seats: &'a [Seat],
-    /// By step: bytes of its workspace on the device.
-    pub(crate) workspaces: &'a [usize],
+    /// By step: what it has on the device, were it there.
+    pub(crate) there: &'a [There],
     /// Workers of the CPU; one more launches for the device.
     pub(crate) count: usize,
 }
@@ -60,10 +60,10 @@ pub(crate) fn assemble(
     placed: Placed<'_>,
     priority: impl FnOnce(&Moves) -> Vec<f64>,
 ) -> Result<Assembled, PlanError> {
-    let Placed { ground, tenants, seats, workspaces, count } = placed;
+    let Placed { ground, tenants, seats, there, count } = placed;
     let steps = seats.len();
-    let on_device: Vec<Option<usize>> =
-        seats.iter().zip(workspaces).map(|(seat, &bytes)| seat.is_device().then_some(bytes)).collect();
+    let on_device: Vec<Option<There>> =
+        seats.iter().zip(there).map(|(seat, of)| seat.is_device().then_some(*of)).collect();
     let moves = Moves::new(ground, &on_device)?;
     // The worker behind those of the CPU launches and copies.
     let lane = |action: usize| match seats.get(action) {

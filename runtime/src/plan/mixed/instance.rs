@@ -2,7 +2,8 @@
 //!
 //! As [`crate::plan::instance`] has it, every worker has a memory, with hand-overs as transfers between them. The device is
 //! one more, with links to and from each of them that take what a copy was found to take, and a hand-over; copies in one
-//! direction queue. Weights count where steps that use them run. Streams of the device are processors with its memory.
+//! direction queue. Weights count where steps that use them run, or are copied ahead of each where they are brought, whose room
+//! is a workspace then. Streams of the device are processors with its memory.
 
 use super::{Parts, side_by_side};
 use crate::exec::{Access, Space};
@@ -73,7 +74,10 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
         if parts.has_gang() {
             cost_us.push(if parts.allows(step, false) { cost.together.map(|(us, _)| us) } else { None });
         }
-        let on_device = parts.device_cost(step).map(|(us, _)| us);
+        // With weights that are brought, as if nothing went on beside their copies.
+        let brought = parts.brings.then(|| parts.thriftiest(step)).flatten();
+        let copied = brought.map_or(0.0, |(_, of)| parts.device.copy_us(of.first, true) + of.within_us);
+        let on_device = parts.device_cost(step).map(|(us, _)| us + copied);
         let smallest = side_by_side::smallest(&there, device.share(step));
         cost_us.extend(there.iter().map(|seat| on_device.filter(|_| seat.parts() == smallest)));
         let of = &parts.accesses[step];
@@ -82,7 +86,9 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
             let own = |w: &Access| w.space == access.space && w.bytes.start == access.bytes.start;
             of.writes.iter().any(own)
         });
-        let kept = device.steps[step].as_ref().map_or(&[][..], |s| &s.weights);
+        let own = device.steps[step].as_ref().map_or(&[][..], |s| &s.weights);
+        let kept = brought.map_or(own, |(_, of)| &of.weights);
+        let room = brought.map_or(0, |(_, of)| of.room as u64);
         weights.extend(kept.iter().cloned());
         let (name, op) = parts.site.bound.step_name(parts.site.program, step);
         tasks.push(Task {
@@ -91,7 +97,7 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
             reads: read.map(|(name, _)| name.clone()).collect(),
             writes: written.map(|(name, _)| name.clone()).collect(),
             weights: kept.iter().map(|(name, _)| name.clone()).collect(),
-            workspace_bytes: device.steps[step].as_ref().map_or(0, |s| s.workspace as u64),
+            workspace_bytes: device.steps[step].as_ref().map_or(0, |s| s.workspace as u64) + room,
         });
     }
     let weight = |(name, bytes): (String, usize)| Weight {

@@ -6,6 +6,7 @@
 //! among what is compared.
 
 mod assemble;
+mod bringing;
 mod instance;
 mod memory_mode;
 mod side_by_side;
@@ -13,13 +14,15 @@ mod side_by_side;
 pub(crate) use assemble::{Assembled, Placed, Seat, assemble, beside, room_offset};
 pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
+use bringing::Bringing;
+
 use super::PlanError;
 use super::build::{AsItIs, Built, Planned, Site};
 use super::device::{DeviceCosts, held_bytes};
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instance::StepCost;
 use super::instruction::Lane;
-use super::moves::{Ground, Moves};
+use super::moves::{Bring, Ground, Moves, There};
 use super::predict::{Launching, Prediction, predict};
 use crate::cost::Handover;
 use crate::exec::{Accesses, Space};
@@ -50,6 +53,15 @@ pub(crate) struct Parts<'a> {
     pub(crate) limit: Option<u64>,
     /// Streams of the device that steps are placed on.
     pub(crate) streams: usize,
+    /// Whether steps on the device may be brought their weights in every run.
+    pub(crate) brings: bool,
+}
+
+/// When each step begins and ends, as far as that says in which order they are given.
+#[derive(Clone, Debug)]
+struct Times {
+    starts: Vec<f64>,
+    ends: Vec<f64>,
 }
 
 /// A placement with what it amounts to.
@@ -58,6 +70,8 @@ pub(crate) struct Candidate {
     pub(crate) made: Assembled,
     prediction: Prediction,
     seats: Vec<Seat>,
+    times: Times,
+    bringing: Bringing,
     weight_bytes: usize,
 }
 
@@ -83,21 +97,24 @@ impl Parts<'_> {
         self.device.cost(step).filter(|_| self.allows(step, true))
     }
 
-    /// Steps on their seats, and in the order of `priority` by action.
-    fn candidate(
-        &self,
-        seats: Vec<Seat>,
-        priority: impl FnOnce(&Moves) -> Vec<f64>,
-    ) -> Result<Candidate, PlanError> {
-        let workspaces: Vec<usize> =
-            self.device.steps.iter().map(|s| s.as_ref().map_or(0, |s| s.workspace)).collect();
+    /// Steps on their seats, in the order in which they begin; copies follow what they need, or are first.
+    fn candidate(&self, seats: Vec<Seat>, times: Times, bringing: Bringing) -> Result<Candidate, PlanError> {
+        let there: Vec<There> = (0..seats.len()).map(|step| self.there(step, &bringing)).collect();
         let (ground, tenants, count) = (self.ground, self.tenants, self.workers);
-        let placed = Placed { ground, tenants, seats: &seats, workspaces: &workspaces, count };
-        let made = assemble(placed, priority)?;
+        let placed = Placed { ground, tenants, seats: &seats, there: &there, count };
         let steps = self.costs.len();
+        let made = assemble(placed, |moves| {
+            let after = |copy: usize| match (&moves.copies[copy].space, moves.needs[steps + copy].first()) {
+                (_, None) => -1.0,
+                // Given ahead, and begun when the device gets there.
+                (Space::Weights(_), Some(&behind)) => times.starts[behind],
+                (_, Some(&writer)) => times.ends[writer],
+            };
+            times.starts.iter().copied().chain((0..moves.copies.len()).map(after)).collect()
+        })?;
         let us = |action: usize, _: Lane| match action.checked_sub(steps) {
             Some(copy) => self.copy_us(&made.moves, copy),
-            None => self.step_cost(action, seats[action]).map_or(0.0, |(us, _)| us),
+            None => self.step_cost(action, seats[action], &bringing).map_or(0.0, |(us, _)| us),
         };
         let counts = (steps, made.moves.copies.len());
         let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
@@ -105,8 +122,18 @@ impl Parts<'_> {
         let device = Some(Launching { moves: &made.moves, streams: &streams, shares, event_us });
         let prediction = predict(&made.phases, us, counts, (self.handover, self.site.spin), device);
         let there = (0..steps).filter(|&step| seats[step].is_device());
-        let weight_bytes = self.device.weight_bytes(there);
-        Ok(Candidate { made, prediction, seats, weight_bytes })
+        let weight_bytes = self.device.weight_bytes(there.map(|step| (step, bringing.apart(step))));
+        Ok(Candidate { made, prediction, seats, times, bringing, weight_bytes })
+    }
+
+    /// What a step has on the device, were it there.
+    fn there(&self, step: usize, bringing: &Bringing) -> There {
+        let workspace = self.device.steps[step].as_ref().map_or(0, |s| s.workspace);
+        let weights = bringing.of(step).and_then(|(apart, behind)| {
+            let of = self.device.brought(step, apart)?;
+            Some(Bring { first: of.first, room: of.room, behind })
+        });
+        There { workspace, weights }
     }
 
     fn copy_us(&self, moves: &Moves, copy: usize) -> f64 {
@@ -114,9 +141,13 @@ impl Parts<'_> {
         self.device.copy_us(of.bytes.len(), of.up)
     }
 
-    fn step_cost(&self, step: usize, seat: Seat) -> Option<(f64, Timing)> {
+    fn step_cost(&self, step: usize, seat: Seat, bringing: &Bringing) -> Option<(f64, Timing)> {
         match seat {
-            Seat::Device(_) => self.device.cost(step),
+            Seat::Device(_) => {
+                let brought = bringing.apart(step).and_then(|apart| self.device.brought(step, apart));
+                let (us, timing) = self.device.cost(step)?;
+                Some((us + brought.map_or(0.0, |brought| brought.within_us), timing))
+            }
             Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
             Seat::Cpu(Lane::All) => self.costs[step].together,
         }
@@ -131,15 +162,9 @@ impl Parts<'_> {
     pub(crate) fn all_on_device(&self) -> Result<Candidate, PlanError> {
         let first = Seat::Cpu(Lane::Worker(0));
         let place = |step: usize| if self.device_cost(step).is_some() { Seat::Device(0) } else { first };
-        self.candidate((0..self.costs.len()).map(place).collect(), |moves| self.graph_order(moves))
-    }
-
-    /// Steps as they stand in the graph, copies right behind what they need, or first.
-    fn graph_order(&self, moves: &Moves) -> Vec<f64> {
-        let steps = self.costs.len();
-        let after = |copy: usize| moves.needs[copy].first().map_or(-0.5, |&writer| writer as f64 + 0.5);
-        let copies = (steps..steps + moves.copies.len()).map(after);
-        (0..steps).map(|step| step as f64).chain(copies).collect()
+        let at = |part: f64| (0..self.costs.len()).map(|step| step as f64 + part).collect();
+        let times = Times { starts: at(0.0), ends: at(0.5) };
+        self.candidate((0..self.costs.len()).map(place).collect(), times, Bringing::default())
     }
 
     /// What the scheduler decided.
@@ -156,21 +181,20 @@ impl Parts<'_> {
                 }
             }
         };
-        let seats = schedule.runs.iter().map(place).collect();
-        self.candidate(seats, |moves| {
-            let steps = self.costs.len();
-            let after = |copy: usize| moves.needs[copy].first().map_or(-1.0, |&w| schedule.runs[w].finish);
-            let copies = (steps..steps + moves.copies.len()).map(after);
-            schedule.runs.iter().map(|run| run.start).chain(copies).collect()
-        })
+        let seats: Vec<Seat> = schedule.runs.iter().map(place).collect();
+        let starts = schedule.runs.iter().map(|run| run.start).collect();
+        let times = Times { starts, ends: schedule.runs.iter().map(|run| run.finish).collect() };
+        let bringing = if self.brings { self.all_brought(&seats, &times, 1) } else { Bringing::default() };
+        self.candidate(seats, times, bringing)
     }
 
     /// The plan's document.
     fn plan(&self, chosen: &Candidate, bound_us: f64) -> Plan {
-        let Candidate { made, prediction, seats, weight_bytes } = chosen;
+        let Candidate { made, prediction, seats, bringing, weight_bytes, .. } = chosen;
         let site = self.site;
         let steps = (0..self.costs.len()).map(|step| {
-            let (cost_us, timing) = self.step_cost(step, seats[step]).unwrap_or((0.0, Timing::Estimated));
+            let cost = self.step_cost(step, seats[step], bringing);
+            let (cost_us, timing) = cost.unwrap_or((0.0, Timing::Estimated));
             let (name, op) = site.bound.step_name(site.program, step);
             PlannedStep {
                 name,
@@ -191,6 +215,9 @@ impl Parts<'_> {
             let written = crate::exec::Access { space: copy.space, bytes: copy.bytes.clone() };
             match (copy.space, made.moves.needs[self.costs.len() + at].first()) {
                 (Space::Input(input), _) => site.inputs.get(input).map(|input| input.name.clone()),
+                (Space::Weights(step), _) => {
+                    Some(format!("weights of {}", site.bound.step_name(site.program, step).0))
+                }
                 (_, Some(&writer)) => site.bound.written_name(site.program, writer, &written),
                 _ => None,
             }
@@ -230,6 +257,7 @@ impl Parts<'_> {
                 arena_bytes: made.device_arena,
                 weight_bytes: *weight_bytes,
                 lean: self.device.lean,
+                brought: self.told(chosen),
                 offsets: made.device_offsets.clone(),
             }),
         }
@@ -269,6 +297,9 @@ impl Parts<'_> {
         memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
         if goal.curve {
             memory_mode::within_limits(self, &instance, search, &mut candidates)?;
+        }
+        if self.brings {
+            self.vary(&mut candidates)?;
         }
         candidates.retain(fits);
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);

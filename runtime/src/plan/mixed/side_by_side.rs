@@ -4,10 +4,9 @@
 //! blocks that it keeps there and by the rates that it reaches, has a stream with that part; one that takes more has several
 //! parts, or all of them. What streams do beside each other then takes what each takes alone.
 
-use super::{Candidate, Parts, Seat};
+use super::{Bringing, Candidate, Parts, Seat, Times};
 use crate::plan::PlanError;
 use crate::plan::instruction::Lane;
-use crate::plan::moves::Moves;
 use crate::plan::streams::MOST_STREAMS;
 use recurve_scheduler::Processor;
 use std::ops::Range;
@@ -144,11 +143,7 @@ impl Parts<'_> {
             }
             ends[step] = starts[step] + alone(step);
         }
-        self.candidate(made, |moves: &Moves| {
-            let after = |copy: usize| moves.needs[copy].first().map_or(-1.0, |&writer| ends[writer]);
-            let copies = (steps..steps + moves.copies.len()).map(after);
-            starts.iter().copied().chain(copies).collect()
-        })
+        self.candidate(made, Times { starts, ends }, Bringing::default())
     }
 }
 

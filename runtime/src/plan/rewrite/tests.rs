@@ -17,6 +17,7 @@ use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::{Tensor, Value, ValueRef};
 use crate::testing::{Gen, parse};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// `count` slices of `axis` from `start` on.
 fn slices(of: &RefTensor, axis: usize, [start, count]: [usize; 2]) -> RefTensor {
@@ -283,6 +284,28 @@ fn rows_of_recurrences_go_their_own_ways() {
     // The steps of one sequence are no batch.
     let own = recurrent(g, [6, 1, 8]);
     assert!(halves(&own, &declared(&own)).is_none());
+}
+
+#[test]
+fn pieces_of_recurrences_read_what_the_whole_packed() {
+    let own = recurrent(&mut Gen::new(13), [64, 1, 16]);
+    let budget = Budget::unlimited();
+    let pieces = Rewrite::Pieces { apart: false, count: 4 }.apply(&own, None, &declared(&own), &budget);
+    let build = BuildContext { budget: &budget, threads: 2, release: &|_| (), storing: &Storing::default() };
+    let whole = Arc::new(Program::build(own, build).expect("a program"));
+    let pieces = pieces.expect("two recurrences");
+    let pieces = Program::build_like(pieces, std::slice::from_ref(&whole), build).expect("a program");
+    let packed = |program: &Program| -> Vec<usize> {
+        let nodes = program.graph().nodes.iter().enumerate().filter(|(_, node)| node.def.name == "GRU");
+        let data = nodes.map(|(at, _)| program.packed_of(at).expect("constant weights").data.clone());
+        data.map(|data| Arc::as_ptr(&data).cast::<()>() as usize).collect()
+    };
+    let (of_whole, of_pieces) = (packed(&whole), packed(&pieces));
+    assert_eq!((of_whole.len(), of_pieces.len()), (2, 8));
+    assert!(
+        of_pieces.iter().all(|data| of_whole.contains(data)),
+        "the first piece has no state, as one whole"
+    );
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn whole(
     let tail = making.finish(site)?;
     let mut data: Vec<Vec<u8>> = Tail::data(tail.as_ref()).into_iter().collect();
     let (variant, splits) = gemm::choose(&problem, &device)?;
+    let splits = site.splits(splits);
     let mut workspace = variant.workspace_bytes(&problem, splits) as usize;
     let rounded = match narrow {
         Some(element) => {

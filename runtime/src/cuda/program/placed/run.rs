@@ -5,11 +5,11 @@
 //! what the host waits for and what goes on with that. Whatever is held back was given behind all that the host may have to
 //! wait for before it writes the word, so that none of it is stuck behind it, however few queues the streams share.
 
-use super::{PlacedSteps, State};
+use super::{PlacedSteps, State, Work};
 use crate::cuda::program::lanes::{RAISED, Transfer};
 use crate::cuda::program::node_error;
 use crate::cuda::program::order::{Action, Order, Stretch, Turn, Unit};
-use crate::cuda::{Block, Event, GpuError, GpuFailure, Pinned};
+use crate::cuda::{Block, Event, GpuError, GpuFailure, Pinned, Stream};
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,9 +58,12 @@ impl<'p> DeviceRun<'p> {
     pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
         let Turn { stream, waits, event } = self.turn(Action::Step(number))?;
         let mut held = self.lock();
-        let Some(State { lanes, launches, .. }) = &mut *held else { return Err(given_up()) };
+        let Some(State { lanes, work, .. }) = &mut *held else { return Err(given_up()) };
         lanes.before(*stream, waits)?;
-        launches.get(&number).into_iter().flatten().try_for_each(|launch| lanes.launch(*stream, launch))?;
+        work.get(&number)
+            .into_iter()
+            .flatten()
+            .try_for_each(|work| lanes.with(*stream, |stream| work.give(stream)))?;
         lanes.behind(*stream, *event)
     }
 
@@ -88,7 +91,7 @@ impl<'p> DeviceRun<'p> {
         }
         for next in order.behind[at].clone() {
             // What runs for the first time is launched one by one.
-            let bare = |step: &usize| state.launches.get(step).is_none_or(Vec::is_empty);
+            let bare = |step: &usize| state.work.get(step).is_none_or(Vec::is_empty);
             let captured = match order.units[next] {
                 Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
                 Unit::Copy(_) => true,
@@ -114,7 +117,7 @@ impl<'p> DeviceRun<'p> {
     }
 
     fn give(&self, unit: Unit, state: &mut State) -> Result<(), GpuError> {
-        let State { lanes, pinned, arena, launches, graphs, .. } = state;
+        let State { lanes, pinned, arena, work, graphs, .. } = state;
         let transfer = |copy: usize| self.transfer(copy, &**pinned, arena);
         let at = match unit {
             Unit::Stretch(at) => at,
@@ -133,16 +136,16 @@ impl<'p> DeviceRun<'p> {
         if let Some(graph) = &graphs[at] {
             lanes.replay(*stream, &**graph)?;
         } else {
-            let own: Vec<_> = steps.iter().filter_map(|step| launches.get(step)).flatten().collect();
+            let own: Vec<&Work> = steps.iter().filter_map(|step| work.get(step)).flatten().collect();
             ups.iter().try_for_each(|&copy| lanes.copy(*stream, transfer(copy)))?;
-            own.iter().try_for_each(|launch| lanes.launch(*stream, launch))?;
+            own.iter().try_for_each(|work| lanes.with(*stream, |stream| work.give(stream)))?;
             // What has run once is captured: the driver has loaded every kernel by then.
             if !own.is_empty() {
-                let mut work = |stream: &mut dyn crate::cuda::Stream| {
+                let mut work = |stream: &mut dyn Stream| {
                     for Transfer { to, from, bytes } in ups.iter().map(|&copy| transfer(copy)) {
                         stream.copy(to, from, bytes)?;
                     }
-                    own.iter().try_for_each(|l| stream.launch(l))
+                    own.iter().try_for_each(|work| work.give(stream))
                 };
                 graphs[at] = Some(lanes.capture(*stream, &mut work)?);
             }
@@ -155,6 +158,10 @@ impl<'p> DeviceRun<'p> {
     /// The bytes of a copy.
     fn transfer(&self, copy: usize, pinned: &dyn Pinned, arena: &Block) -> Transfer {
         let (place, (staging, _)) = (&self.placed.copies[copy], self.placed.staging[copy]);
+        let weights = place.weights.and_then(|step| self.placed.weights.first(step, arena));
+        if let Some(weights) = weights {
+            return weights;
+        }
         let there = arena.address() + place.offset as u64;
         let here = pinned.address() + staging as u64;
         let (to, from) = if place.up { (there, here) } else { (here, there) };
@@ -181,6 +188,17 @@ impl<'p> DeviceRun<'p> {
         let mut held = self.lock();
         let state = held.as_mut().ok_or_else(given_up)?;
         state.pinned.write(self.placed.staging[copy].0, from)?;
+        self.send(copy, alone, state)
+    }
+
+    /// Copies weights that are brought to a step, which are in pinned memory already; `alone` as of [`Self::up`].
+    pub(crate) fn bring(&self, copy: usize, alone: bool) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        self.send(copy, alone, held.as_mut().ok_or_else(given_up)?)
+    }
+
+    /// Gives a copy to the device, unless it goes along with a stretch.
+    fn send(&self, copy: usize, alone: bool, state: &mut State) -> Result<(), GpuError> {
         match (self.goes_along(copy), alone) {
             (true, false) => Ok(()),
             (false, false) => self.reach(Unit::Copy(copy), state),
@@ -250,6 +268,15 @@ impl Drop for DeviceRun<'_> {
             // Work that does not end keeps its memory.
             Err(GpuError::Interrupted) => std::mem::forget(state),
             Err(_) => {}
+        }
+    }
+}
+
+impl Work {
+    fn give(&self, stream: &mut dyn Stream) -> Result<(), GpuError> {
+        match self {
+            Self::Launch(launch) => stream.launch(launch),
+            Self::Copy(Transfer { to, from, bytes }) => stream.copy(*to, *from, *bytes),
         }
     }
 }
