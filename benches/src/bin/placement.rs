@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use recurve::plans::{Plan, PlanError, PlanOptions};
+use recurve::plans::{Plan, PlanError, PlanOptions, PlannedDevice};
 use recurve::profiles::{Profile, ProfileOptions};
 use recurve::settings::{Devices, Mode, Pinning};
 use recurve::{Engine, Session, Tensor};
@@ -144,7 +144,7 @@ fn planned(model: &Model, engine: &Engine, arguments: &Arguments, device: &Profi
 }
 
 fn bytes_of(plan: &Plan) -> usize {
-    plan.device.as_ref().map_or(0, |device| device.arena_bytes + device.weight_bytes)
+    plan.device.as_ref().map_or(0, PlannedDevice::bytes)
 }
 
 fn kib(bytes: usize) -> String {
@@ -207,6 +207,27 @@ fn document(rows: &[Row], device: &Profile, arguments: &Arguments) -> String {
         };
         let cells: Vec<String> = row.light.iter().map(cell).collect();
         let _ = writeln!(text, "| {} | {} | {} |", row.name, kib(row.gpu_bytes), cells.join(" | "));
+    }
+    let _ = writeln!(text, "\n## The plans of the least GPU memory within 1.5 ×\n");
+    text += "Steps that are brought weights have them copied in every run, of which the bytes are told.\n\n";
+    text += "| model | GPU KiB | µs | objective µs | steps on GPU, CPU | brought weights | KiB copied | rewrite |\n";
+    text += "|---|---:|---:|---:|---|---:|---:|---|\n";
+    for row in rows {
+        let Some(plan) = row.light.get(2).and_then(Option::as_ref) else { continue };
+        let of = |count: fn(&PlannedDevice) -> usize| plan.device.as_ref().map_or(0, count);
+        let there = of(|device| device.steps.len());
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.0} | {:.0} | {there}, {} | {} | {} | {} |",
+            row.name,
+            kib(bytes_of(plan)),
+            plan.predicted_us,
+            row.gpu_us * OBJECTIVES[2],
+            plan.steps.len() - there,
+            of(|device| device.brought.len()),
+            kib(of(PlannedDevice::brought_bytes)),
+            plan.rewrite
+        );
     }
     let _ = writeln!(text, "\n## Aims and what came out\n");
     let mut aims = |name: &str, count: usize, of: usize| {

@@ -120,6 +120,27 @@ fn kept_measurements_are_told_from_new_ones() {
 }
 
 #[test]
+fn two_commands_that_measure_at_once_keep_what_both_found() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let profile = &|time: &str| {
+        let dims = format!("time={time},batch=1");
+        let arguments = ["profile", MODEL, "--dim", &dims, "--threads", "1"];
+        recurve_with_cache(cache.path(), &root(), &arguments).with(Exit::Success).out
+    };
+    std::thread::scope(|scope| {
+        let both = ["3", "4"].map(|time| scope.spawn(move || profile(time)));
+        for measured in both {
+            let text = measured.join().expect("it ends well");
+            assert!(text.lines().any(|line| line.ends_with("  now")), "{text}");
+        }
+    });
+    for time in ["3", "4"] {
+        let text = profile(time);
+        assert!(!text.lines().any(|line| line.ends_with("  now")), "{text}");
+    }
+}
+
+#[test]
 fn only_what_is_measured_now_is_said_to_scatter() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |command: &str, more: &[&str]| {

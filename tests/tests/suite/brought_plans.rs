@@ -44,6 +44,7 @@ fn layers_share_rooms_for_their_weights_where_time_allows_it() {
     let (all, few) = (there(&usual).bytes(), there(&light).bytes());
     assert!(few * 2 < all, "{few} bytes instead of {all}\n{light}");
     assert!(light.predicted_us <= 2.0 * usual.predicted_us, "{light}");
+    assert!(light.bound_us <= light.predicted_us && usual.bound_us <= usual.predicted_us, "{light}");
     // What each of the layers is brought is there in full, and rooms are shared.
     let device = there(&light);
     let of_layer = 4 * 2 * 4 * SMALL.hidden * SMALL.hidden;
@@ -88,7 +89,7 @@ fn a_longer_objective_never_takes_more_and_a_limit_is_kept_by_bringing_weights()
         assert!(plan.predicted_us <= times * usual.predicted_us, "{times}\n{plan}");
         last = there(&plan).bytes();
     }
-    let limit = (there(&usual).bytes() + last) / 2;
+    let limit = usize::midpoint(there(&usual).bytes(), last);
     let builder = Session::builder().with_engine(&engine).with_devices("cpu,emulated".parse().expect("both"));
     let limited = builder.with_gpu_memory_limit(limit).load_bytes((MODELS[1].1)(SMALL)).expect("loads");
     let plan = limited.plan(shapes(SMALL), &profile).expect("it fits").plan;

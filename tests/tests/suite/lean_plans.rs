@@ -1,4 +1,5 @@
-//! Plans under a limit of the GPU's memory that its faster kernels exceed by their workspace.
+//! Plans under a limit of the GPU's memory that its faster kernels exceed by their workspace: a convolution by Winograd's
+//! points, and a product whose sums are split among idle multiprocessors.
 
 use crate::emulated_models::{drawn, weights};
 use crate::mixed::{engine, profiled, sped_up};
@@ -7,41 +8,59 @@ use recurve::settings::Placement;
 use recurve::{Device, Engine, Error, Session, SessionBuilder, Tensor};
 use recurve_tests::wire::{code, fixed, graph, model, node, untyped};
 
-const SHAPE: [usize; 4] = [1, 96, 15, 16];
+const IMAGE: [usize; 4] = [1, 96, 15, 16];
+const ROWS: [usize; 2] = [64, 512];
 
 /// A convolution that is Winograd's where memory allows it.
 fn convolution() -> Vec<u8> {
     let nodes = [node("Conv", &["x", "w"], &["y"]).with_ints("pads", &[1, 1, 1, 1])];
     let constants = [weights("w", &[64, 96, 3, 3], 1)];
-    let inputs = [fixed("x", code::F32, &SHAPE.map(|n| n as i64))];
+    let inputs = [fixed("x", code::F32, &IMAGE.map(|n| n as i64))];
+    model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
+}
+
+/// A product of so few columns that their sums are split, where memory allows it.
+fn product() -> Vec<u8> {
+    let constants = [weights("w", &[512, 64], 1)];
+    let inputs = [fixed("x", code::F32, &ROWS.map(|n| n as i64))];
+    let nodes = [node("MatMul", &["x", "w"], &["y"])];
     model(&graph(&inputs, &[untyped("y")], &nodes, &constants)).into_bytes()
 }
 
 /// A session of `engine` that runs all on the GPU, with at most `limit` bytes.
-fn on(engine: &Engine, limit: Option<usize>) -> Session {
+fn on(engine: &Engine, limit: Option<usize>, model: &[u8]) -> Session {
     let builder =
         Session::builder().with_engine(engine).with_devices("cpu,emulated".parse().expect("devices"));
     let builder = builder.with_placements([Placement::new("*", Device::Emulated)]);
     let builder = limit.into_iter().fold(builder, SessionBuilder::with_gpu_memory_limit);
-    builder.load_bytes(convolution()).expect("loads")
+    builder.load_bytes(model.to_vec()).expect("loads")
 }
 
 #[test]
 fn a_plan_that_fits_only_without_winograds_workspace_is_made_without_it() {
+    fits_without_workspace(&convolution(), &IMAGE);
+}
+
+#[test]
+fn a_plan_that_fits_only_without_partial_sums_is_made_without_them() {
+    fits_without_workspace(&product(), &ROWS);
+}
+
+fn fits_without_workspace(model: &[u8], shape: &[usize]) {
     let engine = engine(2);
-    let count = SHAPE.iter().product();
-    let x = Tensor::new(&SHAPE, drawn(3, count, 1.0)).expect("a tensor");
-    let shapes = [("x", SHAPE)];
+    let count = shape.iter().product();
+    let x = Tensor::new(shape, drawn(3, count, 1.0)).expect("a tensor");
+    let shapes = [("x", shape)];
     let there = |plan: &Plan| plan.device.clone().expect("a GPU");
-    let free = on(&engine, None);
+    let free = on(&engine, None, model);
     let profile = sped_up(profiled(&free, &x));
     let usual = free.plan(shapes, &profile).expect("a plan").plan;
     assert!(!there(&usual).lean, "{usual}");
     let all = there(&usual).bytes();
-    let roomy = on(&engine, Some(all)).plan(shapes, &profile).expect("it fits").plan;
+    let roomy = on(&engine, Some(all), model).plan(shapes, &profile).expect("it fits").plan;
     assert!(!there(&roomy).lean, "{roomy}");
 
-    let limited = on(&engine, Some(all - 1));
+    let limited = on(&engine, Some(all - 1), model);
     let plan = limited.plan(shapes, &profile).expect("it fits without").plan;
     assert!(there(&plan).lean && there(&plan).bytes() < all, "{plan}");
     assert!(plan.predicted_us >= usual.predicted_us, "{plan}");
@@ -64,10 +83,10 @@ fn a_plan_that_fits_only_without_winograds_workspace_is_made_without_it() {
     assert!(free.follow(&other).is_err(), "{other}");
 
     let least = there(&plan).bytes() - 1;
-    let nothing = on(&engine, Some(least)).plan(shapes, &profile).expect_err("too little");
+    let nothing = on(&engine, Some(least), model).plan(shapes, &profile).expect_err("too little");
     assert!(matches!(nothing, Error::Plan { .. }), "{nothing:?}");
     // The engine's own limit counts, too.
     let small = Engine::builder().with_threads(2).with_gpu_memory_limit(all - 1).build().expect("an engine");
-    let plan = on(&small, None).plan(shapes, &profile).expect("it fits without").plan;
+    let plan = on(&small, None, model).plan(shapes, &profile).expect("it fits without").plan;
     assert!(there(&plan).bytes() < all && there(&plan).lean, "{plan}");
 }

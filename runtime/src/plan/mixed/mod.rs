@@ -281,13 +281,17 @@ impl Parts<'_> {
                 return Err(PlanError::Placement { what });
             }
         }
-        let instance = instance::instance(self)?;
-        let problem = Problem::new(&instance)?;
+        // What is told of the model has weights where they stay: with copies of them there is no bound for what copies beside
+        // steps take.
+        let instance = instance::instance(&Self { brings: false, ..*self })?;
+        let told = Problem::new(&instance)?;
+        let searched = if self.brings { instance::instance(self)? } else { instance.clone() };
+        let problem = Problem::new(&searched)?;
         let gpu_only = self.all_on_device()?;
         let (device_us, device_bytes) = (Some(gpu_only.total_us()), Some(gpu_only.device_bytes()));
         let fits = |c: &Candidate| self.limit.is_none_or(|limit| c.device_bytes() as u64 <= limit);
         let cpu_allowed = (0..self.costs.len()).all(|step| self.allows(step, false));
-        let bound_us = Bounds::new(&problem).best();
+        let bound_us = Bounds::new(&told).best();
         let memory = problem.memory(&self.device.name).unwrap_or_default();
         let search = Search { seed: 1, budget: self.site.search };
         let mut candidates = vec![gpu_only];
@@ -296,7 +300,7 @@ impl Parts<'_> {
         }
         memory_mode::search(self, &problem, (goal, memory), search, &mut candidates)?;
         if goal.curve {
-            memory_mode::within_limits(self, &instance, search, &mut candidates)?;
+            memory_mode::within_limits(self, &searched, search, &mut candidates)?;
         }
         if self.brings {
             self.vary(&mut candidates)?;
