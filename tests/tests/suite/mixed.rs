@@ -411,6 +411,29 @@ fn a_placement_on_the_gpu_is_kept_though_the_cpu_takes_less_time() {
 }
 
 #[test]
+fn no_plan_takes_less_than_its_bound() {
+    let engine = engine(2);
+    for (name, build) in MODELS {
+        let session = load(&engine, build(SMALL));
+        let mut profile = profiled(&session, &input(SMALL, 1));
+        // Who launches hands nothing over, however long that takes.
+        for handover in profile.handover.values_mut() {
+            for m in [&mut handover.phase, &mut handover.flag, &mut handover.wake] {
+                (m.median_us, m.min_us, m.p90_us) = (1e4, 1e4, 1e4);
+            }
+        }
+        let devices = "cpu,emulated".parse().expect("devices");
+        let builder = Session::builder().with_engine(&engine).with_devices(devices);
+        let builder = builder.with_placements([Placement::new("*", Device::Emulated)]);
+        let there = builder.load_bytes(build(SMALL)).expect("loads");
+        for session in [session, there] {
+            let plan = session.plan(shapes(SMALL), &profile).expect("a plan").plan;
+            assert!(plan.bound_us <= plan.predicted_us, "{name}: {}\n{plan}", plan.bound_us);
+        }
+    }
+}
+
+#[test]
 fn modes_measure_plan_and_run() {
     let x = input(SMALL, 1);
     let folder = tempfile::tempdir().expect("a folder");

@@ -108,6 +108,19 @@ pub(super) fn instance(parts: &Parts<'_>) -> Result<Instance, PlanError> {
     Ok(Instance { version: 1, machine, tensors, weights, tasks })
 }
 
+/// `instance` with copies to and from the device that no thread hands over: whoever launches them need not, so that no plan
+/// takes less than its bound.
+pub(super) fn without_handovers(mut instance: Instance, parts: &Parts<'_>) -> Instance {
+    let device = &parts.device.name;
+    for link in &mut instance.machine.links {
+        let up = link.to == *device;
+        if up || link.from == *device {
+            link.latency_us = parts.device.link(up).0;
+        }
+    }
+    instance
+}
+
 /// The tensors with their names, and what each is of.
 fn tensors(parts: &Parts<'_>) -> Result<(Vec<Tensor>, Vec<(String, Access)>), PlanError> {
     let unknown = |space| PlanError::invalid(format!("{space:?} has no size that is known beforehand"));

@@ -284,7 +284,7 @@ impl Parts<'_> {
         // What is told of the model has weights where they stay: with copies of them there is no bound for what copies beside
         // steps take.
         let instance = instance::instance(&Self { brings: false, ..*self })?;
-        let told = Problem::new(&instance)?;
+        let told = Problem::new(&instance::without_handovers(instance.clone(), self))?;
         let searched = if self.brings { instance::instance(self)? } else { instance.clone() };
         let problem = Problem::new(&searched)?;
         let gpu_only = self.all_on_device()?;
