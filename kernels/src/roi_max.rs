@@ -31,6 +31,8 @@ pub struct Params {
     frame: Frame,
 }
 
+const _: () = assert!(size_of::<Params>() == 80);
+
 /// The element that a coordinate is rounded to.
 #[inline(always)]
 fn corner(at: f64, scale: f64) -> i64 {
