@@ -19,6 +19,11 @@ const RARE: &[&str] = &[
     "profile.links[].to",
     "plan.device.streams",
     "plan.device.lean",
+    "plan.device.brought",
+    "plan.device.brought[].step",
+    "plan.device.brought[].bytes",
+    "plan.device.brought[].apart",
+    "plan.device.brought[].behind",
 ];
 
 /// The fields of each section, by its title; those that link to another section have its fields, too.
