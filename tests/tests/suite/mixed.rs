@@ -75,8 +75,12 @@ fn pieces_of_a_recurrence_share_its_weights_on_the_gpu() {
     let session = load(&engine(2), (MODELS[1].1)(of));
     let x = input(of, 1);
     let (mut whole, mut pieces) = (0, 0);
-    for seed in 0..40 {
+    for seed in 0..80 {
         let plan = random_plan(&session, shapes(of), seed).expect("a plan");
+        if plan.device.as_ref().is_some_and(|device| !device.brought.is_empty()) {
+            // What is brought does not stay.
+            continue;
+        }
         let most = if plan.rewrite == "none" { &mut whole } else { &mut pieces };
         session.follow(&plan).expect("valid");
         session.run([("x", &x)]).expect("runs");
