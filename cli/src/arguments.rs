@@ -36,12 +36,12 @@ const EXITS: &str = "Exit codes:\n    \
     0  done\n    \
     1  anything else: a memory limit, a full disk\n    \
     2  usage: arguments, files that cannot be opened, arrays that do not fit\n    \
-    3  a model, plan, profile, measurement, trace or instance is invalid, or of something else\n    \
-    4  no such GPU or driver\n    \
+    3  a model, plan, profile, measurement, trace or instance that is invalid, not supported, or of something else\n    \
+    4  a GPU or its driver cannot be used\n    \
     5  outputs differ\n    \
-    6  slower than the baseline allows\n    \
+    6  slower than `bench --assert` allows\n    \
     7  no plan or schedule meets what is asked\n  \
-    124  the deadline passed";
+    124  the deadline of `--timeout` passed";
 
 impl Arguments {
     /// Those of the process.
@@ -233,7 +233,7 @@ impl FusionArguments {
 pub(crate) struct ExecutionArguments {
     #[command(flatten)]
     fusion: FusionArguments,
-    /// Where all operators run: cpu, cuda:0, cuda:1, …, or emulated
+    /// Where all operators run: cpu, cuda:0, cuda:1, …, cuda for the first GPU, or emulated
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_choice::<Device>)]
     pub(crate) device: Device,
     /// What becomes of operators without a kernel for the GPU: deny to refuse the model, or cpu to run them there and
@@ -315,17 +315,20 @@ impl ModelArguments {
         mut builder: SessionBuilder,
         terminal: &Terminal,
     ) -> Result<Session> {
-        if let Some(threads) = self.threads.map(NonZeroUsize::get) {
+        let threads = self.threads.map(NonZeroUsize::get);
+        if let Some(threads) = threads {
             builder = builder.with_threads(threads);
-            let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
-            if threads > cores {
-                terminal.narrate(format!(
-                    "note: {threads} threads share {}: they wait for each other, which takes longer than fewer threads",
-                    plural(cores, "core")
-                ));
-            }
         }
-        self.file.load_in(precision, builder, terminal)
+        let session = self.file.load_in(precision, builder, terminal)?;
+        // Of a number that is refused there is nothing more to say.
+        let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        if let Some(threads) = threads.filter(|&threads| threads > cores) {
+            terminal.narrate(format!(
+                "note: {threads} threads share {}: they wait for each other, which takes longer than fewer threads",
+                plural(cores, "core")
+            ));
+        }
+        Ok(session)
     }
 }
 

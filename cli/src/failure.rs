@@ -58,8 +58,9 @@ pub(crate) fn report(error: &anyhow::Error, terminal: &Terminal) {
     for cause in causes {
         terminal.complain("caused by", &cause);
     }
+    let hint = |cause| named_hint(cause).or_else(|| hint(cause).map(str::to_owned));
     if let Some(hint) = error.chain().find_map(hint) {
-        terminal.complain("hint", hint);
+        terminal.complain("hint", &hint);
     }
 }
 
@@ -88,16 +89,42 @@ fn lines(error: &anyhow::Error) -> (String, Vec<String>) {
                 ));
                 break;
             }
+            Some(Error::Plan { source: PlanError::NothingFits { device, limit, least_bytes } }) => {
+                lines.push(cause.to_string());
+                let [limit, least] = [*limit as f64, *least_bytes as f64].map(quantity::bytes);
+                lines.push(format!(
+                    "no plan was found that keeps within {limit} of the memory of {device}: the least takes {least}"
+                ));
+                break;
+            }
             // Where the decoder gave up says nothing of a file that was never meant for it.
             Some(error @ Error::NotOnnx { .. }) => {
                 lines.push(error.to_string());
                 break;
             }
-            _ => lines.push(cause.to_string()),
+            // What it is about was named before.
+            Some(Error::Plan { .. } | Error::Profile { .. }) if !lines.is_empty() => {}
+            _ => {
+                let line = cause.to_string();
+                // Some tell their cause in their own words.
+                if lines.last().is_none_or(|before| !before.ends_with(&line)) {
+                    lines.push(line);
+                }
+            }
         }
     }
     let causes = lines.split_off(1);
     (lines.pop().unwrap_or_default(), causes)
+}
+
+/// What helps where that depends on names in the error.
+fn named_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<Error>()? {
+        Error::Plan { source: PlanError::UnknownDevice { device } } => {
+            Some(format!("`recurve profile MODEL --devices cpu,{device} --out F.json` measures it"))
+        }
+        _ => None,
+    }
 }
 
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
@@ -174,10 +201,7 @@ fn plan_hint(error: &PlanError) -> Option<&'static str> {
         PlanError::Slo { .. } => {
             Some("allow more time with --slo; `recurve plan --pareto` lists what can be had")
         }
-        PlanError::NothingFits => Some("raise --gpu-memory-limit, or let nodes run on the CPU"),
-        PlanError::UnknownDevice { .. } => {
-            Some("`recurve profile MODEL --devices cpu,cuda:0 --out F.json` measures it")
-        }
+        PlanError::NothingFits { .. } => Some("raise --gpu-memory-limit, or let nodes run on the CPU"),
         PlanError::Placement { .. } | PlanError::Unplaceable { .. } => Some(
             "`recurve inspect MODEL` lists the names of nodes, `recurve plan MODEL` without --place where they can run; a plan \
              that was made is followed with the --place that it was made with",

@@ -136,7 +136,9 @@ impl FromStr for Device {
             (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
             _ => Err(Error::Setting {
                 name: "device",
-                problem: format!("is `{text}`; `cpu`, `cuda:0`, `cuda:1`, … and `emulated` are possible"),
+                problem: format!(
+                    "is `{text}`; `cpu`, `cuda:0`, `cuda:1`, …, `cuda` for the first and `emulated` are possible"
+                ),
             }),
         }
     }

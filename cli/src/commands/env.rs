@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
+use recurve::profiles::Machine;
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
@@ -62,46 +63,33 @@ fn cpu_name() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The features that kernels choose by, as far as this CPU has them.
-#[cfg(target_arch = "x86_64")]
+/// The features that kernels are chosen by, as far as this CPU has them and the system lets them be used.
 fn cpu_features() -> Vec<&'static str> {
+    // Of the matrix unit the engine alone can tell.
+    let unit = Machine::here().instructions.ends_with("AMX");
+    let unit = ["amx-tile", "amx-bf16"].map(|name| (name, unit));
+    vector_features().into_iter().chain(unit).filter(|(_, there)| *there).map(|(name, _)| name).collect()
+}
+
+/// Those of vectors, and whether they are here.
+#[cfg(target_arch = "x86_64")]
+fn vector_features() -> Vec<(&'static str, bool)> {
     use std::arch::is_x86_feature_detected as has;
-    let all = [
-        ("sse4.2", has!("sse4.2")),
-        ("avx", has!("avx")),
+    vec![
         ("avx2", has!("avx2")),
         ("fma", has!("fma")),
         ("f16c", has!("f16c")),
-        ("avxvnni", has!("avxvnni")),
         ("avx512f", has!("avx512f")),
         ("avx512bw", has!("avx512bw")),
         ("avx512dq", has!("avx512dq")),
         ("avx512vl", has!("avx512vl")),
-        ("avx512vnni", has!("avx512vnni")),
-        ("avx512bf16", has!("avx512bf16")),
-        ("avx512fp16", has!("avx512fp16")),
-    ];
-    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+        ("avx512vbmi", has!("avx512vbmi")),
+    ]
 }
 
-/// The features that kernels choose by, as far as this CPU has them.
-#[cfg(target_arch = "aarch64")]
-fn cpu_features() -> Vec<&'static str> {
-    use std::arch::is_aarch64_feature_detected as has;
-    let all = [
-        ("neon", has!("neon")),
-        ("fp16", has!("fp16")),
-        ("dotprod", has!("dotprod")),
-        ("i8mm", has!("i8mm")),
-        ("bf16", has!("bf16")),
-        ("sve", has!("sve")),
-    ];
-    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
-}
-
-/// No kernel chooses by features here.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn cpu_features() -> Vec<&'static str> {
+/// No kernel is chosen by features here.
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_features() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
@@ -129,4 +117,24 @@ fn text(document: &Document, terminal: &Terminal) -> String {
     let machine = terminal.heading("machine");
     let environment = terminal.heading("environment variables");
     format!("{machine}\n{}{environment}\n{}", table(&rows, &[]), table(&variables, &[]))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_features_are_those_that_the_engine_asks_for() {
+        let asked = [
+            include_str!("../../../runtime/src/cpu/simd/mod.rs"),
+            include_str!("../../../runtime/src/cpu/compact/wide.rs"),
+            include_str!("../../../runtime/src/cpu/amx/unit.rs"),
+        ];
+        let named = |text: &'static str| text.split("is_x86_feature_detected!(\"").skip(1);
+        let asked: BTreeSet<&str> =
+            asked.into_iter().flat_map(named).filter_map(|rest| Some(rest.split_once('"')?.0)).collect();
+        let told: BTreeSet<&str> = vector_features().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(told, asked);
+    }
 }

@@ -5,7 +5,7 @@ mod compare;
 mod pareto;
 
 use super::DOCUMENT_VERSION;
-use super::profile::{CacheArguments, Measuring, measure};
+use super::profile::{CacheArguments, Measuring, listed, measure};
 use crate::arguments::{FusionArguments, InputArguments, ModelArguments, TimeArguments};
 use crate::document::Document;
 use crate::exit::Exit;
@@ -24,8 +24,9 @@ use anyhow::{Context, Result};
 use chart::{chart, words};
 use compare::{Comparison, Ran};
 use recurve::plans::{FrontPoint, Plan, PlanOptions, PlannedCopy, Planning};
-use recurve::profiles::{DeviceSource, OperatorCost, Profile};
+use recurve::profiles::{DeviceSource, OperatorCost, Profile, ProfileError};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,9 +141,23 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let given = arguments.profile.as_ref().map(read).transpose()?;
     if let (Some(path), Some(profile)) = (&arguments.profile, &given) {
         refuse_without_cpu(path, profile)?;
+        if let Err(ProfileError::Other { what }) = profile.check_here() {
+            terminal.narrate(format!("note: the profile was measured {what}"));
+        }
     }
     let session = arguments.model.load(placement.apply(arguments.fusion.builder()), terminal)?;
     let inputs = inputs::prepare(&session, &arguments.inputs, terminal)?;
+    if let Some(profile) = &given {
+        let threads = session.engine().threads();
+        let known = thread_counts(profile);
+        if !known.contains(&threads) {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            terminal.narrate(format!(
+                "note: the profile has times of {} threads and none of {threads}: no operator is placed on all threads at once",
+                listed(&known)
+            ));
+        }
+    }
     let mut profile = match given {
         Some(profile) => profile,
         None => {
@@ -204,6 +219,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// The numbers of threads that a profile has times of.
+fn thread_counts(profile: &Profile) -> BTreeSet<usize> {
+    let lanes = profile.operators.values().flat_map(|cost| cost.lanes.keys());
+    lanes.filter_map(|lane| lane.strip_prefix("cpu:")?.parse().ok()).collect()
+}
+
 /// Refuses a profile by which no thread can be given work.
 fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), InvalidFile> {
     let of_cpu = |cost: &OperatorCost| cost.lanes.keys().any(|lane| lane.starts_with("cpu:"));
@@ -225,7 +246,7 @@ fn refuse_without_cpu(path: &Path, profile: &Profile) -> Result<(), InvalidFile>
 
 /// What is said under the table of steps.
 const LEGEND: &str = "cpu0 is the first thread, cpu* all threads together. Starts and times are predicted; the source of a time is\n\
-    `measured` here, `estimated` from similar operators, `emulated` (measured on the emulator, which says nothing of\n\
+    `measured`, `estimated` from similar operators, `emulated` (measured on the emulator, which says nothing of\n\
     a GPU) or `synthetic` (computed from published figures).\n";
 
 fn micros(us: f64) -> String {
@@ -326,8 +347,8 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
             rows.push(pair(&format!("times of {}", device.device), source));
         }
     }
-    if profile.check_here().is_err() {
-        rows.push(pair("profile", format!("of another machine: {}", profile.machine.processor)));
+    if let Err(ProfileError::Other { what }) = profile.check_here() {
+        rows.push(pair("profile", format!("measured {what}")));
     }
     text + &format!("{}\n{}", terminal.heading("plan"), table(&rows, &[]))
 }

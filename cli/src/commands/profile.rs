@@ -187,7 +187,7 @@ fn unmeasured(nodes: &[ProfiledNode]) -> impl Iterator<Item = &ProfiledNode> {
 }
 
 /// `a, b and c`.
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     match names {
         [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
         names => names.join(", "),

@@ -99,11 +99,15 @@ struct Document {
     version: u32,
     load_ms: f64,
     threads: usize,
+    /// Threads of the plan that `--plan` gives: on an engine of one, one more launches for a GPU.
+    #[serde(skip)]
+    workers: usize,
     seed: u64,
     runs: usize,
     warmup: usize,
     latency_us: Latency,
-    /// With `--plan` or `--mode latency`: the rewrite of the plan that was followed, or why none was.
+    /// With `--plan` or `--mode`: the rewrite of the plan that was followed, and what it took where it misses the objective,
+    /// or why none was.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<String>,
     /// `null` where the system does not tell.
@@ -191,6 +195,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         version: DOCUMENT_VERSION,
         load_ms: session.load_time().as_secs_f64() * 1e3,
         threads: session.engine().threads(),
+        workers: plan.as_ref().map_or_else(|| session.engine().threads(), |plan| plan.workers),
         seed: arguments.inputs.seed,
         runs: arguments.runs.get(),
         warmup: arguments.warmup(),
@@ -302,7 +307,11 @@ fn placement(session: &Session, inputs: &[Input], arguments: &Arguments) -> Opti
             let gpu = arguments.placement.devices.gpu().filter(|_| session.gpu_use().is_none());
             let gpu =
                 gpu.map(|gpu| format!("; nothing runs on {gpu}: 0 B of its memory")).unwrap_or_default();
-            format!("followed{rewrite}{gpu}")
+            let late = session.late(shapes()).map(quantity::time);
+            let late = late.map(|took| {
+                format!("; it misses the objective: it took {took} when it was tried, and no other plan less")
+            });
+            format!("followed{rewrite}{gpu}{}", late.unwrap_or_default())
         }
         None => session.unplanned(shapes()).map_or_else(|| "none".to_owned(), |why| why.to_string()),
     })
@@ -450,7 +459,7 @@ fn text(document: &Document, terminal: &Terminal) -> String {
         section(gpu.heading(), &gpu.rows(), &[1]);
     }
     let Latency { min, p50, p99 } = document.latency_us;
-    let (runs, threads) = (plural(document.runs, "run"), plural(document.threads, "thread"));
+    let (runs, threads) = (plural(document.runs, "run"), plural(document.workers, "thread"));
     let latency = match (document.runs, document.warmup) {
         // One time has no distribution, and the first run prepares what later ones use.
         (1, 0) => format!("{}  (the first run, {threads}; --runs and --warmup measure more)", micros(min)),

@@ -41,6 +41,7 @@ fn a_full_disk_is_one_error() {
     let ended =
         recurve(&["run", &data("biased.onnx"), "--outputs", "/dev/full", "-q"]).with(Exit::Unexpected);
     assert!(ended.err.starts_with("error: ") && !ended.err.contains("ZipWriter"), "{}", ended.err);
+    assert_eq!(ended.err.matches("No space left").count(), 1, "{}", ended.err);
 }
 
 /// The members of an archive.

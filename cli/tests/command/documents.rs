@@ -1,6 +1,6 @@
 //! docs/json.md has every field of every document that `--json` prints, and no other.
 
-use crate::plan::{MODEL, root, speed_up};
+use crate::plan::{MODEL, json, root, speed_up};
 use crate::{data, recurve_in};
 use recurve_cli::Exit;
 use serde_json::Value as Json;
@@ -63,6 +63,15 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     commands.map(|title| ((*title).to_owned(), expand(&rows, title, &anchor))).collect()
 }
 
+/// What a section of the page gives as the version of what it describes.
+fn told_version(title: &str) -> u64 {
+    let text = std::fs::read_to_string(root().join("docs/json.md")).expect("the page");
+    let (_, section) = text.split_once(&format!("\n## {title}\n")).expect("the section");
+    let (_, row) = section.split_once("| `version` | ").expect("its version");
+    let (version, _) = row.split_once(' ').expect("the row ends");
+    version.parse().expect("a number")
+}
+
 /// Adds the fields of `value`; a name that the page has as `*` is told so.
 fn collect(at: &str, value: &Json, known: &BTreeSet<String>, seen: &mut BTreeSet<String>) {
     match value {
@@ -102,6 +111,10 @@ fn the_page_has_every_field_of_every_document() {
     let short = ["bench", &biased, "--seconds", "0.02"];
     run(&[&short[..], &["--out", &kept]].concat()).with(Exit::Success);
 
+    for (title, file) in [("Profile", &profile), ("Plan", &plan)] {
+        assert_eq!(json(Path::new(file))["version"], told_version(title), "{title}");
+    }
+
     let compared = [&planned[..], &["--pareto", "--compare", &trace], &both].concat();
     let measured = [&["profile", &biased, "--no-cache"][..], &both].concat();
     let against = [&short[..], &["--baseline", &kept, "--assert", "1000000%"]].concat();
@@ -135,6 +148,7 @@ fn the_page_has_every_field_of_every_document() {
     for arguments in documents {
         let ended = run(&[&arguments[..], &["--json"]].concat());
         let section = format!("recurve {}", arguments[0]);
+        assert_eq!(ended.document()["version"], told_version(&section), "{section}");
         let known = documented.get(&section).unwrap_or_else(|| panic!("{section} is not on the page"));
         collect("", &ended.document(), known, seen.entry(section).or_default());
     }

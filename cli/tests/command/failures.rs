@@ -20,9 +20,9 @@ fn wrong_arguments_are_usage() {
         assert_eq!(ended.out, "", "{arguments:?}");
         assert!(ended.err.starts_with("error: "), "{}", ended.err);
     }
-    recurve(&["run", &model, "--threads", "2000"])
-        .with(Exit::Usage)
-        .says("hint: without --threads there is one thread for each core");
+    let many = recurve(&["run", &model, "--threads", "2000"]).with(Exit::Usage);
+    many.says("hint: without --threads there is one thread for each core");
+    assert!(!many.err.contains("note:"), "{}", many.err);
     recurve(&["run", &data("")]).with(Exit::Usage).says("is a folder");
     for (arguments, problem) in [
         (["run", "--threads", "-2"], "a whole number of at least 1"),
@@ -33,6 +33,7 @@ fn wrong_arguments_are_usage() {
             ["run", "--precision", "half"],
             "'--precision <FORMAT>': `f32`, `f16`, `bf16`, `tf32` and `int8` are possible",
         ),
+        (["run", "--device", "gpu"], "…, `cuda` for the first and `emulated` are possible"),
         (["run", "--fallback", "gpu"], "'--fallback <WHAT>': `deny` and `cpu` are possible"),
         (["plan", "--devices", "cpu,cpu"], "'--devices <A,B>': it names the CPU twice"),
         (["inspect", "--threads", "2"], "--threads is an option of `recurve run`"),

@@ -1,9 +1,9 @@
 //! What is said of where plans run: refused where it would have no effect, and by the name of the option.
 
 use crate::plan::{MODEL, json, root};
-use crate::{data, recurve, recurve_in};
+use crate::{data, recurve, recurve_in, recurve_with_cache, scratch, text};
 use recurve_cli::Exit;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 #[test]
@@ -76,6 +76,38 @@ fn a_plan_that_leaves_the_gpu_alone_says_that_it_takes_no_memory() {
     );
 }
 
+/// Times that are next to nothing, for everything that a profile has of the CPU.
+fn hurry(profile: &Path) {
+    let mut document = json(profile);
+    for cost in document["operators"].as_object_mut().expect("operators").values_mut() {
+        for (lane, time) in cost["lanes"].as_object_mut().expect("lanes") {
+            if lane.starts_with("cpu:") {
+                for name in ["median_us", "min_us", "p90_us"] {
+                    time[name] = 1e-4.into();
+                }
+            }
+        }
+    }
+    std::fs::write(profile, document.to_string()).expect("written");
+}
+
+#[test]
+fn an_objective_that_no_plan_meets_when_it_is_tried_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let biased = data("biased.onnx");
+    let both = ["--devices", "cpu,emulated", "--dim", "batch=1,time=3", "--threads", "2"];
+    let run =
+        |arguments: &[&str]| recurve_with_cache(folder.path(), &root(), &[arguments, &both[..]].concat());
+    run(&["profile", &biased]).with(Exit::Success);
+    hurry(&kept_profile(folder.path()));
+    let memory = |slo| run(&["run", &biased, "--mode", "memory", "--slo", slo, "--json"]).with(Exit::Success);
+    let late = memory("1us").document();
+    let told = late["plan"].as_str().expect("what became of the plan");
+    assert!(told.starts_with("followed") && told.contains("; it misses the objective: it took "), "{told}");
+    let met = memory("60s").document();
+    assert!(!met["plan"].as_str().expect("a plan").contains("misses"), "{met}");
+}
+
 #[test]
 fn more_threads_than_cores_are_noted() {
     let cores = std::thread::available_parallelism().expect("known").get();
@@ -102,8 +134,51 @@ fn a_model_that_cannot_be_planned_says_so() {
 #[test]
 fn every_help_has_the_exit_codes() {
     for command in [&["--help"][..], &["run", "--help"], &["plan", "--help"], &["schedule", "--help"]] {
-        recurve(command).with(Exit::Success).prints("7  no plan or schedule meets what is asked");
+        let help = recurve(command).with(Exit::Success).out;
+        let (_, codes) = help.split_once("Exit codes:").expect("the codes");
+        // In the words of the README.
+        let readme = std::fs::read_to_string(root().join("README.md")).expect("the page");
+        let (_, told) = readme.split_once("Exit codes: ").expect("the codes");
+        let (told, _) = told.split_once("\n\n").expect("a paragraph");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = words(told).replace(['(', ')'], "");
+        for line in codes.lines().filter(|line| !line.trim().is_empty()) {
+            let code = words(line).replace(": ", " ");
+            assert!(told.replace(": ", " ").contains(&code), "`{code}` is not in `{told}`");
+        }
     }
+}
+
+#[test]
+fn what_a_profile_lacks_is_told() {
+    let (_folder, file) = scratch("p.json");
+    let (model, file) = (data("biased.onnx"), text(&file));
+    recurve(&["profile", &model, "--no-cache", "--threads", "2", "--out", &file]).with(Exit::Success);
+    let plan = |more: &[&str]| recurve(&[&["plan", &model, "--profile", &file][..], more].concat());
+    let known = plan(&["--threads", "2"]).with(Exit::Success);
+    assert!(!known.err.contains("note: the profile"), "{}", known.err);
+    let more = plan(&["--threads", "3"]).with(Exit::Success);
+    more.says("note: the profile has times of 1 and 2 threads and none of 3");
+    let there = plan(&["--threads", "2", "--devices", "cpu,emulated"]).with(Exit::Infeasible);
+    there.says("hint: `recurve profile MODEL --devices cpu,emulated --out F.json` measures it");
+
+    let mut document = json(Path::new(&file));
+    document["machine"]["processor"] = "Another".into();
+    std::fs::write(&file, document.to_string()).expect("written");
+    let other = plan(&["--threads", "2"]).with(Exit::Success);
+    other.says("note: the profile was measured on another machine: Another");
+    other.prints("measured on another machine: Another");
+    assert!(!other.out.contains("`measured` here"), "{}", other.out);
+}
+
+#[test]
+fn a_limit_that_nothing_fits_in_is_told_with_what_is_needed() {
+    let both =
+        ["--devices", "cpu,emulated", "--place", "*=emulated", "--dim", "batch=1,time=3", "--no-cache"];
+    let limited = ["plan", &data("biased.onnx"), "--gpu-memory-limit", "1"];
+    let ended = recurve(&[&limited[..], &both].concat()).with(Exit::Infeasible);
+    ended.says("no plan was found that keeps within 1 B of the memory of emulated: the least takes ");
+    ended.says("hint: raise --gpu-memory-limit");
 }
 
 /// A process that profiles the model for sequences of `time` steps, and keeps what it measures in `cache`.
@@ -117,6 +192,15 @@ fn profiling(cache: &Path, time: usize) -> Child {
         .expect("the command starts")
 }
 
+/// The profile in a user's cache, in which nothing else is.
+fn kept_profile(cache: &Path) -> PathBuf {
+    let files = std::fs::read_dir(cache.join("recurve")).expect("kept");
+    let files = files.map(|entry| entry.expect("listed").path());
+    let profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let [profile] = &profiles[..] else { panic!("{profiles:?}") };
+    profile.clone()
+}
+
 #[test]
 fn processes_that_profile_at_once_keep_what_each_measured() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -125,11 +209,7 @@ fn processes_that_profile_at_once_keep_what_each_measured() {
     for mut child in all {
         assert!(child.wait().expect("it ends").success());
     }
-    let kept = folder.path().join("recurve");
-    let files = std::fs::read_dir(&kept).expect("kept").map(|entry| entry.expect("listed").path());
-    let profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
-    let [profile] = &profiles[..] else { panic!("{profiles:?}") };
-    let known = json(profile);
+    let known = json(&kept_profile(folder.path()));
     let signatures: Vec<&String> = known["operators"].as_object().expect("operators").keys().collect();
     for time in times {
         let of = format!("[{time},1,");

@@ -69,6 +69,12 @@ fn a_model_is_profiled_planned_and_run_along_its_plan() {
     let other = other.with(Exit::Model);
     other.says("the plan is for inputs");
     other.says("hint: `recurve plan MODEL --out F.json`");
+    let mut later = json(Path::new(&plan));
+    later["version"] = 99.into();
+    std::fs::write(&plan, later.to_string()).expect("written");
+    let later = run(&["run", MODEL, "--plan", &plan]).with(Exit::Model);
+    later.says("it has version 99");
+    assert_eq!(later.err.matches("cannot be followed").count(), 1, "it is told once: {}", later.err);
     assert!(bars(&json(Path::new(&trace))) >= 1);
 }
 

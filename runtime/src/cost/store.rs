@@ -43,7 +43,8 @@ impl ProfileCache {
             Err(ProfileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Profile::empty(),
             Err(error) => {
                 let path = path.display();
-                tracing::warn!(%path, %error, "the cached profile cannot be used and is measured anew");
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(%path, error, "the cached profile cannot be used and is measured anew");
                 Profile::empty()
             }
         }

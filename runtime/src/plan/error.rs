@@ -73,8 +73,17 @@ pub enum PlanError {
         what: String,
     },
     /// No plan keeps within the limit of the device's memory.
-    #[error("no plan keeps within the limit of the device's memory")]
-    NothingFits,
+    #[error(
+        "no plan was found that keeps within {limit} bytes of the memory of `{device}`: the least takes {least_bytes} bytes"
+    )]
+    NothingFits {
+        /// The device.
+        device: String,
+        /// Bytes that may be used.
+        limit: u64,
+        /// The fewest bytes that a plan was found to take.
+        least_bytes: usize,
+    },
     /// The scheduler failed.
     #[error("the scheduler failed")]
     Scheduler(#[from] recurve_scheduler::Error),

@@ -188,7 +188,10 @@ impl Session {
             && (measured || !fresh.handover.is_empty())
             && let Err(error) = cache.store(&fresh)
         {
-            tracing::warn!(%error, "what was measured is not kept");
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "what was measured is not kept"
+            );
         }
         known.merge(fresh);
         Ok(known)
@@ -256,13 +259,13 @@ impl Session {
         }
         if let Some((measured, followed)) = late {
             tracing::warn!(?measured, "the objective for the time is predicted to be met, and was not");
-            return Ok(Ok(followed));
+            return Ok(Ok(Followed { late: Some(measured), ..followed }));
         }
         let Some((_, plan, followed)) = best else { return Ok(Err(Unplanned::NotFaster)) };
         if let Some(cache) = cache
             && let Err(error) = cache.store_plan(&plan)
         {
-            tracing::warn!(%error, "the plan is not kept");
+            tracing::warn!(error = &error as &(dyn std::error::Error + 'static), "the plan is not kept");
         }
         Ok(Ok(followed))
     }
@@ -281,7 +284,10 @@ impl Session {
             .and_then(|facts| self.variants(&facts, |name| name == plan.rewrite))
             .and_then(|variants| self.check_plan(&variants, &plan, context));
         checked
-            .inspect_err(|error| tracing::warn!(%error, "the kept plan cannot be used and is made anew"))
+            .inspect_err(|error| {
+                let error: &(dyn std::error::Error + 'static) = error;
+                tracing::warn!(error, "the kept plan cannot be used and is made anew");
+            })
             .ok()
     }
 

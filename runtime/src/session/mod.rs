@@ -3,6 +3,7 @@
 mod arguments;
 mod buckets;
 mod builder;
+mod chosen;
 mod deviations;
 mod devices;
 mod inspect;

@@ -18,7 +18,9 @@ pub enum Mode {
     /// and untried.
     Latency,
     /// By a plan for the least bytes of a GPU's memory among those that are predicted to take at most `slo`, made like
-    /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::plans::PlanError::Slo) says so where there is none.
+    /// those of [`Mode::Latency`]. [`PlanError::Slo`](crate::plans::PlanError::Slo) says so where there is none. The one of
+    /// the least bytes that takes at most `slo` when it is tried is followed; where all take longer, the fastest of them,
+    /// and [`Session::late`](crate::Session::late) tells what that took.
     Memory {
         /// The objective for the time.
         slo: Duration,

@@ -177,7 +177,7 @@ impl Session {
             Unmade::Checked => PlanError::invalid("it was only checked").into(),
         })?;
         let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
-        Ok(Followed { rewrite, inputs, bound, course, program, device: Some(device) })
+        Ok(Followed { rewrite, inputs, bound, course, program, device: Some(device), late: None })
     }
 
     /// Checks `plan`, of which some steps run on a device of `profile`, without that device.

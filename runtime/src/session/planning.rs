@@ -4,7 +4,7 @@ use super::Session;
 use super::arguments::{ValueSpec, refuse, unknown};
 use super::measuring::ProfileOptions;
 use super::mode::{FrontPoint, PlanOptions, Planning};
-use super::plans::{Choice, Followed, Unplanned};
+use super::plans::{Choice, Followed};
 use super::run_options::RunOptions;
 use super::runner::Runner;
 use super::step_names::StepNames;
@@ -252,42 +252,6 @@ impl Session {
         Ok(())
     }
 
-    /// The rewrite of the plan that runs with inputs of these shapes follow, `none` where it rewrites nothing; `None`
-    /// where they follow no plan.
-    pub fn followed<'a, S: AsRef<[usize]>>(
-        &self,
-        shapes: impl IntoIterator<Item = (&'a str, S)>,
-    ) -> Option<String> {
-        let given: BTreeMap<&str, S> = shapes.into_iter().collect();
-        let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
-        let choices = self.plans.lock();
-        let fitting = choices.iter().find(|choice| match choice {
-            Choice::Together(inputs, _) => inputs.iter().all(fits),
-            Choice::Follow(followed) => followed.inputs.iter().all(fits),
-        });
-        match fitting? {
-            Choice::Together(..) => None,
-            Choice::Follow(followed) => Some(followed.rewrite.clone()),
-        }
-    }
-
-    /// Why runs with inputs of these shapes follow no plan, where that was decided by a run: see
-    /// [`Mode`](crate::settings::Mode).
-    pub fn unplanned<'a, S: AsRef<[usize]>>(
-        &self,
-        shapes: impl IntoIterator<Item = (&'a str, S)>,
-    ) -> Option<Unplanned> {
-        if self.inputs.iter().any(|spec| !matches!(spec.fact, Fact::Tensor(_))) {
-            return Some(Unplanned::NoTensor);
-        }
-        let given: BTreeMap<&str, S> = shapes.into_iter().collect();
-        let fits = |input: &PlannedInput| given.get(&*input.name).is_some_and(|s| s.as_ref() == input.shape);
-        self.plans.lock().iter().find_map(|choice| match choice {
-            Choice::Together(inputs, why) if inputs.iter().all(fits) => Some(why.clone()),
-            _ => None,
-        })
-    }
-
     pub(super) fn context<'a>(&'a self, interrupt: &'a crate::exec::Interrupt) -> RunContext<'a> {
         RunContext { team: &self.engine.0.team, interrupt, budget: &self.budget, times: None }
     }
@@ -398,7 +362,7 @@ impl Session {
                 let AsItIs { together_us, alone_us, device_us, device_bytes } =
                     *own_times.get_or_insert(as_it_is);
                 match planned {
-                    Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits)) => {
+                    Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits { .. })) => {
                         unmet = Some(match unmet.take() {
                             Some(other) => nearer(other, error),
                             None => error,
@@ -453,7 +417,7 @@ impl Session {
         let phases = plan.phases.clone();
         let course = Course::check(&bound, &program, phases, &plan.offsets, plan.workers, spin)?;
         let (rewrite, inputs) = (plan.rewrite.clone(), plan.inputs.clone());
-        Ok(Followed { rewrite, inputs, bound, course, program, device: None })
+        Ok(Followed { rewrite, inputs, bound, course, program, device: None, late: None })
     }
 }
 
@@ -490,11 +454,13 @@ fn misfit_shape(name: &str) -> Misfit {
     Misfit { role: "input", name: name.to_owned(), problem }
 }
 
-/// Of two reasons why an objective is not met, the one that is nearer to meeting it.
+/// Of two reasons why there is no plan, the one that is nearer to one: an objective that is not met, by the least time,
+/// before a limit that is not kept, by the least bytes.
 fn nearer(a: PlanError, b: PlanError) -> PlanError {
     let least = |error: &PlanError| match error {
-        PlanError::Slo { best_us, .. } => *best_us,
-        _ => f64::INFINITY,
+        PlanError::Slo { best_us, .. } => (*best_us, 0),
+        PlanError::NothingFits { least_bytes, .. } => (f64::INFINITY, *least_bytes),
+        _ => (f64::INFINITY, usize::MAX),
     };
     if least(&b) < least(&a) { b } else { a }
 }

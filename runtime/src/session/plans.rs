@@ -18,6 +18,7 @@ use crate::precision::StoredWeights;
 use crate::tensor::ValueRef;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A plan that was checked against the model and is followed by runs with inputs of its shapes.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Followed {
     pub(super) program: Arc<Program>,
     /// The device that some steps run on.
     pub(super) device: Option<Device>,
+    /// What a trial took, where no plan that was tried meets the objective for the time.
+    pub(super) late: Option<Duration>,
 }
 
 impl Followed {
@@ -91,7 +94,7 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    fn inputs(&self) -> &[PlannedInput] {
+    pub(super) fn inputs(&self) -> &[PlannedInput] {
         match self {
             Self::Together(inputs, _) => inputs,
             Self::Follow(followed) => &followed.inputs,
@@ -222,7 +225,7 @@ impl Plans {
             Err(Error::Plan {
                 source:
                     source @ (PlanError::Slo { .. }
-                    | PlanError::NothingFits
+                    | PlanError::NothingFits { .. }
                     | PlanError::Placement { .. }
                     | PlanError::Unplaceable { .. }),
             }) => return Err(source.into()),

@@ -95,11 +95,13 @@ pub(super) fn search(
 }
 
 /// The candidate to be taken, or `None` for the CPU alone, which takes `cpu_us` where it is allowed. What is as good does
-/// not replace what is simpler: the CPU alone, then the device alone.
+/// not replace what is simpler: the CPU alone, then the device alone. Where there is nothing to choose from the error is
+/// `nothing_fits`.
 pub(super) fn choose(
     goal: Goal,
     candidates: &[Candidate],
     cpu_us: Option<f64>,
+    nothing_fits: impl FnOnce() -> PlanError,
 ) -> Result<Option<usize>, PlanError> {
     let gpu = candidates.iter().enumerate().map(|(at, c)| (Some(at), c.device_bytes(), c.total_us()));
     let all = cpu_us.map(|us| (None, 0, us)).into_iter().chain(gpu);
@@ -107,13 +109,13 @@ pub(super) fn choose(
         |a: (Option<usize>, usize, f64), b: (Option<usize>, usize, f64)| if b.2 < a.2 { b } else { a };
     let least_us = all.clone().reduce(fastest);
     let Some(slo_us) = goal.slo_us else {
-        return least_us.map(|(at, ..)| at).ok_or(PlanError::NothingFits);
+        return least_us.map(|(at, ..)| at).ok_or_else(nothing_fits);
     };
     let within = all.filter(|(_, _, us)| *us <= slo_us);
     match (within.reduce(|a, b| if (b.1, b.2) < (a.1, a.2) { b } else { a }), least_us) {
         (Some((at, ..)), _) => Ok(at),
         (None, Some((_, device_bytes, best_us))) => Err(PlanError::Slo { slo_us, best_us, device_bytes }),
-        (None, None) => Err(PlanError::NothingFits),
+        (None, None) => Err(nothing_fits()),
     }
 }
 

@@ -305,11 +305,17 @@ impl Parts<'_> {
         if self.brings {
             self.vary(&mut candidates)?;
         }
+        let least_bytes = candidates.iter().map(Candidate::device_bytes).min().unwrap_or_default();
         candidates.retain(fits);
         let cpu_us = cpu_allowed.then_some(cpu.plan.predicted_us);
         let (together_us, alone_us) = (cpu.plan.together_us, cpu.plan.alone_us);
         let as_it_is = AsItIs { together_us, alone_us, device_us, device_bytes };
-        let planned = memory_mode::choose(goal, &candidates, cpu_us).map(|chosen| {
+        let nothing_fits = || {
+            // Without a limit everything on the device is left.
+            let limit = self.limit.unwrap_or(u64::MAX);
+            PlanError::NothingFits { device: self.device.name.clone(), limit, least_bytes }
+        };
+        let planned = memory_mode::choose(goal, &candidates, cpu_us, nothing_fits).map(|chosen| {
             // The instance is that of the plan.
             let (plan, instance) = match chosen {
                 Some(at) => (self.plan(&candidates[at], bound_us), instance),
