@@ -66,7 +66,7 @@ fn cpu_name() -> Option<String> {
 /// The features that kernels are chosen by, as far as this CPU has them and the system lets them be used.
 fn cpu_features() -> Vec<&'static str> {
     // Of the matrix unit the engine alone can tell.
-    let unit = Machine::here().instructions.ends_with("AMX");
+    let unit = Machine::here().instructions.ends_with(", AMX");
     let unit = ["amx-tile", "amx-bf16"].map(|name| (name, unit));
     vector_features().into_iter().chain(unit).filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
