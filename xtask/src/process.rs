@@ -14,13 +14,15 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
-/// As [`cargo`], with debug assertions and overflow checks in the release profile: the one profile in
-/// which CI lints, documents, tests and runs conformance.
+/// As [`cargo`], with debug assertions and overflow checks in the release profile, without lines for debuggers (of the
+/// 7 GB that the tests' binaries take with them, most are those): the one profile in which CI lints, documents, tests
+/// and runs conformance.
 pub(crate) fn checked_cargo(root: &Path) -> Command {
     let mut command = cargo(root);
     command
         .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
-        .env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true");
+        .env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "none");
     command
 }
 
