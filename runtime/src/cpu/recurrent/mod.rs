@@ -31,7 +31,7 @@ use super::panels::{self, Stored, wide_elements};
 use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
-use super::{CpuSite, Io, Kernel};
+use super::{CpuSite, Io, Kernel, wavefront};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Stop;
@@ -77,7 +77,8 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
     let plan = Plan::new(recurrence, layout, [time, batch], site)?;
     let scratch = plan.scratch_bytes().ok_or_else(|| OpError::shape("the recurrence is too large"))?;
     dispatch!(site.inputs.tensor(X)?.dtype, floats, S => {
-        Ok(Kernel::new(move |io| plan.run::<S>(io)).with_scratch(scratch))
+        let rows = plan.rows(site)?;
+        Ok(Kernel::new(move |io| plan.run::<S>(io)).with_scratch(scratch).with_rows(rows))
     })
 }
 
@@ -166,6 +167,27 @@ impl Plan {
         })
     }
 
+    /// How it makes and uses rows in their order, where it is one layer of a wavefront without loss: forwards, all rows of
+    /// the batch through all steps, in the type that it computes in.
+    fn rows(&self, site: &CpuSite<'_>) -> Result<Option<wavefront::Rows>, OpError> {
+        let Self { recurrence, layout, time: steps, batch, sizes: [stored, computed], .. } = self;
+        let forwards = matches!(&recurrence.directions[..], [direction] if !direction.reverse);
+        let in_order = !recurrence.batch_first || *batch == 1;
+        if !forwards || !in_order || stored != computed || site.inputs.has(LENGTHS) {
+            return Ok(None);
+        }
+        let shape = [*steps, *batch, layout.input, layout.hidden];
+        let piece = exact_piece(recurrence, site.inputs.tensor(X)?.dtype, shape);
+        Ok(piece.map(|piece| wavefront::Rows {
+            steps: *steps,
+            batch: *batch,
+            read: layout.input * stored,
+            made: layout.hidden * stored,
+            piece,
+            weights: layout.panels(layout.hidden) * computed,
+        }))
+    }
+
     /// Elements of the scratch segments, in the order in which [`Plan::run`] takes them: X, W, R and vectors
     /// where they are brought into form at run time; then W·x, private values and the two states, of all
     /// directions, and the turned operands of all parts.
@@ -218,7 +240,8 @@ impl Plan {
         let too_large = || OpError::internal("sizes overflow after they were checked");
         let segments = self.segments().ok_or_else(too_large)?;
 
-        let x = io.input::<S>(X)?;
+        let mut link = io.take_link();
+        let x = if link.from.is_some() { &[] } else { io.input::<S>(X)? };
         let given_lengths = io.optional_input::<i32>(LENGTHS)?;
         let initial = [io.optional_input::<S>(INITIAL[0])?, io.optional_input::<S>(INITIAL[1])?];
         let bytes = |index: usize| io.optional(index).map(|t| t.bytes());
@@ -338,6 +361,7 @@ impl Plan {
                     unit,
                     vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
+                    link: std::mem::take(&mut link),
                     chunk: self.chunk,
                     projected,
                     private,

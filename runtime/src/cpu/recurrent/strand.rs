@@ -12,6 +12,7 @@ use crate::cpu::amx::Unit;
 use crate::cpu::panels::{Panels, Product, Starts, Stored, next_group, sweep_wide, unit};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
+use crate::cpu::wavefront::Link;
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::ops::recurrence::Cell;
@@ -34,9 +35,10 @@ pub(super) struct Strand<'a, F> {
     /// The matrix unit, where it may multiply W, and R.
     pub(super) unit: [Option<Unit>; 2],
     pub(super) vectors: &'a [F],
-    /// X, row by row.
+    /// X, row by row, where it is not taken from the layer ahead.
     pub(super) x: &'a [F],
-    /// Steps whose W·x is computed at once, and the memory for it.
+    pub(super) link: Link<'a>,
+    /// Most steps whose W·x is computed at once, and the memory for it.
     pub(super) chunk: usize,
     pub(super) projected: &'a mut [F],
     /// C of LSTM, z of plain GRU: `[batch, units]`.
@@ -82,13 +84,35 @@ impl<F: Gate> Strand<'_, F> {
                 self.interrupt.check().map_err(Ended::Interrupted)?;
             }
             if step == chunk.end {
-                chunk = step..(step + self.chunk).min(steps);
+                chunk = step..self.chunk_end(step, steps);
                 self.project(chunk.clone(), active)?;
             }
             self.step(step, step - chunk.start, active)?;
+            self.hand_on(active);
             self.keep_last(step, active);
         }
         Ok(())
+    }
+
+    /// Where the chunk from `step` on ends.
+    fn chunk_end(&self, step: usize, steps: usize) -> usize {
+        let left = steps - step;
+        match self.link.from {
+            // What is left beside the last piece belongs to it.
+            Some((_, piece)) if left >= piece.saturating_mul(2) || left > self.chunk => {
+                step + piece.min(self.chunk)
+            }
+            _ => step + left.min(self.chunk),
+        }
+    }
+
+    /// Gives the states of `rows` rows to the layer behind.
+    fn hand_on(&mut self, rows: usize) {
+        if let Some(giver) = &mut self.link.to {
+            let (state, _) = self.relay.state();
+            let states = state.chunks_exact(self.layout.padded.max(1)).take(rows);
+            states.for_each(|state| giver.give(bytemuck::cast_slice(&state[..self.layout.hidden])));
+        }
     }
 
     /// Zeros past the ends of rows, and the states of rows without steps.
@@ -130,6 +154,10 @@ impl<F: Gate> Strand<'_, F> {
     /// W·x + b of `steps`, at the first of which `active` rows run.
     fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
         let own = self.units.len();
+        let x = match self.link.from {
+            Some((taker, _)) => bytemuck::cast_slice(taker.first(steps.end * self.sequence.batch())?),
+            None => self.x,
+        };
         for (index, group) in self.layout.groups().iter().enumerate() {
             let region = projected_region(self.layout, index, own, self.chunk * self.sequence.batch());
             let mut step = steps.start;
@@ -145,7 +173,8 @@ impl<F: Gate> Strand<'_, F> {
                     let count =
                         together.map_or_else(|| next_group(rows - first), |most| most.min(rows - first));
                     let place = Rows { step, active, first, count };
-                    self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
+                    let to = (step - steps.start, region.clone());
+                    self.project_rows((index, group), (x, place), to)?;
                     first += count;
                 }
                 step = end;
@@ -154,11 +183,11 @@ impl<F: Gate> Strand<'_, F> {
         Ok(())
     }
 
-    /// W·x + b of some rows for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
+    /// W·x + b of some rows of X for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
     fn project_rows(
         &mut self,
         (index, group): (usize, &Group),
-        rows: Rows,
+        (x, rows): (&[F], Rows),
         (in_chunk, region): (usize, Range<usize>),
     ) -> Result<(), Ended> {
         let (own, depth, batch) = (self.units.len(), self.layout.input, self.sequence.batch());
@@ -171,7 +200,7 @@ impl<F: Gate> Strand<'_, F> {
             let units = self.units.start + first * group.units..self.units.start + last * group.units;
             let mut product = Projection {
                 sequence: self.sequence,
-                x: self.x,
+                x,
                 depth,
                 rows,
                 bias: &self.vectors[self.layout.panels_of(index, 1, units.clone())],
