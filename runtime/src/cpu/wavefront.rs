@@ -1,8 +1,8 @@
 //! Layers one behind the other, each on a thread of its own: while one is at a step, the one behind it is at an earlier step.
 //!
 //! What a layer makes of a step is handed to the next one at once ([`super::handing`]), which begins as soon as the first
-//! steps are there. Where the layers are small, a step on several threads would be shorter than what it takes them to meet
-//! behind it: this way they meet once for some steps. Layers read pieces of their sequence such that every sum is taken in
+//! steps are there. Layers for which that is done have too few weights for several threads to share a step: it would be shorter
+//! than what it takes them to meet behind it. This way they meet once for some steps. Layers read pieces of their sequence such that every sum is taken in
 //! the order in which it is taken over the whole.
 
 use super::handing::{Giver, Handing, Taker};
@@ -13,9 +13,6 @@ use crate::exec::{Stop, Team};
 use crate::tensor::ValueRef;
 use smallvec::SmallVec;
 
-/// Most bytes of weights that a step of a layer reads: with more, threads do better to share each layer's than to have
-/// a layer's each pass through a core's own cache.
-const MOST_WEIGHTS: usize = 512 << 10;
 /// Pieces that a sequence is read in: with fewer the last layer begins late, with more each is a small product.
 const PIECES: usize = 5;
 /// Fewest pieces.
@@ -34,8 +31,6 @@ pub(crate) struct Rows {
     pub(crate) made: usize,
     /// Steps such that pieces of any multiple of them give the same bits.
     pub(crate) piece: usize,
-    /// Bytes of weights that each step reads.
-    pub(crate) weights: usize,
 }
 
 impl Rows {
@@ -46,20 +41,22 @@ impl Rows {
         (self.steps / steps >= LEAST_PIECES).then_some(steps)
     }
 
-    /// Whether a kernel of these rows can use those that one of `before` makes, while they are made, and should.
+    /// Whether a kernel of these rows can use those that one of `before` makes while they are made, and enough is gained.
     fn follows(&self, before: &Self) -> bool {
         let alike = self.read == before.made && (self.steps, self.batch) == (before.steps, before.batch);
-        alike && self.weights.max(before.weights) <= MOST_WEIGHTS && self.steps_of_piece().is_some()
+        alike && self.steps_of_piece().is_some()
     }
 }
 
 /// Where a layer of a wavefront has its input 0 from, and who is handed output 0.
 #[derive(Debug, Default)]
 pub(crate) struct Link<'h> {
-    /// In the place of input 0, and the steps that are read at once.
-    pub(crate) from: Option<(Taker<'h>, usize)>,
+    /// In the place of input 0.
+    pub(crate) from: Option<Taker<'h>>,
     /// Given every row of output 0.
     pub(crate) to: Option<Giver<'h>>,
+    /// The steps that input 0 is read for at once, where not for as many as the kernel would.
+    pub(crate) piece: Option<usize>,
 }
 
 /// Layers, of which each but the first has its input 0 from the one before it.
@@ -132,8 +129,8 @@ impl Wavefront {
             let (made, others) = std::mem::take(&mut outputs).split_at_mut_checked(made).ok_or_else(small)?;
             (inputs, outputs) = (rest, others);
             let (giver, next) = handing.ends();
-            let from = taker.replace(next).map(|taker| (taker, layer.rows.steps_of_piece().unwrap_or(1)));
-            let link = Link { from, to: (index < last).then_some(giver) };
+            let (from, piece) = (taker.replace(next), layer.rows.steps_of_piece());
+            let link = Link { from, to: (index < last).then_some(giver), piece };
             let context = RunContext { team: Team::alone(), ..context };
             let io = Io::new(given, made, own, context).with_link(link);
             members.push(Member { kernel: &layer.kernel, io, result: Ok(()) });

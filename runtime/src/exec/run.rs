@@ -1,6 +1,6 @@
 //! Running a bound program.
 
-use super::arena::{Shared, carve};
+use super::arena::{PLACES, Shared, carve};
 use super::bind::{Action, Bound, Place, Step};
 use super::evaluate::evaluate;
 use super::node_times::RunLane;
@@ -26,8 +26,11 @@ pub(super) struct RunState {
     made: Vec<Option<Value>>,
 }
 
+/// Values that what runs at once may read without a run allocating: the inputs of four layers of a wavefront.
+const READ: usize = 32;
+
 /// A place to be written, taken out of the run's state while a kernel has it.
-pub(super) type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
+pub(super) type Outputs<'a> = SmallVec<[Slot<'a>; PLACES]>;
 
 /// Runs a step once on the threads that it is given, and tells how long that took.
 pub(crate) type RunOnce<'a> = dyn FnMut(&Team) -> Result<Duration, OpError> + 'a;
@@ -287,9 +290,9 @@ impl Bound {
     ) -> Result<(), OpError> {
         // What is written leaves the state for the time of the call: arena ranges by carving, made values and
         // caller's slots by being taken out.
-        let mut taken_slots: SmallVec<[(usize, Slot<'_>); 4]> = SmallVec::new();
-        let mut taken_made: SmallVec<[(usize, Option<Value>); 4]> = SmallVec::new();
-        let mut writes: SmallVec<[(Range<usize>, usize); 4]> = SmallVec::new();
+        let mut taken_slots: SmallVec<[(usize, Slot<'_>); PLACES]> = SmallVec::new();
+        let mut taken_made: SmallVec<[(usize, Option<Value>); PLACES]> = SmallVec::new();
+        let mut writes: SmallVec<[(Range<usize>, usize); PLACES]> = SmallVec::new();
         for (index, id) in written.iter().enumerate() {
             match id.map(|id| &self.values[id.index()].place) {
                 Some(Place::Output(at)) => {
@@ -300,12 +303,12 @@ impl Bound {
                 _ => {}
             }
         }
-        let mut arena_places: SmallVec<[Option<&mut [u8]>; 4]> = written.iter().map(|_| None).collect();
+        let mut arena_places: SmallVec<[Option<&mut [u8]>; PLACES]> = written.iter().map(|_| None).collect();
         let shared = carve(&mut state.arena, writes, |index, bytes| arena_places[index] = Some(bytes))
             .ok_or_else(|| OpError::internal("outputs of a node overlap"))?;
 
         let result = {
-            let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::new();
+            let mut given: SmallVec<[Option<ValueRef<'_>>; READ]> = SmallVec::new();
             for id in read {
                 given.push(match id {
                     Some(id) => self.read(*id, inputs, slots, &state.made, &shared)?,

@@ -7,6 +7,9 @@ use super::views::Views;
 use crate::cpu::Wavefront;
 use crate::graph::ValueId;
 
+/// Most steps of a wave: what they read and write is held without a run allocating.
+const MOST_LAYERS: usize = 4;
+
 /// Steps that run at the same time.
 #[derive(Debug)]
 pub(super) struct Wave {
@@ -25,7 +28,10 @@ pub(super) fn waves(steps: &[Step], views: &Views, threads: usize) -> Vec<Wave> 
     let mut first = 0;
     while first < steps.len() {
         let mut count = 1;
-        while count < threads && first + count < steps.len() && joins(steps, (first, count), views) {
+        while count < threads.min(MOST_LAYERS)
+            && first + count < steps.len()
+            && joins(steps, (first, count), views)
+        {
             count += 1;
         }
         waves.extend((count > 1).then(|| wave(steps, (first, count))).flatten());

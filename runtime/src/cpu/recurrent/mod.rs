@@ -167,13 +167,13 @@ impl Plan {
         })
     }
 
-    /// How it makes and uses rows in their order, where it is one layer of a wavefront without loss: forwards, all rows of
-    /// the batch through all steps, in the type that it computes in.
+    /// How it makes and uses rows in their order, where it can be a layer of a wavefront: on one thread, forwards, all rows
+    /// of the batch through all steps, in the type that it computes in.
     fn rows(&self, site: &CpuSite<'_>) -> Result<Option<wavefront::Rows>, OpError> {
         let Self { recurrence, layout, time: steps, batch, sizes: [stored, computed], .. } = self;
         let forwards = matches!(&recurrence.directions[..], [direction] if !direction.reverse);
         let in_order = !recurrence.batch_first || *batch == 1;
-        if !forwards || !in_order || stored != computed || site.inputs.has(LENGTHS) {
+        if self.threads > 1 || !forwards || !in_order || stored != computed || site.inputs.has(LENGTHS) {
             return Ok(None);
         }
         let shape = [*steps, *batch, layout.input, layout.hidden];
@@ -184,7 +184,6 @@ impl Plan {
             read: layout.input * stored,
             made: layout.hidden * stored,
             piece,
-            weights: layout.panels(layout.hidden) * computed,
         }))
     }
 

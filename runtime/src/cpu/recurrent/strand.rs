@@ -97,9 +97,9 @@ impl<F: Gate> Strand<'_, F> {
     /// Where the chunk from `step` on ends.
     fn chunk_end(&self, step: usize, steps: usize) -> usize {
         let left = steps - step;
-        match self.link.from {
+        match self.link.piece {
             // What is left beside the last piece belongs to it.
-            Some((_, piece)) if left >= piece.saturating_mul(2) || left > self.chunk => {
+            Some(piece) if left >= piece.saturating_mul(2) || left > self.chunk => {
                 step + piece.min(self.chunk)
             }
             _ => step + left.min(self.chunk),
@@ -155,7 +155,7 @@ impl<F: Gate> Strand<'_, F> {
     fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
         let own = self.units.len();
         let x = match self.link.from {
-            Some((taker, _)) => bytemuck::cast_slice(taker.first(steps.end * self.sequence.batch())?),
+            Some(taker) => bytemuck::cast_slice(taker.first(steps.end * self.sequence.batch())?),
             None => self.x,
         };
         for (index, group) in self.layout.groups().iter().enumerate() {
