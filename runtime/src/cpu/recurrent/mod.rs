@@ -43,6 +43,7 @@ use pack::{Vectors, Weights, spaced, take};
 use sequence::{Sequence, arrange};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use strand::{Ended, Strand};
 
 /// Positions of the inputs.
@@ -130,6 +131,9 @@ struct Plan {
     /// Members that the weights are worth.
     threads: usize,
     level: Level,
+    /// Steps of all runs so far: each reads panels from the end at which the one before it ended, where the caches hold what
+    /// was read last, the first of a run as well.
+    steps: AtomicUsize,
     weights: Option<Arc<Weights>>,
     peepholes: bool,
     /// Bytes of a stored and of a computed element.
@@ -160,6 +164,7 @@ impl Plan {
             chunk,
             threads,
             level: Level::detect(),
+            steps: AtomicUsize::new(0),
             weights: site.packed_as::<Weights>(),
             peepholes: site.inputs.has(P),
             sizes: [stored, computed],
@@ -290,6 +295,7 @@ impl Plan {
         let (mut front, mut back) = (segment(6)?, segment(7)?);
         let mut turned = segment(8)?;
 
+        let steps_before = self.steps.fetch_add(self.time, Ordering::Relaxed);
         let stop = Stop::default();
         let gang = context.team.gang(self.threads, &stop);
         let parts = self.parts(gang.size());
@@ -361,6 +367,7 @@ impl Plan {
                     vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
                     link: std::mem::take(&mut link),
+                    steps_before,
                     chunk: self.chunk,
                     projected,
                     private,

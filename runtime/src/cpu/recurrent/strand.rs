@@ -38,6 +38,8 @@ pub(super) struct Strand<'a, F> {
     /// X, row by row, where it is not taken from the layer ahead.
     pub(super) x: &'a [F],
     pub(super) link: Link<'a>,
+    /// Steps of all runs before.
+    pub(super) steps_before: usize,
     /// Most steps whose W·x is computed at once, and the memory for it.
     pub(super) chunk: usize,
     pub(super) projected: &'a mut [F],
@@ -146,6 +148,11 @@ impl<F: Gate> Strand<'_, F> {
         }
     }
 
+    /// Whether the panels of `step`, or those of W for steps from it on, are read from the last one to the first.
+    fn is_backwards(&self, step: usize) -> bool {
+        self.steps_before.wrapping_add(step) % 2 == 1
+    }
+
     /// The thread's units that are no padding.
     fn valid(&self) -> usize {
         self.units.end.min(self.layout.hidden) - self.units.start.min(self.layout.hidden)
@@ -191,7 +198,7 @@ impl<F: Gate> Strand<'_, F> {
         (in_chunk, region): (usize, Range<usize>),
     ) -> Result<(), Ended> {
         let (own, depth, batch) = (self.units.len(), self.layout.input, self.sequence.batch());
-        let panels = own / group.units;
+        let (panels, backwards) = (own / group.units, self.is_backwards(rows.step));
         // A few panels at a time, so that the clock is looked at.
         let at_once = (64 * CHECK_EVERY / (rows.count * depth * group.width()).max(1)).max(1);
         for first in (0..panels).step_by(at_once) {
@@ -210,7 +217,7 @@ impl<F: Gate> Strand<'_, F> {
                 batch,
             };
             let data = self.layout.panels_in(self.input, index, depth, units);
-            let panels = Panels { data, depth, count: last - first, backwards: false };
+            let panels = Panels { data, depth, count: last - first, backwards };
             let turned = (rows.count, &mut *self.turned);
             let (on, starts) = ((self.gates.level, self.unit[0]), Starts::Alike);
             match group.width() {
@@ -224,14 +231,14 @@ impl<F: Gate> Strand<'_, F> {
     fn step(&mut self, step: usize, in_chunk: usize, active: usize) -> Result<(), Stopped> {
         let (layout, on) = (self.layout, (self.gates.level, self.unit[1]));
         let (own, depth, batch) = (self.units.len(), layout.hidden, self.sequence.batch());
-        let (first, valid) = (self.units.start, self.valid());
+        let (first, valid, backwards) = (self.units.start, self.valid(), self.is_backwards(step));
         let extras = &self.vectors[layout.panels(1)..];
         let extra = |row: usize| &extras[row * layout.padded..][self.units.clone()];
         let panels = |index: usize, group: &Group| Panels {
             data: layout.panels_in(self.recurrent, index, depth, self.units.clone()),
             depth,
             count: own / group.units,
-            backwards: step % 2 == 1,
+            backwards,
         };
         let projected = &*self.projected;
         let gates = self.gates;
