@@ -3,7 +3,8 @@
 use super::contraction::scratch_of;
 use super::gemm::{Matrix, MatrixMut};
 use super::panels::{
-    GROUP, Panels, Product, Starts, Stored, next_group, sweep_wide, turned_elements, unit, wide_elements,
+    GROUP, Panels, Product, RowsOf, Starts, Stored, next_group, sweep_wide, turned_elements, unit,
+    wide_elements,
 };
 use super::simd::Level;
 use crate::error::OpError;
@@ -79,7 +80,7 @@ impl PanelMatrix {
     /// not.
     pub(super) fn scratch(rows: usize, depth: usize, in_pieces: bool) -> usize {
         let elements = if in_pieces {
-            wide_elements::<f32>(depth, rows)
+            wide_elements::<f32>(depth, (rows, rows))
         } else {
             turned_elements(depth, rows).saturating_add(rows.min(GROUP).saturating_mul(depth))
         };
@@ -107,7 +108,7 @@ impl PanelMatrix {
         let in_pieces = a.strides().1 == 1 || depth <= 1;
         let copied = if in_pieces { 0 } else { rows.min(GROUP) * depth };
         let unit = self.ordinary.unit(self.panels.elements()).filter(|_| in_pieces);
-        let together = unit.and_then(|_| unit::group_rows(depth, rows));
+        let together = unit.and_then(|_| unit::group_rows(depth, (rows, rows)));
         let scratch = scratch_of::<f32>(scratch, Self::scratch(rows, depth, in_pieces) / size_of::<f32>())?;
         let (copy, turned) = scratch.split_at_mut(copied);
         let range = cols.start / WIDTH..cols.end.div_ceil(WIDTH);
@@ -124,8 +125,8 @@ impl PanelMatrix {
                 a = Matrix::new(&*copy, (many, depth), (depth, 1))?;
             }
             let mut block = Block { a, out, from };
-            let rows = (many, &mut *turned);
-            sweep_wide::<f32, WIDTH>((Level::detect(), unit), panels, rows, Starts::Alike, &mut block);
+            let part = RowsOf { count: many, whole: rows, memory: &mut *turned };
+            sweep_wide::<f32, WIDTH>((Level::detect(), unit), panels, part, Starts::Alike, &mut block);
             from += many;
         }
         Ok(())

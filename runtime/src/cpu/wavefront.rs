@@ -29,15 +29,14 @@ pub(crate) struct Rows {
     /// Bytes of a row of input 0, and of one of output 0.
     pub(crate) read: usize,
     pub(crate) made: usize,
-    /// Steps such that pieces of any multiple of them give the same bits.
-    pub(crate) piece: usize,
 }
 
 impl Rows {
     /// Steps of the pieces in which a sequence that is handed on is read; `None` where there would be too few.
     fn steps_of_piece(&self) -> Option<usize> {
         let wanted = (self.steps / PIECES).clamp(1, MOST_STEPS);
-        let steps = wanted.next_multiple_of(self.piece.max(1));
+        // A row is not by itself.
+        let steps = wanted.max(2usize.div_ceil(self.batch.max(1)));
         (self.steps / steps >= LEAST_PIECES).then_some(steps)
     }
 

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Packed {
     }
 }
 
-/// What packs to the same: the operator, by where it lies, and the forms of its constants with where they lie. An input that
+/// What packs to the same: the operator, as [`Node::packing`] has it, and the forms of its constants with where they lie. An input that
 /// is not constant is like one that is absent, as a piece of a recurrence begins with a state and the whole does not.
 type PackKey = (usize, Vec<Option<(usize, DType, Shape)>>);
 
@@ -65,7 +65,7 @@ fn pack_key(graph: &Graph, node: &Node) -> PackKey {
     };
     let mut constants: Vec<_> = node.inputs.iter().map(constant).collect();
     constants.truncate(constants.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
-    (Arc::as_ptr(&node.op).cast::<()>() as usize, constants)
+    (node.packing(), constants)
 }
 
 impl Program {

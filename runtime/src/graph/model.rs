@@ -44,6 +44,14 @@ pub(crate) struct Node {
     pub(crate) outputs: Vec<Option<ValueId>>,
 }
 
+impl Node {
+    /// What it shares with nodes whose operators pack the same constants alike.
+    pub(crate) fn packing(&self) -> usize {
+        let own = || Arc::as_ptr(&self.op).cast::<()>();
+        self.op.recurrence().map_or_else(own, |recurrence| Arc::as_ptr(&recurrence.packing)) as usize
+    }
+}
+
 /// A graph. Nodes stand in topological order: inputs are graph inputs, constants, or outputs of earlier
 /// nodes. Each value has at most one writer.
 #[derive(Clone, Debug, Default)]
@@ -136,17 +144,20 @@ impl Graph {
         self.values[id.index()].constant.as_ref()
     }
 
-    /// By node: the first that is the same operator with the same constants. What is packed of constants is the same for
+    /// By node: the first that packs alike and has the same constants, whatever else it is given. What is packed of constants is the same for
     /// both: of the pieces that a rewrite makes of a node, the first packs for all.
     pub(crate) fn alike(&self) -> Vec<usize> {
         let mut first: HashMap<(usize, Vec<Option<ValueId>>), usize> = HashMap::new();
         let constants = |node: &Node| -> Vec<Option<ValueId>> {
-            node.inputs.iter().map(|id| id.filter(|id| self.constant(*id).is_some())).collect()
+            let mut ids: Vec<_> =
+                node.inputs.iter().map(|id| id.filter(|id| self.constant(*id).is_some())).collect();
+            ids.truncate(ids.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+            ids
         };
         let nodes = self.nodes.iter().enumerate();
         nodes
             .map(|(at, node)| {
-                let key = (Arc::as_ptr(&node.op).cast::<()>() as usize, constants(node));
+                let key = (node.packing(), constants(node));
                 *first.entry(key).or_insert(at)
             })
             .collect()

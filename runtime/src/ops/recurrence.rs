@@ -10,6 +10,7 @@ use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
+use std::sync::Arc;
 
 /// Which recurrence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +160,19 @@ pub(crate) struct Recurrence {
     /// Whether the node has a bias and peepholes.
     pub(crate) has_bias: bool,
     pub(crate) has_peephole: bool,
-    hidden_size: Option<usize>,
+    pub(crate) hidden_size: Option<usize>,
+    /// Of a piece of a longer sequence the blocks of its steps; none of a whole one.
+    pub(crate) piece: Vec<Block>,
+    /// Shared by those that pack the same constants alike: a whole one and its pieces.
+    pub(crate) packing: Arc<()>,
+}
+
+/// Steps of a sequence that are multiplied with W together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Block {
+    pub(crate) steps: usize,
+    /// The steps of the block in the whole sequence, which choose the kernel of the product.
+    pub(crate) of: usize,
 }
 
 impl Recurrence {
@@ -190,7 +203,8 @@ impl Recurrence {
             })
             .collect();
         let (has_bias, has_peephole) = (spec.has_input(3), spec.has_input(7));
-        Ok(Self { cell, directions, batch_first, clip, has_bias, has_peephole, hidden_size })
+        let (piece, packing) = (Vec::new(), Arc::default());
+        Ok(Self { cell, directions, batch_first, clip, has_bias, has_peephole, hidden_size, piece, packing })
     }
 
     /// Whether there is a cell state beside the hidden one.

@@ -4,7 +4,8 @@
 //! the end. Rows that are one tile keep their sums in registers over a whole panel ([`few`]); more of them pass over
 //! chunks of it that stay in the first cache ([`many`]), or go to the matrix unit ([`unit`]).
 //!
-//! A sum's order depends on whether its tile has one row or more, never on how panels are split among threads.
+//! A sum's order depends on how many rows the whole product has, never on which of them are multiplied together, nor on how
+//! panels are split among threads: so that parts of a product ([`RowsOf`]) give what it gives.
 
 #![allow(
     clippy::inline_always,
@@ -94,15 +95,30 @@ pub(super) struct Panels<'a, F> {
     pub(super) backwards: bool,
 }
 
-/// Multiplies `rows` rows with `panels`. A panel is used for some rows before the next one is read; `memory` is
-/// [`turned_elements`].
-pub(super) fn sweep<F: Float + Lane, const W: usize>(
+/// Rows that are multiplied, all of a product or a part of them.
+pub(super) struct RowsOf<'m, F> {
+    pub(super) count: usize,
+    /// The rows of the whole product, which choose the kernel.
+    pub(super) whole: usize,
+    /// Of [`wide_elements`].
+    pub(super) memory: &'m mut [F],
+}
+
+impl<'m, F> RowsOf<'m, F> {
+    /// All rows of a product.
+    pub(super) fn all(count: usize, memory: &'m mut [F]) -> Self {
+        Self { count, whole: count, memory }
+    }
+}
+
+/// Multiplies rows with `panels`. A panel is used for some rows before the next one is read.
+fn sweep<F: Float + Lane, const W: usize>(
     level: Level,
     Panels { data, depth, count, backwards }: Panels<'_, F>,
-    (rows, memory): (usize, &mut [F]),
+    rows: RowsOf<'_, F>,
     product: &mut impl Product<F, W>,
 ) {
-    let (factors, rows) = (&[][..], (rows, memory));
+    let factors = &[][..];
     match data {
         Stored::Own(panels) => {
             sweep_as::<F, F, W>(level, &Factored { panels, factors, depth, count, backwards }, rows, product);
@@ -131,7 +147,7 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
                 product,
             );
         }
-        Stored::Compact(panels) => compact::sweep(panels, (count, backwards), rows.0, product),
+        Stored::Compact(panels) => compact::sweep(panels, (count, backwards), rows.count, product),
     }
 }
 
@@ -225,43 +241,68 @@ pub(super) enum Starts {
     Own,
 }
 
-/// Multiplies `rows` rows with `panels` as [`sweep`] does, on `unit` where it is given and may be; `memory` is
-/// [`wide_elements`].
+/// Multiplies rows with `panels`, on `unit` where it is given and worth while.
 pub(super) fn sweep_wide<F: Float + Lane, const W: usize>(
     (level, unit): (Level, Option<Unit>),
     panels: Panels<'_, F>,
-    (rows, memory): (usize, &mut [F]),
+    rows: RowsOf<'_, F>,
     starts: Starts,
     product: &mut impl Product<F, W>,
 ) {
     let Panels { data, depth, count, backwards } = panels;
-    let (Stored::Own(own), Some(unit), Some(each)) = (data, unit, unit::group_rows(depth, rows)) else {
-        return sweep(level, panels, (rows, memory), product);
+    let each = unit::group_rows(depth, (rows.count, rows.whole));
+    let (Stored::Own(own), Some(unit), Some(each)) = (data, unit, each) else {
+        return sweep(level, panels, rows, product);
     };
     let own = Factored { panels: own, factors: &[], depth, count, backwards };
-    for first in (0..rows).step_by(each) {
-        let rows = first..rows.min(first + each);
-        if !unit::sweep::<F, W>(unit, &own, (rows.clone(), &mut *memory), starts, product) {
-            many::sweep_many(level, &own, (rows, &mut *memory), product);
+    let RowsOf { count, memory, .. } = rows;
+    for first in (0..count).step_by(each.max(1)) {
+        let rows = first..count.min(first + each);
+        let left = unit::sweep::<F, W>(unit, &own, (rows, &mut *memory), starts, product);
+        if let left @ [_, ..] = left.rows() {
+            many::sweep_many(level, &own, (0..left.len(), &mut *memory), &mut Chosen { product, rows: left });
         }
     }
 }
 
-/// Elements of memory for [`sweep_wide`] of `rows` rows of `depth` terms.
-pub(super) fn wide_elements<F: Float>(depth: usize, rows: usize) -> usize {
-    let unit = if F::DTYPE == DType::F32 { unit::memory_bytes(depth, rows) } else { 0 };
-    turned_elements(depth, rows).max(unit / size_of::<F>())
+/// Elements of memory for [`sweep_wide`] of at most `rows` rows of `depth` terms, of a product of at most `whole`.
+pub(super) fn wide_elements<F: Float>(depth: usize, (rows, whole): (usize, usize)) -> usize {
+    let unit = if F::DTYPE == DType::F32 { unit::memory_bytes(depth, (rows, whole)) } else { 0 };
+    // A row by itself is turned where the whole product has others.
+    let turned = if whole > rows { rows.max(ROWS + 1) } else { rows };
+    turned_elements(depth, turned).max(unit / size_of::<F>())
+}
+
+/// Some rows of a product.
+struct Chosen<'s, P> {
+    product: &'s mut P,
+    rows: &'s [usize],
+}
+
+impl<F, P: Product<F, W>, const W: usize> Product<F, W> for Chosen<'_, P> {
+    fn operand(&self, row: usize) -> &[F] {
+        self.product.operand(self.rows[row])
+    }
+
+    fn start(&self, panel: usize, row: usize, sums: &mut [F; W]) {
+        self.product.start(panel, self.rows[row], sums);
+    }
+
+    fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
+        self.product.finish(panel, self.rows[row], sums);
+    }
 }
 
 fn sweep_as<F: Float + Lane, E: Weight<F>, const W: usize>(
     level: Level,
     panels: &Factored<'_, F, E>,
-    (rows, memory): (usize, &mut [F]),
+    RowsOf { count, whole, memory }: RowsOf<'_, F>,
     product: &mut impl Product<F, W>,
 ) {
-    if rows > ROWS {
-        many::sweep_many(level, panels, (0..rows, memory), product);
+    // One row by itself takes its sums in several chains, beside others in one.
+    if count > ROWS || (count == 1 && whole > 1) {
+        many::sweep_many(level, panels, (0..count, memory), product);
     } else {
-        few::sweep_few(level, panels, rows, product);
+        few::sweep_few(level, panels, count, product);
     }
 }

@@ -17,6 +17,7 @@
     reason = "vector code has to be inlined into the shell of its instruction set, or it runs without it"
 )]
 
+mod blocks;
 mod cells;
 mod constants;
 mod gate;
@@ -27,15 +28,16 @@ mod sequence;
 mod strand;
 
 use super::number::{Number, Real, dispatch};
-use super::panels::{self, Stored, wide_elements};
+use super::panels::{Stored, wide_elements};
 use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
 use super::{CpuSite, Io, Kernel, wavefront};
-use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Stop;
-use crate::ops::recurrence::{Cell, Recurrence};
+use crate::ops::recurrence::{Block, Cell, Recurrence};
+use blocks::Blocks;
+pub(crate) use blocks::Pieces;
 pub(crate) use constants::pack;
 use gate::{Gate, Gates};
 use layout::Layout;
@@ -60,12 +62,6 @@ const MOST_THREADS: usize = 64;
 /// Bytes of weights that a thread reads in the time that a barrier takes, several times over: a thread with
 /// less to read is not worth waiting for.
 const BYTES_PER_THREAD: usize = 64 << 10;
-/// Rows of W·x computed at once: enough to make reading W cheap.
-const LEAST_CHUNK_ROWS: usize = 96;
-/// The same on the matrix unit, for which weights are taken apart each time.
-const UNIT_CHUNK_ROWS: usize = 192;
-/// Bytes of W·x up to which more rows are taken at once.
-const CHUNK_BYTES: usize = 512 << 10;
 
 /// The kernel for inputs of known shapes.
 pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
@@ -83,42 +79,6 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
     })
 }
 
-/// Steps such that a sequence cut at any multiple of them, its parts run one after the other with the state handed on, gives
-/// the same bits; `None` where there are none.
-///
-/// W·x is computed for blocks of steps, and parts end where blocks do; within a block rows take their sums alike, however many
-/// they are, but for one that is by itself ([`panels::next_group`]). A state of a narrow type is kept wide inside a kernel,
-/// and would be rounded between two.
-pub(crate) fn exact_piece(
-    recurrence: &Recurrence,
-    dtype: DType,
-    [time, batch, input, hidden]: [usize; 4],
-) -> Option<usize> {
-    if !matches!(dtype, DType::F32 | DType::F64) || batch == 0 {
-        return None;
-    }
-    let layout = Layout::new(recurrence.cell, input, hidden).ok()?;
-    let chunk = chunk_steps(&layout, dtype.bits() / 8, time, batch);
-    if chunk < time {
-        return Some(chunk);
-    }
-    if dtype == DType::F32 && panels::unit::group_rows(input, time.saturating_mul(batch)).is_some() {
-        // Parts have rows enough for the matrix unit, as the whole has.
-        return Some(panels::unit::least_rows(input).div_ceil(batch));
-    }
-    Some(2usize.div_ceil(batch))
-}
-
-/// Steps whose W·x is computed at once.
-fn chunk_steps(layout: &Layout, computed: usize, time: usize, batch: usize) -> usize {
-    let step_bytes = layout.panels(1).saturating_mul(computed).saturating_mul(batch);
-    let unit =
-        computed == size_of::<f32>() && panels::unit::group_rows(layout.input, UNIT_CHUNK_ROWS).is_some();
-    let least = if unit { UNIT_CHUNK_ROWS } else { LEAST_CHUNK_ROWS };
-    let rows = (CHUNK_BYTES / step_bytes.max(1)).saturating_mul(batch).max(least);
-    rows.div_ceil(batch.max(1)).clamp(1, time.max(1))
-}
-
 /// Everything about a recurrence that is known once its shapes are.
 #[derive(Debug)]
 struct Plan {
@@ -126,7 +86,8 @@ struct Plan {
     layout: Layout,
     time: usize,
     batch: usize,
-    /// Steps whose W·x is computed at once.
+    blocks: Blocks,
+    /// Most steps whose W·x is computed at once.
     chunk: usize,
     /// Members that the weights are worth.
     threads: usize,
@@ -151,7 +112,7 @@ impl Plan {
         let stored = dtype.bits() / 8;
         let computed = stored.max(4);
         let planes = recurrence.directions.len();
-        let chunk = chunk_steps(&layout, computed, time, batch);
+        let blocks = Blocks::new(recurrence, &layout, computed, [time, batch])?;
         // A row more costs less than its share of the weights' bytes, which are read once for all rows.
         let weights = layout.panels(layout.hidden).saturating_mul(computed);
         let worth = (weights.saturating_mul(batch.div_ceil(2)) / BYTES_PER_THREAD).max(1);
@@ -161,7 +122,8 @@ impl Plan {
             recurrence: recurrence.clone(),
             time,
             batch,
-            chunk,
+            chunk: blocks.most().steps,
+            blocks,
             threads,
             level: Level::detect(),
             steps: AtomicUsize::new(0),
@@ -178,18 +140,12 @@ impl Plan {
         let Self { recurrence, layout, time: steps, batch, sizes: [stored, computed], .. } = self;
         let forwards = matches!(&recurrence.directions[..], [direction] if !direction.reverse);
         let in_order = !recurrence.batch_first || *batch == 1;
-        if self.threads > 1 || !forwards || !in_order || stored != computed || site.inputs.has(LENGTHS) {
+        let whole = recurrence.piece.is_empty() && stored == computed;
+        if self.threads > 1 || !whole || !forwards || !in_order || site.inputs.has(LENGTHS) {
             return Ok(None);
         }
-        let shape = [*steps, *batch, layout.input, layout.hidden];
-        let piece = exact_piece(recurrence, site.inputs.tensor(X)?.dtype, shape);
-        Ok(piece.map(|piece| wavefront::Rows {
-            steps: *steps,
-            batch: *batch,
-            read: layout.input * stored,
-            made: layout.hidden * stored,
-            piece,
-        }))
+        let (read, made) = (layout.input * stored, layout.hidden * stored);
+        Ok(Some(wavefront::Rows { steps: *steps, batch: *batch, read, made }))
     }
 
     /// Elements of the scratch segments, in the order in which [`Plan::run`] takes them: X, W, R and vectors
@@ -219,12 +175,13 @@ impl Plan {
 
     /// Elements of a part's turned operand.
     fn turned(&self) -> usize {
-        let rows = self.chunk.saturating_mul(self.batch);
-        let (input, hidden) = (self.layout.input, self.layout.hidden);
+        let Block { steps, of } = self.blocks.most();
+        let rows = [steps, of].map(|steps| steps.saturating_mul(self.batch)).into();
+        let (input, hidden, each) = (self.layout.input, self.layout.hidden, (self.batch, self.batch));
         if self.sizes[1] == size_of::<f32>() {
-            wide_elements::<f32>(input, rows).max(wide_elements::<f32>(hidden, self.batch))
+            wide_elements::<f32>(input, rows).max(wide_elements::<f32>(hidden, each))
         } else {
-            wide_elements::<f64>(input, rows).max(wide_elements::<f64>(hidden, self.batch))
+            wide_elements::<f64>(input, rows).max(wide_elements::<f64>(hidden, each))
         }
     }
 
@@ -368,6 +325,7 @@ impl Plan {
                     x,
                     link: std::mem::take(&mut link),
                     steps_before,
+                    blocks: &self.blocks,
                     chunk: self.chunk,
                     projected,
                     private,

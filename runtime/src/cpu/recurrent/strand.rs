@@ -4,12 +4,13 @@
 //! this thread touches. Then each step multiplies the shared state with the thread's panels of R, and the
 //! barrier of the relay ends it (plain GRU has two: after `r ⊙ h`, and after `h`).
 
+use super::blocks::Blocks;
 use super::cells::{Hidden, Linear, Lstm, Plain, Reset, Step};
 use super::gate::{Gate, Gates};
 use super::layout::{Group, Layout};
 use super::sequence::{Emit, Sequence, Store};
 use crate::cpu::amx::Unit;
-use crate::cpu::panels::{Panels, Product, Starts, Stored, next_group, sweep_wide, unit};
+use crate::cpu::panels::{Panels, Product, RowsOf, Starts, Stored, next_group, sweep_wide, unit};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
 use crate::cpu::wavefront::Link;
@@ -40,6 +41,7 @@ pub(super) struct Strand<'a, F> {
     pub(super) link: Link<'a>,
     /// Steps of all runs before.
     pub(super) steps_before: usize,
+    pub(super) blocks: &'a Blocks,
     /// Most steps whose W·x is computed at once, and the memory for it.
     pub(super) chunk: usize,
     pub(super) projected: &'a mut [F],
@@ -77,7 +79,8 @@ impl<F: Gate> Strand<'_, F> {
         self.begin();
         let steps = self.sequence.steps();
         let mut active = self.sequence.active(0, self.sequence.batch());
-        let mut chunk = 0..0;
+        let (mut chunk, mut block) = (0..0, 0);
+        let (mut start, mut end, mut of) = (0, 0, self.blocks.get(0));
         let work = (self.layout.panels(1) * self.layout.hidden * active).max(1);
         let interval = (CHECK_EVERY / work).max(1);
         for step in 0..steps {
@@ -86,8 +89,14 @@ impl<F: Gate> Strand<'_, F> {
                 self.interrupt.check().map_err(Ended::Interrupted)?;
             }
             if step == chunk.end {
-                chunk = step..self.chunk_end(step, steps);
-                self.project(chunk.clone(), active)?;
+                if step == end {
+                    of = self.blocks.get(block);
+                    (start, end, block) = (step, (step + of.steps).min(steps), block + 1);
+                }
+                chunk = step..self.chunk_end(step, end);
+                // Of the block, those in other pieces and in other chunks.
+                let others = of.of - of.steps + (end - start - chunk.len());
+                self.project(chunk.clone(), active, others)?;
             }
             self.step(step, step - chunk.start, active)?;
             self.hand_on(active);
@@ -96,15 +105,12 @@ impl<F: Gate> Strand<'_, F> {
         Ok(())
     }
 
-    /// Where the chunk from `step` on ends.
-    fn chunk_end(&self, step: usize, steps: usize) -> usize {
-        let left = steps - step;
+    /// Where the chunk from `step` on ends, of a block that ends at `end`.
+    fn chunk_end(&self, step: usize, end: usize) -> usize {
         match self.link.piece {
             // What is left beside the last piece belongs to it.
-            Some(piece) if left >= piece.saturating_mul(2) || left > self.chunk => {
-                step + piece.min(self.chunk)
-            }
-            _ => step + left.min(self.chunk),
+            Some(piece) if end - step >= piece.saturating_mul(2) => step + piece,
+            _ => end,
         }
     }
 
@@ -158,8 +164,8 @@ impl<F: Gate> Strand<'_, F> {
         self.units.end.min(self.layout.hidden) - self.units.start.min(self.layout.hidden)
     }
 
-    /// W·x + b of `steps`, at the first of which `active` rows run.
-    fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
+    /// W·x + b of `steps`, at the first of which `active` rows run; of their block, `others` steps are projected by themselves.
+    fn project(&mut self, steps: Range<usize>, active: usize, others: usize) -> Result<(), Ended> {
         let own = self.units.len();
         let x = match self.link.from {
             Some(taker) => bytemuck::cast_slice(taker.first(steps.end * self.sequence.batch())?),
@@ -174,12 +180,13 @@ impl<F: Gate> Strand<'_, F> {
                 let same = |s: &usize| self.sequence.active(*s, active) == active;
                 let end = (step..steps.end).take_while(same).last().map_or(steps.end, |last| last + 1);
                 let rows = (end - step) * active;
-                let together = self.unit[0].and_then(|_| unit::group_rows(self.layout.input, rows));
+                let whole = rows + others * active;
+                let together = self.unit[0].and_then(|_| unit::group_rows(self.layout.input, (rows, whole)));
                 let mut first = 0;
                 while first < rows {
                     let count =
                         together.map_or_else(|| next_group(rows - first), |most| most.min(rows - first));
-                    let place = Rows { step, active, first, count };
+                    let place = Rows { step, active, first, count, whole };
                     let to = (step - steps.start, region.clone());
                     self.project_rows((index, group), (x, place), to)?;
                     first += count;
@@ -218,11 +225,11 @@ impl<F: Gate> Strand<'_, F> {
             };
             let data = self.layout.panels_in(self.input, index, depth, units);
             let panels = Panels { data, depth, count: last - first, backwards };
-            let turned = (rows.count, &mut *self.turned);
+            let part = RowsOf { count: rows.count, whole: rows.whole, memory: &mut *self.turned };
             let (on, starts) = ((self.gates.level, self.unit[0]), Starts::Alike);
             match group.width() {
-                48 => sweep_wide::<F, 48>(on, panels, turned, starts, &mut product),
-                _ => sweep_wide::<F, 64>(on, panels, turned, starts, &mut product),
+                48 => sweep_wide::<F, 48>(on, panels, part, starts, &mut product),
+                _ => sweep_wide::<F, 64>(on, panels, part, starts, &mut product),
             }
         }
         Ok(())
@@ -252,6 +259,7 @@ impl<F: Gate> Strand<'_, F> {
                 [in_chunk * batch * own * group.gates..],
             gates,
         };
+        let turned = &mut *self.turned;
         let y = self.outputs[0].reborrow();
         let (sequence, size, store) = (self.sequence, self.size, self.store);
         let mut emit = Emit { y, sequence, step, valid, size, store };
@@ -261,31 +269,31 @@ impl<F: Gate> Strand<'_, F> {
                 let peepholes = self.peepholes.then(|| [extra(0), extra(1), extra(2)]);
                 let step = Step { operand, ..at(0, group) };
                 let mut product = Lstm { step, cell: self.private, next, peepholes, input_forget };
-                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                sweep_wide(on, panels(0, group), RowsOf::all(active, turned), Starts::Own, &mut product);
                 emit.write(&mut product.next, active);
             }
             (Cell::Gru { linear_before_reset: true }, [group]) => {
                 let (operand, next) = self.relay.state();
                 let mut product = Linear { step: Step { operand, ..at(0, group) }, bias: extra(0), next };
-                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                sweep_wide(on, panels(0, group), RowsOf::all(active, turned), Starts::Own, &mut product);
                 emit.write(&mut product.next, active);
             }
             (Cell::Gru { .. }, [gates, hidden]) => {
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Reset { step: Step { operand, ..at(0, gates) }, update: self.private, next };
-                sweep_wide(on, panels(0, gates), (active, &mut *self.turned), Starts::Own, &mut product);
+                sweep_wide(on, panels(0, gates), RowsOf::all(active, turned), Starts::Own, &mut product);
                 self.relay.advance()?;
                 let (operand, next) = self.relay.state();
                 let mut product =
                     Hidden { step: Step { operand, ..at(1, hidden) }, update: self.private, next };
-                sweep_wide(on, panels(1, hidden), (active, &mut *self.turned), Starts::Own, &mut product);
+                sweep_wide(on, panels(1, hidden), RowsOf::all(active, turned), Starts::Own, &mut product);
                 emit.write(&mut product.next, active);
             }
             (_, [group, ..]) => {
                 let (operand, next) = self.relay.state();
                 let mut product = Plain { step: Step { operand, ..at(0, group) }, next };
-                sweep_wide(on, panels(0, group), (active, &mut *self.turned), Starts::Own, &mut product);
+                sweep_wide(on, panels(0, group), RowsOf::all(active, turned), Starts::Own, &mut product);
                 emit.write(&mut product.next, active);
             }
             (_, []) => {}
@@ -310,6 +318,8 @@ struct Rows {
     /// The first row, counted from that of the first step, and how many.
     first: usize,
     count: usize,
+    /// The rows of the product that they are of.
+    whole: usize,
 }
 
 impl Rows {

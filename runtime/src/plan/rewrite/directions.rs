@@ -6,6 +6,7 @@
 use super::{concat, slice};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::recurrence::Recurrence;
+use std::sync::Arc;
 
 /// Inputs that have a plane for each direction along their first axis: W, R, B, P.
 const WEIGHTS: [usize; 4] = [1, 2, 3, 7];
@@ -52,7 +53,8 @@ fn split(graph: &mut Graph, nodes: &mut Vec<Node>, node: &Node, both: &Recurrenc
         }
         let mut single = both.clone();
         single.directions = vec![direction.clone()];
-        let name: std::sync::Arc<str> =
+        single.packing = Arc::default();
+        let name: Arc<str> =
             format!("{}/{}", node.name, if direction.reverse { "reverse" } else { "forward" }).into();
         let own = node.outputs.iter().zip(&mut outputs).map(|(id, parts)| {
             id.as_ref()?;

@@ -2,14 +2,16 @@
 //! can begin with the first piece while this one goes on with the second, a wave over layers and pieces.
 //!
 //! Holds for one direction forward, without lengths, where the state that is handed on has the type that is computed
-//! with, and where pieces end where the kernel's own blocks of rows end
-//! ([`crate::cpu::recurrent::exact_piece`]): every sum is then taken in the order in which it was.
+//! with. Pieces choose kernels as the whole does ([`Pieces`]), so that every sum is taken in the order in which it was.
 
 use super::{concat, slice};
-use crate::cpu::recurrent::exact_piece;
+use crate::cpu::recurrent::Pieces;
 use crate::graph::{Fact, Graph, Node, ValueId, infer};
 use crate::ops::recurrence::Recurrence;
 use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// Fewest steps of a piece: what begins and ends a kernel is not worth less.
 const FEWEST_STEPS: usize = 4;
@@ -55,18 +57,18 @@ fn cut(
     let time_axis = usize::from(recurrence.batch_first);
     let (time, batch) = (*shape.get(time_axis)?, *shape.get(1 - time_axis)?);
     let (width, hidden) = (*shape.get(2)?, *r.known_shape()?.get(2)?);
-    let step = exact_piece(recurrence, x.dtype, [time, batch, width, hidden])?;
-    // Pieces of nearly equal numbers of whole blocks.
-    let blocks = time / step;
-    (blocks / count).checked_mul(step).filter(|&steps| steps >= FEWEST_STEPS && steps < time)?;
+    if time / count < FEWEST_STEPS {
+        return None;
+    }
+    let pieces = Pieces::new(recurrence, x.dtype, [time, batch, width, hidden])?;
 
     let mut parts: Vec<ValueId> = Vec::new();
     let mut states = [input(5), input(6)];
     let mut start = 0;
     while start < time {
-        // What is left beside the last block belongs to it.
-        let piece = parts.len() + 1;
-        let end = if piece == count { time } else { piece * blocks / count * step };
+        let end = pieces.end(parts.len(), count);
+        let piece = pieces.blocks(start..end);
+        let op = node.op.with_recurrence(Recurrence { piece, ..recurrence.clone() })?;
         let mut inputs = node.inputs.clone();
         inputs[0] = Some(slice(graph, nodes, input(0)?, time_axis, [start, end])?);
         for (index, state) in [5, 6].into_iter().zip(states) {
@@ -90,7 +92,7 @@ fn cut(
                 })
                 .collect();
         states = [own.get(1).copied().flatten(), own.get(2).copied().flatten()];
-        nodes.push(Node { name, def: node.def, op: node.op.clone(), inputs, outputs: own });
+        nodes.push(Node { name, def: node.def, op, inputs, outputs: own });
         start = end;
     }
     concat(graph, nodes, &parts, time_axis, y)

@@ -132,15 +132,19 @@ fn parts_of_every_operator_are_those_of_the_whole() {
 
 /// A graph under construction.
 #[derive(Default)]
-struct Sketch {
-    graph: Graph,
+pub(super) struct Sketch {
+    pub(super) graph: Graph,
     nodes: Vec<Node>,
 }
 
 impl Sketch {
     fn input(&mut self, shape: &[Dim]) -> ValueId {
+        self.input_of(DType::F32, shape)
+    }
+
+    pub(super) fn input_of(&mut self, dtype: DType, shape: &[Dim]) -> ValueId {
         let id = self.graph.add_value(format!("x{}", self.graph.inputs.len()));
-        self.graph.values[id.index()].declared = Some(TensorFact::new(DType::F32, shape.to_vec()).into());
+        self.graph.values[id.index()].declared = Some(TensorFact::new(dtype, shape.to_vec()).into());
         self.graph.inputs.push(id);
         id
     }
@@ -150,28 +154,28 @@ impl Sketch {
         self.graph.add_constant(format!("c{}", self.graph.values.len()), tensor)
     }
 
-    fn op(&mut self, op: &str, attributes: Vec<(&str, Attribute)>, inputs: &[ValueId]) -> ValueId {
+    pub(super) fn op(&mut self, op: &str, attributes: Vec<(&str, Attribute)>, inputs: &[ValueId]) -> ValueId {
         one(&mut self.graph, &mut self.nodes, op, 17, attributes, inputs).expect("an operator")
     }
 
-    fn finish(mut self, outputs: &[ValueId]) -> Graph {
+    pub(super) fn finish(mut self, outputs: &[ValueId]) -> Graph {
         self.graph.nodes = self.nodes;
         self.graph.outputs = outputs.to_vec();
         self.graph
     }
 }
 
-fn known(shape: &[usize]) -> Vec<Dim> {
+pub(super) fn known(shape: &[usize]) -> Vec<Dim> {
     shape.iter().map(|&n| Dim::Known(n)).collect()
 }
 
-fn declared(graph: &Graph) -> Vec<Fact> {
+pub(super) fn declared(graph: &Graph) -> Vec<Fact> {
     graph.inputs.iter().map(|&id| graph.value(id).declared.clone().expect("declared")).collect()
 }
 
-fn run(graph: Graph, inputs: &[Tensor]) -> Vec<Vec<f32>> {
+pub(super) fn outputs(graph: Graph, inputs: &[Tensor], storing: &Storing) -> Vec<Tensor> {
     let budget = Budget::unlimited();
-    let build = BuildContext { budget: &budget, threads: 2, release: &|_| (), storing: &Storing::default() };
+    let build = BuildContext { budget: &budget, threads: 2, release: &|_| (), storing };
     let count = graph.outputs.len();
     let program = Program::build(graph, build).expect("a program");
     let (team, interrupt) = (Team::new(2, false), Interrupt::default());
@@ -181,9 +185,12 @@ fn run(graph: Graph, inputs: &[Tensor]) -> Vec<Vec<f32>> {
     let given: Vec<ValueRef<'_>> = inputs.iter().map(|t| ValueRef::Tensor(t.view())).collect();
     program.run(&given, &mut slots, context).expect("a run");
     drop(slots);
-    let floats =
-        |v: Option<Value>| v.expect("made").into_tensor().expect("a tensor").to_vec::<f32>().expect("floats");
-    made.into_iter().map(floats).collect()
+    made.into_iter().map(|value| value.expect("made").into_tensor().expect("a tensor")).collect()
+}
+
+fn run(graph: Graph, inputs: &[Tensor]) -> Vec<Vec<f32>> {
+    let made = outputs(graph, inputs, &Storing::default());
+    made.iter().map(|tensor| tensor.to_vec::<f32>().expect("floats")).collect()
 }
 
 /// Whether both graphs give the same up to the rounding of sums in another order.

@@ -108,7 +108,7 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
         in_panel += 1;
         if in_panel == per_panel {
             in_panel = 0;
-            for (at, row) in rows.clone().enumerate() {
+            for (at, row) in rows.clone().enumerate().filter(|(_, row)| !split.left.has(*row)) {
                 let mut end = [F::zero(); W];
                 sums.row(at, &mut end);
                 panels.finish(index, row, &mut end, product);

@@ -48,15 +48,15 @@ fn most_rows(depth: usize) -> Option<usize> {
 }
 
 /// Rows of `depth` terms from which on the unit is worth while.
-pub(crate) fn least_rows(depth: usize) -> usize {
+fn least_rows(depth: usize) -> usize {
     LEAST_TERMS.div_ceil(depth.max(1)).max(LEAST)
 }
 
 /// Of `rows` rows of `depth` terms those that are multiplied at once, so that all groups are of nearly equal size; `None`
-/// where the unit is not worth while.
-pub(crate) fn group_rows(depth: usize, rows: usize) -> Option<usize> {
-    let most = most_rows(depth).filter(|_| rows >= least_rows(depth))?;
-    Some(rows.div_ceil(rows.div_ceil(most)))
+/// where the unit is not worth while for the product of `whole` rows that they are of.
+pub(crate) fn group_rows(depth: usize, (rows, whole): (usize, usize)) -> Option<usize> {
+    let most = most_rows(depth).filter(|_| whole >= least_rows(depth))?;
+    Some(rows.div_ceil(rows.div_ceil(most).max(1)))
 }
 
 /// Blocks of terms.
@@ -79,9 +79,9 @@ fn start_lines(depth: usize) -> usize {
     blocks(depth).saturating_mul(size_of::<usize>()).div_ceil(size_of::<Line>())
 }
 
-/// Bytes of memory for products of at most `rows` rows.
-pub(crate) fn memory_bytes(depth: usize, rows: usize) -> usize {
-    let Some(most) = most_rows(depth).filter(|_| rows >= least_rows(depth)) else { return 0 };
+/// Bytes of memory for at most `rows` rows of products of at most `whole`.
+pub(crate) fn memory_bytes(depth: usize, (rows, whole): (usize, usize)) -> usize {
+    let Some(most) = most_rows(depth).filter(|_| whole >= least_rows(depth)) else { return 0 };
     let rows = rows.min(most);
     let lines = row_lines(depth, rows).saturating_add(own_lines(rows));
     amx::bytes_of(lines.saturating_add(start_lines(depth)))
@@ -104,16 +104,43 @@ fn split_row(unit: Unit, row: &[f32], to: &mut [Line]) -> bool {
     ordinary
 }
 
+/// Rows that are left to other instructions, since parts do not stand for all of their values, in ascending order.
+pub(super) struct Left {
+    rows: [usize; MOST],
+    count: usize,
+}
+
+impl Left {
+    /// Those of `rows` for which it is so.
+    fn of(rows: Range<usize>, mut left: impl FnMut(usize) -> bool) -> Self {
+        let mut found = Self { rows: [0; MOST], count: 0 };
+        for (row, to) in rows.filter(|row| left(*row)).zip(0..MOST) {
+            found.rows[to] = row;
+            found.count = to + 1;
+        }
+        found
+    }
+
+    pub(super) fn rows(&self) -> &[usize] {
+        &self.rows[..self.count]
+    }
+
+    fn has(&self, row: usize) -> bool {
+        self.count > 0 && self.rows().binary_search(&row).is_ok()
+    }
+}
+
 /// Takes the rows `rows` apart. Those of two tiles lie together, `pair` lines: for each 32 terms, for each part, theirs.
 fn split_rows<F: Float, const W: usize>(
     unit: Unit,
     rows: Range<usize>,
     (to, pair): (&mut [Line], usize),
     product: &impl Product<F, W>,
-) -> bool {
-    rows.enumerate().all(|(at, row)| {
-        let terms = same::<F, f32>(product.operand(row));
-        terms.is_some_and(|terms| split_row(unit, terms, &mut to[at / TILES * pair + at % TILES..]))
+) -> Left {
+    let first = rows.start;
+    Left::of(rows, |row| {
+        let (at, terms) = (row - first, same::<F, f32>(product.operand(row)));
+        !terms.is_some_and(|terms| split_row(unit, terms, &mut to[at / TILES * pair + at % TILES..]))
     })
 }
 
@@ -124,6 +151,8 @@ struct Rows<'s> {
     /// For each block, where it lies among the lines of two tiles.
     starts: &'s [usize],
     count: usize,
+    /// Those whose sums are not taken.
+    left: &'s Left,
 }
 
 impl<'s> Rows<'s> {
@@ -135,34 +164,43 @@ impl<'s> Rows<'s> {
 }
 
 /// Multiplies the rows `rows`, as many as [`group_rows`] says, with `panels`, which the unit may multiply; `memory` is
-/// [`memory_bytes`], and sums start as `begin` says. Gives `false`, with nothing done, where a row holds a value that is no
-/// ordinary number.
+/// [`memory_bytes`], and sums start as `begin` says. Gives the rows with values that are no ordinary numbers, with which
+/// nothing was done.
 pub(super) fn sweep<F: Float + Lane, const W: usize>(
     unit: Unit,
     panels: &Factored<'_, F, F>,
     (rows, memory): (Range<usize>, &mut [F]),
     begin: Starts,
     product: &mut impl Product<F, W>,
-) -> bool {
+) -> Left {
     let depth = panels.depth;
-    let Some(data) = same::<F, f32>(panels.panels) else { return false };
+    let Some(data) = same::<F, f32>(panels.panels) else { return Left::of(rows, |_| true) };
     let lines = lines_of(memory);
-    let Some((left, rest)) = lines.split_at_mut_checked(row_lines(depth, rows.len())) else { return false };
-    let Some((own, starts)) = rest.split_at_mut_checked(own_lines(rows.len())) else { return false };
-    let Some(starts) = starts.get_mut(..start_lines(depth)) else { return false };
+    let of = [row_lines(depth, rows.len()), own_lines(rows.len()), start_lines(depth)];
+    let Some([left, own, starts]) = cut(lines, of) else { return Left::of(rows, |_| true) };
     let starts = &mut bytemuck::cast_slice_mut::<Line, usize>(starts)[..blocks(depth)];
     starts.iter_mut().enumerate().for_each(|(block, start)| *start = block * PARTS * TILES);
-    if !split_rows::<F, W>(unit, rows.clone(), (left, PARTS * TILES * blocks(depth)), product) {
-        return false;
+    let odd = split_rows::<F, W>(unit, rows.clone(), (left, PARTS * TILES * blocks(depth)), product);
+    if odd.count == rows.len() {
+        return odd;
     }
-    let split = Rows { lines: left, starts, count: rows.len() };
+    let split = Rows { lines: left, starts, count: rows.len(), left: &odd };
     let matrix = Matrix { panels, data };
     if rows.len() <= TILES {
         single::sweep(unit, split, &matrix, own, (rows, begin), product);
     } else {
         chunks::sweep(unit, split, &matrix, own, (rows, begin), product);
     }
-    true
+    odd
+}
+
+/// The first lines, as many as `counts` says; `None` where there are fewer.
+fn cut<const N: usize>(mut lines: &mut [Line], counts: [usize; N]) -> Option<[&mut [Line]; N]> {
+    let mut parts = [(); N].map(|()| Default::default());
+    for (part, count) in parts.iter_mut().zip(counts) {
+        (*part, lines) = std::mem::take(&mut lines).split_at_mut_checked(count)?;
+    }
+    Some(parts)
 }
 
 /// Panels of `f32`.
@@ -189,7 +227,7 @@ fn groups_of<F: Float, const W: usize>(row: &mut [F; W]) -> &mut [[f32; SIDE]] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Panels, Stored, sweep_wide, wide_elements};
+    use super::super::{Chosen, Panels, RowsOf, Stored, sweep_wide, wide_elements};
     use super::*;
     use crate::cpu::simd::Level;
     use crate::testing::Gen;
@@ -229,10 +267,11 @@ mod tests {
         operand.iter_mut().skip(depth / 2).take(usize::from(odd)).for_each(|value| *value = 1e20);
         let sums = vec![f32::NAN; starts.len()];
         let mut product = Drawn { depth, panels: count, rows: operand, starts, sums };
-        let mut memory = vec![f32::NAN; wide_elements::<f32>(depth, rows)];
+        let mut memory = vec![f32::NAN; wide_elements::<f32>(depth, (rows, rows))];
         let panels = Panels { data: Stored::Own(&weights), depth, count, backwards: seed % 2 == 1 };
         let on = (Level::detect(), Unit::detect());
-        sweep_wide::<f32, W>(on, panels, (rows, &mut memory), Starts::Own, &mut product);
+        let all = RowsOf { count: rows, whole: rows, memory: &mut memory };
+        sweep_wide::<f32, W>(on, panels, all, Starts::Own, &mut product);
         for (at, got) in product.sums.iter().enumerate() {
             let (row, panel, column) = (at / (count * W), at / W % count, at % W);
             let terms = || {
@@ -250,7 +289,28 @@ mod tests {
                 "{seed}: row {row}, {panel}, {column}: {got} for {sum}"
             );
         }
-        on.1.is_some() && group_rows(depth, rows).is_some() && !odd
+        // Parts of the rows have the same sums.
+        let whole: Vec<u32> = product.sums.iter().map(|sum| sum.to_bits()).collect();
+        product.sums.fill(f32::NAN);
+        let all: Vec<usize> = (0..rows).collect();
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(g.size(1, rest.len().min(50)));
+            let count = part.len();
+            let mut memory = vec![f32::NAN; wide_elements::<f32>(depth, (count, rows))];
+            let of = RowsOf { count, whole: rows, memory: &mut memory };
+            sweep_wide::<f32, W>(
+                on,
+                panels,
+                of,
+                Starts::Own,
+                &mut Chosen { product: &mut product, rows: part },
+            );
+            rest = behind;
+        }
+        let parts: Vec<u32> = product.sums.iter().map(|sum| sum.to_bits()).collect();
+        assert!(parts == whole, "{seed}: parts of {rows} rows of {depth} terms");
+        on.1.is_some() && group_rows(depth, (rows, rows)).is_some() && !odd
     }
 
     #[test]
