@@ -62,7 +62,7 @@ impl Stack {
             });
             nodes.push(node("Squeeze", &[&y, "one"], &[&s]));
             let last = layer + 1 == layers;
-            outputs.extend((last || self.shown).then(|| [s, h]).into_iter().flatten());
+            outputs.extend((last || self.shown).then_some([s, h]).into_iter().flatten());
         }
         let outputs: Vec<Message> = outputs.iter().map(|name| untyped(name)).collect();
         let inputs = [fixed("x", code::F32, &[steps, batch, INPUT])];
