@@ -9,6 +9,7 @@
 mod copying_plans;
 #[cfg(test)]
 mod decided;
+mod direct;
 mod driver;
 mod emulated;
 mod error;
@@ -19,12 +20,15 @@ mod failing_plans;
 pub(crate) mod families;
 #[cfg(test)]
 mod graphs;
+mod link;
 pub(crate) mod memory;
 mod program;
 mod site;
+mod tensor;
 #[cfg(test)]
 mod watched;
 
+pub(crate) use direct::Direct;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
@@ -34,6 +38,8 @@ pub(crate) use program::{
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};
+pub(crate) use tensor::Lease;
+pub use tensor::{GpuTensor, Memory};
 
 use crate::device::Device;
 use crate::exec::Interrupt;

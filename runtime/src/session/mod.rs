@@ -37,7 +37,7 @@ pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::{GpuUse, HostTrip};
+use crate::cuda::{Direct, GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::graph::Node;
@@ -336,7 +336,7 @@ impl Session {
     ) -> Result<(), Error> {
         self.with_values(inputs, misfits, options, |values, context| {
             if let Some(followed) = self.plans.choose(self, values, context)? {
-                match followed.run(values, slots, &self.outputs, context) {
+                match followed.run((values, &Direct::default()), slots, &self.outputs, context) {
                     // Nothing of the run is kept: it is made again without the GPU.
                     Err(error) if self.devices.give_up(&error) => self.plans.forget_devices(),
                     ended => return ended,

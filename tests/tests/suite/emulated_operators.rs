@@ -128,7 +128,7 @@ const COVERED: &[(&str, u64, usize)] = &[
     ("Upsample", 40, 25),
     ("ai.onnx.preview:FlexAttention", 60, 58),
     ("com.microsoft:DynamicQuantizeLSTM", 60, 50),
-    ("com.microsoft:MatMulNBits", 60, 10),
+    ("com.microsoft:MatMulNBits", 60, 60),
 ];
 
 /// How many random uses of `name` run.

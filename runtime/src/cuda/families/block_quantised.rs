@@ -123,6 +123,24 @@ fn repeated(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, G
     Ok(whole.finish())
 }
 
+/// The groups of `k` terms, and group 0 for what is unpacked behind them up to `depth`.
+fn padded_groups(
+    site: &GpuSite<'_>,
+    whole: &mut Composition,
+    [k, depth]: [usize; 2],
+) -> Result<Place, GpuReject> {
+    let padding = Tensor::new(&[depth - k], vec![0i32; depth - k]).map_err(|_| GpuReject::NoKernel)?;
+    let of = |terms: usize| Fact::from(TensorFact::known(DType::I32, &[terms]));
+    let (given, made) = ([of(k), of(depth - k)], [of(depth)]);
+    let given: Vec<Option<&Fact>> = given.iter().map(Some).collect();
+    let inner = GpuSite { inputs: Facts(&given), outputs: &made, strided: &[], behind: None, ..*site };
+    let joined = copy::joined(&inner, 0)?;
+    let groups = Place::PartOfInput(GROUPS, 0, bytes(DType::I32, &[k])?);
+    let (padding, to) = (whole.derived(&padding), whole.between(bytes(DType::I32, &[depth])?)?);
+    whole.add("groups", joined, vec![groups, padding], vec![to])?;
+    Ok(to)
+}
+
 /// `a · wᵀ + bias` of these sizes.
 pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<GpuKernel, GpuReject> {
     let &BlockQuantised { m, n, k, bits, .. } = product;
@@ -160,24 +178,25 @@ pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<Gpu
         });
     }
     let grouped = site.inputs.has(GROUPS);
+    // Terms of a row of unpacked weights: those of whole bytes, of which the product reads the first `k`.
+    let depth = if grouped { k.next_multiple_of(per) } else { blocks * blob * per };
     if grouped {
-        if !k.is_multiple_of(per) {
-            return Err(GpuReject::Form("rows of grouped weights that end within a byte".into()));
-        }
+        let groups =
+            if depth == k { Place::Input(GROUPS) } else { padded_groups(site, &mut whole, [k, depth])? };
         for (name, table) in [("scales of terms", Some(&mut scales)), ("zeros of terms", zeros.as_mut())] {
             let Some(table) = table else { continue };
-            let to = whole.between(bytes(table.dtype, &[n, k])?)?;
+            let to = whole.between(bytes(table.dtype, &[n, depth])?)?;
             let from = [n, table.columns];
-            let picked = copy::rows(site, [table.dtype, DType::I32], (&from, 1), &[k])?;
-            whole.add(name, picked, vec![table.place, Place::Input(GROUPS)], vec![to])?;
-            (table.place, table.columns) = (to, k);
+            let picked = copy::rows(site, [table.dtype, DType::I32], (&from, 1), &[depth])?;
+            whole.add(name, picked, vec![table.place, groups], vec![to])?;
+            (table.place, table.columns) = (to, depth);
         }
     }
     // The axes of the unpacked weights: rows, blocks, bytes of a block and numbers of a byte; without blocks where each
     // term has a scale of its own.
     let row = blocks * blob;
     let (space, packed) = if grouped {
-        (vec![n, k / per, per], vec![row as u64, 1, 0])
+        (vec![n, depth / per, per], vec![row as u64, 1, 0])
     } else {
         (vec![n, blocks, blob, per], vec![row as u64, blob as u64, 1, 0])
     };
@@ -185,7 +204,6 @@ pub(crate) fn kernel(site: &GpuSite<'_>, product: &BlockQuantised) -> Result<Gpu
         let columns = table.columns as u64;
         if grouped { vec![columns, per as u64, 1] } else { vec![columns, 1, 0, 0] }
     };
-    let depth = if grouped { k } else { row * per };
     let weights = whole.between(bytes(dtype, &[n, depth])?)?;
     let mut map = Located::behind(whole, site, &space);
     let number = numbers(&mut map, product, Place::Input(B), packed)?;
