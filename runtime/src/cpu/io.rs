@@ -1,6 +1,7 @@
 //! What a running kernel reads and writes.
 
 use super::alongside::Alongside;
+use super::wavefront::Link;
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
 use crate::exec::{Interrupt, NodeTimes, Program, Team};
@@ -45,6 +46,7 @@ pub(crate) struct Io<'a, 'b> {
     outputs: &'b mut [Slot<'a>],
     scratch: &'b mut [u8],
     pending: Vec<(usize, DType, Vec<usize>, Buffer)>,
+    link: Link<'b>,
     /// Threads, interruption and memory.
     pub(crate) context: RunContext<'b>,
 }
@@ -56,7 +58,17 @@ impl<'a, 'b> Io<'a, 'b> {
         scratch: &'b mut [u8],
         context: RunContext<'b>,
     ) -> Self {
-        Self { inputs, outputs, scratch, pending: Vec::new(), context }
+        Self { inputs, outputs, scratch, pending: Vec::new(), link: Link::default(), context }
+    }
+
+    /// The same for a layer of a wavefront.
+    pub(crate) fn with_link(self, link: Link<'b>) -> Self {
+        Self { link, ..self }
+    }
+
+    /// Where input 0 comes from and output 0 is handed to, for a kernel that takes it so.
+    pub(crate) fn take_link(&mut self) -> Link<'b> {
+        std::mem::take(&mut self.link)
     }
 
     /// Number of inputs, absent ones included.

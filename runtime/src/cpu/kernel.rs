@@ -1,28 +1,43 @@
 //! A CPU kernel: a closure over everything that is known once shapes are.
 
 use super::io::Io;
+use super::wavefront::Rows;
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
 use crate::ops::Packed;
+use std::sync::Arc;
 
 type Run = dyn Fn(&mut Io<'_, '_>) -> Result<(), OpError> + Send + Sync;
 
 /// A prepared operator. Running it allocates nothing unless an output's shape depends on data.
+#[derive(Clone)]
 pub(crate) struct Kernel {
-    run: Box<Run>,
+    run: Arc<Run>,
     scratch: usize,
+    rows: Option<Rows>,
 }
 
 impl Kernel {
     /// A kernel without scratch memory.
     pub(crate) fn new(run: impl Fn(&mut Io<'_, '_>) -> Result<(), OpError> + Send + Sync + 'static) -> Self {
-        Self { run: Box::new(run), scratch: 0 }
+        Self { run: Arc::new(run), scratch: 0, rows: None }
     }
 
     /// Asks for `bytes` of scratch memory in [`Io::scratch`]; its content at the start is arbitrary.
     pub(crate) fn with_scratch(mut self, bytes: usize) -> Self {
         self.scratch = bytes;
         self
+    }
+
+    /// Makes and uses rows in their order, as `rows` says, through [`Io::take_link`] where there is one.
+    pub(crate) fn with_rows(mut self, rows: Option<Rows>) -> Self {
+        self.rows = rows;
+        self
+    }
+
+    /// How it makes and uses rows in their order, where it does.
+    pub(crate) fn rows(&self) -> Option<&Rows> {
+        self.rows.as_ref()
     }
 
     /// Bytes of scratch memory that a run needs.

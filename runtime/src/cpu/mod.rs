@@ -20,6 +20,7 @@ pub(crate) mod fourier;
 pub(crate) mod gemm;
 pub(crate) mod granularity;
 pub(crate) mod grid_taps;
+mod handing;
 pub(crate) mod index;
 pub(crate) mod index_tuples;
 pub(crate) mod integer_convolution;
@@ -64,7 +65,9 @@ pub(crate) mod strided_copy;
 pub(crate) mod tiles;
 pub(crate) mod transposed_convolution;
 pub(crate) mod vector_math;
+mod wavefront;
 pub(crate) mod winograd;
 
 pub(crate) use io::{Io, RunContext, Slot};
 pub(crate) use kernel::{CpuSite, Kernel};
+pub(crate) use wavefront::Wavefront;

@@ -8,9 +8,12 @@ use std::ops::Range;
 /// Places start at multiples of this, so that they are aligned for every element type and vector width.
 pub(crate) const STEP: usize = 64;
 
+/// Values that what runs at once may write without a run allocating: the outputs of four layers of a wavefront.
+pub(super) const PLACES: usize = 12;
+
 /// Shared pieces of a carved arena: everything that is not being written.
 pub(super) struct Shared<'a> {
-    pieces: SmallVec<[(usize, &'a [u8]); 8]>,
+    pieces: SmallVec<[(usize, &'a [u8]); PLACES + 1]>,
 }
 
 impl<'a> Shared<'a> {
@@ -29,7 +32,7 @@ impl<'a> Shared<'a> {
 /// ranges must not overlap; `None` when they do or leave the arena.
 pub(super) fn carve<'a>(
     arena: &'a mut Buffer,
-    mut writes: SmallVec<[(Range<usize>, usize); 4]>,
+    mut writes: SmallVec<[(Range<usize>, usize); PLACES]>,
     mut place: impl FnMut(usize, &'a mut [u8]),
 ) -> Option<Shared<'a>> {
     writes.sort_by_key(|(range, _)| range.start);

@@ -9,8 +9,9 @@
 use super::evaluate::evaluate;
 use super::offsets::{Tenant, assign_offsets};
 use super::program::Program;
-use super::run::RunState;
+use super::run::{RunState, step_error};
 use super::views::{Views, alias, joints, parts};
+use super::waves::{Wave, moments, waves};
 use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -79,6 +80,8 @@ pub(super) struct Step {
 pub(crate) struct Bound {
     pub(super) values: Vec<Located>,
     pub(super) steps: Vec<Step>,
+    /// Steps that run beside each other where all run one after the other otherwise, in their order.
+    pub(super) waves: Vec<Wave>,
     pub(super) arena: usize,
     /// Offset and bytes of every tenant of the arena.
     pub(super) tenants: Vec<(usize, usize)>,
@@ -246,7 +249,14 @@ impl Bound {
         }
 
         place_outputs(program, &views, &mut places, &mut steps, &facts)?;
-        let (arena, tenants) = place_in_arena(program, &views, &mut places, &steps, &facts, budget)?;
+        let waves = waves(&steps, &views, program.threads);
+        for wave in &waves {
+            let fail = || step_error(program, &steps[wave.first], budget.overflow());
+            scratch = scratch.max(wave.layers.scratch().ok_or_else(fail)?);
+        }
+        let moments = moments(steps.len(), &waves);
+        let when = (&steps[..], &moments[..]);
+        let (arena, tenants) = place_in_arena(program, &views, &mut places, when, &facts, budget)?;
         release_made(&mut steps, &places, graph.outputs.as_slice());
 
         let form = |i: usize| {
@@ -276,7 +286,7 @@ impl Bound {
         let lent = Arc::new(Lent::new(graph.outputs.len()));
         budget.register(&lent);
         let states = Mutex::new(Vec::new());
-        Ok(Self { values, steps, arena, tenants, scratch, made, states, lent, settled: None, outputs })
+        Ok(Self { values, steps, waves, arena, tenants, scratch, made, states, lent, settled: None, outputs })
     }
 }
 
@@ -366,12 +376,13 @@ fn place_outputs(
     Ok(())
 }
 
-/// Offsets for all values that have no place yet; the arena's bytes, and every tenant's offset and bytes.
+/// Offsets for all values that have no place yet, where each step runs at its moment; the arena's bytes, and every tenant's
+/// offset and bytes.
 fn place_in_arena(
     program: &Program,
     views: &Views,
     places: &mut [Option<Place>],
-    steps: &[Step],
+    (steps, moments): (&[Step], &[usize]),
     facts: &[Option<Fact>],
     budget: &Budget,
 ) -> Result<(usize, Vec<(usize, usize)>), NodeError> {
@@ -384,7 +395,7 @@ fn place_in_arena(
         op: "value".into(),
         source: budget.overflow(),
     };
-    for (at, step) in steps.iter().enumerate() {
+    for (step, &at) in steps.iter().zip(moments) {
         for id in step.outputs.iter().flatten() {
             let (i, _) = views.root(id.index());
             if let Some(tenant) = tenant_of[i] {

@@ -20,6 +20,7 @@ mod sync;
 mod team;
 mod views;
 mod walk;
+mod waves;
 
 pub use access::Space;
 pub(crate) use access::{Access, Accesses, Form, StepForm};

@@ -1,11 +1,12 @@
 //! Running a bound program.
 
-use super::arena::{Shared, carve};
+use super::arena::{PLACES, Shared, carve};
 use super::bind::{Action, Bound, Place, Step};
 use super::evaluate::evaluate;
 use super::node_times::RunLane;
 use super::program::Program;
 use super::team::Team;
+use super::waves::Wave;
 use crate::cpu::{Io, RunContext, Slot};
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -25,8 +26,11 @@ pub(super) struct RunState {
     made: Vec<Option<Value>>,
 }
 
+/// Values that what runs at once may read without a run allocating: the inputs of four layers of a wavefront.
+const READ: usize = 32;
+
 /// A place to be written, taken out of the run's state while a kernel has it.
-pub(super) type Outputs<'a> = SmallVec<[Slot<'a>; 4]>;
+pub(super) type Outputs<'a> = SmallVec<[Slot<'a>; PLACES]>;
 
 /// Runs a step once on the threads that it is given, and tells how long that took.
 pub(crate) type RunOnce<'a> = dyn FnMut(&Team) -> Result<Duration, OpError> + 'a;
@@ -182,10 +186,28 @@ impl Bound {
         // The nodes of a body are part of the node that runs it.
         let times = context.times;
         let context = RunContext { times: None, ..context };
-        for (number, step) in self.steps.iter().enumerate() {
+        let mut waves = self.waves.iter().peekable();
+        let mut number = 0;
+        while let Some(step) = self.steps.get(number) {
             let fail = |source| step_error(program, step, source);
             context.interrupt.check().map_err(fail)?;
             let started = times.map(|_| Instant::now());
+            if let Some(wave) = waves.next_if(|wave| wave.first == number) {
+                self.run_wave(program, wave, inputs, slots, state, context)?;
+                let steps = &self.steps[number..number + wave.count];
+                if let (Some(times), Some(started)) = (times, started) {
+                    // Each has an equal share of the time; all ran through all of it.
+                    let took = started.elapsed();
+                    for step in steps {
+                        let node = &graph.nodes[step.node];
+                        times.add(step.node, node, took / wave.count as u32);
+                        times.event(node, (None, RunLane::Cpu), (started, took));
+                    }
+                }
+                steps.iter().flat_map(|step| &step.drops).for_each(|&slot| state.made[slot] = None);
+                number += wave.count;
+                continue;
+            }
             self.run_step(program, step, inputs, slots, state, context).map_err(fail)?;
             if let (Some(times), Some(started)) = (times, started) {
                 let took = started.elapsed();
@@ -202,8 +224,29 @@ impl Bound {
             for &slot in &step.drops {
                 state.made[slot] = None;
             }
+            number += 1;
         }
         Ok(())
+    }
+
+    fn run_wave(
+        &self,
+        program: &Program,
+        wave: &Wave,
+        inputs: &[ValueRef<'_>],
+        slots: &mut Outputs<'_>,
+        state: &mut RunState,
+        context: RunContext<'_>,
+    ) -> Result<(), NodeError> {
+        let mut failed = 0;
+        let touched = (&wave.inputs[..], &wave.outputs[..]);
+        self.with_places(touched, inputs, slots, state, |given, places, scratch| {
+            wave.layers.run(given, places, scratch, context).map_err(|(layer, error)| {
+                failed = layer;
+                error
+            })
+        })
+        .map_err(|error| step_error(program, &self.steps[wave.first + failed], error))
     }
 
     fn run_step(
@@ -221,7 +264,8 @@ impl Bound {
                 self.copy_output(step, output, inputs, slots, state, context)
             }
             Action::Kernel(kernel) => {
-                self.with_places(step, inputs, slots, state, |given, places, scratch| {
+                let touched = (&step.inputs[..], &step.outputs[..]);
+                self.with_places(touched, inputs, slots, state, |given, places, scratch| {
                     let mut io = Io::new(given, places, scratch, context);
                     kernel.run(&mut io)?;
                     io.finish()
@@ -231,10 +275,10 @@ impl Bound {
         }
     }
 
-    /// Calls `body` with the step's inputs, the places of its outputs, and the scratch memory.
+    /// Calls `body` with the values `read`, the places of those that are `written`, and the scratch memory.
     fn with_places(
         &self,
-        step: &Step,
+        (read, written): (&[Option<ValueId>], &[Option<ValueId>]),
         inputs: &[ValueRef<'_>],
         slots: &mut Outputs<'_>,
         state: &mut RunState,
@@ -246,10 +290,10 @@ impl Bound {
     ) -> Result<(), OpError> {
         // What is written leaves the state for the time of the call: arena ranges by carving, made values and
         // caller's slots by being taken out.
-        let mut taken_slots: SmallVec<[(usize, Slot<'_>); 4]> = SmallVec::new();
-        let mut taken_made: SmallVec<[(usize, Option<Value>); 4]> = SmallVec::new();
-        let mut writes: SmallVec<[(Range<usize>, usize); 4]> = SmallVec::new();
-        for (index, id) in step.outputs.iter().enumerate() {
+        let mut taken_slots: SmallVec<[(usize, Slot<'_>); PLACES]> = SmallVec::new();
+        let mut taken_made: SmallVec<[(usize, Option<Value>); PLACES]> = SmallVec::new();
+        let mut writes: SmallVec<[(Range<usize>, usize); PLACES]> = SmallVec::new();
+        for (index, id) in written.iter().enumerate() {
             match id.map(|id| &self.values[id.index()].place) {
                 Some(Place::Output(at)) => {
                     taken_slots.push((*at, std::mem::replace(&mut slots[*at], Slot::Absent)));
@@ -259,13 +303,13 @@ impl Bound {
                 _ => {}
             }
         }
-        let mut arena_places: SmallVec<[Option<&mut [u8]>; 4]> = step.outputs.iter().map(|_| None).collect();
+        let mut arena_places: SmallVec<[Option<&mut [u8]>; PLACES]> = written.iter().map(|_| None).collect();
         let shared = carve(&mut state.arena, writes, |index, bytes| arena_places[index] = Some(bytes))
             .ok_or_else(|| OpError::internal("outputs of a node overlap"))?;
 
         let result = {
-            let mut given: SmallVec<[Option<ValueRef<'_>>; 8]> = SmallVec::new();
-            for id in &step.inputs {
+            let mut given: SmallVec<[Option<ValueRef<'_>>; READ]> = SmallVec::new();
+            for id in read {
                 given.push(match id {
                     Some(id) => self.read(*id, inputs, slots, &state.made, &shared)?,
                     None => None,
@@ -273,7 +317,7 @@ impl Bound {
             }
             let (mut from_slots, mut from_made) = (taken_slots.iter_mut(), taken_made.iter_mut());
             let mut places: Outputs<'_> = SmallVec::new();
-            for (id, arena) in step.outputs.iter().zip(&mut arena_places) {
+            for (id, arena) in written.iter().zip(&mut arena_places) {
                 let located = id.map(|id| &self.values[id.index()]);
                 places.push(match (located, arena.take()) {
                     (Some(l), Some(bytes)) => {
@@ -376,7 +420,8 @@ impl Bound {
         context: RunContext<'_>,
     ) -> Result<(), OpError> {
         let wanted: SmallVec<[bool; 4]> = step.outputs.iter().map(Option::is_some).collect();
-        self.with_places(step, inputs, slots, state, |given, places, _| {
+        let touched = (&step.inputs[..], &step.outputs[..]);
+        self.with_places(touched, inputs, slots, state, |given, places, _| {
             let op = &*program.graph.nodes[step.node].op;
             let made = evaluate(op, program.packed[step.node].as_ref(), given, &wanted, context)?;
             for (place, value) in places.iter_mut().zip(made) {

@@ -49,6 +49,7 @@ mod silero_vad;
 mod simplified;
 mod steady_state;
 mod streams;
+mod wavefronts;
 #[path = "../../../benches/src/wire.rs"]
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod wire;

@@ -5,7 +5,7 @@ use crate::allocations::allocations_of;
 use recurve::settings::{Pinning, Precision};
 use recurve::{Engine, Session, TensorMut, TensorView};
 use recurve_tests::drawn_inputs;
-use recurve_tests::wire::{Message, code, fixed, graph, model, node, untyped};
+use recurve_tests::wire::{Message, code, fixed, graph, ints, model, node, untyped};
 
 fn drawn(count: usize, seed: u64) -> Vec<f32> {
     drawn_inputs::drawn(seed, count, 0.2)
@@ -62,6 +62,28 @@ fn recurrences_allocate_nothing() {
     }
     let shapes: [&[usize]; 2] = [&[9, 8, 20], &[9, 1, 8, 48]];
     assert_eq!(allocations(recurrence("LSTM", 4, 8), shapes, Precision::F32, 2), 0, "two threads");
+}
+
+#[test]
+fn layers_beside_each_other_allocate_nothing() {
+    let weights =
+        |at: i64| [("w", 20), ("r", 48)].map(|(name, from)| (format!("{name}{at}"), [1, 192, from]));
+    let (mut nodes, mut constants) = (Vec::new(), vec![]);
+    for at in 0..4 {
+        let [(w, w_shape), (r, r_shape)] = weights(at);
+        let w_shape = if at == 0 { w_shape } else { r_shape };
+        constants.extend([constant(&w, &w_shape, at as u64), constant(&r, &r_shape, 9 + at as u64)]);
+        let (x, y) = (if at == 0 { "x".to_owned() } else { format!("s{at}") }, format!("y{at}"));
+        nodes.push(node("LSTM", &[&x, &w, &r], &[&y]).with_int("hidden_size", 48));
+        let next = if at == 3 { "y".to_owned() } else { format!("s{}", at + 1) };
+        nodes.push(node("Reshape", &[&y, "form"], &[&next]));
+    }
+    constants.push(ints("form", &[3], &[12, 1, 48]));
+    let shapes: [&[usize]; 2] = [&[12, 1, 20], &[12, 1, 48]];
+    for threads in [2, 4] {
+        let made = model_of(&[12, 1, 20], &nodes, &constants);
+        assert_eq!(allocations(made, shapes, Precision::F32, threads), 0, "{threads} threads");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The decoder of a processor that has none.
 
-use super::CHAINS;
+use super::ApartOf;
 
 /// Proof that the instructions are there: they are not.
 #[derive(Clone, Copy, Debug)]
@@ -14,10 +14,10 @@ impl Decoder {
 
     pub(super) fn add<const W: usize>(
         self,
-        _: (&[u8], usize),
+        _: [&[u8]; 2],
         _: f32,
-        _: &[f32],
-        _: &mut [[f32; W]; CHAINS],
+        _: (&[f32], ApartOf<'_>),
+        _: &mut [f32; W],
     ) {
         match self {}
     }

@@ -50,6 +50,23 @@ struct Apart {
     weight: f32,
 }
 
+/// Weights of a panel that lie apart, in their order.
+#[derive(Clone, Copy, Debug)]
+struct ApartOf<'a> {
+    apart: &'a [Apart],
+    /// The number of the panel's first weight.
+    first: usize,
+}
+
+impl ApartOf<'_> {
+    /// The line and the column, of `W`, of weight `index` of them, and the weight.
+    fn get<const W: usize>(self, index: usize) -> Option<(usize, usize, f32)> {
+        let Apart { at, weight } = *self.apart.get(index)?;
+        let at = at as usize - self.first;
+        Some((at / W, at % W, weight))
+    }
+}
+
 /// Panels of one width and depth.
 #[derive(Debug)]
 pub(crate) struct CompactPanels {
@@ -112,6 +129,14 @@ impl CompactPanels {
         true
     }
 
+    /// What lies apart of panel `index`.
+    fn apart_of(&self, index: usize) -> ApartOf<'_> {
+        let size = self.width * self.depth;
+        let [begin, end] = [index, index + 1]
+            .map(|panel| self.apart.partition_point(|apart| (apart.at as usize) < panel * size));
+        ApartOf { apart: &self.apart[begin..end], first: index * size }
+    }
+
     /// All panels.
     pub(crate) fn all(&self) -> Compact<'_> {
         Compact { of: self, first: 0, count: self.floors.len() }
@@ -127,50 +152,25 @@ impl Compact<'_> {
     }
 
     /// `sums[c] += Σ_k operand[k] · w[k][c]` of panel `index`, to the bit as panels of floats give it: each weight is added
-    /// in its turn, also where it lies apart.
-    pub(crate) fn add<const W: usize>(self, index: usize, operand: &[f32], sums: &mut [f32; W]) {
+    /// in its turn, also where it lies apart. `next` is the panel after it, whose first lines are asked for.
+    pub(crate) fn add<const W: usize>(
+        self,
+        (index, next): (usize, Option<usize>),
+        operand: &[f32],
+        sums: &mut [f32; W],
+    ) {
         let (of, index) = (self.of, self.first + index);
         let each = of.width / LANES * BLOCK * of.depth;
-        let blocks = &of.blocks.bytes()[index * each..(index + 1) * each + SLACK];
-        let floor = i32::from(of.floors[index]);
-        let all = index * of.width * of.depth..(index + 1) * of.width * of.depth;
-        let begin = of.apart.partition_point(|apart| (apart.at as usize) < all.start);
-        let apart = of.apart[begin..].iter().map(|apart| (apart.at as usize, apart.weight));
-        let apart = apart.take_while(|(at, _)| *at < all.end);
-        let apart = apart.map(|(at, weight)| ((at - all.start) / W, (at - all.start) % W, weight));
-        let start = [*sums, [0.0; W]];
-        let fast = |lines: Range<usize>, acc: &mut [[f32; W]; CHAINS]| {
-            of.decoder.add((blocks, lines.start), scale(floor), &operand[lines], acc);
-        };
-        *sums = in_turn(start, operand, apart.clone(), fast);
+        let blocks = |index: usize| &of.blocks.bytes()[index * each..(index + 1) * each + SLACK];
+        let after = blocks(next.map_or(index, |next| self.first + next));
+        let (blocks, floor) = (blocks(index), i32::from(of.floors[index]));
+        let apart = of.apart_of(index);
+        let start = *sums;
+        of.decoder.add([blocks, after], scale(floor), (operand, apart), sums);
         if !sums.iter().all(|sum| sum.is_finite()) {
-            let exact = |lines: Range<usize>, acc: &mut [[f32; W]; CHAINS]| {
-                one_by_one((blocks, lines.start), floor, &operand[lines], acc);
-            };
-            *sums = in_turn(start, operand, apart, exact);
+            *sums = one_by_one(blocks, floor, (operand, apart), start);
         }
     }
-}
-
-/// All lines by `add`, which adds line `k` to sum `k mod 2`, and after each line its weights that lie apart, of which
-/// `apart` tells the line and the column.
-fn in_turn<const W: usize>(
-    mut acc: [[f32; W]; CHAINS],
-    operand: &[f32],
-    apart: impl Iterator<Item = (usize, usize, f32)>,
-    add: impl Fn(Range<usize>, &mut [[f32; W]; CHAINS]),
-) -> [f32; W] {
-    let mut done = 0;
-    for (line, column, weight) in apart {
-        if line >= done {
-            add(done..line + 1, &mut acc);
-            done = line + 1;
-        }
-        let sum = &mut acc[line % CHAINS][column];
-        *sum = operand[line].mul_add(weight, *sum);
-    }
-    add(done..operand.len(), &mut acc);
-    std::array::from_fn(|column| acc[0][column] + acc[1][column])
 }
 
 /// `2^floor`.
@@ -227,20 +227,25 @@ fn decode(block: &[u8; BLOCK], lane: usize, floor: i32) -> f32 {
 
 /// [`Decoder::add`] without vectors and factors.
 fn one_by_one<const W: usize>(
-    (blocks, first): (&[u8], usize),
+    blocks: &[u8],
     floor: i32,
-    operand: &[f32],
-    acc: &mut [[f32; W]; CHAINS],
-) {
-    let lines = blocks.chunks_exact(W / LANES * BLOCK).enumerate().skip(first);
-    for ((k, line), x) in lines.zip(operand) {
-        let blocks = line.as_chunks::<BLOCK>().0.iter().zip(acc[k % CHAINS].as_chunks_mut::<LANES>().0);
-        for (block, sums) in blocks {
+    (operand, apart): (&[f32], ApartOf<'_>),
+    start: [f32; W],
+) -> [f32; W] {
+    let mut acc = [start, [0.0; W]];
+    let mut left = (0..).map_while(|index| apart.get::<W>(index)).peekable();
+    for ((k, line), x) in blocks.chunks_exact(W / LANES * BLOCK).enumerate().zip(operand) {
+        let acc = &mut acc[k % CHAINS];
+        for (block, sums) in line.as_chunks::<BLOCK>().0.iter().zip(acc.as_chunks_mut::<LANES>().0) {
             for (lane, sum) in sums.iter_mut().enumerate() {
                 *sum = x.mul_add(decode(block, lane, floor), *sum);
             }
         }
+        while let Some((_, column, weight)) = left.next_if(|(line, ..)| *line == k) {
+            acc[column] = x.mul_add(weight, acc[column]);
+        }
     }
+    std::array::from_fn(|column| acc[0][column] + acc[1][column])
 }
 
 #[cfg(test)]
@@ -313,7 +318,7 @@ mod tests {
             for (view, first) in [(packed.all(), 0), (packed.all().part(per..3 * per).part(per..2 * per), 2)]
             {
                 let mut sums: [f32; W] = start.clone().try_into().expect("a line");
-                view.add(0, &operand, &mut sums);
+                view.add((0, (round % 2 == 0).then_some(0)), &operand, &mut sums);
                 for (column, sum) in sums.iter().enumerate() {
                     let terms = operand.iter().enumerate();
                     let terms = terms.map(|(k, x)| f64::from(*x) * f64::from(panels[first][k * W + column]));

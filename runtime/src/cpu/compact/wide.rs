@@ -5,12 +5,12 @@
 //! memory. Loads cross lines, which the processor's own fetching ahead takes badly beyond some 50 MB (13 to 23 GB/s of 29);
 //! lines are asked for [`AHEAD`] of their use.
 
-use super::{BLOCK, CHAINS, LANES, SLACK};
+use super::{ApartOf, BLOCK, CHAINS, LANES, SLACK};
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castsi512_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutexvar_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_sllv_epi32, _mm512_srai_epi32, _mm512_storeu_ps,
-    _mm512_ternarylogic_epi32,
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask3_fmadd_ps, _mm512_mul_ps,
+    _mm512_permutexvar_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_sllv_epi32,
+    _mm512_srai_epi32, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
 };
 
 /// Bytes between what is read and what is asked for.
@@ -62,24 +62,23 @@ impl Decoder {
         found.then_some(Self(()))
     }
 
-    /// `acc[k mod 2] += factor · operand[k] · blocks[k]` for the lines from `first` on, of which `operand` has the factors.
+    /// `sums += Σ_k operand[k] · (factor · blocks[k] + apart[k])`; the first lines of `next` are asked for behind the last
+    /// ones of `blocks`.
     #[allow(clippy::unused_self, reason = "the decoder is the proof that the instructions are there")]
     pub(super) fn add<const W: usize>(
         self,
-        (blocks, first): (&[u8], usize),
+        [blocks, next]: [&[u8]; 2],
         factor: f32,
-        operand: &[f32],
-        [even, odd]: &mut [[f32; W]; CHAINS],
+        (operand, apart): (&[f32], ApartOf<'_>),
+        sums: &mut [f32; W],
     ) {
-        let line = W / LANES * BLOCK;
-        assert!(blocks.len() >= (first + operand.len()) * line + SLACK, "a panel of another depth");
-        let blocks = &blocks[first * line..];
-        let (even, odd) = (even.as_chunks_mut().0, odd.as_chunks_mut().0);
+        assert!(blocks.len() >= operand.len() * (W / LANES * BLOCK) + SLACK, "a panel of another depth");
+        let sums = sums.as_chunks_mut().0;
         match W {
             // SAFETY: the token exists only where the instructions were found; the blocks are there as asserted.
-            64 => unsafe { add::<4>((blocks, first), factor, operand, [even, odd]) },
+            64 => unsafe { add::<64, 4>([blocks, next], factor, (operand, apart), sums) },
             // SAFETY: as above.
-            48 => unsafe { add::<3>((blocks, first), factor, operand, [even, odd]) },
+            48 => unsafe { add::<48, 3>([blocks, next], factor, (operand, apart), sums) },
             _ => unreachable!("panels of recurrences have 48 or 64 columns"),
         }
     }
@@ -87,62 +86,96 @@ impl Decoder {
 
 /// # Safety
 ///
-/// `blocks` has `N` blocks for each of `operand`, and [`SLACK`] bytes behind them.
+/// `blocks` has `N` blocks, which are `W` weights, for each of `operand`, and [`SLACK`] bytes behind them.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-unsafe fn add<const N: usize>(
-    (blocks, first): (&[u8], usize),
+unsafe fn add<const W: usize, const N: usize>(
+    [blocks, next]: [&[u8]; 2],
     factor: f32,
-    operand: &[f32],
-    mut to: [&mut [[f32; LANES]]; CHAINS],
+    (operand, apart): (&[f32], ApartOf<'_>),
+    sums: &mut [[f32; LANES]],
 ) {
     let (factor, line) = (_mm512_set1_ps(factor), N * BLOCK);
     let mut acc = [[_mm512_setzero_ps(); N]; CHAINS];
-    for (acc, to) in acc.iter_mut().zip(&to) {
-        for (acc, to) in acc.iter_mut().zip(&**to) {
-            // SAFETY: a vector is read from an array of as many elements.
-            *acc = unsafe { _mm512_loadu_ps(to.as_ptr()) };
+    for (acc, sums) in acc[0].iter_mut().zip(&*sums) {
+        // SAFETY: a vector is read from an array of as many elements.
+        *acc = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+    }
+    let (pairs, last) = operand.as_chunks::<CHAINS>();
+    // Behind what can be asked for of these blocks come those of the next panel.
+    let turn = (operand.len() * line).saturating_sub(AHEAD) / (CHAINS * line);
+    let asked = [blocks.as_ptr().wrapping_add(AHEAD), next.as_ptr().wrapping_sub(turn * CHAINS * line)];
+    let (mut done, mut taken) = (0, 0);
+    while done < pairs.len() {
+        let stop =
+            apart.get::<W>(taken).map_or(pairs.len(), |(line, ..)| (line / CHAINS + 1).min(pairs.len()));
+        for (range, asked) in [done..stop.min(turn), done.max(turn)..stop].into_iter().zip(asked) {
+            for pair in range {
+                for (chain, (acc, x)) in acc.iter_mut().zip(&pairs[pair]).enumerate() {
+                    let at = (pair * CHAINS + chain) * line;
+                    // SAFETY: the line is one of the operand's.
+                    unsafe { add_line(&blocks[at..], asked.wrapping_add(at), (*x, factor), acc) }
+                }
+            }
         }
-    }
-    let head = (first % CHAINS).min(operand.len());
-    let (ahead, rest) = operand.split_at(head);
-    let (pairs, last) = rest.as_chunks::<CHAINS>();
-    for x in ahead {
-        // SAFETY: the line is one of the operand's.
-        unsafe { add_line(blocks, (*x, factor), &mut acc[1]) }
-    }
-    for (pair, xs) in pairs.iter().enumerate() {
-        for (chain, (acc, x)) in acc.iter_mut().zip(xs).enumerate() {
-            // SAFETY: the line is one of the operand's.
-            unsafe { add_line(&blocks[(head + pair * CHAINS + chain) * line..], (*x, factor), acc) }
+        done = stop;
+        while let Some((line, column, weight)) =
+            apart.get::<W>(taken).filter(|(line, ..)| *line < done * CHAINS)
+        {
+            add_one(&mut acc, (line % CHAINS, column), (operand[line], weight));
+            taken += 1;
         }
     }
     for x in last {
         // SAFETY: the line is one of the operand's.
-        unsafe { add_line(&blocks[(head + pairs.len() * CHAINS) * line..], (*x, factor), &mut acc[0]) }
+        unsafe { add_line(&blocks[pairs.len() * CHAINS * line..], next.as_ptr(), (*x, factor), &mut acc[0]) }
     }
-    for (acc, to) in acc.iter().zip(&mut to) {
-        for (acc, to) in acc.iter().zip(&mut **to) {
-            // SAFETY: a vector is written to an array of as many elements.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *acc) }
+    while let Some((line, column, weight)) = apart.get::<W>(taken) {
+        add_one(&mut acc, (line % CHAINS, column), (operand[line], weight));
+        taken += 1;
+    }
+    let [even, odd] = acc;
+    for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+        // SAFETY: a vector is written to an array of as many elements.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), _mm512_add_ps(even, odd)) }
+    }
+}
+
+/// `acc[chain][column] += x · weight`, without looking for the vector that has the column.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[inline]
+fn add_one<const N: usize>(
+    acc: &mut [[__m512; N]; CHAINS],
+    (chain, column): (usize, usize),
+    (x, weight): (f32, f32),
+) {
+    let (x, weight) = (_mm512_set1_ps(x), _mm512_set1_ps(weight));
+    for (index, acc) in acc.iter_mut().enumerate() {
+        let lanes = u64::from(index == chain) << column;
+        for (v, acc) in acc.iter_mut().enumerate() {
+            *acc = _mm512_mask3_fmadd_ps(x, weight, *acc, (lanes >> (v * LANES)) as u16);
         }
     }
 }
 
 /// # Safety
 ///
-/// `blocks` has `N` blocks and [`SLACK`] bytes behind them.
+/// `blocks` has `N` blocks and [`SLACK`] bytes behind them; `asked` is asked for.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 #[inline]
-unsafe fn add_line<const N: usize>(blocks: &[u8], (x, factor): (f32, __m512), acc: &mut [__m512; N]) {
+unsafe fn add_line<const N: usize>(
+    blocks: &[u8],
+    asked: *const u8,
+    (x, factor): (f32, __m512),
+    acc: &mut [__m512; N],
+) {
     // SAFETY: a vector is read from arrays of as many bytes.
     let (bytes, shifts): (__m512i, __m512i) =
         unsafe { (_mm512_loadu_si512(BYTES.as_ptr().cast()), _mm512_loadu_si512(SHIFTS.as_ptr().cast())) };
     let x = _mm512_mul_ps(_mm512_set1_ps(x), factor);
     for (v, acc) in acc.iter_mut().enumerate() {
-        let block = blocks.as_ptr().wrapping_add(v * BLOCK);
-        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD).cast());
+        _mm_prefetch::<_MM_HINT_T0>(asked.wrapping_add(v * BLOCK).cast());
         // SAFETY: 64 bytes are there from every block on, as the caller has it.
-        let block = unsafe { _mm512_loadu_si512(block.cast()) };
+        let block = unsafe { _mm512_loadu_si512(blocks.as_ptr().wrapping_add(v * BLOCK).cast()) };
         let lanes = _mm512_permutexvar_epi8(bytes, block);
         // The sign fills the exponent, where the code is put and the rest made zero.
         let signed = _mm512_srai_epi32::<8>(lanes);

@@ -15,14 +15,15 @@ pub(super) fn sweep<F: Float, const W: usize>(
     let index = |turn: usize| if backwards { count - 1 - turn } else { turn };
     for turn in 0..count {
         for row in 0..rows {
-            if turn + 1 < count {
-                product.fetch(index(turn + 1), row);
+            let next = (turn + 1 < count).then(|| index(turn + 1));
+            if let Some(next) = next {
+                product.fetch(next, row);
             }
             let mut sums = [F::zero(); W];
             product.start(index(turn), row, &mut sums);
             let to = same_mut::<F, f32>(&mut sums).and_then(|sums| <&mut [f32; W]>::try_from(sums).ok());
             if let (Some(operand), Some(sums)) = (same::<F, f32>(product.operand(row)), to) {
-                panels.add(index(turn), operand, sums);
+                panels.add((index(turn), next), operand, sums);
             }
             product.finish(index(turn), row, &mut sums);
         }

@@ -31,7 +31,7 @@ use super::panels::{self, Stored, wide_elements};
 use super::relay::Relay;
 use super::shards::{Claim, Rows, split};
 use super::simd::Level;
-use super::{CpuSite, Io, Kernel};
+use super::{CpuSite, Io, Kernel, wavefront};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::Stop;
@@ -43,6 +43,7 @@ use pack::{Vectors, Weights, spaced, take};
 use sequence::{Sequence, arrange};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use strand::{Ended, Strand};
 
 /// Positions of the inputs.
@@ -77,7 +78,8 @@ pub(crate) fn kernel(recurrence: &Recurrence, site: &CpuSite<'_>) -> Result<Kern
     let plan = Plan::new(recurrence, layout, [time, batch], site)?;
     let scratch = plan.scratch_bytes().ok_or_else(|| OpError::shape("the recurrence is too large"))?;
     dispatch!(site.inputs.tensor(X)?.dtype, floats, S => {
-        Ok(Kernel::new(move |io| plan.run::<S>(io)).with_scratch(scratch))
+        let rows = plan.rows(site)?;
+        Ok(Kernel::new(move |io| plan.run::<S>(io)).with_scratch(scratch).with_rows(rows))
     })
 }
 
@@ -129,6 +131,9 @@ struct Plan {
     /// Members that the weights are worth.
     threads: usize,
     level: Level,
+    /// Steps of all runs so far: each reads panels from the end at which the one before it ended, where the caches hold what
+    /// was read last, the first of a run as well.
+    steps: AtomicUsize,
     weights: Option<Arc<Weights>>,
     peepholes: bool,
     /// Bytes of a stored and of a computed element.
@@ -159,11 +164,32 @@ impl Plan {
             chunk,
             threads,
             level: Level::detect(),
+            steps: AtomicUsize::new(0),
             weights: site.packed_as::<Weights>(),
             peepholes: site.inputs.has(P),
             sizes: [stored, computed],
             layout,
         })
+    }
+
+    /// How it makes and uses rows in their order, where it can be a layer of a wavefront: on one thread, forwards, all rows
+    /// of the batch through all steps, in the type that it computes in.
+    fn rows(&self, site: &CpuSite<'_>) -> Result<Option<wavefront::Rows>, OpError> {
+        let Self { recurrence, layout, time: steps, batch, sizes: [stored, computed], .. } = self;
+        let forwards = matches!(&recurrence.directions[..], [direction] if !direction.reverse);
+        let in_order = !recurrence.batch_first || *batch == 1;
+        if self.threads > 1 || !forwards || !in_order || stored != computed || site.inputs.has(LENGTHS) {
+            return Ok(None);
+        }
+        let shape = [*steps, *batch, layout.input, layout.hidden];
+        let piece = exact_piece(recurrence, site.inputs.tensor(X)?.dtype, shape);
+        Ok(piece.map(|piece| wavefront::Rows {
+            steps: *steps,
+            batch: *batch,
+            read: layout.input * stored,
+            made: layout.hidden * stored,
+            piece,
+        }))
     }
 
     /// Elements of the scratch segments, in the order in which [`Plan::run`] takes them: X, W, R and vectors
@@ -218,7 +244,8 @@ impl Plan {
         let too_large = || OpError::internal("sizes overflow after they were checked");
         let segments = self.segments().ok_or_else(too_large)?;
 
-        let x = io.input::<S>(X)?;
+        let mut link = io.take_link();
+        let x = if link.from.is_some() { &[] } else { io.input::<S>(X)? };
         let given_lengths = io.optional_input::<i32>(LENGTHS)?;
         let initial = [io.optional_input::<S>(INITIAL[0])?, io.optional_input::<S>(INITIAL[1])?];
         let bytes = |index: usize| io.optional(index).map(|t| t.bytes());
@@ -268,6 +295,7 @@ impl Plan {
         let (mut front, mut back) = (segment(6)?, segment(7)?);
         let mut turned = segment(8)?;
 
+        let steps_before = self.steps.fetch_add(self.time, Ordering::Relaxed);
         let stop = Stop::default();
         let gang = context.team.gang(self.threads, &stop);
         let parts = self.parts(gang.size());
@@ -338,6 +366,8 @@ impl Plan {
                     unit,
                     vectors: &vectors[plane * layout.vectors()..(plane + 1) * layout.vectors()],
                     x,
+                    link: std::mem::take(&mut link),
+                    steps_before,
                     chunk: self.chunk,
                     projected,
                     private,

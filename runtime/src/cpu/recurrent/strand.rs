@@ -12,6 +12,7 @@ use crate::cpu::amx::Unit;
 use crate::cpu::panels::{Panels, Product, Starts, Stored, next_group, sweep_wide, unit};
 use crate::cpu::relay::{Member, Stopped};
 use crate::cpu::shards::Shard;
+use crate::cpu::wavefront::Link;
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::ops::recurrence::Cell;
@@ -34,9 +35,12 @@ pub(super) struct Strand<'a, F> {
     /// The matrix unit, where it may multiply W, and R.
     pub(super) unit: [Option<Unit>; 2],
     pub(super) vectors: &'a [F],
-    /// X, row by row.
+    /// X, row by row, where it is not taken from the layer ahead.
     pub(super) x: &'a [F],
-    /// Steps whose W·x is computed at once, and the memory for it.
+    pub(super) link: Link<'a>,
+    /// Steps of all runs before.
+    pub(super) steps_before: usize,
+    /// Most steps whose W·x is computed at once, and the memory for it.
     pub(super) chunk: usize,
     pub(super) projected: &'a mut [F],
     /// C of LSTM, z of plain GRU: `[batch, units]`.
@@ -82,13 +86,35 @@ impl<F: Gate> Strand<'_, F> {
                 self.interrupt.check().map_err(Ended::Interrupted)?;
             }
             if step == chunk.end {
-                chunk = step..(step + self.chunk).min(steps);
+                chunk = step..self.chunk_end(step, steps);
                 self.project(chunk.clone(), active)?;
             }
             self.step(step, step - chunk.start, active)?;
+            self.hand_on(active);
             self.keep_last(step, active);
         }
         Ok(())
+    }
+
+    /// Where the chunk from `step` on ends.
+    fn chunk_end(&self, step: usize, steps: usize) -> usize {
+        let left = steps - step;
+        match self.link.piece {
+            // What is left beside the last piece belongs to it.
+            Some(piece) if left >= piece.saturating_mul(2) || left > self.chunk => {
+                step + piece.min(self.chunk)
+            }
+            _ => step + left.min(self.chunk),
+        }
+    }
+
+    /// Gives the states of `rows` rows to the layer behind.
+    fn hand_on(&mut self, rows: usize) {
+        if let Some(giver) = &mut self.link.to {
+            let (state, _) = self.relay.state();
+            let states = state.chunks_exact(self.layout.padded.max(1)).take(rows);
+            states.for_each(|state| giver.give(bytemuck::cast_slice(&state[..self.layout.hidden])));
+        }
     }
 
     /// Zeros past the ends of rows, and the states of rows without steps.
@@ -122,6 +148,11 @@ impl<F: Gate> Strand<'_, F> {
         }
     }
 
+    /// Whether the panels of `step`, or those of W for steps from it on, are read from the last one to the first.
+    fn is_backwards(&self, step: usize) -> bool {
+        self.steps_before.wrapping_add(step) % 2 == 1
+    }
+
     /// The thread's units that are no padding.
     fn valid(&self) -> usize {
         self.units.end.min(self.layout.hidden) - self.units.start.min(self.layout.hidden)
@@ -130,6 +161,10 @@ impl<F: Gate> Strand<'_, F> {
     /// W·x + b of `steps`, at the first of which `active` rows run.
     fn project(&mut self, steps: Range<usize>, active: usize) -> Result<(), Ended> {
         let own = self.units.len();
+        let x = match self.link.from {
+            Some(taker) => bytemuck::cast_slice(taker.first(steps.end * self.sequence.batch())?),
+            None => self.x,
+        };
         for (index, group) in self.layout.groups().iter().enumerate() {
             let region = projected_region(self.layout, index, own, self.chunk * self.sequence.batch());
             let mut step = steps.start;
@@ -145,7 +180,8 @@ impl<F: Gate> Strand<'_, F> {
                     let count =
                         together.map_or_else(|| next_group(rows - first), |most| most.min(rows - first));
                     let place = Rows { step, active, first, count };
-                    self.project_rows((index, group), place, (step - steps.start, region.clone()))?;
+                    let to = (step - steps.start, region.clone());
+                    self.project_rows((index, group), (x, place), to)?;
                     first += count;
                 }
                 step = end;
@@ -154,15 +190,15 @@ impl<F: Gate> Strand<'_, F> {
         Ok(())
     }
 
-    /// W·x + b of some rows for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
+    /// W·x + b of some rows of X for gates `group`, into `region`, where step `in_chunk` of the chunk is the first.
     fn project_rows(
         &mut self,
         (index, group): (usize, &Group),
-        rows: Rows,
+        (x, rows): (&[F], Rows),
         (in_chunk, region): (usize, Range<usize>),
     ) -> Result<(), Ended> {
         let (own, depth, batch) = (self.units.len(), self.layout.input, self.sequence.batch());
-        let panels = own / group.units;
+        let (panels, backwards) = (own / group.units, self.is_backwards(rows.step));
         // A few panels at a time, so that the clock is looked at.
         let at_once = (64 * CHECK_EVERY / (rows.count * depth * group.width()).max(1)).max(1);
         for first in (0..panels).step_by(at_once) {
@@ -171,7 +207,7 @@ impl<F: Gate> Strand<'_, F> {
             let units = self.units.start + first * group.units..self.units.start + last * group.units;
             let mut product = Projection {
                 sequence: self.sequence,
-                x: self.x,
+                x,
                 depth,
                 rows,
                 bias: &self.vectors[self.layout.panels_of(index, 1, units.clone())],
@@ -181,7 +217,7 @@ impl<F: Gate> Strand<'_, F> {
                 batch,
             };
             let data = self.layout.panels_in(self.input, index, depth, units);
-            let panels = Panels { data, depth, count: last - first, backwards: false };
+            let panels = Panels { data, depth, count: last - first, backwards };
             let turned = (rows.count, &mut *self.turned);
             let (on, starts) = ((self.gates.level, self.unit[0]), Starts::Alike);
             match group.width() {
@@ -195,14 +231,14 @@ impl<F: Gate> Strand<'_, F> {
     fn step(&mut self, step: usize, in_chunk: usize, active: usize) -> Result<(), Stopped> {
         let (layout, on) = (self.layout, (self.gates.level, self.unit[1]));
         let (own, depth, batch) = (self.units.len(), layout.hidden, self.sequence.batch());
-        let (first, valid) = (self.units.start, self.valid());
+        let (first, valid, backwards) = (self.units.start, self.valid(), self.is_backwards(step));
         let extras = &self.vectors[layout.panels(1)..];
         let extra = |row: usize| &extras[row * layout.padded..][self.units.clone()];
         let panels = |index: usize, group: &Group| Panels {
             data: layout.panels_in(self.recurrent, index, depth, self.units.clone()),
             depth,
             count: own / group.units,
-            backwards: step % 2 == 1,
+            backwards,
         };
         let projected = &*self.projected;
         let gates = self.gates;
