@@ -103,8 +103,9 @@ pub mod plans {
 
 /// GPUs: which there are, what a model takes of one, and why one cannot be used.
 pub mod gpu {
-    pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
+    pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuTensor, GpuUse, HostTrip, Memory};
     pub use crate::device::{GpuInfo, gpus};
+    pub use crate::session::{BoundInput, HostCopy, IoBinding};
 }
 
 /// Weights that are stored in another format than the model's.

@@ -33,7 +33,8 @@ pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub(crate) use program::{
-    Action, CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, Sequence, StepFailure, share,
+    Action, CopyPlace, DeviceRun, GpuBound, GpuFailure, GpuProgram, Layout, PlacedSteps, Sequence,
+    StepFailure, share,
 };
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;

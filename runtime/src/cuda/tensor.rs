@@ -27,7 +27,7 @@ pub enum Memory {
 }
 
 /// A tensor of the caller that a GPU reads and writes where it lies: an input or an output of
-/// [`Session::binding`](crate::Session::binding). Clones are the same memory, which is given back with the last of them.
+/// [`Session::io_binding`](crate::Session::io_binding). Clones are the same memory, which is given back with the last of them.
 ///
 /// # Example
 /// ```
@@ -59,7 +59,7 @@ struct Inner {
 
 enum Place {
     Device(Block),
-    Pinned(Box<dyn Pinned>, Charge),
+    Pinned { pinned: Box<dyn Pinned>, _charge: Charge },
 }
 
 /// Leave to read a tensor, or to write it, until this is dropped.
@@ -89,7 +89,7 @@ impl GpuTensor {
             Memory::Device => Place::Device(gpu.allocate(bytes).map_err(failed)?),
             Memory::Pinned => {
                 let charge = budget.charge(bytes).map_err(|error| no_memory(error, dtype, shape))?;
-                Place::Pinned(gpu.gpu().pinned(bytes.max(1)).map_err(failed)?, charge)
+                Place::Pinned { pinned: gpu.gpu().pinned(bytes.max(1)).map_err(failed)?, _charge: charge }
             }
         };
         let (shape, users) = (shape.into(), AtomicIsize::new(0));
@@ -107,7 +107,7 @@ impl GpuTensor {
     pub fn memory(&self) -> Memory {
         match self.0.place {
             Place::Device(_) => Memory::Device,
-            Place::Pinned(..) => Memory::Pinned,
+            Place::Pinned { .. } => Memory::Pinned,
         }
     }
 
@@ -127,7 +127,7 @@ impl GpuTensor {
     pub fn address(&self) -> u64 {
         match &self.0.place {
             Place::Device(block) => block.address(),
-            Place::Pinned(pinned, _) => pinned.address(),
+            Place::Pinned { pinned, .. } => pinned.address(),
         }
     }
 
@@ -207,8 +207,9 @@ impl GpuTensor {
         let zeros = vec![0; self.0.bytes.min(link::PIECE)];
         match &self.0.place {
             Place::Device(block) => self.up(block, |_, count, pinned| pinned.write(0, &zeros[..count])),
-            Place::Pinned(pinned, _) => {
-                let piece = |offset: usize| pinned.write(offset, &zeros[..zeros.len().min(self.0.bytes - offset)]);
+            Place::Pinned { pinned, .. } => {
+                let piece =
+                    |offset: usize| pinned.write(offset, &zeros[..zeros.len().min(self.0.bytes - offset)]);
                 let mut offsets = (0..self.0.bytes).step_by(link::PIECE);
                 offsets.try_for_each(piece).map_err(|source| self.failed(source))
             }
@@ -221,7 +222,7 @@ impl GpuTensor {
             Place::Device(block) => {
                 self.up(block, |offset, count, pinned| pinned.write(0, &from[offset..offset + count]))
             }
-            Place::Pinned(pinned, _) => pinned.write(0, from).map_err(|source| self.failed(source)),
+            Place::Pinned { pinned, .. } => pinned.write(0, from).map_err(|source| self.failed(source)),
         }
     }
 
@@ -242,7 +243,7 @@ impl GpuTensor {
                 let mut link = gpu.link.lock().unwrap_or_else(PoisonError::into_inner);
                 link.down(gpu, budget, block.address(), to).map_err(|error| self.not_passed(error))
             }
-            Place::Pinned(pinned, _) => pinned.read(0, to).map_err(|source| self.failed(source)),
+            Place::Pinned { pinned, .. } => pinned.read(0, to).map_err(|source| self.failed(source)),
         }
     }
 
@@ -313,7 +314,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let users = &self.tensor.0.users;
-        if self.writes { users.store(0, Ordering::Release) } else { _ = users.fetch_sub(1, Ordering::Release) }
+        if self.writes {
+            users.store(0, Ordering::Release)
+        } else {
+            _ = users.fetch_sub(1, Ordering::Release)
+        }
     }
 }
 

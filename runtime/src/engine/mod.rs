@@ -2,8 +2,9 @@
 //! memory.
 
 use crate::cost::ProfileCache;
-use crate::cuda::{self, GpuError, OpenGpu};
+use crate::cuda::{self, GpuError, GpuTensor, Memory, OpenGpu};
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::exec::{SPIN, Team};
 use crate::memory::Budget;
@@ -99,6 +100,30 @@ impl Engine {
         self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.peak())
     }
 
+    /// A tensor of zeros for `device`, a GPU, to read and write where it lies; see [`Session::io_binding`].
+    ///
+    /// [`Session::io_binding`]: crate::Session::io_binding
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Engine, Tensor};
+    /// let engine = Engine::builder().with_threads(1).build()?;
+    /// let frame = engine.gpu_tensor(Device::Emulated, DType::F32, &[2], Memory::Pinned)?;
+    /// frame.write(&Tensor::new(&[2], vec![1f32, 2.0])?)?;
+    /// assert_eq!(frame.read()?.as_slice::<f32>(), Some(&[1.0, 2.0][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn gpu_tensor(
+        &self,
+        device: Device,
+        dtype: DType,
+        shape: &[usize],
+        memory: Memory,
+    ) -> Result<GpuTensor, Error> {
+        GpuTensor::new(self, device, dtype, shape, memory)
+    }
+
     /// Gives `gpu` for `device` to sessions of this engine.
     #[cfg(test)]
     pub(crate) fn use_gpu(&self, device: Device, gpu: OpenGpu) {
@@ -129,6 +154,11 @@ impl Shared {
         let gpu = Arc::new(OpenGpu::new(cuda::open(device)?, self.gpu_memory_limit));
         gpus.insert(device, gpu.clone());
         Ok(gpu)
+    }
+
+    /// The GPU `device`, if somebody has opened it.
+    pub(crate) fn opened(&self, device: Device) -> Option<Arc<OpenGpu>> {
+        self.open_gpus().get(&device).cloned()
     }
 
     fn open_gpus(&self) -> MutexGuard<'_, HashMap<Device, Arc<OpenGpu>>> {

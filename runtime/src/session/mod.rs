@@ -7,6 +7,7 @@ mod chosen;
 mod deviations;
 mod devices;
 mod inspect;
+mod io_binding;
 mod measuring;
 mod measuring_device;
 mod mode;
@@ -21,12 +22,14 @@ mod runner;
 mod step_names;
 mod stream;
 mod variants;
+mod ways;
 
 pub use arguments::ValueSpec;
 pub use buckets::Buckets;
 pub use builder::{Fusion, SessionBuilder};
 pub use devices::{LostDevice, Placement};
 pub use inspect::{Apart, GraphInfo, NodeInfo, Parameters, Source};
+pub use io_binding::{BoundInput, HostCopy, IoBinding};
 pub use measuring::ProfileOptions;
 pub use mode::{FrontPoint, Mode, PlanOptions, Planning};
 pub use outputs::Outputs;
@@ -37,7 +40,7 @@ pub use run_options::RunOptions;
 pub use stream::Stream;
 
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::{Direct, GpuUse, HostTrip};
+use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
 use crate::graph::Node;
@@ -336,7 +339,7 @@ impl Session {
     ) -> Result<(), Error> {
         self.with_values(inputs, misfits, options, |values, context| {
             if let Some(followed) = self.plans.choose(self, values, context)? {
-                match followed.run((values, &Direct::default()), slots, &self.outputs, context) {
+                match followed.run(values, slots, &self.outputs, context) {
                     // Nothing of the run is kept: it is made again without the GPU.
                     Err(error) if self.devices.give_up(&error) => self.plans.forget_devices(),
                     ended => return ended,

@@ -36,15 +36,25 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Checks the slots against `outputs`, and runs with what is `direct` on the device.
+    /// Checks the slots against `outputs`, and runs.
     pub(super) fn run(
         &self,
-        (values, direct): (&[ValueRef<'_>], &Direct),
+        values: &[ValueRef<'_>],
         slots: &mut [Slot<'_>],
         outputs: &[ValueSpec],
         context: RunContext<'_>,
     ) -> Result<(), Error> {
         check(outputs, slots, |index| self.bound.output_form(index))?;
+        self.follow((values, &Direct::default()), slots, context)
+    }
+
+    /// Runs with slots that fit, with what is `direct` on the device.
+    pub(super) fn follow(
+        &self,
+        (values, direct): (&[ValueRef<'_>], &Direct),
+        slots: &mut [Slot<'_>],
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
         let ran = self.bound.follow(&self.course, &self.program, (values, direct), slots, context);
         ran.map_err(|failure| gpu_error(failure, self.device.unwrap_or_default(), 0, context))
     }

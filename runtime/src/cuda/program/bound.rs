@@ -97,6 +97,29 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Held(Option<State>);
 
+/// A state while a run uses it with memory of the caller, which it lets go of even when a kernel panics.
+struct Using<'d> {
+    held: Held,
+    direct: &'d Direct,
+}
+
+impl Using<'_> {
+    /// The state, which no longer uses that memory, unless that is noted.
+    fn end(&mut self) -> Held {
+        let mut held = std::mem::replace(&mut self.held, Held(None));
+        if let Some(state) = held.0.as_mut().filter(|state| state.under_way && !self.direct.is_empty()) {
+            state.let_go(self.direct);
+        }
+        held
+    }
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// How long work that nobody waits for any more may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -125,8 +148,8 @@ impl GpuBound {
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
-        let mut held = self.take_state(program)?;
-        let Some(state) = &mut held.0 else {
+        let mut using = Using { held: self.take_state(program)?, direct };
+        let Some(state) = &mut using.held.0 else {
             return Err(GpuFailure::Node(node_error(
                 &program.graph,
                 usize::MAX,
@@ -135,9 +158,7 @@ impl GpuBound {
         };
         let ran = self.run_with(program, state, (inputs, direct), outputs, context);
         state.slots.fill(None);
-        if state.under_way && !direct.is_empty() {
-            state.let_go(direct);
-        }
+        let held = using.end();
         // A lost GPU loses the state with it.
         if !matches!(ran, Err(GpuFailure::Gpu(GpuError::Lost { .. } | GpuError::Emulator { .. }))) {
             self.states.lock().unwrap_or_else(PoisonError::into_inner).push(held);

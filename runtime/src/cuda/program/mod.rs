@@ -30,7 +30,7 @@ use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::precision::{Precision, Stored, StoredWeights, Storing};
 use crate::tensor::ValueRef;
-use bound::GpuBound;
+pub(crate) use bound::GpuBound;
 use decisive::Key;
 pub(crate) use order::Action;
 pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps, Sequence};

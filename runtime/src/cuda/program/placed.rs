@@ -284,7 +284,11 @@ impl PlacedSteps {
     }
 
     /// The device for one run, in which the copies that `ends` tells of are from or to memory of the caller, at this address.
-    pub(crate) fn begin<'p>(&'p self, ends: HashMap<usize, u64>, direct: &'p Direct) -> Result<DeviceRun<'p>, GpuFailure> {
+    pub(crate) fn begin<'p>(
+        &'p self,
+        ends: HashMap<usize, u64>,
+        direct: &'p Direct,
+    ) -> Result<DeviceRun<'p>, GpuFailure> {
         let kept = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut state = match kept {
             Some(state) => state,
@@ -293,8 +297,8 @@ impl PlacedSteps {
         state.lanes.begin();
         state.ahead.fill(false);
         let faults = self.steps.values().filter_map(|(_, step)| step.fault);
-        let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
-        for word in faults.chain(ends).chain(self.holds.iter().copied()) {
+        let told = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
+        for word in faults.chain(told).chain(self.holds.iter().copied()) {
             state.pinned.set_word(word, 0)?;
         }
         Ok(DeviceRun::new(self, state, (ends, direct)))
