@@ -6,6 +6,8 @@
 //! borrowed, so that no reference to memory exists that the device may change.
 
 #[cfg(test)]
+mod bound_tensors;
+#[cfg(test)]
 mod copying_plans;
 #[cfg(test)]
 mod decided;

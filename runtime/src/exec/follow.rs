@@ -234,7 +234,11 @@ impl Ground<'_, '_> {
         let Move { space, bytes, up } = course.copies.get(number).ok_or_else(lost)?;
         let way = if *up { RunLane::ToDevice } else { RunLane::FromDevice };
         if end_of(*space, self.direct).is_some() {
-            device.bring(number, timed)?;
+            if *up {
+                device.bring(number, timed)?;
+            } else {
+                device.down_there(number, timed, self.context.interrupt)?;
+            }
             return Ok(way);
         }
         let (shared, range) = match *space {

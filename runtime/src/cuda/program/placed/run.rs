@@ -209,8 +209,8 @@ impl<'p> DeviceRun<'p> {
         self.send(copy, alone, state)
     }
 
-    /// Makes a copy whose bytes lie where the device reaches them, weights that are brought to a step or what the caller has
-    /// there, or goes there without anybody to wait for it; `alone` as of [`Self::up`].
+    /// Copies what lies where the device reaches it to the device, weights that are brought to a step or what the caller has
+    /// there; `alone` as of [`Self::up`].
     pub(crate) fn bring(&self, copy: usize, alone: bool) -> Result<(), GpuError> {
         let mut held = self.lock();
         self.send(copy, alone, held.as_mut().ok_or_else(given_up)?)
@@ -233,17 +233,30 @@ impl<'p> DeviceRun<'p> {
         alone: bool,
         interrupt: &Interrupt,
     ) -> Result<(), GpuError> {
-        let stream = self.turn(Action::Copy(copy))?.stream;
         let mut held = self.lock();
         let state = held.as_mut().ok_or_else(given_up)?;
-        match (self.goes_along(copy), alone) {
-            (true, false) => {}
-            (false, false) => self.reach(Unit::Copy(copy), state)?,
-            (_, true) => self.give(Unit::Copy(copy), state)?,
-        }
-        let (staging, word) = self.placed.staging[copy];
-        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)?;
-        state.pinned.read(staging, to)
+        self.await_down(copy, alone, state, interrupt)?;
+        state.pinned.read(self.placed.staging[copy].0, to)
+    }
+
+    /// Copies from the device to where the caller has it there. That is waited for as well: what comes behind a copy from the
+    /// device relies on its end.
+    pub(crate) fn down_there(&self, copy: usize, alone: bool, interrupt: &Interrupt) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        self.await_down(copy, alone, held.as_mut().ok_or_else(given_up)?, interrupt)
+    }
+
+    fn await_down(
+        &self,
+        copy: usize,
+        alone: bool,
+        state: &mut State,
+        interrupt: &Interrupt,
+    ) -> Result<(), GpuError> {
+        let stream = self.turn(Action::Copy(copy))?.stream;
+        self.send(copy, alone, state)?;
+        let (_, word) = self.placed.staging[copy];
+        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)
     }
 
     /// Waits for what was given, and keeps the memory for later runs.
