@@ -20,6 +20,7 @@
 //!   that cannot run is refused with all such nodes.
 //! - **Run:** [`Session::run`]; [`Session::run_into`] writes to buffers of the caller, and tells what allocates.
 //! - **Stream:** [`Session::stream`] keeps recurrent state between calls.
+//! - **On a GPU:** [`Session::io_binding`] runs on tensors that lie in its memory, and leaves outputs there.
 //! - **Errors:** one enum, [`Error`], with stable codes in [`Error::kind`]. Causes are in `source()`.
 //! - **Limits:** [`RunOptions`] carries a deadline or a [`CancelToken`]; [`SessionBuilder::with_memory_limit`] bounds what
 //!   a model may allocate.

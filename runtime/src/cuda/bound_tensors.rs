@@ -225,7 +225,8 @@ fn what_does_not_fit_is_told_before_anything_runs() {
     let other = self::engine(1).0;
     assert!(of(&state(&other)).contains("belongs to another engine"));
     assert!(
-        of(&make(Device::Emulated, DType::F64, &[1, 1, STATE]).expect("memory")).contains("is float64; float32 is expected")
+        of(&make(Device::Emulated, DType::F64, &[1, 1, STATE]).expect("memory"))
+            .contains("is float64; float32 is expected")
     );
     assert!(of(&make(Device::Emulated, DType::F32, &[1, 1, 7]).expect("memory")).contains("[1, 1, 7]"));
     let right = || whole().input("h", &h);

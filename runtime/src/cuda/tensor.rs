@@ -1,7 +1,7 @@
 //! Tensors of the caller where a GPU reads and writes them: in its memory, or in memory of the host that it reaches.
 //!
-//! Who uses one is noted in it: a run holds its outputs alone and its inputs with other readers, and so do transfers. Nobody
-//! waits for that, who comes too late is told. Work that was given up and does not end keeps what it uses for good.
+//! Who uses one is noted in it: a run holds its outputs alone and its inputs with other readers, and so do transfers.
+//! Nobody waits for that, who comes too late is told. Work that was given up and does not end keeps what it uses for good.
 
 use super::link::{self, LinkError};
 use super::{Block, GpuError, OpenGpu, Pinned};

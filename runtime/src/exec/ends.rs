@@ -1,15 +1,16 @@
-//! Where a course meets memory of the caller on a device: which copies are from there or to there, and what steps on the host
-//! touch, which has to be in the host's memory.
+//! Where a course meets memory of the caller on a device: which copies are from there or to there, and what steps on the
+//! host touch, which has to be in the host's memory.
 
 use super::access::Space;
 use super::bind::Bound;
 use super::course::{Course, DeviceCourse};
 use super::program::Program;
 use crate::cuda::Direct;
+use crate::plan::Move;
 use std::collections::HashMap;
 
 /// By input and by output, whether a step on the host touches it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) struct HostTouches {
     pub(crate) inputs: Vec<bool>,
     pub(crate) outputs: Vec<bool>,
@@ -30,16 +31,19 @@ impl DeviceCourse {
         if direct.is_empty() {
             return HashMap::new();
         }
-        let end = |(copy, of): (usize, &crate::plan::Move)| {
-            Some((copy, end_of(of.space, direct)? + of.bytes.start as u64))
-        };
+        let end =
+            |(copy, of): (usize, &Move)| Some((copy, end_of(of.space, direct)? + of.bytes.start as u64));
         self.copies.iter().enumerate().filter_map(end).collect()
     }
 }
 
 impl Course {
-    /// What steps on the host touch.
-    pub(crate) fn host_touches(&self, bound: &Bound, program: &Program) -> HostTouches {
+    /// What steps on the host touch, of the binding and program that it was checked against.
+    pub(crate) fn host_touches(&self, bound: &Bound, program: &Program) -> &HostTouches {
+        self.touched.get_or_init(|| self.find_touches(bound, program))
+    }
+
+    fn find_touches(&self, bound: &Bound, program: &Program) -> HostTouches {
         let mut touched = HostTouches {
             inputs: vec![false; program.graph.inputs.len()],
             outputs: vec![false; program.graph.outputs.len()],

@@ -27,8 +27,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 impl Bound {
-    /// Runs along `course`, which was checked against this binding, with one slot per graph output: those of outputs that are
-    /// `direct` have no bytes, and inputs that are neither, where [`Course::host_touches`] says that nobody reads them here.
+    /// Runs along `course`, which was checked against this binding, with one slot per graph output. Slots of outputs that
+    /// are `direct` have no bytes; neither have inputs that are, where [`Course::host_touches`] says that no step on the host
+    /// reads them.
     pub(crate) fn follow(
         &self,
         course: &Course,

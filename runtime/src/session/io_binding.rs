@@ -1,14 +1,10 @@
-//! Runs whose inputs and outputs lie where a GPU reads and writes them.
-//!
-//! A tensor is leased for the time of a run: outputs to this run alone. What the way of the run does not read or write on the
-//! device passes through the host, and is told of.
+//! Runs whose inputs and outputs lie where a GPU reads and writes them: what the caller binds, checked.
 
 use super::arguments::{Symbols, misfit, problem_of, unknown};
+use super::held_tensors::HeldTensors;
 use super::runner::Runner;
-use super::ways::Way;
-use super::{Outputs, RunOptions, Session, missing_output};
-use crate::cpu::{RunContext, Slot};
-use crate::cuda::{Block, Direct, GpuTensor, Lease};
+use super::{Outputs, RunOptions, Session};
+use crate::cuda::GpuTensor;
 use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{Tensor, TensorView, Value, ValueRef};
@@ -85,117 +81,6 @@ fn no_bytes() -> &'static [u8] {
 /// What stands for a tensor whose content is on the device: its form.
 fn form_of(tensor: &GpuTensor) -> ValueRef<'_> {
     TensorView::over_bytes(tensor.dtype(), tensor.shape(), no_bytes()).into()
-}
-
-/// The tensors of one run.
-struct Held {
-    leases: Vec<Lease>,
-    /// By input and by output, its lease.
-    inputs: Vec<Option<usize>>,
-    outputs: Vec<Option<usize>>,
-    /// By input, a copy in the host's memory, where it was needed.
-    host: Vec<Option<Tensor>>,
-    /// Copies beside inputs that the same run overwrites.
-    shadows: Vec<Block>,
-    direct: Direct,
-}
-
-impl Held {
-    /// Leases all of them.
-    fn new(
-        session: &Session,
-        inputs: &[Option<&GpuTensor>],
-        outputs: &[Option<&GpuTensor>],
-    ) -> Result<Self, Error> {
-        let mut leases: Vec<Lease> = Vec::new();
-        let mut misfits = Vec::new();
-        let mut lease = |tensor: &GpuTensor, writes: bool, (role, name): (&'static str, &str)| {
-            // An input that is an output as well is leased as that.
-            let own = leases.iter().position(|lease| lease.tensor().is(tensor));
-            let new = || {
-                let Some(lease) = tensor.lease(writes) else {
-                    misfits.push(misfit(role, name, "is in use by another run, or by a transfer"));
-                    return None;
-                };
-                leases.push(lease);
-                Some(leases.len() - 1)
-            };
-            own.or_else(new)
-        };
-        let own = outputs.iter().zip(&session.outputs);
-        let outputs = own.map(|(of, spec)| lease((*of)?, true, ("output", &spec.name))).collect();
-        let own = inputs.iter().zip(&session.inputs);
-        let inputs: Vec<_> = own.map(|(of, spec)| lease((*of)?, false, ("input", &spec.name))).collect();
-        Error::misfits(misfits)?;
-        let host = vec![None; inputs.len()];
-        Ok(Self { leases, inputs, outputs, host, shadows: Vec::new(), direct: Direct::default() })
-    }
-
-    fn input(&self, index: usize) -> Option<&Lease> {
-        Some(&self.leases[self.inputs[index]?])
-    }
-
-    fn output(&self, index: usize) -> Option<&Lease> {
-        Some(&self.leases[self.outputs[index]?])
-    }
-
-    /// Whether input `index` is an output of which `written` tells, too.
-    fn is_written(&self, index: usize, written: &[bool]) -> bool {
-        let own = |(lease, written): (&Option<usize>, &bool)| *written && *lease == self.inputs[index];
-        self.inputs[index].is_some() && self.outputs.iter().zip(written).any(own)
-    }
-
-    /// Copies the inputs of which `needed` tells to the host.
-    fn bring(&mut self, session: &Session, needed: impl Fn(usize) -> bool) -> Result<(), Error> {
-        for index in (0..self.inputs.len()).filter(|index| needed(*index)) {
-            if self.host[index].is_none()
-                && let Some(lease) = self.input(index)
-            {
-                self.host[index] = Some(lease.read(&session.budget)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// `values` with what was copied to the host.
-    fn values<'v>(&'v self, values: &[ValueRef<'v>]) -> SmallVec<[ValueRef<'v>; 8]> {
-        let own = |(value, host): (&ValueRef<'v>, &'v Option<Tensor>)| {
-            host.as_ref().map_or(*value, |tensor| tensor.into())
-        };
-        values.iter().zip(&self.host).map(own).collect()
-    }
-
-    /// What the device reads, with `late` as of [`super::ways::Reach`], and what it writes.
-    fn aim(&mut self, late: &[bool], written: &[bool]) -> Result<(), Error> {
-        let mut inputs = Vec::with_capacity(self.inputs.len());
-        for index in 0..self.inputs.len() {
-            let Some(lease) = self.input(index) else {
-                inputs.push(None);
-                continue;
-            };
-            if !(late[index] && self.is_written(index, written)) {
-                inputs.push(Some(lease.tensor().address()));
-                continue;
-            }
-            let device = lease.tensor().device();
-            let shadow = lease.copied().map_err(|source| Error::Gpu { device, source })?;
-            inputs.push(Some(shadow.address()));
-            self.shadows.push(shadow);
-        }
-        let output = |index: usize| Some(self.output(index).filter(|_| written[index])?.tensor().address());
-        let outputs = (0..self.outputs.len()).map(output).collect();
-        self.direct = Direct::new(inputs, outputs);
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.direct.is_stuck() {
-            self.leases.drain(..).for_each(Lease::keep);
-            self.shadows.drain(..).for_each(std::mem::forget);
-        }
-    }
 }
 
 impl<'a> IoBinding<'a> {
@@ -277,7 +162,7 @@ impl<'a> IoBinding<'a> {
             }
         }
         session.with_values(given, misfits, options, |values, context| {
-            let mut held = Held::new(session, &sources, &targets)?;
+            let mut held = HeldTensors::new(session, &sources, &targets)?;
             if !session.plans.has_decided(values) {
                 // What is measured is measured on what it is.
                 held.bring(session, |_| true)?;
@@ -290,7 +175,7 @@ impl<'a> IoBinding<'a> {
                         // The run is made again without the GPU, where nothing of it is lost.
                         let lost =
                             (0..sources.len()).any(|at| held.is_written(at, &vec![true; targets.len()]));
-                        if lost || held.direct.is_stuck() {
+                        if lost || held.is_stuck() {
                             return Err(error);
                         }
                     }
@@ -308,7 +193,8 @@ impl Session {
     /// A run whose inputs and outputs may lie where the GPU reads and writes them, so that they need not pass through the
     /// host's memory: frames that a decoder leaves on the device, or a recurrent state that stays there. A tensor may be an
     /// input and an output at once: the run reads what it holds before, and writes what it holds after. Where a part of the
-    /// model runs on the CPU, what that needs is copied, and [`Outputs::host_copies`] tells of it.
+    /// model runs on the CPU, what that needs is copied, and [`Outputs::host_copies`] tells of it. Runs and transfers do not
+    /// wait for each other: one that finds a tensor in use, other than to read what it reads, too, is refused.
     ///
     /// # Example
     /// ```
@@ -349,79 +235,5 @@ impl Session {
         }
         let own = self.engine.0.opened(device).is_some_and(|gpu| tensor.is_of(&gpu));
         (!own).then(|| "belongs to another engine than the session".to_owned())
-    }
-
-    /// Runs a way on what is held, and on `values`.
-    fn run_held(
-        &self,
-        way: &dyn Way,
-        values: &[ValueRef<'_>],
-        held: &mut Held,
-        context: RunContext<'_>,
-    ) -> Result<Outputs, Error> {
-        let there = |of: &[Option<usize>]| -> Vec<bool> { of.iter().map(Option::is_some).collect() };
-        let reach = way.reach(&there(&held.inputs), &there(&held.outputs));
-        let forms = (0..self.outputs.len()).map(|index| way.form(index));
-        self.check_forms(held, forms)?;
-        held.bring(self, |at| reach.host[at])?;
-        held.aim(&reach.late, &reach.written)?;
-        let mut made: Vec<Option<Value>> = vec![None; self.outputs.len()];
-        {
-            let mut slots: SmallVec<[Slot<'_>; 4]> = SmallVec::new();
-            for (index, place) in made.iter_mut().enumerate() {
-                slots.push(match held.output(index).filter(|_| reach.written[index]) {
-                    Some(lease) => {
-                        let (dtype, shape) = (lease.tensor().dtype(), lease.tensor().shape());
-                        Slot::Fixed { dtype, shape, bytes: bytemuck::cast_slice_mut::<u128, u8>(&mut []) }
-                    }
-                    None => Slot::Made(place),
-                });
-            }
-            way.run((&held.values(values), &held.direct), &mut slots, context)?;
-        }
-        let tensors = made.iter().map(|value| Some(value.as_ref()?.as_tensor()?));
-        self.check_forms(held, tensors.map(|tensor| tensor.map(|tensor| (tensor.dtype(), tensor.shape()))))?;
-        let copy = |role, name: &Arc<str>, bytes| HostCopy { role, name: name.clone(), bytes };
-        let own = held.host.iter().zip(&self.inputs);
-        let mut copies: Vec<HostCopy> = own
-            .filter_map(|(host, spec)| Some(copy("input", &spec.name, host.as_ref()?.bytes().len())))
-            .collect();
-        let (mut names, mut values) = (Vec::new(), Vec::new());
-        for (index, (spec, value)) in self.outputs.iter().zip(made).enumerate() {
-            if reach.written[index] {
-                continue;
-            }
-            let value = value.ok_or_else(|| missing_output("output"))?;
-            match (held.output(index), value.as_tensor()) {
-                (Some(lease), Some(tensor)) => {
-                    lease.write(tensor.view())?;
-                    copies.push(copy("output", &spec.name, tensor.bytes().len()));
-                }
-                _ => {
-                    names.push(spec.name.clone());
-                    values.push(value);
-                }
-            }
-        }
-        Ok(Outputs::new(names, values).with_host_copies(copies))
-    }
-
-    /// Errs unless outputs of these forms, where they are known, fit the tensors that take them.
-    fn check_forms<'f>(
-        &self,
-        held: &Held,
-        forms: impl Iterator<Item = Option<(crate::DType, &'f [usize])>>,
-    ) -> Result<(), Error> {
-        let mut misfits = Vec::new();
-        for (index, form) in forms.enumerate() {
-            let (Some(lease), Some((dtype, shape))) = (held.output(index), form) else { continue };
-            let tensor = lease.tensor();
-            if (dtype, shape) != (tensor.dtype(), tensor.shape()) {
-                let given = format!("{} {:?}", tensor.dtype(), tensor.shape());
-                let problem = format!("is {dtype} {shape:?}; the tensor given is {given}");
-                misfits.push(misfit("output", &self.outputs[index].name, problem));
-            }
-        }
-        Error::misfits(misfits)
     }
 }

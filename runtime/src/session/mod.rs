@@ -6,6 +6,7 @@ mod builder;
 mod chosen;
 mod deviations;
 mod devices;
+mod held_tensors;
 mod inspect;
 mod io_binding;
 mod measuring;

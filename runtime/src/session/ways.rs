@@ -1,5 +1,5 @@
-//! The ways in which a run of tensors that lie on a GPU can be made: on that GPU, along a plan, and on the CPU. Each tells what
-//! it reads and writes there, and what of it the host needs.
+//! The ways in which a run of tensors that lie on a GPU can be made: on that GPU, along a plan, and on the CPU. Each tells
+//! what it reads and writes there, and what of it the host needs.
 
 use super::plans::Followed;
 use super::runner::{Runner, gpu_error};
@@ -32,8 +32,8 @@ pub(super) trait Way {
     /// What is done where these inputs and these outputs lie on the GPU.
     fn reach(&self, inputs: &[bool], outputs: &[bool]) -> Reach;
 
-    /// Runs with a slot for each output; those that are `direct` have no bytes, and neither have inputs that the host does not
-    /// read.
+    /// Runs with a slot for each output; those that are `direct` have no bytes, and neither have inputs that the host does
+    /// not read.
     fn run(
         &self,
         values: (&[ValueRef<'_>], &Direct),

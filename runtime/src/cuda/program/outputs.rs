@@ -89,7 +89,8 @@ impl Output {
 }
 
 impl GpuBound {
-    /// Whether the device can write output `index` where the caller has it on the device, given which inputs are read there.
+    /// Whether the device can write output `index` where the caller has it on the device, given which inputs are read
+    /// there.
     pub(crate) fn writes_directly(&self, index: usize, reads: impl Fn(usize) -> bool) -> bool {
         let Some(output) = self.outputs.get(index).filter(|output| output.form.is_some()) else {
             return false;
