@@ -154,20 +154,20 @@ fn along_plans_over_both_a_state_stays_where_it_is_unless_a_thread_needs_it() {
 }
 
 /// Bytes of a field of a message.
-fn field(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
-    let content = content.as_ref();
-    let mut bytes = vec![number << 3 | 2, content.len() as u8];
+fn field(number: u8, content: impl Into<Vec<u8>>) -> Vec<u8> {
+    let content = content.into();
+    let mut bytes = vec![(number << 3) | 2, content.len() as u8];
     assert!(content.len() < 128, "one byte tells of more than it can");
-    bytes.extend_from_slice(content);
+    bytes.extend(content);
     bytes
 }
 
 /// A model: `twice` = x + x, `same` = x, and `fixed`, a constant; all of one element.
 fn passing() -> Vec<u8> {
-    let form = field(1, [vec![8, 1], field(2, field(1, [8, 1]))].concat());
-    let value = |name: &str| [field(1, name), field(2, &form)].concat();
+    let form = field(1, [vec![8, 1], field(2, field(1, [8u8, 1]))].concat());
+    let value = |name: &str| [field(1, name), field(2, form.clone())].concat();
     let node = |op: &str, inputs: &[&str], output: &str| {
-        let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, name)).collect();
+        let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, *name)).collect();
         field(1, [inputs, field(2, output), field(4, op)].concat())
     };
     let constant = [vec![8, 1, 16, 1], field(8, "k"), field(9, 5f32.to_le_bytes())].concat();
@@ -175,8 +175,8 @@ fn passing() -> Vec<u8> {
     graph.extend(node("Identity", &["k"], "fixed"));
     graph.extend([field(2, "g"), field(5, constant), field(11, value("x"))].concat());
     ["twice", "same", "fixed"].iter().for_each(|name| graph.extend(field(12, value(name))));
-    let count = [graph.len() as u8 & 127 | 128, (graph.len() >> 7) as u8];
-    [vec![8, 8], vec![7 << 3 | 2], count.to_vec(), graph, field(8, [16, 17])].concat()
+    let count = vec![(7 << 3) | 2, (graph.len() & 127) as u8 | 128, (graph.len() >> 7) as u8];
+    [vec![8, 8], count, graph, field(8, [16u8, 17])].concat()
 }
 
 #[test]

@@ -132,6 +132,17 @@ impl GpuTensor {
     }
 
     /// Copies a tensor of the same type and shape here. It errs while a run, or another thread, uses the tensor.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Engine, Tensor};
+    /// let engine = Engine::builder().with_threads(1).build()?;
+    /// let frame = engine.gpu_tensor(Device::Emulated, DType::U8, &[2, 2], Memory::Device)?;
+    /// frame.write(&Tensor::new(&[2, 2], vec![1u8, 2, 3, 4])?)?;
+    /// assert!(frame.write(&Tensor::new(&[4], vec![1u8, 2, 3, 4])?).is_err(), "another shape");
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn write<'a>(&self, from: impl Into<TensorView<'a>>) -> Result<(), Error> {
         let from = from.into();
         self.check_form("written", from.dtype(), from.shape())?;
@@ -140,6 +151,16 @@ impl GpuTensor {
     }
 
     /// A copy on the host, under the engine's memory limit. It errs while a run, or another thread, writes the tensor.
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Engine};
+    /// let engine = Engine::builder().with_threads(1).build()?;
+    /// let state = engine.gpu_tensor(Device::Emulated, DType::F32, &[1, 2], Memory::Device)?;
+    /// assert_eq!(state.read()?.as_slice::<f32>(), Some(&[0.0; 2][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn read(&self) -> Result<Tensor, Error> {
         let _lease = self.lease(false).ok_or_else(|| self.in_use())?;
         self.copy(&self.0.budget)
@@ -315,9 +336,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let users = &self.tensor.0.users;
         if self.writes {
-            users.store(0, Ordering::Release)
+            users.store(0, Ordering::Release);
         } else {
-            _ = users.fetch_sub(1, Ordering::Release)
+            users.fetch_sub(1, Ordering::Release);
         }
     }
 }

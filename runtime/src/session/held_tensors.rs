@@ -87,9 +87,8 @@ impl HeldTensors {
 
     /// `values` with what was copied to the host.
     pub(super) fn values<'v>(&'v self, values: &[ValueRef<'v>]) -> SmallVec<[ValueRef<'v>; 8]> {
-        let own = |(value, host): (&ValueRef<'v>, &'v Option<Tensor>)| {
-            host.as_ref().map_or(*value, |tensor| tensor.into())
-        };
+        let own =
+            |(value, host): (&ValueRef<'v>, &'v Option<Tensor>)| host.as_ref().map_or(*value, ValueRef::from);
         values.iter().zip(&self.host).map(own).collect()
     }
 
@@ -160,7 +159,7 @@ impl Session {
             }
             way.run((&held.values(values), &held.direct), &mut slots, context)?;
         }
-        let tensors = made.iter().map(|value| Some(value.as_ref()?.as_tensor()?));
+        let tensors = made.iter().map(|value| value.as_ref().and_then(Value::as_tensor));
         self.check_forms(held, tensors.map(|tensor| tensor.map(|tensor| (tensor.dtype(), tensor.shape()))))?;
         let copy = |role, name: &Arc<str>, bytes| HostCopy { role, name: name.clone(), bytes };
         let own = held.host.iter().zip(&self.inputs);

@@ -103,6 +103,24 @@ impl<'a> IoBinding<'a> {
     /// Runs the model; outputs without a tensor of their own come back. What does not fit is told of all inputs and outputs
     /// at once, before anything runs, but for shapes that depend on data. After another error the outputs' tensors may
     /// hold anything.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Session, Tensor};
+    /// let session = Session::builder().with_device(Device::Emulated).load_bytes(MODEL)?;
+    /// let make = |dtype, shape: &[usize]| session.engine().gpu_tensor(Device::Emulated, dtype, shape, Memory::Pinned);
+    /// let (question, answer) = (make(DType::I64, &[3, 1])?, make(DType::I64, &[5, 1])?);
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?; // of the host
+    /// let binding = session.io_binding().input("question", &question).input("h", &state).input("c", &state);
+    /// let binding = binding.output("answer", &answer);
+    /// question.write(&Tensor::new(&[3, 1], vec![2i64, 10, 2])?)?; // "2+2"
+    /// let outputs = binding.run()?;
+    /// assert_eq!(answer.read()?.as_slice::<i64>(), Some(&[4, 11, 11, 11, 11][..]));
+    /// assert_eq!(outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["h_out", "c_out"]);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
     pub fn run(&self) -> Result<Outputs, Error> {
         self.run_with(&RunOptions::default())
     }
