@@ -2,7 +2,7 @@
 
 use super::watched::{Failure, Told, WatchedGpu};
 use super::{GpuTensor, Memory, OpenGpu};
-use crate::device::Device;
+use crate::device::{Device, Fallback};
 use crate::dtype::DType;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
@@ -24,6 +24,15 @@ fn engine(threads: usize) -> (Engine, Told) {
 fn on_gpu(engine: &Engine, model: impl Into<bytes::Bytes>) -> Session {
     let builder = Session::builder().with_engine(engine).with_device(Device::Emulated);
     builder.load_bytes(model).expect("loads")
+}
+
+const SHAPES: [(&str, &[usize]); 3] = [("question", &[1, 1]), ("h", &[1, 1, STATE]), ("c", &[1, 1, STATE])];
+
+/// A session whose plans use both.
+fn on_both(engine: &Engine, fallback: Fallback) -> Session {
+    let devices = "cpu,emulated".parse().expect("devices");
+    let builder = Session::builder().with_engine(engine).with_devices(devices).with_fallback(fallback);
+    builder.load_bytes(MODEL).expect("loads")
 }
 
 fn state(engine: &Engine) -> GpuTensor {
@@ -116,14 +125,11 @@ fn pinned_tensors_and_tensors_on_the_device_are_one_to_the_model() {
 #[test]
 fn along_plans_over_both_a_state_stays_where_it_is_unless_a_thread_needs_it() {
     let (engine, told) = engine(2);
-    let devices = "cpu,emulated".parse().expect("devices");
-    let session =
-        Session::builder().with_engine(&engine).with_devices(devices).load_bytes(MODEL).expect("loads");
-    let shapes = [("question", &[1, 1][..]), ("h", &[1, 1, STATE]), ("c", &[1, 1, STATE])];
+    let session = on_both(&engine, Fallback::Deny);
     let expected = expected();
     let [mut through, mut direct, mut replayed] = [0; 3];
     for seed in 0..20 {
-        let plan = random_plan(&session, shapes, seed).expect("a plan");
+        let plan = random_plan(&session, SHAPES, seed).expect("a plan");
         if plan.device.as_ref().is_none_or(|device| device.steps.is_empty()) {
             continue;
         }
@@ -288,4 +294,35 @@ fn tensors_are_free_behind_a_failure_and_stay_in_use_where_work_never_ends() {
     let zeros = Tensor::new(&[1, 1, STATE], vec![0f32; STATE]).expect("a tensor");
     let outputs = session.run([("question", &token), ("h", &zeros), ("c", &zeros)]).expect("runs");
     assert_eq!(answer(&outputs), expected()[0].0);
+}
+
+#[test]
+fn a_run_whose_gpu_fails_is_made_again_without_it_unless_it_overwrites_its_inputs() {
+    for in_place in [false, true] {
+        let (engine, told) = engine(2);
+        let session = on_both(&engine, Fallback::Cpu);
+        let plans = (0..30).map(|seed| random_plan(&session, SHAPES, seed).expect("a plan"));
+        let most = plans.max_by_key(|plan| plan.device.as_ref().map(|device| device.steps.len()));
+        session.follow(&most.expect("one")).expect("valid");
+        let ([h, c], others) = ([state(&engine), state(&engine)], [state(&engine), state(&engine)]);
+        let [to_h, to_c] = if in_place { [&h, &c] } else { [&others[0], &others[1]] };
+        let token = question(TOKENS[0]);
+        let binding = session.io_binding().input("question", &token).input("h", &h).input("c", &c);
+        let binding = binding.output("h_out", to_h).output("c_out", to_c);
+        told.fail(Failure::Launch("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"));
+        let (want, states) = &expected()[0];
+        let check = |outputs: &Outputs| {
+            assert_eq!(answer(outputs), *want);
+            check_close(&floats(to_h), &states[0], "h");
+            assert_eq!(outputs.host_copies().len(), 4, "the CPU reads and makes all of them");
+        };
+        match (binding.run(), in_place) {
+            (Ok(outputs), false) => check(&outputs),
+            (Err(error), true) => assert_eq!(error.kind(), ErrorKind::Device, "{error}"),
+            (ran, _) => panic!("{ran:?}"),
+        }
+        assert_eq!(session.lost_device().map(|lost| lost.device), Some(Device::Emulated));
+        told.recover();
+        check(&binding.run().expect("runs without the GPU"));
+    }
 }
