@@ -102,7 +102,7 @@ pub mod plans {
     pub use crate::session::{FrontPoint, LostDevice, PlanOptions, Planning, Unplanned};
 }
 
-/// GPUs: which there are, what a model takes of one, and why one cannot be used.
+/// GPUs: which there are, what a model takes of one, tensors of the caller there, and why one cannot be used.
 pub mod gpu {
     pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuTensor, GpuUse, HostTrip, Memory};
     pub use crate::device::{GpuInfo, gpus};

@@ -89,8 +89,8 @@ impl Engine {
         self.0.budget.peak()
     }
 
-    /// Bytes of the memory of `device`, a GPU, that the engine's sessions hold now, cached ones included; 0 where none
-    /// of them uses it.
+    /// Bytes of the memory of `device`, a GPU, that the engine's sessions and tensors hold now, cached ones included; 0 where
+    /// none of them uses it.
     pub fn gpu_memory_used(&self, device: Device) -> usize {
         self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.held())
     }
@@ -180,8 +180,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Most bytes of each GPU's memory that all sessions may hold together: weights, activations and workspaces; no limit
-    /// by default.
+    /// Most bytes of each GPU's memory that all sessions may hold together: weights, activations and workspaces, and the
+    /// tensors of [`Engine::gpu_tensor`]; no limit by default.
     pub fn with_gpu_memory_limit(mut self, bytes: usize) -> Self {
         self.gpu_memory_limit = bytes;
         self
