@@ -20,6 +20,7 @@
 //!   that cannot run is refused with all such nodes.
 //! - **Run:** [`Session::run`]; [`Session::run_into`] writes to buffers of the caller, and tells what allocates.
 //! - **Stream:** [`Session::stream`] keeps recurrent state between calls.
+//! - **On a GPU:** [`Session::io_binding`] runs on tensors that lie in its memory, and leaves outputs there.
 //! - **Errors:** one enum, [`Error`], with stable codes in [`Error::kind`]. Causes are in `source()`.
 //! - **Limits:** [`RunOptions`] carries a deadline or a [`CancelToken`]; [`SessionBuilder::with_memory_limit`] bounds what
 //!   a model may allocate.
@@ -101,10 +102,11 @@ pub mod plans {
     pub use crate::session::{FrontPoint, LostDevice, PlanOptions, Planning, Unplanned};
 }
 
-/// GPUs: which there are, what a model takes of one, and why one cannot be used.
+/// GPUs: which there are, what a model takes of one, tensors of the caller there, and why one cannot be used.
 pub mod gpu {
-    pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuUse, HostTrip};
+    pub use crate::cuda::{CudaVersion, GpuError, GpuReject, GpuTensor, GpuUse, HostTrip, Memory};
     pub use crate::device::{GpuInfo, gpus};
+    pub use crate::session::{BoundInput, HostCopy, IoBinding};
 }
 
 /// Weights that are stored in another format than the model's.

@@ -1,6 +1,7 @@
 //! Memory of a GPU: blocks charged to a budget, given back to a cache, since the driver takes long to allocate and waits
 //! for all streams to free.
 
+use super::link::Link;
 use super::{Gpu, GpuError};
 use crate::error::OpError;
 use crate::memory::{Budget, Charge};
@@ -18,6 +19,8 @@ pub(crate) fn rounded(bytes: usize) -> Option<usize> {
 /// A GPU that is open, its limit, and blocks that nobody uses now.
 #[derive(Debug)]
 pub(crate) struct OpenGpu {
+    /// What the caller's tensors are written and read through.
+    pub(super) link: Mutex<Link>,
     gpu: Box<dyn Gpu>,
     budget: Budget,
     free: Mutex<Cache>,
@@ -42,7 +45,7 @@ pub(crate) struct Block {
 impl OpenGpu {
     /// `gpu` with at most `limit` bytes for all who share it.
     pub(crate) fn new(gpu: Box<dyn Gpu>, limit: usize) -> Self {
-        Self { gpu, budget: Budget::new(limit), free: Mutex::default() }
+        Self { link: Mutex::default(), gpu, budget: Budget::new(limit), free: Mutex::default() }
     }
 
     /// The GPU.

@@ -6,9 +6,12 @@
 //! borrowed, so that no reference to memory exists that the device may change.
 
 #[cfg(test)]
+mod bound_tensors;
+#[cfg(test)]
 mod copying_plans;
 #[cfg(test)]
 mod decided;
+mod direct;
 mod driver;
 mod emulated;
 mod error;
@@ -19,21 +22,27 @@ mod failing_plans;
 pub(crate) mod families;
 #[cfg(test)]
 mod graphs;
+mod link;
 pub(crate) mod memory;
 mod program;
 mod site;
+mod tensor;
 #[cfg(test)]
 mod watched;
 
+pub(crate) use direct::Direct;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};
 pub(crate) use memory::{Block, OpenGpu};
 pub(crate) use program::{
-    Action, CopyPlace, DeviceRun, GpuFailure, GpuProgram, Layout, PlacedSteps, Sequence, StepFailure, share,
+    Action, CopyPlace, DeviceRun, GpuBound, GpuFailure, GpuProgram, Layout, PlacedSteps, Sequence,
+    StepFailure, share,
 };
 pub use program::{GpuUse, HostTrip};
 pub use site::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};
+pub(crate) use tensor::Lease;
+pub use tensor::{GpuTensor, Memory};
 
 use crate::device::Device;
 use crate::exec::Interrupt;

@@ -2,8 +2,9 @@
 //! memory.
 
 use crate::cost::ProfileCache;
-use crate::cuda::{self, GpuError, OpenGpu};
+use crate::cuda::{self, GpuError, GpuTensor, Memory, OpenGpu};
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::exec::{SPIN, Team};
 use crate::memory::Budget;
@@ -88,8 +89,8 @@ impl Engine {
         self.0.budget.peak()
     }
 
-    /// Bytes of the memory of `device`, a GPU, that the engine's sessions hold now, cached ones included; 0 where none
-    /// of them uses it.
+    /// Bytes of the memory of `device`, a GPU, that the engine's sessions and tensors hold now, cached ones included; 0 where
+    /// none of them uses it.
     pub fn gpu_memory_used(&self, device: Device) -> usize {
         self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.held())
     }
@@ -97,6 +98,30 @@ impl Engine {
     /// Most bytes of the memory of `device` held at once so far.
     pub fn gpu_memory_peak(&self, device: Device) -> usize {
         self.0.open_gpus().get(&device).map_or(0, |gpu| gpu.peak())
+    }
+
+    /// A tensor of zeros for `device`, a GPU, to read and write where it lies; see [`Session::io_binding`].
+    ///
+    /// [`Session::io_binding`]: crate::Session::io_binding
+    ///
+    /// # Example
+    /// ```
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Engine, Tensor};
+    /// let engine = Engine::builder().with_threads(1).build()?;
+    /// let frame = engine.gpu_tensor(Device::Emulated, DType::F32, &[2], Memory::Pinned)?;
+    /// frame.write(&Tensor::new(&[2], vec![1f32, 2.0])?)?;
+    /// assert_eq!(frame.read()?.as_slice::<f32>(), Some(&[1.0, 2.0][..]));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn gpu_tensor(
+        &self,
+        device: Device,
+        dtype: DType,
+        shape: &[usize],
+        memory: Memory,
+    ) -> Result<GpuTensor, Error> {
+        GpuTensor::new(self, device, dtype, shape, memory)
     }
 
     /// Gives `gpu` for `device` to sessions of this engine.
@@ -131,6 +156,11 @@ impl Shared {
         Ok(gpu)
     }
 
+    /// The GPU `device`, if somebody has opened it.
+    pub(crate) fn opened(&self, device: Device) -> Option<Arc<OpenGpu>> {
+        self.open_gpus().get(&device).cloned()
+    }
+
     fn open_gpus(&self) -> MutexGuard<'_, HashMap<Device, Arc<OpenGpu>>> {
         self.gpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,8 +180,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Most bytes of each GPU's memory that all sessions may hold together: weights, activations and workspaces; no limit
-    /// by default.
+    /// Most bytes of each GPU's memory that all sessions may hold together: weights, activations and workspaces, and the
+    /// tensors of [`Engine::gpu_tensor`]; no limit by default.
     pub fn with_gpu_memory_limit(mut self, bytes: usize) -> Self {
         self.gpu_memory_limit = bytes;
         self

@@ -7,6 +7,7 @@
 use super::access::{Access, Accesses, Space};
 use super::arena::STEP;
 use super::bind::{Bound, Located, Place};
+use super::ends::HostTouches;
 use super::flags::Flags;
 use super::program::Program;
 use crate::cuda::{GpuUse, PlacedSteps};
@@ -15,7 +16,7 @@ use crate::memory::{Budget, Buffer};
 use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError};
 use crate::precision::StoredWeights;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// See the module's documentation.
@@ -30,6 +31,8 @@ pub(crate) struct Course {
     pub(super) offsets: Vec<usize>,
     /// What runs on a device.
     pub(super) device: Option<DeviceCourse>,
+    /// What of inputs and outputs the host touches, once somebody has asked.
+    pub(super) touched: OnceLock<HostTouches>,
     flags: usize,
     arena: usize,
     /// Scratch memory of each worker.
@@ -138,8 +141,9 @@ impl Course {
         }
         let (flags, serial) = (causality.flags, causality.serial.clone());
         let states = Mutex::default();
-        let (offsets, device) = (offsets.to_vec(), None);
-        let course = Self { phases, serial, values, offsets, device, flags, arena, scratch, spin, states };
+        let (offsets, device, touched) = (offsets.to_vec(), None, OnceLock::new());
+        let course =
+            Self { phases, serial, values, offsets, device, touched, flags, arena, scratch, spin, states };
         Ok((course, causality))
     }
 

@@ -8,12 +8,13 @@
 use super::access::Space;
 use super::bind::{Action, Bound, Located, Place, Step};
 use super::course::Course;
+use super::ends::end_of;
 use super::node_times::RunLane;
 use super::program::Program;
 use super::run::{step_error, store};
 use super::walk::{Hands, Route, walk};
 use crate::cpu::{Io, RunContext, Slot};
-use crate::cuda::{DeviceRun, GpuError, GpuFailure, StepFailure};
+use crate::cuda::{DeviceRun, Direct, GpuError, GpuFailure, StepFailure};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::graph::{NodeError, ValueId};
@@ -26,12 +27,14 @@ use std::ops::Range;
 use std::time::Instant;
 
 impl Bound {
-    /// Runs along `course`, which was checked against this binding, with one slot per graph output.
+    /// Runs along `course`, which was checked against this binding, with one slot per graph output. Slots of outputs that
+    /// are `direct` have no bytes; neither have inputs that are, where [`Course::host_touches`] says that no step on the host
+    /// reads them.
     pub(crate) fn follow(
         &self,
         course: &Course,
         program: &Program,
-        inputs: &[ValueRef<'_>],
+        (inputs, direct): (&[ValueRef<'_>], &Direct),
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
@@ -52,11 +55,15 @@ impl Bound {
                 };
                 places.push(OutputPlace { dtype: *dtype, shape, bytes: SharedBytes::new(bytes) });
             }
-            let device = course.device.as_ref().map(|device| device.steps.begin()).transpose()?;
+            let device = match &course.device {
+                Some(device) => Some(device.steps.begin(device.ends(direct), direct)?),
+                None => None,
+            };
             let ground = Ground {
                 course,
                 program,
                 inputs,
+                direct,
                 device: device.as_ref(),
                 arena: SharedBytes::new(state.arena.bytes_mut()),
                 outputs: places,
@@ -166,6 +173,7 @@ struct Ground<'a, 'd> {
     course: &'a Course,
     program: &'a Program,
     inputs: &'a [ValueRef<'a>],
+    direct: &'a Direct,
     /// What some steps run on.
     device: Option<&'d DeviceRun<'d>>,
     arena: SharedBytes<'a>,
@@ -225,12 +233,21 @@ impl Ground<'_, '_> {
             return Err(lost().into());
         };
         let Move { space, bytes, up } = course.copies.get(number).ok_or_else(lost)?;
+        let way = if *up { RunLane::ToDevice } else { RunLane::FromDevice };
+        if end_of(*space, self.direct).is_some() {
+            if *up {
+                device.bring(number, timed)?;
+            } else {
+                device.down_there(number, timed, self.context.interrupt)?;
+            }
+            return Ok(way);
+        }
         let (shared, range) = match *space {
             Space::Input(at) => {
                 let view = self.inputs.get(at).and_then(|value| value.tensor()).ok_or_else(lost)?;
                 let from = view.bytes().get(bytes.clone()).filter(|_| *up).ok_or_else(lost)?;
                 device.up(number, from, timed)?;
-                return Ok(RunLane::ToDevice);
+                return Ok(way);
             }
             Space::Tenant(at) => {
                 let offset = *self.course.offsets.get(at).ok_or_else(lost)?;
@@ -239,7 +256,7 @@ impl Ground<'_, '_> {
             Space::Output(at) => (&self.outputs.get(at).ok_or_else(lost)?.bytes, bytes.clone()),
             Space::Weights(_) => {
                 device.bring(number, timed)?;
-                return Ok(RunLane::ToDevice);
+                return Ok(way);
             }
         };
         if *up {
@@ -247,12 +264,12 @@ impl Ground<'_, '_> {
             // bytes has ended, or begins when this has ended.
             let from = unsafe { shared.read(range) }.ok_or_else(lost)?;
             device.up(number, from, timed)?;
-            return Ok(RunLane::ToDevice);
+            return Ok(way);
         }
         // SAFETY: as above; nobody else touches these bytes now.
         let to = unsafe { shared.write(range) }.ok_or_else(lost)?;
         device.down(number, to, timed, self.context.interrupt)?;
-        Ok(RunLane::FromDevice)
+        Ok(way)
     }
 
     /// A value to be read.

@@ -6,6 +6,7 @@ mod bind;
 mod brought;
 mod cores;
 mod course;
+mod ends;
 mod evaluate;
 mod flags;
 mod follow;

@@ -1,5 +1,6 @@
 //! The outputs of a run.
 
+use super::HostCopy;
 use crate::error::Error;
 use crate::tensor::{Tensor, Value};
 use std::sync::Arc;
@@ -9,11 +10,38 @@ use std::sync::Arc;
 pub struct Outputs {
     names: Vec<Arc<str>>,
     values: Vec<Value>,
+    host_copies: Vec<HostCopy>,
 }
 
 impl Outputs {
     pub(super) fn new(names: Vec<Arc<str>>, values: Vec<Value>) -> Self {
-        Self { names, values }
+        Self { names, values, host_copies: Vec::new() }
+    }
+
+    pub(super) fn with_host_copies(self, host_copies: Vec<HostCopy>) -> Self {
+        Self { host_copies, ..self }
+    }
+
+    /// What of the inputs and outputs that lie where a GPU reads and writes them passed through the host all the same: those
+    /// that a part of the model on the CPU reads or makes, constants, and what decides about shapes. Before a session has
+    /// found its plan for some shapes, all inputs do. None of a run without such tensors.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::gpu::Memory;
+    /// use recurve::{DType, Device, Session, Tensor};
+    /// let session = Session::builder().load_bytes(MODEL)?; // on the CPU
+    /// let state = session.engine().gpu_tensor(Device::Emulated, DType::F32, &[1, 1, 128], Memory::Device)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?; // "2+2"
+    /// let binding = session.io_binding().input("question", &question).input("h", &state).input("c", &state);
+    /// let outputs = binding.output("c_out", &state).run()?;
+    /// let copies = outputs.host_copies().iter().map(|copy| (copy.role, &*copy.name, copy.bytes));
+    /// assert_eq!(copies.collect::<Vec<_>>(), [("input", "h", 512), ("input", "c", 512), ("output", "c_out", 512)]);
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn host_copies(&self) -> &[HostCopy] {
+        &self.host_copies
     }
 
     /// The value `name`.

@@ -9,7 +9,7 @@ use super::planning::forms_of;
 use super::runner::{check, gpu_error};
 use crate::cost::{Profile, ProfileCache};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::GpuUse;
+use crate::cuda::{Direct, GpuUse};
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Bound, Course, Program};
@@ -45,7 +45,17 @@ impl Followed {
         context: RunContext<'_>,
     ) -> Result<(), Error> {
         check(outputs, slots, |index| self.bound.output_form(index))?;
-        let ran = self.bound.follow(&self.course, &self.program, values, slots, context);
+        self.follow((values, &Direct::default()), slots, context)
+    }
+
+    /// Runs with slots that fit, with what is `direct` on the device.
+    pub(super) fn follow(
+        &self,
+        (values, direct): (&[ValueRef<'_>], &Direct),
+        slots: &mut [Slot<'_>],
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        let ran = self.bound.follow(&self.course, &self.program, (values, direct), slots, context);
         ran.map_err(|failure| gpu_error(failure, self.device.unwrap_or_default(), 0, context))
     }
 
@@ -190,6 +200,11 @@ impl Plans {
     pub(super) fn forget_devices(&self) {
         let uses = |choice: &Choice| matches!(choice, Choice::Follow(followed) if followed.device.is_some());
         self.lock().retain(|choice| !uses(choice));
+    }
+
+    /// Whether it is decided what is followed for inputs of these forms, so that [`Self::choose`] measures nothing.
+    pub(super) fn has_decided(&self, values: &[ValueRef<'_>]) -> bool {
+        self.mode == Mode::Together || self.lock().iter().any(|choice| choice.is_for(values))
     }
 
     /// The plan for these inputs, if one is to be followed.

@@ -2,7 +2,7 @@
 
 use super::arguments::{self, ValueSpec};
 use crate::cpu::{RunContext, Slot};
-use crate::cuda::{GpuError, GpuFailure, GpuProgram, GpuUse, HostTrip};
+use crate::cuda::{Direct, GpuError, GpuFailure, GpuProgram, GpuUse, HostTrip};
 use crate::device::Device;
 use crate::error::{Error, OpError, Refusal};
 use crate::exec::Program;
@@ -69,7 +69,7 @@ impl Runner {
                 let failed = |failure| gpu_error(failure, *device, *opset, context);
                 let bound = program.bind(values, context).map_err(failed)?;
                 check(outputs, slots, |index| bound.output_form(index))?;
-                bound.run(program, values, slots, context).map_err(failed)
+                bound.run(program, (values, &Direct::default()), slots, context).map_err(failed)
             }
         }
     }

@@ -4,8 +4,9 @@
 //! of. What follows from constants alone is computed on the host, once. What a node on the host makes is in a slot on the
 //! host, and in the arena as well where a kernel reads it.
 
-use super::bound::{DeviceStep, GpuBound, Output, Step, Work};
+use super::bound::{DeviceStep, GpuBound, Step, Work};
 use super::host::{Given, HostStep, Made};
+use super::outputs::Output;
 use super::place::{Place, Source};
 use super::{GpuFailure, GpuProgram, node_error};
 use crate::cpu::RunContext;

@@ -6,18 +6,19 @@
 
 use super::flow::{Growing, Running};
 use super::host::{HostStep, Memory};
-use super::place::{Place, Source};
+use super::outputs::Output;
+use super::place::Place;
 use super::residency::fits;
 use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::families::flow::Course;
 use crate::cuda::site::{GpuKernel, Launches, Operands};
-use crate::cuda::{Block, Event, GpuError, GpuReject, Pinned, Replay, Stream};
+use crate::cuda::{Block, Direct, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::{Interrupt, NodeTimes};
 use crate::memory::Charge;
-use crate::tensor::{Shape, Tensor, Value, ValueRef};
+use crate::tensor::{Value, ValueRef};
 use recurve_kernels::launch::Buffer;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,19 +75,12 @@ pub(crate) struct GpuBound {
     pub(super) states: Mutex<Vec<Held>>,
 }
 
-/// An output of the graph; its form is known unless it depends on data.
-#[derive(Debug)]
-pub(super) struct Output {
-    pub(super) source: Source,
-    pub(super) form: Option<(DType, Shape)>,
-}
-
 /// What one run needs.
 pub(super) struct State {
     stream: Box<dyn Stream>,
-    pinned: Box<dyn Pinned>,
+    pub(super) pinned: Box<dyn Pinned>,
     _charge: Charge,
-    arena: Block,
+    pub(super) arena: Block,
     /// Those of each step.
     launches: Vec<Launches>,
     /// By step, what data decides about.
@@ -94,7 +88,7 @@ pub(super) struct State {
     growing: Growing,
     /// Steps in a row that run on the device whatever data says, and the same captured, once they have run.
     stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)>,
-    slots: Vec<Option<Value>>,
+    pub(super) slots: Vec<Option<Value>>,
     /// Whether a run ended before its stream did.
     under_way: bool,
 }
@@ -103,8 +97,36 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Held(Option<State>);
 
+/// A state while a run uses it with memory of the caller, which it lets go of even when a kernel panics.
+struct Using<'d> {
+    held: Held,
+    direct: &'d Direct,
+}
+
+impl Using<'_> {
+    /// The state, which no longer uses that memory, unless that is noted.
+    fn end(&mut self) -> Held {
+        let mut held = std::mem::replace(&mut self.held, Held(None));
+        if let Some(state) = held.0.as_mut().filter(|state| state.under_way && !self.direct.is_empty()) {
+            state.let_go(self.direct);
+        }
+        held
+    }
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// How long work that nobody waits for any more may take to end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Says when to stop waiting for that.
+fn grace() -> Interrupt {
+    Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None }
+}
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,24 +140,25 @@ impl GpuBound {
         self.outputs.get(index)?.form.as_ref().map(|(dtype, shape)| (*dtype, shape.as_slice()))
     }
 
-    /// Runs with one slot per graph output.
+    /// Runs with one slot per graph output. What of inputs and outputs is `direct` is copied from and to there alone.
     pub(crate) fn run(
         &self,
         program: &GpuProgram,
-        inputs: &[ValueRef<'_>],
+        (inputs, direct): (&[ValueRef<'_>], &Direct),
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
-        let mut held = self.take_state(program)?;
-        let Some(state) = &mut held.0 else {
+        let mut using = Using { held: self.take_state(program)?, direct };
+        let Some(state) = &mut using.held.0 else {
             return Err(GpuFailure::Node(node_error(
                 &program.graph,
                 usize::MAX,
                 OpError::internal("a state that was given up"),
             )));
         };
-        let ran = self.run_with(program, state, inputs, outputs, context);
+        let ran = self.run_with(program, state, (inputs, direct), outputs, context);
         state.slots.fill(None);
+        let held = using.end();
         // A lost GPU loses the state with it.
         if !matches!(ran, Err(GpuFailure::Gpu(GpuError::Lost { .. } | GpuError::Emulator { .. }))) {
             self.states.lock().unwrap_or_else(PoisonError::into_inner).push(held);
@@ -147,7 +170,7 @@ impl GpuBound {
         &self,
         program: &GpuProgram,
         state: &mut State,
-        inputs: &[ValueRef<'_>],
+        (inputs, direct): (&[ValueRef<'_>], &Direct),
         outputs: &mut [Slot<'_>],
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
@@ -158,11 +181,15 @@ impl GpuBound {
             state.stream.finish(context.interrupt)?;
             state.growing = Growing::default();
         }
-        for (value, (place, offset)) in inputs.iter().zip(&self.inputs) {
+        for (index, (value, (place, offset))) in inputs.iter().zip(&self.inputs).enumerate() {
             let (ValueRef::Tensor(tensor), Some((address, bytes))) = (value, place.address(&state.arena))
             else {
                 continue;
             };
+            if let Some(from) = direct.input(index) {
+                state.stream.copy(address, from, bytes)?;
+                continue;
+            }
             let from = tensor.bytes();
             if from.len() != bytes {
                 return Err(graph_error(OpError::internal(
@@ -179,11 +206,9 @@ impl GpuBound {
             Some(times) => self.timed(program, state, inputs, times, context)?,
             None => self.steps(program, state, inputs, context)?,
         }
-        for output in &self.outputs {
-            if let Source::Device { place, staging } = &output.source
-                && let Some((address, bytes)) = place.address(&state.arena)
-            {
-                state.stream.copy(state.pinned.address() + *staging as u64, address, bytes)?;
+        for (index, output) in self.outputs.iter().enumerate() {
+            if let Some((to, from, bytes)) = output.transfer(state, direct, direct.output(index)) {
+                state.stream.copy(to, from, bytes)?;
             }
         }
         state.stream.finish(context.interrupt)?;
@@ -196,8 +221,10 @@ impl GpuBound {
                 return Err(node_error(&program.graph, node, source).into());
             }
         }
-        for (output, slot) in self.outputs.iter().zip(outputs) {
-            output.store(program, state, inputs, slot, context)?;
+        for (index, (output, slot)) in self.outputs.iter().zip(outputs).enumerate() {
+            if direct.output(index).is_none() {
+                output.store(program, state, inputs, slot, context)?;
+            }
         }
         Ok(())
     }
@@ -431,51 +458,18 @@ impl DeviceStep {
     }
 }
 
-impl Output {
-    fn store(
-        &self,
-        program: &GpuProgram,
-        state: &State,
-        inputs: &[ValueRef<'_>],
-        slot: &mut Slot<'_>,
-        context: RunContext<'_>,
-    ) -> Result<(), GpuFailure> {
-        let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
-        let missing = || graph_error(OpError::internal("an output was not made"));
-        let held = match &self.source {
-            Source::Input(at) => *inputs.get(*at).ok_or_else(missing)?,
-            Source::Constant(tensor) => ValueRef::Tensor(tensor.view()),
-            Source::Slot(at) => state.slots[*at].as_ref().ok_or_else(missing)?.as_ref(),
-            Source::Device { staging, .. } => return self.read(program, state, *staging, slot, context),
-        };
-        crate::exec::store(slot, held, context).map_err(graph_error)
-    }
-
-    /// Reads it from pinned memory.
-    fn read(
-        &self,
-        program: &GpuProgram,
-        state: &State,
-        staging: usize,
-        slot: &mut Slot<'_>,
-        context: RunContext<'_>,
-    ) -> Result<(), GpuFailure> {
-        let graph_error = |source| GpuFailure::Node(node_error(&program.graph, usize::MAX, source));
-        match slot {
-            Slot::Fixed { bytes, .. } => state.pinned.read(staging, bytes)?,
-            Slot::Made(place) => {
-                let (dtype, shape) =
-                    self.form.as_ref().ok_or_else(|| graph_error(OpError::internal("a form is missing")))?;
-                let elements = crate::tensor::element_count(shape).and_then(|n| dtype.bytes(n));
-                let bytes = elements.ok_or_else(|| graph_error(context.budget.overflow()))?;
-                let mut buffer = crate::memory::Buffer::zeroed(bytes, context.budget).map_err(graph_error)?;
-                state.pinned.read(staging, buffer.bytes_mut())?;
-                let tensor = Tensor::from_buffer(*dtype, shape, buffer).map_err(graph_error)?;
-                **place = Some(tensor.into());
+impl State {
+    /// Waits for what an unfinished run gave, so that it no longer uses what is `direct`, but not for ever.
+    fn let_go(&mut self, direct: &Direct) {
+        match self.stream.finish(&grace()) {
+            // What is under way keeps what it uses, and is waited for before the next run.
+            Err(GpuError::Interrupted) => direct.note_stuck(),
+            // A GPU that is lost does nothing more.
+            _ => {
+                self.under_way = false;
+                self.growing = Growing::default();
             }
-            Slot::Absent => {}
         }
-        Ok(())
     }
 }
 
@@ -483,8 +477,7 @@ impl Held {
     /// Ends what is under way, so that the arena can be given to others. Work that does not end keeps its memory.
     fn end(&mut self) {
         let Some(mut state) = self.0.take() else { return };
-        let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
-        if state.under_way && matches!(state.stream.finish(&wait), Err(GpuError::Interrupted)) {
+        if state.under_way && matches!(state.stream.finish(&grace()), Err(GpuError::Interrupted)) {
             std::mem::forget(state);
         }
     }

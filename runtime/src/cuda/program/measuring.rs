@@ -4,7 +4,7 @@ use super::order::Action;
 use super::placed::{CopyPlace, DeviceRun, Layout, PlacedSteps, Sequence};
 use super::{GpuFailure, GpuProgram};
 use crate::cost::{BESIDE, Effort, Measured, measure};
-use crate::cuda::{GpuError, OpenGpu};
+use crate::cuda::{Direct, GpuError, OpenGpu};
 use crate::exec::{DeviceForm, Interrupt, Operand, Space};
 use recurve_kernels::launch::{Device, Launch};
 use recurve_kernels::probe::empty;
@@ -145,15 +145,16 @@ impl GpuProgram {
             Sequence { parts: order.map(|action| vec![action]).collect(), streams: HashMap::new() };
         let placed =
             PlacedSteps::new(self.clone(), vec![(0, form)], (copies, &sequence), &layout, interrupt)?;
+        let direct = Direct::default();
         let fill = |run: &DeviceRun<'_>| {
             let mut copies = zeros.iter().enumerate();
             copies.try_for_each(|(copy, bytes)| run.up(copy, &vec![0; *bytes], true))
         };
-        let mut runs = vec![placed.begin()?];
+        let mut runs = vec![placed.begin(HashMap::new(), &direct)?];
         fill(&runs[0])?;
         let alone = measure(effort, || timed(&runs, interrupt))?;
         while runs.len() < BESIDE {
-            match placed.begin() {
+            match placed.begin(HashMap::new(), &direct) {
                 Ok(run) => {
                     fill(&run)?;
                     runs.push(run);

@@ -11,6 +11,7 @@ mod host;
 mod lanes;
 mod measuring;
 mod order;
+mod outputs;
 mod place;
 mod placed;
 mod residency;
@@ -29,7 +30,7 @@ use crate::memory::Budget;
 use crate::ops::{PackSite, Packed};
 use crate::precision::{Precision, Stored, StoredWeights, Storing};
 use crate::tensor::ValueRef;
-use bound::GpuBound;
+pub(crate) use bound::GpuBound;
 use decisive::Key;
 pub(crate) use order::Action;
 pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps, Sequence};
@@ -177,6 +178,11 @@ impl GpuProgram {
     ) -> Result<Arc<GpuBound>, GpuFailure> {
         let key = Key::new(inputs, &self.decisive, &self.budget);
         self.bind_to(key.map_err(|source| node_error(&self.graph, usize::MAX, source))?, context)
+    }
+
+    /// Whether the content of input `index` may decide what is launched: it is read on the host when inputs are bound.
+    pub(crate) fn decides(&self, index: usize) -> bool {
+        self.decisive.get(index).copied().unwrap_or(false)
     }
 
     /// Binds to the inputs' shapes where they are known beforehand, and nothing else decides: what does not fit, or has no

@@ -18,7 +18,7 @@ use super::place::Place;
 use super::residency::fits;
 use super::usage::GpuUse;
 use crate::cuda::memory::rounded;
-use crate::cuda::{Block, GpuError, GpuFailure, GpuReject, Pinned, Replay};
+use crate::cuda::{Block, Direct, GpuError, GpuFailure, GpuReject, Pinned, Replay};
 use crate::error::OpError;
 use crate::exec::{DeviceForm, Interrupt, Operand, Piece, Space};
 use crate::memory::Charge;
@@ -97,11 +97,33 @@ struct State {
     /// By step.
     work: HashMap<usize, Vec<Work>>,
     /// The stretches captured, once they have run.
-    graphs: Vec<Option<Box<dyn Replay>>>,
+    graphs: Vec<Graphs>,
     /// By unit, whether it was given ahead and is held back still.
     ahead: Vec<bool>,
     /// Whether the device holds back what it is given.
     holds: bool,
+}
+
+/// What a stretch was captured as: a graph copies from fixed addresses, so that there is one for each that the caller gives.
+#[derive(Default)]
+struct Graphs(Vec<(Vec<u64>, Box<dyn Replay>)>);
+
+/// Graphs kept of a stretch: the caller may have its inputs in two places by turns, and no more is expected.
+const GRAPHS: usize = 4;
+
+impl Graphs {
+    /// The one that copies from these addresses.
+    fn get(&self, from: &[u64]) -> Option<&dyn Replay> {
+        self.0.iter().find(|(of, _)| of == from).map(|(_, graph)| &**graph)
+    }
+
+    /// Keeps one more, which may take the place of the oldest.
+    fn keep(&mut self, from: Vec<u64>, graph: Box<dyn Replay>) {
+        if self.0.len() == GRAPHS {
+            self.0.remove(0);
+        }
+        self.0.push((from, graph));
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -249,6 +271,11 @@ impl PlacedSteps {
         }
     }
 
+    /// Whether step `number` is one of them.
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.steps.contains_key(&number)
+    }
+
     /// What they have weights in, in the order of the graph.
     pub(crate) fn stored(&self) -> Vec<StoredWeights> {
         let mut steps: Vec<_> = self.steps.iter().collect();
@@ -256,8 +283,12 @@ impl PlacedSteps {
         steps.into_iter().flat_map(|(_, (_, step))| step.kernel.stored().to_vec()).collect()
     }
 
-    /// The device for one run.
-    pub(crate) fn begin(&self) -> Result<DeviceRun<'_>, GpuFailure> {
+    /// The device for one run, in which the copies that `ends` tells of are from or to memory of the caller, at this address.
+    pub(crate) fn begin<'p>(
+        &'p self,
+        ends: HashMap<usize, u64>,
+        direct: &'p Direct,
+    ) -> Result<DeviceRun<'p>, GpuFailure> {
         let kept = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut state = match kept {
             Some(state) => state,
@@ -266,11 +297,11 @@ impl PlacedSteps {
         state.lanes.begin();
         state.ahead.fill(false);
         let faults = self.steps.values().filter_map(|(_, step)| step.fault);
-        let ends = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
-        for word in faults.chain(ends).chain(self.holds.iter().copied()) {
+        let told = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
+        for word in faults.chain(told).chain(self.holds.iter().copied()) {
             state.pinned.set_word(word, 0)?;
         }
-        Ok(DeviceRun::new(self, state))
+        Ok(DeviceRun::new(self, state, (ends, direct)))
     }
 
     fn state(&self) -> Result<State, GpuFailure> {
@@ -297,7 +328,7 @@ impl PlacedSteps {
             }
             work.insert(number, of_step);
         }
-        let graphs = self.order.stretches.iter().map(|_| None).collect();
+        let graphs = self.order.stretches.iter().map(|_| Graphs::default()).collect();
         let ahead = vec![false; self.order.units.len()];
         Ok(State { lanes, pinned, _charge: charge, arena, work, graphs, ahead, holds: true })
     }

@@ -9,9 +9,10 @@ use super::{PlacedSteps, State, Work};
 use crate::cuda::program::lanes::{RAISED, Transfer};
 use crate::cuda::program::node_error;
 use crate::cuda::program::order::{Action, Order, Stretch, Turn, Unit};
-use crate::cuda::{Block, Event, GpuError, GpuFailure, Pinned, Stream};
+use crate::cuda::{Block, Direct, Event, GpuError, GpuFailure, Pinned, Stream};
 use crate::error::OpError;
 use crate::exec::Interrupt;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,19 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The device during one run. Work that is under way when it is dropped is waited for, but not for ever.
 pub(crate) struct DeviceRun<'p> {
     placed: &'p PlacedSteps,
+    /// By copy, the address where the caller has what is copied, where the device reads or writes it there.
+    ends: HashMap<usize, u64>,
+    direct: &'p Direct,
     state: Mutex<Option<State>>,
 }
 
 impl<'p> DeviceRun<'p> {
-    pub(super) fn new(placed: &'p PlacedSteps, state: State) -> Self {
-        Self { placed, state: Mutex::new(Some(state)) }
+    pub(super) fn new(
+        placed: &'p PlacedSteps,
+        state: State,
+        (ends, direct): (HashMap<usize, u64>, &'p Direct),
+    ) -> Self {
+        Self { placed, ends, direct, state: Mutex::new(Some(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
@@ -35,7 +43,7 @@ impl<'p> DeviceRun<'p> {
 
     /// Whether step `number` runs here.
     pub(crate) fn has(&self, number: usize) -> bool {
-        self.placed.steps.contains_key(&number)
+        self.placed.has(number)
     }
 
     /// Waits for everything that was given.
@@ -93,7 +101,11 @@ impl<'p> DeviceRun<'p> {
             // What runs for the first time is launched one by one.
             let bare = |step: &usize| state.work.get(step).is_none_or(Vec::is_empty);
             let captured = match order.units[next] {
-                Unit::Stretch(at) => state.graphs[at].is_some() || order.stretches[at].steps.iter().all(bare),
+                Unit::Stretch(at) => {
+                    let Stretch { ups, steps, .. } = &order.stretches[at];
+                    let from = self.sources(ups, &*state.pinned, &state.arena);
+                    state.graphs[at].get(&from).is_some() || steps.iter().all(bare)
+                }
                 Unit::Copy(_) => true,
             };
             if !captured || state.ahead[next] || !state.holds || !state.lanes.tells() {
@@ -133,8 +145,9 @@ impl<'p> DeviceRun<'p> {
         };
         let Stretch { stream, ups, steps, down, waits, events } = &self.placed.order.stretches[at];
         lanes.before(*stream, waits)?;
-        if let Some(graph) = &graphs[at] {
-            lanes.replay(*stream, &**graph)?;
+        let from = self.sources(ups, &**pinned, arena);
+        if let Some(graph) = graphs[at].get(&from) {
+            lanes.replay(*stream, graph)?;
         } else {
             let own: Vec<&Work> = steps.iter().filter_map(|step| work.get(step)).flatten().collect();
             ups.iter().try_for_each(|&copy| lanes.copy(*stream, transfer(copy)))?;
@@ -147,7 +160,7 @@ impl<'p> DeviceRun<'p> {
                     }
                     own.iter().try_for_each(|work| work.give(stream))
                 };
-                graphs[at] = Some(lanes.capture(*stream, &mut work)?);
+                graphs[at].keep(from, lanes.capture(*stream, &mut work)?);
             }
         }
         lanes.behind(*stream, events.iter().copied())?;
@@ -163,9 +176,14 @@ impl<'p> DeviceRun<'p> {
             return weights;
         }
         let there = arena.address() + place.offset as u64;
-        let here = pinned.address() + staging as u64;
+        let here = self.ends.get(&copy).copied().unwrap_or(pinned.address() + staging as u64);
         let (to, from) = if place.up { (there, here) } else { (here, there) };
         Transfer { to, from, bytes: place.bytes }
+    }
+
+    /// Where these copies are from.
+    fn sources(&self, copies: &[usize], pinned: &dyn Pinned, arena: &Block) -> Vec<u64> {
+        copies.iter().map(|&copy| self.transfer(copy, pinned, arena).from).collect()
     }
 
     /// The address of the word that tells of the end of a copy.
@@ -191,7 +209,8 @@ impl<'p> DeviceRun<'p> {
         self.send(copy, alone, state)
     }
 
-    /// Copies weights that are brought to a step, which are in pinned memory already; `alone` as of [`Self::up`].
+    /// Copies what lies where the device reaches it to the device, weights that are brought to a step or what the caller has
+    /// there; `alone` as of [`Self::up`].
     pub(crate) fn bring(&self, copy: usize, alone: bool) -> Result<(), GpuError> {
         let mut held = self.lock();
         self.send(copy, alone, held.as_mut().ok_or_else(given_up)?)
@@ -214,17 +233,30 @@ impl<'p> DeviceRun<'p> {
         alone: bool,
         interrupt: &Interrupt,
     ) -> Result<(), GpuError> {
-        let stream = self.turn(Action::Copy(copy))?.stream;
         let mut held = self.lock();
         let state = held.as_mut().ok_or_else(given_up)?;
-        match (self.goes_along(copy), alone) {
-            (true, false) => {}
-            (false, false) => self.reach(Unit::Copy(copy), state)?,
-            (_, true) => self.give(Unit::Copy(copy), state)?,
-        }
-        let (staging, word) = self.placed.staging[copy];
-        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)?;
-        state.pinned.read(staging, to)
+        self.await_down(copy, alone, state, interrupt)?;
+        state.pinned.read(self.placed.staging[copy].0, to)
+    }
+
+    /// Copies from the device to where the caller has it there. That is waited for as well: what comes behind a copy from the
+    /// device relies on its end.
+    pub(crate) fn down_there(&self, copy: usize, alone: bool, interrupt: &Interrupt) -> Result<(), GpuError> {
+        let mut held = self.lock();
+        self.await_down(copy, alone, held.as_mut().ok_or_else(given_up)?, interrupt)
+    }
+
+    fn await_down(
+        &self,
+        copy: usize,
+        alone: bool,
+        state: &mut State,
+        interrupt: &Interrupt,
+    ) -> Result<(), GpuError> {
+        let stream = self.turn(Action::Copy(copy))?.stream;
+        self.send(copy, alone, state)?;
+        let (_, word) = self.placed.staging[copy];
+        state.lanes.await_down(stream, copy, (&*state.pinned, word), interrupt)
     }
 
     /// Waits for what was given, and keeps the memory for later runs.
@@ -260,13 +292,17 @@ impl Drop for DeviceRun<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.lock().take() else { return };
         if self.let_go(&state).is_err() {
+            self.direct.note_stuck();
             return std::mem::forget(state);
         }
         let wait = Interrupt { deadline: Some(Instant::now() + GRACE), cancel: None };
         match state.lanes.finish(&wait) {
             Ok(()) => self.placed.states.lock().unwrap_or_else(PoisonError::into_inner).push(state),
             // Work that does not end keeps its memory.
-            Err(GpuError::Interrupted) => std::mem::forget(state),
+            Err(GpuError::Interrupted) => {
+                self.direct.note_stuck();
+                std::mem::forget(state);
+            }
             Err(_) => {}
         }
     }
