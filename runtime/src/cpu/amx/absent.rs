@@ -45,6 +45,7 @@ impl Session {
         _: &[Line],
         _: Start<'_>,
         _: ([&mut [f32]; N], usize),
+        _: impl FnMut(),
     ) {
         match *self {}
     }

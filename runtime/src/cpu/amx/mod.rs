@@ -35,7 +35,7 @@ pub(crate) const DEPTH: usize = 32;
 pub(crate) const SIDE: usize = 16;
 
 /// Products of parts that make one of floats, beside which other work is done.
-const STEPS: usize = 6;
+pub(crate) const STEPS: usize = 6;
 
 /// A line of a tile: 32 bf16. Of the left operand the 32 terms of one row, of the right one two terms of 16 columns. Terms
 /// `i` and `16 + i` lie side by side.

@@ -15,11 +15,13 @@ use std::arch::asm;
 /// # Safety
 ///
 /// A session lasts on this thread.
+#[inline]
 pub(super) unsafe fn product<const R: usize, const N: usize>(
     left: Place<'_>,
     right: &[Line],
     start: Start<'_>,
     sums: ([&mut [f32]; N], usize),
+    mut meanwhile: impl FnMut(),
 ) {
     assert!(right.len() >= left.starts.len() * tile_lines(N), "too few tiles");
     let end = Sums::begin::<R>(left, start, sums);
@@ -27,7 +29,9 @@ pub(super) unsafe fn product<const R: usize, const N: usize>(
         let rows = left.lines[left.first + start..].as_ptr();
         // SAFETY: the tiles have their shapes while the session lasts. Of the left operand the lines are read that `begin`
         // found to be there, of the right one `tile_lines` for each start.
-        unsafe { terms::<R, N>(rows, left.plane, right.as_ptr().add(block * tile_lines(N)), |_| ()) }
+        unsafe {
+            terms::<R, N>(rows, left.plane, right.as_ptr().add(block * tile_lines(N)), |_| meanwhile());
+        }
     }
     end.store::<R>();
 }

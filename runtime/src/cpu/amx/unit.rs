@@ -94,16 +94,19 @@ struct Shapes {
 impl Session {
     /// `sums = start + left · right` for `16 · R` rows, which lie one behind the other, and as many groups of 16 columns as
     /// there are `sums`: of each group a row every `width` elements. There are one or two of both. `right` holds the tiles of
-    /// [`Unit::split_columns`], as many as `left` has starts.
+    /// [`Unit::split_columns`], as many as `left` has starts. `meanwhile` is called [`super::STEPS`] times for each of them, and
+    /// computed beside the products.
+    #[inline]
     pub(crate) fn product<const R: usize, const N: usize>(
         &mut self,
         left: Place<'_>,
         right: &[Line],
         start: Start<'_>,
         sums: ([&mut [f32]; N], usize),
+        meanwhile: impl FnMut(),
     ) {
         // SAFETY: this is the session.
-        unsafe { tiles::product::<R, N>(left, right, start, sums) }
+        unsafe { tiles::product::<R, N>(left, right, start, sums, meanwhile) }
     }
 
     /// The same, where the tiles of the right operand are made of `columns` beside the products of those before them, in

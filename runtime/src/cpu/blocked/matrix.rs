@@ -8,10 +8,12 @@
 
 use super::lines::Lines;
 use super::sweep::WIDEST;
-use super::{BLOCK, Image};
-use crate::cpu::amx::{self, DEPTH, Line, PARTS, Place, SIDE, Session, Start, Unit, lines_of, tile_lines};
+use super::{BLOCK, Image, Operands};
+use crate::cpu::amx::{
+    self, DEPTH, Line, PARTS, Place, SIDE, STEPS, Session, Start, Unit, lines_of, tile_lines,
+};
 use crate::cpu::gemm::{Block, Blocks, MatrixMut};
-use crate::cpu::simd::{Lane, Level, Simd, Work};
+use crate::cpu::simd::{Lane, Level, Simd, Work, fetch};
 use crate::cpu::tiles::{Lanes, for_each_tile};
 use crate::error::OpError;
 use crate::ops::window::Span;
@@ -28,9 +30,9 @@ const TILES: usize = 2 * SIDE;
 /// Bytes of the input's parts from which on they do not stay in the second cache, and pieces that each take their own.
 const OWN_BYTES: usize = 1 << 20;
 const OWN_PIECES: usize = 4;
-/// Positions and channels from which on the unit is worth while: with fewer positions reading the weights' parts takes
-/// longer than their products, with fewer channels taking the input apart does.
-const LEAST_POSITIONS: usize = 128;
+/// Positions and channels from which on the unit is worth while: with fewer positions tiles are mostly empty, with fewer
+/// channels taking the input apart takes longer than the products.
+const LEAST_POSITIONS: usize = 32;
 const LEAST_CHANNELS: usize = 64;
 /// Channels from which on it takes less time than Winograd's tiles.
 const LEAST_BESIDE_POINTS: usize = 128;
@@ -185,7 +187,8 @@ impl Matrix {
         ordinary
     }
 
-    /// One piece of the output, two blocks of filters at a time.
+    /// One piece of the output, two blocks of filters at a time. Where weights come from memory, for the first positions,
+    /// those of the next two blocks are asked for meanwhile.
     fn tiles(&self, image: Image<'_, '_>, planes: Planes<'_>, piece: &mut Block<'_, f32>) {
         let mut session = self.unit.session();
         let width = self.spans[1].output;
@@ -196,24 +199,23 @@ impl Matrix {
         } else {
             self.lines.run(&(range.start / width..range.end / width))
         };
-        let bias = image.operands.bias.map(|bias| bias.as_chunks::<SIDE>().0);
         for (row, block) in piece.rows.clone().enumerate().step_by(2) {
-            let count = (piece.rows.end - block).min(2);
-            let right = image.operands.weights.lines(block * BLOCK..(block + count) * BLOCK);
-            let bias = bias.map_or(&[[0.0; SIDE]; 2][..], |bias| &bias[block..]);
-            let mut at = run.start;
-            while at < run.end {
-                let many = TILES.min(run.end - at);
+            let filters = block..piece.rows.end.min(block + 2);
+            let behind =
+                if range.start == 0 { filters.end..self.blocks().min(filters.end + 2) } else { 0..0 };
+            let behind = image.operands.weights.lines(behind.start * BLOCK..behind.end * BLOCK);
+            let steps = run.len().div_ceil(TILES) * starts.len() * STEPS;
+            let mut parts = behind.chunks(behind.len().div_ceil(steps).max(1));
+            for at in run.clone().step_by(TILES) {
                 let place = Place { lines, first: at, starts, plane };
-                let mut tile = Tile { session: &mut session, place, right, bias };
-                let place = (first + at..first + at + many, (row, &range));
-                match (many > SIDE, count == 2) {
-                    (true, true) => tile.write::<2, 2>(self, place, &mut piece.out),
-                    (true, false) => tile.write::<2, 1>(self, place, &mut piece.out),
-                    (false, true) => tile.write::<1, 2>(self, place, &mut piece.out),
-                    (false, false) => tile.write::<1, 1>(self, place, &mut piece.out),
+                let mut tile = Tile::new(&mut session, place, image.operands, filters.clone());
+                let place = (first + at..first + run.end.min(at + TILES), (row, &range));
+                if behind.is_empty() {
+                    tile.write(self, place, &mut piece.out, || ());
+                } else {
+                    let ask = |lines| fetch(bytemuck::cast_slice::<Line, u8>(lines));
+                    tile.write(self, place, &mut piece.out, || parts.next().into_iter().for_each(ask));
                 }
-                at += many;
             }
         }
     }
@@ -223,26 +225,57 @@ impl Matrix {
 struct Tile<'s, 'p> {
     session: &'s mut Session,
     place: Place<'p>,
-    right: &'p [amx::Line],
+    right: &'p [Line],
     bias: &'p [[f32; SIDE]],
+    blocks: usize,
 }
 
-impl Tile<'_, '_> {
+impl<'s, 'p> Tile<'s, 'p> {
+    /// The positions at `place` by the blocks `filters`.
+    fn new(
+        session: &'s mut Session,
+        place: Place<'p>,
+        operands: Operands<'p>,
+        filters: Range<usize>,
+    ) -> Self {
+        let right = operands.weights.lines(filters.start * BLOCK..filters.end * BLOCK);
+        let bias = operands.bias.map(|bias| &bias.as_chunks::<SIDE>().0[filters.start..]);
+        Self { session, place, right, bias: bias.unwrap_or(&[[0.0; SIDE]; 2]), blocks: filters.len() }
+    }
+
     /// Writes the positions `run` of the planes to rows of `out` from `row` on, whose first position is that of `range`.
-    fn write<const R: usize, const N: usize>(
+    /// `meanwhile` is computed beside the products.
+    fn write(
+        &mut self,
+        matrix: &Matrix,
+        place: (Range<usize>, (usize, &Range<usize>)),
+        out: &mut MatrixMut<'_, f32>,
+        meanwhile: impl FnMut(),
+    ) {
+        match (place.0.len() > SIDE, self.blocks) {
+            (true, 2) => self.write_as::<2, 2>(matrix, place, out, meanwhile),
+            (true, _) => self.write_as::<2, 1>(matrix, place, out, meanwhile),
+            (false, 2) => self.write_as::<1, 2>(matrix, place, out, meanwhile),
+            (false, _) => self.write_as::<1, 1>(matrix, place, out, meanwhile),
+        }
+    }
+
+    fn write_as<const R: usize, const N: usize>(
         &mut self,
         matrix: &Matrix,
         (run, (row, range)): (Range<usize>, (usize, &Range<usize>)),
         out: &mut MatrixMut<'_, f32>,
+        meanwhile: impl FnMut(),
     ) {
+        let (place, right, start) = (self.place, self.right, Start::Same(self.bias));
         let mut to = out.rows_from::<N>(row);
         if matrix.lines.is_one_line() && run.len() == R * SIDE {
             let to = to.map(|to| &mut to[(run.start - range.start) * BLOCK..]);
-            return self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (to, SIDE));
+            return self.session.product::<R, N>(place, right, start, (to, SIDE), meanwhile);
         }
         let mut sums = [[0.0; TILES * SIDE]; N];
         let all = sums.each_mut().map(|sums| &mut sums[..]);
-        self.session.product::<R, N>(self.place, self.right, Start::Same(self.bias), (all, SIDE));
+        self.session.product::<R, N>(place, right, start, (all, SIDE), meanwhile);
         let (pitch, width) = (matrix.lines.width, matrix.spans[1].output);
         let mut at = run.start;
         while at < run.end {

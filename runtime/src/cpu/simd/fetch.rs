@@ -10,6 +10,7 @@ pub(crate) fn order_streams() {
 }
 
 /// Asks for the lines of `bytes` ahead of their use.
+#[inline]
 pub(crate) fn fetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
