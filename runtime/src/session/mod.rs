@@ -44,7 +44,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
-use crate::graph::Node;
+use crate::graph::{Fact, Node};
 use crate::loops::members_of;
 use crate::memory::Budget;
 use crate::onnx::Metadata;
@@ -281,6 +281,11 @@ impl Session {
             };
             if matches!(slots[index], Slot::Fixed { .. }) {
                 misfits.push(arguments::misfit("output", name, "is given twice"));
+            }
+            let fact = &self.outputs[index].fact;
+            if !matches!(fact, Fact::Tensor(_)) {
+                let problem = format!("is {}; a buffer takes a tensor", arguments::kind_of(fact));
+                misfits.push(arguments::misfit("output", name, problem));
             }
             let bytes = tensor.parts();
             slots[index] = Slot::Fixed { dtype: bytes.0, shape: bytes.1, bytes: bytes.2 };
