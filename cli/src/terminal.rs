@@ -128,8 +128,8 @@ fn paint(text: &str, code: &str, colored: bool) -> String {
 /// What [`paint`] puts around data: bold, green, bold red, and the end of each.
 const DRESS: [&str; 4] = ["\x1b[1m", "\x1b[32m", "\x1b[1;31m", "\x1b[0m"];
 
-/// Text whose control characters, but for line ends and what is `allowed`, are spelled out: names come from files, which
-/// may hold commands for a terminal.
+/// Text whose control characters, but for line ends and what is `allowed`, are spelled out: names come from files,
+/// which may hold commands for a terminal.
 fn harmless<'t>(text: &'t str, allowed: &[&str]) -> Cow<'t, str> {
     let risky = |c: char| c.is_control() && c != '\n';
     if !text.contains(risky) {

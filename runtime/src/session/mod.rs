@@ -216,8 +216,8 @@ impl Session {
         Ok(Outputs::new(self.outputs.iter().map(|o| o.name.clone()).collect(), values))
     }
 
-    /// Runs the model and writes outputs to the caller's buffers, which have the shapes that [`Session::outputs_for`] tells;
-    /// outputs without a buffer are dropped. Where
+    /// Runs the model and writes outputs to the caller's buffers, whose shapes are those that [`Session::outputs_for`]
+    /// tells; outputs without a buffer are dropped. Where
     /// all outputs have one and no shape depends on data, a repeated call allocates nothing
     /// but the workspace of the `gemm` crate where products are left to it: those of more than four rows by a matrix that is
     /// no constant, of more than 256 rows, or of other types than `f32`, and convolutions that are such products.
