@@ -17,7 +17,10 @@ impl FromStr for Binding {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, extent) = text.rsplit_once('=').ok_or("NAME=N is needed, such as batch=1")?;
-        let extent = extent.trim().parse().map_err(|_| format!("`{extent}` is no whole number"))?;
+        let extent = extent
+            .trim()
+            .parse()
+            .map_err(|_| format!("`{extent}` is no extent: a whole number below 2^64"))?;
         match name.trim() {
             "" => Err("a name is needed before `=`".to_owned()),
             name => Ok(Self { name: name.to_owned(), extent }),

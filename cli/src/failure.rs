@@ -4,6 +4,7 @@ use crate::npz::ArchiveError;
 use crate::quantity;
 use crate::terminal::Terminal;
 use recurve::errors::OpError;
+use recurve::gpu::GpuError;
 use recurve::plans::PlanError;
 use recurve::profiles::ProfileError;
 use recurve::{Error, ErrorKind};
@@ -162,6 +163,11 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
                  alone, such as runtime/profiles/h100-synthetic.json",
             );
         }
+        Error::Gpu { source: GpuError::OutOfMemory { .. } | GpuError::Limit { .. }, .. } => {
+            return Some(
+                "bind smaller dimensions with --dim, or let the CPU have a part of it with --devices",
+            );
+        }
         Error::Argument { .. } | Error::Arguments { .. } => {
             return Some(
                 "`recurve inspect MODEL` lists names and shapes; give arrays with --inputs, bind symbols with --dim",
@@ -174,9 +180,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("`recurve ops` lists the operators that run, with versions and dtypes")
         }
         ErrorKind::Device => Some("`recurve devices` lists where models can run here, and why not elsewhere"),
-        ErrorKind::MemoryLimit if matches!(error, Error::Memory { limit: usize::MAX, .. }) => {
-            Some("bind smaller dimensions with --dim, or give other values with --inputs")
-        }
+        ErrorKind::MemoryLimit if matches!(error, Error::Memory { limit: usize::MAX, .. }) => Some(
+            "--dim binds smaller dimensions, --inputs gives other values, where they are what takes the memory",
+        ),
         ErrorKind::MemoryLimit => Some(
             "raise --memory-limit, or bind smaller dimensions with --dim where they are what takes the memory",
         ),

@@ -6,6 +6,7 @@ use crate::progress;
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -72,6 +73,7 @@ impl Terminal {
 
     /// Prints data to stdout. A reader that has gone away, such as `head`, is no error.
     pub(crate) fn print(&self, text: &str) -> Result<()> {
+        let text = harmless(text, if self.colored.out { &DRESS } else { &[] });
         let written = self.bars.suspend(|| {
             let mut out = std::io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -87,7 +89,7 @@ impl Terminal {
     /// Says something on stderr that the data does not say.
     pub(crate) fn narrate(&self, text: impl Display) {
         if !self.quiet {
-            self.bars.suspend(|| tell(&text.to_string()));
+            self.bars.suspend(|| tell(&harmless(&text.to_string(), &[])));
         }
     }
 
@@ -96,7 +98,7 @@ impl Terminal {
         let silent = self.quiet || !self.bars.is_hidden();
         move |text| {
             if !silent {
-                tell(text);
+                tell(&harmless(text, &[]));
             }
         }
     }
@@ -105,7 +107,7 @@ impl Terminal {
     pub(crate) fn complain(&self, label: &str, text: &str) {
         let code = if label == "error" { "1;31" } else { "1" };
         let label = paint(&format!("{label}:"), code, self.colored.err);
-        self.bars.suspend(|| tell(&format!("{label} {text}")));
+        self.bars.suspend(|| tell(&format!("{label} {}", harmless(text, &[]))));
     }
 
     /// A bar of `steps`, or a spinner where their number is not known.
@@ -121,4 +123,44 @@ fn tell(line: &str) {
 
 fn paint(text: &str, code: &str, colored: bool) -> String {
     if colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// What [`paint`] puts around data: bold, green, bold red, and the end of each.
+const DRESS: [&str; 4] = ["\x1b[1m", "\x1b[32m", "\x1b[1;31m", "\x1b[0m"];
+
+/// Text whose control characters, but for line ends and what is `allowed`, are spelled out: names come from files,
+/// which may hold commands for a terminal.
+fn harmless<'t>(text: &'t str, allowed: &[&str]) -> Cow<'t, str> {
+    let risky = |c: char| c.is_control() && c != '\n';
+    if !text.contains(risky) {
+        return Cow::Borrowed(text);
+    }
+    let (mut made, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(risky) {
+        let (before, from) = rest.split_at(at);
+        made.push_str(before);
+        let own = allowed.iter().find(|own| from.starts_with(**own)).map_or(0, |own| own.len());
+        made.push_str(&from[..own]);
+        let mut behind = from[own..].chars();
+        if own == 0 {
+            made.extend(behind.next().into_iter().flat_map(char::escape_default));
+        }
+        rest = behind.as_str();
+    }
+    made.push_str(rest);
+    Cow::Owned(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_files_hold_gives_the_terminal_no_commands() {
+        assert!(matches!(harmless("two\nlines, µs", &[]), Cow::Borrowed(_)));
+        assert_eq!(harmless("a\x1b[2Jb\rc\u{9b}1m\0", &[]), "a\\u{1b}[2Jb\\rc\\u{9b}1m\\u{0}");
+        let heading = format!("{}: \x1b[2J", paint("steps", "1", true));
+        assert_eq!(harmless(&heading, &DRESS), "\x1b[1msteps\x1b[0m: \\u{1b}[2J");
+        assert_eq!(harmless("\x1b[1m", &[]), "\\u{1b}[1m");
+    }
 }

@@ -15,7 +15,7 @@ pub enum Device {
     /// A GPU, by its number from 0 in the driver's order.
     Cuda(usize),
     /// The emulator of the GPU kernels: it runs them on the CPU and checks every access to memory. It tells whether
-    /// they are right, not how fast they are.
+    /// they are right, not how fast they are. It has 4 GiB of memory.
     Emulated,
 }
 

@@ -64,7 +64,7 @@ pub enum OpError {
     #[error("the run was cancelled")]
     Cancelled,
     /// A node inside a control-flow body failed.
-    #[error("in its body, node `{node}` ({op})")]
+    #[error("in its body, {}", place(node, op))]
     Body {
         /// The inner node.
         node: String,
@@ -243,7 +243,7 @@ pub enum Error {
         refusals: Vec<Refusal>,
     },
     /// A node failed while the model was prepared.
-    #[error("node `{node}` ({op}) is not valid")]
+    #[error("{} is not valid", place(node, op))]
     Prepare {
         /// The node.
         node: String,
@@ -254,22 +254,22 @@ pub enum Error {
         source: OpError,
     },
     /// A node failed while it ran.
-    #[error("node `{node}` ({op}) failed")]
+    #[error("{} failed", place(node, op))]
     Run {
-        /// The node.
+        /// The node; a graph or an output, where `op` says so.
         node: String,
-        /// Its operator.
+        /// Its operator, or `graph` or `output`.
         op: String,
         /// What is wrong.
         #[source]
         source: OpError,
     },
-    /// An input or output of the caller does not fit the model.
+    /// An input or output of the caller does not fit the model, or a tensor what is done with it.
     #[error("{role} `{name}`: {problem}")]
     Argument {
-        /// `input` or `output`.
+        /// `input`, `output` or `tensor`.
         role: &'static str,
-        /// Its name.
+        /// Its name; of a tensor its element type, behind which its shape may stand.
         name: String,
         /// What is wrong.
         problem: String,
@@ -300,7 +300,10 @@ pub enum Error {
     #[error("the run was cancelled")]
     Cancelled,
     /// A GPU or its driver failed.
-    #[error("{device} cannot be used")]
+    #[error("{device} {}", match source {
+        GpuError::OutOfMemory { .. } | GpuError::Limit { .. } => "has too little memory",
+        _ => "cannot be used",
+    })]
     Gpu {
         /// Which one.
         device: Device,
@@ -440,6 +443,19 @@ impl Error {
     }
 }
 
+/// What stands for an operator in errors about a graph as a whole, and about an output.
+pub(crate) const GRAPH: &str = "graph";
+pub(crate) const OUTPUT: &str = "output";
+
+/// What an error is about, in words.
+pub(crate) fn place(node: &str, op: &str) -> String {
+    match (op, node) {
+        (GRAPH, "") => "the graph".to_owned(),
+        (GRAPH | OUTPUT, name) => format!("{op} `{name}`"),
+        _ => format!("node `{node}` ({op})"),
+    }
+}
+
 fn listed(items: &[impl std::fmt::Display]) -> String {
     const SHOWN: usize = 20;
     let mut text = String::new();
@@ -458,6 +474,19 @@ fn listed(items: &[impl std::fmt::Display]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn graphs_and_outputs_are_not_called_nodes() {
+        let named = [place("n", "Add"), place("g", GRAPH), place("", GRAPH), place("y", OUTPUT)];
+        assert_eq!(named, ["node `n` (Add)", "graph `g`", "the graph", "output `y`"]);
+    }
+
+    #[test]
+    fn a_gpu_without_room_is_not_called_unusable() {
+        let of = |source| Error::Gpu { device: Device::Emulated, source }.to_string();
+        assert_eq!(of(GpuError::Limit { requested: 9, limit: 7 }), "emulated has too little memory");
+        assert_eq!(of(GpuError::NoDriver), "emulated cannot be used");
+    }
 
     #[test]
     fn memory_without_a_limit_is_what_the_system_gives() {

@@ -137,6 +137,13 @@ fn a_deadline_ends_an_endless_loop() {
 }
 
 #[test]
+fn names_give_the_terminal_no_commands() {
+    let ended = recurve(&["run", "\x1b[31mred.onnx", "--color", "always"]).with(Exit::Usage);
+    ended.says("\\u{1b}[31mred.onnx");
+    assert!(!ended.err.contains("\x1b[31m"), "{}", ended.err);
+}
+
+#[test]
 fn memory_limits_hold() {
     let model = data("biased.onnx");
     let large = ["run", &model, "--dim", "batch=1000,time=100", "-q"];
@@ -148,6 +155,8 @@ fn memory_limits_hold() {
     let ended = recurve(&["run", &model, "--dim", "batch=4294967295,time=4294967295"]).with(Exit::Usage);
     ended.says("does not fit into memory");
     ended.says("hint: bind smaller dimensions with --dim");
+    let ended = recurve(&["run", &model, "--dim", "batch=1,time=99999999999999999999"]).with(Exit::Usage);
+    ended.says("`99999999999999999999` is no extent");
 }
 
 #[test]

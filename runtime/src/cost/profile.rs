@@ -135,7 +135,7 @@ impl Profile {
         }
         let Versioned { version } = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
         if version != VERSION {
-            let what = format!("as version {version} of profiles has it; this is version {VERSION}");
+            let what = format!("in the way of version {version}; this engine reads version {VERSION}");
             return Err(ProfileError::Other { what });
         }
         let profile: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;

@@ -263,9 +263,13 @@ fn what_does_not_fit_is_told_before_anything_runs() {
         );
         assert_eq!(floats(&h).len(), STATE, "others read, too");
     }
-    assert!(refusal(h.write(&token)).contains("is written int64"));
-    assert!(refusal(make(Device::Emulated, DType::String, &[1])).contains("cannot lie on a GPU"));
-    assert!(refusal(make(Device::Emulated, DType::F32, &[usize::MAX, 2])).contains("cannot lie on a GPU"));
+    assert!(refusal(h.write(&token)).contains("takes no int64 [1, 1]"));
+    assert!(refusal(make(Device::Emulated, DType::String, &[1])).contains("`string [1]`: is text"));
+    assert!(refusal(make(Device::Emulated, DType::F32, &[usize::MAX, 2])).contains("than any memory"));
+    assert!(
+        refusal(make(Device::Cpu, DType::F32, &[2]))
+            .contains("`float32 [2]`: is made for a GPU; cpu is none")
+    );
     assert_eq!(told.launches(), launches, "nothing ran");
     right().output("h_out", &h).run().expect("all is given back");
 }

@@ -78,11 +78,15 @@ impl GpuTensor {
         memory: Memory,
     ) -> Result<Self, Error> {
         let budget = engine.0.budget.clone();
-        let bytes = element_count(shape).and_then(|n| dtype.bytes(n)).filter(|_| dtype != DType::String);
-        let Some(bytes) = bytes else {
-            let problem = format!("{shape:?} cannot lie on a GPU");
-            return Err(Error::Argument { role: "tensor", name: dtype.name().into(), problem });
-        };
+        let refused = |problem: String| Error::Argument { role: "tensor", name: form(dtype, shape), problem };
+        if device == Device::Cpu {
+            return Err(refused(format!("is made for a GPU; {device} is none")));
+        }
+        if dtype == DType::String {
+            return Err(refused("is text, which no GPU takes".to_owned()));
+        }
+        let bytes = element_count(shape).and_then(|n| dtype.bytes(n));
+        let bytes = bytes.ok_or_else(|| refused("has more elements than any memory".to_owned()))?;
         let failed = |source| Error::Gpu { device, source };
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let place = match memory {
@@ -121,9 +125,11 @@ impl GpuTensor {
         &self.0.shape
     }
 
-    /// Its address on the GPU, for others who work there: elements lie densely in row-major order, as ONNX packs them. It
-    /// is valid as long as a clone of this tensor is alive, and no run may use the tensor while others write it, or read
-    /// what the run writes. The emulated GPU's addresses mean nothing outside the engine.
+    /// Its address on the GPU, for others who work there in its primary context, which is that of CUDA's runtime: elements
+    /// lie densely in row-major order, as ONNX packs them. It is valid as long as a clone of this tensor is alive. The
+    /// engine knows nothing of the work of others: whoever gave some that writes the tensor, or reads what a run is to
+    /// write, waits for its end before the run begins; what a run itself has given has ended when it returns. The emulated
+    /// GPU's addresses mean nothing outside the engine.
     pub fn address(&self) -> u64 {
         match &self.0.place {
             Place::Device(block) => block.address(),
@@ -145,7 +151,7 @@ impl GpuTensor {
     /// ```
     pub fn write<'a>(&self, from: impl Into<TensorView<'a>>) -> Result<(), Error> {
         let from = from.into();
-        self.check_form("written", from.dtype(), from.shape())?;
+        self.check_form("takes no", from.dtype(), from.shape())?;
         let _lease = self.lease(true).ok_or_else(|| self.in_use())?;
         self.fill(from.bytes())
     }
@@ -182,7 +188,7 @@ impl GpuTensor {
     /// ```
     pub fn read_into(&self, to: &mut TensorMut<'_>) -> Result<(), Error> {
         let (dtype, shape, bytes) = to.parts();
-        self.check_form("read as", dtype, shape)?;
+        self.check_form("cannot be read as", dtype, shape)?;
         let _lease = self.lease(false).ok_or_else(|| self.in_use())?;
         self.bring(bytes)
     }
@@ -212,15 +218,15 @@ impl GpuTensor {
         if dtype == self.0.dtype && *shape == self.0.shape[..] {
             return Ok(());
         }
-        Err(self.refused(format!("is {what} {dtype} {shape:?}")))
+        Err(self.refused(format!("{what} {}", form(dtype, shape))))
     }
 
     fn in_use(&self) -> Error {
-        self.refused("is in use".to_owned())
+        self.refused("is in use by a run, or by another transfer".to_owned())
     }
 
     fn refused(&self, problem: String) -> Error {
-        Error::Argument { role: "tensor", name: format!("{} {:?}", self.0.dtype, &self.0.shape[..]), problem }
+        Error::Argument { role: "tensor", name: form(self.0.dtype, &self.0.shape), problem }
     }
 
     /// Writes zeros: a block may hold what somebody else left there.
@@ -288,11 +294,16 @@ impl GpuTensor {
     }
 }
 
+/// What errors call a tensor.
+fn form(dtype: DType, shape: &[usize]) -> String {
+    format!("{dtype} {shape:?}")
+}
+
 /// What the caller is told where the host's memory does not suffice.
 fn no_memory(error: OpError, dtype: DType, shape: &[usize]) -> Error {
     match error {
         OpError::Memory { requested, limit } => {
-            Error::Memory { what: format!("a tensor {dtype} {shape:?}"), requested, limit }
+            Error::Memory { what: format!("a tensor {}", form(dtype, shape)), requested, limit }
         }
         other => Error::Internal { what: other.to_string() },
     }

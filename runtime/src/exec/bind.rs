@@ -355,7 +355,7 @@ fn place_outputs(
     for (index, &id) in graph.outputs.iter().enumerate() {
         if facts[id.index()].is_none() {
             let source = OpError::shape("nothing writes it");
-            return Err(NodeError { node: graph.value(id).name.to_string(), op: "output".into(), source });
+            return Err(NodeError::of_output(graph, id, source));
         }
         let (at, offset) = views.root(id.index());
         let bytes = |i: usize| facts[i].as_ref()?.tensor()?.bytes();

@@ -39,13 +39,7 @@ impl Bound {
         context: RunContext<'_>,
     ) -> Result<(), GpuFailure> {
         self.with_slots(program, outputs, context, |slots| {
-            let place_error = |source| {
-                GpuFailure::from(NodeError {
-                    node: program.graph.name.to_string(),
-                    op: "graph".into(),
-                    source,
-                })
-            };
+            let place_error = |source| GpuFailure::from(NodeError::of_graph(&program.graph, source));
             let mut state = course.take_state(context.budget).map_err(place_error)?;
             state.runs += 1;
             let mut places: SmallVec<[OutputPlace<'_>; 4]> = SmallVec::new();

@@ -92,8 +92,7 @@ impl Bound {
         context: RunContext<'_>,
         body: impl FnOnce(&mut Outputs<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let place_error =
-            |source| E::from(NodeError { node: program.graph.name.to_string(), op: "graph".into(), source });
+        let place_error = |source| E::from(NodeError::of_graph(&program.graph, source));
         // Outputs of known form whose slot is to be made get a buffer first.
         let mut buffers: SmallVec<[Option<Arc<Buffer>>; 4]> = SmallVec::new();
         for (index, slot) in outputs.iter().enumerate() {
@@ -140,11 +139,8 @@ impl Bound {
         context: RunContext<'_>,
         body: impl FnOnce(&mut RunState) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
-        let mut state = self.take_state(context).map_err(|source| NodeError {
-            node: program.graph.name.to_string(),
-            op: "graph".into(),
-            source,
-        })?;
+        let mut state =
+            self.take_state(context).map_err(|source| NodeError::of_graph(&program.graph, source))?;
         let result = body(&mut state);
         state.made.iter_mut().for_each(|v| *v = None);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
@@ -437,11 +433,15 @@ impl Bound {
     }
 }
 
-/// The error of a step with the name of its node.
+/// The error of a step with the name of its node, or of the output that it copies.
 pub(super) fn step_error(program: &Program, step: &Step, source: OpError) -> NodeError {
-    match program.graph.nodes.get(step.node) {
-        Some(node) => NodeError::new(node, source),
-        None => NodeError { node: program.graph.name.to_string(), op: "output".into(), source },
+    let graph = &program.graph;
+    if let Some(node) = graph.nodes.get(step.node) {
+        return NodeError::new(node, source);
+    }
+    match graph.outputs.get(step.node - graph.nodes.len()) {
+        Some(&id) => NodeError::of_output(graph, id, source),
+        None => NodeError::of_graph(graph, source),
     }
 }
 
@@ -456,7 +456,7 @@ pub(crate) fn store(
         (Slot::Fixed { dtype, shape, bytes }, ValueRef::Tensor(t)) => {
             if t.dtype() != *dtype || t.shape() != *shape || t.bytes().len() != bytes.len() {
                 return Err(OpError::shape(format!(
-                    "the output is {} {:?}, its place {dtype} {shape:?}",
+                    "it is {} {:?}; the buffer given is {dtype} {shape:?}",
                     t.dtype(),
                     t.shape()
                 )));

@@ -3,7 +3,7 @@
 
 use super::fact::{Fact, Facts, TensorFact};
 use super::infer::infer_node;
-use super::model::{Graph, NodeError};
+use super::model::{Graph, NodeError, ValueId};
 use crate::error::{OpError, Refusal};
 
 /// Infers the graph's facts; nodes behind a refused one are left out. A contradiction in the model is an error
@@ -29,6 +29,7 @@ pub(crate) fn check(graph: &Graph, opset: i64) -> Result<Vec<Refusal>, NodeError
             Ok(made) => {
                 for (id, fact) in node.outputs.iter().zip(made) {
                     if let Some(id) = id {
+                        check_type(graph, *id, &fact).map_err(|source| NodeError::new(node, source))?;
                         facts[id.index()] = Some(fact);
                     }
                 }
@@ -43,6 +44,21 @@ pub(crate) fn check(graph: &Graph, opset: i64) -> Result<Vec<Refusal>, NodeError
         }
     }
     Ok(refusals)
+}
+
+/// Errs where the model declares an output of another element type than it has. Declared shapes are hints.
+fn check_type(graph: &Graph, id: ValueId, fact: &Fact) -> Result<(), OpError> {
+    let value = graph.value(id);
+    match (&value.declared, fact) {
+        (Some(Fact::Tensor(declared)), Fact::Tensor(made)) if declared.dtype != made.dtype => {
+            let name = &value.name;
+            Err(OpError::value(format!(
+                "output `{name}` is {}; the model declares {}",
+                made.dtype, declared.dtype
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_refusal(error: &OpError) -> bool {

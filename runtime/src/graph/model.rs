@@ -1,7 +1,7 @@
 //! The graph's data: values, constants and nodes.
 
 use super::fact::Fact;
-use crate::error::{Error, OpError};
+use crate::error::{Error, GRAPH, OUTPUT, OpError, place};
 use crate::ops::{Op, OpName};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -84,6 +84,16 @@ impl NodeError {
         Self { node: node.name.to_string(), op: node.def.full_name(), source }
     }
 
+    /// An error about the values of a graph as a whole.
+    pub(crate) fn of_graph(graph: &Graph, source: OpError) -> Self {
+        Self { node: graph.name.to_string(), op: GRAPH.into(), source }
+    }
+
+    /// An error about an output.
+    pub(crate) fn of_output(graph: &Graph, id: ValueId, source: OpError) -> Self {
+        Self { node: graph.value(id).name.to_string(), op: OUTPUT.into(), source }
+    }
+
     /// As the error of the operator whose body holds the node. Interruption stays what it is.
     pub(crate) fn in_body(self) -> OpError {
         match self.source {
@@ -97,7 +107,7 @@ impl NodeError {
     pub(crate) fn at_load(self) -> Error {
         match self.source {
             OpError::Memory { requested, limit } => {
-                Error::Memory { what: format!("node `{}` ({})", self.node, self.op), requested, limit }
+                Error::Memory { what: place(&self.node, &self.op), requested, limit }
             }
             source => Error::Prepare { node: self.node, op: self.op, source },
         }
@@ -107,7 +117,7 @@ impl NodeError {
     pub(crate) fn at_run(self) -> Error {
         match self.source {
             OpError::Memory { requested, limit } => {
-                Error::Memory { what: format!("node `{}` ({})", self.node, self.op), requested, limit }
+                Error::Memory { what: place(&self.node, &self.op), requested, limit }
             }
             source => Error::run(&self.node, &self.op, source),
         }

@@ -319,12 +319,17 @@ fn parse(
     attributes: Vec<(Arc<str>, Attribute, Cell<bool>)>,
 ) -> (i64, Result<Parsed, OpError>) {
     let Some(opset) = imported else {
-        let what = format!("domain `{}`, of which the model imports no version,", proto.domain);
+        let domain = match &*proto.domain {
+            "" => "the standard domain".to_owned(),
+            name => format!("domain `{name}`"),
+        };
+        let what = format!("{domain}, of which the model imports no version,");
         return (0, Err(OpError::unsupported(what)));
     };
     let parsed = (|| {
         if is_standard(&proto.domain) && !(OLDEST_OPSET..=NEWEST_OPSET).contains(&opset) {
-            return Err(OpError::unsupported(format!("operator set {opset}")));
+            let what = format!("operator set {opset}, which is none of 1 to {NEWEST_OPSET},");
+            return Err(OpError::unsupported(what));
         }
         let def =
             find(&proto.domain, &proto.op_type, opset).ok_or_else(|| OpError::unsupported("the operator"))?;

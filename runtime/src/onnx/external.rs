@@ -64,7 +64,18 @@ impl ExternalFiles {
         // Lexically inside first, so that nothing outside is even looked at; then with links resolved.
         let relative = Path::new(location);
         let inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if location.is_empty() || location.contains('\0') || !inside {
+        if location.is_empty() {
+            return Err(refuse("names no location".to_owned()));
+        }
+        if location.contains('\0') {
+            return Err(refuse(format!("lies in {location:?}, which is no path")));
+        }
+        if relative.is_absolute() {
+            return Err(refuse(format!(
+                "lies in `{location}`; paths are told from the model's directory, and lie inside it"
+            )));
+        }
+        if !inside {
             return Err(refuse(format!("lies in `{location}`, which is outside the model's directory")));
         }
         let path = directory.join(relative);

@@ -76,7 +76,8 @@ impl Reshape {
         let Some(open) = open else {
             let (had, asked) = (data.shape.as_ref().and_then(|s| count(s).known()), count(&out).known());
             if had.zip(asked).is_some_and(|(had, asked)| had != asked) {
-                return Err(OpError::shape(format!("{:?} cannot become {out:?}", data.shape)));
+                let shape = data.shape.as_deref().unwrap_or_default();
+                return Err(OpError::shape(format!("{shape:?} cannot become {out:?}")));
             }
             return Ok(out);
         };

@@ -68,6 +68,23 @@ pub(super) fn check(
     Ok(copies)
 }
 
+/// What a fact says that a value is.
+pub(super) fn kind_of(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::Tensor(_) => "a tensor",
+        Fact::Sequence(_) => "a sequence",
+        Fact::Optional(_) => "an optional value",
+    }
+}
+
+fn kind_of_value(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Tensor(_) => "a tensor",
+        ValueRef::Sequence(_) => "a sequence",
+        ValueRef::Optional(_) => "an optional value",
+    }
+}
+
 /// Why `value` cannot be the input `spec`, given what other inputs make of the symbols.
 pub(super) fn problem_of<'a>(
     spec: &'a ValueSpec,
@@ -79,7 +96,7 @@ pub(super) fn problem_of<'a>(
         (Fact::Sequence(_), ValueRef::Sequence(_)) | (Fact::Optional(_), ValueRef::Optional(_)) => {
             return None;
         }
-        _ => return Some("is of another kind: tensor, sequence or optional".to_owned()),
+        (fact, value) => return Some(format!("is {}; {} is expected", kind_of_value(value), kind_of(fact))),
     };
     if tensor.dtype() != fact.dtype {
         return Some(format!("is {}; {} is expected", tensor.dtype(), fact.dtype));

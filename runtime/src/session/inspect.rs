@@ -139,6 +139,51 @@ impl Session {
         &self,
         shapes: impl IntoIterator<Item = (&'a str, S)>,
     ) -> Result<GraphInfo, Error> {
+        let given = self.given(shapes)?;
+        let graph = self.runner.graph();
+        let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
+        let interrupt = RunOptions::default().interrupt();
+        let context = self.context(&interrupt);
+        let prepared = Prepared {
+            joins: self.fusion.joined.iter().map(|joined| (&*joined.name, joined)).collect(),
+            settle: &|graph, inputs| settled_graph(graph, inputs, context).ok(),
+        };
+        Ok(graph_info(graph, &facts, &prepared, ""))
+    }
+
+    /// The outputs for inputs of these shapes, so that places for them can be made, for [`Session::run_into`] or
+    /// [`Session::io_binding`]. Extents that depend on data are no numbers. Inputs that are not named have what the model
+    /// declares.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::Session;
+    /// let session = Session::builder().load_bytes(MODEL)?;
+    /// let state = [1, 2, 128];
+    /// let outputs = session.outputs_for([("question", &[6, 2][..]), ("h", &state), ("c", &state)])?;
+    /// let answer = outputs[0].fact.tensor().and_then(|answer| answer.known_shape());
+    /// assert_eq!((&*outputs[0].name, answer.as_deref()), ("answer", Some(&[5, 2][..])));
+    /// # Ok::<(), recurve::Error>(())
+    /// ```
+    pub fn outputs_for<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<Vec<ValueSpec>, Error> {
+        let graph = self.runner.graph();
+        let facts = crate::graph::infer(graph, &self.given(shapes)?).map_err(NodeError::at_load)?;
+        let own = |(spec, id): (&ValueSpec, &ValueId)| {
+            let fact = facts[id.index()].clone().unwrap_or_else(|| spec.fact.clone());
+            ValueSpec { name: spec.name.clone(), fact }
+        };
+        Ok(self.outputs.iter().zip(&graph.outputs).map(own).collect())
+    }
+
+    /// What is known of the inputs when some have these shapes.
+    fn given<'a, S: AsRef<[usize]>>(
+        &self,
+        shapes: impl IntoIterator<Item = (&'a str, S)>,
+    ) -> Result<Vec<Fact>, Error> {
         let mut given: Vec<Fact> = self.inputs.iter().map(|spec| spec.fact.clone()).collect();
         for (name, shape) in shapes {
             let at = self.inputs.iter().position(|spec| &*spec.name == name);
@@ -152,20 +197,13 @@ impl Session {
                     && declared.iter().zip(shape).all(|(d, &n)| d.known().is_none_or(|k| k == n))
             });
             if !fits {
-                let problem = format!("cannot have shape {shape:?}; {:?} is expected", fact.shape);
+                let expected = fact.shape.as_deref().unwrap_or_default();
+                let problem = format!("cannot have shape {shape:?}; {expected:?} is expected");
                 return Err(refuse("input", name, problem));
             }
             fact.shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect());
         }
-        let graph = self.runner.graph();
-        let facts = crate::graph::infer(graph, &given).map_err(NodeError::at_load)?;
-        let interrupt = RunOptions::default().interrupt();
-        let context = self.context(&interrupt);
-        let prepared = Prepared {
-            joins: self.fusion.joined.iter().map(|joined| (&*joined.name, joined)).collect(),
-            settle: &|graph, inputs| settled_graph(graph, inputs, context).ok(),
-        };
-        Ok(graph_info(graph, &facts, &prepared, ""))
+        Ok(given)
     }
 
     /// Neighbours of the loaded model that were not fused, and why, by the order of the producers.

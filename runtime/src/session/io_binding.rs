@@ -94,7 +94,8 @@ impl<'a> IoBinding<'a> {
         self
     }
 
-    /// Output `name` is written to `tensor`, and does not come back among [`Outputs`].
+    /// Output `name` is written to `tensor`, and does not come back among [`Outputs`]. The tensor has the output's element
+    /// type and shape, which [`Session::outputs_for`] tells for inputs of given shapes.
     pub fn output(mut self, name: impl Into<String>, tensor: &GpuTensor) -> Self {
         self.outputs.push((name.into(), tensor.clone()));
         self
@@ -157,7 +158,7 @@ impl<'a> IoBinding<'a> {
                 Some("has the memory of another output".to_owned())
             } else {
                 let form = || problem_of(&session.outputs[index], form_of(tensor), &mut Symbols::new());
-                session.problem_of_place(tensor).or_else(form)
+                session.problem_of_place(tensor).or_else(|| Some(format!("the tensor given {}", form()?)))
             };
             misfits.extend(problem.map(|problem| misfit("output", name, problem)));
             targets[index] = Some(tensor);
@@ -252,6 +253,8 @@ impl Session {
             return Some(format!("lies on {device}; the session runs on {own}"));
         }
         let own = self.engine.0.opened(device).is_some_and(|gpu| tensor.is_of(&gpu));
-        (!own).then(|| "belongs to another engine than the session".to_owned())
+        (!own).then(|| {
+            "belongs to another engine than the session; `Session::engine` makes what fits".to_owned()
+        })
     }
 }

@@ -44,7 +44,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::cuda::{GpuUse, HostTrip};
 use crate::engine::Engine;
 use crate::error::{Error, Misfit};
-use crate::graph::Node;
+use crate::graph::{Fact, Node};
 use crate::loops::members_of;
 use crate::memory::Budget;
 use crate::onnx::Metadata;
@@ -216,7 +216,8 @@ impl Session {
         Ok(Outputs::new(self.outputs.iter().map(|o| o.name.clone()).collect(), values))
     }
 
-    /// Runs the model and writes outputs to the caller's buffers; outputs without a buffer are dropped. Where
+    /// Runs the model and writes outputs to the caller's buffers, whose shapes are those that [`Session::outputs_for`]
+    /// tells; outputs without a buffer are dropped. Where
     /// all outputs have one and no shape depends on data, a repeated call allocates nothing
     /// but the workspace of the `gemm` crate where products are left to it: those of more than four rows by a matrix that is
     /// no constant, of more than 256 rows, or of other types than `f32`, and convolutions that are such products.
@@ -281,6 +282,11 @@ impl Session {
             };
             if matches!(slots[index], Slot::Fixed { .. }) {
                 misfits.push(arguments::misfit("output", name, "is given twice"));
+            }
+            let fact = &self.outputs[index].fact;
+            if !matches!(fact, Fact::Tensor(_)) {
+                let problem = format!("is {}; a buffer takes a tensor", arguments::kind_of(fact));
+                misfits.push(arguments::misfit("output", name, problem));
             }
             let bytes = tensor.parts();
             slots[index] = Slot::Fixed { dtype: bytes.0, shape: bytes.1, bytes: bytes.2 };

@@ -282,8 +282,8 @@ impl Session {
                 dims.len() == input.shape.len() && pairs.all(|(d, n)| d.known().is_none_or(|k| k == *n))
             });
             if !fits {
-                let problem =
-                    format!("cannot have shape {:?}; {:?} is expected", input.shape, declared.shape);
+                let expected = declared.shape.as_deref().unwrap_or_default();
+                let problem = format!("cannot have shape {:?}; {expected:?} is expected", input.shape);
                 return Err(refuse("input", &input.name, problem));
             }
             let mut known = TensorFact::known(declared.dtype, &input.shape);

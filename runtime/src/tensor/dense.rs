@@ -42,9 +42,7 @@ impl Tensor {
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn new<T: Element>(shape: &[usize], elements: Vec<T>) -> Result<Self, Error> {
-        if element_count(shape) != Some(elements.len()) {
-            return Err(count_mismatch(shape, elements.len()));
-        }
+        super::check_count(T::DTYPE, shape, elements.len())?;
         struct Owner<T>(Vec<T>);
         impl<T: Element> AsRef<[u8]> for Owner<T> {
             fn as_ref(&self) -> &[u8] {
@@ -70,9 +68,7 @@ impl Tensor {
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn strings(shape: &[usize], elements: Vec<String>) -> Result<Self, Error> {
-        if element_count(shape) != Some(elements.len()) {
-            return Err(count_mismatch(shape, elements.len()));
-        }
+        super::check_count(DType::String, shape, elements.len())?;
         Ok(Self { dtype: DType::String, shape: shape.into(), data: Data::Strings(elements.into()) })
     }
 
@@ -259,13 +255,5 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         super::debug::fmt("Tensor", self.view(), f)
-    }
-}
-
-fn count_mismatch(shape: &[usize], count: usize) -> Error {
-    Error::Argument {
-        role: "tensor",
-        name: String::new(),
-        problem: format!("{count} elements do not fill shape {shape:?}"),
     }
 }

@@ -28,6 +28,15 @@ pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     Some(if shape.contains(&0) { 0 } else { most })
 }
 
+/// Errs unless so many elements fill a shape.
+fn check_count(dtype: DType, shape: &[usize], count: usize) -> Result<(), Error> {
+    if element_count(shape) == Some(count) {
+        return Ok(());
+    }
+    let problem = format!("{count} elements do not fill shape {shape:?}");
+    Err(Error::Argument { role: "tensor", name: dtype.name().into(), problem })
+}
+
 /// Errs unless `len` bytes hold a tensor of this form, packed.
 fn check_bytes(dtype: DType, shape: &[usize], len: usize) -> Result<(), Error> {
     if dtype != DType::String && element_count(shape).and_then(|n| dtype.bytes(n)) == Some(len) {

@@ -1,6 +1,5 @@
 //! Borrowed tensors, read and written.
 
-use super::element_count;
 use super::value::{Sequence, Value};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, OpError};
@@ -30,13 +29,7 @@ impl<'a> TensorView<'a> {
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn new<T: Element>(shape: &'a [usize], elements: &'a [T]) -> Result<Self, Error> {
-        if element_count(shape) != Some(elements.len()) {
-            return Err(Error::Argument {
-                role: "tensor",
-                name: String::new(),
-                problem: format!("{} elements do not fill shape {shape:?}", elements.len()),
-            });
-        }
+        super::check_count(T::DTYPE, shape, elements.len())?;
         Ok(Self { dtype: T::DTYPE, shape, data: ViewData::Bytes(bytemuck::cast_slice(elements)) })
     }
 
@@ -185,13 +178,7 @@ impl<'a> TensorMut<'a> {
     /// # Ok::<(), recurve::Error>(())
     /// ```
     pub fn new<T: Element>(shape: &'a [usize], elements: &'a mut [T]) -> Result<Self, Error> {
-        if element_count(shape) != Some(elements.len()) {
-            return Err(Error::Argument {
-                role: "tensor",
-                name: String::new(),
-                problem: format!("{} elements do not fill shape {shape:?}", elements.len()),
-            });
-        }
+        super::check_count(T::DTYPE, shape, elements.len())?;
         Ok(Self { dtype: T::DTYPE, shape, bytes: bytemuck::cast_slice_mut(elements) })
     }
 

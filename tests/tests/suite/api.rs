@@ -382,6 +382,29 @@ fn a_value_that_only_the_data_shows_to_be_wrong() {
     assert_eq!(y.tensor("y").expect("y").to_vec::<f32>(), Some(vec![3.0]));
 }
 
+#[test]
+fn a_place_that_only_the_run_shows_to_be_wrong() {
+    let outputs = [untyped("at"), untyped("list")];
+    let nodes = [
+        node("NonZero", &["x"], &["found"]),
+        node("Transpose", &["found"], &["at"]),
+        node("SequenceConstruct", &["x"], &["list"]),
+    ];
+    let m = model(&graph(&[fixed("x", code::F32, &[3])], &outputs, &nodes, &[]));
+    let session = limited().load_bytes(m.into_bytes()).expect("loads");
+    let x = Tensor::new(&[3], vec![1f32, 0.0, 3.0]).expect("a tensor");
+    let into = |name: &str, place: TensorMut<'_>| session.run_into([("x", &x)], &mut [(name, place)]);
+    let (mut wide, mut right) = ([0i64; 3], [0i64; 2]);
+    let error = into("at", TensorMut::new(&[3, 1], &mut wide).expect("a place")).expect_err("two are found");
+    let parts = ["`at`", "int64 [2, 1]", "int64 [3, 1]"];
+    assert_error(&error, ErrorKind::InvalidInput, &parts);
+    let mut floats = [0f32; 3];
+    let error = into("list", TensorMut::new(&[3], &mut floats).expect("a place")).expect_err("a sequence");
+    assert_error(&error, ErrorKind::InvalidInput, &["output `list`", "is a sequence", "takes a tensor"]);
+    into("at", TensorMut::new(&[2, 1], &mut right).expect("a place")).expect("fits");
+    assert_eq!(right, [0, 2]);
+}
+
 /// `h_out = h + x`, `y = h_out * 2`.
 fn accumulator() -> Message {
     let shape = [Extent::Name("batch"), Extent::N(2)];
@@ -419,7 +442,11 @@ fn streams_keep_reset_and_replace_their_state() {
     let wide = Tensor::new(&[1, 3], vec![0f32; 3]).expect("a tensor");
     refused("h", wide.into(), &["`h`", "[1, 3]"]);
     refused("h", Tensor::scalar(0f32).into(), &["`h`", "[]"]);
-    refused("h", Value::Sequence(recurve::values::Sequence::new(Vec::new())), &["`h`", "kind"]);
+    refused(
+        "h",
+        Value::Sequence(recurve::values::Sequence::new(Vec::new())),
+        &["`h`", "a tensor is expected"],
+    );
     // An error leaves the state of the last call that succeeded.
     assert!(stream.run([("y", &x)]).is_err());
     assert_eq!(step(&mut stream), [204.0, 40.0]);

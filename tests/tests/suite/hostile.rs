@@ -47,11 +47,12 @@ fn external_data_elsewhere() {
     let absolute = std::env::temp_dir().join("secret.bin");
     let absolute = absolute.to_string_lossy();
     let huge = u64::MAX.to_string();
-    let cases: [(&[(&str, &str)], ErrorKind, &str); 12] = [
+    let cases: [(&[(&str, &str)], ErrorKind, &str); 13] = [
         (&[("location", "absent.bin")], ErrorKind::Io, "absent.bin"),
         (&[], invalid, "location"),
-        (&[("location", "")], invalid, "outside"),
-        (&[("location", &absolute)], invalid, "outside"),
+        (&[("location", "")], invalid, "no location"),
+        (&[("location", &absolute)], invalid, "inside"),
+        (&[("location", "a\0b")], invalid, "no path"),
         (&[("location", "../secret.bin")], invalid, "outside"),
         (&[("location", "here/../../secret.bin")], invalid, "outside"),
         (&[("location", "link.bin")], invalid, "outside"),

@@ -170,14 +170,28 @@ fn versions_outside_the_known_ones() {
         refused(model_of(ir, &[("", 21)], &g), ErrorKind::InvalidModel, &["IR version", &ir.to_string()]);
     }
     for opset in [99, 0, -1, i64::MIN] {
-        let what = format!("operator set {opset}");
+        let what = format!("operator set {opset}, which is none of 1 to ");
         refused(model_of(10, &[("", opset)], &g), ErrorKind::Unsupported, &["`relu`", &what]);
     }
-    refused(model_of(10, &[], &g), ErrorKind::Unsupported, &["`relu`"]);
+    refused(model_of(10, &[], &g), ErrorKind::Unsupported, &["`relu`", "the standard domain"]);
     for (ir, opset) in [(3, 1), (3, 6), (3, 7), (4, 9), (7, 13), (10, 21)] {
         load(model_of(ir, &[("", opset)], &g)).expect("a known version");
         load(model_of(ir, &[("ai.onnx", opset)], &g)).expect("the long name of the standard domain");
     }
+}
+
+#[test]
+fn an_output_of_another_type_than_the_model_declares() {
+    let of = |output| {
+        let nodes = [node("Relu", &["x"], &["y"]).named("relu")];
+        model(&graph(&[fixed("x", code::F32, &[2])], &[output], &nodes, &[]))
+    };
+    let declared = fixed("y", code::I64, &[2]);
+    refused(of(declared), ErrorKind::InvalidModel, &["`relu`", "`y` is float32; the model declares int64"]);
+    // Shapes are hints: what is inferred counts.
+    let session = load(of(fixed("y", code::F32, &[3]))).expect("loads");
+    let fact = &session.outputs()[0].fact;
+    assert!(format!("{fact:?}").contains("[2]"), "{fact:?}");
 }
 
 /// A model that adds `initializer`, named `w`, to an input.

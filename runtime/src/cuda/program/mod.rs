@@ -309,6 +309,6 @@ impl GpuProgram {
 fn node_error(graph: &Graph, index: usize, source: OpError) -> NodeError {
     match graph.nodes.get(index) {
         Some(node) => NodeError::new(node, source),
-        None => NodeError { node: graph.name.to_string(), op: "graph".into(), source },
+        None => NodeError::of_graph(graph, source),
     }
 }
