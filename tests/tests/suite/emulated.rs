@@ -153,7 +153,7 @@ fn a_limit_of_the_session_holds_beside_the_engines() {
     refused_for(&on(&small, Some(all)), all - 1);
     refused_for(&on(&small, Some(all - 512)), all - 512);
     // What other shapes hold makes room, and what is packed for all of them stays.
-    let few = Tensor::new(&[30, 19], vec![0.25; 30 * 19]).expect("a tensor");
+    let few = Tensor::new(&[30, 19], vec![0.25f32; 30 * 19]).expect("a tensor");
     assert!(all < 2 * bytes_for(&few), "both do not fit at once");
     for _ in 0..3 {
         tight.run([("x", &few)]).expect("by itself");
