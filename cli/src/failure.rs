@@ -157,6 +157,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             return Some("`--fallback cpu` runs such nodes on the CPU and tells what that cost");
         }
         Error::Plan { source } => return plan_hint(source),
+        Error::Gpu { source: GpuError::Limit { .. }, .. } => {
+            return Some("raise --gpu-memory-limit, or bind smaller dimensions with --dim");
+        }
         Error::Profile { source: ProfileError::Malformed { .. } } => {
             return Some(
                 "`recurve profile MODEL --out F.json` writes what --profile reads; --device-profile reads those of GPUs \

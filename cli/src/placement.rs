@@ -23,7 +23,8 @@ pub(crate) struct DevicesArguments {
 pub(crate) struct PlacementArguments {
     #[command(flatten)]
     pub(crate) devices: DevicesArguments,
-    /// With a GPU among --devices: most bytes of its memory that a plan may use, such as 512MiB [default: no limit]
+    /// Of a GPU: most bytes of its memory, such as 512MiB, that a plan with --devices may use, or with --device a model
+    /// [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     gpu_memory_limit: Option<usize>,
     /// Run nodes whose names fit a pattern on one of --devices, such as 'decoder*=cpu', with all that they were fused with;
@@ -95,7 +96,7 @@ impl PlacementArguments {
 
     /// Refuses what is for a GPU where plans may not use one.
     pub(crate) fn needs_gpu(&self, more: &[(bool, &str)]) -> Result<(), UsageError> {
-        let limit = [(self.gpu_memory_limit.is_some(), "--gpu-memory-limit")];
+        let limit = [(self.limits_gpu(), "--gpu-memory-limit")];
         let mut given = limit.iter().chain(more).filter(|(given, _)| *given);
         if let Some((_, name)) = given.next().filter(|_| !self.devices.has_gpu()) {
             return Err(UsageError::new(format!("{name} is for plans that may use a GPU"))
@@ -114,13 +115,13 @@ impl PlacementArguments {
         }
     }
 
-    /// What has an effect on plans alone, and is given.
-    pub(crate) fn given(&self) -> Option<&'static str> {
-        let given = [
-            (self.devices.devices.is_some(), "--devices"),
-            (self.gpu_memory_limit.is_some(), "--gpu-memory-limit"),
-            (!self.place.is_empty(), "--place"),
-        ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    /// Whether a GPU's memory is limited.
+    pub(crate) fn limits_gpu(&self) -> bool {
+        self.gpu_memory_limit.is_some()
+    }
+
+    /// Whether something is given that has an effect on plans alone.
+    pub(crate) fn is_for_plans(&self) -> bool {
+        self.devices.devices.is_some() || self.places()
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Traced {
     pub(crate) model: String,
     /// Names and shapes of the inputs.
     pub(crate) inputs: Vec<String>,
+    /// Runs of the model in the same process before the one that was traced; traces that are older do not tell.
+    #[serde(default)]
+    pub(crate) runs_before: Option<usize>,
 }
 
 impl Traced {
@@ -25,7 +28,13 @@ impl Traced {
     pub(crate) fn of(path: &Path, inputs: &[Input]) -> Result<Self> {
         let shape = |input: &Input| Some(format!("{}{:?}", input.name, input.value.as_tensor()?.shape()));
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { file, model: files::hash_of(path)?, inputs: inputs.iter().filter_map(shape).collect() })
+        let inputs = inputs.iter().filter_map(shape).collect();
+        Ok(Self { file, model: files::hash_of(path)?, inputs, runs_before: None })
+    }
+
+    /// The same, behind so many runs.
+    pub(crate) fn behind(self, runs: usize) -> Self {
+        Self { runs_before: Some(runs), ..self }
     }
 }
 

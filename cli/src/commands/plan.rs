@@ -186,6 +186,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     }
     let compare = |ran: Ran| Comparison::of(&plan, &Traced::of(&arguments.model.file.path, &inputs)?, ran);
     let comparison = ran.map(compare).transpose()?;
+    if let Some(note) = comparison.as_ref().and_then(Comparison::note) {
+        terminal.narrate(note);
+    }
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         files::write(path, &text()?)?;

@@ -51,10 +51,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_some, allow_negative_numbers = true)]
     #[arg(help_heading = "Runs")]
     runs: NonZeroUsize,
-    /// Runs before those that are measured; with --mode at least one, which measures and plans
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<usize>)]
+    /// Runs before those that are measured; with --mode at least one, which measures and plans [default: 0, and with --trace
+    /// as many as let three runs come before the one that is traced]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<usize>)]
     #[arg(allow_negative_numbers = true, help_heading = "Runs")]
-    warmup: usize,
+    warmup: Option<usize>,
     /// Print what each node takes in the measured runs: mean, least, share of all; not with --trace
     #[arg(long, help_heading = "Runs")]
     profile_nodes: bool,
@@ -80,6 +81,10 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     time: TimeArguments,
 }
+
+/// Runs before one that is traced, unless the user says how many: the first touches memory that was never touched, those
+/// behind it fill caches.
+const WARM: usize = 3;
 
 /// How operators are placed on the threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -152,7 +157,9 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
         Mode::Latency => recurve::settings::Mode::Latency,
     };
     let mode = arguments.placement.mode(arguments.mode == Mode::Memory, mode)?;
-    arguments.placement.needs_gpu(&[])?;
+    if arguments.execution.device == Device::Cpu {
+        arguments.placement.needs_gpu(&[])?;
+    }
     let mut builder = arguments.placement.apply(arguments.execution.builder()).with_mode(mode);
     if arguments.no_cache {
         builder = builder.with_profile_cache(None);
@@ -179,7 +186,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> Result<Exit> {
     let device = (own != Device::Cpu).then(|| own.to_string()).or_else(|| arguments.placement.devices.gpu());
     let device = device.or_else(|| Some(plan.as_ref()?.device.as_ref()?.device.clone()));
     if let Some(path) = &arguments.trace {
-        let of = Traced::of(&arguments.model.file.path, &inputs)?;
+        let of = Traced::of(&arguments.model.file.path, &inputs)?.behind(arguments.runs_before());
         let trace = run_trace::document(&events, session.engine().threads(), device.as_deref(), &of);
         files::write(path, &trace.to_string())?;
         terminal.narrate(format!("wrote {}", path.display()));
@@ -236,7 +243,13 @@ fn deviations(
 impl Arguments {
     /// Runs before those that are measured: where a plan is made, the first run makes it.
     fn warmup(&self) -> usize {
-        self.warmup.max(usize::from(self.mode != Mode::Together))
+        let untold = || self.trace.as_ref().map_or(0, |_| WARM.saturating_sub(self.runs.get() - 1));
+        self.warmup.unwrap_or_else(untold).max(usize::from(self.mode != Mode::Together))
+    }
+
+    /// Runs before the last one, which is traced.
+    fn runs_before(&self) -> usize {
+        self.warmup() + self.runs.get() - 1
     }
 
     /// Refuses what would have no effect.
@@ -248,8 +261,11 @@ impl Arguments {
             () if !on_cpu && planned => {
                 "--device runs everything in one place: --plan and --mode go with --devices"
             }
-            () if !planned && self.placement.given().is_some() => {
-                "--devices, --gpu-memory-limit and --place are for plans: --plan, --mode latency or --mode memory"
+            () if !planned && self.placement.is_for_plans() => {
+                "--devices and --place are for plans: --plan, --mode latency or --mode memory"
+            }
+            () if on_cpu && !planned && self.placement.limits_gpu() => {
+                "--gpu-memory-limit is for a GPU: name one with --device, or with --devices for --plan or --mode"
             }
             () if self.plan.is_some() && self.no_cache => "--no-cache goes with --mode, and not with --plan",
             () if self.plan.is_some() && self.refresh => "--refresh goes with --mode, and not with --plan",

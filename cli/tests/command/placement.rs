@@ -110,6 +110,15 @@ fn an_objective_that_no_plan_meets_when_it_is_tried_is_told() {
 }
 
 #[test]
+fn plans_end_where_their_gpu_is_not_here_or_do_without_it_where_that_is_allowed() {
+    let (model, there) = (data("biased.onnx"), ["--devices", "cpu,cuda:99", "--threads", "2", "--no-cache"]);
+    let run = |more: &[&str]| recurve(&[&["run", &model, "--mode", "latency"][..], &there, more].concat());
+    run(&[]).with(Exit::Device).says("cuda:99 cannot be used");
+    run(&["--fallback", "cpu"]).with(Exit::Success).prints("without cuda:99, which failed: there is no ");
+    recurve(&[&["plan", &model][..], &there].concat()).with(Exit::Device).says("cuda:99 cannot be used");
+}
+
+#[test]
 fn more_threads_than_cores_are_noted() {
     let cores = std::thread::available_parallelism().expect("known").get();
     let run = |threads: usize| recurve(&["run", &data("biased.onnx"), "--threads", &threads.to_string()]);

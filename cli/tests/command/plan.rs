@@ -365,3 +365,58 @@ fn what_plans_may_use_is_checked() {
         recurve_in(&root(), arguments).with(Exit::Usage).says(problem);
     }
 }
+
+/// Predictions are of warm runs, so that one is traced; where it is not, or is far from what was predicted, it is told.
+#[test]
+fn a_warm_run_is_traced_and_a_comparison_says_where_it_was_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (profile, plan, trace) = (path("p.json"), path("plan.json"), path("t.json"));
+    let biased = data("biased.onnx");
+    let run = |arguments: &[&str]| {
+        let both = ["--dim", "batch=1,time=3", "--threads", "1"];
+        recurve_in(&root(), &[arguments, &both].concat()).with(Exit::Success)
+    };
+    run(&["profile", &biased, "--no-cache", "--out", &profile]);
+    run(&["plan", &biased, "--profile", &profile, "--out", &plan]);
+    let traced = |more: &[&str]| {
+        let ran = run(&[&["run", &biased, "--trace", &trace, "--json"], more].concat()).document();
+        (ran["warmup"].clone(), json(Path::new(&trace))["otherData"]["runs_before"].clone())
+    };
+    for (more, warmup, before) in [
+        (&[][..], 3, 3),
+        (&["--runs", "3"], 1, 3),
+        (&["--runs", "9"], 0, 8),
+        (&["--runs", "2", "--warmup", "5"], 5, 6),
+        (&["--mode", "latency", "--no-cache", "--warmup", "0"], 1, 1),
+    ] {
+        assert_eq!(traced(more), (warmup.into(), before.into()), "{more:?}");
+    }
+    let compare = || {
+        let ended = run(&["plan", &biased, "--profile", &profile, "--compare", &trace, "--json"]);
+        (ended.document()["comparison"].clone(), ended.err)
+    };
+    let (first, far) = ("note: the run that was traced is the first", "note: the run took more than twice");
+    assert_eq!(traced(&["--plan", &plan, "--warmup", "0"]), (0.into(), 0.into()));
+    let (compared, told) = compare();
+    assert!(compared["runs_before"] == 0 && told.contains(first), "{compared} {told}");
+    // A trace whose run took so many times what was predicted, and that does not tell what came before it, or does.
+    let mut kept = json(Path::new(&trace));
+    for (times, before, cold, apart) in [
+        (1.5, Json::Null, false, false),
+        (2.5, Json::Null, false, true),
+        (2.5, 4.into(), false, true),
+        (2.5, 0.into(), true, false),
+    ] {
+        let events = kept["traceEvents"].as_array_mut().expect("events");
+        for event in events.iter_mut().filter(|event| event["ph"] == "X") {
+            event["ts"] = 0.0.into();
+            event["dur"] = (times * compared["predicted_us"].as_f64().expect("a time")).into();
+        }
+        kept["otherData"]["runs_before"] = before.clone();
+        std::fs::write(&trace, kept.to_string()).expect("written");
+        let (compared, told) = compare();
+        assert_eq!((told.contains(first), told.contains(far)), (cold, apart), "{times} {before}: {told}");
+        assert_eq!(compared["runs_before"], before);
+    }
+}

@@ -123,6 +123,17 @@ fn what_a_model_takes_of_its_gpu_is_told() {
     }
     run(&["--device", "emulated"]).with(Exit::Success).prints("launches of a run");
     assert!(run(&["--json"]).with(Exit::Success).document().get("gpu").is_none());
+    let taken: u64 = ["weight_bytes", "activation_bytes", "workspace_bytes"]
+        .iter()
+        .map(|kind| gpu[kind].as_u64().expect("a count"))
+        .sum();
+    let limited = |bytes: u64| run(&["--device", "emulated", "--gpu-memory-limit", &bytes.to_string()]);
+    limited(taken).with(Exit::Success);
+    let refused = limited(taken - 1).with(Exit::Device);
+    refused.says(&format!("bytes more would exceed the GPU memory limit of {} bytes", taken - 1));
+    refused.says("hint: raise --gpu-memory-limit, or bind smaller dimensions with --dim");
+    let nowhere = run(&["--gpu-memory-limit", "1MiB"]).with(Exit::Usage);
+    nowhere.says("--gpu-memory-limit is for a GPU: name one with --device");
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct StepSignature(pub(crate) String);
 
 impl StepSignature {
     /// Of a step whose forms are known: `LSTM f32[50,1,64] const f32[1,512,64] … > f32[50,1,1,128] #` and a hash of its
-    /// attributes, and ` weights f16` where weights are stored so.
+    /// attributes, and ` weights f16` where weights are stored so, or ` weights compact` where they lie in fewer bits.
     pub(crate) fn of(step: &StepForm<'_>) -> Self {
         let mut text = step.node.map_or_else(|| "Copy".to_owned(), |node| node.def.full_name());
         for input in &step.inputs {
@@ -37,6 +37,9 @@ impl StepSignature {
         let _ = write!(text, " #{}", hash_text(&attributes));
         if step.precision != Precision::F32 {
             let _ = write!(text, " weights {}", step.precision);
+        }
+        if step.compact {
+            text.push_str(" weights compact");
         }
         Self(text)
     }

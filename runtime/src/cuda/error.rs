@@ -39,7 +39,7 @@ pub enum GpuError {
         /// Bytes that were free then.
         free: usize,
     },
-    /// The limit that the engine was given does not suffice.
+    /// The limit that the engine or the session was given does not suffice.
     #[error("{requested} bytes more would exceed the GPU memory limit of {limit} bytes")]
     Limit {
         /// Bytes asked for.

@@ -40,6 +40,16 @@ pub(crate) struct Block {
     bytes: usize,
     size: usize,
     charge: Option<Charge>,
+    /// What its holder was charged.
+    _own: Option<Charge>,
+}
+
+/// `bytes` of `budget`.
+fn charged(budget: &Budget, bytes: usize) -> Result<Charge, GpuError> {
+    budget.charge(bytes).map_err(|error| match error {
+        OpError::Memory { requested, limit } => GpuError::Limit { requested, limit },
+        other => GpuError::Driver { call: "charge", problem: other.to_string() },
+    })
 }
 
 impl OpenGpu {
@@ -77,12 +87,23 @@ impl OpenGpu {
 
     /// A block of `bytes`, from the cache where one fits that is at most a quarter larger.
     pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Block, GpuError> {
+        self.allocate_for(bytes, None)
+    }
+
+    /// The same, charged to `own`, too, for as long as it is in use. Who has a limit gets no more than was asked for.
+    pub(super) fn allocate_for(
+        self: &Arc<Self>,
+        bytes: usize,
+        own: Option<&Budget>,
+    ) -> Result<Block, GpuError> {
         let refused = || GpuError::Limit { requested: bytes, limit: self.budget.limit() };
         let size = rounded(bytes).ok_or_else(refused)?;
+        let most = if own.is_some() { size } else { size.saturating_add(size / 4) };
+        let own = own.map(|own| charged(own, size)).transpose()?;
         let made = |address, size, charge| {
-            Ok(Block { owner: self.clone(), address, bytes, size, charge: Some(charge) })
+            Ok(Block { owner: self.clone(), address, bytes, size, charge: Some(charge), _own: own })
         };
-        if let Some((size, address, charge)) = self.lock().take(size) {
+        if let Some((size, address, charge)) = self.lock().take(size, most) {
             return made(address, size, charge);
         }
         match self.fresh(size) {
@@ -97,10 +118,7 @@ impl OpenGpu {
     }
 
     fn fresh(&self, size: usize) -> Result<(u64, Charge), GpuError> {
-        let charge = self.budget.charge(size).map_err(|error| match error {
-            OpError::Memory { requested, limit } => GpuError::Limit { requested, limit },
-            other => GpuError::Driver { call: "charge", problem: other.to_string() },
-        })?;
+        let charge = charged(&self.budget, size)?;
         Ok((self.gpu.allocate(size)?, charge))
     }
 
@@ -119,8 +137,9 @@ impl OpenGpu {
 }
 
 impl Cache {
-    fn take(&mut self, size: usize) -> Option<(usize, u64, Charge)> {
-        let (&found, blocks) = self.blocks.range_mut(size..=size.saturating_add(size / 4)).next()?;
+    /// A block of `size` bytes, and of at most so many.
+    fn take(&mut self, size: usize, most: usize) -> Option<(usize, u64, Charge)> {
+        let (&found, blocks) = self.blocks.range_mut(size..=most).next()?;
         let (address, charge) = blocks.pop()?;
         if blocks.is_empty() {
             self.blocks.remove(&found);

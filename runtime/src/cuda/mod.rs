@@ -5,6 +5,7 @@
 //! done in its order; a host buffer that the device reads or writes is [`Pinned`] and is copied from and to, never
 //! borrowed, so that no reference to memory exists that the device may change.
 
+mod allowance;
 #[cfg(test)]
 mod bound_tensors;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tensor;
 #[cfg(test)]
 mod watched;
 
+pub(crate) use allowance::Allowance;
 pub(crate) use direct::Direct;
 pub(crate) use driver::gpus;
 pub use error::{CudaVersion, GpuError};

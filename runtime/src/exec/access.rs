@@ -2,6 +2,7 @@
 
 use super::bind::{Action, Bound, Place};
 use super::program::Program;
+use crate::cpu::recurrent;
 use crate::dtype::DType;
 use crate::graph::{Fact, Node, TensorFact, ValueId};
 use crate::precision::Precision;
@@ -68,6 +69,8 @@ pub(crate) struct StepForm<'a> {
     pub(crate) outputs: Vec<Option<Form>>,
     /// The format that weights are stored in.
     pub(crate) precision: Precision,
+    /// Whether recurrent weights lie in fewer bits, without loss.
+    pub(crate) compact: bool,
 }
 
 impl Bound {
@@ -160,7 +163,10 @@ impl Bound {
             None => vec![inputs.first().cloned().flatten().map(|(form, _)| form)],
         };
         let (node, precision) = (program.graph.nodes.get(s.node), program.precision());
-        Some(StepForm { node, inputs, outputs, precision })
+        let packed = program.packed.get(s.node).and_then(Option::as_ref);
+        let recurrent = packed.and_then(|packed| packed.data.downcast_ref::<recurrent::Weights>());
+        let compact = recurrent.is_some_and(recurrent::Weights::are_compact);
+        Some(StepForm { node, inputs, outputs, precision, compact })
     }
 
     /// What is known of the inputs of a step: their forms, and the content of constants, on which work may depend.

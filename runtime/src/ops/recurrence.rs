@@ -147,8 +147,8 @@ pub(crate) struct Direction {
     pub(crate) activations: Vec<Activation>,
 }
 
-/// The attributes of a recurrent operator.
-#[derive(Clone, Debug)]
+/// The attributes of a recurrent operator. As text they are part of signatures, see its [`Debug`](std::fmt::Debug).
+#[derive(Clone)]
 pub(crate) struct Recurrence {
     pub(crate) cell: Cell,
     /// One or two.
@@ -173,6 +173,23 @@ pub(crate) struct Block {
     pub(crate) steps: usize,
     /// The steps of the block in the whole sequence, which choose the kernel of the product.
     pub(crate) of: usize,
+}
+
+/// What the time of a step depends on: the blocks of a piece, by which it chooses kernels, but nothing of them where there
+/// are none, and not with whom it shares what it packs.
+#[allow(clippy::missing_fields_in_debug, reason = "with whom it packs changes no time")]
+impl std::fmt::Debug for Recurrence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cell, directions, batch_first, clip, has_bias, has_peephole, hidden_size, .. } = self;
+        let mut of = f.debug_struct("Recurrence");
+        of.field("cell", cell).field("directions", directions).field("batch_first", batch_first);
+        of.field("clip", clip).field("has_bias", has_bias).field("has_peephole", has_peephole);
+        of.field("hidden_size", hidden_size);
+        if !self.piece.is_empty() {
+            of.field("piece", &self.piece);
+        }
+        of.finish()
+    }
 }
 
 impl Recurrence {

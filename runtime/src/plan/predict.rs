@@ -25,6 +25,9 @@ pub(crate) struct Launching<'a> {
     pub(crate) streams: &'a [Option<usize>],
     /// By step, how much of the device it takes: what takes more than all of it does not go on side by side.
     pub(crate) shares: &'a [f64],
+    /// By step, how long what it is brought between its launches takes, as part of its cost: one copy to the device goes on at
+    /// a time.
+    pub(crate) within: &'a [f64],
     /// How long it takes until a stream goes on that waited for another.
     pub(crate) event_us: f64,
 }
@@ -58,20 +61,27 @@ impl Queues {
             ready.max(ends[needed] + if waits { of.event_us } else { 0.0 })
         });
         let copy = action.checked_sub(steps).and_then(|at| of.moves.copies.get(at));
-        let queue = match copy {
-            Some(copy) if copy.up => &mut self.up,
-            Some(_) => &mut self.down,
-            None => &mut self.kernels[own.unwrap_or(0).min(MOST_STREAMS - 1)],
-        };
-        let mut begin = ready.max(*queue);
-        if copy.is_none() {
+        let Some(copy) = copy else {
+            let queue = &mut self.kernels[own.unwrap_or(0).min(MOST_STREAMS - 1)];
             let share = of.shares.get(action).copied().unwrap_or(1.0);
-            begin = room(&self.running, begin, us, share);
-            self.running.push((begin, begin + us, share));
-        }
+            let begin = room(&self.running, ready.max(*queue), us, share);
+            let mut end = begin + us;
+            let within = of.within.get(action).copied().unwrap_or(0.0);
+            if within > 0.0 {
+                // Behind the copies that are under way when it begins.
+                let copied = self.up.max(begin);
+                end += copied - begin;
+                self.up = copied + within;
+            }
+            self.running.push((begin, end, share));
+            *queue = end;
+            return (begin, end, now);
+        };
+        let queue = if copy.up { &mut self.up } else { &mut self.down };
+        let begin = ready.max(*queue);
         *queue = begin + us;
         // Weights lie where they are copied from.
-        let waits = copy.is_some_and(|copy| !matches!(copy.space, Space::Weights(_)));
+        let waits = !matches!(copy.space, Space::Weights(_));
         (begin, *queue, if waits { *queue } else { now })
     }
 }

@@ -185,7 +185,8 @@ fn copies_are_predicted_beside_kernels_and_kernels_beside_who_launches() {
     let phases = [Phase::Apart { lists }];
     let us = |action: usize, _: Lane| [50.0, 40.0, 10.0, 5.0, 20.0, 8.0][action];
     let streams = [Some(0), Some(0), None, None];
-    let device = Launching { moves: &moves, streams: &streams, shares: &[1.0; 4], event_us: 0.0 };
+    let device =
+        Launching { moves: &moves, streams: &streams, shares: &[1.0; 4], within: &[], event_us: 0.0 };
     let made = predict(&phases, us, (4, 2), (None, Duration::ZERO), Some(device));
     // The copy to the device ends at 30, beside step 0, which ends at 50 and is copied from beside step 1.
     assert_eq!(made.starts, [0.0, 50.0, 0.0, 58.0, 10.0, 50.0]);
@@ -208,7 +209,8 @@ fn streams_are_predicted_side_by_side_as_far_as_the_device_has_room() {
     let us = |action: usize, _: Lane| [10.0, 40.0, 30.0, 5.0, 20.0][action];
     let predicted = |streams: [usize; 5], shares: [f64; 5]| {
         let streams = streams.map(Some);
-        let device = Launching { moves: &moves, streams: &streams, shares: &shares, event_us: 2.0 };
+        let device =
+            Launching { moves: &moves, streams: &streams, shares: &shares, within: &[], event_us: 2.0 };
         let made = predict(&phases, us, (5, 0), (None, Duration::ZERO), Some(device));
         (made.starts, made.total_us)
     };
@@ -218,6 +220,41 @@ fn streams_are_predicted_side_by_side_as_far_as_the_device_has_room() {
     // Two that take more than half each go one behind the other, whatever streams they are in; 4 has room behind them alone.
     let (starts, total) = predicted([0, 0, 1, 0, 2], [0.5, 0.6, 0.6, 0.5, 0.5]);
     assert_eq!((starts, total), (vec![0.0, 10.0, 50.0, 82.0, 80.0], 100.0));
+}
+
+#[test]
+fn what_steps_are_brought_between_their_launches_is_predicted_behind_other_copies_and_ahead_of_them() {
+    use Instruction::{Copy, Run};
+    // Steps 0 and 1 have streams of their own, and their first weights copied ahead by copies 0 and 1; the rest of them takes
+    // 20 of the 50 of step 0 and 10 of the 30 of step 1.
+    let copy = |step: usize| Move { space: Space::Weights(step), bytes: 0..1, up: true };
+    let moves = Moves {
+        copies: vec![copy(0), copy(1)],
+        needs: vec![vec![2], vec![3], vec![], vec![]],
+        host: Vec::new(),
+        device: Vec::new(),
+        rooms: Vec::new(),
+        workspaces: Vec::new(),
+    };
+    let us = |action: usize, _: Lane| [50.0, 30.0, 8.0, 8.0][action];
+    let streams = [Some(0), Some(1), None, None];
+    let predicted = |within: &[f64], list: [Instruction; 4]| {
+        let shares = &[0.25; 2];
+        let device = Launching { moves: &moves, streams: &streams, shares, within, event_us: 0.0 };
+        let phases = [Phase::Apart { lists: vec![list.into()] }];
+        let made = predict(&phases, us, (2, 2), (None, Duration::ZERO), Some(device));
+        (made.starts, made.total_us)
+    };
+    let each = [Copy(0), Run(0), Copy(1), Run(1)];
+    // With nothing between their launches copies are done at 8 and 16.
+    assert_eq!(predicted(&[0.0, 0.0], each), (vec![8.0, 16.0, 0.0, 8.0], 58.0));
+    // The second copy waits until those of step 0 have ended at 28.
+    assert_eq!(predicted(&[20.0, 10.0], each), (vec![8.0, 36.0, 0.0, 28.0], 66.0));
+    // Both first: those between the launches of step 0 begin at 16, 8 later than they could.
+    let first = [Copy(0), Copy(1), Run(0), Run(1)];
+    assert_eq!(predicted(&[20.0, 0.0], first), (vec![8.0, 16.0, 0.0, 8.0], 66.0));
+    // And those of step 1 behind them, at 36 instead of 16.
+    assert_eq!(predicted(&[20.0, 10.0], first), (vec![8.0, 16.0, 0.0, 8.0], 66.0));
 }
 
 #[test]

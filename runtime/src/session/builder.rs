@@ -10,7 +10,7 @@ use super::variants::Rewritten;
 use super::{Parameters, Session};
 use crate::cost::ProfileCache;
 use crate::cpu::RunContext;
-use crate::cuda::GpuProgram;
+use crate::cuda::{Allowance, GpuProgram};
 use crate::device::{Device, Devices, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -156,7 +156,26 @@ impl SessionBuilder {
         self
     }
 
-    /// Most bytes of the GPU's memory that a plan may use, weights included.
+    /// Most bytes of the GPU's memory that the session may hold, where it runs on one, or else that a plan may use: weights,
+    /// activations and workspaces. Where the engine's limit is lower, that one decides. Tensors of
+    /// [`Engine::gpu_tensor`](crate::Engine::gpu_tensor) are the caller's own, and count for the engine alone.
+    ///
+    /// # Example
+    /// ```
+    /// # const MODEL: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
+    /// use recurve::gpu::GpuError;
+    /// use recurve::{Device, Error, Session, Tensor};
+    /// let builder = Session::builder().with_device(Device::Emulated).with_gpu_memory_limit(64 << 10);
+    /// let session = builder.load_bytes(MODEL)?;
+    /// let question = Tensor::new(&[3, 1], vec![2i64, 10, 2])?;
+    /// let state = Tensor::new(&[1, 1, 128], vec![0f32; 128])?;
+    /// let refused = session.run([("question", &question), ("h", &state), ("c", &state)]).err();
+    /// let Some(Error::Gpu { source: GpuError::Limit { requested, limit }, .. }) = refused else {
+    ///     return Err("64 KiB hold neither the weights nor what is computed".into());
+    /// };
+    /// assert!(requested > 0 && limit == 64 << 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_gpu_memory_limit(mut self, bytes: usize) -> Self {
         self.gpu_memory_limit = Some(bytes);
         self
@@ -250,8 +269,9 @@ impl SessionBuilder {
             let problem = "has a GPU beside a device that runs everything".into();
             return Err(Error::Setting { name: "devices", problem });
         }
-        if self.devices.gpu.is_none() && self.gpu_memory_limit.is_some() {
-            let problem = "is for plans that may use a GPU, and there is none among their devices".into();
+        let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
+        if of_cpu && self.gpu_memory_limit.is_some() {
+            let problem = "is for a GPU, and neither the model nor plans use one".into();
             return Err(Error::Setting { name: "gpu-memory-limit", problem });
         }
         if let (None, Some(wanted)) = (self.threads, self.devices.threads) {
@@ -262,7 +282,6 @@ impl SessionBuilder {
                 return Err(Error::Setting { name: "devices", problem });
             }
         }
-        let of_cpu = self.device == Device::Cpu && self.devices.gpu.is_none();
         if self.precision == Precision::Int8 && !of_cpu {
             let problem =
                 "is `int8`, which is for the CPU alone: a GPU takes `f16`, `bf16` and `tf32`".into();
@@ -356,6 +375,7 @@ impl SessionBuilder {
             device => {
                 let failed = |source| Error::Gpu { device, source };
                 let gpu = engine.0.gpu(device).map_err(failed)?;
+                let gpu = Allowance::new(gpu, self.gpu_memory_limit);
                 let host = (self.fallback, engine.threads());
                 let program =
                     GpuProgram::new(graph, gpu, budget.clone(), host, self.precision).map_err(failed)?;

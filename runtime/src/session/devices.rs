@@ -1,7 +1,7 @@
 //! What a session's plans may use beside the threads, and what the user says of where nodes run.
 
 use super::step_names::{StepNames, Unplaced};
-use crate::cuda::{GpuError, GpuProgram};
+use crate::cuda::{Allowance, GpuError, GpuProgram};
 use crate::device::{Device, Fallback};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -120,6 +120,8 @@ impl PlanDevices {
         let gpu = engine.0.gpu(device).map_err(failed)?;
         let hosts = (Fallback::Deny, engine.threads());
         let (graph, precision) = (program.graph().clone(), program.precision());
+        // The limit of plans is kept when they are made.
+        let gpu = Allowance::new(gpu, None);
         let made = GpuProgram::new(graph, gpu, budget.clone(), hosts, precision).map_err(failed)?;
         precision.check_capability(made.device().capability)?;
         let made = Arc::new(made);

@@ -73,3 +73,20 @@ fn few_bits_give_what_all_bits_give() {
         }
     }
 }
+
+#[test]
+fn what_was_measured_with_all_bits_is_not_taken_for_the_time_with_few() {
+    let x = Tensor::new(&[STEPS, 1, INPUT], drawn(STEPS * INPUT, 3)).expect("a tensor");
+    let state = Tensor::new(&[2, 1, 1200], vec![0f32; 2 * 1200]).expect("a tensor");
+    let of = |batch: Extent<'_>, threads: usize| {
+        let session = load(layer("RNN", (1, 1200), 0, batch), Precision::F32, threads);
+        let nodes = session.profiled([("x", &x), ("h0", &state)]).expect("known shapes");
+        nodes.into_iter().find(|node| node.op == "RNN").and_then(|node| node.signature).expect("measured")
+    };
+    let all = of(Extent::Name("batch"), 1);
+    assert!(!all.contains("compact"), "{all}");
+    let few = if readable() { format!("{all} weights compact") } else { all.clone() };
+    assert_eq!(of(Extent::N(1), 1), few);
+    // Of two threads each has too little for it.
+    assert_eq!(of(Extent::N(1), 2), all);
+}

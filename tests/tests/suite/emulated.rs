@@ -1,8 +1,9 @@
 //! Models on the emulated GPU give the CPU's answers, operators their references'; what cannot run there is refused by
 //! name.
 
+use recurve::gpu::GpuError;
 use recurve::testing::gpu::TestGpu;
-use recurve::{Device, Engine, ErrorKind, RunOptions, Session, Tensor};
+use recurve::{Device, Engine, Error, ErrorKind, RunOptions, Session, SessionBuilder, Tensor};
 use recurve_tests::gpu::{Chosen, Guarded, ModelCase, Tally, kernels, models, operators_on, run_model};
 use recurve_tests::wire::{Extent, code, graph, model, node, untyped, value};
 use std::time::{Duration, Instant};
@@ -116,4 +117,46 @@ fn limits_of_gpu_memory_and_time_hold() {
     let error = session.run_with([("x", &x)], &late).expect_err("no time");
     assert_eq!(error.kind(), ErrorKind::Deadline);
     session.run([("x", &x)]).expect("the session goes on");
+}
+
+#[test]
+fn a_limit_of_the_session_holds_beside_the_engines() {
+    let on = |engine: &Engine, limit: Option<usize>| {
+        let builder = Session::builder().with_engine(engine).with_device(Device::Emulated);
+        let builder = limit.into_iter().fold(builder, SessionBuilder::with_gpu_memory_limit);
+        builder.load_bytes(perceptron()).expect("loads: its shapes are not known yet")
+    };
+    let engine = Engine::builder().with_threads(1).build().expect("an engine");
+    let bytes_for = |x: &Tensor| {
+        let session = on(&engine, None);
+        session.run([("x", x)]).expect("fits");
+        let taken = session.gpu_use().expect("bound");
+        (taken.weights + taken.activations + taken.workspace) as usize
+    };
+    let refused_for = |session: &Session, bound: usize| match session.run([("x", &rows())]) {
+        Err(Error::Gpu { device: Device::Emulated, source: GpuError::Limit { requested, limit } }) => {
+            assert!(requested > 0 && limit == bound, "{requested} of {limit} bytes");
+        }
+        other => panic!("{other:?}"),
+    };
+    let answer = |session: &Session| {
+        let outputs = session.run([("x", &rows())]).expect("fits");
+        outputs.iter().flat_map(|(_, y)| y.as_tensor()?.to_vec::<f32>()).flatten().collect::<Vec<f32>>()
+    };
+    let all = bytes_for(&rows());
+    let expected = answer(&on(&engine, None));
+    let tight = on(&engine, Some(all));
+    assert_eq!(answer(&tight), expected);
+    refused_for(&on(&engine, Some(all - 1)), all - 1);
+    // The lower limit is the one that counts, whosever it is.
+    let small = Engine::builder().with_threads(1).with_gpu_memory_limit(all - 1).build().expect("an engine");
+    refused_for(&on(&small, Some(all)), all - 1);
+    refused_for(&on(&small, Some(all - 512)), all - 512);
+    // What other shapes hold makes room, and what is packed for all of them stays.
+    let few = Tensor::new(&[30, 19], vec![0.25f32; 30 * 19]).expect("a tensor");
+    assert!(all < 2 * bytes_for(&few), "both do not fit at once");
+    for _ in 0..3 {
+        tight.run([("x", &few)]).expect("by itself");
+        assert_eq!(answer(&tight), expected);
+    }
 }

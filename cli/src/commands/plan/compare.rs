@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Runs of so many times what is predicted are far from it: with nothing else on the cores few take a third more.
+const FAR: f64 = 2.0;
+
 /// The trace of a run, as `recurve run --trace` writes it.
 #[derive(Debug, Deserialize)]
 struct Trace {
@@ -44,6 +47,8 @@ struct Arguments {
 pub(super) struct Comparison {
     pub(super) predicted_us: f64,
     pub(super) actual_us: f64,
+    /// Runs before the one that was traced; `null` where the trace does not tell.
+    runs_before: Option<usize>,
     steps: Vec<Step>,
 }
 
@@ -138,7 +143,22 @@ impl Comparison {
             ))
             .into());
         }
-        Ok(Self { predicted_us: plan.predicted_us, actual_us: ends - begin, steps })
+        let (predicted_us, runs_before) = (plan.predicted_us, trace.of.runs_before);
+        Ok(Self { predicted_us, actual_us: ends - begin, runs_before, steps })
+    }
+
+    /// What is to be said of a run that is not what was predicted.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        if self.runs_before == Some(0) {
+            return Some(
+                "note: the run that was traced is the first of its process, which touches memory for the first time and finds \
+                 caches empty; predictions are of later ones: trace one without --warmup 0",
+            );
+        }
+        (self.actual_us > FAR * self.predicted_us).then_some(
+            "note: the run took more than twice what was predicted: something else may have used the cores, in it or while \
+             operators were measured; trace another, or measure again with `recurve profile --refresh`",
+        )
     }
 
     pub(super) fn text(&self, terminal: &Terminal) -> String {

@@ -39,6 +39,14 @@ pub(crate) struct Weights {
     pub(super) vectors: Option<Buffer>,
 }
 
+impl Weights {
+    /// Whether some of them lie in fewer bits than they have, of which sizes, threads and what the model fixes decide.
+    pub(crate) fn are_compact(&self) -> bool {
+        let compact = |panels: &Option<PackedPanels>| matches!(panels, Some(PackedPanels::Compact(_)));
+        compact(&self.input) || compact(&self.recurrent)
+    }
+}
+
 /// Panels of all directions in one format.
 #[derive(Debug)]
 pub(super) enum PackedPanels {

@@ -242,7 +242,7 @@ impl GpuBound {
             return Ok(state);
         }
         let gpu = program.gpu.gpu();
-        let arena = program.gpu.allocate(self.arena)?;
+        let arena = program.arena(self.arena)?;
         let stream = gpu.stream()?;
         let (pinned, charge) = program.pinned(self.pinned).map_err(|failure| program.of_graph(failure))?;
         let mut stretches: Vec<(Range<usize>, Option<Box<dyn Replay>>)> = Vec::new();

@@ -104,7 +104,7 @@ impl OpenGpu {
 impl GpuProgram {
     /// The GPU.
     pub(crate) fn gpu(&self) -> &Arc<OpenGpu> {
-        &self.gpu
+        self.gpu.open()
     }
 
     /// Measures a step by itself, on operands of zeros, and several of it side by side; no such measurement where the device

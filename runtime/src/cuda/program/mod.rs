@@ -20,7 +20,7 @@ mod upload;
 mod usage;
 
 use super::site::Weights;
-use super::{Block, GpuError, GpuReject, OpenGpu};
+use super::{Allowance, Block, GpuError, GpuReject};
 use crate::device::Fallback;
 use crate::error::OpError;
 use crate::exec::Interrupt;
@@ -93,7 +93,7 @@ impl From<GpuError> for StepFailure {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct GpuProgram {
-    gpu: Arc<OpenGpu>,
+    gpu: Allowance,
     device: Device,
     graph: Graph,
     /// Inputs whose content decides about what is launched.
@@ -122,11 +122,11 @@ pub(crate) struct GpuProgram {
 }
 
 impl GpuProgram {
-    /// `graph` on `gpu`, its weights in `precision`; host memory is charged to `budget`. Nodes without a kernel run on `threads` threads of the host,
-    /// where `fallback` allows it.
+    /// `graph` on `gpu`, its weights in `precision`; host memory is charged to `budget`. Nodes without a kernel run on `threads`
+    /// threads of the host, where `fallback` allows it.
     pub(crate) fn new(
         graph: Graph,
-        gpu: Arc<OpenGpu>,
+        gpu: Allowance,
         budget: Budget,
         (fallback, threads): (Fallback, usize),
         precision: Precision,
@@ -206,11 +206,44 @@ impl GpuProgram {
                 return Ok(bindings[0].1.clone());
             }
         }
-        let bound = Arc::new(GpuBound::new(self, &key.facts(), context)?);
+        let facts = key.facts();
+        let mut bound = GpuBound::new(self, &facts, context);
+        for forget in [Self::forget_bindings, Self::forget_weights] {
+            if matches!(bound, Err(GpuFailure::Gpu(GpuError::Limit { .. }))) && forget(self) {
+                bound = GpuBound::new(self, &facts, context);
+            }
+        }
+        let bound = Arc::new(bound?);
         let mut bindings = lock();
         bindings.insert(0, (key, bound.clone()));
         bindings.truncate(BINDINGS);
         Ok(bound)
+    }
+
+    /// Lets go of bindings that no run uses, whose memory others need; whether there were any.
+    fn forget_bindings(&self) -> bool {
+        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle: Vec<_> = bindings.extract_if(.., |(_, bound)| Arc::strong_count(bound) == 1).collect();
+        drop(bindings);
+        !idle.is_empty()
+    }
+
+    /// Lets go of constants and packed weights that no binding reads; whether there were any.
+    fn forget_weights(&self) -> bool {
+        let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = constants.len() + weights.len();
+        constants.retain(|_, block| Arc::strong_count(block) > 1);
+        weights.retain(|_, block| Arc::strong_count(block) > 1);
+        constants.len() + weights.len() < held
+    }
+
+    /// An arena of `bytes`; bindings for other shapes make room for it.
+    fn arena(&self, bytes: usize) -> Result<Block, GpuError> {
+        match self.gpu.allocate(bytes) {
+            Err(GpuError::Limit { .. }) if self.forget_bindings() => self.gpu.allocate(bytes),
+            arena => arena,
+        }
     }
 
     /// What weights were stored in.

@@ -6,7 +6,7 @@
 //! first launch.
 
 use super::{GpuFailure, GpuProgram, StepFailure, node_error};
-use crate::cuda::{Block, Event, GpuError, OpenGpu, Pinned, Stream};
+use crate::cuda::{Allowance, Block, Event, GpuError, Pinned, Stream};
 use crate::error::OpError;
 use crate::exec::Interrupt;
 use crate::memory::{Budget, Charge};
@@ -55,12 +55,12 @@ struct Piece {
 }
 
 impl Uploader {
-    pub(super) fn new(gpu: &OpenGpu, budget: &Budget) -> Result<Self, GpuError> {
+    pub(super) fn new(gpu: &Allowance, budget: &Budget) -> Result<Self, GpuError> {
         Self::with_pieces(gpu, budget, PIECE)
     }
 
     /// One whose pieces have at most `largest` bytes.
-    fn with_pieces(gpu: &OpenGpu, budget: &Budget, largest: usize) -> Result<Self, GpuError> {
+    fn with_pieces(gpu: &Allowance, budget: &Budget, largest: usize) -> Result<Self, GpuError> {
         let under_way = UnderWay { stream: gpu.gpu().stream()?, pieces: VecDeque::new() };
         Ok(Self { budget: budget.clone(), largest, under_way: Mutex::new(under_way) })
     }
@@ -72,7 +72,7 @@ impl Uploader {
     /// A block of `gpu` that `bytes` are on their way to.
     pub(super) fn upload(
         &self,
-        gpu: &Arc<OpenGpu>,
+        gpu: &Allowance,
         bytes: &[u8],
         interrupt: &Interrupt,
     ) -> Result<Arc<Block>, StepFailure> {
@@ -100,7 +100,7 @@ impl Uploader {
     fn make_room(
         &self,
         held: &mut UnderWay,
-        gpu: &OpenGpu,
+        gpu: &Allowance,
         wanted: usize,
         interrupt: &Interrupt,
     ) -> Result<(), StepFailure> {
@@ -205,18 +205,19 @@ impl GpuProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::OpenGpu;
     use crate::cuda::watched::{Failure, Told, WatchedGpu};
     use crate::testing::Gen;
 
     /// A GPU that does what it is told, and an uploader with small pieces.
-    fn uploader(largest: usize, budget: &Budget) -> (Arc<OpenGpu>, Told, Uploader) {
+    fn uploader(largest: usize, budget: &Budget) -> (Allowance, Told, Uploader) {
         let (gpu, told) = WatchedGpu::new(1 << 26);
-        let gpu = Arc::new(OpenGpu::new(Box::new(gpu), usize::MAX));
+        let gpu = Allowance::new(Arc::new(OpenGpu::new(Box::new(gpu), usize::MAX)), None);
         let uploader = Uploader::with_pieces(&gpu, budget, largest).expect("a stream");
         (gpu, told, uploader)
     }
 
-    fn content(gpu: &OpenGpu, block: &Block) -> Vec<u8> {
+    fn content(gpu: &Allowance, block: &Block) -> Vec<u8> {
         let mut bytes = vec![0; block.bytes()];
         if bytes.is_empty() {
             return bytes;

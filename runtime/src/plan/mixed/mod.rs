@@ -119,7 +119,9 @@ impl Parts<'_> {
         let counts = (steps, made.moves.copies.len());
         let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
         let (shares, event_us) = (&self.device.shares(), self.device.event_us.unwrap_or(0.0));
-        let device = Some(Launching { moves: &made.moves, streams: &streams, shares, event_us });
+        let within: Vec<f64> = (0..steps).map(|step| self.within_us(step, &bringing)).collect();
+        let moves = &made.moves;
+        let device = Some(Launching { moves, streams: &streams, shares, within: &within, event_us });
         let prediction = predict(&made.phases, us, counts, (self.handover, self.site.spin), device);
         let there = (0..steps).filter(|&step| seats[step].is_device());
         let weight_bytes = self.device.weight_bytes(there.map(|step| (step, bringing.apart(step))));
@@ -141,12 +143,17 @@ impl Parts<'_> {
         self.device.copy_us(of.bytes.len(), of.up)
     }
 
+    /// What a step is brought between its launches takes.
+    fn within_us(&self, step: usize, bringing: &Bringing) -> f64 {
+        let brought = bringing.apart(step).and_then(|apart| self.device.brought(step, apart));
+        brought.map_or(0.0, |brought| brought.within_us)
+    }
+
     fn step_cost(&self, step: usize, seat: Seat, bringing: &Bringing) -> Option<(f64, Timing)> {
         match seat {
             Seat::Device(_) => {
-                let brought = bringing.apart(step).and_then(|apart| self.device.brought(step, apart));
                 let (us, timing) = self.device.cost(step)?;
-                Some((us + brought.map_or(0.0, |brought| brought.within_us), timing))
+                Some((us + self.within_us(step, bringing), timing))
             }
             Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
             Seat::Cpu(Lane::All) => self.costs[step].together,

@@ -2,9 +2,14 @@
 
 use super::super::tests::{Sketch, declared, known, outputs};
 use super::pieces;
+use crate::cost::StepSignature;
+use crate::cpu::RunContext;
 use crate::dtype::DType;
+use crate::exec::{BuildContext, Interrupt, Program, Team};
 use crate::graph::{Graph, ValueId};
+use crate::memory::Budget;
 use crate::ops::attributes::Attribute;
+use crate::ops::recurrence::Recurrence;
 use crate::precision::{Precision, Storing};
 use crate::tensor::Tensor;
 use crate::testing::Gen;
@@ -129,4 +134,67 @@ fn states_that_would_be_rounded_between_pieces_keep_them_whole() {
         let whole = layers.graph(g);
         assert!(pieces(&whole, &declared(&whole), 2).is_none(), "{dtype}");
     }
+}
+
+/// Signatures of the LSTMs of a graph.
+fn signatures(graph: Graph) -> Vec<String> {
+    let (budget, facts) = (Budget::unlimited(), declared(&graph));
+    let build = BuildContext { budget: &budget, threads: 1, release: &|_| (), storing: &Storing::default() };
+    let program = Program::build(graph, build).expect("a program");
+    let (team, interrupt) = (Team::alone(), Interrupt::default());
+    let context = RunContext { team, interrupt: &interrupt, budget: &budget, times: None };
+    let bound = program.bind_facts(facts, context).expect("bound");
+    let forms = (0..bound.step_count()).filter_map(|step| bound.step_form(&program, step));
+    forms.map(|form| StepSignature::of(&form).0).filter(|signature| signature.starts_with("LSTM")).collect()
+}
+
+/// The same graph, whose recurrences are whole ones of their shapes.
+fn as_wholes(mut graph: Graph) -> Graph {
+    for node in &mut graph.nodes {
+        if let Some(piece) = node.op.recurrence() {
+            let whole = Recurrence { piece: Vec::new(), ..piece.clone() };
+            node.op = node.op.with_recurrence(whole).expect("a recurrence");
+        }
+    }
+    graph
+}
+
+#[test]
+fn a_piece_has_the_signature_of_a_whole_sequence_where_it_runs_as_one_and_only_there() {
+    let g = &mut Gen::new(29);
+    // All steps are one block: products of pieces are of other rows than their kernel is chosen by.
+    let layers = Layers { op: "LSTM", dtype: DType::F32, time: 64, batch: 1, sizes: [8, 16] };
+    let cut = pieces(&layers.graph(g), &[], 4);
+    assert!(cut.is_none(), "without its shapes nothing is cut");
+    let whole = layers.graph(g);
+    let cut = pieces(&whole, &declared(&whole), 4).expect("four pieces");
+    let (parts, wholes) = (signatures(cut.clone()), signatures(as_wholes(cut)));
+    assert_eq!((parts.len(), wholes.len()), (8, 8));
+    for (part, whole) in parts.iter().zip(&wholes) {
+        let forms = |signature: &str| signature.split_once(" #").map(|(forms, _)| forms.to_owned());
+        assert_eq!(forms(part), forms(whole));
+        assert_ne!(part, whole, "its time is not that of a whole one");
+    }
+    // Of one layer, the pieces between the first and the last are alike.
+    assert_eq!(parts[1], parts[2]);
+    // Whole blocks are computed as a sequence by itself is, so that what was measured of one is known of the other.
+    let layers = Layers { op: "LSTM", dtype: DType::F32, time: 260, batch: 5, sizes: [64, 64] };
+    let whole = layers.graph(g);
+    let cut = pieces(&whole, &declared(&whole), 2).expect("two pieces");
+    assert_eq!(signatures(cut.clone()), signatures(as_wholes(cut)));
+}
+
+/// Times that were measured before recurrences knew of pieces stay those of whole ones: their text is the same.
+#[test]
+fn of_a_whole_sequence_the_text_has_the_attributes_and_nothing_else() {
+    let g = &mut Gen::new(31);
+    let layers = Layers { op: "RNN", dtype: DType::F32, time: 8, batch: 1, sizes: [4, 4] };
+    let graph = layers.graph(g);
+    let text = graph.nodes.iter().find(|n| n.def.name == "RNN").map(|node| format!("{:?}", node.op));
+    let tanh = "Activation { function: Tanh, alpha: 0.0, beta: 0.0 }";
+    let want = format!(
+        "Rnn(Recurrence {{ cell: Rnn, directions: [Direction {{ reverse: false, activations: [{tanh}] }}], \
+         batch_first: false, clip: None, has_bias: true, has_peephole: false, hidden_size: Some(4) }})"
+    );
+    assert_eq!(text, Some(want));
 }
