@@ -166,7 +166,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
                  alone, such as runtime/profiles/h100-synthetic.json",
             );
         }
-        Error::Gpu { source: GpuError::OutOfMemory { .. } | GpuError::Limit { .. }, .. } => {
+        Error::Gpu { source: GpuError::OutOfMemory { .. }, .. } => {
             return Some(
                 "bind smaller dimensions with --dim, or let the CPU have a part of it with --devices",
             );
