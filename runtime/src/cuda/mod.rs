@@ -25,6 +25,7 @@ mod graphs;
 mod link;
 pub(crate) mod memory;
 mod program;
+mod reject;
 mod site;
 mod tensor;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub(crate) use program::{
     StepFailure, share,
 };
 pub use program::{GpuUse, HostTrip};
-pub use site::GpuReject;
+pub use reject::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};
 pub(crate) use tensor::Lease;
 pub use tensor::{GpuTensor, Memory};
