@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// everything between operators stay as they are. A value beyond the range of [`Precision::F16`] is infinite there.
 ///
 /// [`Precision::Tf32`] stores nothing otherwise and is for GPUs alone, those of compute capability 8.0 and above. Matrix
-/// products and convolutions of `f32` are computed by tensor cores there, of any two operands; recurrences, products of up
-/// to sixteen rows with constant weights, convolutions of one channel to a filter, and what has rows, or filters, that do
-/// not begin at multiples of 16 bytes stay as they are, and so does what a plan puts on the CPU.
+/// products, convolutions and attention of `f32` are computed by tensor cores there, of any operands; recurrences, products
+/// of up to sixteen rows with constant weights, convolutions of one channel to a filter, attention that shows its scores or
+/// keeps them in another type, and what has rows, or filters, that do not begin at multiples of 16 bytes stay as they are,
+/// and so does what a plan puts on the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -29,7 +30,7 @@ pub enum Precision {
     /// bfloat16: 8 significant bits, the range of `f32`.
     Bf16,
     /// As the model has them, and rounded to 11 significant bits, in the range of `f32`, as products read them: each term of
-    /// a sum is off by up to 2⁻¹⁰ of itself.
+    /// a sum is off by up to 2⁻¹⁰ of itself. So are the weights of attention before they multiply its values.
     Tf32,
     /// Integers of 8 bits with one factor for each row of the matrix, that is for each output: steps of 1/127 of the
     /// largest weight of the row.

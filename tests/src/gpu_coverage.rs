@@ -162,7 +162,11 @@ pub fn page() -> Result<String> {
          | what it makes depends on data | the shape of an output is known only when the data is, so that no memory can be \
          given to it beforehand |\n\
          | its steps, or which branch it takes, depend on data | control flow that is decided by data and whose values \
-         change their shapes; in plans over the CPU and a GPU any that data decides |\n\n\
+         change their shapes; in plans over the CPU and a GPU any that data decides |\n\
+         | its random numbers are drawn on the host | a run gives a node one word from which it draws: each step inside \
+         control flow would need another, and `Multinomial` may find that there is no class to draw |\n\
+         | mel weights between frequencies that are data | spectrograms share one matrix: where its numbers are constants, \
+         counts and rate also integers among the model's inputs, it is known when shapes are bound |\n\n\
          ## Operators\n\n\
          | operator | types of the first input | GPU |\n|---|---|---|\n",
     );

@@ -15,6 +15,8 @@ pub mod code {
     pub const STRING: i64 = 8;
     /// bool
     pub const BOOL: i64 = 9;
+    /// float16
+    pub const F16: i64 = 10;
     /// `DOUBLE`
     pub const F64: i64 = 11;
     /// complex64
@@ -161,6 +163,11 @@ impl Message {
     /// With an integer attribute.
     pub fn with_int(self, name: &str, value: i64) -> Self {
         self.message(5, &Message::new().text(1, name).int(3, value).int(20, 2))
+    }
+
+    /// With an attribute that is a number.
+    pub fn with_float(self, name: &str, value: f32) -> Self {
+        self.message(5, &Message::new().text(1, name).float(2, value).int(20, 1))
     }
 
     /// With an attribute that is text.

@@ -68,7 +68,7 @@ fn what_runs_beside_the_gpu_is_told() {
     let document = run(&["--fallback", "cpu", "--json"]).with(Exit::Success).document();
     let trips = serde_json::json!([{
         "node": "drawn",
-        "op": "Bernoulli",
+        "op": "Multinomial",
         "reason": "its random numbers are drawn on the host",
         "calls": 4,
         "bytes_down": 80,
@@ -76,10 +76,10 @@ fn what_runs_beside_the_gpu_is_told() {
     }]);
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"]).with(Exit::Success).prints(
-        "drawn  Bernoulli      4             80 B           80 B  its random numbers are drawn on the host",
+        "drawn  Multinomial      4             80 B           80 B  its random numbers are drawn on the host",
     );
     let refused = run(&[]).with(Exit::Model);
-    assert!(refused.err.contains("`drawn` (Bernoulli"), "{}", refused.err);
+    assert!(refused.err.contains("`drawn` (Multinomial"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
     assert!(whole.document().get("host_trips").is_none());

@@ -121,9 +121,13 @@ def models():
     bf16 = TensorProto.BFLOAT16
     save(
         "running",
-        [node("Sigmoid", ["x"], ["a"], "before"), node("Bernoulli", ["a"], ["b"], "drawn"), node("Neg", ["b"], ["y"], "after")],
-        [tensor("x", f32, 5)],
-        [tensor("y", f32, 5)],
+        [
+            node("Sigmoid", ["x"], ["a"], "before"),
+            node("Multinomial", ["a"], ["b"], "drawn", sample_size=5),
+            node("Neg", ["b"], ["y"], "after"),
+        ],
+        [tensor("x", f32, 1, 5)],
+        [tensor("y", TensorProto.INT32, 1, 5)],
     )
     # A sum over more axes than a GPU kernel takes, in an operator that becomes one with another when the extent is known.
     across, along = [1] + [2, 1] * 3 + [1] * 10, [1, 2] * 3 + [1] * 10

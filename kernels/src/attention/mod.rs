@@ -4,11 +4,12 @@
 //! window around each query's position and by a number per image. A query that sees no key gives zeros.
 //!
 //! - [`scalar`]: any element type by scalar arithmetic.
-//! - [`tensor`]: f16 and bf16 by tensor cores.
+//! - [`tensor`]: f16 and bf16 by tensor cores, and f32 where the caller allows its factors to be rounded to tf32.
 //!
 //! This file has what the kernels take and what they share: which keys a query sees, and the score of one; `shape.rs` what
 //! becomes of an attention as a caller describes it.
 
+mod operand;
 pub mod scalar;
 mod shape;
 pub mod tensor;

@@ -3,6 +3,7 @@
 use super::{BOOL, MOST_WIDTH, Params, Strides, scalar, tensor};
 use crate::device::Global;
 use crate::element::Element;
+use crate::gemm::Factors;
 use crate::launch::{Buffer, Device, Entry, Prepared, Reject};
 
 /// A mask: how it lies over scores.
@@ -23,6 +24,8 @@ pub struct Mask {
 pub struct Shape {
     /// Type of queries, keys, values and Y.
     pub element: Element,
+    /// What queries, keys, values and weights of f32 may be rounded to.
+    pub factors: Factors,
     /// Images.
     pub images: u32,
     /// Heads of queries.
@@ -180,6 +183,7 @@ mod tests {
         let rows = Strides { image: 0, head: 0, row: 8 };
         let shape = Shape {
             element: Element::F32,
+            factors: Factors::Own,
             images: 1,
             heads: 1,
             kv_heads: 1,
@@ -212,6 +216,20 @@ mod tests {
         assert_eq!(entry(&halves, &Device { capability: 75, ..EMULATED }), Ok(Some("attention_f16")));
         let apart = Shape { strides: [rows, Strides { row: 9, ..rows }, rows, rows], ..halves };
         assert_eq!(entry(&apart, &EMULATED), Ok(Some("attention_f16")));
+        let rounded = Shape { factors: Factors::Tf32, ..shape };
+        assert_eq!(entry(&rounded, &EMULATED), Ok(Some("attention_tensor_tf32_64")));
+        assert_eq!(entry(&rounded, &Device { capability: 75, ..EMULATED }), Ok(Some("attention_f32")));
+        let apart = Shape { strides: [rows, Strides { image: 10, ..rows }, rows, rows], ..rounded };
+        assert_eq!(entry(&apart, &EMULATED), Ok(Some("attention_f32")));
+        // Wide heads of f32 share more than some GPUs have.
+        let rows = Strides { row: 132, ..rows };
+        let wide = Shape { width: 132, value_width: 132, strides: [rows; 4], ..rounded };
+        let buffers = Buffers { q: buffer(1056), k: buffer(1584), v: buffer(1584), y: buffer(1056), ..good };
+        for (shared, expected) in [(227, "attention_tensor_tf32_256"), (99, "attention_f32")] {
+            let device = Device { shared_bytes: shared << 10, ..EMULATED };
+            let prepared = wide.prepare(&buffers, &device).expect("a launch").expect("elements");
+            assert_eq!(prepared.kernel().entry, expected);
+        }
         let mask = Mask { strides: Strides::default(), by_key: true, keys: 3, element: None };
         let masked = Shape { mask: Some(mask), ..shape };
         assert_eq!(masked.prepare(&good, &EMULATED).err(), Some(Reject::Absent { operand: "mask" }));

@@ -2,10 +2,12 @@
 
 use super::Failure;
 use super::draw::Draw;
+use super::gemm::nearest_tf32;
 use super::lab::{Lab, close};
 use crate::attention::{Buffers, Mask, Shape, Strides, UNBOUNDED};
 use crate::element::Element;
-use crate::launch::Buffer;
+use crate::gemm::Factors;
+use crate::launch::{Buffer, Launch};
 
 /// Heads one behind the other, or side by side in each row.
 fn strides(packed: bool, heads: u32, rows: u32, width: u32) -> Strides {
@@ -22,13 +24,34 @@ fn at(s: Strides, image: u32, head: u32, row: u32) -> usize {
 /// Queries and keys at the edges of their blocks, heads up to the widest; masks, windows, valid lengths, caps.
 pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
     let element = r.pick(&[Element::F32, Element::F16, Element::BF16]);
+    let whole = element != Element::F32 && r.bool();
+    one((element, Factors::Own), whole, number.is_multiple_of(8), r, lab)
+}
+
+/// f32 that may be rounded to tf32: where tensor cores take it, and where it stays as it is.
+pub(super) fn tf32(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(), Failure> {
+    let whole = r.within(0..=3) > 0;
+    one((Element::F32, Factors::Tf32), whole, number.is_multiple_of(8), r, lab)
+}
+
+/// `whole`: rows begin where copies of 16 bytes do. `wide`: beyond the entries of narrower heads.
+fn one(
+    (element, factors): (Element, Factors),
+    whole: bool,
+    wide: bool,
+    r: &mut Draw,
+    lab: &mut Lab<'_>,
+) -> Result<(), Failure> {
     let (kv_heads, group) = (r.within(1..=2), r.within(1..=3));
     let heads = kv_heads * group;
-    let whole = element != Element::F32 && r.bool();
-    let wide = number.is_multiple_of(8);
     let (queries, keys, [width, value_width]) = if whole {
-        // What tensor cores take: pieces of 8 elements, 64 queries and 64 keys at a time, 32 of wide heads.
-        let pieces = |r: &mut Draw| 8 * if wide { r.pick(&[15, 16, 17, 32]) } else { r.within(1..=9) };
+        // What tensor cores take: pieces of 16 bytes, 64 queries and 64 keys at a time, 32 of wide heads, of f32 half of them.
+        let piece = 16 / element.bytes() as u32;
+        let pieces = |r: &mut Draw| {
+            let most = 128 / piece;
+            piece
+                * if wide { r.pick(&[most - 1, most, most + 1, 2 * most]) } else { r.within(1..=72 / piece) }
+        };
         let (queries, keys) = (r.edge(&[1, 16, 63, 64, 65], 1..=20), r.edge(&[1, 63, 64, 65, 129], 1..=40));
         (queries, keys, [pieces(r), pieces(r)])
     } else {
@@ -57,6 +80,7 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
     let window = |r: &mut Draw| if r.within(0..=2) > 0 { UNBOUNDED } else { r.within(0..=9) };
     let shape = Shape {
         element,
+        factors,
         images,
         heads,
         kv_heads,
@@ -109,9 +133,12 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
         },
         y: lab.room("y", element.bytes() * u64::from(images * heads * queries * value_width))?,
     };
+    let mut rounds = false;
     if let Some(prepared) = shape.prepare(&buffers, &lab.device())? {
+        rounds = prepared.kernel().entry.contains("tf32");
         lab.run(prepared)?;
     }
+    let factor = |value: f32| if rounds { nearest_tf32(value.into()) } else { value.into() };
     let got = lab.floats(buffers.y, element, 0, (images * heads * queries * value_width) as usize)?;
     let [of_q, of_k, of_v, of_y] = shape.strides;
     for image in 0..images {
@@ -131,7 +158,7 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
                         continue;
                     }
                     let (q_at, k_at) = (at(of_q, image, head, query), at(of_k, image, head / group, key));
-                    let product = |c: usize| f64::from(q[q_at + c]) * f64::from(k[k_at + c]);
+                    let product = |c: usize| factor(q[q_at + c]) * factor(k[k_at + c]);
                     let mut score = (0..width as usize).map(product).sum::<f64>() * f64::from(shape.scale);
                     let cap = f64::from(shape.cap);
                     if cap > 0.0 {
@@ -156,16 +183,23 @@ pub(super) fn shapes(number: u32, r: &mut Draw, lab: &mut Lab<'_>) -> Result<(),
                 let total: f64 = scores.iter().map(|s| (s.1 - most).exp()).sum();
                 for c in 0..value_width as usize {
                     let term = |&(key, score): &(u32, f64)| {
-                        (score - most).exp() / total * f64::from(v[at(of_v, image, head / group, key) + c])
+                        (score - most).exp() / total * factor(v[at(of_v, image, head / group, key) + c])
                     };
                     let want: f64 = scores.iter().map(term).sum();
+                    // Weights are off by half a unit of tf32.
+                    let size: f64 = scores.iter().map(|score| term(score).abs()).sum();
+                    let bound = 2f64.powi(-11) * size + 2f64.powi(-17) * (1.0 + want.abs());
                     let got = got[at(of_y, image, head, query) + c];
                     let what = || {
                         format!(
                             "{shape:?}, {lengths:?}: image {image}, head {head}, query {query}, column {c}"
                         )
                     };
-                    close(got.into(), want, element, 64.0, what)?;
+                    if !rounds {
+                        close(got.into(), want, element, 64.0, what)?;
+                    } else if (f64::from(got) - want).abs() > bound || got.is_nan() {
+                        return Err(Failure::Wrong(format!("{}: {got} instead of {want}", what())));
+                    }
                 }
             }
         }

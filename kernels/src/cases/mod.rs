@@ -100,6 +100,7 @@ impl Suite {
 pub static SUITES: &[Suite] = &[
     Suite { name: "arg_extreme", count: 60, run: arg_extreme::shapes },
     Suite { name: "attention", count: 100, run: attention::shapes },
+    Suite { name: "attention_tf32", count: 48, run: attention::tf32 },
     Suite { name: "blocks_tensor", count: 48, run: blocks::tensor },
     Suite { name: "blocks_vectors", count: 60, run: blocks::vectors },
     Suite { name: "channels", count: 40, run: channels::shapes },
@@ -180,6 +181,7 @@ mod tests {
     on_the_emulator! {
         arg_extreme
         attention
+        attention_tf32
         blocks_tensor
         blocks_vectors
         channels

@@ -9,7 +9,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What a stream's bits are mixed of, where another processor mixes them, too: what is added from one element to the next, and
+/// the shifts and factors of [`mix`].
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const MIXES: [(u32, u64); 2] = [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)];
+pub(crate) const LAST_SHIFT: u32 = 31;
 
 /// Where a node takes its random numbers from; clones share the count of executions.
 #[derive(Clone, Debug)]
@@ -39,6 +43,11 @@ pub(crate) struct RandomStream {
 }
 
 impl RandomStream {
+    /// What its bits are a function of, beside the element.
+    pub(crate) fn start(self) -> u64 {
+        self.start
+    }
+
     /// 64 random bits.
     pub(crate) fn bits(self, i: usize) -> u64 {
         mix(self.start.wrapping_add((i as u64).wrapping_mul(GOLDEN)))
@@ -58,9 +67,10 @@ impl RandomStream {
 
 fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(GOLDEN);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    for (shift, factor) in MIXES {
+        z = (z ^ (z >> shift)).wrapping_mul(factor);
+    }
+    z ^ (z >> LAST_SHIFT)
 }
 
 #[cfg(test)]

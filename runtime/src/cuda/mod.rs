@@ -26,6 +26,7 @@ mod graphs;
 mod link;
 pub(crate) mod memory;
 mod program;
+mod reject;
 mod site;
 mod tensor;
 #[cfg(test)]
@@ -41,7 +42,7 @@ pub(crate) use program::{
     StepFailure, share,
 };
 pub use program::{GpuUse, HostTrip};
-pub use site::GpuReject;
+pub use reject::GpuReject;
 pub(crate) use site::{GpuKernel, GpuSite, Operands, Within};
 pub(crate) use tensor::Lease;
 pub use tensor::{GpuTensor, Memory};

@@ -2,8 +2,10 @@
 
 use super::families::flow::{Course, Flow};
 use super::families::tail::Behind;
+use super::reject::GpuReject;
 use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
+use crate::cpu::random::RandomSource;
 use crate::dtype::DType;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Nest, Opaque};
@@ -12,63 +14,6 @@ use crate::tensor::{Shape, Tensor};
 use recurve_kernels::gemm::Factors;
 use recurve_kernels::launch::{Buffer, Device, Launch, Reject};
 use std::sync::Arc;
-
-/// Why an operator has no launches.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GpuReject {
-    /// No kernel family computes it.
-    #[error("no GPU kernel computes it")]
-    NoKernel,
-    /// It draws random numbers.
-    #[error("its random numbers are drawn on the host")]
-    Random,
-    /// What it reads under another shape is on the host.
-    #[error("what it is a view of is on the host")]
-    OnHost,
-    /// Its shapes or results depend on data.
-    #[error("what it makes depends on data that is on the GPU")]
-    DataDependent,
-    /// It reads or makes strings.
-    #[error("text is not computed on a GPU")]
-    Text,
-    /// It reads or makes what is no tensor.
-    #[error("sequences and optional values are not computed on a GPU")]
-    NoTensor,
-    /// It runs bodies, and which or how often depends on data in a plan, or values change their shapes from step to step or
-    /// from branch to branch.
-    #[error("its steps, or which branch it takes, depend on data that is on the GPU")]
-    ControlFlow,
-    /// A type of its elements that the kernels do not compute.
-    #[error("{0} is not computed by its GPU kernels")]
-    ElementType(DType),
-    /// A form of it that the kernels do not take.
-    #[error("no GPU kernel computes {0}")]
-    Form(String),
-    /// A node inside it is not valid for the shapes at hand.
-    #[error("inside it, {0}")]
-    Member(String),
-    /// Its kernel family refuses it.
-    #[error("its kernel refuses it: {0}")]
-    Kernel(Reject),
-}
-
-impl GpuReject {
-    /// Why there is no memory on a device for all of these values beforehand.
-    pub(crate) fn without_memory<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Self {
-        if facts.clone().any(|fact| fact.tensor().is_none()) {
-            return Self::NoTensor;
-        }
-        let mut types = facts.filter_map(Fact::tensor).map(|tensor| tensor.dtype);
-        if types.any(|dtype| dtype == DType::String) { Self::Text } else { Self::DataDependent }
-    }
-}
-
-impl From<Reject> for GpuReject {
-    fn from(reject: Reject) -> Self {
-        Self::Kernel(reject)
-    }
-}
 
 /// What a node stands in, on which depends whether the host may decide between its launches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,6 +139,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) fault: Buffer,
     /// The flags of a [`Flow`].
     pub(crate) flags: Buffer,
+    /// The 64-bit word that this run's numbers of [`GpuKernel::with_source`] begin with.
+    pub(crate) start: Buffer,
 }
 
 /// The launches of one operator, in order.
@@ -250,6 +197,7 @@ pub(crate) struct GpuKernel {
     weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
     can_fault: bool,
+    source: Option<RandomSource>,
     outputs: Option<Vec<Fact>>,
     stored: Vec<StoredWeights>,
     flow: Option<Arc<Flow>>,
@@ -267,6 +215,7 @@ impl GpuKernel {
             weights: Vec::new(),
             data: Vec::new(),
             can_fault: false,
+            source: None,
             outputs: None,
             stored: Vec::new(),
             flow: None,
@@ -351,6 +300,17 @@ impl GpuKernel {
     pub(crate) fn with_fault(mut self) -> Self {
         self.can_fault = true;
         self
+    }
+
+    /// Asks for a word in which each run finds where the random numbers begin that `source` gives it.
+    pub(crate) fn with_source(mut self, source: RandomSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Where its random numbers come from, where it draws any.
+    pub(crate) fn source(&self) -> Option<&RandomSource> {
+        self.source.as_ref()
     }
 
     /// Asks for `bytes` of device memory while it runs; its content at the start is arbitrary.
@@ -463,9 +423,9 @@ impl GpuKernel {
         let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
-        let flags = buffer(self.flags() as u64);
+        let (flags, start) = (buffer(self.flags() as u64), buffer(8));
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags })
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags, start })
     }
 
     /// The launches.

@@ -13,7 +13,7 @@ use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::RandomSource;
 use crate::cpu::split::for_each_piece;
 use crate::cpu::{CpuSite, Kernel};
-use crate::cuda::{GpuKernel, GpuReject, GpuSite};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS, NUMBERS_AND_BOOL};
 use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts};
@@ -58,8 +58,8 @@ impl Op for Bernoulli {
         false
     }
 
-    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        Err(GpuReject::Random)
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        families::drawn::trials(site, &self.source)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -110,9 +110,30 @@ impl Op for Dropout {
         })))
     }
 
-    /// Where it may be asked to train, what it does depends on data, and what it then draws on the host.
+    fn prepared_from(&self) -> &[usize] {
+        if self.trains { &[2] } else { &[] }
+    }
+
     fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        if self.trains { Err(GpuReject::Random) } else { families::coordinates::kept(site) }
+        if !self.trains {
+            return families::coordinates::kept(site);
+        }
+        let asked = site.constant(2).and_then(|flag| flag.as_slice::<Bool>()?.first().copied());
+        let asked = asked.ok_or_else(|| GpuReject::Form("a dropout that data asks for".into()))?;
+        let ratio = if site.inputs.has(1) {
+            site.constant(1).and_then(|ratio| ratio.to_f64s()?.first().copied())
+        } else {
+            Some(RATIO)
+        };
+        match ratio {
+            _ if !asked.get() => families::coordinates::kept(site),
+            Some(ratio) => match check_ratio(ratio) {
+                Ok(0.0) => families::coordinates::kept(site),
+                Ok(ratio) => families::drawn::dropped(site, &self.source, ratio),
+                Err(_) => Err(GpuReject::Form(format!("a dropout of ratio {ratio}"))),
+            },
+            None => Err(GpuReject::Form("a dropout whose ratio is data".into())),
+        }
     }
 
     fn reference(&self, inputs: &RefInputs<'_>) -> Result<Vec<RefValue>, OpError> {

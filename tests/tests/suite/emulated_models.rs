@@ -191,21 +191,21 @@ fn silero_vad_gives_the_answers_of_the_cpu() {
     );
 }
 
-/// Products with operators between them that have no kernel: what is drawn, of chances that leave none, the places of what
-/// is positive, which nobody knows the number of beforehand, and how many there are.
+/// Products with operators between them that have no kernel: the classes that are drawn, of one that is as good as certain,
+/// the places of what is positive, which nobody knows the number of beforehand, and how many there are.
 fn with_gaps() -> Vec<u8> {
     let constants = [weights("w", &[6, 6], 1), weights("v", &[6, 4], 2)];
     let nodes = [
         node("MatMul", &["x", "w"], &["a"]),
-        node("Greater", &["a", "zero"], &["above"]),
-        node("Cast", &["above"], &["chance"]).with_int("to", 1),
-        node("Bernoulli", &["chance"], &["sum"]).named("drawn"),
+        node("Mul", &["a", "steep"], &["chance"]),
+        node("Multinomial", &["chance"], &["classes"]).named("drawn").with_int("sample_size", 6),
+        node("Cast", &["classes"], &["sum"]).with_int("to", 1),
         node("MatMul", &["sum", "v"], &["y"]),
         node("NonZero", &["positive"], &["places"]).named("found"),
         node("Shape", &["places"], &["shape"]).named("counted"),
         node("Greater", &["y", "zero"], &["positive"]),
     ];
-    let constants = [&constants[..], &[floats("zero", &[], &[0.0])]].concat();
+    let constants = [&constants[..], &[floats("zero", &[], &[0.0]), floats("steep", &[], &[1e6])]].concat();
     let inputs = [value("x", code::F32, &[Extent::Name("rows"), Extent::N(6)])];
     let outputs = [untyped("y"), untyped("places"), untyped("shape")];
     model(&graph(&inputs, &outputs, &nodes, &constants)).into_bytes()
@@ -220,7 +220,7 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
         compare(&both, &[("x", x)]);
         let trips = both[1].host_trips();
         let seen: Vec<(&str, &str)> = trips.iter().map(|t| (t.node.as_str(), t.op.as_str())).collect();
-        assert_eq!(seen, [("drawn", "Bernoulli"), ("found", "NonZero"), ("counted", "Shape")]);
+        assert_eq!(seen, [("drawn", "Multinomial"), ("found", "NonZero"), ("counted", "Shape")]);
         assert!(trips.iter().all(|trip| trip.calls == 2 * runs && trip.members.is_empty()), "{trips:?}");
         // Both ways 6 floats a row, and the truth values of 4 a row down; what is found stays on the host.
         let rows_so_far = 2 * if runs == 1 { 3 } else { 8 };
@@ -232,7 +232,7 @@ fn what_has_no_kernel_runs_on_the_host_where_that_is_allowed_and_is_counted() {
     let refusing = load(Session::builder().with_device(Device::Emulated));
     let x = Tensor::new(&[3, 6], drawn(3, 18, 1.0)).expect("a tensor");
     let error = refusing.run([("x", &x)]).expect_err("no leave").to_string();
-    assert!(error.contains("`drawn` (Bernoulli") && error.contains("`found` (NonZero"), "{error}");
+    assert!(error.contains("`drawn` (Multinomial") && error.contains("`found` (NonZero"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use recurve::settings::{Pinning, Precision};
 use recurve::testing::random_plan;
 use recurve::weights::Kept;
 use recurve::{Engine, Session, Tensor};
-use recurve_tests::wire::{code, fixed, floats, graph, ints, model, node, untyped};
+use recurve_tests::wire::{code, fixed, floats, graph, ints, model, model_of, node, untyped};
 
 /// A number of 11 significant bits, halves away from zero.
 fn tf32(values: &[f32]) -> Vec<f32> {
@@ -48,7 +48,7 @@ fn products_on_a_gpu_are_those_of_rounded_factors_where_tf32_is_asked_for() {
 }
 
 #[test]
-fn tf32_is_about_products_of_computed_matrices_and_no_other_operators() {
+fn tf32_is_about_products_of_computed_matrices_and_not_about_recurrences() {
     let inputs = [fixed("a", code::F32, &[3, 24, 40]), fixed("b", code::F32, &[3, 40, 32])];
     let nodes = [node("MatMul", &["a", "b"], &["y"])];
     let bytes = model(&graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
@@ -72,6 +72,42 @@ fn tf32_is_about_products_of_computed_matrices_and_no_other_operators() {
     assert_eq!(run(&same, &x), run(&wide, &x), "recurrences stay as they are");
     let told: Vec<_> = same.stored_weights().weights.iter().map(|w| w.kept).collect();
     assert!(!told.is_empty() && told.iter().all(|&kept| kept == Some(Kept::NoKernel)), "{told:?}");
+}
+
+#[test]
+fn attention_on_a_gpu_is_that_of_rounded_factors_where_tf32_is_asked_for() {
+    // At the edges of blocks of queries and keys, heads of keys that two heads of queries share; what begins at no multiple
+    // of 16 bytes stays as it is.
+    let cases =
+        [(64, 33, 16, true), (65, 64, 20, true), (3, 70, 72, true), (5, 40, 132, true), (20, 40, 18, false)];
+    for (queries, keys, width, rounds) in cases {
+        let forms = [("q", [2, 2, queries, width]), ("k", [2, 1, keys, width]), ("v", [2, 1, keys, width])];
+        let inputs = forms.map(|(name, shape)| fixed(name, code::F32, &shape.map(|n: usize| n as i64)));
+        let nodes = [node("Attention", &["q", "k", "v"], &["y"]).with_int("is_causal", 1)];
+        let bytes = model_of(12, &[("", 23)], &graph(&inputs, &[untyped("y")], &nodes, &[])).into_bytes();
+        let run = |session: &Session, round: &dyn Fn(Vec<f32>) -> Vec<f32>| {
+            let tensors = [0, 1, 2].map(|at| {
+                let (name, shape) = forms[at];
+                let values = round(drawn(shape.iter().product(), 7 + at as u64));
+                (name, Tensor::new(&shape, values).expect("a tensor"))
+            });
+            let outputs = session.run(tensors.iter().map(|(name, tensor)| (*name, tensor))).expect("runs");
+            outputs.tensor("y").expect("y").to_vec::<f32>().expect("floats")
+        };
+        let [narrow, wide] = [Precision::Tf32, Precision::F32].map(|p| load_emulated(bytes.clone(), p));
+        let (got, exact) = (run(&narrow, &|v| v), run(&wide, &|v| v));
+        let title = format!("{queries} queries, {keys} keys, heads of {width}");
+        if !rounds {
+            assert_eq!(got, exact, "{title}: as it is in f32");
+            continue;
+        }
+        assert_ne!(got, exact, "{title}");
+        // Weights, which add up to 1, are rounded, too: each by half a unit at most.
+        let rounded = run(&wide, &|v| tf32(&v));
+        for (got, want) in got.iter().zip(&rounded) {
+            assert!((got - want).abs() <= 2f32.powi(-11) + 1e-5, "{title}: {got} for {want}");
+        }
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod emulated_models;
 mod emulated_networks;
 mod emulated_operators;
 mod emulated_precision;
+mod emulated_random;
 mod encodings;
 mod functions;
 mod fused_models;

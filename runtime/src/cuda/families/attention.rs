@@ -53,6 +53,7 @@ pub(crate) fn kernel(site: &GpuSite<'_>, plan: &Attention, roles: Roles) -> Resu
     let right = if plan.visible.causal { Some(0) } else { plan.visible.right };
     let shape = Shape {
         element: element(dtype)?,
+        factors: site.factors(),
         images: extent(sizes.batch)?,
         heads: extent(sizes.heads)?,
         kv_heads: extent(sizes.kv_heads)?,

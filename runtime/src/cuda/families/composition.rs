@@ -1,7 +1,8 @@
 //! Several kernels one after the other as one: what lies between them is in the workspace.
 
 use super::flow::{Course, part_of};
-use crate::cuda::site::{GpuKernel, GpuReject, Operands, PartReads, Parts, Weights};
+use crate::cuda::GpuReject;
+use crate::cuda::site::{GpuKernel, Operands, PartReads, Parts, Weights};
 use crate::tensor::Tensor;
 use recurve_kernels::launch::{Buffer, Reject};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) enum Place {
     Constant(usize),
     /// Constant `.0` that follows from the shapes that are bound.
     Derived(usize),
+    /// The word that this run's random numbers begin with.
+    Start,
     /// It is not there.
     Nowhere,
 }
@@ -44,6 +47,7 @@ impl Place {
             }
             Self::Constant(at) => given(all.weights, at),
             Self::Derived(at) => given(all.data, at),
+            Self::Start => all.start,
             Self::Nowhere => Buffer::default(),
         }
     }
@@ -142,6 +146,8 @@ impl Composition {
             ends.push((weights.len(), data.len(), flags));
         }
         let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
+        // Those that draw share the stream of one source.
+        let source = self.members.iter().find_map(|member| member.kernel.source().cloned());
         let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
         let workspace = self.workspace.used();
         let flows = self.members.iter().any(|member| member.kernel.flow().is_some());
@@ -151,6 +157,7 @@ impl Composition {
         let kernel = GpuKernel::of_course(course, flows.then_some(flags));
         let kernel = if can_fault { kernel.with_fault() } else { kernel };
         let kernel = if flows { kernel } else { kernel.with_parts(joined.parts()) };
+        let kernel = source.into_iter().fold(kernel, GpuKernel::with_source);
         kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
     }
 }
@@ -177,6 +184,7 @@ impl Joined {
                 workspace: member.workspace.buffer(all),
                 fault: all.fault,
                 flags: part_of(all.flags, &(first.2..end.2)),
+                start: all.start,
             })?);
             first = end;
         }

@@ -7,8 +7,9 @@
 //! there. The addresses of a part's launches never change, so that each part is captured once.
 
 use crate::cpu::body::truth_of;
+use crate::cuda::GpuReject;
 use crate::cuda::Replay;
-use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Launches, Operands, Weights};
+use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands, Weights};
 use crate::dtype::DType;
 use crate::precision::StoredWeights;
 use crate::tensor::Shape;
@@ -280,6 +281,7 @@ impl Held {
             workspace,
             fault: all.fault,
             flags: part_of(all.flags, &self.flags),
+            start: all.start,
         })
     }
 

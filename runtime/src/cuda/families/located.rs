@@ -62,6 +62,11 @@ impl<'a> Located<'a> {
         Self { whole, ..self }
     }
 
+    /// What the map is a part of.
+    pub(super) fn site(&self) -> &'a GpuSite<'a> {
+        self.site
+    }
+
     /// The elements at `place` of these strides, from element `first` on.
     pub(super) fn read(
         &mut self,

@@ -12,6 +12,7 @@ pub(crate) mod conv;
 pub(crate) mod conv_transposed;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
+pub(crate) mod drawn;
 pub(crate) mod flex_attention;
 pub(crate) mod flow;
 pub(crate) mod folded;

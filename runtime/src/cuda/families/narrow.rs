@@ -7,7 +7,8 @@
 //! become infinite keeps all of its node's input as the model has it.
 
 use super::map;
-use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Operands};
+use crate::cuda::GpuReject;
+use crate::cuda::site::{GpuKernel, GpuSite, Operands};
 use crate::dtype::DType;
 use crate::precision::{Kept, Precision, StoredWeights};
 use crate::tensor::Tensor;
@@ -142,6 +143,7 @@ impl Rounded {
             workspace: none,
             fault: none,
             flags: none,
+            start: none,
         })
     }
 

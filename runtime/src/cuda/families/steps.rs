@@ -7,7 +7,8 @@ use super::composition::{Composition, Place, Space};
 use super::copy;
 use super::flow::Course;
 use super::members::body;
-use crate::cuda::site::{GpuKernel, GpuReject, GpuSite, Operands};
+use crate::cuda::GpuReject;
+use crate::cuda::site::{GpuKernel, GpuSite, Operands};
 use crate::graph::Graph;
 use crate::graph::fact::{Fact, TensorFact};
 use recurve_kernels::copy::Region;
@@ -238,6 +239,7 @@ impl Plan {
                 workspace: between(all, self.body_workspace.0, self.body_workspace.1),
                 fault: all.fault,
                 flags: all.flags,
+                start: all.start,
             })?);
             for (given, passage) in self.given.iter().zip(&self.giving) {
                 if let (Given::Slice { output: to, .. }, Some(passage)) = (given, passage) {

@@ -4,7 +4,8 @@
 //! of. What follows from constants alone is computed on the host, once. What a node on the host makes is in a slot on the
 //! host, and in the arena as well where a kernel reads it.
 
-use super::bound::{DeviceStep, GpuBound, Step, Work};
+use super::bound::{GpuBound, Step, Work};
+use super::device_step::{DeviceStep, Words};
 use super::host::{Given, HostStep, Made};
 use super::outputs::Output;
 use super::place::{Place, Source};
@@ -289,17 +290,13 @@ impl<'p> Binder<'p> {
             let node = &graph.nodes[*index];
             planned.push(match plan {
                 Planned::Device(kernel, _) => {
-                    let mut words = |bytes: Option<usize>| {
-                        bytes.map(|bytes| host.staged(bytes).ok_or_else(overflow)).transpose()
-                    };
-                    let fault = words(kernel.can_fault().then_some(4))?;
-                    let flags = words(kernel.flow().map(|flow| flow.flags))?;
+                    let words = Words::of(kernel, |bytes| host.staged(bytes).ok_or_else(overflow))?;
                     let slot = |id: &Option<ValueId>| {
                         let value = id.map(ValueId::index).filter(|value| self.on_host[*value]);
                         value.map(|value| host.slot(value))
                     };
                     let made: Vec<Option<usize>> = node.outputs.iter().map(slot).collect();
-                    Ok((fault, flags, made))
+                    Ok((words, made))
                 }
                 Planned::Host(reason) => {
                     let mut given = Vec::with_capacity(node.inputs.len());
@@ -327,7 +324,7 @@ impl<'p> Binder<'p> {
         for (((index, plan), prepared), workspace) in self.planned.into_iter().zip(planned).zip(workspaces) {
             let node = &graph.nodes[index];
             let work = match (plan, prepared) {
-                (Planned::Device(kernel, unread), Ok((fault, flags, made))) => {
+                (Planned::Device(kernel, unread), Ok((words, made))) => {
                     let mut keep = |block: Arc<Block>| {
                         let buffer = Buffer { address: block.address(), bytes: block.bytes() as u64 };
                         resident.push(block);
@@ -355,8 +352,7 @@ impl<'p> Binder<'p> {
                         inputs.map(|(id, unread)| if unread { Place::UNREAD } else { at(id) }).collect();
                     let outputs = node.outputs.iter().map(at).collect();
                     let workspace = tenant_place(workspace);
-                    let step =
-                        DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
+                    let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, words, made };
                     Work::Device(Box::new(step))
                 }
                 (_, Err(host)) => Work::Host(host),

@@ -4,6 +4,7 @@
 //! What a run needs, its stream, arena and pinned memory, is its own: runs of one binding may be under way side by side.
 //! Launches between two nodes of the host are captured once they have run, and replayed from then on.
 
+use super::device_step::DeviceStep;
 use super::flow::{Growing, Running};
 use super::host::{HostStep, Memory};
 use super::outputs::Output;
@@ -12,14 +13,13 @@ use super::residency::fits;
 use super::{GpuFailure, GpuProgram, StepFailure, node_error};
 use crate::cpu::{RunContext, Slot};
 use crate::cuda::families::flow::Course;
-use crate::cuda::site::{GpuKernel, Launches, Operands};
+use crate::cuda::site::Launches;
 use crate::cuda::{Block, Direct, Event, GpuError, GpuReject, Pinned, Replay, Stream};
 use crate::dtype::DType;
 use crate::error::OpError;
 use crate::exec::{Interrupt, NodeTimes};
 use crate::memory::Charge;
 use crate::tensor::{Value, ValueRef};
-use recurve_kernels::launch::Buffer;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,23 +36,6 @@ pub(super) struct Step {
 pub(super) enum Work {
     Device(Box<DeviceStep>),
     Host(HostStep),
-}
-
-/// A node's launches.
-#[derive(Debug)]
-pub(super) struct DeviceStep {
-    pub(super) kernel: GpuKernel,
-    pub(super) inputs: Vec<Place>,
-    pub(super) outputs: Vec<Place>,
-    pub(super) weights: Vec<Place>,
-    pub(super) data: Vec<Buffer>,
-    pub(super) workspace: Place,
-    /// Offset in pinned memory of the word that says that data asks for what is not there.
-    pub(super) fault: Option<usize>,
-    /// Offset in pinned memory of its flags, where data decides between its parts.
-    pub(super) flags: Option<usize>,
-    /// The slots of the outputs that come to be on the host.
-    pub(super) made: Vec<Option<usize>>,
 }
 
 /// See the module's documentation.
@@ -199,8 +182,8 @@ impl GpuBound {
             state.pinned.write(*offset, from)?;
             state.stream.copy(address, state.pinned.address() + *offset as u64, bytes)?;
         }
-        for offset in self.faults().map(|(_, offset)| offset) {
-            state.pinned.write(offset, &[0; 4])?;
+        for (_, step) in self.device_steps() {
+            step.begin(&*state.pinned)?;
         }
         match context.times {
             Some(times) => self.timed(program, state, inputs, times, context)?,
@@ -229,12 +212,17 @@ impl GpuBound {
         Ok(())
     }
 
-    /// Nodes that may find fault with the data, and their words in pinned memory.
-    fn faults(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    /// Nodes that run on the device.
+    fn device_steps(&self) -> impl Iterator<Item = (usize, &DeviceStep)> {
         self.steps.iter().filter_map(|step| match &step.work {
-            Work::Device(work) => Some((step.node, work.fault?)),
+            Work::Device(work) => Some((step.node, &**work)),
             Work::Host(_) => None,
         })
+    }
+
+    /// Nodes that may find fault with the data, and their words in pinned memory.
+    fn faults(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.device_steps().filter_map(|(node, step)| Some((node, step.words.fault?)))
     }
 
     fn take_state(&self, program: &GpuProgram) -> Result<Held, GpuFailure> {
@@ -409,53 +397,6 @@ impl GpuBound {
 
 pub(super) fn launch_all(stream: &mut dyn Stream, steps: &[Launches]) -> Result<(), GpuError> {
     steps.iter().flatten().try_for_each(|launch| stream.launch(launch))
-}
-
-impl DeviceStep {
-    pub(super) fn launches(
-        &self,
-        arena: &Block,
-        pinned: &dyn Pinned,
-    ) -> Result<Launches, recurve_kernels::launch::Reject> {
-        self.prepared(arena, pinned, |operands| self.kernel.prepare(operands))
-    }
-
-    /// The launches of each part.
-    pub(super) fn parts(
-        &self,
-        arena: &Block,
-        pinned: &dyn Pinned,
-    ) -> Result<Vec<Launches>, recurve_kernels::launch::Reject> {
-        self.prepared(arena, pinned, |operands| self.kernel.prepare_parts(operands))
-    }
-
-    /// What `prepare` makes of its operands.
-    fn prepared<T>(
-        &self,
-        arena: &Block,
-        pinned: &dyn Pinned,
-        prepare: impl FnOnce(&Operands<'_>) -> Result<T, recurve_kernels::launch::Reject>,
-    ) -> Result<T, recurve_kernels::launch::Reject> {
-        let at = |place: &Place| place.buffer(arena);
-        let (inputs, outputs): (Vec<_>, Vec<_>) =
-            (self.inputs.iter().map(at).collect(), self.outputs.iter().map(at).collect());
-        let weights: Vec<Buffer> = self.weights.iter().map(at).collect();
-        let words = |offset: Option<usize>, bytes: u64| {
-            offset.map_or(Buffer::default(), |offset| Buffer {
-                address: pinned.address() + offset as u64,
-                bytes,
-            })
-        };
-        prepare(&Operands {
-            inputs: &inputs,
-            outputs: &outputs,
-            weights: &weights,
-            data: &self.data,
-            workspace: at(&self.workspace),
-            fault: words(self.fault, 4),
-            flags: words(self.flags, self.kernel.flags() as u64),
-        })
-    }
 }
 
 impl State {

@@ -1,7 +1,8 @@
 //! Running control flow whose way data on the device decides (`families/flow`): flags are read between parts, tensors are
 //! not. Outputs that grow with the rounds come to the host behind the last one.
 
-use super::bound::{DeviceStep, launch_all};
+use super::bound::launch_all;
+use super::device_step::DeviceStep;
 use super::{GpuProgram, StepFailure};
 use crate::cpu::RunContext;
 use crate::cuda::families::flow::{
@@ -46,7 +47,7 @@ impl Running<'_> {
     pub(super) fn run(mut self, course: &mut Course) -> Result<(), StepFailure> {
         // Nothing of an earlier run is left that could touch them.
         for at in (0..self.step.kernel.flags()).step_by(FLAGS) {
-            self.pinned.write(self.step.flags.unwrap_or(0) + at, &[0; FLAGS])?;
+            self.pinned.write(self.step.words.flags.unwrap_or(0) + at, &[0; FLAGS])?;
         }
         self.walk(course)
     }

@@ -6,6 +6,7 @@
 mod bind;
 mod bound;
 mod decisive;
+mod device_step;
 mod flow;
 mod host;
 mod lanes;

@@ -11,7 +11,7 @@ mod weights;
 pub(crate) use run::DeviceRun;
 
 use super::GpuProgram;
-use super::bound::DeviceStep;
+use super::device_step::{DeviceStep, Words};
 use super::lanes::{Lanes, Transfer};
 use super::order::{Action, Order, Touched};
 use super::place::Place;
@@ -222,9 +222,8 @@ impl PlacedSteps {
             let workspace = (layout.workspace)(number);
             let workspace =
                 workspace.map_or(Place::Nowhere, |offset| Place::Arena { offset, bytes: kernel.workspace() });
-            let fault = if kernel.can_fault() { Some(staging.take(4)?) } else { None };
-            let (flags, made) = (None, Vec::new());
-            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, fault, flags, made };
+            let (words, made) = (Words::of(&kernel, |bytes| staging.take(bytes))?, Vec::new());
+            let step = DeviceStep { kernel, inputs, outputs, weights, data, workspace, words, made };
             steps.insert(number, (node, step));
         }
         let staged = copies.iter().map(|copy| {
@@ -296,9 +295,9 @@ impl PlacedSteps {
         };
         state.lanes.begin();
         state.ahead.fill(false);
-        let faults = self.steps.values().filter_map(|(_, step)| step.fault);
+        self.steps.values().try_for_each(|(_, step)| step.begin(&*state.pinned))?;
         let told = self.copies.iter().zip(&self.staging).filter(|(copy, _)| !copy.up).map(|(_, at)| at.1);
-        for word in faults.chain(told).chain(self.holds.iter().copied()) {
+        for word in told.chain(self.holds.iter().copied()) {
             state.pinned.set_word(word, 0)?;
         }
         Ok(DeviceRun::new(self, state, (ends, direct)))

@@ -34,6 +34,9 @@ pub(super) trait Distribution: Copy + Debug + Send + Sync + 'static {
 
     /// Element `i`.
     fn draw(self, stream: RandomStream, i: usize) -> f64;
+
+    /// All elements on a GPU.
+    fn gpu(self, site: &GpuSite<'_>, source: &RandomSource) -> Result<GpuKernel, GpuReject>;
 }
 
 /// The definition of the operator that fills a tensor of the shape that its attribute gives.
@@ -127,8 +130,8 @@ impl<D: Distribution> Op for Random<D> {
         false
     }
 
-    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        Err(GpuReject::Random)
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        self.distribution.gpu(site, &self.source)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -1,7 +1,8 @@
 //! The normal distribution.
 
 use super::Distribution;
-use crate::cpu::random::RandomStream;
+use crate::cpu::random::{RandomSource, RandomStream};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 
 /// Of mean `mean` and standard deviation `scale`.
 #[derive(Clone, Copy, Debug)]
@@ -19,5 +20,9 @@ impl Distribution for Normal {
 
     fn draw(self, stream: RandomStream, i: usize) -> f64 {
         self.mean + self.scale * stream.normal(i)
+    }
+
+    fn gpu(self, site: &GpuSite<'_>, source: &RandomSource) -> Result<GpuKernel, GpuReject> {
+        families::drawn::normal(site, source, [self.mean, self.scale])
     }
 }

@@ -1,7 +1,8 @@
 //! The uniform distribution.
 
 use super::Distribution;
-use crate::cpu::random::RandomStream;
+use crate::cpu::random::{RandomSource, RandomStream};
+use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 
 /// From `low` to `high`.
 #[derive(Clone, Copy, Debug)]
@@ -19,5 +20,9 @@ impl Distribution for Uniform {
 
     fn draw(self, stream: RandomStream, i: usize) -> f64 {
         self.low + (self.high - self.low) * stream.uniform(i)
+    }
+
+    fn gpu(self, site: &GpuSite<'_>, source: &RandomSource) -> Result<GpuKernel, GpuReject> {
+        families::drawn::uniform(site, source, [self.low, self.high - self.low])
     }
 }

@@ -266,7 +266,7 @@ impl<'p> DeviceRun<'p> {
         state.lanes.finish(interrupt)?;
         let mut fault = None;
         for (node, step) in self.placed.steps.values() {
-            if let Some(offset) = step.fault {
+            if let Some(offset) = step.words.fault {
                 let mut word = [0; 4];
                 state.pinned.read(offset, &mut word)?;
                 fault = fault.or((word != [0; 4]).then_some(*node));

@@ -1,0 +1,146 @@
+//! Random numbers on the emulated GPU: those of the CPU, run after run.
+
+use half::f16;
+use recurve::settings::Pinning;
+use recurve::testing::random_plan;
+use recurve::{Device, Engine, ErrorKind, Outputs, Session, SessionBuilder, Tensor};
+use recurve_tests::wire::{Message, code, fixed, floats, graph, ints, model, node, tensor, untyped};
+
+fn builder() -> SessionBuilder {
+    let engine = Engine::builder().with_threads(1).with_pinning(Pinning::None).build().expect("an engine");
+    Session::builder().with_engine(&engine)
+}
+
+fn load(builder: SessionBuilder, bytes: &[u8]) -> Session {
+    builder.load_bytes(bytes.to_vec()).expect("loads")
+}
+
+/// Input `x` through these nodes, whose outputs are the model's.
+fn made(nodes: &[Message], outputs: &[&str], constants: &[Message]) -> Vec<u8> {
+    let outputs: Vec<Message> = outputs.iter().map(|name| untyped(name)).collect();
+    model(&graph(&[fixed("x", code::F32, &[3, 5, 7])], &outputs, nodes, constants)).into_bytes()
+}
+
+fn given() -> Tensor {
+    Tensor::new(&[3, 5, 7], (0..105).map(|i| i as f32 / 105.0).collect()).expect("a tensor")
+}
+
+fn bytes(outputs: &Outputs, name: &str) -> Vec<u8> {
+    outputs.tensor(name).expect("an output").bytes().to_vec()
+}
+
+#[test]
+fn numbers_on_a_gpu_are_those_of_the_cpu() {
+    let seed = |node: Message, seed: f32| node.with_float("seed", seed);
+    let nodes = [
+        seed(node("RandomUniformLike", &["x"], &["uniform"]), 1.5).with_float("low", -2.0),
+        seed(node("RandomUniform", &[], &["wide"]), 2.5)
+            .with_ints("shape", &[40])
+            .with_int("dtype", code::F64),
+        seed(node("RandomNormalLike", &["x"], &["normal"]), 1.5).with_float("mean", 3.0),
+        seed(node("RandomNormal", &[], &["half"]), 4.0)
+            .with_ints("shape", &[2, 9])
+            .with_int("dtype", code::F16),
+        seed(node("Bernoulli", &["x"], &["hits"]), 5.0),
+        seed(node("Bernoulli", &["x"], &["truths"]), 5.0).with_int("dtype", code::BOOL),
+        seed(node("RandomUniform", &[], &["none"]), 1.0).with_ints("shape", &[0, 3]),
+        node("Dropout", &["x", "ratio", "train"], &["kept", "mask"]).with_int("seed", 6),
+        node("Dropout", &["x", "", "train"], &["", "halved"]).with_int("seed", 7),
+        node("Dropout", &["x", "ratio", "idle"], &["same", "all"]).with_int("seed", 8),
+    ];
+    let constants = [
+        floats("ratio", &[], &[0.3]),
+        tensor("train", code::BOOL, &[], &[1]),
+        tensor("idle", code::BOOL, &[], &[0]),
+    ];
+    let exact = ["uniform", "wide", "hits", "truths", "none", "kept", "mask", "halved", "same", "all"];
+    let outputs: Vec<&str> = exact.iter().copied().chain(["normal", "half"]).collect();
+    let model = made(&nodes, &outputs, &constants);
+    let (cpu, gpu) = (load(builder(), &model), load(builder().with_device(Device::Emulated), &model));
+    let x = given();
+    let mut before: Option<Outputs> = None;
+    for run in 0..3 {
+        let (want, got) = (cpu.run([("x", &x)]).expect("runs"), gpu.run([("x", &x)]).expect("runs"));
+        for name in exact {
+            assert_eq!(bytes(&got, name), bytes(&want, name), "{name}, run {run}");
+        }
+        let normal = |outputs: &Outputs| -> Vec<f32> {
+            let mut all = outputs.tensor("normal").expect("an output").to_vec::<f32>().expect("floats");
+            let half = outputs.tensor("half").expect("an output").to_vec::<f16>().expect("halves");
+            all.extend(half.into_iter().map(f16::to_f32));
+            all
+        };
+        for (at, (got, want)) in normal(&got).into_iter().zip(normal(&want)).enumerate() {
+            // A unit of the type, whose last bit may be rounded twice.
+            let unit = if at < 105 { 2f32.powi(-22) } else { 2f32.powi(-10) };
+            assert!((got - want).abs() <= unit * (1.0 + want.abs()), "run {run}, {at}: {got} for {want}");
+        }
+        if let Some(before) = before {
+            for name in ["uniform", "wide", "hits", "kept", "normal"] {
+                assert_ne!(bytes(&before, name), bytes(&got, name), "{name}, run {run}");
+            }
+        }
+        before = Some(got);
+    }
+    assert!(gpu.host_trips().is_empty());
+}
+
+#[test]
+fn numbers_without_a_seed_are_others_in_each_run_and_session() {
+    let nodes = [node("RandomUniformLike", &["x"], &["y"]).with_float("low", 2.0).with_float("high", 3.0)];
+    let model = made(&nodes, &["y"], &[]);
+    let sessions = [0, 1].map(|_| load(builder().with_device(Device::Emulated), &model));
+    let x = given();
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for session in [&sessions[0], &sessions[1], &sessions[0]] {
+        let outputs = session.run([("x", &x)]).expect("runs");
+        let values = outputs.tensor("y").expect("y").to_vec::<f32>().expect("floats");
+        assert!(values.iter().all(|v| (2.0..=3.0).contains(v)), "{values:?}");
+        seen.push(bytes(&outputs, "y"));
+    }
+    assert!(seen[0] != seen[1] && seen[0] != seen[2] && seen[1] != seen[2]);
+}
+
+#[test]
+fn plans_draw_the_same_wherever_they_draw() {
+    let nodes = [
+        node("RandomNormalLike", &["x"], &["noise"]).with_float("seed", 1.0),
+        node("Add", &["x", "noise"], &["noisy"]),
+        node("Softmax", &["noisy"], &["p"]),
+        node("Bernoulli", &["p"], &["y"]).with_float("seed", 2.0),
+    ];
+    let model = made(&nodes, &["y", "noisy"], &[]);
+    let cpu = load(builder(), &model);
+    let x = given();
+    let want = [0, 1].map(|_| cpu.run([("x", &x)]).expect("runs"));
+    for seed in 0..6 {
+        let session = load(builder().with_devices("cpu,emulated".parse().expect("devices")), &model);
+        let plan = random_plan(&session, [("x", x.shape())], seed).expect("a plan");
+        session.follow(&plan).expect("a plan that can be followed");
+        for (run, want) in want.iter().enumerate() {
+            let got = session.run([("x", &x)]).expect("runs");
+            let of = |outputs: &Outputs, name: &str| {
+                outputs.tensor(name).expect("an output").to_vec::<f32>().expect("floats")
+            };
+            assert_eq!(of(&got, "y"), of(want, "y"), "seed {seed}, run {run}\n{plan}");
+            for (got, want) in of(&got, "noisy").into_iter().zip(of(want, "noisy")) {
+                assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "seed {seed}, run {run}\n{plan}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_each_step_of_a_body_draws_anew_is_refused() {
+    let draws = node("RandomNormalLike", &["held"], &["noise"]).named("noise");
+    let nodes = [node("Identity", &["goes"], &["on"]), draws, node("Add", &["held", "noise"], &["next"])];
+    let formal =
+        [fixed("i", code::I64, &[]), fixed("goes", code::BOOL, &[]), fixed("held", code::F32, &[3, 5, 7])];
+    let body = graph(&formal, &[untyped("on"), untyped("next")], &nodes, &[]);
+    let nodes = [node("Loop", &["count", "", "x"], &["y"]).named("loop").with_graph("body", &body)];
+    let model = made(&nodes, &["y"], &[ints("count", &[], &[3])]);
+    let loaded = builder().with_device(Device::Emulated).load_bytes(model);
+    let error = loaded.expect_err("a word for each run, not for each step");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("random numbers"), "{error}");
+}
