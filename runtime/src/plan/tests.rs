@@ -237,7 +237,7 @@ fn what_steps_are_brought_between_their_launches_is_predicted_behind_other_copie
         workspaces: Vec::new(),
     };
     let us = |action: usize, _: Lane| [50.0, 30.0, 8.0, 8.0][action];
-    let streams = [Some(0), Some(1), None, None];
+    let streams = [Some(0), Some(1)];
     let predicted = |within: &[f64], list: [Instruction; 4]| {
         let shares = &[0.25; 2];
         let device = Launching { moves: &moves, streams: &streams, shares, within, event_us: 0.0 };
