@@ -7,6 +7,7 @@
 
 use super::Io;
 use super::alongside::Alongside;
+use super::clamp::Clamp;
 use super::gemm::MatrixMut;
 use super::program::{Epilogue, Layout, Reach};
 use crate::error::OpError;
@@ -37,6 +38,8 @@ pub(crate) struct RowEpilogue {
     width: usize,
     /// Of the program's values behind the first, which are stored beside the result.
     beside: SmallVec<[usize; 2]>,
+    /// What the program does, where it holds the result between two bounds and nothing else.
+    clamp: Option<Clamp>,
 }
 
 #[derive(Debug)]
@@ -93,8 +96,10 @@ impl RowEpilogue {
         }
         let seamless = operands.iter().all(|o| o.layout.along(shape) == Some(o.along));
         let columns = inner.iter().product::<usize>().max(1);
+        let clamp = Clamp::of(program).filter(|_| result.is_some());
         let program = Epilogue::new(program, &reaches)?;
-        Ok(Some(Self { program, result, operands, outer: outer.to_vec(), columns, seamless, width, beside }))
+        let outer = outer.to_vec();
+        Ok(Some(Self { program, result, operands, outer, columns, seamless, width, beside, clamp }))
     }
 }
 
@@ -121,6 +126,12 @@ impl<'a> Finish<'a> {
         Self { epilogue: None, operands: SmallVec::new(), alongside: None }
     }
 
+    /// `epilogue`, which reads nothing but the result.
+    #[cfg(test)]
+    pub(crate) fn of(epilogue: &'a RowEpilogue) -> Self {
+        Self { epilogue: Some(epilogue), operands: SmallVec::new(), alongside: None }
+    }
+
     /// `epilogue`, if any, with the operands of one run. It takes the outputs beside the first that it stores.
     pub(crate) fn bind<'i: 'a>(
         epilogue: Option<&'a RowEpilogue>,
@@ -142,6 +153,12 @@ impl<'a> Finish<'a> {
         let operands =
             inputs.iter().map(|o| Ok(io.tensor(o.input)?.bytes())).collect::<Result<_, OpError>>()?;
         Ok(Self { epilogue, operands, alongside: None })
+    }
+
+    /// The bounds, where elements are held between two and nothing else is done to them: whoever stores them may do that in
+    /// the place of [`Finish::apply_block`].
+    pub(crate) fn clamp(&self) -> Option<Clamp> {
+        self.epilogue.and_then(|epilogue| epilogue.clamp)
     }
 
     /// Applies the program to a block whose first element is element `column` of row `row`, in the result's own type.

@@ -5,6 +5,7 @@
 
 use super::{BLOCK, Operands};
 use crate::cpu::RunContext;
+use crate::cpu::clamp::Clamp;
 use crate::cpu::row_epilogue::Finish;
 use crate::cpu::simd::{Lane, Level, Simd, Work};
 use crate::cpu::tiles::{Across, Chunks, Lanes, for_each_tile};
@@ -14,6 +15,8 @@ use std::ops::Range;
 
 /// Positions of a tile.
 const POSITIONS: usize = 8;
+/// Most positions that a tile of windows of 3×3 reads of a line: eight of them at stride 2.
+const REACH: usize = 7 * 2 + 3;
 /// Elements of the output that are computed and finished at once: they stay in the first cache.
 const TOGETHER: usize = 8 << 10;
 /// Positions of the input from which on all blocks of some lines go to one thread, as what comes ahead of channels by
@@ -59,35 +62,72 @@ impl Depthwise {
         (context, level): (RunContext<'_>, Level),
         operands: Operands<'_>,
         out: &mut [f32],
-        finish: &Finish<'_>,
+        (clamp, finish): (Option<Clamp>, &Finish<'_>),
     ) -> Result<(), OpError> {
         let [down, across] = &self.spans;
         let line = across.output * BLOCK;
-        let plane = down.input * across.input * BLOCK;
         let taps = down.kernel * across.kernel;
         let work = out.len().saturating_mul(taps);
         let parts = if self.wide { out.len() / (down.output * line).max(1) } else { 1 };
         let pieces = Across::new(Chunks::new(out, self.lines * line), parts);
         for_each_tile(context, work, Lanes::none(), &pieces, &|piece, out, _| {
-            let piece = pieces.place(piece);
-            for (i, to) in out.chunks_exact_mut(line).enumerate() {
-                let at = piece * self.lines + i;
-                let (block, y) = (at / down.output, at % down.output);
-                let channels = block % self.blocks * BLOCK;
-                let lines = Line {
-                    spans: &self.spans,
-                    inside: &self.inside,
-                    rows: down.taps(y),
-                    y,
-                    x: &operands.x[block * plane..][..plane],
-                    weights: operands.weights.of(channels..channels + BLOCK),
-                    bias: operands.bias.map(|bias| &bias[channels..channels + BLOCK]),
-                    to,
-                };
-                f32::run(level, lines);
-            }
-            finish.apply_from(piece * self.lines * line, out)
+            let first = pieces.place(piece) * self.lines;
+            let clamp = clamp.unwrap_or(Clamp::NONE);
+            let lines = Lines { depthwise: self, operands, clamp, first, to: &mut *out };
+            f32::run(level, lines);
+            finish.apply_from(first * line, out)
         })
+    }
+
+    /// Whether windows are of three taps by three that are neighbours.
+    fn is_of_three(&self) -> bool {
+        self.spans.iter().all(|span| span.kernel == 3 && span.dilation == 1)
+    }
+}
+
+/// Lines of the output that follow each other.
+struct Lines<'s, 'o> {
+    depthwise: &'s Depthwise,
+    operands: Operands<'s>,
+    clamp: Clamp,
+    /// The first of them, counted over all blocks of all images.
+    first: usize,
+    to: &'o mut [f32],
+}
+
+impl Work for Lines<'_, '_> {
+    type Element = f32;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<f32>>(self, simd: S) {
+        let Self { depthwise, operands, clamp, first, to } = self;
+        let spans = &depthwise.spans;
+        let [down, across] = spans;
+        let plane = down.input * across.input * BLOCK;
+        let way = (depthwise.is_of_three(), across.stride);
+        for (i, to) in to.chunks_exact_mut(across.output * BLOCK).enumerate() {
+            let (block, y) = ((first + i) / down.output, (first + i) % down.output);
+            let channels = block % depthwise.blocks * BLOCK;
+            let line = Line {
+                spans,
+                inside: &depthwise.inside,
+                rows: down.taps(y),
+                y,
+                x: &operands.x[block * plane..][..plane],
+                weights: operands.weights.of(channels..channels + BLOCK),
+                bias: operands.bias.map(|bias| &bias[channels..channels + BLOCK]),
+                clamp,
+                to,
+            };
+            match way {
+                (true, 1) => line.of_three::<S, 1>(simd),
+                (true, 2) => line.of_three::<S, 2>(simd),
+                (_, 1) => line.of_any::<S, 1>(simd),
+                (_, 2) => line.of_any::<S, 2>(simd),
+                _ => line.of_any::<S, 0>(simd),
+            }
+        }
     }
 }
 
@@ -101,27 +141,100 @@ struct Line<'s> {
     x: &'s [f32],
     weights: &'s [f32],
     bias: Option<&'s [f32]>,
+    clamp: Clamp,
     to: &'s mut [f32],
 }
 
-impl Work for Line<'_> {
-    type Element = f32;
-    type Output = ();
-
+impl Line<'_> {
+    /// By windows of 3×3 with a stride of `T`: what a tile reads of a line is loaded once.
     #[inline(always)]
-    fn run<S: Simd<f32>>(self, simd: S) {
-        match self.spans[1].stride {
-            1 => self.line::<S, 1>(simd),
-            2 => self.line::<S, 2>(simd),
-            _ => self.line::<S, 0>(simd),
+    fn of_three<S: Simd<f32>, const T: usize>(mut self, simd: S) {
+        let width = self.spans[1].output;
+        // Lines of 7, 14 and 28 are whole tiles of seven.
+        let by_seven = width.is_multiple_of(7) && !width.is_multiple_of(8);
+        for v in (0..BLOCK).step_by(S::LANES) {
+            let mut weights = [[simd.splat(0.0); 3]; 3];
+            for (weight, from) in weights.as_flattened_mut().iter_mut().zip(self.weights.chunks(BLOCK)) {
+                *weight = simd.load(&from[v..]);
+            }
+            let mut at = 0;
+            while at < width {
+                at += match width - at {
+                    7.. if by_seven => self.tile_of_three::<S, T, 7>(simd, v, at, &weights),
+                    8.. => self.tile_of_three::<S, T, 8>(simd, v, at, &weights),
+                    4.. => self.tile_of_three::<S, T, 4>(simd, v, at, &weights),
+                    _ => self.tile_of_three::<S, T, 1>(simd, v, at, &weights),
+                }
+            }
         }
     }
-}
 
-impl Line<'_> {
+    /// `P` positions from `at` on; how many they are.
+    #[inline(always)]
+    fn tile_of_three<S: Simd<f32>, const T: usize, const P: usize>(
+        &mut self,
+        simd: S,
+        v: usize,
+        at: usize,
+        weights: &[[S::Vector; 3]; 3],
+    ) -> usize {
+        let across = self.spans[1];
+        let inside = (at * T).checked_sub(across.begin).filter(|from| from + (P - 1) * T + 3 <= across.input);
+        match inside {
+            Some(_) => self.sums_of_three::<S, T, P, true>(simd, v, at, weights),
+            None => self.sums_of_three::<S, T, P, false>(simd, v, at, weights),
+        }
+        P
+    }
+
+    /// The same, where all that is read is inside the input or not.
+    #[inline(always)]
+    fn sums_of_three<S: Simd<f32>, const T: usize, const P: usize, const INSIDE: bool>(
+        &mut self,
+        simd: S,
+        v: usize,
+        at: usize,
+        weights: &[[S::Vector; 3]; 3],
+    ) {
+        let [down, across] = self.spans;
+        let bias = self.bias.map_or(simd.splat(0.0), |bias| simd.load(&bias[v..]));
+        let mut sums = [bias; P];
+        let reach = const { (P - 1) * T + 3 };
+        for (tap_y, weights) in weights.iter().enumerate() {
+            if !self.rows.contains(&tap_y) {
+                continue;
+            }
+            let line = &self.x[down.index(self.y, tap_y) * across.input * BLOCK..][..across.input * BLOCK];
+            let mut x = [simd.splat(0.0); REACH];
+            if INSIDE {
+                let line = &line[(at * T - across.begin) * BLOCK..][..reach * BLOCK];
+                for (x, from) in x.iter_mut().zip(line.chunks_exact(BLOCK)).take(reach) {
+                    *x = simd.load(&from[v..]);
+                }
+            } else {
+                for (i, x) in x.iter_mut().enumerate().take(reach) {
+                    let column = (at * T + i).checked_sub(across.begin).filter(|&at| at < across.input);
+                    if let Some(column) = column {
+                        *x = simd.load(&line[column * BLOCK..][..BLOCK][v..]);
+                    }
+                }
+            }
+            for (tap, weight) in weights.iter().enumerate() {
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = simd.mul_add(x[p * T + tap], *weight, *sum);
+                }
+            }
+        }
+        let bounds = self.clamp.on(simd);
+        let to = &mut self.to[at * BLOCK..][..P * BLOCK];
+        for (to, sum) in to.chunks_exact_mut(BLOCK).zip(sums) {
+            simd.store(bounds.hold(sum), &mut to[v..]);
+        }
+    }
+
     /// With a stride of `T` or, where `T` is 0, of any.
     #[inline(always)]
-    fn line<S: Simd<f32>, const T: usize>(mut self, simd: S) {
+    fn of_any<S: Simd<f32>, const T: usize>(mut self, simd: S) {
         let (from, until) = (self.inside.start, self.inside.end);
         for v in (0..BLOCK).step_by(S::LANES) {
             for at in (0..from).chain(until..self.spans[1].output) {
@@ -163,9 +276,10 @@ impl Line<'_> {
                 }
             }
         }
+        let bounds = self.clamp.on(simd);
         let to = &mut self.to[at * BLOCK..][..P * BLOCK];
         for (p, acc) in acc.into_iter().enumerate() {
-            simd.store(acc, &mut to[p * BLOCK..][..BLOCK][v..]);
+            simd.store(bounds.hold(acc), &mut to[p * BLOCK..][..BLOCK][v..]);
         }
     }
 }

@@ -64,7 +64,7 @@ impl Direct {
         out: &mut [f32],
         scratch: &mut [u8],
     ) -> Result<(), OpError> {
-        let Image { context, level, operands, first, finish } = image;
+        let Image { context, level, operands, first, clamp, finish } = image;
         let planes = scratch_of::<f32>(scratch, self.planes.elements())?;
         let x = if self.planes.in_place {
             operands.x
@@ -95,6 +95,7 @@ impl Direct {
                     weights: operands.weights.of(filter..filter + width),
                     width,
                     bias: operands.bias.map(|bias| &bias[filter..filter + width]),
+                    clamp,
                     row: (filter - filters.start) / BLOCK,
                 };
                 sweep.run(level, &mut piece.out);

@@ -127,7 +127,7 @@ impl Matrix {
         out: &mut [f32],
         scratch: &mut [u8],
     ) -> Result<(), OpError> {
-        let Image { context, level, operands, first, finish } = image;
+        let Image { context, level, operands, first, finish, .. } = image;
         let short = || OpError::internal("scratch memory is too small");
         let may = level == Level::detect();
         let (shared, lanes) =

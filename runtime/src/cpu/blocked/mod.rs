@@ -21,6 +21,7 @@ mod tests;
 
 use super::RunContext;
 use super::amx::Unit;
+use super::clamp::Clamp;
 use super::row_epilogue::Finish;
 use super::simd::Level;
 use crate::error::OpError;
@@ -115,6 +116,8 @@ struct Image<'a, 'f> {
     operands: Operands<'a>,
     /// Blocks of channels of the output ahead of the image's own.
     first: usize,
+    /// What sums are held between where they are stored; `finish` does nothing then.
+    clamp: Option<Clamp>,
     finish: &'a Finish<'f>,
 }
 
@@ -214,8 +217,11 @@ impl BlockedConvolution {
         if operands.x.len() != self.images * self.input || out.len() != self.images * self.output {
             return Err(OpError::internal("a convolution's operands have other sizes than it was bound for"));
         }
+        let nothing = Finish::nothing();
+        let clamp = finish.clamp().filter(|_| !matches!(self.way, Way::Matrix(_)));
+        let finish = if clamp.is_some() { &nothing } else { finish };
         if let Way::Depthwise(depthwise) = &self.way {
-            return depthwise.run((context, self.level), operands, out, finish);
+            return depthwise.run((context, self.level), operands, out, (clamp, finish));
         }
         for (index, out) in out.chunks_exact_mut(self.output).enumerate() {
             let x = &operands.x[index * self.input..][..self.input];
@@ -224,6 +230,7 @@ impl BlockedConvolution {
                 level: self.level,
                 operands: Operands { x, ..operands },
                 first: index * blocks,
+                clamp,
                 finish,
             };
             match &self.way {

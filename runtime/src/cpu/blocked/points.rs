@@ -5,6 +5,7 @@
 
 use super::sweep::{Positions, Sweep, Terms, WIDEST, groups};
 use super::{BLOCK, Image};
+use crate::cpu::clamp::Clamp;
 use crate::cpu::contraction::scratch_of;
 use crate::cpu::gemm::{Blocks, MatrixMut};
 use crate::cpu::simd::{Lane, Level, Simd, Work};
@@ -125,7 +126,7 @@ impl Points {
         out: &mut [f32],
         scratch: &mut [u8],
     ) -> Result<(), OpError> {
-        let Image { context, level, operands, first, finish } = image;
+        let Image { context, level, operands, first, finish, .. } = image;
         let [down, across] = &self.spans;
         let form = (1, self.blocks(), down.output * across.output * BLOCK);
         let cols = self.positions() * BLOCK;
@@ -201,13 +202,14 @@ impl Points {
                 weights: &weights[point * each..][..each],
                 width,
                 bias: None,
+                clamp: None,
                 row: 0,
             };
             sweep.run(level, &mut MatrixMut::new(sums, width / BLOCK, tiles * BLOCK)?);
         }
         let bias = image.operands.bias.map(|bias| &bias[filter..filter + width]);
         let row = (filter - row) / BLOCK;
-        f32::run(level, Back { points: self, chunk, width, sums, bias, row, out });
+        f32::run(level, Back { points: self, chunk, width, sums, bias, clamp: image.clamp, row, out });
         Ok(())
     }
 
@@ -294,6 +296,7 @@ struct Back<'s, 'o, 'm> {
     width: usize,
     sums: &'s [f32],
     bias: Option<&'s [f32]>,
+    clamp: Option<Clamp>,
     row: usize,
     out: &'o mut MatrixMut<'m, f32>,
 }
@@ -311,7 +314,8 @@ impl Work for Back<'_, '_, '_> {
 impl Back<'_, '_, '_> {
     #[inline(always)]
     fn tiles<S: Simd<f32>, const A: usize, const M: usize>(self, simd: S) {
-        let Self { points, chunk, width, sums, bias, row, out } = self;
+        let Self { points, chunk, width, sums, bias, clamp, row, out } = self;
+        let bounds = clamp.unwrap_or(Clamp::NONE).on(simd);
         let [down, across] = &points.spans;
         let tiles = points.tiles();
         // Between the sums of two points.
@@ -341,7 +345,7 @@ impl Back<'_, '_, '_> {
                         let made: [S::Vector; M] = output(simd, half);
                         let to = &mut out[((first + i) * across.output + x) * BLOCK + v..];
                         for (j, made) in made.into_iter().enumerate().take(count) {
-                            simd.store(simd.add(made, bias), &mut to[j * BLOCK..]);
+                            simd.store(bounds.hold(simd.add(made, bias)), &mut to[j * BLOCK..]);
                         }
                     }
                 }

@@ -7,6 +7,7 @@
 //! fetched. The order of a sum is that of its terms, chunk by chunk.
 
 use super::BLOCK;
+use crate::cpu::clamp::Clamp;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::simd::{Lane, Level, Simd, Work, fetch};
 use std::ops::Range;
@@ -70,6 +71,8 @@ pub(super) struct Sweep<'s> {
     pub(super) width: usize,
     /// What sums begin with.
     pub(super) bias: Option<&'s [f32]>,
+    /// What sums are held between in the end, if anything.
+    pub(super) clamp: Option<Clamp>,
     /// The row of the output that belongs to the group's first block.
     pub(super) row: usize,
 }
@@ -255,6 +258,17 @@ impl Tile<'_> {
                 let to = &mut row[p * BLOCK..][..BLOCK][filter % BLOCK..];
                 let before = if blocks.start > 0 { simd.load(to) } else { simd.splat(0.0) };
                 simd.store(simd.add(sums[v], before), to);
+            }
+        }
+        let Some(clamp) = sweep.clamp.filter(|_| blocks.end == terms.blocks) else { return };
+        // Where the sums lie now: a longer loop above would not keep them in registers.
+        let bounds = std::hint::black_box(clamp).on(simd);
+        for v in 0..N {
+            let filter = at + v * S::LANES;
+            let row = &mut out.row(sweep.row + filter / BLOCK)[place.out..][..P * BLOCK];
+            for to in row.chunks_exact_mut(BLOCK) {
+                let to = &mut to[filter % BLOCK..];
+                simd.store(bounds.hold(simd.load(to)), to);
             }
         }
     }

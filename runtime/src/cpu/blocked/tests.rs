@@ -2,7 +2,10 @@
 #![cfg(test)]
 
 use super::*;
+use crate::cpu::row_epilogue::{EpilogueInput, RowEpilogue};
+use crate::dtype::DType;
 use crate::exec::{Interrupt, Team};
+use crate::loops::program::{Builder, Kind};
 use crate::testing::Gen;
 
 /// Element `channel`, `at` of planes of `plane` elements in blocks.
@@ -34,7 +37,13 @@ fn large(g: &mut Gen, windows: bool) -> (usize, Channels, [Span; 2]) {
 fn draw(g: &mut Gen) -> (usize, Channels, [Span; 2]) {
     let images = g.size(1, 2);
     if g.chance(0.3) {
-        let spans = [g.size(1, 5), g.size(1, 3)].map(|kernel| (kernel, g.size(1, 2)));
+        let spans = if g.chance(0.5) {
+            // Windows of 3×3, which have tiles of their own.
+            let stride = g.size(1, 3);
+            [(3, stride), (3, stride)]
+        } else {
+            [g.size(1, 5), g.size(1, 3)].map(|kernel| (kernel, g.size(1, 2)))
+        };
         let spans = spans.map(|(kernel, stride)| span(g, kernel, stride));
         return (images, Channels::Each(BLOCK * g.size(1, 3)), spans);
     }
@@ -51,6 +60,17 @@ fn draw(g: &mut Gen) -> (usize, Channels, [Span; 2]) {
         Span { output: (s.input + s.begin + s.end).saturating_sub(reach) / s.stride + 1, ..s }
     });
     (images, Channels::All { channels, filters }, fixed)
+}
+
+/// An epilogue that holds values between two bounds, and the same in f64.
+fn held_between(low: f64, high: f64) -> (RowEpilogue, impl Fn(f64) -> f64) {
+    let mut builder = Builder::new(&[DType::F32]);
+    let (x, bounds) = (builder.input(0), [low, high].map(|bound| builder.constant(Kind::F32, bound)));
+    let above = builder.max(x, bounds[0]);
+    let between = builder.min(above, bounds[1]);
+    let program = builder.finish(&[(between, DType::F32)]).expect("valid");
+    let epilogue = RowEpilogue::new(&program, vec![EpilogueInput::Result], &[1 << 20], 0);
+    (epilogue.expect("valid").expect("fits"), move |value| value.clamp(low, high))
 }
 
 #[test]
@@ -125,6 +145,10 @@ fn equals_the_sum_of_the_specification() {
                 }
             }
         }
+        // Sums that are held between two bounds, or not.
+        let held = seed % 4 == 1;
+        let (epilogue, hold) = if held { held_between(-0.4, 0.9) } else { held_between(f64::MIN, f64::MAX) };
+        let finish = if held { Finish::of(&epilogue) } else { Finish::nothing() };
         for level in Level::all() {
             let made = made.clone().on(level);
             let mut scratch = vec![[f32::NAN; 16]; made.scratch(2).div_ceil(64) + 1];
@@ -132,13 +156,14 @@ fn equals_the_sum_of_the_specification() {
             let aligned = bytes.as_ptr().align_offset(64);
             let mut out = vec![f32::NAN; sums.len()];
             let operands = Operands { x: &x, weights: &weights, bias };
-            made.run(context, operands, (&mut out, &mut bytes[aligned..]), &Finish::nothing()).expect("runs");
+            made.run(context, operands, (&mut out, &mut bytes[aligned..]), &finish).expect("runs");
             // Tiles of four lose some digits of the largest sum nearby.
             let around = sizes.iter().fold(0.0f64, |a, b| a.max(*b));
             for (at, (sum, size)) in sums.iter().zip(&sizes).enumerate() {
                 let (image, rest) = (at / (filters * positions), at % (filters * positions));
                 let place = in_blocks(rest / positions, rest % positions, positions);
                 let got = f64::from(out[image * filters * positions + place]);
+                let sum = hold(*sum);
                 let scale = if matches!(weights.form, Form::Points(_)) {
                     8.0 * around
                 } else {

@@ -3,9 +3,10 @@
 //!
 //! Six operations for sixteen weights, and the multiply–add: 55 GB/s from the second cache, twice what a core takes from
 //! memory. Loads cross lines, which the processor's own fetching ahead takes badly beyond some 50 MB (13 to 23 GB/s of 29);
-//! lines are asked for [`AHEAD`] of their use.
+//! lines are asked for some KiB ahead of their use.
 
 use super::{ApartOf, BLOCK, CHAINS, LANES, SLACK};
+use crate::cpu::caches::shared_among_neighbours;
 use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask3_fmadd_ps, _mm512_mul_ps,
@@ -13,8 +14,6 @@ use std::arch::x86_64::{
     _mm512_srai_epi32, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
 };
 
-/// Bytes between what is read and what is asked for.
-const AHEAD: usize = 4 << 10;
 /// Where the exponent's codes belong.
 const CODE: i32 = 0x0780_0000;
 /// All bits of a float but the exponent's upper four.
@@ -22,7 +21,10 @@ const KEPT: i32 = 0x87ff_ffff_u32.cast_signed();
 
 /// Proof that this processor has the instructions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Decoder(());
+pub(crate) struct Decoder {
+    /// Bytes between what is read and what is asked for.
+    ahead: usize,
+}
 
 /// For each lane the byte of its code, which is to be the lowest, and its three bytes.
 const BYTES: [u8; 64] = {
@@ -59,12 +61,13 @@ impl Decoder {
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl")
             && std::arch::is_x86_feature_detected!("avx512vbmi");
-        found.then_some(Self(()))
+        // Nearer ones come too late where a last cache of a few cores gives most of them: 5 to 14 %.
+        let ahead = if shared_among_neighbours().is_some() { 8 << 10 } else { 4 << 10 };
+        found.then_some(Self { ahead })
     }
 
     /// `sums += Σ_k operand[k] · (factor · blocks[k] + apart[k])`; the first lines of `next` are asked for behind the last
     /// ones of `blocks`.
-    #[allow(clippy::unused_self, reason = "the decoder is the proof that the instructions are there")]
     pub(super) fn add<const W: usize>(
         self,
         [blocks, next]: [&[u8]; 2],
@@ -76,9 +79,9 @@ impl Decoder {
         let sums = sums.as_chunks_mut().0;
         match W {
             // SAFETY: the token exists only where the instructions were found; the blocks are there as asserted.
-            64 => unsafe { add::<64, 4>([blocks, next], factor, (operand, apart), sums) },
+            64 => unsafe { add::<64, 4>([blocks, next], self.ahead, factor, (operand, apart), sums) },
             // SAFETY: as above.
-            48 => unsafe { add::<48, 3>([blocks, next], factor, (operand, apart), sums) },
+            48 => unsafe { add::<48, 3>([blocks, next], self.ahead, factor, (operand, apart), sums) },
             _ => unreachable!("panels of recurrences have 48 or 64 columns"),
         }
     }
@@ -90,6 +93,7 @@ impl Decoder {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 unsafe fn add<const W: usize, const N: usize>(
     [blocks, next]: [&[u8]; 2],
+    ahead: usize,
     factor: f32,
     (operand, apart): (&[f32], ApartOf<'_>),
     sums: &mut [[f32; LANES]],
@@ -102,8 +106,8 @@ unsafe fn add<const W: usize, const N: usize>(
     }
     let (pairs, last) = operand.as_chunks::<CHAINS>();
     // Behind what can be asked for of these blocks come those of the next panel.
-    let turn = (operand.len() * line).saturating_sub(AHEAD) / (CHAINS * line);
-    let asked = [blocks.as_ptr().wrapping_add(AHEAD), next.as_ptr().wrapping_sub(turn * CHAINS * line)];
+    let turn = (operand.len() * line).saturating_sub(ahead) / (CHAINS * line);
+    let asked = [blocks.as_ptr().wrapping_add(ahead), next.as_ptr().wrapping_sub(turn * CHAINS * line)];
     let (mut done, mut taken) = (0, 0);
     while done < pairs.len() {
         let stop =

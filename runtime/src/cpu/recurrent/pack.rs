@@ -3,6 +3,7 @@
 use super::gate::Gate;
 use super::layout::Layout;
 use crate::cpu::amx::Unit;
+use crate::cpu::caches::out_of_reach;
 use crate::cpu::compact::{CompactPanels, Decoder};
 use crate::cpu::number::{Compute as _, Real};
 use crate::cpu::panels::{Stored, unit};
@@ -24,9 +25,6 @@ const STRIP: usize = 16;
 const ROW: usize = 1 << 12;
 /// Most units of a panel.
 const LANES: usize = 64;
-/// Bytes of one direction's weights for each thread from which on a single row reads them in fewer bits. What the second
-/// cache holds is read faster as it is: twice its 2 MiB per core is where both take the same time.
-const COMPACT_FROM: usize = 5 << 20;
 
 /// Packed weights of all directions; what was not constant is absent.
 #[derive(Debug)]
@@ -139,11 +137,9 @@ fn packed_compact<S: Real<Compute: Gate>>(
     let bytes = layout.panels(depth).saturating_mul(size_of::<f32>());
     let [group, ..] = layout.groups() else { return Ok(None) };
     let (width, elements) = (group.width(), directions * layout.panels(depth));
-    let (Some(decoder), true, true) = (
-        Decoder::detect(),
-        S::DTYPE == DType::F32,
-        bytes / site.threads.max(1) >= COMPACT_FROM && u32::try_from(elements).is_ok(),
-    ) else {
+    // Directions are read one after the other.
+    let large = bytes >= out_of_reach(site.threads) && u32::try_from(elements).is_ok();
+    let (Some(decoder), true, true) = (Decoder::detect(), S::DTYPE == DType::F32, large) else {
         return Ok(None);
     };
     let mut scratch = Buffer::zeroed_for::<f32>(width * depth, site.budget)?;

@@ -63,6 +63,10 @@ pub(crate) trait Simd<F>: Copy {
     fn store(self, value: Self::Vector, to: &mut [F]);
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The larger of each two; `b` where they are equal or one is NaN.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The smaller of each two; `b` where they are equal or one is NaN.
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a · b + c`, rounded once where the instruction set can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a · b + c` of single elements, rounded as [`Simd::mul_add`] rounds.
@@ -242,6 +246,16 @@ impl<F: Float> Simd<F> for Portable {
     }
 
     #[inline(always)]
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
         std::array::from_fn(|i| a[i].mul(b[i]).add(c[i]))
     }
@@ -255,7 +269,7 @@ impl<F: Float> Simd<F> for Portable {
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86 {
     ($token:ty, $t:ty, $vector:ident, $lanes:literal, $regs:literal, $splat:ident, $load:ident, $store:ident,
-     $add:ident, $fma:ident $(, $more:ident)*) => {
+     $add:ident, $max:ident, $min:ident, $fma:ident $(, $more:ident)*) => {
         impl Simd<$t> for $token {
             type Vector = std::arch::x86_64::$vector;
             const LANES: usize = $lanes;
@@ -264,6 +278,8 @@ macro_rules! x86 {
             x86!(@ load(from: &[$t]) -> Self::Vector { $load(from[..$lanes].as_ptr()) });
             x86!(@ store(value: Self::Vector, to: &mut [$t]) -> () { $store(to[..$lanes].as_mut_ptr(), value) });
             x86!(@ add(a: Self::Vector, b: Self::Vector) -> Self::Vector { $add(a, b) });
+            x86!(@ max(a: Self::Vector, b: Self::Vector) -> Self::Vector { $max(a, b) });
+            x86!(@ min(a: Self::Vector, b: Self::Vector) -> Self::Vector { $min(a, b) });
             x86!(@ mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector { $fma(a, b, c) });
             #[inline(always)]
             fn scalar_mul_add(self, a: $t, b: $t, c: $t) -> $t {
@@ -293,6 +309,8 @@ x86!(
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_add_ps,
+    _mm256_max_ps,
+    _mm256_min_ps,
     _mm256_fmadd_ps,
     narrow_avx2
 );
@@ -307,6 +325,8 @@ x86!(
     _mm256_loadu_pd,
     _mm256_storeu_pd,
     _mm256_add_pd,
+    _mm256_max_pd,
+    _mm256_min_pd,
     _mm256_fmadd_pd
 );
 #[cfg(target_arch = "x86_64")]
@@ -320,6 +340,8 @@ x86!(
     _mm512_loadu_ps,
     _mm512_storeu_ps,
     _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_min_ps,
     _mm512_fmadd_ps,
     narrow_avx512,
     columns_avx512
@@ -335,6 +357,8 @@ x86!(
     _mm512_loadu_pd,
     _mm512_storeu_pd,
     _mm512_add_pd,
+    _mm512_max_pd,
+    _mm512_min_pd,
     _mm512_fmadd_pd
 );
 
