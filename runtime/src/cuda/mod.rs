@@ -30,6 +30,8 @@ mod reject;
 mod site;
 mod tensor;
 #[cfg(test)]
+mod small_layers;
+#[cfg(test)]
 mod watched;
 
 pub(crate) use allowance::Allowance;
