@@ -220,8 +220,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 #[test]
 fn transfers_of_a_run_that_is_interrupted_end_between_pieces() {
     let (engine, told) = engine(1);
-    let tensor =
-        engine.gpu_tensor(Device::Emulated, DType::F32, &[600_000], Memory::Device).expect("memory");
+    let tensor = engine.gpu_tensor(Device::Emulated, DType::F32, &[600_000], Memory::Device).expect("memory");
     let token = CancelToken::new();
     token.cancel();
     let cancelled = Interrupt { deadline: None, cancel: Some(token) };

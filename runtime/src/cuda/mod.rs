@@ -28,9 +28,9 @@ pub(crate) mod memory;
 mod program;
 mod reject;
 mod site;
-mod tensor;
 #[cfg(test)]
 mod small_layers;
+mod tensor;
 #[cfg(test)]
 mod watched;
 

@@ -17,7 +17,7 @@ pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 use bringing::{Ahead, Bringing, How};
 
 use super::PlanError;
-use super::build::{AsItIs, Built, Planned, Site};
+use super::build::{AsItIs, Built, Draft, Planned, Site};
 use super::device::{DeviceCosts, held_bytes};
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instance::StepCost;
@@ -272,12 +272,12 @@ impl Parts<'_> {
     }
 
     /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
-    pub(crate) fn best(self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
+    pub(crate) fn best<'b>(self, goal: Goal, cpu: Planned) -> Result<Built<'b>, PlanError> {
         let this = Self { streams: self.worth(), ..self };
         this.best_of_streams(goal, cpu)
     }
 
-    fn best_of_streams(&self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
+    fn best_of_streams<'b>(&self, goal: Goal, cpu: Planned) -> Result<Built<'b>, PlanError> {
         for (step, forced) in self.forced.iter().enumerate() {
             if *forced == Some(Forced::Device) && self.device.cost(step).is_none() {
                 let why = match &self.device.steps[step] {
@@ -331,7 +331,7 @@ impl Parts<'_> {
             };
             let front = memory_mode::front(&candidates, cpu_us);
             let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-            Planned { plan, instance, front }
+            Draft::Made(Planned { plan, instance, front })
         });
         Ok(Built { as_it_is, planned })
     }
