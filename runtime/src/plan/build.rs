@@ -79,7 +79,7 @@ pub(crate) struct Built<'a> {
 /// A plan, or what makes one: whoever looks for the best of several has that alone made.
 #[derive(Debug)]
 pub(crate) enum Draft<'a> {
-    Made(Planned),
+    Made(Box<Planned>),
     Open(Box<Open<'a>>),
 }
 
@@ -117,7 +117,7 @@ impl Draft<'_> {
     /// The plan, of a model that takes so much as it is.
     pub(crate) fn finish(self, of: AsItIs) -> Result<Planned, PlanError> {
         let planned = match self {
-            Self::Made(planned) => planned,
+            Self::Made(planned) => *planned,
             Self::Open(open) => open.planned()?,
         };
         let AsItIs { together_us, alone_us, device_us, device_bytes } = of;

@@ -149,11 +149,9 @@ fn beside(parts: &mut [Vec<Action>], device: &PlannedDevice) -> Result<(), PlanE
         parts.iter_mut().for_each(|part| part.retain(|action| *action != Action::Copy(copy)));
         let Some(part) = parts.iter_mut().find(|part| part.contains(&Action::Step(beside))) else { continue };
         let at = part.iter().position(|action| *action == Action::Step(beside)).unwrap_or(0);
+        part.insert(at, Action::Copy(copy));
         if !part.contains(&Action::Head(beside)) {
             part.insert(at, Action::Head(beside));
-            part.insert(at + 1, Action::Copy(copy));
-        } else {
-            part.insert(at, Action::Copy(copy));
         }
     }
     Ok(())

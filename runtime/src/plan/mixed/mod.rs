@@ -331,7 +331,7 @@ impl Parts<'_> {
             };
             let front = memory_mode::front(&candidates, cpu_us);
             let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-            Draft::Made(Planned { plan, instance, front })
+            Draft::Made(Box::new(Planned { plan, instance, front }))
         });
         Ok(Built { as_it_is, planned })
     }
