@@ -135,7 +135,7 @@ mod tests {
             let interrupt = Interrupt { deadline: None, cancel: Some(token.clone()) };
             let (team, budget) = (Team::new(threads, false), Budget::unlimited());
             let context = RunContext { team: &team, interrupt: &interrupt, budget: &budget, times: None };
-            let mut out = vec![0u8; 1000];
+            let mut out = vec![0u32; 1000];
             let made = for_each_chunk(context, &mut out, 10, |_, piece| {
                 token.cancel();
                 piece.fill(1);
