@@ -44,6 +44,17 @@ impl Document {
         }
     }
 
+    /// Why the text of a document is not read, where it has another version than `version`, whatever else it has; those of no
+    /// version are for the document's own reader.
+    pub(crate) fn other_version(text: &str, version: u32) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version: found } = serde_json::from_str(text).ok()?;
+        (found != version).then(|| format!("it has version {found} instead of {version}"))
+    }
+
     /// Refuses the text of another document than this one. What is none of them is for the document's own reader.
     pub(crate) fn expect(self, path: &Path, text: &str) -> Result<()> {
         let Ok(serde_json::Value::Object(given)) = serde_json::from_str(text) else { return Ok(()) };

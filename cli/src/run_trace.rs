@@ -9,9 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Version of what a trace tells of its run.
+pub(crate) const VERSION: u32 = 1;
+
 /// What ran, so that the trace is not taken for that of something else.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Traced {
+    /// Version of this; traces that are older do not tell, and are of the first.
+    #[serde(default = "first_version")]
+    pub(crate) version: u32,
     /// Name of the file.
     pub(crate) file: String,
     /// Of its content.
@@ -23,13 +29,17 @@ pub(crate) struct Traced {
     pub(crate) runs_before: Option<usize>,
 }
 
+fn first_version() -> u32 {
+    1
+}
+
 impl Traced {
     /// A run of the model at `path` on these inputs.
     pub(crate) fn of(path: &Path, inputs: &[Input]) -> Result<Self> {
         let shape = |input: &Input| Some(format!("{}{:?}", input.name, input.value.as_tensor()?.shape()));
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let inputs = inputs.iter().filter_map(shape).collect();
-        Ok(Self { file, model: files::hash_of(path)?, inputs, runs_before: None })
+        Ok(Self { version: VERSION, file, model: files::hash_of(path)?, inputs, runs_before: None })
     }
 
     /// The same, behind so many runs.

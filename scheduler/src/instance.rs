@@ -133,6 +133,15 @@ pub struct Task {
 impl Instance {
     /// Reads a document; whether its contents make sense is found by [`Problem::new`](crate::Problem::new).
     pub fn from_json(text: &str) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        // Fields of other versions are others.
+        let Versioned { version: found } = serde_json::from_str(text)?;
+        if found != VERSION {
+            return Err(Error::Version { found, supported: VERSION });
+        }
         Ok(serde_json::from_str(text)?)
     }
 

@@ -199,10 +199,10 @@ fn read(path: &Path) -> Result<Measurement> {
             "`recurve bench MODEL --out F.json` writes what --baseline reads",
         )
     };
-    let read: Measurement = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if read.version != DOCUMENT_VERSION {
-        return Err(wrong(format!("it has version {}", read.version)).into());
+    if let Some(other) = document::Document::other_version(&text, DOCUMENT_VERSION) {
+        return Err(wrong(other).into());
     }
+    let read: Measurement = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if !(read.latency_us.p50.is_finite() && read.latency_us.p50 > 0.0) {
         return Err(wrong("its median is no time".to_owned()).into());
     }

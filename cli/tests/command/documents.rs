@@ -24,6 +24,7 @@ const RARE: &[&str] = &[
     "plan.device.brought[].bytes",
     "plan.device.brought[].apart",
     "plan.device.brought[].behind",
+    "plan.device.brought[].beside",
 ];
 
 /// The fields of each section, by its title; those that link to another section have its fields, too.

@@ -218,6 +218,33 @@ fn a_document_given_where_another_is_meant_is_told_by_its_name() {
     compared.says("is a plan; a measurement of `recurve bench` is meant");
 }
 
+#[test]
+fn a_document_of_another_version_is_told_by_that_whatever_it_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let run = |arguments: &[&str]| recurve_in(&root(), arguments).with(Exit::Model);
+    let other = file("d.json", r#"{"version": 99, "stages": []}"#);
+    for arguments in [
+        ["run", MODEL, "--plan", &other],
+        ["plan", MODEL, "--profile", &other],
+        ["bench", MODEL, "--baseline", &other],
+    ] {
+        run(&arguments).says("version 99");
+    }
+    run(&["schedule", &other]).says("version 99");
+    let trace = file("t.json", r#"{"traceEvents": 7, "otherData": {"version": 99, "ran": "it"}}"#);
+    let profile = folder.path().join("p.json").display().to_string();
+    let measured = ["profile", MODEL, "--dim", "time=2,batch=1", "--threads", "1", "--no-cache", "--out"];
+    recurve_in(&root(), &[&measured[..], &[&profile]].concat()).with(Exit::Success);
+    let compared = ["plan", MODEL, "--dim", "time=2,batch=1", "--threads", "1", "--profile", &profile];
+    let ended = run(&[&compared[..], &["--compare", &trace]].concat());
+    ended.says("a trace that is not read: it has version 99 instead of 1");
+}
+
 /// Gives the emulated GPU of a profile next to no time, so that it is worth using.
 pub(crate) fn speed_up(profile: &Path) {
     let mut document = json(profile);

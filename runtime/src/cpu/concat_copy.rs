@@ -1,10 +1,10 @@
 //! Concatenation: each row of the output is one run of every input. The output is cut into pieces of equal
 //! length regardless of rows, so that one long row is shared among threads like many short ones.
 
+use super::RunContext;
 use super::movement::{Movement, Unit};
 use super::split::{for_each_chunk, rows_per_chunk};
 use crate::error::OpError;
-use crate::exec::Team;
 use smallvec::SmallVec;
 
 /// A copy of runs of several inputs in turn.
@@ -29,7 +29,7 @@ impl ConcatCopy {
 }
 
 impl Movement for ConcatCopy {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         if to.is_empty() {
             return Ok(());
         }
@@ -40,8 +40,8 @@ impl Movement for ConcatCopy {
         if !fits {
             return Err(OpError::internal("a concatenation of other lengths than its inputs'"));
         }
-        let chunk = rows_per_chunk(to.len(), 1, team.threads());
-        for_each_chunk(team, to, chunk, |i, mut piece| {
+        let chunk = rows_per_chunk(to.len(), 1, context.team.threads());
+        for_each_chunk(context, to, chunk, |i, mut piece| {
             let mut row = i * chunk / self.row;
             let mut skip = i * chunk % self.row;
             loop {
@@ -58,7 +58,7 @@ impl Movement for ConcatCopy {
                 }
                 row += 1;
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -3,9 +3,10 @@
 //! The accumulators of neighbouring columns live side by side in registers, in the compute type, so that
 //! `f16` is rounded once per element and not once per step; memory is read and written in order.
 
+use super::RunContext;
 use super::number::Number;
 use super::split::{for_each_chunk, rows_per_chunk};
-use crate::exec::Team;
+use crate::error::OpError;
 
 /// Columns that are accumulated together.
 const COLUMNS: usize = 16;
@@ -25,25 +26,25 @@ impl Cumulative {
     /// `out` from `x` of the same shape; `first` is the fold of nothing.
     pub(crate) fn run<T: Number>(
         &self,
-        team: &Team,
+        context: RunContext<'_>,
         x: &[T],
         out: &mut [T],
         first: T::Compute,
         fold: impl Fn(T::Compute, T::Compute) -> T::Compute + Sync,
-    ) {
+    ) -> Result<(), OpError> {
         let slab = self.length * self.inner;
         if out.is_empty() {
-            return;
+            return Ok(());
         }
-        let per = rows_per_chunk(out.len() / slab, slab, team.threads());
-        for_each_chunk(team, out, per * slab, |chunk, piece| {
+        let per = rows_per_chunk(out.len() / slab, slab, context.team.threads());
+        for_each_chunk(context, out, per * slab, |chunk, piece| {
             let x = &x[chunk * per * slab..][..piece.len()];
             for (x, out) in x.chunks_exact(slab).zip(piece.chunks_exact_mut(slab)) {
                 for left in (0..self.inner).step_by(COLUMNS) {
                     self.columns(x, out, left, first, &fold);
                 }
             }
-        });
+        })
     }
 
     fn columns<T: Number>(

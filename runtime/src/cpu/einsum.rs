@@ -152,7 +152,7 @@ impl Einsum {
             };
             let source = read(&step.source)?;
             match &step.action {
-                Action::Copy(copy) => copy.run(context.team, &[source], target)?,
+                Action::Copy(copy) => copy.run(context, &[source], target)?,
                 Action::Sum(length) => {
                     for (y, run) in target.iter_mut().zip(source.chunks(*length)) {
                         *y = T::store(run.iter().fold(T::Compute::zero(), |sum, x| sum.add(x.load())));

@@ -3,11 +3,12 @@
 //! A position has, on each axis, 1, 2 or 4 neighbours with a weight each; their combinations are the taps. The
 //! taps of a position are found once and used for all channels of a chunk.
 
+use super::RunContext;
 use super::number::{Compute, Number, Real};
 use super::split::{for_each_chunk, rows_per_chunk};
 use super::strided_copy::span;
 use crate::dtype::Element;
-use crate::exec::Team;
+use crate::error::OpError;
 use crate::tensor::Shape;
 
 /// Spatial axes that a sampler takes: the taps of a position live on the stack.
@@ -149,31 +150,38 @@ impl Sampler {
     /// the output.
     fn chunks<G: Real, T: Send>(
         &self,
-        team: &Team,
+        context: RunContext<'_>,
         grid: &[G],
         out: &mut [T],
         body: impl Fn(usize, &[G], &mut [T]) + Sync,
-    ) {
+    ) -> Result<(), OpError> {
         if out.is_empty() {
-            return;
+            return Ok(());
         }
         // A chunk stays within one batch entry, so that its positions are the same for all its channels.
         let entry = self.channels * self.places;
-        let per = rows_per_chunk(self.channels, self.places.saturating_mul(8), team.threads());
+        let per = rows_per_chunk(self.channels, self.places.saturating_mul(8), context.team.threads());
         let coordinates = self.places * self.extents.len();
         let plane = span(&self.extents);
         for (n, out) in out.chunks_exact_mut(entry).enumerate() {
             let grid = &grid[n * coordinates..][..coordinates];
-            for_each_chunk(team, out, per * self.places, |chunk, piece| {
+            for_each_chunk(context, out, per * self.places, |chunk, piece| {
                 body((n * self.channels + chunk * per) * plane, grid, piece);
-            });
+            })?;
         }
+        Ok(())
     }
 
     /// The nearest elements.
-    pub(crate) fn nearest<T: Element, G: Real>(&self, team: &Team, x: &[T], grid: &[G], out: &mut [T]) {
+    pub(crate) fn nearest<T: Element, G: Real>(
+        &self,
+        context: RunContext<'_>,
+        x: &[T],
+        grid: &[G],
+        out: &mut [T],
+    ) -> Result<(), OpError> {
         let (plane, axes) = (span(&self.extents), self.extents.len());
-        self.chunks(team, grid, out, |first, grid, out| {
+        self.chunks(context, grid, out, |first, grid, out| {
             for (i, position) in grid.chunks_exact(axes).enumerate() {
                 let mut at = None;
                 self.taps(position, |offset, _| at = Some(offset));
@@ -181,13 +189,19 @@ impl Sampler {
                     channel[i] = at.map_or_else(T::default, |at| x[first + c * plane + at]);
                 }
             }
-        });
+        })
     }
 
     /// Weighted sums of neighbours.
-    pub(crate) fn weighted<T: Real, G: Real>(&self, team: &Team, x: &[T], grid: &[G], out: &mut [T]) {
+    pub(crate) fn weighted<T: Real, G: Real>(
+        &self,
+        context: RunContext<'_>,
+        x: &[T],
+        grid: &[G],
+        out: &mut [T],
+    ) -> Result<(), OpError> {
         let (plane, axes) = (span(&self.extents), self.extents.len());
-        self.chunks(team, grid, out, |first, grid, out| {
+        self.chunks(context, grid, out, |first, grid, out| {
             let mut taps = [(0usize, <T as Number>::Compute::zero()); MOST_TAPS];
             for (i, position) in grid.chunks_exact(axes).enumerate() {
                 let mut count = 0;
@@ -204,7 +218,7 @@ impl Sampler {
                     channel[i] = T::store(sum);
                 }
             }
-        });
+        })
     }
 }
 

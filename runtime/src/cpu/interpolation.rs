@@ -5,13 +5,13 @@
 //! computed in themselves; 16-bit floats in `f32`, integers in `f64`, converted as wholes before and after.
 
 use super::Kernel;
+use super::RunContext;
 use super::number::{Compute, Number, dispatch};
 use super::resample::{AxisScale, Coordinates};
 use super::split::{for_each_chunk, rows_per_chunk};
 use super::strided_copy::span;
 use crate::dtype::{DType, Element};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::tensor::Shape;
 use half::{bf16, f16};
 
@@ -177,7 +177,7 @@ impl<C: Compute> Pass<C> {
     }
 
     /// Runs the pass from `x` to `out`.
-    fn run(&self, team: &Team, x: &[C], out: &mut [C]) -> Result<(), OpError> {
+    fn run(&self, context: RunContext<'_>, x: &[C], out: &mut [C]) -> Result<(), OpError> {
         let (inner, to) = (self.inner, self.to());
         if out.is_empty() {
             return Ok(());
@@ -185,8 +185,8 @@ impl<C: Compute> Pass<C> {
         if out.len() != self.len() || x.len() != self.outer * self.from * inner {
             return Err(OpError::internal("a resampling of another size than prepared for"));
         }
-        let per = rows_per_chunk(self.outer * to, inner * self.taps, team.threads());
-        for_each_chunk(team, out, per * inner, |chunk, piece| {
+        let per = rows_per_chunk(self.outer * to, inner * self.taps, context.team.threads());
+        for_each_chunk(context, out, per * inner, |chunk, piece| {
             for (i, row) in piece.chunks_exact_mut(inner).enumerate() {
                 let (o, j) = ((chunk * per + i) / to, (chunk * per + i) % to);
                 let block = &x[o * self.from * inner..][..self.from * inner];
@@ -203,7 +203,7 @@ impl<C: Compute> Pass<C> {
                     }
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }
@@ -211,7 +211,7 @@ impl<C: Compute> Pass<C> {
 /// Runs `passes` from `x` to `out`, with `scratch` for what lies between: two places of `between` elements.
 fn run_passes<C: Compute>(
     passes: &[Pass<C>],
-    team: &Team,
+    context: RunContext<'_>,
     x: &[C],
     out: &mut [C],
     scratch: &mut [C],
@@ -225,15 +225,15 @@ fn run_passes<C: Compute>(
     for (i, pass) in earlier.iter().enumerate() {
         let target = &mut free[..pass.len()];
         if i == 0 {
-            pass.run(team, x, target)?;
+            pass.run(context, x, target)?;
         } else {
-            pass.run(team, &held[..earlier[i - 1].len()], target)?;
+            pass.run(context, &held[..earlier[i - 1].len()], target)?;
         }
         std::mem::swap(&mut held, &mut free);
     }
     match earlier.last() {
-        Some(before) => last.run(team, &held[..before.len()], out),
-        None => last.run(team, x, out),
+        Some(before) => last.run(context, &held[..before.len()], out),
+        None => last.run(context, x, out),
     }
 }
 
@@ -247,14 +247,14 @@ fn same_type<T: Compute>(passes: Vec<Pass<T>>) -> Kernel {
     let middle = between(&passes);
     let scratch = if passes.len() < 2 { 0 } else { middle.saturating_mul(2 * size_of::<T>()) };
     Kernel::new(move |io| {
-        let (x, team) = (io.input::<T>(0)?, io.context.team);
+        let (x, context) = (io.input::<T>(0)?, io.context);
         let (out, bytes) = io.output_and_scratch::<T>(0)?;
         if out.is_empty() {
             return Ok(());
         }
         let places = bytemuck::try_cast_slice_mut(&mut bytes[..scratch])
             .map_err(|_| OpError::internal("scratch memory is not aligned"))?;
-        run_passes(&passes, team, x, out, places, if passes.len() < 2 { 0 } else { middle })
+        run_passes(&passes, context, x, out, places, if passes.len() < 2 { 0 } else { middle })
     })
     .with_scratch(scratch)
 }
@@ -272,7 +272,7 @@ fn converted<T: Element, C: Compute>(
     let places = n.saturating_add(m).saturating_add(middle.saturating_mul(2));
     let scratch = if m == 0 { 0 } else { places.saturating_mul(size_of::<C>()) };
     Kernel::new(move |io| {
-        let (x, team) = (io.input::<T>(0)?, io.context.team);
+        let (x, context) = (io.input::<T>(0)?, io.context);
         let (out, bytes) = io.output_and_scratch::<T>(0)?;
         if out.is_empty() {
             return Ok(());
@@ -282,7 +282,7 @@ fn converted<T: Element, C: Compute>(
         let (wide, rest) = places.split_at_mut(n);
         let (made, rest) = rest.split_at_mut(m);
         wide.iter_mut().zip(x).for_each(|(w, &x)| *w = load(x));
-        run_passes(&passes, team, wide, made, rest, middle)?;
+        run_passes(&passes, context, wide, made, rest, middle)?;
         out.iter_mut().zip(made).for_each(|(y, v)| *y = store(*v));
         Ok(())
     })

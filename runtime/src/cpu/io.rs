@@ -260,7 +260,9 @@ impl<'a, 'b> Io<'a, 'b> {
                 let Value::Tensor(tensor) = value else {
                     return Err(OpError::internal(format!("output {index} is no tensor")));
                 };
-                self.shaped_bytes(index, tensor.dtype(), tensor.shape())?.copy_from_slice(tensor.bytes());
+                let interrupt = self.context.interrupt;
+                let place = self.shaped_bytes(index, tensor.dtype(), tensor.shape())?;
+                interrupt.copy(place, tensor.bytes())?;
             }
             None | Some(Slot::Absent) => {}
         }
@@ -286,7 +288,8 @@ impl<'a, 'b> Io<'a, 'b> {
             return self.make(index, tensor.into());
         }
         if self.wants(index) {
-            self.shaped_bytes(index, view.dtype(), view.shape())?.copy_from_slice(view.bytes());
+            let interrupt = self.context.interrupt;
+            interrupt.copy(self.shaped_bytes(index, view.dtype(), view.shape())?, view.bytes())?;
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! Operators that only move elements are written once, over the width of an element: 1, 2, 4 or 8 bytes, or
 //! text.
 
-use super::Io;
 use super::number::{Number, dispatch};
+use super::{Io, RunContext};
 use crate::dtype::DType;
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::tensor::{Tensor, element_count};
 use smallvec::SmallVec;
 use std::any::Any;
@@ -17,7 +16,7 @@ impl<T: Clone + Default + Send + Sync + 'static> Unit for T {}
 /// A prepared movement of elements from some tensors to another.
 pub(crate) trait Movement {
     /// Fills `to` from the inputs `from`; an absent input is empty.
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError>;
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError>;
 }
 
 /// Runs `movement` from the inputs of the given positions, all of one dtype, to output `output` of `shape`.
@@ -61,10 +60,10 @@ fn move_units<T: Unit + bytemuck::Pod>(
             None => &[],
         });
     }
-    let team = io.context.team;
+    let context = io.context;
     let to = bytemuck::try_cast_slice_mut(io.shaped_bytes(output, dtype, shape)?)
         .map_err(|_| OpError::internal("output is not aligned"))?;
-    movement.run(team, &from, to)
+    movement.run(context, &from, to)
 }
 
 fn move_text(
@@ -84,7 +83,7 @@ fn move_text(
     let budget = io.context.budget;
     let count = element_count(shape).ok_or_else(|| budget.overflow())?;
     let mut to = vec![String::new(); count];
-    movement.run(io.context.team, &from, &mut to)?;
+    movement.run(io.context, &from, &mut to)?;
     let made = Tensor::strings(shape, to).map_err(|_| OpError::internal("text of another size"))?;
     io.make(output, made.into())
 }

@@ -2,10 +2,10 @@
 //! Trailing axes that are not padded are one run; on the last padded axis, what is neither before nor after
 //! the input is copied at once.
 
+use super::RunContext;
 use super::movement::{Movement, Unit, of_bits};
 use super::split::{for_each_chunk, rows_per_chunk};
 use crate::error::OpError;
-use crate::exec::Team;
 use smallvec::SmallVec;
 
 /// What lies outside the input.
@@ -195,7 +195,7 @@ impl PadCopy {
 }
 
 impl Movement for PadCopy {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         if to.is_empty() {
             return Ok(());
         }
@@ -207,15 +207,15 @@ impl Movement for PadCopy {
         if from.len() != self.from || rows * row != to.len() {
             return Err(OpError::internal("a padding of other sizes than prepared for"));
         }
-        let per = rows_per_chunk(rows, row, team.threads());
-        for_each_chunk(team, to, per * row, |chunk, piece| {
+        let per = rows_per_chunk(rows, row, context.team.threads());
+        for_each_chunk(context, to, per * row, |chunk, piece| {
             for (i, row) in piece.chunks_exact_mut(row).enumerate() {
                 match self.row_source(chunk * per + i) {
                     Some(start) => self.fill_row(&from[start..], &constant, row),
                     None => row.fill(constant.clone()),
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

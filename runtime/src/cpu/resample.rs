@@ -1,10 +1,10 @@
 //! Resampling along axes: where in the input an output element lies, and the copy of the nearest elements.
 
+use super::RunContext;
 use super::movement::{Movement, Unit, of_bits};
 use super::split::{for_each_chunk, rows_per_chunk};
 use super::strided_copy::span;
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::tensor::Shape;
 
 /// How an output coordinate becomes an input coordinate.
@@ -178,7 +178,7 @@ impl NearestCopy {
 }
 
 impl Movement for NearestCopy {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         if to.is_empty() {
             return Ok(());
@@ -192,8 +192,8 @@ impl Movement for NearestCopy {
         };
         let (constant, inner) = (of_bits::<T>(self.constant), self.inner);
         let row = last.len() * inner;
-        let per = rows_per_chunk(to.len() / row, row, team.threads());
-        for_each_chunk(team, to, per * row, |chunk, piece| {
+        let per = rows_per_chunk(to.len() / row, row, context.team.threads());
+        for_each_chunk(context, to, per * row, |chunk, piece| {
             for (i, row) in piece.chunks_exact_mut(row).enumerate() {
                 let mut rest = chunk * per + i;
                 let mut start = Some(0);
@@ -209,7 +209,7 @@ impl Movement for NearestCopy {
                     }
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -4,11 +4,11 @@
 //! not depend on the number of threads.
 
 use super::Io;
+use super::RunContext;
 use super::movement::{Movement, Unit, move_elements};
 use super::number::{Compute, Number, dispatch};
 use crate::dtype::{Bool, DType};
 use crate::error::OpError;
-use crate::exec::Team;
 
 /// How an update meets what is there.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +55,7 @@ impl Targets<'_> {
 struct Overwrite<'a>(&'a Targets<'a>);
 
 impl Movement for Overwrite<'_> {
-    fn run<T: Unit>(&self, _: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, _: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let [data, updates] = from else { return Err(OpError::internal("a scatter takes two tensors")) };
         to.clone_from_slice(data);
         self.0.apply(to, updates, Clone::clone_from);

@@ -5,10 +5,10 @@
 //! the source's contiguous axis is not the output's innermost one, these two axes are walked in square tiles,
 //! so that the cache lines read for one output row are still there for the next ones.
 
+use super::RunContext;
 use super::movement::{Movement, Unit};
 use super::split::{for_each_chunk, rows_per_chunk};
 use crate::error::OpError;
-use crate::exec::Team;
 use smallvec::SmallVec;
 
 /// Side of a tile: 32 rows of 8-byte elements are 32 × 4 cache lines, which L1 holds.
@@ -82,7 +82,7 @@ impl StridedCopy {
 }
 
 impl Movement for StridedCopy {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         self.check(from.len(), to.len())?;
         if to.is_empty() {
@@ -94,25 +94,25 @@ impl Movement for StridedCopy {
         };
         let (extents, strides, offset) = (&self.extents, &self.strides, self.offset as isize);
         let row = to.len() / rows;
-        if extents.len() == 1 || rows >= 2 * team.threads() {
-            let per = rows_per_chunk(rows, row, team.threads());
-            for_each_chunk(team, to, per * row, |i, piece| {
+        if extents.len() == 1 || rows >= 2 * context.team.threads() {
+            let per = rows_per_chunk(rows, row, context.team.threads());
+            for_each_chunk(context, to, per * row, |i, piece| {
                 let mut extents = extents.clone();
                 extents[0] = piece.len() / row;
                 block(from, piece, &extents, strides, offset + (i * per) as isize * step);
-            });
+            })?;
             return Ok(());
         }
         // Few outer rows: each is shared out along the next axis.
         let inner = row / extents[1];
-        let per = rows_per_chunk(extents[1], inner, team.threads());
+        let per = rows_per_chunk(extents[1], inner, context.team.threads());
         for (r, to) in to.chunks_mut(row).enumerate() {
-            for_each_chunk(team, to, per * inner, |i, piece| {
+            for_each_chunk(context, to, per * inner, |i, piece| {
                 let mut extents: SmallVec<[usize; 6]> = extents[1..].into();
                 extents[0] = piece.len() / inner;
                 let at = offset + r as isize * step + (i * per) as isize * strides[1];
                 block(from, piece, &extents, &strides[1..], at);
-            });
+            })?;
         }
         Ok(())
     }
@@ -192,10 +192,14 @@ fn line<T: Unit>(from: &[T], to: &mut [T], source: isize, stride: isize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::{Interrupt, Team};
+    use crate::memory::Budget;
     use crate::testing::Gen;
 
     #[test]
     fn agrees_with_an_index_walk_whatever_the_threads() {
+        let (interrupt, budget) = (Interrupt::default(), Budget::unlimited());
+        let context = RunContext { team: Team::alone(), interrupt: &interrupt, budget: &budget, times: None };
         let mut g = Gen::new(3);
         for round in 0..400 {
             let rank = g.size(0, 5);
@@ -229,7 +233,8 @@ mod tests {
                 .collect();
             let mut got = vec![0; len];
             for threads in [1, 3] {
-                copy.run(&Team::new(threads, false), &[&from], &mut got).expect("inside");
+                let team = Team::new(threads, false);
+                copy.run(RunContext { team: &team, ..context }, &[&from], &mut got).expect("inside");
                 assert_eq!(got, want, "{extents:?} {strides:?} {offset}");
             }
         }
@@ -237,9 +242,11 @@ mod tests {
 
     #[test]
     fn a_copy_that_leaves_its_source_is_refused() {
+        let (interrupt, budget) = (Interrupt::default(), Budget::unlimited());
+        let context = RunContext { team: Team::alone(), interrupt: &interrupt, budget: &budget, times: None };
         let copy = StridedCopy::new(&[2, 3], &[3, 1], 1);
-        assert!(copy.run(&Team::serial(), &[&[0u8; 6]], &mut [0; 6]).is_err());
+        assert!(copy.run(context, &[&[0u8; 6]], &mut [0; 6]).is_err());
         let copy = StridedCopy::new(&[3], &[-1], 1);
-        assert!(copy.run(&Team::serial(), &[&[0u8; 6]], &mut [0; 3]).is_err());
+        assert!(copy.run(context, &[&[0u8; 6]], &mut [0; 3]).is_err());
     }
 }

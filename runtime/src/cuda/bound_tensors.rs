@@ -6,9 +6,11 @@ use crate::device::{Device, Fallback};
 use crate::dtype::DType;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
+use crate::exec::{CancelToken, Interrupt};
+use crate::memory::Budget;
 use crate::testing::random_plan;
 use crate::{Outputs, RunOptions, Session, Tensor};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MODEL: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/addition/addition.onnx"));
@@ -213,6 +215,27 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     let error = result.expect_err("it does not fit");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     error.to_string()
+}
+
+#[test]
+fn transfers_of_a_run_that_is_interrupted_end_between_pieces() {
+    let (engine, told) = engine(1);
+    let tensor = engine.gpu_tensor(Device::Emulated, DType::F32, &[600_000], Memory::Device).expect("memory");
+    let token = CancelToken::new();
+    token.cancel();
+    let cancelled = Interrupt { deadline: None, cancel: Some(token) };
+    let late = Interrupt { deadline: Some(Instant::now()), cancel: None };
+    told.take_copies();
+    for (interrupt, kind) in [(&cancelled, ErrorKind::Cancelled), (&late, ErrorKind::Deadline)] {
+        let read = tensor.lease(false).expect("free").read(&Budget::unlimited(), interrupt);
+        assert_eq!(read.expect_err("it is over").kind(), kind);
+        let ones = Tensor::new(&[600_000], vec![1f32; 600_000]).expect("a tensor");
+        let written = tensor.lease(true).expect("free").write(ones.view(), interrupt);
+        assert_eq!(written.expect_err("it is over").kind(), kind);
+    }
+    assert!(told.take_copies().is_empty(), "nothing passed");
+    let zeros = tensor.lease(false).expect("free").read(&Budget::unlimited(), &Interrupt::default());
+    assert!(zeros.expect("in time").to_vec::<f32>().expect("floats").iter().all(|&v| v == 0.0));
 }
 
 #[test]

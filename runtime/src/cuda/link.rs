@@ -1,5 +1,6 @@
 //! Bytes between the caller's tensors and the host: one stream and one piece of pinned memory for each GPU, used by one
-//! transfer at a time. Each is over when its call returns, so that nothing has to be ordered with the streams of runs.
+//! transfer at a time. Each is over when its call returns, so that nothing has to be ordered with the streams of runs. One
+//! that is interrupted ends between two pieces.
 
 use super::{GpuError, OpenGpu, Pinned, Stream};
 use crate::error::OpError;
@@ -28,15 +29,15 @@ struct Piece {
 /// Why bytes do not pass.
 #[derive(Debug)]
 pub(super) enum LinkError {
-    /// The memory limit of the host.
-    Memory(OpError),
+    /// The memory limit of the host, or the interruption of the run that it is for.
+    Host(OpError),
     /// The device.
     Gpu(GpuError),
 }
 
 impl From<OpError> for LinkError {
     fn from(error: OpError) -> Self {
-        Self::Memory(error)
+        Self::Host(error)
     }
 }
 
@@ -53,9 +54,10 @@ impl Link {
         gpu: &OpenGpu,
         budget: &Budget,
         (to, bytes): (u64, usize),
+        interrupt: &Interrupt,
         fill: impl Fn(usize, usize, &dyn Pinned) -> Result<(), GpuError>,
     ) -> Result<(), LinkError> {
-        self.pieces(gpu, budget, bytes, |stream, pinned, offset, count| {
+        self.pieces((gpu, budget), bytes, interrupt, |stream, pinned, offset, count| {
             fill(offset, count, pinned)?;
             stream.copy(to + offset as u64, pinned.address(), count)?;
             stream.finish(&Interrupt::default())
@@ -69,8 +71,9 @@ impl Link {
         budget: &Budget,
         from: u64,
         to: &mut [u8],
+        interrupt: &Interrupt,
     ) -> Result<(), LinkError> {
-        self.pieces(gpu, budget, to.len(), |stream, pinned, offset, count| {
+        self.pieces((gpu, budget), to.len(), interrupt, |stream, pinned, offset, count| {
             stream.copy(pinned.address(), from + offset as u64, count)?;
             stream.finish(&Interrupt::default())?;
             pinned.read(0, &mut to[offset..offset + count])
@@ -93,9 +96,9 @@ impl Link {
 
     fn pieces(
         &mut self,
-        gpu: &OpenGpu,
-        budget: &Budget,
+        (gpu, budget): (&OpenGpu, &Budget),
         bytes: usize,
+        interrupt: &Interrupt,
         mut pass: impl FnMut(&mut dyn Stream, &dyn Pinned, usize, usize) -> Result<(), GpuError>,
     ) -> Result<(), LinkError> {
         let wanted = bytes.clamp(1, PIECE).next_multiple_of(PAGE);
@@ -108,6 +111,7 @@ impl Link {
         self.stream(gpu)?;
         let Self { stream: Some(stream), piece: Some(piece) } = self else { return Ok(()) };
         for offset in (0..bytes).step_by(piece.bytes) {
+            interrupt.check()?;
             pass(&mut **stream, &*piece.pinned, offset, piece.bytes.min(bytes - offset))?;
         }
         Ok(())

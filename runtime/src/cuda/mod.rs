@@ -28,6 +28,8 @@ pub(crate) mod memory;
 mod program;
 mod reject;
 mod site;
+#[cfg(test)]
+mod small_layers;
 mod tensor;
 #[cfg(test)]
 mod watched;

@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::engine::Engine;
 use crate::error::{Error, OpError};
+use crate::exec::Interrupt;
 use crate::memory::{Budget, Buffer, Charge};
 use crate::tensor::{Shape, Tensor, TensorMut, TensorView, element_count};
 use std::fmt;
@@ -153,7 +154,7 @@ impl GpuTensor {
         let from = from.into();
         self.check_form("takes no", from.dtype(), from.shape())?;
         let _lease = self.lease(true).ok_or_else(|| self.in_use())?;
-        self.fill(from.bytes())
+        self.fill(from.bytes(), &Interrupt::default())
     }
 
     /// A copy on the host, under the engine's memory limit. It errs while a run, or another thread, writes the tensor.
@@ -169,7 +170,7 @@ impl GpuTensor {
     /// ```
     pub fn read(&self) -> Result<Tensor, Error> {
         let _lease = self.lease(false).ok_or_else(|| self.in_use())?;
-        self.copy(&self.0.budget)
+        self.copy(&self.0.budget, &Interrupt::default())
     }
 
     /// The same to a buffer of the caller.
@@ -190,7 +191,7 @@ impl GpuTensor {
         let (dtype, shape, bytes) = to.parts();
         self.check_form("cannot be read as", dtype, shape)?;
         let _lease = self.lease(false).ok_or_else(|| self.in_use())?;
-        self.bring(bytes)
+        self.bring(bytes, &Interrupt::default())
     }
 
     /// Leave to use it, where nobody else does in a way that does not go with that.
@@ -233,7 +234,9 @@ impl GpuTensor {
     fn clear(&self) -> Result<(), Error> {
         let zeros = vec![0; self.0.bytes.min(link::PIECE)];
         match &self.0.place {
-            Place::Device(block) => self.up(block, |_, count, pinned| pinned.write(0, &zeros[..count])),
+            Place::Device(block) => {
+                self.up(block, &Interrupt::default(), |_, count, pinned| pinned.write(0, &zeros[..count]))
+            }
             Place::Pinned { pinned, .. } => {
                 let piece =
                     |offset: usize| pinned.write(offset, &zeros[..zeros.len().min(self.0.bytes - offset)]);
@@ -243,11 +246,14 @@ impl GpuTensor {
         }
     }
 
-    /// Writes all of it, under a lease.
-    fn fill(&self, from: &[u8]) -> Result<(), Error> {
+    /// Writes all of it, under a lease; a part of it where that is interrupted.
+    fn fill(&self, from: &[u8], interrupt: &Interrupt) -> Result<(), Error> {
         match &self.0.place {
             Place::Device(block) => {
-                self.up(block, |offset, count, pinned| pinned.write(0, &from[offset..offset + count]))
+                let piece = |offset: usize, count: usize, pinned: &dyn Pinned| {
+                    pinned.write(0, &from[offset..offset + count])
+                };
+                self.up(block, interrupt, piece)
             }
             Place::Pinned { pinned, .. } => pinned.write(0, from).map_err(|source| self.failed(source)),
         }
@@ -256,29 +262,32 @@ impl GpuTensor {
     fn up(
         &self,
         block: &Block,
+        interrupt: &Interrupt,
         fill: impl Fn(usize, usize, &dyn Pinned) -> Result<(), GpuError>,
     ) -> Result<(), Error> {
         let Inner { gpu, budget, bytes, .. } = &*self.0;
         let mut link = gpu.link.lock().unwrap_or_else(PoisonError::into_inner);
-        link.up(gpu, budget, (block.address(), *bytes), fill).map_err(|error| self.not_passed(error))
+        let to = (block.address(), *bytes);
+        link.up(gpu, budget, to, interrupt, fill).map_err(|error| self.not_passed(error))
     }
 
-    fn bring(&self, to: &mut [u8]) -> Result<(), Error> {
+    fn bring(&self, to: &mut [u8], interrupt: &Interrupt) -> Result<(), Error> {
         let Inner { gpu, budget, place, .. } = &*self.0;
         match place {
             Place::Device(block) => {
                 let mut link = gpu.link.lock().unwrap_or_else(PoisonError::into_inner);
-                link.down(gpu, budget, block.address(), to).map_err(|error| self.not_passed(error))
+                let passed = link.down(gpu, budget, block.address(), to, interrupt);
+                passed.map_err(|error| self.not_passed(error))
             }
             Place::Pinned { pinned, .. } => pinned.read(0, to).map_err(|source| self.failed(source)),
         }
     }
 
-    fn copy(&self, budget: &Budget) -> Result<Tensor, Error> {
+    fn copy(&self, budget: &Budget, interrupt: &Interrupt) -> Result<Tensor, Error> {
         let Inner { dtype, shape, bytes, .. } = &*self.0;
         let of_memory = |error| no_memory(error, *dtype, shape);
         let mut buffer = Buffer::zeroed(*bytes, budget).map_err(of_memory)?;
-        self.bring(buffer.bytes_mut())?;
+        self.bring(buffer.bytes_mut(), interrupt)?;
         Tensor::from_buffer(*dtype, shape, buffer).map_err(of_memory)
     }
 
@@ -288,7 +297,9 @@ impl GpuTensor {
 
     fn not_passed(&self, error: LinkError) -> Error {
         match error {
-            LinkError::Memory(error) => no_memory(error, self.0.dtype, &self.0.shape),
+            LinkError::Host(OpError::Deadline) => Error::Deadline,
+            LinkError::Host(OpError::Cancelled) => Error::Cancelled,
+            LinkError::Host(error) => no_memory(error, self.0.dtype, &self.0.shape),
             LinkError::Gpu(source) => self.failed(source),
         }
     }
@@ -315,15 +326,15 @@ impl Lease {
         &self.tensor
     }
 
-    /// A copy on the host, charged to `budget`.
-    pub(crate) fn read(&self, budget: &Budget) -> Result<Tensor, Error> {
-        self.tensor.copy(budget)
+    /// A copy on the host, charged to `budget`, unless the run that it is for is interrupted.
+    pub(crate) fn read(&self, budget: &Budget, interrupt: &Interrupt) -> Result<Tensor, Error> {
+        self.tensor.copy(budget, interrupt)
     }
 
-    /// Copies a tensor of its form there.
-    pub(crate) fn write(&self, from: TensorView<'_>) -> Result<(), Error> {
+    /// Copies a tensor of its form there; a part of it where the run that it is of is interrupted.
+    pub(crate) fn write(&self, from: TensorView<'_>, interrupt: &Interrupt) -> Result<(), Error> {
         debug_assert!(self.writes);
-        self.tensor.fill(from.bytes())
+        self.tensor.fill(from.bytes(), interrupt)
     }
 
     /// A copy beside it on the device, which is there when this returns.

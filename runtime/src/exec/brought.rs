@@ -52,6 +52,12 @@ impl Brought {
         self.turns.iter().fold(0, |sum, turn| sum.saturating_add(turn.bytes))
     }
 
+    /// How much of the step comes ahead of the last copy between its launches, at most: as if its `parts` took equally long.
+    pub(crate) fn ahead_of_last(&self, parts: usize) -> f64 {
+        let last = self.turns.last().map_or(0, |turn| turn.part);
+        if parts == 0 { 1.0 } else { last as f64 / parts as f64 }
+    }
+
     /// Bytes that are copied ahead of the step.
     pub(crate) fn first(&self) -> usize {
         self.turns.first().map_or(0, |turn| turn.bytes)
@@ -62,12 +68,13 @@ impl DeviceForm {
     /// Lets the step be brought its weights as a plan says, where it does; the plan is refused where it says so of a step that
     /// has none.
     pub(crate) fn bring(&mut self, of: Option<&BroughtWeights>) -> Result<Option<Bring>, PlanError> {
-        let Some(BroughtWeights { step, apart, behind, bytes }) = of else { return Ok(None) };
+        let Some(BroughtWeights { step, apart, behind, beside, bytes }) = of else { return Ok(None) };
         let brought = self.could_be_brought(*apart).filter(|brought| brought.bytes() == *bytes);
         let none =
             || PlanError::invalid(format!("step {step} has no {bytes} bytes of weights to be brought"));
         let brought = self.brought.insert(brought.ok_or_else(none)?);
-        Ok(Some(Bring { first: brought.first(), room: brought.room, behind: *behind }))
+        let (first, room) = (brought.first(), brought.room);
+        Ok(Some(Bring { first, room, behind: *behind, beside: *beside }))
     }
 
     /// What the step could be brought, its parts `apart` where they are several; `None` where there is nothing.

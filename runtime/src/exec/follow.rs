@@ -80,7 +80,7 @@ impl Bound {
                         ground.run(step, scratch, hands)?;
                         RunLane::Cpu
                     }
-                    None => ground.copy(number - self.steps.len(), context.times.is_some())?,
+                    None => ground.copy_timed(number - self.steps.len(), context.times.is_some())?,
                 };
                 if let (Some(times), Some(started)) = (context.times, started) {
                     let took = started.elapsed();
@@ -219,6 +219,15 @@ impl Ground<'_, '_> {
             device.launch(number)?;
         }
         Ok(true)
+    }
+
+    /// Makes copy `number`, and waits for it where it is timed; which way it went.
+    fn copy_timed(&self, number: usize, timed: bool) -> Result<RunLane, StepFailure> {
+        let way = self.copy(number, timed)?;
+        if let Some(device) = self.device.filter(|_| timed) {
+            device.wait(self.context.interrupt)?;
+        }
+        Ok(way)
     }
 
     /// Makes copy `number`, when what it copies has been written, by itself where it is timed; which way it went.

@@ -44,4 +44,19 @@ impl Interrupt {
             _ => Ok(()),
         }
     }
+
+    /// Copies `from` to `to`, which is as long, piece by piece, unless that is interrupted.
+    pub(crate) fn copy(&self, to: &mut [u8], from: &[u8]) -> Result<(), OpError> {
+        /// Bytes between two looks at the deadline.
+        const PIECE: usize = 16 << 20;
+        if to.len() <= PIECE {
+            to.copy_from_slice(from);
+            return Ok(());
+        }
+        for (to, from) in to.chunks_mut(PIECE).zip(from.chunks(PIECE)) {
+            self.check()?;
+            to.copy_from_slice(from);
+        }
+        Ok(())
+    }
 }

@@ -452,6 +452,9 @@ pub(crate) fn store(
     context: RunContext<'_>,
 ) -> Result<(), OpError> {
     match (slot, value) {
+        (Slot::Made(place), ValueRef::Tensor(t)) => {
+            **place = Some(Tensor::copy_unless(t, context.budget, context.interrupt)?.into());
+        }
         (Slot::Made(place), value) => **place = Some(Value::copy_of(value, context.budget)?),
         (Slot::Fixed { dtype, shape, bytes }, ValueRef::Tensor(t)) => {
             if t.dtype() != *dtype || t.shape() != *shape || t.bytes().len() != bytes.len() {
@@ -461,7 +464,7 @@ pub(crate) fn store(
                     t.shape()
                 )));
             }
-            bytes.copy_from_slice(t.bytes());
+            context.interrupt.copy(bytes, t.bytes())?;
         }
         (Slot::Absent, _) => {}
         (Slot::Fixed { .. }, _) => return Err(OpError::internal("a place for a tensor gets another kind")),

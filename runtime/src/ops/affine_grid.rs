@@ -84,13 +84,13 @@ impl Op for AffineGrid {
         let pixels: Shape = shape[1..shape.len() - 1].into();
         let (align, axes, count) = (self.align, pixels.len(), span(&pixels));
         dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
-            let (theta, team) = (io.input::<T>(0)?, io.context.team);
+            let (theta, context) = (io.input::<T>(0)?, io.context);
             let out = io.output::<T>(0)?;
             if out.is_empty() {
                 return Ok(());
             }
-            let per = rows_per_chunk(out.len() / axes, 4 * axes, team.threads());
-            for_each_chunk(team, out, per * axes, |chunk, piece| {
+            let per = rows_per_chunk(out.len() / axes, 4 * axes, context.team.threads());
+            for_each_chunk(context, out, per * axes, |chunk, piece| {
                 for (j, y) in piece.chunks_exact_mut(axes).enumerate() {
                     let flat = chunk * per + j;
                     let map = &theta[flat / count * axes * (axes + 1)..][..axes * (axes + 1)];
@@ -105,7 +105,7 @@ impl Op for AffineGrid {
                         *y = T::from_f64(row.iter().zip(&at).map(|(t, p)| t.to_f64() * p).sum());
                     }
                 }
-            });
+            })?;
             Ok(())
         })))
     }

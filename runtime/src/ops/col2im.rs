@@ -166,14 +166,14 @@ impl Op for Col2Im {
         let axes = self.axes(&shape[2..], &block)?;
         let (plane, source) = (span(&shape[2..]), span(&block).saturating_mul(from[2]));
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(Kernel::new(move |io| {
-            let (x, team) = (io.input::<T>(0)?, io.context.team);
+            let (x, context) = (io.input::<T>(0)?, io.context);
             let out = io.output::<T>(0)?;
             if out.is_empty() {
                 return Ok(());
             }
             // Terms per pixel make the work; a pixel is not below one element.
-            let per = rows_per_chunk(out.len(), 1, team.threads());
-            for_each_chunk(team, out, per, |chunk, piece| {
+            let per = rows_per_chunk(out.len(), 1, context.team.threads());
+            for_each_chunk(context, out, per, |chunk, piece| {
                 let mut at: SmallVec<[usize; 4]> = SmallVec::from_elem(0, axes.len());
                 for (j, y) in piece.iter_mut().enumerate() {
                     let flat = chunk * per + j;
@@ -184,7 +184,7 @@ impl Op for Col2Im {
                     }
                     *y = T::store(gather(&x[flat / plane * source..][..source], &axes, &at, 0));
                 }
-            });
+            })?;
             Ok(())
         })))
     }

@@ -102,11 +102,11 @@ impl Op for ConcatFromSequence {
             let items: Option<Vec<&Tensor>> = held.iter().map(Value::as_tensor).collect();
             let items = items.ok_or_else(|| OpError::input(0, "holds no tensors"))?;
             let (shape, copy) = op.plan(&items)?;
-            let (dtype, team) = (items[0].dtype(), io.context.team);
+            let (dtype, context) = (items[0].dtype(), io.context);
             if dtype == DType::String {
                 let from: Vec<&[String]> = items.iter().map(|t| t.as_strings().unwrap_or_default()).collect();
                 let mut to = vec![String::new(); span(&shape)];
-                copy.run(team, &from, &mut to)?;
+                copy.run(context, &from, &mut to)?;
                 let made =
                     Tensor::strings(&shape, to).map_err(|_| OpError::internal("text of another size"))?;
                 return io.make(0, made.into());
@@ -114,7 +114,7 @@ impl Op for ConcatFromSequence {
             // Items may lie anywhere in memory, so they are moved as bytes.
             let copy = copy.scaled(dtype.bits() / 8);
             let from: Vec<&[u8]> = items.iter().map(|t| t.bytes()).collect();
-            copy.run(team, &from, io.shaped_bytes(0, dtype, &shape)?)
+            copy.run(context, &from, io.shaped_bytes(0, dtype, &shape)?)
         }))
     }
 

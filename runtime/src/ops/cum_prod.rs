@@ -84,8 +84,8 @@ impl Op for CumProd {
             exclusive: self.exclusive,
         };
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(Kernel::new(move |io| {
-            let (x, team) = (io.input::<T>(0)?, io.context.team);
-            run.run(team, x, io.output::<T>(0)?, Compute::one(), Compute::mul);
+            let (x, context) = (io.input::<T>(0)?, io.context);
+            run.run(context, x, io.output::<T>(0)?, Compute::one(), Compute::mul)?;
             Ok(())
         })))
     }

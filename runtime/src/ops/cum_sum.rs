@@ -83,8 +83,8 @@ impl Op for CumSum {
             exclusive: self.exclusive,
         };
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(Kernel::new(move |io| {
-            let (x, team) = (io.input::<T>(0)?, io.context.team);
-            run.run(team, x, io.output::<T>(0)?, Compute::zero(), Compute::add);
+            let (x, context) = (io.input::<T>(0)?, io.context);
+            run.run(context, x, io.output::<T>(0)?, Compute::zero(), Compute::add)?;
             Ok(())
         })))
     }

@@ -5,6 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef, Selection};
+use crate::cpu::RunContext;
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
@@ -13,7 +14,6 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
 use crate::loops::{Affine, Nest, Opaque, extents, layout, operand};
 use crate::reference::{RefInputs, RefTensor, RefValue};
@@ -79,7 +79,7 @@ struct Rows<'a> {
 }
 
 impl Movement for Rows<'_> {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let (indices, extent, inner) = (self.indices, self.extent, self.inner);
         let from = from.first().copied().unwrap_or_default();
         indices.check(extent)?;
@@ -87,8 +87,8 @@ impl Movement for Rows<'_> {
             return Ok(());
         }
         let rows = to.len() / inner;
-        let per = rows_per_chunk(rows, inner, team.threads());
-        for_each_chunk(team, to, per * inner, |chunk, piece| {
+        let per = rows_per_chunk(rows, inner, context.team.threads());
+        for_each_chunk(context, to, per * inner, |chunk, piece| {
             let (mut block, mut at) = ((chunk * per) / indices.len(), (chunk * per) % indices.len());
             for row in piece.chunks_exact_mut(inner) {
                 let source = (block * extent + indices.get(at, extent)) * inner;
@@ -101,7 +101,7 @@ impl Movement for Rows<'_> {
                     (block, at) = (block + 1, 0);
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::index::{INDEX_TYPES, Indices};
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
@@ -12,7 +13,6 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Shape;
@@ -95,7 +95,7 @@ struct Elements<'a> {
 }
 
 impl Movement for Elements<'_> {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         self.places.check(self.indices)?;
         // One row along the last axis at a time: within it the place moves by a constant.
@@ -104,8 +104,8 @@ impl Movement for Elements<'_> {
         if to.is_empty() {
             return Ok(());
         }
-        let per = rows_per_chunk(to.len() / row, row, team.threads());
-        for_each_chunk(team, to, per * row, |chunk, piece| {
+        let per = rows_per_chunk(to.len() / row, row, context.team.threads());
+        for_each_chunk(context, to, per * row, |chunk, piece| {
             for (r, values) in piece.chunks_exact_mut(row).enumerate() {
                 let first = (chunk * per + r) * row;
                 let own = self.indices.get(first, self.places.extent) * stride;
@@ -116,7 +116,7 @@ impl Movement for Elements<'_> {
                     *value = from[base + j * step + at].clone();
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::index_tuples::IndexTuples;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
@@ -11,7 +12,6 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
@@ -48,15 +48,15 @@ struct Slices<'a> {
 }
 
 impl Movement for Slices<'_> {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         self.tuples.check(self.indices)?;
         let run = self.tuples.run();
         if to.is_empty() {
             return Ok(());
         }
-        let per = rows_per_chunk(to.len() / run, run, team.threads());
-        for_each_chunk(team, to, per * run, |chunk, piece| {
+        let per = rows_per_chunk(to.len() / run, run, context.team.threads());
+        for_each_chunk(context, to, per * run, |chunk, piece| {
             for (r, row) in piece.chunks_exact_mut(run).enumerate() {
                 let at = self.tuples.place(self.indices, chunk * per + r);
                 match row {
@@ -64,7 +64,7 @@ impl Movement for Slices<'_> {
                     row => row.clone_from_slice(&from[at..at + run]),
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -115,12 +115,12 @@ impl Op for GridSample {
         dispatch!(grid, floats, G => match self.mode {
             Mode::Nearest => dispatch!(site.inputs.tensor(0)?.dtype, any, T => Ok(Kernel::new(move |io| {
                 let (x, grid, context) = (io.input::<T>(0)?, io.input::<G>(1)?, io.context);
-                sampler.nearest(context.team, x, grid, io.output::<T>(0)?);
+                sampler.nearest(context, x, grid, io.output::<T>(0)?)?;
                 Ok(())
             }))),
             _ => dispatch!(site.inputs.tensor(0)?.dtype, floats, T => Ok(Kernel::new(move |io| {
                 let (x, grid, context) = (io.input::<T>(0)?, io.input::<G>(1)?, io.context);
-                sampler.weighted(context.team, x, grid, io.output::<T>(0)?);
+                sampler.weighted(context, x, grid, io.output::<T>(0)?)?;
                 Ok(())
             }))),
         })

@@ -5,6 +5,7 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
@@ -13,7 +14,6 @@ use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{MOVABLE, NUMBERS};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
@@ -59,15 +59,15 @@ struct Hot<'a> {
 }
 
 impl Movement for Hot<'_> {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let [[off, on]] = from else { return Err(OpError::input(2, "is not a pair")) };
         if to.is_empty() {
             return Ok(());
         }
         let (inner, block) = (self.inner, self.depth * self.inner);
         let depth = self.depth as i64;
-        let per = rows_per_chunk(to.len() / block, block, team.threads());
-        for_each_chunk(team, to, per * block, |chunk, piece| {
+        let per = rows_per_chunk(to.len() / block, block, context.team.threads());
+        for_each_chunk(context, to, per * block, |chunk, piece| {
             piece.fill(off.clone());
             for (i, slab) in piece.chunks_exact_mut(block).enumerate() {
                 for j in 0..inner {
@@ -79,7 +79,7 @@ impl Movement for Hot<'_> {
                     }
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

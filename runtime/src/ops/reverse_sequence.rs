@@ -4,13 +4,13 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
@@ -52,7 +52,7 @@ struct Rows<'a> {
 }
 
 impl Movement for Rows<'_> {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         let (steps, batch) = (self.outer[self.time], self.outer[1 - self.time]);
         if self.lens.len() != batch || from.len() != to.len() {
@@ -66,8 +66,8 @@ impl Movement for Rows<'_> {
         }
         let rows = steps * batch;
         let inner = to.len() / rows;
-        let per = rows_per_chunk(rows, inner, team.threads());
-        for_each_chunk(team, to, per * inner, |chunk, piece| {
+        let per = rows_per_chunk(rows, inner, context.team.threads());
+        for_each_chunk(context, to, per * inner, |chunk, piece| {
             for (i, row) in piece.chunks_exact_mut(inner).enumerate() {
                 let mut at = [(chunk * per + i) / self.outer[1], (chunk * per + i) % self.outer[1]];
                 let len = self.lens[at[1 - self.time]] as usize;
@@ -77,7 +77,7 @@ impl Movement for Rows<'_> {
                 }
                 row.clone_from_slice(&from[(at[0] * self.outer[1] + at[1]) * inner..][..inner]);
             }
-        });
+        })?;
         Ok(())
     }
 }

@@ -7,10 +7,9 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::index::INDEX_TYPES;
 use crate::cpu::movement::{Movement, Unit};
 use crate::cpu::strided_copy::{StridedCopy, dense_strides};
-use crate::cpu::{CpuSite, Kernel};
+use crate::cpu::{CpuSite, Kernel, RunContext};
 use crate::dtype::MOVABLE;
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::memory::Buffer;
@@ -65,33 +64,33 @@ fn part(
     x: TensorView<'_>,
     copy: &StridedCopy,
     shape: &[usize],
-    team: &Team,
-    budget: &crate::memory::Budget,
+    context: RunContext<'_>,
 ) -> Result<Tensor, OpError> {
+    let budget = context.budget;
     fn copied<T: Unit + bytemuck::Pod>(
         copy: &StridedCopy,
-        team: &Team,
+        context: RunContext<'_>,
         x: &[u8],
         to: &mut [u8],
     ) -> Result<(), OpError> {
         let unaligned = || OpError::internal("a tensor is not aligned");
         let (x, to) = (bytemuck::try_cast_slice::<_, T>(x).ok(), bytemuck::try_cast_slice_mut(to).ok());
-        copy.run(team, &[x.ok_or_else(unaligned)?], to.ok_or_else(unaligned)?)
+        copy.run(context, &[x.ok_or_else(unaligned)?], to.ok_or_else(unaligned)?)
     }
     let count = element_count(shape).ok_or_else(|| budget.overflow())?;
     if let Some(text) = x.as_strings() {
         let mut to = vec![String::new(); count];
-        copy.run(team, &[text], &mut to)?;
+        copy.run(context, &[text], &mut to)?;
         return Tensor::strings(shape, to).map_err(|_| OpError::internal("text of another size"));
     }
     let bytes = x.dtype().bytes(count).ok_or_else(|| budget.overflow())?;
     let mut buffer = Buffer::zeroed(bytes, budget)?;
     let (from, to) = (x.bytes(), buffer.bytes_mut());
     match x.dtype().bits() {
-        8 => copied::<u8>(copy, team, from, to)?,
-        16 => copied::<u16>(copy, team, from, to)?,
-        32 => copied::<u32>(copy, team, from, to)?,
-        _ => copied::<u64>(copy, team, from, to)?,
+        8 => copied::<u8>(copy, context, from, to)?,
+        16 => copied::<u16>(copy, context, from, to)?,
+        32 => copied::<u32>(copy, context, from, to)?,
+        _ => copied::<u64>(copy, context, from, to)?,
     }
     Tensor::from_buffer(x.dtype(), shape, buffer)
 }
@@ -126,7 +125,7 @@ impl Op for SplitToSequence {
         Ok(Kernel::new(move |io| {
             let x = io.tensor(0)?;
             let extents = parts(from[axis], io.optional(1))?;
-            let (team, budget) = (io.context.team, io.context.budget);
+            let context = io.context;
             let mut items = Vec::with_capacity(extents.len());
             let mut at = 0;
             for extent in extents {
@@ -137,7 +136,7 @@ impl Op for SplitToSequence {
                 if !keep {
                     shape.remove(axis);
                 }
-                items.push(Value::Tensor(part(x, &copy, &shape, team, budget)?));
+                items.push(Value::Tensor(part(x, &copy, &shape, context)?));
             }
             io.make(0, Value::Sequence(Sequence::new(items)))
         }))

@@ -4,13 +4,13 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::reference::{RefInputs, RefTensor, RefValue, scattered};
 use crate::tensor::Tensor;
@@ -55,7 +55,7 @@ struct Rows<'a> {
 }
 
 impl Movement for Rows<'_> {
-    fn run<T: Unit>(&self, _: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, _: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let [past, update] = from else { return Err(OpError::internal("a cache update takes two tensors")) };
         to.clone_from_slice(past);
         let (steps, extent) = (self.steps as i64, self.extent as i64);

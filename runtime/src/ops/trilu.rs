@@ -4,13 +4,13 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::split::{for_each_chunk, rows_per_chunk};
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
 use crate::tensor::Tensor;
@@ -46,14 +46,14 @@ struct Triangles {
 }
 
 impl Movement for Triangles {
-    fn run<T: Unit>(&self, team: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         if to.is_empty() {
             return Ok(());
         }
         let columns = self.columns;
-        let per = rows_per_chunk(to.len() / columns, columns, team.threads());
-        for_each_chunk(team, to, per * columns, |chunk, piece| {
+        let per = rows_per_chunk(to.len() / columns, columns, context.team.threads());
+        for_each_chunk(context, to, per * columns, |chunk, piece| {
             for (i, row) in piece.chunks_exact_mut(columns).enumerate() {
                 let at = chunk * per + i;
                 let source = &from[at * columns..][..columns];
@@ -69,7 +69,7 @@ impl Movement for Triangles {
                     right.fill(T::default());
                 }
             }
-        });
+        })?;
         Ok(())
     }
 }

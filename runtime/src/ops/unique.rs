@@ -5,13 +5,13 @@
 
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
+use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::number::dispatch;
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
-use crate::exec::Team;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
@@ -116,7 +116,7 @@ struct Picked<'a> {
 }
 
 impl Movement for Picked<'_> {
-    fn run<T: Unit>(&self, _: &Team, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, _: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         if to.is_empty() {
             return Ok(());

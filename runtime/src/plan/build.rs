@@ -3,13 +3,13 @@
 use super::PlanError;
 use super::causality::Causality;
 use super::device::DeviceCosts;
-use super::document::{Plan, PlannedInput, PlannedStep, Timing, VERSION};
+use super::document::{Plan, PlannedDevice, PlannedInput, PlannedStep, Timing, VERSION};
 use super::instance::{LaneCost, Seat, StepCost, devices, instance, seats, step_costs};
 use super::instruction::{Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
 use super::mixed::{Forced, Goal, ParetoPoint, Parts};
 use super::moves::Ground;
-use super::predict::predict;
+use super::predict::{Prediction, predict};
 use crate::cost::Profile;
 use crate::exec::{Accesses, Bound, Program, Sizes};
 use crate::precision::Precision;
@@ -70,15 +70,77 @@ pub(crate) struct AsItIs {
 
 /// What came of planning a program.
 #[derive(Debug)]
-pub(crate) struct Built {
+pub(crate) struct Built<'a> {
     pub(crate) as_it_is: AsItIs,
     /// Errs where no plan that was found keeps within what was asked.
-    pub(crate) planned: Result<Planned, PlanError>,
+    pub(crate) planned: Result<Draft<'a>, PlanError>,
+}
+
+/// A plan, or what makes one: whoever looks for the best of several has that alone made.
+#[derive(Debug)]
+pub(crate) enum Draft<'a> {
+    Made(Box<Planned>),
+    Open(Box<Open<'a>>),
+}
+
+impl Draft<'_> {
+    /// Bytes of a device's memory that it takes.
+    pub(crate) fn device_bytes(&self) -> usize {
+        match self {
+            Self::Made(planned) => planned.plan.device.as_ref().map_or(0, PlannedDevice::bytes),
+            Self::Open(_) => 0,
+        }
+    }
+
+    pub(crate) fn predicted_us(&self) -> f64 {
+        match self {
+            Self::Made(planned) => planned.plan.predicted_us,
+            Self::Open(open) => open.prediction.total_us,
+        }
+    }
+
+    pub(crate) fn rewrite(&self) -> &str {
+        match self {
+            Self::Made(planned) => &planned.plan.rewrite,
+            Self::Open(open) => open.site.rewrite,
+        }
+    }
+
+    /// Plans that no other beats in bytes of the device's memory and time, where there is a device.
+    pub(crate) fn front(&self) -> &[ParetoPoint] {
+        match self {
+            Self::Made(planned) => &planned.front,
+            Self::Open(_) => &[],
+        }
+    }
+
+    /// The plan, of a model that takes so much as it is.
+    pub(crate) fn finish(self, of: AsItIs) -> Result<Planned, PlanError> {
+        let planned = match self {
+            Self::Made(planned) => *planned,
+            Self::Open(open) => open.planned()?,
+        };
+        let AsItIs { together_us, alone_us, device_us, device_bytes } = of;
+        let plan = Plan { together_us, alone_us, device_us, device_bytes, ..planned.plan };
+        Ok(Planned { plan, ..planned })
+    }
+}
+
+/// A plan for the workers of the CPU whose arena has no offsets yet.
+#[derive(Debug)]
+pub(crate) struct Open<'a> {
+    site: Site<'a>,
+    costs: Vec<StepCost>,
+    accesses: Vec<Accesses>,
+    instance: Instance,
+    problem: Problem,
+    prediction: Prediction,
+    phases: Vec<Phase>,
 }
 
 /// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
 /// which is predicted to end first.
-pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
+pub(crate) fn build(site: Site<'_>) -> Result<Built<'_>, PlanError> {
     let Site { bound, program, profile, workers, .. } = site;
     if let Some(node) = bound.unplaceable(program) {
         return Err(PlanError::DependsOnData { node });
@@ -97,16 +159,10 @@ pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
     let found = problem.least_makespan(Search { seed: 1, budget: site.search })?;
     let scheduled = order_of(&found.schedule, &seats(workers, &[]));
     let all = |lane: Lane| -> Vec<(usize, Lane)> { (0..costs.len()).map(|step| (step, lane)).collect() };
-    let of_lane = |step: usize, lane: Lane| -> LaneCost {
-        match lane {
-            Lane::Worker(_) => costs[step].alone,
-            Lane::All => costs[step].together.or(costs[step].alone),
-        }
-    };
     let handover = profile.handover_among(workers);
     let candidate = |order: &[(usize, Lane)]| -> Result<_, PlanError> {
         let (made, _) = phases(order, &needs, workers)?;
-        let us = |step: usize, lane: Lane| of_lane(step, lane).map_or(0.0, |(us, _)| us);
+        let us = |step: usize, lane: Lane| costs[step].of_lane(lane).map_or(0.0, |(us, _)| us);
         let prediction = predict(&made, us, (costs.len(), 0), (handover, site.spin), None);
         Ok((prediction, made))
     };
@@ -116,67 +172,21 @@ pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
     // The simplest first: what is as good does not replace it.
     let candidates = [together, alone, candidate(&scheduled)?];
     let best = candidates.into_iter().reduce(|a, b| if b.0.total_us < a.0.total_us { b } else { a });
-    let (prediction, made) = best.ok_or_else(|| PlanError::invalid("there is nothing to do"))?;
-
-    let causality = Causality::of(&made, costs.len(), workers)?;
-    let tenants = bound.tenant_bytes();
-    let lifetimes = Lifetimes::new(&causality, &accesses, tenants.len(), workers);
-    let (offsets, arena_bytes) =
-        assign(&tenants, &lifetimes).ok_or_else(|| PlanError::invalid("its arena is beyond all bounds"))?;
-    let together_phase = |step: usize| matches!(made[causality.moments[step].phase], Phase::Together { .. });
-    let steps = (0..costs.len()).map(|step| {
-        let moment = &causality.moments[step];
-        let lane = if together_phase(step) { Lane::All } else { Lane::Worker(moment.worker) };
-        let (cost_us, timing) = of_lane(step, lane).unwrap_or((0.0, Timing::Estimated));
-        let (name, op) = bound.step_name(program, step);
-        PlannedStep {
-            name,
-            op,
-            place: match lane {
-                Lane::All => "cpu*".to_owned(),
-                Lane::Worker(worker) => format!("cpu{worker}"),
-            },
-            cost_us,
-            timing,
-            start_us: prediction.starts[step],
-            bytes: accesses[step].written(),
-        }
-    });
-    let plan = Plan {
-        version: VERSION,
-        model: site.model.to_owned(),
-        profile: site.profile_hash.to_owned(),
-        inputs: site.inputs.to_vec(),
-        rewrite: site.rewrite.to_owned(),
-        workers,
-        predicted_us: prediction.total_us,
-        together_us,
-        alone_us,
-        bound_us: Bounds::new(&problem).best(),
-        arena_bytes,
-        steps: steps.collect(),
-        phases: made,
-        offsets,
-        device_us: None,
-        device_bytes: None,
-        device: None,
-    };
+    let (prediction, phases) = best.ok_or_else(|| PlanError::invalid("there is nothing to do"))?;
+    let as_it_is = AsItIs { together_us, alone_us, device_us: None, device_bytes: None };
+    let predicted_us = prediction.total_us;
+    let open = Open { site, costs, accesses, instance: own, problem, prediction, phases };
     let Some(device) = site.device else {
-        let as_it_is = AsItIs { together_us, alone_us, device_us: None, device_bytes: None };
         // Within what was asked, as far as the CPU alone can be.
-        if let Some(slo_us) = site.goal.slo_us.filter(|slo_us| plan.predicted_us > *slo_us) {
-            let unmet = PlanError::Slo { slo_us, best_us: plan.predicted_us, device_bytes: 0 };
+        if let Some(slo_us) = site.goal.slo_us.filter(|slo_us| predicted_us > *slo_us) {
+            let unmet = PlanError::Slo { slo_us, best_us: predicted_us, device_bytes: 0 };
             return Ok(Built { as_it_is, planned: Err(unmet) });
         }
-        // With the devices of the profile, for whoever asks what they would give.
-        let devices = devices(profile);
-        let instance = if devices.is_empty() {
-            own
-        } else {
-            instance(bound, program, &costs, &accesses, profile, workers, &devices)
-        };
-        return Ok(Built { as_it_is, planned: Ok(Planned { plan, instance, front: Vec::new() }) });
+        return Ok(Built { as_it_is, planned: Ok(Draft::Open(Box::new(open))) });
     };
+    let plan = Plan { together_us, alone_us, ..open.plan()? };
+    let Open { costs, accesses, instance: own, .. } = open;
+    let tenants = bound.tenant_bytes();
     let sizes = Sizes::of(bound, program);
     let parts = Parts {
         site,
@@ -193,6 +203,82 @@ pub(crate) fn build(site: Site<'_>) -> Result<Built, PlanError> {
         brings: device.brings,
     };
     parts.best(site.goal, Planned { plan, instance: own, front: Vec::new() })
+}
+
+impl Open<'_> {
+    /// The plan, with the instance that has the devices of the profile, for whoever asks what they would give.
+    fn planned(self) -> Result<Planned, PlanError> {
+        let plan = self.plan()?;
+        let Self { site, costs, accesses, instance: own, .. } = self;
+        let Site { bound, program, profile, workers, .. } = site;
+        let devices = devices(profile);
+        let instance = if devices.is_empty() {
+            own
+        } else {
+            instance(bound, program, &costs, &accesses, profile, workers, &devices)
+        };
+        Ok(Planned { plan, instance, front: Vec::new() })
+    }
+
+    /// The document, but for what the model takes as it is.
+    fn plan(&self) -> Result<Plan, PlanError> {
+        let Self { site, costs, accesses, problem, prediction, phases, .. } = self;
+        let Site { bound, program, workers, .. } = *site;
+        let causality = Causality::of(phases, costs.len(), workers)?;
+        let tenants = bound.tenant_bytes();
+        let lifetimes = Lifetimes::new(&causality, accesses, tenants.len(), workers);
+        let (offsets, arena_bytes) = assign(&tenants, &lifetimes)
+            .ok_or_else(|| PlanError::invalid("its arena is beyond all bounds"))?;
+        let together_phase =
+            |step: usize| matches!(phases[causality.moments[step].phase], Phase::Together { .. });
+        let steps = (0..costs.len()).map(|step| {
+            let moment = &causality.moments[step];
+            let lane = if together_phase(step) { Lane::All } else { Lane::Worker(moment.worker) };
+            let (cost_us, timing) = costs[step].of_lane(lane).unwrap_or((0.0, Timing::Estimated));
+            let (name, op) = bound.step_name(program, step);
+            PlannedStep {
+                name,
+                op,
+                place: match lane {
+                    Lane::All => "cpu*".to_owned(),
+                    Lane::Worker(worker) => format!("cpu{worker}"),
+                },
+                cost_us,
+                timing,
+                start_us: prediction.starts[step],
+                bytes: accesses[step].written(),
+            }
+        });
+        Ok(Plan {
+            version: VERSION,
+            model: site.model.to_owned(),
+            profile: site.profile_hash.to_owned(),
+            inputs: site.inputs.to_vec(),
+            rewrite: site.rewrite.to_owned(),
+            workers,
+            predicted_us: prediction.total_us,
+            together_us: 0.0,
+            alone_us: 0.0,
+            bound_us: Bounds::new(problem).best(),
+            arena_bytes,
+            steps: steps.collect(),
+            phases: phases.clone(),
+            offsets,
+            device_us: None,
+            device_bytes: None,
+            device: None,
+        })
+    }
+}
+
+impl StepCost {
+    /// What the step takes on a lane.
+    fn of_lane(&self, lane: Lane) -> LaneCost {
+        match lane {
+            Lane::Worker(_) => self.alone,
+            Lane::All => self.together.or(self.alone),
+        }
+    }
 }
 
 /// The hash by which plans of this program's graph are found again, with the format of its weights where that is another

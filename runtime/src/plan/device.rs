@@ -32,6 +32,8 @@ pub(crate) struct BroughtCost {
     pub(crate) first: usize,
     /// How long what is copied between its launches takes.
     pub(crate) within_us: f64,
+    /// How much of the step is over by the last of that.
+    pub(crate) ahead_of_last: f64,
     /// Bytes of the room.
     pub(crate) room: usize,
     /// Bytes that are copied in all.
@@ -95,6 +97,7 @@ impl DeviceCosts {
                 Some(BroughtCost {
                     first,
                     within_us,
+                    ahead_of_last: made.ahead_of_last(form.kernel.part_reads().map_or(1, <[_]>::len)),
                     room,
                     bytes,
                     weights: weights(&form, &alike, Some(&made)),

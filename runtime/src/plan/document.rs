@@ -10,8 +10,9 @@ use std::fmt;
 
 /// Version of the document.
 ///
-/// 2: steps on a device may be brought their weights in every run.
-pub(crate) const VERSION: u32 = 2;
+/// 2: steps on a device may be brought their weights in every run. 3: copies of weights may begin between the launches of
+/// another step.
+pub(crate) const VERSION: u32 = 3;
 
 /// How the steps of a model are placed on workers, for one set of input shapes.
 ///
@@ -106,12 +107,19 @@ impl PlannedDevice {
         self.brought.iter().find(|weights| weights.step == step)
     }
 
-    /// Refuses weights that are brought to no step there, or to one twice.
+    /// Refuses weights that are brought to no step there, to one twice, or beside one that has no copies between its launches.
     pub(crate) fn check_brought(&self) -> Result<(), PlanError> {
-        for (at, BroughtWeights { step, .. }) in self.brought.iter().enumerate() {
+        for (at, BroughtWeights { step, beside, .. }) in self.brought.iter().enumerate() {
             let again = self.brought[..at].iter().any(|other| other.step == *step);
             if again || !self.steps.contains(step) {
                 return Err(PlanError::invalid(format!("step {step} cannot be brought weights")));
+            }
+            let Some(beside) = beside else { continue };
+            if self.brought_to(*beside).is_none_or(|own| !own.apart || own.step == *step) {
+                let what = format!(
+                    "step {step} is brought weights between the launches of step {beside}, which has none"
+                );
+                return Err(PlanError::invalid(what));
             }
         }
         Ok(())
@@ -149,6 +157,10 @@ pub struct BroughtWeights {
     /// The step behind whose end the copy ahead of it begins, where it is not the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<usize>,
+    /// The step that the copy goes on beside: it begins behind the last copy between the launches of that, where there is
+    /// such a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<usize>,
     /// Bytes that are copied in all.
     pub bytes: usize,
 }
@@ -256,11 +268,16 @@ impl Plan {
     /// ```
     pub fn from_json(text: &str) -> Result<Self, PlanError> {
         let malformed = |what: String| PlanError::Malformed { what };
-        let plan: Self = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
-        if plan.version != VERSION {
-            return Err(malformed(format!("it has version {} instead of {VERSION}", plan.version)));
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
         }
-        Ok(plan)
+        // Fields of other versions are others.
+        let Versioned { version } = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+        if version != VERSION {
+            return Err(malformed(format!("it has version {version} instead of {VERSION}")));
+        }
+        serde_json::from_str(text).map_err(|e| malformed(e.to_string()))
     }
 
     /// The document.
@@ -332,10 +349,11 @@ impl fmt::Display for Plan {
         let PlannedDevice { device: name, arena_bytes, weight_bytes, .. } = device;
         let lean = if device.lean { ", little workspace" } else { "" };
         writeln!(f, "device {name}, arena {arena_bytes} bytes, weights {weight_bytes} bytes{lean}")?;
-        for BroughtWeights { step, apart, behind, bytes } in &device.brought {
+        for BroughtWeights { step, apart, behind, beside, bytes } in &device.brought {
             let apart = if *apart { ", each part's by itself" } else { "" };
             let behind = behind.map_or_else(String::new, |behind| format!(", behind step {behind}"));
-            writeln!(f, "step {step} is brought {bytes} bytes of weights{apart}{behind}")?;
+            let beside = beside.map_or_else(String::new, |of| format!(", between the launches of step {of}"));
+            writeln!(f, "step {step} is brought {bytes} bytes of weights{apart}{behind}{beside}")?;
         }
         let offsets: Vec<String> = device.offsets.iter().map(ToString::to_string).collect();
         writeln!(f, "device offsets {}", offsets.join(" "))

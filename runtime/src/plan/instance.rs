@@ -13,7 +13,8 @@ use crate::exec::{Access, Accesses, Bound, Program};
 use crate::graph::{Fact, node_cost};
 use crate::ops::Cost;
 use recurve_scheduler::{Instance, Link, Machine, Memory, Processor, Task, Tensor};
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 
 /// Workers beyond which hand-overs are not part of the instance.
 const MOST_MEMORIES: usize = 32;
@@ -24,7 +25,7 @@ const UNMOVED: f64 = 1e12;
 pub(crate) type LaneCost = Option<(f64, Timing)>;
 
 /// A step as a task.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StepCost {
     pub(crate) signature: StepSignature,
     /// On one worker.
@@ -58,7 +59,7 @@ pub(crate) fn step_work(bound: &Bound, program: &Program, step: usize) -> Option
     }
 }
 
-/// The costs of all steps, by their position; `None` for a step whose forms are not known.
+/// The costs of all steps, by their position; `None` for a step whose forms are not known. What has one signature has one cost.
 pub(crate) fn step_costs(
     bound: &Bound,
     program: &Program,
@@ -67,27 +68,33 @@ pub(crate) fn step_costs(
 ) -> Vec<Option<StepCost>> {
     let devices = devices(profile);
     let rooflines = Rooflines::new(profile);
+    let mut known: HashMap<String, StepCost> = HashMap::new();
     let cost = |step: usize| {
         let signature = StepSignature::of(&bound.step_form(program, step)?);
+        if let Some(cost) = known.get(&signature.0) {
+            return Some(cost.clone());
+        }
         let kind = signature.0.split(' ').next().unwrap_or_default().to_owned();
-        let work = || step_work(bound, program, step);
+        let work = OnceCell::new();
         let on = |lane: &str| {
             if let Some(measured) = profile.measured(&signature.0, lane) {
                 return Some((measured.median_us, Timing::Measured));
             }
-            let work = work()?;
+            let work = (*work.get_or_init(|| step_work(bound, program, step)))?;
             let estimate = rooflines.of(lane, &kind)?.estimate(work.flops, work.bytes)?;
             Some((estimate, Timing::Estimated))
         };
         // Nothing else than the CPU is taken for able to run what was not measured there.
         let elsewhere =
             |device: &String| profile.measured(&signature.0, device).map(|m| (m.median_us, Timing::Measured));
-        Some(StepCost {
+        let cost = StepCost {
             alone: on(&cpu_lane(1)),
             together: if workers > 1 { on(&cpu_lane(workers)) } else { None },
             devices: devices.iter().map(elsewhere).collect(),
             signature,
-        })
+        };
+        known.insert(cost.signature.0.clone(), cost.clone());
+        Some(cost)
     };
     (0..bound.step_count()).map(cost).collect()
 }

@@ -33,6 +33,8 @@ pub(crate) struct Moves {
     pub(crate) rooms: Vec<(Option<Space>, usize)>,
     /// By step: the room of its workspace.
     pub(crate) workspaces: Vec<Option<usize>>,
+    /// By copy: the step that it goes on beside, where it begins between the launches of one.
+    pub(crate) beside: Vec<Option<usize>>,
 }
 
 /// What is known of a bound program's steps and spaces.
@@ -67,6 +69,8 @@ pub(crate) struct Bring {
     pub(crate) room: usize,
     /// The step behind whose end they are copied.
     pub(crate) behind: Option<usize>,
+    /// The step that they are copied beside, behind the last copy between its launches.
+    pub(crate) beside: Option<usize>,
 }
 
 /// What one step writes, or an input.
@@ -90,6 +94,7 @@ impl Moves {
             device: vec![Accesses::default(); accesses.len()],
             rooms: Vec::new(),
             workspaces: vec![None; accesses.len()],
+            beside: Vec::new(),
         };
         let mut tensors = tensors;
         for tensor in &mut tensors {
@@ -157,6 +162,7 @@ impl Moves {
             made.host.push(host);
             made.device.push(device);
         }
+        made.beside = vec![None; made.copies.len()];
         for (step, of) in on_device.iter().enumerate() {
             if let Some(weights) = of.as_ref().and_then(|of| of.weights) {
                 made.bring(step, weights, accesses.len());
@@ -171,11 +177,26 @@ impl Moves {
         self.needs[step].push(steps + self.copies.len());
         self.needs.push(of.behind.into_iter().collect());
         self.copies.push(Move { space, bytes: bytes.clone(), up: true });
+        self.beside.push(of.beside);
         let there = Access { space: Space::Tenant(self.rooms.len()), bytes: bytes.clone() };
         self.rooms.push((Some(space), of.room));
         self.device[step].reads.push(there.clone());
         self.host.push(Accesses { reads: vec![Access { space, bytes }], writes: Vec::new() });
         self.device.push(Accesses { reads: Vec::new(), writes: vec![there] });
+    }
+
+    /// By action: what comes ahead of it in the order in which a worker gives them. That is what it needs, and also that a
+    /// copy stands ahead of the step that it goes on beside, and the step that it is for behind that.
+    pub(crate) fn ahead(&self) -> Vec<Vec<usize>> {
+        let mut ahead = self.needs.clone();
+        let steps = self.needs.len() - self.copies.len();
+        for (copy, beside) in self.beside.iter().enumerate() {
+            if let (Some(beside), Space::Weights(step)) = (*beside, self.copies[copy].space) {
+                ahead[beside].push(steps + copy);
+                ahead[step].push(beside);
+            }
+        }
+        ahead
     }
 
     /// The room of a space.

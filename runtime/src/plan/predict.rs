@@ -25,11 +25,19 @@ pub(crate) struct Launching<'a> {
     pub(crate) streams: &'a [Option<usize>],
     /// By step, how much of the device it takes: what takes more than all of it does not go on side by side.
     pub(crate) shares: &'a [f64],
-    /// By step, how long what it is brought between its launches takes, as part of its cost: one copy to the device goes on at
-    /// a time.
-    pub(crate) within: &'a [f64],
+    /// By step, what it is brought between its launches.
+    pub(crate) within: &'a [Within],
     /// How long it takes until a stream goes on that waited for another.
     pub(crate) event_us: f64,
+}
+
+/// What a step is brought between its launches: one copy to the device goes on at a time.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(crate) struct Within {
+    /// How long it takes, as part of the cost of the step.
+    pub(crate) us: f64,
+    /// How much of what is left of that cost is over by the last of it.
+    pub(crate) ahead_of_last: f64,
 }
 
 /// The device's kernels and copies of one run, which go on while the worker that gave them does other things: each
@@ -41,12 +49,44 @@ struct Queues {
     down: f64,
     /// Kernels of all streams: begin, end and share.
     running: Vec<(f64, f64, f64)>,
+    /// Copies that go on beside a step which was not given yet, with that.
+    kept: Vec<(usize, usize)>,
 }
 
 impl Queues {
-    /// When the action begins and ends that the worker gives at `now`, by when all actions end; and when the worker goes on:
-    /// behind a copy, of which it writes or reads the bytes, and at once behind a kernel or a copy of weights.
+    /// Sets when the action begins and ends that the worker gives at `now`, and tells when the worker goes on: behind a copy,
+    /// of which it writes or reads the bytes, and at once behind a kernel or a copy of weights. A copy that goes on beside a
+    /// step is given with that.
     fn give(
+        &mut self,
+        of: Launching<'_>,
+        (action, steps): (usize, usize),
+        now: f64,
+        us: &dyn Fn(usize) -> f64,
+        (starts, ends): (&mut [f64], &mut [f64]),
+    ) -> f64 {
+        let beside = action.checked_sub(steps).and_then(|copy| of.moves.beside.get(copy).copied().flatten());
+        if let Some(step) = beside {
+            self.kept.push((action, step));
+            return now;
+        }
+        let (begin, end, goes_on) = self.times(of, (action, steps), (now, us(action)), ends);
+        (starts[action], ends[action]) = (begin, end);
+        let kept: Vec<usize> =
+            self.kept.extract_if(.., |(_, step)| *step == action).map(|(copy, _)| copy).collect();
+        if !kept.is_empty() {
+            let within = of.within.get(action).copied().unwrap_or_default();
+            let head = end - (us(action) - within.us) * (1.0 - within.ahead_of_last);
+            for copy in kept {
+                let (begin, end, _) = self.times(of, (copy, steps), (now.max(head), us(copy)), ends);
+                (starts[copy], ends[copy]) = (begin, end);
+            }
+        }
+        goes_on
+    }
+
+    /// When the action begins and ends that is given at `now`, by when all actions end, and when the worker goes on.
+    fn times(
         &mut self,
         of: Launching<'_>,
         (action, steps): (usize, usize),
@@ -66,7 +106,7 @@ impl Queues {
             let share = of.shares.get(action).copied().unwrap_or(1.0);
             let begin = room(&self.running, ready.max(*queue), us, share);
             let mut end = begin + us;
-            let within = of.within.get(action).copied().unwrap_or(0.0);
+            let within = of.within.get(action).copied().unwrap_or_default().us;
             if within > 0.0 {
                 // Behind the copies that are under way when it begins.
                 let copied = self.up.max(begin);
@@ -145,12 +185,16 @@ pub(crate) fn predict(
                                 }
                                 Instruction::Run(_) | Instruction::Copy(_) => {
                                     let Some(step) = instruction.action(steps) else { break };
-                                    let (now, us) = (clocks[worker], cost(step, Lane::Worker(worker)));
+                                    let now = clocks[worker];
+                                    let us = |action: usize| cost(action, Lane::Worker(worker));
                                     let there =
                                         |d: &Launching<'_>| d.streams.get(step).is_none_or(Option::is_some);
-                                    (starts[step], ends[step], clocks[worker]) = match device.filter(there) {
-                                        Some(of) => queues.give(of, (step, steps), (now, us), &ends),
-                                        None => (now, now + us, now + us),
+                                    clocks[worker] = if let Some(of) = device.filter(there) {
+                                        let times = (&mut starts[..], &mut ends[..]);
+                                        queues.give(of, (step, steps), now, &us, times)
+                                    } else {
+                                        (starts[step], ends[step]) = (now, now + us(step));
+                                        ends[step]
                                     };
                                 }
                                 Instruction::Signal(flag) => raised.push((flag, clocks[worker])),

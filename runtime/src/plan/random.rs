@@ -133,8 +133,15 @@ pub(crate) fn random_on_device(
             // Behind a step that is needed, or at once.
             let before: Vec<usize> = needs[step].iter().copied().filter(|&n| places[n].is_device()).collect();
             let behind = if before.is_empty() { None } else { before.get(g.size(0, before.len())).copied() };
-            there.weights = Some(Bring { first: weights.first(), room: weights.room, behind });
-            brought.push(BroughtWeights { step, apart, behind, bytes: weights.bytes() });
+            // Beside one that is needed and has copies between its launches, behind what that is needed for, too.
+            let turned = |n: &usize| brought.iter().any(|own| own.step == *n && own.apart);
+            let beside = before.iter().copied().filter(turned).find(|_| g.chance(0.5));
+            let behind = match beside {
+                Some(of) => needs[of].iter().copied().find(|&n| places[n].is_device()),
+                None => behind,
+            };
+            there.weights = Some(Bring { first: weights.first(), room: weights.room, behind, beside });
+            brought.push(BroughtWeights { step, apart, behind, beside, bytes: weights.bytes() });
         }
         places.push(if form.is_some() {
             Seat::Device(g.size(0, streams - 1))

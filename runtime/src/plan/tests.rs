@@ -4,7 +4,7 @@ use super::causality::Causality;
 use super::instruction::{Instruction, Lane, Phase, phases};
 use super::memory::{Lifetimes, assign};
 use super::moves::{Move, Moves};
-use super::predict::{Launching, predict};
+use super::predict::{Launching, Within, predict};
 use super::random::random_order;
 use super::{Plan, PlanError};
 use crate::exec::{Access, Accesses, Space};
@@ -177,6 +177,7 @@ fn copies_are_predicted_beside_kernels_and_kernels_beside_who_launches() {
         device: Vec::new(),
         rooms: Vec::new(),
         workspaces: Vec::new(),
+        beside: Vec::new(),
     };
     let lists = vec![
         vec![Run(2), Signal(0), Wait(1), Run(3)],
@@ -204,6 +205,7 @@ fn streams_are_predicted_side_by_side_as_far_as_the_device_has_room() {
         device: Vec::new(),
         rooms: Vec::new(),
         workspaces: Vec::new(),
+        beside: Vec::new(),
     };
     let phases = [Phase::Apart { lists: vec![(0..5).map(Run).collect()] }];
     let us = |action: usize, _: Lane| [10.0, 40.0, 30.0, 5.0, 20.0][action];
@@ -235,12 +237,14 @@ fn what_steps_are_brought_between_their_launches_is_predicted_behind_other_copie
         device: Vec::new(),
         rooms: Vec::new(),
         workspaces: Vec::new(),
+        beside: Vec::new(),
     };
     let us = |action: usize, _: Lane| [50.0, 30.0, 8.0, 8.0][action];
     let streams = [Some(0), Some(1)];
     let predicted = |within: &[f64], list: [Instruction; 4]| {
         let shares = &[0.25; 2];
-        let device = Launching { moves: &moves, streams: &streams, shares, within, event_us: 0.0 };
+        let within: Vec<Within> = within.iter().map(|&us| Within { us, ahead_of_last: 0.5 }).collect();
+        let device = Launching { moves: &moves, streams: &streams, shares, within: &within, event_us: 0.0 };
         let phases = [Phase::Apart { lists: vec![list.into()] }];
         let made = predict(&phases, us, (2, 2), (None, Duration::ZERO), Some(device));
         (made.starts, made.total_us)
@@ -258,8 +262,43 @@ fn what_steps_are_brought_between_their_launches_is_predicted_behind_other_copie
 }
 
 #[test]
+fn a_copy_beside_a_step_is_predicted_behind_the_last_between_its_launches() {
+    use Instruction::{Copy, Run};
+    // Steps 0 and 1 in one stream; 20 of the 50 of step 0 are copied between its launches, half of the others ahead of that.
+    let copy = |step: usize| Move { space: Space::Weights(step), bytes: 0..1, up: true };
+    let of = |beside: Option<usize>| Moves {
+        copies: vec![copy(0), copy(1)],
+        needs: vec![vec![2], vec![0, 3], vec![], vec![]],
+        host: Vec::new(),
+        device: Vec::new(),
+        rooms: Vec::new(),
+        workspaces: Vec::new(),
+        beside: vec![None, beside],
+    };
+    let predicted = |moves: &Moves, last: f64, copied: f64| {
+        let us = |action: usize, _: Lane| [50.0, 30.0, 8.0, copied][action];
+        let within = [Within { us: 20.0, ahead_of_last: 0.5 }, Within { us: last, ahead_of_last: 0.5 }];
+        let (streams, shares) = ([Some(0), Some(0)], &[0.25; 2]);
+        let device = Launching { moves, streams: &streams, shares, within: &within, event_us: 0.0 };
+        let phases = [Phase::Apart { lists: vec![vec![Copy(0), Copy(1), Run(0), Run(1)]] }];
+        let made = predict(&phases, us, (2, 2), (None, Duration::ZERO), Some(device));
+        (made.starts, made.total_us)
+    };
+    // Ahead of it all, it keeps the copy within step 0 waiting until 16.
+    assert_eq!(predicted(&of(None), 0.0, 8.0), (vec![8.0, 66.0, 0.0, 8.0], 96.0));
+    // Beside step 0, which lasts from 8 to 58, it begins 15 before that ends, at 43.
+    assert_eq!(predicted(&of(Some(0)), 0.0, 8.0), (vec![8.0, 58.0, 0.0, 43.0], 88.0));
+    // Where it takes longer than what is left of step 0, step 1 waits for it.
+    assert_eq!(predicted(&of(Some(0)), 0.0, 40.0), (vec![8.0, 83.0, 0.0, 43.0], 113.0));
+    assert_eq!(of(Some(0)).ahead(), [vec![2, 3], vec![0, 3, 0], vec![], vec![]]);
+}
+
+#[test]
 fn what_is_no_plan_is_told() {
     for text in ["", "{", "[]", r#"{"version": 1}"#] {
         assert!(matches!(Plan::from_json(text), Err(PlanError::Malformed { .. })), "{text}");
     }
+    // The version is told, whatever fields another one has.
+    let error = Plan::from_json(r#"{"version": 1, "stages": []}"#).expect_err("another version");
+    assert!(error.to_string().contains("version 1"), "{error}");
 }

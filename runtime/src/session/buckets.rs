@@ -78,8 +78,8 @@ impl Session {
     ) -> Result<Option<Result<Followed, Unplanned>>, Error> {
         let variants = self.variants(&self.facts_of(inputs)?, |name| name == rewrite)?;
         let goal = Goal { budget: Some(AGAIN), ..goal };
-        let made = self.build_plans(&variants, inputs, (profile, goal), context)?;
-        let Some(best) = made.into_iter().next().map(|planned| planned.plan) else { return Ok(None) };
+        let plans = self.build_plans(&variants, inputs, (profile, goal), 1, context)?;
+        let Some(best) = plans.made.into_iter().next().map(|planned| planned.plan) else { return Ok(None) };
         let wanted = goal.slo_us.is_some() || self.devices.wants_gpu();
         if !wanted && best.predicted_us >= best.together_us {
             return Ok(Some(Err(Unplanned::NotFaster)));

@@ -74,12 +74,16 @@ impl HeldTensors {
     }
 
     /// Copies the inputs of which `needed` tells to the host.
-    pub(super) fn bring(&mut self, session: &Session, needed: impl Fn(usize) -> bool) -> Result<(), Error> {
+    pub(super) fn bring(
+        &mut self,
+        (session, context): (&Session, RunContext<'_>),
+        needed: impl Fn(usize) -> bool,
+    ) -> Result<(), Error> {
         for index in (0..self.inputs.len()).filter(|index| needed(*index)) {
             if self.host[index].is_none()
                 && let Some(lease) = self.input(index)
             {
-                self.host[index] = Some(lease.read(&session.budget)?);
+                self.host[index] = Some(lease.read(&session.budget, context.interrupt)?);
             }
         }
         Ok(())
@@ -143,7 +147,7 @@ impl Session {
         let reach = way.reach(&there(&held.inputs), &there(&held.outputs));
         let forms = (0..self.outputs.len()).map(|index| way.form(index));
         self.check_forms(held, forms)?;
-        held.bring(self, |at| reach.host[at])?;
+        held.bring((self, context), |at| reach.host[at])?;
         held.aim(&reach.late, &reach.written)?;
         let mut made: Vec<Option<Value>> = vec![None; self.outputs.len()];
         {
@@ -174,7 +178,7 @@ impl Session {
             let value = value.ok_or_else(|| missing_output("output"))?;
             match (held.output(index), value.as_tensor()) {
                 (Some(lease), Some(tensor)) => {
-                    lease.write(tensor.view())?;
+                    lease.write(tensor.view(), context.interrupt)?;
                     copies.push(copy("output", &spec.name, tensor.bytes().len()));
                 }
                 _ => {

@@ -184,7 +184,7 @@ impl<'a> IoBinding<'a> {
             let mut held = HeldTensors::new(session, &sources, &targets)?;
             if !session.plans.has_decided(values) {
                 // What is measured is measured on what it is.
-                held.bring(session, |_| true)?;
+                held.bring((session, context), |_| true)?;
             }
             let followed = session.plans.choose(session, &held.values(values), context)?;
             if let Some(followed) = followed {
@@ -201,7 +201,7 @@ impl<'a> IoBinding<'a> {
                     ended => return ended,
                 }
             }
-            held.bring(session, |at| session.runner.decides(at))?;
+            held.bring((session, context), |at| session.runner.decides(at))?;
             let way = session.runner.way(&held.values(values), context)?;
             session.run_held(&*way, values, &mut held, context)
         })

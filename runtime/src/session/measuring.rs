@@ -231,7 +231,8 @@ impl Session {
         // Steps are measured with warm caches, which a plan may leave cold: what is predicted to be best need not be.
         let mut best: Option<(Duration, Plan, Followed)> = None;
         let mut late: Option<(Duration, Followed)> = None;
-        for Planned { plan, .. } in self.build_plans(&variants, inputs, (&profile, goal), context)? {
+        let plans = self.build_plans(&variants, inputs, (&profile, goal), usize::MAX, context)?;
+        for Planned { plan, .. } in plans.made {
             if let Some(slo_us) = goal.slo_us {
                 // The least bytes come first; what takes longer than was predicted gives way to the next.
                 let followed = self.check_plan(&variants, &plan, context)?;

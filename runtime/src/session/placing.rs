@@ -128,8 +128,33 @@ fn sequence(phases: &[Phase], device: &PlannedDevice) -> Result<Sequence, PlanEr
             goes_on |= gives(instruction).is_some();
         }
     }
+    beside(&mut parts, device)?;
     let streams = device.steps.iter().copied().zip(device.streams.iter().copied()).collect();
     Ok(Sequence { parts, streams })
+}
+
+/// Puts copies that go on beside a step behind its head. They stand ahead of it where they are told of, so that what they
+/// write is nobody's from there on, and the steps that they are for come behind it.
+fn beside(parts: &mut [Vec<Action>], device: &PlannedDevice) -> Result<(), PlanError> {
+    for (copy, planned) in device.copies.iter().enumerate() {
+        let Space::Weights(step) = planned.space else { continue };
+        let Some(beside) = device.brought_to(step).and_then(|brought| brought.beside) else { continue };
+        let place = |action: Action| parts.iter().flatten().position(|other| *other == action);
+        let [copied, around, read] =
+            [Action::Copy(copy), Action::Step(beside), Action::Step(step)].map(place);
+        if copied.is_none() || around <= copied || read <= around {
+            let what = format!("the weights of step {step} are not copied ahead of step {beside} and it");
+            return Err(PlanError::invalid(what));
+        }
+        parts.iter_mut().for_each(|part| part.retain(|action| *action != Action::Copy(copy)));
+        let Some(part) = parts.iter_mut().find(|part| part.contains(&Action::Step(beside))) else { continue };
+        let at = part.iter().position(|action| *action == Action::Step(beside)).unwrap_or(0);
+        part.insert(at, Action::Copy(copy));
+        if !part.contains(&Action::Head(beside)) {
+            part.insert(at, Action::Head(beside));
+        }
+    }
+    Ok(())
 }
 
 impl Session {

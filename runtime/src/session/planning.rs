@@ -16,7 +16,7 @@ use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    AsItIs, Built, DeviceCosts, DeviceSite, Forced, Goal, ParetoPoint, Plan, PlanError, Planned,
+    AsItIs, Built, DeviceCosts, DeviceSite, Draft, Forced, Goal, ParetoPoint, Plan, PlanError, Planned,
     PlannedDevice, PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
 };
 use crate::tensor::ValueRef;
@@ -36,6 +36,15 @@ pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<V
         })
     };
     specs.iter().zip(values).map(form).collect()
+}
+
+/// What came of planning a model's variants, the best first.
+pub(super) struct Plans {
+    pub(super) made: Vec<Planned>,
+    /// Those of all plans, the ones that were not made among them.
+    rewrites: Vec<String>,
+    /// Plans that no other beats in bytes of a device's memory and time, where there is a device.
+    front: Vec<ParetoPoint>,
 }
 
 impl Session {
@@ -140,13 +149,13 @@ impl Session {
         let interrupt = RunOptions::default().interrupt();
         let context = self.context(&interrupt);
         let variants = self.variants(&self.facts_of(&inputs)?, |_| true)?;
-        let made = self.build_plans(&variants, &inputs, (profile, options.goal()), context)?;
-        let front = pareto(made.iter().flat_map(|planned| planned.front.iter().copied()).collect());
+        let Plans { made, rewrites, front } =
+            self.build_plans(&variants, &inputs, (profile, options.goal()), 1, context)?;
         // Of a model whose shapes change, the best rewrite stays packed though the plan takes none: that is most of what a
         // plan for other shapes would take.
         let changes =
             self.inputs.iter().any(|spec| spec.fact.tensor().is_none_or(|t| t.known_shape().is_none()));
-        let rewritten = made.iter().map(|planned| &planned.plan.rewrite).find(|rewrite| *rewrite != "none");
+        let rewritten = rewrites.iter().find(|rewrite| *rewrite != "none");
         let rewritten = variants.iter().find(|variant| changes && Some(&variant.rewrite) == rewritten);
         rewritten.into_iter().for_each(|variant| self.rewritten.keep_planned(&variant.program));
         let planned = made.into_iter().next();
@@ -299,19 +308,20 @@ impl Session {
         self.devices.limit.into_iter().chain(shared).min()
     }
 
-    /// The best plan of every variant, by the predicted times.
+    /// The best plans of the variants, by the predicted times, at most so many; the others are not made in full.
     pub(super) fn build_plans(
         &self,
         variants: &[Variant],
         inputs: &[PlannedInput],
         (profile, goal): (&Profile, Goal),
+        most: usize,
         context: RunContext<'_>,
-    ) -> Result<Vec<Planned>, Error> {
+    ) -> Result<Plans, Error> {
         let facts = self.facts_of(inputs)?;
         let own = self.cpu_program()?;
         let (model, profile_hash) = (model_hash(own), profile.hash());
         let names = StepNames::new(own.graph(), &self.fusion);
-        let mut plans: Vec<Planned> = Vec::new();
+        let mut drafts: Vec<Draft<'_>> = Vec::new();
         let mut unmet: Option<PlanError> = None;
         let mut own_times: Option<AsItIs> = None;
         let (gpu, limit) = (self.devices.usable(), self.gpu_limit().map(|bytes| bytes as u64));
@@ -323,7 +333,9 @@ impl Session {
         let searches = (1 + gpu.map_or(0, |_| goal.searches())) * ways * variants.len().max(1);
         let each = |all: Duration| Budget::Time(all / searches as u32);
         let search = goal.budget.map_or(SEARCH, each);
-        for Variant { rewrite, program } in variants {
+        let mut sites = Vec::with_capacity(variants.len());
+        for variant in variants {
+            let program = &variant.program;
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let forced = self.devices.forced(&names, &bound, program)?;
             let mut costs = vec![None];
@@ -333,6 +345,9 @@ impl Session {
                 costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
                 costs.extend(tries_lean.then(|| of(true)).flatten().map(Some));
             }
+            sites.push((variant, bound, forced, costs));
+        }
+        for (Variant { rewrite, program }, bound, forced, costs) in &sites {
             let kept = costs.iter().map(|costs| (costs, false));
             let can = |costs: &&Option<DeviceCosts>| costs.as_ref().is_some_and(DeviceCosts::can_bring);
             let brought =
@@ -341,8 +356,8 @@ impl Session {
                 let device = costs.as_ref();
                 let made = build(Site {
                     goal,
-                    device: device.map(|costs| DeviceSite { costs, forced: &forced, limit, brings }),
-                    bound: &bound,
+                    device: device.map(|costs| DeviceSite { costs, forced, limit, brings }),
+                    bound,
                     program,
                     model: &model,
                     profile,
@@ -359,8 +374,7 @@ impl Session {
                     made => made?,
                 };
                 // The model as it is is the first variant.
-                let AsItIs { together_us, alone_us, device_us, device_bytes } =
-                    *own_times.get_or_insert(as_it_is);
+                own_times.get_or_insert(as_it_is);
                 match planned {
                     Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits { .. })) => {
                         unmet = Some(match unmet.take() {
@@ -368,25 +382,20 @@ impl Session {
                             None => error,
                         });
                     }
-                    planned => {
-                        let Planned { plan, instance, front } = planned?;
-                        let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-                        plans.push(Planned { plan, instance, front });
-                    }
+                    planned => drafts.push(planned?),
                 }
             }
         }
-        if let (true, Some(error)) = (plans.is_empty(), unmet) {
+        if let (true, Some(error)) = (drafts.is_empty(), unmet) {
             return Err(error.into());
         }
-        let bytes = |plan: &Plan| match (&plan.device, goal.slo_us) {
-            (Some(device), Some(_)) => device.bytes(),
-            _ => 0,
-        };
-        plans.sort_by(|a, b| {
-            bytes(&a.plan).cmp(&bytes(&b.plan)).then(a.plan.predicted_us.total_cmp(&b.plan.predicted_us))
-        });
-        Ok(plans)
+        let bytes = |draft: &Draft<'_>| goal.slo_us.map_or(0, |_| draft.device_bytes());
+        drafts.sort_by(|a, b| bytes(a).cmp(&bytes(b)).then(a.predicted_us().total_cmp(&b.predicted_us())));
+        let rewrites = drafts.iter().map(|draft| draft.rewrite().to_owned()).collect();
+        let front = pareto(drafts.iter().flat_map(|draft| draft.front().iter().copied()).collect());
+        let Some(as_it_is) = own_times else { return Err(PlanError::invalid("there is no program").into()) };
+        let made = drafts.into_iter().take(most).map(|draft| draft.finish(as_it_is));
+        Ok(Plans { made: made.collect::<Result<_, _>>()?, rewrites, front })
     }
 
     pub(super) fn check_plan(

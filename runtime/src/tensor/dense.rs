@@ -4,6 +4,7 @@ use super::view::{TensorView, ViewData};
 use super::{Shape, element_count};
 use crate::dtype::{DType, Element, nearest_bf16, nearest_f16};
 use crate::error::{Error, OpError};
+use crate::exec::Interrupt;
 use crate::memory::{Budget, Buffer};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -105,13 +106,22 @@ impl Tensor {
 
     /// A copy of `view`, charged to `budget`.
     pub(crate) fn copy_of(view: TensorView<'_>, budget: &Budget) -> Result<Self, OpError> {
+        Self::copy_unless(view, budget, &Interrupt::default())
+    }
+
+    /// The same, unless the run that it is for is interrupted.
+    pub(crate) fn copy_unless(
+        view: TensorView<'_>,
+        budget: &Budget,
+        interrupt: &Interrupt,
+    ) -> Result<Self, OpError> {
         match view.data() {
             ViewData::Strings(s) => {
                 Ok(Self { dtype: view.dtype(), shape: view.shape().into(), data: Data::Strings(s.into()) })
             }
             ViewData::Bytes(b) => {
                 let mut buffer = Buffer::zeroed(b.len(), budget)?;
-                buffer.bytes_mut().copy_from_slice(b);
+                interrupt.copy(buffer.bytes_mut(), b)?;
                 Self::from_buffer(view.dtype(), view.shape(), buffer)
             }
         }

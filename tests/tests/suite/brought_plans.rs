@@ -3,11 +3,11 @@
 use crate::branches::{Extents, MODELS};
 use crate::mixed::{engine, input, load, profiled, shapes, sped_up};
 use crate::network::compare;
-use recurve::plans::{Plan, PlanOptions, PlannedDevice};
+use recurve::plans::{Instruction, Phase, Plan, PlanOptions, PlannedDevice};
 use recurve::profiles::Profile;
 use recurve::settings::Mode;
-use recurve::times::Space;
-use recurve::{Engine, ErrorKind, Session};
+use recurve::times::{NodeTimes, Space};
+use recurve::{Engine, ErrorKind, RunOptions, Session};
 use std::time::Duration;
 
 const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 32 };
@@ -97,6 +97,89 @@ fn a_longer_objective_never_takes_more_and_a_limit_is_kept_by_bringing_weights()
     limited.follow(&plan).expect("valid");
     let want = session.run([("x", &input(SMALL, 3))]).expect("runs");
     compare("limited", &["y"], &want, &limited.run([("x", &input(SMALL, 3))]).expect("runs"));
+}
+
+/// A plan of the layers in which some copy begins between the launches of another step, by a profile in which that pays.
+fn between(session: &Session, profile: &Profile, usual: &Plan) -> (Profile, Plan) {
+    let mut slow = profile.clone();
+    // A half of a layer's weights takes a third of its microsecond.
+    for link in slow.links.iter_mut().filter(|link| link.from == "host") {
+        let us = 0.01 + link.bytes as f64 * (0.33 / (16.0 * 32.0 * 32.0));
+        (link.time.median_us, link.time.min_us, link.time.p90_us) = (us, us, us);
+    }
+    let usual = session.plan(shapes(SMALL), &slow).map_or(usual.predicted_us, |made| made.plan.predicted_us);
+    let plans = (100..400).step_by(5).map(|percent| f64::from(percent) / 100.0 * usual);
+    let mut plans = plans.map(|slo_us| {
+        let slo = Duration::from_secs_f64(slo_us * 1.0001 / 1e6);
+        let options = PlanOptions::default().with_mode(Mode::Memory { slo });
+        session.plan_with(shapes(SMALL), &slow, options).expect("a plan").plan
+    });
+    let beside = |plan: &Plan| there(plan).brought.iter().any(|weights| weights.beside.is_some());
+    let found = plans.find(|plan| plan.device.is_some() && beside(plan));
+    (slow, found.expect("some objective is met by copies between launches"))
+}
+
+#[test]
+fn copies_between_the_launches_of_another_step_change_no_answer() {
+    let engine = engine(2);
+    let (session, profile, usual) = layers(&engine);
+    session.follow(&usual).expect("valid");
+    let want: Vec<_> = [1, 2, 1].map(|seed| session.run([("x", &input(SMALL, seed))]).expect("runs")).into();
+    let (_, plan) = between(&session, &profile, &usual);
+    assert!(plan.to_string().contains("between the launches of step"), "{plan}");
+    let again = Plan::from_json(&plan.to_json()).expect("its own document");
+    assert_eq!(again, plan);
+    session.follow(&again).expect("valid");
+    let values = |of: &recurve::Outputs| of.tensor("y").expect("there").to_vec::<f32>().expect("floats");
+    for (seed, want) in [1, 2, 1].into_iter().zip(&want) {
+        let got = session.run([("x", &input(SMALL, seed))]).expect("runs");
+        assert_eq!(values(&got), values(want), "seed {seed}\n{plan}");
+    }
+    // Where each step is timed by itself, and again as before.
+    let times = NodeTimes::with_events();
+    let timed = RunOptions::default().with_node_times(&times);
+    let got = session.run_with([("x", &input(SMALL, 2))], &timed).expect("runs");
+    assert_eq!(values(&got), values(&want[1]), "timed");
+    for copy in 0..there(&plan).copies.len() {
+        let name = format!("copy {copy}");
+        assert_eq!(times.events().iter().filter(|event| *event.name == *name).count(), 1, "{name}\n{plan}");
+    }
+    let got = session.run([("x", &input(SMALL, 1))]).expect("runs");
+    assert_eq!(values(&got), values(&want[0]), "behind a timed run");
+
+    let refused = |change: &dyn Fn(&mut Plan), what: &str| {
+        let mut bad = plan.clone();
+        change(&mut bad);
+        let error = session.follow(&bad).err().unwrap_or_else(|| panic!("{what} is followed\n{bad}"));
+        assert_eq!(error.kind(), ErrorKind::InvalidPlan, "{what}: {error:?}");
+    };
+    let at = there(&plan).brought.iter().position(|weights| weights.beside.is_some()).expect("one");
+    let beside = there(&plan).brought[at].beside.expect("a step");
+    let change =
+        |bad: &mut Plan, to: usize| bad.device.as_mut().expect("there").brought[at].beside = Some(to);
+    refused(&|bad| change(bad, 9999), "beside no step");
+    refused(&|bad| change(bad, there(&plan).brought[at].step), "beside the step that it is for");
+    let at_once = |bad: &mut Plan| {
+        let brought = &mut bad.device.as_mut().expect("there").brought;
+        let own = brought.iter_mut().find(|weights| weights.step == beside).expect("brought");
+        own.apart = false;
+    };
+    refused(&at_once, "beside one without copies between its launches");
+    let later = |bad: &mut Plan| {
+        let copies = &there(&plan).copies;
+        let space = Space::Weights(there(&plan).brought[at].step);
+        let copy = Instruction::Copy(copies.iter().position(|copy| copy.space == space).expect("one"));
+        for phase in &mut bad.phases {
+            if let Phase::Apart { lists } = phase {
+                for list in lists.iter_mut().filter(|list| list.contains(&copy)) {
+                    list.retain(|instruction| *instruction != copy);
+                    let run = list.iter().position(|i| *i == Instruction::Run(beside)).expect("in one list");
+                    list.insert(run + 1, copy);
+                }
+            }
+        }
+    };
+    refused(&later, "a copy behind the step that it goes on beside");
 }
 
 #[test]

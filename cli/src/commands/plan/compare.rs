@@ -1,9 +1,10 @@
 //! What a plan predicted beside what a run along it took.
 
+use crate::document::Document;
 use crate::failure::InvalidFile;
 use crate::files;
 use crate::quantity;
-use crate::run_trace::Traced;
+use crate::run_trace::{Traced, VERSION};
 use crate::table::table;
 use crate::terminal::Terminal;
 use anyhow::Result;
@@ -80,6 +81,11 @@ impl Ran {
             return Err(
                 wrong("the trace of a plan, which tells what was predicted, not of a run".into()).into()
             );
+        }
+        if let Some(other) =
+            trace.get("otherData").and_then(|of| Document::other_version(&of.to_string(), VERSION))
+        {
+            return Err(wrong(format!("a trace that is not read: {other}")).into());
         }
         let trace = serde_json::from_value(trace).map_err(|e| wrong(format!("no trace of a run: {e}")))?;
         Ok(Self { path: path.to_owned(), trace })

@@ -11,6 +11,8 @@
 //!   the copies to the device ahead of them in their stream; who waits for another stream begins a graph, and who is waited
 //!   for by what follows ends one. A copy from the device right behind them is given along with them. So what the host does
 //!   between a value that is there and one that comes back is to launch one graph.
+//! - What a step that is brought weights in turns gives up to the last copy between its launches is its *head*, where copies
+//!   begin behind that: they go on beside what is left of it.
 //! - What comes behind something that the host waits for can be given before, held back until the host writes a word: then
 //!   that is all it does between a value that comes back and one that is there again.
 
@@ -22,7 +24,20 @@ use std::ops::Range;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Action {
     Step(usize),
+    /// What a step gives up to the last copy between its launches, where something else begins behind that; what is left of
+    /// the step is [`Self::Step`].
+    Head(usize),
     Copy(usize),
+}
+
+impl Action {
+    /// The step that it is, or is of.
+    pub(super) fn step(self) -> Option<usize> {
+        match self {
+            Self::Step(step) | Self::Head(step) => Some(step),
+            Self::Copy(_) => None,
+        }
+    }
 }
 
 /// What an action touches of the device's arena.
@@ -60,7 +75,7 @@ pub(super) struct Stretch {
     pub(super) stream: usize,
     /// Copies to the device ahead of them.
     pub(super) ups: Vec<usize>,
-    pub(super) steps: Vec<usize>,
+    pub(super) steps: Vec<Action>,
     /// A copy from the device behind them.
     pub(super) down: Option<usize>,
     /// The events that the first waits for.
@@ -85,6 +100,8 @@ pub(super) struct Order {
     pub(super) stretches: Vec<Stretch>,
     /// Which of these steps and copies belong to.
     pub(super) stretch_of: HashMap<Action, usize>,
+    /// By step with a head, the copies behind that.
+    pub(super) heads: HashMap<usize, Vec<usize>>,
     /// In the order in which they are given.
     pub(super) units: Vec<Unit>,
     /// By unit, those behind the next thing that the host waits for, where it is the last before that.
@@ -97,7 +114,8 @@ pub(super) struct Order {
 
 impl Order {
     /// `parts` in the order in which they are given: what stands in one of them is given with nothing between. `stream` is
-    /// that of a step, and `up` tells of a copy whether it is to the device.
+    /// that of a step, and `up` tells of a copy whether it is to the device. Between a head and what is left of its step stand
+    /// the copies that begin behind it.
     pub(super) fn new(
         parts: &[Vec<Action>],
         touched: &HashMap<Action, Touched>,
@@ -107,15 +125,27 @@ impl Order {
         let order: Vec<Action> = parts.iter().flatten().copied().collect();
         let nothing = Touched::default();
         let of = |at: usize| touched.get(&order[at]).unwrap_or(&nothing);
-        let own = |at: usize| match order[at] {
-            Action::Step(step) => Some(stream(step)),
-            Action::Copy(_) => None,
-        };
+        let own = |at: usize| order[at].step().map(&stream);
+        // By position of a copy, that of the head that it begins behind.
+        let mut head: Vec<Option<usize>> = vec![None; order.len()];
+        let mut heads: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut open: Option<(usize, usize)> = None;
+        for (at, action) in order.iter().enumerate() {
+            match (*action, open) {
+                (Action::Head(step), _) => open = Some((at, step)),
+                (Action::Step(_), _) => open = None,
+                (Action::Copy(copy), Some((of, step))) => {
+                    head[at] = Some(of);
+                    heads.entry(step).or_default().push(copy);
+                }
+                (Action::Copy(_), None) => {}
+            }
+        }
         let kernels = (0..order.len()).filter_map(own).max().map_or(1, |most| most + 1);
         let mut made = Turns::new(kernels + 2);
         for (at, action) in order.iter().enumerate() {
             let stream = match *action {
-                Action::Step(step) => stream(step),
+                Action::Step(step) | Action::Head(step) => stream(step),
                 Action::Copy(copy) if up(copy) => {
                     let mut later = (at + 1..order.len()).filter(|&later| of(later).conflicts(of(at)));
                     let reader = later.find_map(own).unwrap_or(0);
@@ -129,7 +159,8 @@ impl Order {
                 }
             };
             let awaited = matches!(*action, Action::Copy(copy) if !up(copy));
-            made.give(Given { stream, awaited }, |earlier| of(at).conflicts(of(earlier)));
+            let needs = |earlier: usize| head[at] == Some(earlier) || of(at).conflicts(of(earlier));
+            made.give(Given { stream, awaited }, needs);
         }
         let (given, made) = made.into_parts();
         let mut awaited = vec![Vec::new(); order.len()];
@@ -153,7 +184,7 @@ impl Order {
                 let goes_on = |which: &usize| {
                     let Stretch { steps, .. } = &stretches[*which];
                     match action {
-                        Action::Step(_) => waits.is_empty(),
+                        Action::Step(_) | Action::Head(_) => waits.is_empty(),
                         Action::Copy(copy) if up(*copy) => waits.is_empty() && steps.is_empty(),
                         Action::Copy(_) => waits.is_empty() && !steps.is_empty(),
                     }
@@ -165,7 +196,7 @@ impl Order {
                 open.insert(stream, which);
                 let own = &mut stretches[which];
                 match *action {
-                    Action::Step(step) => own.steps.push(step),
+                    Action::Step(_) | Action::Head(_) => own.steps.push(*action),
                     Action::Copy(copy) if up(copy) => own.ups.push(copy),
                     Action::Copy(copy) => own.down = Some(copy),
                 }
@@ -188,7 +219,7 @@ impl Order {
         for (which, stretch) in stretches.iter().enumerate() {
             let Stretch { ups, steps, down, .. } = stretch;
             let copies = ups.iter().chain(down).map(|&copy| Action::Copy(copy));
-            let actions = steps.iter().map(|&step| Action::Step(step)).chain(copies);
+            let actions = steps.iter().copied().chain(copies);
             stretch_of.extend(actions.map(|action| (action, which)));
         }
         let (units, behind) = units(parts, &stretches, &stretch_of, up);
@@ -197,7 +228,12 @@ impl Order {
             (order[at], Turn { stream: given[at].stream, waits: turn.waits, event })
         });
         let turns = made.collect();
-        Self { turns, stretches, stretch_of, units, behind, kernels, events: order.len() }
+        Self { turns, stretches, stretch_of, heads, units, behind, kernels, events: order.len() }
+    }
+
+    /// Whether a copy begins behind the head of a step.
+    pub(super) fn is_behind_head(&self, copy: usize) -> bool {
+        self.heads.values().any(|copies| copies.contains(&copy))
     }
 
     /// The place of a unit among all.
@@ -215,11 +251,11 @@ fn units(
     up: impl Fn(usize) -> bool,
 ) -> (Vec<Unit>, Vec<Range<usize>>) {
     let unit = |action: &Action| match (stretch_of.get(action), *action) {
-        (Some(&which), Action::Step(step)) => {
-            (stretches[which].steps.first() == Some(&step)).then_some(Unit::Stretch(which))
+        (Some(&which), Action::Step(_) | Action::Head(_)) => {
+            (stretches[which].steps.first() == Some(action)).then_some(Unit::Stretch(which))
         }
         (None, Action::Copy(copy)) => Some(Unit::Copy(copy)),
-        (Some(_), Action::Copy(_)) | (None, Action::Step(_)) => None,
+        (Some(_), Action::Copy(_)) | (None, Action::Step(_) | Action::Head(_)) => None,
     };
     // By unit, for how many things the host waits before it.
     let (mut units, mut before, mut waits) = (Vec::new(), Vec::new(), 0);
@@ -262,7 +298,8 @@ mod tests {
     }
 
     fn stretch(stream: usize, steps: &[usize], waits: &[usize], events: &[usize]) -> Stretch {
-        let (steps, waits, events) = (steps.to_vec(), waits.to_vec(), events.to_vec());
+        let steps = steps.iter().map(|&step| Action::Step(step)).collect();
+        let (waits, events) = (waits.to_vec(), events.to_vec());
         Stretch { stream, steps, waits, events, ..Stretch::default() }
     }
 
@@ -300,6 +337,31 @@ mod tests {
             [1..4, 0..0, 0..0, 0..0],
             "the copy and what is behind it are given behind the first"
         );
+    }
+
+    #[test]
+    fn a_copy_behind_a_head_goes_on_beside_what_is_left_of_the_step() {
+        use Action::{Copy, Head, Step};
+        let touched = |reads: &[usize], write: usize| Touched {
+            reads: reads.iter().map(|&at| at..at + 1).collect(),
+            writes: std::iter::once(write..write + 1).collect(),
+        };
+        // Copy 0 brings what step 2 reads, in a room that step 0 read, while step 1 is under way.
+        let touched: [(Action, Touched); 5] = [
+            (Step(0), touched(&[4], 0)),
+            (Head(1), touched(&[0], 1)),
+            (Step(1), touched(&[0], 1)),
+            (Copy(0), touched(&[], 4)),
+            (Step(2), touched(&[1, 4], 2)),
+        ];
+        let parts = [vec![Step(0), Head(1), Copy(0), Step(1), Step(2)]];
+        let order = Order::new(&parts, &touched.into(), |_| 0, |_| true);
+        assert_eq!(order.turns[&Copy(0)], Turn { stream: 1, waits: vec![1], event: Some(2) });
+        assert_eq!(order.turns[&Step(1)], Turn { stream: 0, waits: vec![], event: None });
+        let head = Stretch { steps: vec![Step(0), Head(1)], ..stretch(0, &[], &[], &[1]) };
+        assert_eq!(order.stretches, [head, stretch(0, &[1], &[], &[]), stretch(0, &[2], &[2], &[])]);
+        assert_eq!(order.units, [Unit::Stretch(0), Unit::Copy(0), Unit::Stretch(1), Unit::Stretch(2)]);
+        assert!(order.heads == HashMap::from([(1, vec![0])]) && order.is_behind_head(0));
     }
 
     #[test]

@@ -94,8 +94,8 @@ struct State {
     pinned: Box<dyn Pinned>,
     _charge: Charge,
     arena: Block,
-    /// By step.
-    work: HashMap<usize, Vec<Work>>,
+    /// Of every step, and of its head.
+    work: HashMap<Action, Vec<Work>>,
     /// The stretches captured, once they have run.
     graphs: Vec<Graphs>,
     /// By unit, whether it was given ahead and is held back still.
@@ -325,7 +325,12 @@ impl PlacedSteps {
                 launches.iter().try_for_each(|launch| fits(gpu, &**launch))?;
                 of_step.extend(launches.into_iter().map(Work::Launch));
             }
-            work.insert(number, of_step);
+            if self.order.heads.contains_key(&number) {
+                let copied = of_step.iter().rposition(|work| matches!(work, Work::Copy(_)));
+                let rest = of_step.split_off(copied.map_or(0, |last| last + 1));
+                work.insert(Action::Head(number), std::mem::replace(&mut of_step, rest));
+            }
+            work.insert(Action::Step(number), of_step);
         }
         let graphs = self.order.stretches.iter().map(|_| Graphs::default()).collect();
         let ahead = vec![false; self.order.units.len()];
@@ -346,7 +351,7 @@ fn touched(
         };
         places.iter().filter_map(range).collect()
     };
-    let of_step = |(number, (_, step)): (&usize, &(usize, DeviceStep))| {
+    let of_step = |(number, (_, step)): (&usize, &(usize, DeviceStep))| -> [(Action, Touched); 2] {
         let mut writes = ranges(&step.outputs);
         writes.extend(ranges(std::slice::from_ref(&step.workspace)));
         let mut reads = ranges(&step.inputs);
@@ -354,7 +359,8 @@ fn touched(
             reads.push(weights.read());
             writes.extend(weights.written());
         }
-        (Action::Step(*number), Touched { reads, writes })
+        let all = Touched { reads, writes };
+        [(Action::Head(*number), all.clone()), (Action::Step(*number), all)]
     };
     let of_copy = |(number, copy): (usize, &CopyPlace)| {
         let (mut reads, mut writes) = (Vec::new(), Vec::new());
@@ -362,7 +368,7 @@ fn touched(
         touched.push(copy.offset..copy.offset + copy.bytes);
         (Action::Copy(number), Touched { reads, writes })
     };
-    steps.iter().map(of_step).chain(copies.iter().enumerate().map(of_copy)).collect()
+    steps.iter().flat_map(of_step).chain(copies.iter().enumerate().map(of_copy)).collect()
 }
 
 fn lost(program: &GpuProgram) -> GpuFailure {

@@ -70,8 +70,10 @@ pub(crate) fn assemble(
         Some(Seat::Cpu(lane)) => *lane,
         Some(Seat::Device(_)) | None => Lane::Worker(count),
     };
-    let order: Vec<(usize, Lane)> =
-        in_order(&moves.needs, &priority(&moves)).into_iter().map(|action| (action, lane(action))).collect();
+    let order: Vec<(usize, Lane)> = in_order(&moves.ahead(), &priority(&moves))
+        .into_iter()
+        .map(|action| (action, lane(action)))
+        .collect();
     let (phases, _) = phases_with_copies(&order, &moves.needs, steps, count + 1)?;
     let causality = Causality::with_copies(&phases, steps, moves.copies.len(), count + 1)?;
     let beyond = || PlanError::invalid("its arena is beyond all bounds");

@@ -14,16 +14,16 @@ mod side_by_side;
 pub(crate) use assemble::{Assembled, Placed, Seat, assemble, beside, room_offset};
 pub(crate) use memory_mode::{Goal, ParetoPoint, pareto};
 
-use bringing::Bringing;
+use bringing::{Ahead, Bringing, How};
 
 use super::PlanError;
-use super::build::{AsItIs, Built, Planned, Site};
+use super::build::{AsItIs, Built, Draft, Planned, Site};
 use super::device::{DeviceCosts, held_bytes};
 use super::document::{Plan, PlannedCopy, PlannedDevice, PlannedStep, Timing, VERSION};
 use super::instance::StepCost;
 use super::instruction::Lane;
 use super::moves::{Bring, Ground, Moves, There};
-use super::predict::{Launching, Prediction, predict};
+use super::predict::{Launching, Prediction, Within, predict};
 use crate::cost::Handover;
 use crate::exec::{Accesses, Space};
 use recurve_scheduler::{Bounds, Problem, Schedule, Search};
@@ -119,7 +119,7 @@ impl Parts<'_> {
         let counts = (steps, made.moves.copies.len());
         let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
         let (shares, event_us) = (&self.device.shares(), self.device.event_us.unwrap_or(0.0));
-        let within: Vec<f64> = (0..steps).map(|step| self.within_us(step, &bringing)).collect();
+        let within: Vec<Within> = (0..steps).map(|step| self.within(step, &bringing)).collect();
         let moves = &made.moves;
         let device = Some(Launching { moves, streams: &streams, shares, within: &within, event_us });
         let prediction = predict(&made.phases, us, counts, (self.handover, self.site.spin), device);
@@ -131,9 +131,9 @@ impl Parts<'_> {
     /// What a step has on the device, were it there.
     fn there(&self, step: usize, bringing: &Bringing) -> There {
         let workspace = self.device.steps[step].as_ref().map_or(0, |s| s.workspace);
-        let weights = bringing.of(step).and_then(|(apart, behind)| {
+        let weights = bringing.of(step).and_then(|How { apart, behind, beside }| {
             let of = self.device.brought(step, apart)?;
-            Some(Bring { first: of.first, room: of.room, behind })
+            Some(Bring { first: of.first, room: of.room, behind, beside })
         });
         There { workspace, weights }
     }
@@ -143,17 +143,17 @@ impl Parts<'_> {
         self.device.copy_us(of.bytes.len(), of.up)
     }
 
-    /// What a step is brought between its launches takes.
-    fn within_us(&self, step: usize, bringing: &Bringing) -> f64 {
+    /// What a step is brought between its launches.
+    fn within(&self, step: usize, bringing: &Bringing) -> Within {
         let brought = bringing.apart(step).and_then(|apart| self.device.brought(step, apart));
-        brought.map_or(0.0, |brought| brought.within_us)
+        brought.map_or(Within::default(), |of| Within { us: of.within_us, ahead_of_last: of.ahead_of_last })
     }
 
     fn step_cost(&self, step: usize, seat: Seat, bringing: &Bringing) -> Option<(f64, Timing)> {
         match seat {
             Seat::Device(_) => {
                 let (us, timing) = self.device.cost(step)?;
-                Some((us + self.within_us(step, bringing), timing))
+                Some((us + self.within(step, bringing).us, timing))
             }
             Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
             Seat::Cpu(Lane::All) => self.costs[step].together,
@@ -191,7 +191,8 @@ impl Parts<'_> {
         let seats: Vec<Seat> = schedule.runs.iter().map(place).collect();
         let starts = schedule.runs.iter().map(|run| run.start).collect();
         let times = Times { starts, ends: schedule.runs.iter().map(|run| run.finish).collect() };
-        let bringing = if self.brings { self.all_brought(&seats, &times, 1) } else { Bringing::default() };
+        let bringing =
+            if self.brings { self.all_brought(&seats, &times, Ahead::Behind) } else { Bringing::default() };
         self.candidate(seats, times, bringing)
     }
 
@@ -271,12 +272,12 @@ impl Parts<'_> {
     }
 
     /// The best plan over threads and the device for `goal`, beside `cpu`, the best over threads alone.
-    pub(crate) fn best(self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
+    pub(crate) fn best<'b>(self, goal: Goal, cpu: Planned) -> Result<Built<'b>, PlanError> {
         let this = Self { streams: self.worth(), ..self };
         this.best_of_streams(goal, cpu)
     }
 
-    fn best_of_streams(&self, goal: Goal, cpu: Planned) -> Result<Built, PlanError> {
+    fn best_of_streams<'b>(&self, goal: Goal, cpu: Planned) -> Result<Built<'b>, PlanError> {
         for (step, forced) in self.forced.iter().enumerate() {
             if *forced == Some(Forced::Device) && self.device.cost(step).is_none() {
                 let why = match &self.device.steps[step] {
@@ -330,7 +331,7 @@ impl Parts<'_> {
             };
             let front = memory_mode::front(&candidates, cpu_us);
             let plan = Plan { together_us, alone_us, device_us, device_bytes, ..plan };
-            Planned { plan, instance, front }
+            Draft::Made(Box::new(Planned { plan, instance, front }))
         });
         Ok(Built { as_it_is, planned })
     }

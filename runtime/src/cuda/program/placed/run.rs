@@ -59,31 +59,41 @@ impl<'p> DeviceRun<'p> {
 
     fn turn(&self, action: Action) -> Result<&Turn, GpuError> {
         let turn = self.placed.order.turns.get(&action);
-        turn.ok_or_else(|| GpuError::Lost { problem: format!("{action:?} is in no order") })
+        turn.ok_or_else(|| not_in_order(action))
     }
 
-    /// Launches step `number` alone.
+    /// Launches step `number` alone. What was to begin behind its head was copied by itself before.
     pub(crate) fn launch_alone(&self, number: usize) -> Result<(), GpuError> {
-        let Turn { stream, waits, event } = self.turn(Action::Step(number))?;
         let mut held = self.lock();
-        let Some(State { lanes, work, .. }) = &mut *held else { return Err(given_up()) };
-        lanes.before(*stream, waits)?;
-        work.get(&number)
-            .into_iter()
-            .flatten()
-            .try_for_each(|work| lanes.with(*stream, |stream| work.give(stream)))?;
-        lanes.behind(*stream, *event)
+        let State { lanes, work, .. } = held.as_mut().ok_or_else(given_up)?;
+        for action in [Action::Head(number), Action::Step(number)] {
+            let Some(own) = work.get(&action) else { continue };
+            let Turn { stream, waits, event } = self.turn(action)?;
+            lanes.before(*stream, waits)?;
+            own.iter().try_for_each(|work| lanes.with(*stream, |stream| work.give(stream)))?;
+            lanes.behind(*stream, *event)?;
+        }
+        Ok(())
     }
 
-    /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too.
+    /// Launches the stretch that step `number` begins, where it begins one: what those behind it need is there, too. Behind
+    /// its head the copies that wait for that are given.
     pub(crate) fn launch(&self, number: usize) -> Result<(), GpuError> {
-        let Order { stretches, stretch_of, .. } = &self.placed.order;
-        let Some(&at) = stretch_of.get(&Action::Step(number)) else { return self.launch_alone(number) };
-        if stretches[at].steps.first() != Some(&number) {
-            return Ok(());
-        }
         let mut held = self.lock();
         let state = held.as_mut().ok_or_else(given_up)?;
+        if let Some(copies) = self.placed.order.heads.get(&number) {
+            self.begin_stretch(Action::Head(number), state)?;
+            copies.iter().try_for_each(|&copy| self.send(copy, false, state))?;
+        }
+        self.begin_stretch(Action::Step(number), state)
+    }
+
+    fn begin_stretch(&self, action: Action, state: &mut State) -> Result<(), GpuError> {
+        let Order { stretches, stretch_of, .. } = &self.placed.order;
+        let at = *stretch_of.get(&action).ok_or_else(|| not_in_order(action))?;
+        if stretches[at].steps.first() != Some(&action) {
+            return Ok(());
+        }
         self.reach(Unit::Stretch(at), state)
     }
 
@@ -99,7 +109,7 @@ impl<'p> DeviceRun<'p> {
         }
         for next in order.behind[at].clone() {
             // What runs for the first time is launched one by one.
-            let bare = |step: &usize| state.work.get(step).is_none_or(Vec::is_empty);
+            let bare = |action: &Action| state.work.get(action).is_none_or(Vec::is_empty);
             let captured = match order.units[next] {
                 Unit::Stretch(at) => {
                     let Stretch { ups, steps, .. } = &order.stretches[at];
@@ -213,7 +223,13 @@ impl<'p> DeviceRun<'p> {
     /// there; `alone` as of [`Self::up`].
     pub(crate) fn bring(&self, copy: usize, alone: bool) -> Result<(), GpuError> {
         let mut held = self.lock();
-        self.send(copy, alone, held.as_mut().ok_or_else(given_up)?)
+        let state = held.as_mut().ok_or_else(given_up)?;
+        match (self.placed.order.is_behind_head(copy), alone) {
+            (false, _) => self.send(copy, alone, state),
+            (true, true) => self.send_alone(copy, state),
+            // It is given behind the head.
+            (true, false) => Ok(()),
+        }
     }
 
     /// Gives a copy to the device, unless it goes along with a stretch.
@@ -223,6 +239,16 @@ impl<'p> DeviceRun<'p> {
             (false, false) => self.reach(Unit::Copy(copy), state),
             (_, true) => self.give(Unit::Copy(copy), state),
         }
+    }
+
+    /// Gives a copy that begins behind a head ahead of the whole step, whose head it does not wait for: each of the steps
+    /// before was waited for.
+    fn send_alone(&self, copy: usize, state: &mut State) -> Result<(), GpuError> {
+        let Turn { stream, event, .. } = self.turn(Action::Copy(copy))?;
+        let transfer = self.transfer(copy, &*state.pinned, &state.arena);
+        state.lanes.before(*stream, &[])?;
+        state.lanes.copy(*stream, transfer)?;
+        state.lanes.behind(*stream, *event)
     }
 
     /// Copies from the device to `to`, behind what makes it.
@@ -282,6 +308,10 @@ impl<'p> DeviceRun<'p> {
             None => Ok(()),
         }
     }
+}
+
+fn not_in_order(action: Action) -> GpuError {
+    GpuError::Lost { problem: format!("{action:?} is in no order") }
 }
 
 fn given_up() -> GpuError {
