@@ -227,7 +227,8 @@ fn a_branch_draws_where_it_is_taken() {
     ];
     let one = floats("one", &[], &[1.0]);
     // Inside a body: ones and zeros are followed by numbers below one, of which follow ones and zeros.
-    let body = [&[node("Identity", &["goes"], &["on"])], &decided[..], &[branch("whole", "next")]].concat();
+    let body =
+        [&[node("Identity", &["goes"], &["on"])][..], &decided[..], &[branch("whole", "next")]].concat();
     let [_, gpu] = alike(&looped("count", &body, std::slice::from_ref(&one)), 3, true);
     assert_eq!(gpu.gpu_use().expect("on a GPU").flag_reads, 15, "one for each round");
     // In the graph, by what a first draw gives.
