@@ -159,7 +159,7 @@ impl Judge {
         for ((name, got), want) in got.iter().zip(wanted) {
             let strict = tolerance::of_suite(case, self.bfloat16_rtol, want);
             let Err(mismatch) = compare(got, want, strict) else { continue };
-            match tolerance::of_expected_rounding(case, want) {
+            match tolerance::of_expected_rounding(case, want, self.device != Device::Cpu) {
                 Some(wider) if compare(got, want, wider).is_ok() => closeness = Closeness::ExpectedRounding,
                 _ => return Err(format!("output `{name}`: {mismatch}")),
             }
