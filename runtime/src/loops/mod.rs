@@ -35,8 +35,6 @@ mod compose;
 mod cost;
 #[cfg(test)]
 mod coverage_tests;
-#[cfg(test)]
-mod device_tests;
 mod epilogue;
 #[cfg(test)]
 mod exchanged_tests;

@@ -5,7 +5,7 @@
 
 use super::composition::Place;
 use super::drawn::Drawn;
-use super::located::{Located, bytes, nothing};
+use super::located::{Located, bytes, kind, nothing};
 use super::{indexed, lines, looped};
 use crate::cpu::random::RandomSource;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
@@ -56,7 +56,7 @@ pub(crate) fn kernel(
     whole.add("sums", kernel, vec![powers], vec![sums])?;
 
     let made = site.outputs.first().and_then(Fact::tensor).ok_or(GpuReject::NoKernel)?.dtype;
-    let made = TensorFact::known(made, &[rows, samples]);
+    let (stored, made) = (kind(made)?, TensorFact::known(made, &[rows, samples]));
     let kernel = looped::nest(site, vec![numbers, table], made, |facts, made| {
         let axes = [rows, samples, classes].map(Dim::Known).to_vec();
         let mut nest = Stages::over(facts, made, axes)?.computed_in(Kind::F64);
@@ -74,7 +74,7 @@ pub(crate) fn kernel(
         nest.store(here, &[], &[below], |p, v| {
             let last = p.constant(Kind::F64, classes as f64 - 1.0);
             let class = p.min(v[0], last);
-            p.convert(class, Kind::I64)
+            p.convert(class, stored)
         })
     })?;
     whole.add("classes", kernel, vec![at, sums], vec![Place::Output(0)])?;
