@@ -76,7 +76,7 @@ fn what_runs_beside_the_gpu_is_told() {
     }]);
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"]).with(Exit::Success).prints(
-        "drops  Dropout      4             96 B           80 B  no GPU kernel computes a dropout whose ratio is data",
+        "drops  Dropout       4             96 B           80 B  no GPU kernel computes a dropout whose ratio is data",
     );
     let refused = run(&[]).with(Exit::Model);
     assert!(refused.err.contains("`drops` (Dropout"), "{}", refused.err);
