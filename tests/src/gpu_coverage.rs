@@ -163,8 +163,8 @@ pub fn page() -> Result<String> {
          given to it beforehand |\n\
          | its steps, or which branch it takes, depend on data | control flow that is decided by data and whose values \
          change their shapes; in plans over the CPU and a GPU any that data decides |\n\
-         | its random numbers are drawn on the host | a run gives a node one word from which it draws: each step inside \
-         control flow would need another, and `Multinomial` may find that there is no class to draw |\n\
+         | its random numbers are drawn on the host | in plans over the CPU and a GPU, a branch that draws, where data on the \
+         GPU decides whether it is taken |\n\
          | mel weights between frequencies that are data | spectrograms share one matrix: where its numbers are constants, \
          counts and rate also integers among the model's inputs, it is known when shapes are bound |\n\n\
          ## Operators\n\n\

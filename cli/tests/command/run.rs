@@ -67,19 +67,19 @@ fn what_runs_beside_the_gpu_is_told() {
     };
     let document = run(&["--fallback", "cpu", "--json"]).with(Exit::Success).document();
     let trips = serde_json::json!([{
-        "node": "drawn",
-        "op": "Multinomial",
-        "reason": "its random numbers are drawn on the host",
+        "node": "drops",
+        "op": "Dropout",
+        "reason": "no GPU kernel computes a dropout whose ratio is data",
         "calls": 4,
-        "bytes_down": 80,
+        "bytes_down": 96,
         "bytes_up": 80,
     }]);
     assert_eq!(document["host_trips"], trips);
     run(&["--fallback", "cpu"]).with(Exit::Success).prints(
-        "drawn  Multinomial      4             80 B           80 B  its random numbers are drawn on the host",
+        "drops  Dropout       4             96 B           80 B  no GPU kernel computes a dropout whose ratio is data",
     );
     let refused = run(&[]).with(Exit::Model);
-    assert!(refused.err.contains("`drawn` (Multinomial"), "{}", refused.err);
+    assert!(refused.err.contains("`drops` (Dropout"), "{}", refused.err);
     run(&[]).with(Exit::Model).says("hint: `--fallback cpu` runs such nodes on the CPU");
     let whole = recurve(&["run", &data("biased.onnx"), "--device", "emulated", "--json"]).with(Exit::Success);
     assert!(whole.document().get("host_trips").is_none());

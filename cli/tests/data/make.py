@@ -117,18 +117,21 @@ def models():
         [tensor(k, dtype, None, None) for k, dtype in kinds.items()],
         [tensor(f"y_{k}", dtype, None, None) for k, dtype in kinds.items()],
     )
-    # What NPY does not have; an axis without a name; no axis at all.
-    bf16 = TensorProto.BFLOAT16
+    # A dropout whose share is data runs on the host beside a GPU.
     save(
         "running",
         [
             node("Sigmoid", ["x"], ["a"], "before"),
-            node("Multinomial", ["a"], ["b"], "drawn", sample_size=5),
+            node("ReduceMean", ["a"], ["share"], "tells", keepdims=0),
+            node("Dropout", ["a", "share", "train"], ["b"], "drops", seed=1),
             node("Neg", ["b"], ["y"], "after"),
         ],
         [tensor("x", f32, 1, 5)],
-        [tensor("y", TensorProto.INT32, 1, 5)],
+        [tensor("y", f32, 1, 5)],
+        [numpy_helper.from_array(np.array(True), "train")],
     )
+    # What NPY does not have; an axis without a name; no axis at all.
+    bf16 = TensorProto.BFLOAT16
     # A sum over more axes than a GPU kernel takes, in an operator that becomes one with another when the extent is known.
     across, along = [1] + [2, 1] * 3 + [1] * 10, [1, 2] * 3 + [1] * 10
     save(

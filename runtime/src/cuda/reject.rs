@@ -11,7 +11,7 @@ pub enum GpuReject {
     /// No kernel family computes it.
     #[error("no GPU kernel computes it")]
     NoKernel,
-    /// It draws random numbers, anew in each step of a body, or by a law that can fail.
+    /// It draws random numbers in a branch that data on the GPU decides about, in a plan.
     #[error("its random numbers are drawn on the host")]
     Random,
     /// What it reads under another shape is on the host.

@@ -7,6 +7,7 @@ use crate::cpu::RunContext;
 use crate::cpu::program::Layout;
 use crate::cpu::random::RandomSource;
 use crate::dtype::DType;
+use crate::error::OpError;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Nest, Opaque};
 use crate::precision::{Precision, StoredWeights};
@@ -120,6 +121,9 @@ impl GpuSite<'_> {
     }
 }
 
+/// Bytes of the word that the random numbers of one source begin with.
+pub(crate) const STARTS: u64 = 8;
+
 /// What stands for an operand that no launch reads.
 pub(crate) const UNREAD: Buffer = Buffer { address: 1, bytes: 0 };
 
@@ -139,8 +143,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) fault: Buffer,
     /// The flags of a [`Flow`].
     pub(crate) flags: Buffer,
-    /// The 64-bit word that this run's numbers of [`GpuKernel::with_source`] begin with.
-    pub(crate) start: Buffer,
+    /// The 64-bit words that this run's random numbers begin with, one for each of [`GpuKernel::sources`].
+    pub(crate) starts: Buffer,
 }
 
 /// The launches of one operator, in order.
@@ -196,8 +200,8 @@ pub(crate) struct GpuKernel {
     workspace: usize,
     weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
-    can_fault: bool,
-    source: Option<RandomSource>,
+    fault: Option<&'static str>,
+    sources: Vec<RandomSource>,
     outputs: Option<Vec<Fact>>,
     stored: Vec<StoredWeights>,
     flow: Option<Arc<Flow>>,
@@ -214,8 +218,8 @@ impl GpuKernel {
             workspace: 0,
             weights: Vec::new(),
             data: Vec::new(),
-            can_fault: false,
-            source: None,
+            fault: None,
+            sources: Vec::new(),
             outputs: None,
             stored: Vec::new(),
             flow: None,
@@ -270,7 +274,7 @@ impl GpuKernel {
     pub(super) fn course(&self, operands: &Operands<'_>) -> Result<Course, Reject> {
         match &self.flow {
             Some(flow) => (flow.course)(operands),
-            None => Ok(Course::of(self.prepare(operands)?)),
+            None => Ok(Course::drawing(self.prepare(operands)?, &self.sources, operands.starts)),
         }
     }
 
@@ -297,20 +301,29 @@ impl GpuKernel {
     }
 
     /// Asks for a word in which it says that an index in the data is outside its axis.
-    pub(crate) fn with_fault(mut self) -> Self {
-        self.can_fault = true;
+    pub(crate) fn with_fault(self) -> Self {
+        self.with_fault_of(Some("an index is outside its axis"))
+    }
+
+    /// Asks for a word in which it says that this is so of the data, where there is anything to say; beside another fault the
+    /// word tells of either.
+    pub(crate) fn with_fault_of(mut self, what: Option<&'static str>) -> Self {
+        self.fault = match (self.fault, what) {
+            (Some(own), Some(other)) if own != other => Some("data asks for what is not there"),
+            (own, other) => own.or(other),
+        };
         self
     }
 
-    /// Asks for a word in which each run finds where the random numbers begin that `source` gives it.
-    pub(crate) fn with_source(mut self, source: RandomSource) -> Self {
-        self.source = Some(source);
+    /// Asks for a word for each of `sources`, in which each run finds where the random numbers begin that it gives next.
+    pub(crate) fn with_sources(mut self, sources: impl IntoIterator<Item = RandomSource>) -> Self {
+        self.sources.extend(sources);
         self
     }
 
-    /// Where its random numbers come from, where it draws any.
-    pub(crate) fn source(&self) -> Option<&RandomSource> {
-        self.source.as_ref()
+    /// Where its random numbers come from, in the order in which it draws them.
+    pub(crate) fn sources(&self) -> &[RandomSource] {
+        &self.sources
     }
 
     /// Asks for `bytes` of device memory while it runs; its content at the start is arbitrary.
@@ -371,9 +384,15 @@ impl GpuKernel {
         self.outputs.as_deref()
     }
 
-    /// Whether it may find fault with the data.
-    pub(crate) fn can_fault(&self) -> bool {
-        self.can_fault
+    /// What fault it may find with the data.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        self.fault
+    }
+
+    /// The error of a run that found it.
+    pub(super) fn fault_found(&self) -> OpError {
+        let what = self.fault.unwrap_or("data asks for what is not there");
+        OpError::value(format!("{what}; a run on the CPU tells which"))
     }
 
     /// Bytes of workspace.
@@ -423,9 +442,9 @@ impl GpuKernel {
         let weights: Vec<Buffer> = self.weights.iter().map(|weights| buffer(weights.bytes as u64)).collect();
         let data: Vec<Buffer> = self.data.iter().map(|bytes| buffer(bytes.len() as u64)).collect();
         let (workspace, fault) = (buffer(self.workspace as u64), buffer(4));
-        let (flags, start) = (buffer(self.flags() as u64), buffer(8));
+        let (flags, starts) = (buffer(self.flags() as u64), buffer(STARTS * self.sources.len() as u64));
         let (inputs, outputs, weights, data) = (&inputs[..], &outputs[..], &weights[..], &data[..]);
-        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags, start })
+        self.prepare(&Operands { inputs, outputs, weights, data, workspace, fault, flags, starts })
     }
 
     /// The launches.

@@ -167,6 +167,45 @@ fn largest(want: &RefValue) -> f64 {
     want.as_floats().map_or(0.0, |all| all.iter().fold(0.0, |most, v| v.abs().max(most)))
 }
 
+/// How near an output is to its reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Judged {
+    /// Within the class of sums.
+    Same,
+    /// An integer is the next one, or what was made of it is.
+    Flipped,
+    /// What is left of large terms is as far off as the operators by themselves leave it.
+    Cancelled,
+}
+
+/// Judges output `output` of a graph that was run with these inputs; panics where it is wrong.
+pub(super) fn judged(
+    got: &Value,
+    want: &RefValue,
+    (graph, inputs, output): (&Graph, &[Tensor], usize),
+    what: &dyn Fn() -> String,
+) -> Judged {
+    let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
+    let Err(mismatch) = compare_value(got, want, tolerance) else { return Judged::Same };
+    // Sums of sums may cancel so far that the operators by themselves leave the class, too: then fusion may not be further
+    // off than they are, but for the order of its sums.
+    let apart = &run(graph.clone(), inputs, 1)[output];
+    let same = compare_value(apart, want, tolerance).is_ok();
+    let (error, least) = (largest_error(got, want), largest_error(apart, want));
+    // A product that ends half way between two units may be rounded to either: what is made of that element is off by a unit,
+    // and what reads it, such as a mean, by a share of one.
+    let quantised = graph.nodes.iter().any(|n| n.def.name == "QuantizeLinear");
+    let of_units = matches!(want, RefValue::Tensor(t) if t.as_ints().is_ok());
+    let few = errors(got, want).filter(|error| *error > 1e-3).count() <= 2;
+    if quantised && error <= if of_units { 1.0 } else { 0.25 } && few {
+        return Judged::Flipped;
+    }
+    // Where by luck they do not, what cancels is a small part of what it was made of.
+    let little = error <= 1e-5 * largest(want);
+    assert!(!same && error <= 4.0 * least || little, "{}: {mismatch:?}", what());
+    Judged::Cancelled
+}
+
 /// `RECURVE_SEEDS` sets how many graphs are drawn.
 #[test]
 fn fused_graphs_compute_what_their_operators_do() {
@@ -212,29 +251,11 @@ fn fused_graphs_compute_what_their_operators_do() {
         for (output, (got, want)) in
             run(fused, &inputs, 1 + (seed % 2) as usize).iter().zip(&want).enumerate()
         {
-            let tolerance = Tolerance::of(Accuracy::Reduction, DType::F32);
-            if let Err(mismatch) = compare_value(got, want, tolerance) {
-                // Sums of sums may cancel so far that the operators by themselves leave the class, too: then fusion
-                // may not be further off than they are, but for the order of its sums.
-                let apart = &run(graph.clone(), &inputs, 1)[output];
-                let same = compare_value(apart, want, tolerance).is_ok();
-                let (error, least) = (largest_error(got, want), largest_error(apart, want));
-                // A product that ends half way between two units may be rounded to either: what is made of that
-                // element is off by a unit, and what reads it, such as a mean, by a share of one.
-                let quantised = graph.nodes.iter().any(|n| n.def.name == "QuantizeLinear");
-                let of_units = matches!(want, RefValue::Tensor(t) if t.as_ints().is_ok());
-                let few = errors(got, want).filter(|error| *error > 1e-3).count() <= 2;
-                if quantised && error <= if of_units { 1.0 } else { 0.25 } && few {
-                    flipped += 1;
-                    continue;
-                }
-                // Where by luck they do not, what cancels is a small part of what it was made of.
-                let little = error <= 1e-5 * largest(want);
-                assert!(
-                    !same && error <= 4.0 * least || little,
-                    "seed {seed}, output {output}: {mismatch:?} in {text}"
-                );
-                cancelled += 1;
+            let what = || format!("seed {seed}, output {output}, in {text}");
+            match judged(got, want, (&graph, &inputs, output), &what) {
+                Judged::Same => {}
+                Judged::Flipped => flipped += 1,
+                Judged::Cancelled => cancelled += 1,
             }
         }
     }

@@ -77,6 +77,10 @@ impl Op for CosineWindow {
         Ok(vec![TensorFact::new(self.dtype, vec![dim]).into()])
     }
 
+    fn bound_from(&self) -> &[usize] {
+        &[0]
+    }
+
     fn cpu(&self, _: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let sample = self.kernel;
         let periodic = self.periodic;

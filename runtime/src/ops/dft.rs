@@ -228,6 +228,10 @@ impl Op for Dft {
         Ok(vec![TensorFact::new(x.dtype, out).into()])
     }
 
+    fn bound_from(&self) -> &[usize] {
+        &[1, 2]
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let (op, x) = (*self, site.input_shape(0)?);
         let number = |index: usize| match site.inputs.optional(index) {

@@ -11,6 +11,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::{Number, dispatch};
 use crate::cpu::random::{RandomSource, RandomStream};
 use crate::cpu::{CpuSite, Io, Kernel};
+use crate::cuda::families::drawn_classes;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
@@ -66,8 +67,8 @@ impl Op for Multinomial {
         false
     }
 
-    fn gpu(&self, _: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
-        Err(GpuReject::Random)
+    fn gpu(&self, site: &GpuSite<'_>) -> Result<GpuKernel, GpuReject> {
+        drawn_classes::kernel(site, &self.source, self.samples)
     }
 
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {

@@ -351,6 +351,12 @@ pub(crate) trait Op: Debug + Send + Sync {
         &[]
     }
 
+    /// Inputs whose content a GPU is bound for, where it is a few numbers among the model's inputs: what outputs and
+    /// launches are made from.
+    fn bound_from(&self) -> &[usize] {
+        self.prepared_from()
+    }
+
     /// Whether equal inputs give equal outputs; what does not is never folded.
     fn is_deterministic(&self) -> bool {
         true

@@ -258,6 +258,10 @@ impl Op for Reduction {
         let form = if matches!(self.kind.form, Form::Plain(_)) { Some(Integers::Wrapping) } else { None };
         self.nest_of(inputs, outputs, form)
     }
+    fn bound_from(&self) -> &[usize] {
+        &[1]
+    }
+
     fn cpu(&self, site: &CpuSite<'_>) -> Result<Kernel, OpError> {
         let folder = (self.kind.folder)(site.inputs.tensor(0)?.dtype)?;
         let shape = site.input_shape(0)?;

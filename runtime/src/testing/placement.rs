@@ -62,7 +62,7 @@ pub fn placement(name: &str, seed: u64) -> Result<(Option<DType>, Placement), Op
     let fact = |(index, value): (usize, &Option<Value>)| {
         let value = value.as_ref()?;
         // What shapes the kernel is looked at when shapes are bound.
-        let decisive = case.constant.contains(&index) || op.prepared_from().contains(&index);
+        let decisive = case.constant.contains(&index) || op.bound_from().contains(&index);
         match value {
             Value::Tensor(tensor) if decisive => Some(TensorFact::constant(tensor.clone()).into()),
             value => Some(fact_of(value.as_ref())),

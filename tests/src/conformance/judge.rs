@@ -5,7 +5,7 @@ use super::random;
 use super::tolerance::{self, Closeness};
 use recurve::settings::Pinning;
 use recurve::testing::compare;
-use recurve::{Engine, Error, ErrorKind, Outputs, RunOptions, Session, Value};
+use recurve::{Device, Engine, Error, ErrorKind, Outputs, RunOptions, Session, Value};
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// Time that one run may take. An image network counts billions of operations.
 const DEADLINE: Duration = Duration::from_secs(10);
 const DEADLINE_OF_NETWORKS: Duration = Duration::from_mins(4);
+/// The same of a run on the emulated GPU, which looks at every access.
+const DEADLINE_EMULATED: Duration = Duration::from_mins(4);
 
 /// Bytes that one session may hold: the largest network has 575 MB of weights.
 const MEMORY_LIMIT: usize = 4 << 30;
@@ -24,7 +26,7 @@ const MEMORY_LIMIT: usize = 4 << 30;
 pub enum Outcome {
     /// All outputs are as expected.
     Pass,
-    /// Refused at load by a typed error that names the operator.
+    /// Refused at load by a typed error that names the operator; on a GPU also where shapes are bound.
     Refused {
         /// The first operator that is refused.
         operator: String,
@@ -57,6 +59,7 @@ pub struct Judge {
     suite: PathBuf,
     bfloat16_rtol: f64,
     engine: Engine,
+    device: Device,
 }
 
 thread_local! {
@@ -73,10 +76,10 @@ pub fn remember_panics() {
 }
 
 impl Judge {
-    /// A judge of the cases in `suite`.
-    pub fn new(suite: PathBuf, bfloat16_rtol: f64) -> Result<Self, Error> {
+    /// A judge of the cases in `suite` on `device`.
+    pub fn new(suite: PathBuf, bfloat16_rtol: f64, device: Device) -> Result<Self, Error> {
         let engine = Engine::builder().with_threads(1).with_pinning(Pinning::None).build()?;
-        Ok(Self { suite, bfloat16_rtol, engine })
+        Ok(Self { suite, bfloat16_rtol, engine, device })
     }
 
     /// Judges `case`.
@@ -95,7 +98,7 @@ impl Judge {
 
     fn outcome(&self, case: &Case, closeness: &mut Closeness) -> Outcome {
         let builder = Session::builder().with_engine(&self.engine).with_memory_limit(MEMORY_LIMIT);
-        let session = match builder.load(case.model(&self.suite)) {
+        let session = match builder.with_device(self.device).load(case.model(&self.suite)) {
             Ok(session) => session,
             Err(Error::Unsupported { refusals }) if !refusals.is_empty() => {
                 let first = &refusals[0];
@@ -109,6 +112,7 @@ impl Judge {
             {
                 return Outcome::Refused { operator: op, reason: chain(&source) };
             }
+            Err(error) if self.lacks(&error) => return without_kernel(case, &error),
             Err(error) => return wrong("load", &error),
         };
         if case.data_sets == 0 {
@@ -118,26 +122,36 @@ impl Judge {
             *closeness = self.data_set(case, set, &session)?.max(*closeness);
             Ok(())
         });
-        match result {
-            Ok(()) => Outcome::Pass,
-            Err(detail) => Outcome::Wrong { detail },
-        }
+        result.map_or_else(|outcome| outcome, |()| Outcome::Pass)
     }
 
-    fn data_set(&self, case: &Case, set: usize, session: &Session) -> Result<Closeness, String> {
+    /// Whether the device has no kernel for something.
+    fn lacks(&self, error: &Error) -> bool {
+        self.device != Device::Cpu && error.kind() == ErrorKind::Unsupported
+    }
+
+    fn data_set(&self, case: &Case, set: usize, session: &Session) -> Result<Closeness, Outcome> {
+        let told = |detail| Outcome::Wrong { detail };
         let data = |role, specs| {
-            case.values(&self.suite, set, role, specs).map_err(|error| format!("test data: {error:#}"))
+            let values = case.values(&self.suite, set, role, specs);
+            values.map_err(|error| told(format!("test data: {error:#}")))
         };
         let inputs = data("input", session.inputs())?;
         let wanted = data("output", session.outputs())?;
-        let timeout = if case.group == "light" { DEADLINE_OF_NETWORKS } else { DEADLINE };
+        let timeout = match self.device {
+            Device::Emulated => DEADLINE_EMULATED,
+            _ if case.group == "light" => DEADLINE_OF_NETWORKS,
+            _ => DEADLINE,
+        };
         let options = RunOptions::default().with_timeout(timeout);
         let named = session.inputs().iter().map(|spec| &*spec.name).zip(&inputs);
-        let got = session.run_with(named, &options).map_err(|error| stage("run", &error))?;
+        let got = session.run_with(named, &options).map_err(|error| {
+            if self.lacks(&error) { without_kernel(case, &error) } else { told(stage("run", &error)) }
+        })?;
         if case.random {
-            return random::judge(case, &inputs, &got, &wanted).map(|()| Closeness::Suite);
+            return random::judge(case, &inputs, &got, &wanted).map(|()| Closeness::Suite).map_err(told);
         }
-        self.compare(case, &got, &wanted)
+        self.compare(case, &got, &wanted).map_err(told)
     }
 
     fn compare(&self, case: &Case, got: &Outputs, wanted: &[Value]) -> Result<Closeness, String> {
@@ -145,13 +159,18 @@ impl Judge {
         for ((name, got), want) in got.iter().zip(wanted) {
             let strict = tolerance::of_suite(case, self.bfloat16_rtol, want);
             let Err(mismatch) = compare(got, want, strict) else { continue };
-            match tolerance::of_expected_rounding(case, want) {
+            match tolerance::of_expected_rounding(case, want, self.device != Device::Cpu) {
                 Some(wider) if compare(got, want, wider).is_ok() => closeness = Closeness::ExpectedRounding,
                 _ => return Err(format!("output `{name}`: {mismatch}")),
             }
         }
         Ok(closeness)
     }
+}
+
+fn without_kernel(case: &Case, error: &Error) -> Outcome {
+    let operator = case.operator.clone().unwrap_or_else(|| case.group.clone());
+    Outcome::Refused { operator, reason: chain(error) }
 }
 
 fn wrong(at: &str, error: &Error) -> Outcome {

@@ -7,7 +7,7 @@ use recurve::plans::{Instruction, Phase, Plan, PlanOptions, PlannedDevice};
 use recurve::profiles::Profile;
 use recurve::settings::Mode;
 use recurve::times::{NodeTimes, Space};
-use recurve::{Engine, ErrorKind, RunOptions, Session};
+use recurve::{Device, Engine, ErrorKind, RunOptions, Session};
 use std::time::Duration;
 
 const SMALL: Extents = Extents { time: 6, batch: 1, hidden: 32 };
@@ -67,6 +67,11 @@ fn layers_share_rooms_for_their_weights_where_time_allows_it() {
         }
         let used = session.gpu_use().expect("on a GPU");
         assert_eq!(used.weights + used.activations, there(plan).bytes() as u64);
+        let alone = self::engine(2);
+        let other = load(&alone, (MODELS[1].1)(SMALL));
+        other.follow(plan).expect("valid");
+        other.run([("x", &input(SMALL, 1))]).expect("runs");
+        assert_eq!(alone.gpu_memory_peak(Device::Emulated), there(plan).bytes(), "{plan}");
         let pinned = used.pinned as usize;
         assert!((pinned >= 4 * of_layer) == (plan == &again), "{pinned} bytes are pinned\n{plan}");
     }

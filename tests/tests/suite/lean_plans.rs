@@ -73,6 +73,12 @@ fn fits_without_workspace(model: &[u8], shape: &[usize]) {
         answers.push(y.tensor("y").expect("a tensor").as_slice::<f32>().expect("floats").to_vec());
         let used = session.gpu_use().expect("on a GPU");
         assert_eq!(used.weights + used.activations, there(plan).bytes() as u64);
+        // All that a run along it takes is what it said.
+        let alone = self::engine(2);
+        let session = on(&alone, None, model);
+        session.follow(plan).expect("valid");
+        session.run([("x", &x)]).expect("runs");
+        assert_eq!(alone.gpu_memory_peak(Device::Emulated), there(plan).bytes());
     }
     for (a, b) in answers[0].iter().zip(&answers[1]) {
         assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "{a} and {b}");

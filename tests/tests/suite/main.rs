@@ -15,6 +15,7 @@ mod branches;
 mod contrib;
 mod early_opsets;
 mod emulated;
+mod emulated_classifiers;
 mod emulated_flow;
 mod emulated_launches;
 mod emulated_models;

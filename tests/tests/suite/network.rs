@@ -119,8 +119,32 @@ impl Net {
         self.op("Softmax", &[&scores])
     }
 
-    /// Runs it on both devices, and on both at once as some random plans place it, and compares.
-    pub(crate) fn check(mut self, title: &str, outputs: &[&str]) {
+    /// Runs it on both devices and compares.
+    pub(crate) fn check_whole(self, title: &str, outputs: &[&str]) {
+        self.on_both(title, outputs);
+    }
+
+    /// The same, and on both at once as some random plans place it.
+    pub(crate) fn check(self, title: &str, outputs: &[&str]) {
+        let (bytes, given, want) = self.on_both(title, outputs);
+        let engine =
+            Engine::builder().with_threads(2).with_pinning(Pinning::None).build().expect("an engine");
+        let devices = "cpu,emulated".parse().expect("devices");
+        let placed = Session::builder().with_engine(&engine).with_devices(devices);
+        let placed = placed.load_bytes(bytes).expect("loads");
+        for seed in 0..random_plans(RANDOM) {
+            let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+            let plan = random_plan(&placed, shapes, seed).expect(title);
+            placed.follow(&plan).unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
+            let result =
+                placed.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
+            let got = result.unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
+            compare(&format!("{title}, seed {seed}"), outputs, &want, &got);
+        }
+    }
+
+    /// The model, inputs, and the CPU's outputs, to which the GPU's were held.
+    fn on_both(mut self, title: &str, outputs: &[&str]) -> (Vec<u8>, Vec<(String, Tensor)>, Outputs) {
         let given: Vec<(String, Tensor)> = self
             .inputs
             .clone()
@@ -137,30 +161,23 @@ impl Net {
         let bytes =
             model_of(10, &[("", 23)], &graph(&inputs, &made, &self.nodes, &self.constants)).into_bytes();
         let run = |device| {
-            let builder =
-                Session::builder().with_threads(1).with_device(device).with_fallback(Fallback::Deny);
-            let session = builder.load_bytes(bytes.clone()).expect("loads");
+            let engine = Engine::builder().with_threads(1).build().expect("an engine");
+            let builder = Session::builder().with_engine(&engine).with_device(device);
+            let session = builder.with_fallback(Fallback::Deny).load_bytes(bytes.clone()).expect("loads");
+            let told = session.gpu_use();
             let result =
                 session.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
             assert!(session.host_trips().is_empty(), "{title}");
-            result.unwrap_or_else(|error| panic!("{title} on {device}: {error}"))
+            let outputs = result.unwrap_or_else(|error| panic!("{title} on {device}: {error}"));
+            // Its shapes are the model's: what it takes is told when it is loaded.
+            assert_eq!(session.gpu_use(), told, "{title}");
+            let bytes = told.map_or(0, |told| told.weights + told.activations + told.workspace);
+            assert_eq!(engine.gpu_memory_peak(device) as u64, bytes, "{title}");
+            outputs
         };
         let (want, got) = (run(Device::Cpu), run(Device::Emulated));
         compare(title, outputs, &want, &got);
-        let engine =
-            Engine::builder().with_threads(2).with_pinning(Pinning::None).build().expect("an engine");
-        let devices = "cpu,emulated".parse().expect("devices");
-        let placed = Session::builder().with_engine(&engine).with_devices(devices);
-        let placed = placed.load_bytes(bytes.clone()).expect("loads");
-        for seed in 0..random_plans(RANDOM) {
-            let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
-            let plan = random_plan(&placed, shapes, seed).expect(title);
-            placed.follow(&plan).unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
-            let result =
-                placed.run(given.iter().map(|(name, tensor)| (name.as_str(), ValueRef::from(tensor))));
-            let got = result.unwrap_or_else(|error| panic!("{title}, seed {seed}: {error:?}\n{plan}"));
-            compare(&format!("{title}, seed {seed}"), outputs, &want, &got);
-        }
+        (bytes, given, want)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Branches whose condition lies on the device: one of them, by a flag, or, inside bodies and plans, both of them and a
 //! selection, which needs no host. Operators have no effects but their outputs, so that a branch too many costs time alone;
-//! one that may find fault with its data, or that data decides about, is not run unless it is taken: by a flag, but in plans.
+//! one that may find fault with its data, that draws random numbers, or that data decides about, is not run unless it is
+//! taken: by a flag, but in plans.
 
 use super::composition::{Composition, Place};
 use super::flow::{Choice, Course, FLAGS, Pool, part_of};
@@ -31,10 +32,12 @@ pub(crate) fn kernel(
     });
     let [otherwise, then] = kernels;
     let pair = [otherwise?, then?];
-    let either = |kernel: &GpuKernel| kernel.can_fault() || kernel.flow().is_some();
+    let draws = |kernel: &GpuKernel| !kernel.sources().is_empty();
+    let either = |kernel: &GpuKernel| kernel.fault().is_some() || draws(kernel) || kernel.flow().is_some();
     match (site.within, pair.iter().any(either)) {
         (Within::Graph, _) | (Within::Body, true) => Ok(by_flag(pair)),
         (Within::Body | Within::Plan, false) => selected(site, pair),
+        (Within::Plan, true) if pair.iter().any(draws) => Err(GpuReject::Random),
         (Within::Plan, true) => Err(GpuReject::ControlFlow),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::flow::{Course, part_of};
 use crate::cuda::GpuReject;
-use crate::cuda::site::{GpuKernel, Operands, PartReads, Parts, Weights};
+use crate::cuda::site::{GpuKernel, Operands, PartReads, Parts, STARTS, Weights};
 use crate::tensor::Tensor;
 use recurve_kernels::launch::{Buffer, Reject};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ pub(super) enum Place {
     Constant(usize),
     /// Constant `.0` that follows from the shapes that are bound.
     Derived(usize),
-    /// The word that this run's random numbers begin with.
+    /// The word that this run's random numbers of the kernel begin with.
     Start,
     /// It is not there.
     Nowhere,
 }
 
 impl Place {
-    fn buffer(self, all: &Operands<'_>) -> Buffer {
+    fn buffer(self, all: &Operands<'_>, start: Buffer) -> Buffer {
         let given = |buffers: &[Buffer], at: usize| buffers.get(at).copied().unwrap_or_default();
         let part = |of: Buffer, first: usize, bytes: usize| Buffer {
             address: of.address + first as u64,
@@ -47,7 +47,7 @@ impl Place {
             }
             Self::Constant(at) => given(all.weights, at),
             Self::Derived(at) => given(all.data, at),
-            Self::Start => all.start,
+            Self::Start => start,
             Self::Nowhere => Buffer::default(),
         }
     }
@@ -135,19 +135,19 @@ impl Composition {
     /// All of them as one; it is a flow where one of them is.
     pub(super) fn finish(mut self) -> GpuKernel {
         let (mut weights, mut data) = (self.constants, self.derived);
-        let own = (weights.len(), data.len(), 0);
-        let mut ends: Vec<(usize, usize, usize)> = Vec::with_capacity(self.members.len());
-        let mut flags = 0;
+        let own = End { weights: weights.len(), data: data.len(), flags: 0, starts: 0 };
+        let mut ends: Vec<End> = Vec::with_capacity(self.members.len());
+        let (mut flags, mut sources) = (0, Vec::new());
         for member in &mut self.members {
             let (packed, bytes) = member.kernel.take_resident();
             weights.extend(packed.into_iter().map(|packed| packed.within(&member.name)));
             data.extend(bytes);
             flags += member.kernel.flags();
-            ends.push((weights.len(), data.len(), flags));
+            sources.extend_from_slice(member.kernel.sources());
+            let starts = STARTS as usize * sources.len();
+            ends.push(End { weights: weights.len(), data: data.len(), flags, starts });
         }
-        let can_fault = self.members.iter().any(|member| member.kernel.can_fault());
-        // Those that draw share the stream of one source.
-        let source = self.members.iter().find_map(|member| member.kernel.source().cloned());
+        let faults: Vec<_> = self.members.iter().map(|member| member.kernel.fault()).collect();
         let stored: Vec<_> = self.members.iter().flat_map(|m| m.kernel.stored().to_vec()).collect();
         let workspace = self.workspace.used();
         let flows = self.members.iter().any(|member| member.kernel.flow().is_some());
@@ -155,18 +155,28 @@ impl Composition {
         let whole = joined.clone();
         let course = move |all: &Operands<'_>| Ok(Course::sequence(whole.courses(all)?));
         let kernel = GpuKernel::of_course(course, flows.then_some(flags));
-        let kernel = if can_fault { kernel.with_fault() } else { kernel };
+        let kernel = faults.into_iter().fold(kernel, GpuKernel::with_fault_of);
         let kernel = if flows { kernel } else { kernel.with_parts(joined.parts()) };
-        let kernel = source.into_iter().fold(kernel, GpuKernel::with_source);
+        let kernel = kernel.with_sources(sources);
         kernel.with_workspace(workspace).with_resident(weights, data).with_stored(stored)
     }
 }
 
-/// Members, and where the weights, data and flags of each end among those of all.
+/// Where the weights, data, flags and words of sources of a member end among those of all.
+#[derive(Clone, Copy)]
+struct End {
+    weights: usize,
+    data: usize,
+    /// In bytes, as `starts`.
+    flags: usize,
+    starts: usize,
+}
+
+/// Members, and where what is theirs ends; ahead of the first is what is the composition's own.
 struct Joined {
     members: Vec<Member>,
-    own: (usize, usize, usize),
-    ends: Vec<(usize, usize, usize)>,
+    own: End,
+    ends: Vec<End>,
 }
 
 impl Joined {
@@ -174,17 +184,18 @@ impl Joined {
         let mut courses = Vec::with_capacity(self.members.len());
         let mut first = self.own;
         for (member, &end) in self.members.iter().zip(&self.ends) {
-            let inputs: Vec<Buffer> = member.inputs.iter().map(|place| place.buffer(all)).collect();
-            let outputs: Vec<Buffer> = member.outputs.iter().map(|place| place.buffer(all)).collect();
+            let starts = part_of(all.starts, &(first.starts..end.starts));
+            let of = |places: &[Place]| places.iter().map(|p| p.buffer(all, starts)).collect::<Vec<Buffer>>();
+            let (inputs, outputs) = (of(&member.inputs), of(&member.outputs));
             courses.push(member.kernel.course(&Operands {
                 inputs: &inputs,
                 outputs: &outputs,
-                weights: &all.weights[first.0..end.0],
-                data: &all.data[first.1..end.1],
-                workspace: member.workspace.buffer(all),
+                weights: &all.weights[first.weights..end.weights],
+                data: &all.data[first.data..end.data],
+                workspace: member.workspace.buffer(all, starts),
                 fault: all.fault,
-                flags: part_of(all.flags, &(first.2..end.2)),
-                start: all.start,
+                flags: part_of(all.flags, &(first.flags..end.flags)),
+                starts,
             })?);
             first = end;
         }
@@ -193,10 +204,10 @@ impl Joined {
 
     /// The launches of each member by themselves.
     fn parts(self: Arc<Self>) -> Parts {
-        let mut first = self.own.0;
+        let mut first = self.own.weights;
         let reads = self.members.iter().zip(&self.ends).map(|(member, end)| {
-            let mut of = PartReads { inputs: Vec::new(), weights: (first..end.0).collect() };
-            first = end.0;
+            let mut of = PartReads { inputs: Vec::new(), weights: (first..end.weights).collect() };
+            first = end.weights;
             for place in &member.inputs {
                 match place {
                     Place::Input(at) => of.inputs.push(*at),

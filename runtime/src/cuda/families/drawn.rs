@@ -12,7 +12,7 @@ use crate::graph::fact::Fact;
 use crate::loops::program::{Builder, Kind, Reg};
 
 /// A map of drawn numbers in the making.
-struct Drawn<'a> {
+pub(super) struct Drawn<'a> {
     map: Located<'a>,
     columns: usize,
     start: Reg,
@@ -30,12 +30,37 @@ fn rectangle(shape: &[usize]) -> [usize; 2] {
 fn begun(site: &GpuSite<'_>, source: &RandomSource) -> Result<(Composition, Place), GpuReject> {
     let mut whole = Composition::new("");
     let start = whole.between(8)?;
-    let copied = map::moved(site, [DType::U64; 2], &[1], &[1])?.with_source(source.clone());
+    let copied = map::moved(site, [DType::U64; 2], &[1], &[1])?.with_sources([source.clone()]);
     whole.add("start", copied, vec![Place::Start], vec![start])?;
     Ok((whole, start))
 }
 
 impl<'a> Drawn<'a> {
+    /// The first of its composition, of the stream that `source` gives.
+    pub(super) fn begin(
+        site: &'a GpuSite<'a>,
+        source: &RandomSource,
+        shape: &[usize],
+    ) -> Result<Self, GpuReject> {
+        Self::behind(begun(site, source)?, site, shape)
+    }
+
+    /// A place for `bytes` between kernels.
+    pub(super) fn between(&mut self, bytes: usize) -> Result<Place, GpuReject> {
+        self.map.whole.between(bytes)
+    }
+
+    /// Stores `y` as elements of `dtype` at `to`.
+    pub(super) fn store_at(
+        self,
+        name: &str,
+        y: Reg,
+        dtype: DType,
+        to: Place,
+    ) -> Result<Composition, GpuReject> {
+        self.map.store(name, y, dtype, to)
+    }
+
     /// Behind `whole`, of the stream that begins with what lies at `start`.
     fn behind(
         (whole, start): (Composition, Place),
@@ -65,7 +90,7 @@ impl<'a> Drawn<'a> {
     }
 
     /// The element's number, uniform in [0, 1), as f64.
-    fn uniform(&mut self) -> Reg {
+    pub(super) fn uniform(&mut self) -> Reg {
         let b = &mut self.map.builder;
         let golden = b.integer(Kind::U64, GOLDEN.into());
         let far = b.mul(self.number, golden);
@@ -91,7 +116,7 @@ impl<'a> Drawn<'a> {
     fn store(mut self, name: &str, y: Reg, output: usize) -> Result<Composition, GpuReject> {
         let dtype = output_type(self.map.site(), output)?;
         let y = self.map.builder.convert(y, kind(dtype)?);
-        self.map.store(name, y, dtype, Place::Output(output))
+        self.store_at(name, y, dtype, Place::Output(output))
     }
 }
 
@@ -109,7 +134,7 @@ pub(crate) fn uniform(
     if shape.contains(&0) {
         return Ok(nothing());
     }
-    let mut drawn = Drawn::behind(begun(site, source)?, site, &shape)?;
+    let mut drawn = Drawn::begin(site, source, &shape)?;
     let number = drawn.uniform();
     let b = drawn.builder();
     let (low, length) = (b.constant(Kind::F64, low), b.constant(Kind::F64, length));
@@ -161,7 +186,7 @@ pub(crate) fn trials(site: &GpuSite<'_>, source: &RandomSource) -> Result<GpuKer
     if shape.contains(&0) {
         return Ok(nothing());
     }
-    let mut drawn = Drawn::behind(begun(site, source)?, site, &shape)?;
+    let mut drawn = Drawn::begin(site, source, &shape)?;
     let given = drawn.given(0, site.dtype(0)?)?;
     let number = drawn.uniform();
     let b = drawn.builder();

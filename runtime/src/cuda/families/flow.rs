@@ -7,9 +7,10 @@
 //! there. The addresses of a part's launches never change, so that each part is captured once.
 
 use crate::cpu::body::truth_of;
+use crate::cpu::random::RandomSource;
 use crate::cuda::GpuReject;
 use crate::cuda::Replay;
-use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands, Weights};
+use crate::cuda::site::{GpuKernel, GpuSite, Launches, Operands, STARTS, Weights};
 use crate::dtype::DType;
 use crate::precision::StoredWeights;
 use crate::tensor::Shape;
@@ -54,6 +55,8 @@ pub(crate) enum Course {
 pub(crate) struct Part {
     pub(crate) launches: Launches,
     pub(crate) graph: Option<Box<dyn Replay>>,
+    /// Where random numbers come from that it draws each time, and the word that each begins with.
+    pub(crate) draws: Vec<(RandomSource, Buffer)>,
 }
 
 /// A branch: `then` where the truth value at `condition` holds.
@@ -115,7 +118,14 @@ pub(crate) struct Collected {
 impl Course {
     /// These launches.
     pub(crate) fn of(launches: Launches) -> Self {
-        Self::Part(Part { launches, graph: None })
+        Self::Part(Part { launches, ..Part::default() })
+    }
+
+    /// The same of a kernel that draws from `sources`, each of which has a word of `starts`.
+    pub(crate) fn drawing(launches: Launches, sources: &[RandomSource], starts: Buffer) -> Self {
+        let word = |at: usize| part_of(starts, &(at * STARTS as usize..(at + 1) * STARTS as usize));
+        let draws = sources.iter().cloned().enumerate().map(|(at, source)| (source, word(at)));
+        Self::Part(Part { launches, graph: None, draws: draws.collect() })
     }
 
     /// Courses one after the other; launches that follow each other become one part.
@@ -129,6 +139,7 @@ impl Course {
             match (all.pop(), course) {
                 (Some(Self::Part(mut before)), Self::Part(part)) => {
                     before.launches.extend(part.launches);
+                    before.draws.extend(part.draws);
                     all.push(Self::Part(before));
                 }
                 (before, course) => all.extend(before.into_iter().chain([course])),
@@ -206,7 +217,8 @@ pub(super) struct Pool {
     weights: Vec<Weights>,
     data: Vec<Vec<u8>>,
     stored: Vec<StoredWeights>,
-    can_fault: bool,
+    sources: Vec<RandomSource>,
+    faults: Vec<Option<&'static str>>,
     /// Bytes of flags.
     flags: usize,
 }
@@ -217,19 +229,26 @@ pub(super) struct Held {
     weights: Range<usize>,
     data: Range<usize>,
     flags: Range<usize>,
+    /// Bytes of the words of its sources.
+    starts: Range<usize>,
 }
 
 impl Pool {
     /// Takes a kernel in.
     pub(super) fn hold(&mut self, mut kernel: GpuKernel) -> Held {
         let first = (self.weights.len(), self.data.len());
-        self.can_fault |= kernel.can_fault();
+        let words = |sources: &[RandomSource]| STARTS as usize * sources.len();
+        let starts = words(&self.sources);
+        self.sources.extend_from_slice(kernel.sources());
+        let starts = starts..words(&self.sources);
+        self.faults.push(kernel.fault());
         self.stored.extend_from_slice(kernel.stored());
         let (weights, data) = kernel.take_resident();
         self.weights.extend(weights);
         self.data.extend(data);
         let flags = self.flags(kernel.flags());
-        Held { kernel, weights: first.0..self.weights.len(), data: first.1..self.data.len(), flags }
+        let (weights, data) = (first.0..self.weights.len(), first.1..self.data.len());
+        Held { kernel, weights, data, flags, starts }
     }
 
     /// Gives so many bytes of flags out.
@@ -253,9 +272,9 @@ impl Pool {
         workspace: usize,
     ) -> GpuKernel {
         let kernel = GpuKernel::of_flow(Flow { course: Box::new(course), flags: self.flags, collected });
-        let kernel = if self.can_fault { kernel.with_fault() } else { kernel };
+        let kernel = self.faults.into_iter().fold(kernel, GpuKernel::with_fault_of);
         let kernel = kernel.with_workspace(workspace).with_resident(self.weights, self.data);
-        kernel.with_stored(self.stored)
+        kernel.with_sources(self.sources).with_stored(self.stored)
     }
 }
 
@@ -281,7 +300,7 @@ impl Held {
             workspace,
             fault: all.fault,
             flags: part_of(all.flags, &self.flags),
-            start: all.start,
+            starts: part_of(all.starts, &self.starts),
         })
     }
 

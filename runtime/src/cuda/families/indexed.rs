@@ -63,8 +63,13 @@ fn count(shape: &[usize]) -> Result<u64, GpuReject> {
 
 /// The elements of input 0 at the places that input 1 names.
 pub(crate) fn gathered(site: &GpuSite<'_>, form: Form) -> Result<GpuKernel, GpuReject> {
+    Ok(read(site, form)?.with_fault())
+}
+
+/// The same, of which the caller says what fault it is where a place is outside.
+pub(super) fn read(site: &GpuSite<'_>, form: Form) -> Result<GpuKernel, GpuReject> {
     let (size, device) = (size(site.dtype(0)?)?, site.device);
-    let kernel = GpuKernel::new(move |operands| {
+    Ok(GpuKernel::new(move |operands| {
         let buffers = gather_nd::Buffers {
             x: operands.inputs[0],
             indices: operands.inputs[1],
@@ -73,8 +78,7 @@ pub(crate) fn gathered(site: &GpuSite<'_>, form: Form) -> Result<GpuKernel, GpuR
         };
         let prepared = gather_nd::prepare(size, &form, &buffers, &device)?;
         Ok(prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>).into_iter().collect())
-    });
-    Ok(kernel.with_fault())
+    }))
 }
 
 /// Input 0 with the updates of input 2 at the places that input 1 names. Where updates are combined, elements lie in whole

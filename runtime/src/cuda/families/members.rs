@@ -163,10 +163,6 @@ impl<'a> Walk<'a> {
             ..*site
         };
         let kernel = or_known(&*node.op, &inner)?.named(&node.name, &node.def.full_name());
-        // A run gives one word for all steps of a body, which would draw the same numbers.
-        if kernel.source().is_some() {
-            return Err(GpuReject::Random);
-        }
         // A branch that is known tells more than what either would give.
         let outputs = kernel.outputs().map_or_else(|| outputs.clone(), <[Fact]>::to_vec);
         for (id, fact) in node.outputs.iter().zip(&outputs) {

@@ -13,6 +13,7 @@ pub(crate) mod conv_transposed;
 pub(crate) mod coordinates;
 pub(crate) mod copy;
 pub(crate) mod drawn;
+pub(crate) mod drawn_classes;
 pub(crate) mod flex_attention;
 pub(crate) mod flow;
 pub(crate) mod folded;

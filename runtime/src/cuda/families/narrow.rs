@@ -143,7 +143,7 @@ impl Rounded {
             workspace: none,
             fault: none,
             flags: none,
-            start: none,
+            starts: none,
         })
     }
 

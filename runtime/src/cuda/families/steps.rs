@@ -5,10 +5,10 @@
 
 use super::composition::{Composition, Place, Space};
 use super::copy;
-use super::flow::Course;
+use super::flow::{Course, part_of};
 use super::members::body;
 use crate::cuda::GpuReject;
-use crate::cuda::site::{GpuKernel, GpuSite, Operands};
+use crate::cuda::site::{GpuKernel, GpuSite, Operands, STARTS};
 use crate::graph::Graph;
 use crate::graph::fact::{Fact, TensorFact};
 use recurve_kernels::copy::Region;
@@ -139,7 +139,9 @@ impl Steps<'_> {
         let body_data = data.len();
         data.push((0..count as i64).flat_map(i64::to_le_bytes).collect());
         data.push(vec![1]);
-        let (can_fault, stored) = (kernel.can_fault(), kernel.stored().to_vec());
+        let (fault, stored) = (kernel.fault(), kernel.stored().to_vec());
+        // Each step draws anew.
+        let sources: Vec<_> = std::iter::repeat_n(kernel.sources(), count).flatten().cloned().collect();
         let plan = Plan {
             body: kernel,
             taken,
@@ -155,8 +157,8 @@ impl Steps<'_> {
         };
         let flags = plan.body.flow().map(|flow| flow.flags);
         let kernel = GpuKernel::of_course(move |all| plan.course(all), flags);
-        let kernel = if can_fault { kernel.with_fault() } else { kernel };
-        Ok(kernel.with_workspace(space.used()).with_resident(weights, data).with_stored(stored))
+        let kernel = kernel.with_fault_of(fault).with_workspace(space.used()).with_resident(weights, data);
+        Ok(kernel.with_sources(sources).with_stored(stored))
     }
 }
 
@@ -202,6 +204,7 @@ impl Plan {
             let launch = prepared.map(|prepared| Arc::new(prepared) as Arc<dyn Launch>);
             Ok::<_, Reject>(Course::of(launch.into_iter().collect()))
         };
+        let drawn = STARTS as usize * self.body.sources().len();
         for step in 0..self.count {
             let mut inputs = Vec::with_capacity(self.taken.len());
             for (taken, passage) in self.taken.iter().zip(&self.taking) {
@@ -239,7 +242,7 @@ impl Plan {
                 workspace: between(all, self.body_workspace.0, self.body_workspace.1),
                 fault: all.fault,
                 flags: all.flags,
-                start: all.start,
+                starts: part_of(all.starts, &(step * drawn..(step + 1) * drawn)),
             })?);
             for (given, passage) in self.given.iter().zip(&self.giving) {
                 if let (Given::Slice { output: to, .. }, Some(passage)) = (given, passage) {

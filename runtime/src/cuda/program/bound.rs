@@ -196,12 +196,12 @@ impl GpuBound {
         }
         state.stream.finish(context.interrupt)?;
         state.under_way = false;
-        for (node, offset) in self.faults() {
+        for (node, step) in self.device_steps() {
+            let Some(offset) = step.words.fault else { continue };
             let mut word = [0; 4];
             state.pinned.read(offset, &mut word)?;
             if word != [0; 4] {
-                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
-                return Err(node_error(&program.graph, node, source).into());
+                return Err(node_error(&program.graph, node, step.kernel.fault_found()).into());
             }
         }
         for (index, (output, slot)) in self.outputs.iter().zip(outputs).enumerate() {
@@ -218,11 +218,6 @@ impl GpuBound {
             Work::Device(work) => Some((step.node, &**work)),
             Work::Host(_) => None,
         })
-    }
-
-    /// Nodes that may find fault with the data, and their words in pinned memory.
-    fn faults(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.device_steps().filter_map(|(node, step)| Some((node, step.words.fault?)))
     }
 
     fn take_state(&self, program: &GpuProgram) -> Result<Held, GpuFailure> {

@@ -2,8 +2,8 @@
 //! slices. A binding is for their content as it is for the shapes of all, so that nothing has to come back from the device
 //! to decide it.
 //!
-//! Only few integers or truth values count: sampling rates, flags, sizes. What follows from a tensor's shape does not
-//! depend on its content.
+//! Only few integers or truth values count: sampling rates, flags, sizes; and few floats where a node is made from them as
+//! they are: scales, the bounds of a range. What follows from a tensor's shape does not depend on its content.
 
 use crate::dtype::DType;
 use crate::error::OpError;
@@ -17,11 +17,22 @@ use crate::tensor::{Tensor, TensorView, ValueRef};
 /// The most elements that decide.
 const MOST_ELEMENTS: usize = 16;
 
+/// Whether an input may decide.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Decides {
+    /// Its content does not.
+    No,
+    /// What is made of integers or truth values does.
+    Made,
+    /// Its own content does, of any type.
+    Itself,
+}
+
 /// Which inputs of `graph` may decide.
-pub(super) fn inputs(graph: &Graph) -> Vec<bool> {
-    let mut decisive = vec![false; graph.values.len()];
+pub(super) fn inputs(graph: &Graph) -> Vec<Decides> {
+    let mut decisive = vec![Decides::No; graph.values.len()];
     for node in graph.nodes.iter().rev() {
-        let made = node.outputs.iter().flatten().any(|id| decisive[id.index()]);
+        let made = node.outputs.iter().flatten().any(|id| decisive[id.index()] != Decides::No);
         let by_content = made && !matches!(node.def.name, "Shape" | "Size");
         // The condition of `If`, the count and the condition of `Loop`; bodies are not looked into.
         let control = match node.def.name {
@@ -31,9 +42,14 @@ pub(super) fn inputs(graph: &Graph) -> Vec<bool> {
         };
         for (at, id) in node.inputs.iter().enumerate() {
             let Some(id) = id else { continue };
-            if by_content || at < control || node.op.prepared_from().contains(&at) {
-                decisive[id.index()] = true;
-            }
+            let how = if node.op.bound_from().contains(&at) {
+                Decides::Itself
+            } else if by_content || at < control {
+                Decides::Made
+            } else {
+                Decides::No
+            };
+            decisive[id.index()] = decisive[id.index()].max(how);
         }
     }
     graph.inputs.iter().map(|id| decisive[id.index()]).collect()
@@ -49,10 +65,14 @@ pub(super) struct Key {
 
 impl Key {
     /// That of `inputs`.
-    pub(super) fn new(inputs: &[ValueRef<'_>], decisive: &[bool], budget: &Budget) -> Result<Self, OpError> {
+    pub(super) fn new(
+        inputs: &[ValueRef<'_>],
+        decisive: &[Decides],
+        budget: &Budget,
+    ) -> Result<Self, OpError> {
         let forms = inputs.iter().map(|value| exec::fact_of(*value)).collect();
-        let content = |(value, decisive): (&ValueRef<'_>, &bool)| match value {
-            ValueRef::Tensor(tensor) if *decisive && is_short(*tensor) => {
+        let content = |(value, decides): (&ValueRef<'_>, &Decides)| match value {
+            ValueRef::Tensor(tensor) if counts(*tensor, *decides) => {
                 Tensor::copy_of(*tensor, budget).map(Some)
             }
             _ => Ok(None),
@@ -62,9 +82,10 @@ impl Key {
     }
 
     /// That of all inputs of these facts, where they tell all that decides.
-    pub(super) fn of_shapes(facts: &[Fact], decisive: &[bool]) -> Option<Self> {
-        let form = |(fact, decides): (&Fact, &bool)| {
-            let tensor = fact.tensor().filter(|tensor| !decides && tensor.dtype != DType::String)?;
+    pub(super) fn of_shapes(facts: &[Fact], decisive: &[Decides]) -> Option<Self> {
+        let form = |(fact, decides): (&Fact, &Decides)| {
+            let known = |tensor: &&TensorFact| *decides == Decides::No && tensor.dtype != DType::String;
+            let tensor = fact.tensor().filter(known)?;
             Some(TensorFact::known(tensor.dtype, &tensor.known_shape()?).into())
         };
         let forms: Vec<Fact> = facts.iter().zip(decisive).map(form).collect::<Option<_>>()?;
@@ -92,8 +113,15 @@ impl PartialEq for Key {
     }
 }
 
-fn is_short(tensor: TensorView<'_>) -> bool {
-    tensor.len() <= MOST_ELEMENTS && (tensor.dtype().is_int() || tensor.dtype() == DType::Bool)
+/// Whether the content of an input that decides so is part of what a binding is for.
+fn counts(tensor: TensorView<'_>, decides: Decides) -> bool {
+    let dtype = tensor.dtype();
+    let of_kind = match decides {
+        Decides::No => false,
+        Decides::Made => dtype.is_int() || dtype == DType::Bool,
+        Decides::Itself => dtype != DType::String,
+    };
+    of_kind && tensor.len() <= MOST_ELEMENTS
 }
 
 #[cfg(test)]
@@ -106,25 +134,28 @@ mod tests {
         let budget = Budget::unlimited();
         let graph = crate::onnx::read_bytes(&model[..].into(), &budget).expect("a model").graph;
         // Its loop has a constant count, and the first token's shape is that of the question.
-        assert_eq!(inputs(&graph), [false; 3]);
+        assert_eq!(inputs(&graph), [Decides::No; 3]);
         let content = |tensor: &Tensor| {
-            let key = Key::new(&[tensor.into()], &[true], &budget).expect("a key");
+            let key = Key::new(&[tensor.into()], &[Decides::Made], &budget).expect("a key");
             key.facts()[0].tensor().and_then(|t| t.as_constant()?.to_vec::<i64>())
         };
         let tensor = |values: &[i64]| Tensor::new(&[values.len()], values.to_vec()).expect("a tensor");
         assert_eq!(content(&tensor(&[3, 4])), Some(vec![3, 4]));
         assert_eq!(content(&Tensor::new(&[2], vec![3f32, 4.0]).expect("a tensor")), None);
         assert_eq!(content(&tensor(&[3; 17])), None);
+        let scales = Tensor::new(&[2], vec![3f32, 4.0]).expect("a tensor");
+        let bound = Key::new(&[(&scales).into()], &[Decides::Itself], &budget).expect("a key");
+        assert!(bound.facts()[0].tensor().is_some_and(|t| t.as_constant().is_some()), "scales by themselves");
         let key = |values: &[i64], decisive| {
             Key::new(&[ValueRef::from(&tensor(values))], &[decisive], &budget).expect("a key")
         };
-        assert_eq!(key(&[3, 4], true), key(&[3, 4], true));
-        assert_ne!(key(&[3, 4], true), key(&[3, 5], true));
-        assert_eq!(key(&[3, 4], false), key(&[3, 5], false));
-        assert_ne!(key(&[3, 4], false), key(&[3], false));
+        assert_eq!(key(&[3, 4], Decides::Made), key(&[3, 4], Decides::Made));
+        assert_ne!(key(&[3, 4], Decides::Made), key(&[3, 5], Decides::Made));
+        assert_eq!(key(&[3, 4], Decides::No), key(&[3, 5], Decides::No));
+        assert_ne!(key(&[3, 4], Decides::No), key(&[3], Decides::No));
         let declared = [TensorFact::known(DType::I64, &[2]).into()];
-        assert_eq!(Key::of_shapes(&declared, &[false]), Some(key(&[3, 4], false)));
-        assert_eq!(Key::of_shapes(&declared, &[true]), None);
-        assert_eq!(Key::of_shapes(&[TensorFact::ranked(DType::I64, 1).into()], &[false]), None);
+        assert_eq!(Key::of_shapes(&declared, &[Decides::No]), Some(key(&[3, 4], Decides::No)));
+        assert_eq!(Key::of_shapes(&declared, &[Decides::Made]), None);
+        assert_eq!(Key::of_shapes(&[TensorFact::ranked(DType::I64, 1).into()], &[Decides::No]), None);
     }
 }

@@ -1,12 +1,9 @@
 //! A node's launches, what they work on, and the words by which they and the host tell each other what each run differs in.
 
 use super::place::Place;
-use crate::cuda::site::{GpuKernel, Launches, Operands};
+use crate::cuda::site::{GpuKernel, Launches, Operands, STARTS};
 use crate::cuda::{Block, GpuError, Pinned};
 use recurve_kernels::launch::{Buffer, Reject};
-
-/// Bytes of the word that random numbers begin with.
-const START: u64 = 8;
 
 /// Offsets in pinned memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,8 +12,8 @@ pub(super) struct Words {
     pub(super) fault: Option<usize>,
     /// Flags, where data decides between parts of the launches.
     pub(super) flags: Option<usize>,
-    /// The word that a run's random numbers begin with.
-    pub(super) start: Option<usize>,
+    /// The words that a run's random numbers begin with.
+    pub(super) starts: Option<usize>,
 }
 
 impl Words {
@@ -27,11 +24,16 @@ impl Words {
     ) -> Result<Self, E> {
         let mut words = |bytes: Option<usize>| bytes.map(&mut take).transpose();
         Ok(Self {
-            fault: words(kernel.can_fault().then_some(4))?,
+            fault: words(kernel.fault().map(|_| 4))?,
             flags: words(kernel.flow().map(|flow| flow.flags))?,
-            start: words(kernel.source().map(|_| START as usize))?,
+            starts: words((!kernel.sources().is_empty()).then(|| starts_of(kernel)))?,
         })
     }
+}
+
+/// Bytes of the words of its sources.
+fn starts_of(kernel: &GpuKernel) -> usize {
+    STARTS as usize * kernel.sources().len()
 }
 
 /// A node's launches.
@@ -54,8 +56,12 @@ impl DeviceStep {
         if let Some(offset) = self.words.fault {
             pinned.set_word(offset, 0)?;
         }
-        match (self.words.start, self.kernel.source()) {
-            (Some(offset), Some(source)) => pinned.write(offset, &source.next().start().to_le_bytes()),
+        match self.words.starts {
+            // What data decides about is drawn where it is decided.
+            Some(offset) if self.kernel.flow().is_none() => {
+                let starts = self.kernel.sources().iter().flat_map(|s| s.next().start().to_le_bytes());
+                pinned.write(offset, &starts.collect::<Vec<u8>>())
+            }
             _ => Ok(()),
         }
     }
@@ -94,7 +100,7 @@ impl DeviceStep {
             workspace: at(&self.workspace),
             fault: words(self.words.fault, 4),
             flags: words(self.words.flags, self.kernel.flags() as u64),
-            start: words(self.words.start, START),
+            starts: words(self.words.starts, starts_of(&self.kernel) as u64),
         })
     }
 }

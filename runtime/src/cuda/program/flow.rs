@@ -68,7 +68,14 @@ impl Running<'_> {
 
     /// Gives a part to the device.
     fn go(&mut self, part: &mut Part) -> Result<(), StepFailure> {
-        let Part { launches, graph } = part;
+        let Part { launches, graph, draws } = part;
+        if !draws.is_empty() {
+            // What it gave before may not have read these words yet.
+            self.stream.finish(self.context.interrupt)?;
+            for (source, word) in draws {
+                self.pinned.write(self.offset(*word)?, &source.next().start().to_le_bytes())?;
+            }
+        }
         match graph {
             Some(graph) => self.stream.replay(&**graph)?,
             None if launches.is_empty() => {}
@@ -96,9 +103,16 @@ impl Running<'_> {
 
     /// Where these flags lie in the pinned memory.
     fn place(&self, flags: launch::Buffer) -> Result<usize, OpError> {
-        let offset = flags.address.checked_sub(self.pinned.address());
-        let offset = offset.filter(|_| flags.bytes >= FLAGS as u64).and_then(|at| usize::try_from(at).ok());
-        offset.ok_or_else(|| OpError::internal("a flow without flags"))
+        if flags.bytes < FLAGS as u64 {
+            return Err(OpError::internal("a flow without flags"));
+        }
+        self.offset(flags)
+    }
+
+    /// Where this lies in the pinned memory.
+    fn offset(&self, of: launch::Buffer) -> Result<usize, OpError> {
+        let offset = of.address.checked_sub(self.pinned.address()).and_then(|at| usize::try_from(at).ok());
+        offset.ok_or_else(|| OpError::internal("a word of a flow outside its memory"))
     }
 
     /// Waits for the device and reads the flags.

@@ -32,7 +32,7 @@ use crate::ops::{PackSite, Packed};
 use crate::precision::{Precision, Stored, StoredWeights, Storing};
 use crate::tensor::ValueRef;
 pub(crate) use bound::GpuBound;
-use decisive::Key;
+use decisive::{Decides, Key};
 pub(crate) use order::Action;
 pub(crate) use placed::{CopyPlace, DeviceRun, Layout, PlacedSteps, Sequence};
 use recurve_kernels::launch::Device;
@@ -98,7 +98,7 @@ pub(crate) struct GpuProgram {
     device: Device,
     graph: Graph,
     /// Inputs whose content decides about what is launched.
-    decisive: Vec<bool>,
+    decisive: Vec<Decides>,
     budget: Budget,
     /// The graph's constants that kernels read as they are, by value.
     constants: Mutex<HashMap<usize, Arc<Block>>>,
@@ -183,7 +183,7 @@ impl GpuProgram {
 
     /// Whether the content of input `index` may decide what is launched: it is read on the host when inputs are bound.
     pub(crate) fn decides(&self, index: usize) -> bool {
-        self.decisive.get(index).copied().unwrap_or(false)
+        self.decisive.get(index).is_some_and(|decides| *decides != Decides::No)
     }
 
     /// Binds to the inputs' shapes where they are known beforehand, and nothing else decides: what does not fit, or has no

@@ -10,7 +10,6 @@ use crate::cuda::program::lanes::{RAISED, Transfer};
 use crate::cuda::program::node_error;
 use crate::cuda::program::order::{Action, Order, Stretch, Turn, Unit};
 use crate::cuda::{Block, Direct, Event, GpuError, GpuFailure, Pinned, Stream};
-use crate::error::OpError;
 use crate::exec::Interrupt;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -295,16 +294,13 @@ impl<'p> DeviceRun<'p> {
             if let Some(offset) = step.words.fault {
                 let mut word = [0; 4];
                 state.pinned.read(offset, &mut word)?;
-                fault = fault.or((word != [0; 4]).then_some(*node));
+                fault = fault.or((word != [0; 4]).then_some((*node, step.kernel.fault_found())));
             }
         }
         let states = &self.placed.states;
         states.lock().unwrap_or_else(PoisonError::into_inner).extend(held.take());
         match fault {
-            Some(node) => {
-                let source = OpError::value("an index is outside its axis; a run on the CPU tells which");
-                Err(node_error(&self.placed.program.graph, node, source).into())
-            }
+            Some((node, source)) => Err(node_error(&self.placed.program.graph, node, source).into()),
             None => Ok(()),
         }
     }
