@@ -146,7 +146,7 @@ fn squeezenet() {
 }
 
 #[test]
-fn inception_v1() {
+fn inception_of_responses() {
     let mut net = image();
     let x = net.conv_relu("image", [few(64), 3, 7], 2);
     let x = net.pool("MaxPool", &x, 3, 2, 1);
@@ -191,7 +191,7 @@ fn scaled_conv(net: &mut Net, x: &str, shape: [i64; 3], stride: i64) -> String {
 }
 
 #[test]
-fn inception_v2() {
+fn inception_of_moments() {
     let mut net = image();
     let x = scaled_conv(&mut net, "image", [few(64), 3, 7], 2);
     let x = net.pool("MaxPool", &x, 3, 2, 1);
