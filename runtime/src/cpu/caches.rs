@@ -23,7 +23,8 @@ pub(super) fn shared_among_neighbours() -> Option<usize> {
     }
     // Leaf 0x8000_001d, "cache topology": its fourth is the last cache; sets, ways and bytes of a line, less one each.
     let cache = __cpuid_count(0x8000_001d, 3);
-    if cache.eax & 0x1f == 0 || cache.eax >> 5 & 7 != 3 {
+    let (kind, level) = (cache.eax % 32, cache.eax / 32 % 8);
+    if kind == 0 || level != 3 {
         return None;
     }
     let sizes = [cache.ecx, cache.ebx >> 22, cache.ebx >> 12 & 0x3ff, cache.ebx & 0xfff];
