@@ -1,7 +1,7 @@
 //! Channels by themselves: the taps of a window times vectors of channels, as the input lies.
 //!
 //! Taps outside the input are left out: whole lines of a window, and, where a position is near the left or right border,
-//! columns.
+//! columns, which windows of 3×3 multiply with zeros instead.
 
 use super::{BLOCK, Operands};
 use crate::cpu::RunContext;
@@ -179,10 +179,11 @@ impl Line<'_> {
         weights: &[[S::Vector; 3]; 3],
     ) -> usize {
         let across = self.spans[1];
-        let inside = (at * T).checked_sub(across.begin).filter(|from| from + (P - 1) * T + 3 <= across.input);
-        match inside {
-            Some(_) => self.sums_of_three::<S, T, P, true>(simd, v, at, weights),
-            None => self.sums_of_three::<S, T, P, false>(simd, v, at, weights),
+        let first = (at * T).checked_sub(across.begin);
+        if first.is_some_and(|first| first + (P - 1) * T + 3 <= across.input) {
+            self.sums_of_three::<S, T, P, true>(simd, v, at, weights);
+        } else {
+            self.sums_of_three::<S, T, P, false>(simd, v, at, weights);
         }
         P
     }
