@@ -138,9 +138,19 @@ pub(crate) struct Open<'a> {
     phases: Vec<Phase>,
 }
 
-/// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
-/// which is predicted to end first.
-pub(crate) fn build(site: Site<'_>) -> Result<Built<'_>, PlanError> {
+/// What is planned, as far as no search is needed.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    site: Site<'a>,
+    costs: Vec<StepCost>,
+    accesses: Vec<Accesses>,
+    needs: Vec<Vec<usize>>,
+    instance: Instance,
+    problem: Problem,
+}
+
+/// What the steps cost and need, as an instance for the scheduler.
+pub(crate) fn prepare(site: Site<'_>) -> Result<Prepared<'_>, PlanError> {
     let Site { bound, program, profile, workers, .. } = site;
     if let Some(node) = bound.unplaceable(program) {
         return Err(PlanError::DependsOnData { node });
@@ -153,9 +163,16 @@ pub(crate) fn build(site: Site<'_>) -> Result<Built<'_>, PlanError> {
     }
     let accesses: Vec<Accesses> = (0..costs.len()).map(|step| bound.accesses(program, step)).collect();
     let needs = needs(&accesses);
+    let instance = instance(bound, program, &costs, &accesses, profile, workers, &[]);
+    let problem = Problem::new(&instance)?;
+    Ok(Prepared { site, costs, accesses, needs, instance, problem })
+}
 
-    let own = instance(bound, program, &costs, &accesses, profile, workers, &[]);
-    let problem = Problem::new(&own)?;
+/// Plans for the workers of the CPU: of the scheduler's schedule, everything together, and everything on one worker, that
+/// which is predicted to end first.
+pub(crate) fn build(prepared: Prepared<'_>) -> Result<Built<'_>, PlanError> {
+    let Prepared { site, costs, accesses, needs, instance: own, problem } = prepared;
+    let Site { bound, program, profile, workers, .. } = site;
     let found = problem.least_makespan(Search { seed: 1, budget: site.search })?;
     let scheduled = order_of(&found.schedule, &seats(workers, &[]));
     let all = |lane: Lane| -> Vec<(usize, Lane)> { (0..costs.len()).map(|step| (step, lane)).collect() };

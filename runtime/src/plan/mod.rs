@@ -22,7 +22,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{AsItIs, Built, DeviceSite, Draft, Planned, Site, build, model_hash};
+pub(crate) use build::{AsItIs, Built, DeviceSite, Draft, Planned, Site, build, model_hash, prepare};
 pub(crate) use causality::Causality;
 pub(crate) use device::DeviceCosts;
 pub use document::{BroughtWeights, Plan, PlannedCopy, PlannedDevice, PlannedInput, PlannedStep, Timing};

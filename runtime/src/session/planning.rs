@@ -12,12 +12,13 @@ use super::variants::Variant;
 use crate::cost::{Profile, StepSignature};
 use crate::cpu::RunContext;
 use crate::error::{Error, Misfit};
-use crate::exec::{Bound, Course, Program};
+use crate::exec::{Bound, Course, Program, each};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    AsItIs, Built, DeviceCosts, DeviceSite, Draft, Forced, Goal, ParetoPoint, Plan, PlanError, Planned,
-    PlannedDevice, PlannedInput, Site, build, model_hash, pareto, random_on_device, random_plan,
+    AsItIs, Built, DeviceCosts, DeviceSite, Draft, Forced, Goal, ParetoPoint, Plan, PlanError,
+    Planned, PlannedDevice, PlannedInput, Site, build, model_hash, pareto, prepare, random_on_device,
+    random_plan,
 };
 use crate::tensor::ValueRef;
 use recurve_scheduler::Budget;
@@ -36,6 +37,16 @@ pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<V
         })
     };
     specs.iter().zip(values).map(form).collect()
+}
+
+/// A variant of which plans are made, for inputs of some shapes.
+struct Placeable<'a> {
+    variant: &'a Variant,
+    bound: Arc<Bound>,
+    /// By step, where the user says so.
+    forced: Vec<Option<Forced>>,
+    /// On the device, with much workspace and with little; one `None` where there is no device.
+    costs: Vec<Option<DeviceCosts>>,
 }
 
 /// What came of planning a model's variants, the best first.
@@ -321,9 +332,6 @@ impl Session {
         let own = self.cpu_program()?;
         let (model, profile_hash) = (model_hash(own), profile.hash());
         let names = StepNames::new(own.graph(), &self.fusion);
-        let mut drafts: Vec<Draft<'_>> = Vec::new();
-        let mut unmet: Option<PlanError> = None;
-        let mut own_times: Option<AsItIs> = None;
         let (gpu, limit) = (self.devices.usable(), self.gpu_limit().map(|bytes| bytes as u64));
         // Where memory counts, what takes less of it for a longer time may be the better plan.
         let tries_lean = gpu.is_some() && (limit.is_some() || goal.slo_us.is_some());
@@ -331,10 +339,10 @@ impl Session {
         // One search for the threads, and those with the GPU; all again where it does with little, or is brought weights.
         let ways = (1 + usize::from(tries_lean)) * (1 + usize::from(tries_bringing));
         let searches = (1 + gpu.map_or(0, |_| goal.searches())) * ways * variants.len().max(1);
-        let each = |all: Duration| Budget::Time(all / searches as u32);
-        let search = goal.budget.map_or(SEARCH, each);
-        let mut sites = Vec::with_capacity(variants.len());
-        for variant in variants {
+        let part = |all: Duration| Budget::Time(all / searches as u32);
+        let search = goal.budget.map_or(SEARCH, part);
+        let ground = |at: usize| -> Result<Placeable<'_>, Error> {
+            let variant = &variants[at];
             let program = &variant.program;
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let forced = self.devices.forced(&names, &bound, program)?;
@@ -345,45 +353,51 @@ impl Session {
                 costs = vec![Some(of(false).ok_or(PlanError::UnknownDevice { device: name.clone() })?)];
                 costs.extend(tries_lean.then(|| of(true)).flatten().map(Some));
             }
-            sites.push((variant, bound, forced, costs));
-        }
-        for (Variant { rewrite, program }, bound, forced, costs) in &sites {
+            Ok(Placeable { variant, bound, forced, costs })
+        };
+        let grounds = each(context.team, variants.len(), &ground).into_iter();
+        let grounds: Vec<Placeable<'_>> = grounds.collect::<Result<_, _>>()?;
+        let sites = grounds.iter().flat_map(|Placeable { variant, bound, forced, costs }| {
             let kept = costs.iter().map(|costs| (costs, false));
             let can = |costs: &&Option<DeviceCosts>| costs.as_ref().is_some_and(DeviceCosts::can_bring);
             let brought =
-                costs.iter().filter(|costs| tries_bringing && can(costs)).map(|costs| (costs, true));
-            for (costs, brings) in kept.chain(brought) {
-                let device = costs.as_ref();
-                let made = build(Site {
-                    goal,
-                    device: device.map(|costs| DeviceSite { costs, forced, limit, brings }),
-                    bound,
-                    program,
-                    model: &model,
-                    profile,
-                    profile_hash: &profile_hash,
-                    rewrite,
-                    inputs,
-                    workers: self.engine.threads(),
-                    spin: self.engine.0.team.spin(),
-                    search,
-                });
-                // What was measured may not suffice for every rewrite.
-                let Built { as_it_is, planned } = match made {
-                    Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
-                    made => made?,
-                };
-                // The model as it is is the first variant.
-                own_times.get_or_insert(as_it_is);
-                match planned {
-                    Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits { .. })) => {
-                        unmet = Some(match unmet.take() {
-                            Some(other) => nearer(other, error),
-                            None => error,
-                        });
-                    }
-                    planned => drafts.push(planned?),
+                costs.iter().filter(move |costs| tries_bringing && can(costs)).map(|costs| (costs, true));
+            kept.chain(brought).map(|(costs, brings)| Site {
+                goal,
+                device: costs.as_ref().map(|costs| DeviceSite { costs, forced, limit, brings }),
+                bound,
+                program: &variant.program,
+                model: &model,
+                profile,
+                profile_hash: &profile_hash,
+                rewrite: &variant.rewrite,
+                inputs,
+                workers: self.engine.threads(),
+                spin: self.engine.0.team.spin(),
+                search,
+            })
+        });
+        let sites: Vec<Site<'_>> = sites.collect();
+        let mut drafts: Vec<Draft<'_>> = Vec::new();
+        let mut unmet: Option<PlanError> = None;
+        let mut own_times: Option<AsItIs> = None;
+        // Searches share all threads; what comes ahead of them is of one thread for each site.
+        for prepared in each(context.team, sites.len(), &|at| prepare(sites[at])) {
+            // What was measured may not suffice for every rewrite.
+            let Built { as_it_is, planned } = match prepared.and_then(build) {
+                Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
+                made => made?,
+            };
+            // The model as it is is the first variant.
+            own_times.get_or_insert(as_it_is);
+            match planned {
+                Err(error @ (PlanError::Slo { .. } | PlanError::NothingFits { .. })) => {
+                    unmet = Some(match unmet.take() {
+                        Some(other) => nearer(other, error),
+                        None => error,
+                    });
                 }
+                planned => drafts.push(planned?),
             }
         }
         if let (true, Some(error)) = (drafts.is_empty(), unmet) {
