@@ -23,7 +23,7 @@ use crate::terminal::Terminal;
 use anyhow::{Context, Result};
 use chart::{chart, words};
 use compare::{Comparison, Ran};
-use recurve::plans::{FrontPoint, Plan, PlanOptions, PlannedCopy, Planning};
+use recurve::plans::{FrontPoint, Plan, PlanOptions, PlannedCopy, PlannedStep, Planning};
 use recurve::profiles::{DeviceSource, OperatorCost, Profile, ProfileError};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -256,6 +256,14 @@ fn micros(us: f64) -> String {
     quantity::time(Duration::from_secs_f64(us / 1e6))
 }
 
+/// Where the time of a step is known from.
+fn source(step: &PlannedStep) -> String {
+    match step.segment {
+        0 => step.timing.to_string(),
+        steps => format!("{} in a run of {steps}", step.timing),
+    }
+}
+
 /// The same where a GPU has several streams.
 const STREAMS: &str = "A number behind the GPU, as in cuda:0/1, is that of one of its streams, whose steps go on beside those of the others.\n";
 
@@ -277,7 +285,7 @@ fn text(plan: &Plan, profile: &Profile, placement: &PlacementArguments, terminal
             step.place.clone(),
             micros(step.start_us),
             micros(step.cost_us),
-            step.timing.to_string(),
+            source(step),
             quantity::bytes(step.bytes as f64),
         ]
     };

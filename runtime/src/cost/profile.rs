@@ -35,6 +35,10 @@ pub struct Profile {
     pub devices: BTreeMap<String, DeviceProfile>,
     /// By signature.
     pub operators: BTreeMap<String, OperatorCost>,
+    /// What steps take that were timed together, one right behind the other: by their signatures in that order, with ` then `
+    /// between, and by lane. What is absent takes what its steps take.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub segments: BTreeMap<String, BTreeMap<String, Measured>>,
 }
 
 /// The cost of one signature.
@@ -114,6 +118,7 @@ impl Profile {
             links: Vec::new(),
             devices: BTreeMap::new(),
             operators: BTreeMap::new(),
+            segments: BTreeMap::new(),
         }
     }
 
@@ -144,6 +149,10 @@ impl Profile {
         let lanes = profile.operators.iter().flat_map(|(s, o)| times(o).into_iter().map(move |m| (s, m)));
         if let Some((signature, _)) = lanes.into_iter().find(|(_, m)| !m.is_sound()) {
             return Err(malformed(format!("the times of `{signature}` are none")));
+        }
+        if let Some((steps, _)) = profile.segments.iter().find(|(_, on)| !on.values().all(Measured::is_sound))
+        {
+            return Err(malformed(format!("the times of `{steps}` are none")));
         }
         if profile.links.iter().any(|l| !l.time.is_sound())
             || !profile.handover.values().all(Handover::is_sound)
@@ -220,23 +229,27 @@ impl Profile {
             own.lanes.extend(cost.lanes);
             own.beside.extend(cost.beside);
         }
+        for (steps, on) in other.segments {
+            self.segments.entry(steps).or_default().extend(on);
+        }
     }
 
     /// The devices beside the CPU alone: their costs, copies to them and from them, and operators on them.
     pub fn of_devices(mut self) -> Self {
-        let Self { devices, links, operators, handover, .. } = &mut self;
+        let Self { devices, links, operators, handover, segments, .. } = &mut self;
         handover.clear();
         links.retain(|link| devices.contains_key(&link.from) || devices.contains_key(&link.to));
         for cost in operators.values_mut() {
             cost.lanes.retain(|lane, _| devices.contains_key(lane));
         }
         operators.retain(|_, cost| !cost.lanes.is_empty());
+        retain_lanes(segments, |lane| devices.contains_key(lane));
         self
     }
 
     /// The CPU, and beside it `device` alone, where there is one.
     pub fn of_cpu_and(mut self, device: Option<&str>) -> Self {
-        let Self { devices, links, operators, .. } = &mut self;
+        let Self { devices, links, operators, segments, .. } = &mut self;
         let kept = |name: &str| device == Some(name);
         devices.retain(|name, _| kept(name));
         links.retain(|link| [&link.from, &link.to].iter().all(|end| *end == "host" || kept(end)));
@@ -245,6 +258,7 @@ impl Profile {
             cost.beside.retain(|lane, _| kept(lane));
         }
         operators.retain(|_, cost| !cost.lanes.is_empty());
+        retain_lanes(segments, |lane| lane.starts_with("cpu:") || kept(lane));
         self
     }
 
@@ -257,4 +271,17 @@ impl Profile {
     pub(crate) fn measured(&self, signature: &str, lane: &str) -> Option<Measured> {
         self.operators.get(signature)?.lanes.get(lane).copied()
     }
+
+    /// What steps of these signatures take on a lane one right behind the other, where they were timed so.
+    pub(crate) fn measured_together(&self, segment: &str, lane: &str) -> Option<Measured> {
+        self.segments.get(segment)?.get(lane).copied()
+    }
+}
+
+/// Leaves what was timed on these lanes alone.
+fn retain_lanes(segments: &mut BTreeMap<String, BTreeMap<String, Measured>>, kept: impl Fn(&str) -> bool) {
+    segments.retain(|_, on| {
+        on.retain(|lane, _| kept(lane));
+        !on.is_empty()
+    });
 }

@@ -262,6 +262,7 @@ impl Open<'_> {
                 },
                 cost_us,
                 timing,
+                segment: 0,
                 start_us: prediction.starts[step],
                 bytes: accesses[step].written(),
             }

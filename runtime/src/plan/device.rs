@@ -2,11 +2,12 @@
 
 use super::document::Timing;
 use super::instance::{LaneCost, link_of, step_work};
+use super::segments::{Joined, joined};
 use crate::cost::{DeviceProfile, DeviceSource, DeviceWork, Profile, Rooflines, StepSignature};
 use crate::cpu::RunContext;
 use crate::cuda::GpuReject;
 use crate::cuda::memory::rounded;
-use crate::exec::{Bound, Brought, DeviceForm, Operand, Piece, Program, StepForm};
+use crate::exec::{Accesses, Bound, Brought, DeviceForm, Operand, Piece, Program, StepForm};
 use crate::graph::fact::{Fact, Facts};
 use std::collections::BTreeMap;
 
@@ -49,6 +50,8 @@ pub(crate) struct DeviceCosts {
     pub(crate) name: String,
     pub(crate) source: DeviceSource,
     pub(crate) steps: Vec<Result<DeviceStep, GpuReject>>,
+    /// By step, what it takes among those of its segment, where that was timed.
+    joined: Vec<Option<Joined>>,
     /// Whether kernels are to do with little workspace.
     pub(crate) lean: bool,
     /// How much later a kernel begins that waits for another stream; `None` where that is not known.
@@ -106,9 +109,17 @@ impl DeviceCosts {
             let brought = [bring(false), bring(true)];
             Ok(DeviceStep { cost, workspace, share, weights: weights(&form, &alike, None), brought })
         };
-        let steps = (0..bound.step_count()).map(step).collect();
-        let event_us = device.event_us();
-        let costs = Self { name: name.to_owned(), source: device.source, steps, lean, event_us, up, down };
+        let steps = (0..bound.step_count()).map(step);
+        let steps: Vec<Result<DeviceStep, GpuReject>> = steps.collect();
+        let us = |step: usize| Some(steps[step].as_ref().ok()?.cost?.0);
+        let signature = |step: usize| {
+            bound.step_form(program, step).map_or_else(String::new, |form| StepSignature::of(&form).0)
+        };
+        let signatures: Vec<String> = (0..steps.len()).map(signature).collect();
+        let accesses: Vec<Accesses> = (0..steps.len()).map(|step| bound.accesses(program, step)).collect();
+        let joined = joined(&accesses, (&signatures, &us), (profile, name));
+        let (name, source, event_us) = (name.to_owned(), device.source, device.event_us());
+        let costs = Self { name, source, steps, joined, lean, event_us, up, down };
         (gains || !lean).then_some(costs)
     }
 
@@ -122,9 +133,25 @@ impl DeviceCosts {
         (0..self.steps.len()).map(|step| self.share(step)).collect()
     }
 
-    /// What step `step` takes there, where it runs there and that is known.
+    /// What step `step` takes there, where it runs there and that is known: among the steps of its segment, where it has one.
     pub(crate) fn cost(&self, step: usize) -> Option<(f64, Timing)> {
-        self.steps[step].as_ref().ok()?.cost
+        let (us, timing) = self.steps[step].as_ref().ok()?.cost?;
+        Some((self.joined[step].as_ref().map_or(us, |joined| joined.us), timing))
+    }
+
+    /// The same of a step in this place, and the steps that its time was measured with, itself among them: none where they are not
+    /// all in its stream.
+    pub(crate) fn cost_among(
+        &self,
+        step: usize,
+        stream: impl Fn(usize) -> Option<usize>,
+    ) -> Option<(f64, Timing, usize)> {
+        let (us, timing) = self.steps[step].as_ref().ok()?.cost?;
+        let whole = |joined: &&Joined| joined.steps.clone().all(|other| stream(other) == stream(step));
+        Some(match self.joined[step].as_ref().filter(whole) {
+            Some(joined) => (joined.us, timing, joined.steps.len()),
+            None => (us, timing, 0),
+        })
     }
 
     /// What copying so many bytes takes.

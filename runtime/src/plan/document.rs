@@ -11,8 +11,8 @@ use std::fmt;
 /// Version of the document.
 ///
 /// 2: steps on a device may be brought their weights in every run. 3: copies of weights may begin between the launches of
-/// another step.
-pub(crate) const VERSION: u32 = 3;
+/// another step. 4: a step may be of a segment.
+pub(crate) const VERSION: u32 = 4;
 
 /// How the steps of a model are placed on workers, for one set of input shapes.
 ///
@@ -224,10 +224,18 @@ pub struct PlannedStep {
     pub cost_us: f64,
     /// Where that is known from.
     pub timing: Timing,
+    /// With how many steps, itself among them, its time was measured; 0 where that is its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub segment: usize,
     /// When it begins, by the prediction.
     pub start_us: f64,
     /// Bytes that it writes.
     pub bytes: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Where a cost is known from.

@@ -18,6 +18,7 @@ mod moves;
 mod predict;
 mod random;
 mod rewrite;
+mod segments;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -36,4 +37,5 @@ pub(crate) use mixed::{Forced, Goal, ParetoPoint, beside, pareto, room_offset};
 pub(crate) use moves::{Bring, Ground, Move, Moves, SpaceBytes, There};
 pub(crate) use random::{random_on_device, random_plan};
 pub(crate) use rewrite::{Rewrite, directions_apart};
+pub(crate) use segments::{BETWEEN, name as segment_name, segments};
 pub(crate) use streams::{Given, Turns};

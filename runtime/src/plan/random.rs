@@ -72,6 +72,7 @@ fn document(
             place: "random".to_owned(),
             cost_us: 0.0,
             timing: Timing::Estimated,
+            segment: 0,
             start_us: 0.0,
             bytes: 0,
         }

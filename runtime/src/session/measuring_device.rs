@@ -8,9 +8,9 @@ use crate::cpu::RunContext;
 use crate::cuda::{GpuFailure, GpuProgram};
 use crate::device::Device;
 use crate::error::Error;
-use crate::exec::Bound;
+use crate::exec::{Accesses, Bound};
 use crate::graph::NodeError;
-use crate::plan::step_work;
+use crate::plan::{segment_name, segments, step_work};
 use crate::tensor::ValueRef;
 use std::sync::Arc;
 
@@ -70,6 +70,52 @@ impl Session {
                 entry.beside.extend(beside.map(|m| (name.clone(), m)));
             }
             progress(at + 1, all);
+        }
+        self.measure_segments((device, effort), variants, values, (known, fresh), context)
+    }
+
+    /// Adds what `known` does not have of segments on `device`: runs of steps that are short there.
+    fn measure_segments(
+        &self,
+        (device, effort): (Device, Effort),
+        variants: &[Variant],
+        values: &[ValueRef<'_>],
+        (known, fresh): (&Profile, &mut Profile),
+        context: RunContext<'_>,
+    ) -> Result<(), Error> {
+        let lane = device.to_string();
+        let failed = |failure: GpuFailure| gpu_error(failure, device, 0, context);
+        let of = |profile: &Profile| profile.devices.get(&lane)?.kernel.map(|kernel| kernel.median_us);
+        let Some(launch_us) = of(fresh).or_else(|| of(known)) else { return Ok(()) };
+        for Variant { program, .. } in variants {
+            let on = self.devices.program(device, program, (&self.engine, &self.budget))?;
+            let bound = program.bind(values, context).map_err(NodeError::at_run)?;
+            let steps = 0..bound.step_count();
+            let signature = |step: usize| {
+                bound.step_form(program, step).map_or_else(String::new, |form| StepSignature::of(&form).0)
+            };
+            let signatures: Vec<String> = steps.clone().map(signature).collect();
+            let accesses: Vec<Accesses> = steps.map(|step| bound.accesses(program, step)).collect();
+            let alone = |fresh: &Profile, step: usize| {
+                let of = |profile: &Profile| profile.measured(&signatures[step], &lane);
+                of(fresh).or_else(|| of(known)).map(|measured| measured.median_us)
+            };
+            for steps in segments(&accesses, |step| alone(fresh, step), launch_us) {
+                let name = segment_name(signatures[steps.clone()].iter().map(String::as_str));
+                let is_known = |profile: &Profile| profile.measured_together(&name, &lane).is_some();
+                if is_known(known) || is_known(fresh) {
+                    continue;
+                }
+                context.interrupt.check().map_err(|source| {
+                    NodeError { node: name.clone(), op: "profile".to_owned(), source }.at_run()
+                })?;
+                let form = |step| bound.device_form(program, step, (on.device(), false), context);
+                let Ok(forms) = steps.map(form).collect::<Result<Vec<_>, _>>() else { continue };
+                let measured = on.measure_together(forms, effort, context.interrupt).map_err(failed)?;
+                if let Some(measured) = measured {
+                    fresh.segments.entry(name).or_default().insert(lane.clone(), measured);
+                }
+            }
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::exec::{Bound, Course, Program, each};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
-    AsItIs, Built, DeviceCosts, DeviceSite, Draft, Forced, Goal, ParetoPoint, Plan, PlanError,
+    AsItIs, BETWEEN, Built, DeviceCosts, DeviceSite, Draft, Forced, Goal, ParetoPoint, Plan, PlanError,
     Planned, PlannedDevice, PlannedInput, Site, build, model_hash, pareto, prepare, random_on_device,
     random_plan,
 };
@@ -97,6 +97,7 @@ impl Session {
                 own.extend(forms.map(|form| StepSignature::of(&form).0));
             }
             profile.operators.retain(|signature, _| own.contains(signature));
+            profile.segments.retain(|steps, _| steps.split(BETWEEN).all(|signature| own.contains(signature)));
             // Of what the cache has, that which was not asked for is left out.
             let gpu = self.devices.usable().filter(|_| !options.is_cpu_alone()).map(|gpu| gpu.to_string());
             Ok(profile.of_cpu_and(gpu.as_deref()))

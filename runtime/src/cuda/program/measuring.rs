@@ -115,8 +115,61 @@ impl GpuProgram {
         effort: Effort,
         interrupt: &Interrupt,
     ) -> Result<(Option<Measured>, Option<Measured>), GpuFailure> {
+        let lone = Lone::new(self, vec![form], interrupt)?;
+        let mut runs = vec![lone.begin()?];
+        let alone = measure(effort, || timed(&runs, 1, interrupt))?;
+        while runs.len() < BESIDE {
+            match lone.begin() {
+                Ok(run) => runs.push(run),
+                Err(GpuFailure::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let all = runs.len() == BESIDE;
+        let beside = if all { measure(effort, || timed(&runs, 1, interrupt))? } else { None };
+        runs.into_iter().try_for_each(|run| run.end(interrupt))?;
+        Ok((alone, beside))
+    }
+
+    /// Measures steps one right behind the other in one stream, captured as plans have them, on operands of zeros; `None` where
+    /// the device has no memory for all that they touch.
+    pub(crate) fn measure_together(
+        self: &Arc<Self>,
+        forms: Vec<DeviceForm>,
+        effort: Effort,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Measured>, GpuFailure> {
+        let steps = forms.len();
+        let once = || -> Result<Option<Measured>, GpuFailure> {
+            let lone = Lone::new(self, forms, interrupt)?;
+            let runs = [lone.begin()?];
+            let together = measure(effort, || timed(&runs, steps, interrupt))?;
+            runs.into_iter().try_for_each(|run| run.end(interrupt))?;
+            Ok(together)
+        };
+        match once() {
+            Err(GpuFailure::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })) => Ok(None),
+            measured => measured,
+        }
+    }
+}
+
+/// Steps by themselves in one stream, with a room for each space that they touch.
+struct Lone {
+    placed: PlacedSteps,
+    /// Bytes of the copies that fill the rooms.
+    rooms: Vec<usize>,
+    direct: Direct,
+}
+
+impl Lone {
+    fn new(
+        program: &Arc<GpuProgram>,
+        forms: Vec<DeviceForm>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, GpuFailure> {
         let mut rooms: BTreeMap<Space, usize> = BTreeMap::new();
-        for operand in form.inputs.iter().chain(&form.outputs) {
+        for operand in forms.iter().flat_map(|form| form.inputs.iter().chain(&form.outputs)) {
             if let Operand::In { space, offset, bytes } = operand {
                 let room = rooms.entry(*space).or_default();
                 *room = (*room).max(offset.saturating_add(*bytes));
@@ -136,45 +189,32 @@ impl GpuProgram {
             offsets.insert(space, offset);
             copies.push(CopyPlace { up: true, offset, bytes, weights: None });
         }
-        let workspace = place(form.kernel.workspace())?;
+        let workspace = place(forms.iter().map(|form| form.kernel.workspace()).max().unwrap_or(0))?;
         let space = |space: Space| offsets.get(&space).copied();
-        let zeros: Vec<usize> = copies.iter().map(|copy| copy.bytes).collect();
+        let rooms: Vec<usize> = copies.iter().map(|copy| copy.bytes).collect();
         let layout = Layout { space: &space, workspace: &|_| Some(workspace), arena };
-        let order = (0..copies.len()).map(Action::Copy).chain([Action::Step(0)]);
-        let sequence =
-            Sequence { parts: order.map(|action| vec![action]).collect(), streams: HashMap::new() };
-        let placed =
-            PlacedSteps::new(self.clone(), vec![(0, form)], (copies, &sequence), &layout, interrupt)?;
-        let direct = Direct::default();
-        let fill = |run: &DeviceRun<'_>| {
-            let mut copies = zeros.iter().enumerate();
-            copies.try_for_each(|(copy, bytes)| run.up(copy, &vec![0; *bytes], true))
-        };
-        let mut runs = vec![placed.begin(HashMap::new(), &direct)?];
-        fill(&runs[0])?;
-        let alone = measure(effort, || timed(&runs, interrupt))?;
-        while runs.len() < BESIDE {
-            match placed.begin(HashMap::new(), &direct) {
-                Ok(run) => {
-                    fill(&run)?;
-                    runs.push(run);
-                }
-                Err(GpuFailure::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let all = runs.len() == BESIDE;
-        let beside = if all { measure(effort, || timed(&runs, interrupt))? } else { None };
-        runs.into_iter().try_for_each(|run| run.end(interrupt))?;
-        Ok((alone, beside))
+        let fills = (0..copies.len()).map(|copy| vec![Action::Copy(copy)]);
+        let steps = (0..forms.len()).map(Action::Step).collect();
+        let sequence = Sequence { parts: fills.chain([steps]).collect(), streams: HashMap::new() };
+        let forms = forms.into_iter().enumerate().collect();
+        let placed = PlacedSteps::new(program.clone(), forms, (copies, &sequence), &layout, interrupt)?;
+        Ok(Self { placed, rooms, direct: Direct::default() })
+    }
+
+    /// A run whose rooms hold zeros.
+    fn begin(&self) -> Result<DeviceRun<'_>, GpuFailure> {
+        let run = self.placed.begin(HashMap::new(), &self.direct)?;
+        let mut rooms = self.rooms.iter().enumerate();
+        rooms.try_for_each(|(copy, bytes)| run.up(copy, &vec![0; *bytes], true))?;
+        Ok(run)
     }
 }
 
-/// Launches step 0 in each of these runs, as plans do, and tells how long all of them took on the device.
-fn timed(runs: &[DeviceRun<'_>], interrupt: &Interrupt) -> Result<Duration, GpuError> {
+/// Launches the steps in each of these runs, as plans do, and tells how long all of them took on the device.
+fn timed(runs: &[DeviceRun<'_>], steps: usize, interrupt: &Interrupt) -> Result<Duration, GpuError> {
     let [first, ..] = runs else { return Ok(Duration::ZERO) };
     let before = first.record(0)?;
-    runs.iter().try_for_each(|run| run.launch(0))?;
+    runs.iter().try_for_each(|run| (0..steps).try_for_each(|step| run.launch(step)))?;
     let after = runs.iter().map(|run| run.record(0)).collect::<Result<Vec<_>, _>>()?;
     runs.iter().try_for_each(|run| run.wait(interrupt))?;
     let mut milliseconds = 0.0f32;

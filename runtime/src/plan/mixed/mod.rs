@@ -114,7 +114,7 @@ impl Parts<'_> {
         })?;
         let us = |action: usize, _: Lane| match action.checked_sub(steps) {
             Some(copy) => self.copy_us(&made.moves, copy),
-            None => self.step_cost(action, seats[action], &bringing).map_or(0.0, |(us, _)| us),
+            None => self.step_cost(action, &seats, &bringing).map_or(0.0, |(us, ..)| us),
         };
         let counts = (steps, made.moves.copies.len());
         let streams: Vec<Option<usize>> = seats.iter().map(|seat| seat.stream()).collect();
@@ -149,14 +149,16 @@ impl Parts<'_> {
         brought.map_or(Within::default(), |of| Within { us: of.within_us, ahead_of_last: of.ahead_of_last })
     }
 
-    fn step_cost(&self, step: usize, seat: Seat, bringing: &Bringing) -> Option<(f64, Timing)> {
-        match seat {
+    /// What a step takes on its seat, and how many steps that was measured with.
+    fn step_cost(&self, step: usize, seats: &[Seat], bringing: &Bringing) -> Option<(f64, Timing, usize)> {
+        let single = |(us, timing)| (us, timing, 0);
+        match seats[step] {
             Seat::Device(_) => {
-                let (us, timing) = self.device.cost(step)?;
-                Some((us + self.within(step, bringing).us, timing))
+                let (us, timing, segment) = self.device.cost_among(step, |other| seats[other].stream())?;
+                Some((us + self.within(step, bringing).us, timing, segment))
             }
-            Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone,
-            Seat::Cpu(Lane::All) => self.costs[step].together,
+            Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone.map(single),
+            Seat::Cpu(Lane::All) => self.costs[step].together.map(single),
         }
     }
 
@@ -201,8 +203,8 @@ impl Parts<'_> {
         let Candidate { made, prediction, seats, bringing, weight_bytes, .. } = chosen;
         let site = self.site;
         let steps = (0..self.costs.len()).map(|step| {
-            let cost = self.step_cost(step, seats[step], bringing);
-            let (cost_us, timing) = cost.unwrap_or((0.0, Timing::Estimated));
+            let cost = self.step_cost(step, seats, bringing);
+            let (cost_us, timing, segment) = cost.unwrap_or((0.0, Timing::Estimated, 0));
             let (name, op) = site.bound.step_name(site.program, step);
             PlannedStep {
                 name,
@@ -214,6 +216,7 @@ impl Parts<'_> {
                 },
                 cost_us,
                 timing,
+                segment,
                 start_us: prediction.starts[step],
                 bytes: self.accesses[step].written(),
             }
