@@ -10,10 +10,11 @@ use super::bind::{Bound, Located, Place};
 use super::ends::HostTouches;
 use super::flags::Flags;
 use super::program::Program;
+use super::team::lent::{Led, Lent};
 use crate::cuda::{GpuUse, PlacedSteps};
 use crate::error::OpError;
 use crate::memory::{Budget, Buffer};
-use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError};
+use crate::plan::{Causality, Lifetimes, Move, Moves, Phase, PlanError, led_steps};
 use crate::precision::StoredWeights;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -33,6 +34,8 @@ pub(crate) struct Course {
     pub(super) device: Option<DeviceCourse>,
     /// What of inputs and outputs the host touches, once somebody has asked.
     pub(super) touched: OnceLock<HostTouches>,
+    /// Steps that one worker leads.
+    led: HashMap<usize, Led>,
     flags: usize,
     arena: usize,
     /// Scratch memory of each worker.
@@ -54,6 +57,8 @@ pub(super) struct CourseState {
     pub(super) arena: Buffer,
     pub(super) scratch: Vec<Buffer>,
     pub(super) flags: Flags,
+    /// The threads of steps that one worker leads.
+    pub(super) lent: HashMap<usize, Lent>,
     /// Runs so far.
     pub(super) runs: u64,
 }
@@ -139,11 +144,23 @@ impl Course {
                 *offset = *offset - bound.tenants[*tenant].0 + offsets[*tenant];
             }
         }
-        let (flags, serial) = (causality.flags, causality.serial.clone());
+        let ((led, flags), serial) = (led(&phases, &causality), causality.serial.clone());
         let states = Mutex::default();
         let (offsets, device, touched) = (offsets.to_vec(), None, OnceLock::new());
-        let course =
-            Self { phases, serial, values, offsets, device, touched, flags, arena, scratch, spin, states };
+        let course = Self {
+            phases,
+            serial,
+            values,
+            offsets,
+            device,
+            touched,
+            led,
+            flags,
+            arena,
+            scratch,
+            spin,
+            states,
+        };
         Ok((course, causality))
     }
 
@@ -156,6 +173,7 @@ impl Course {
             arena: Buffer::zeroed(self.arena, budget)?,
             scratch: self.scratch.iter().map(|&n| Buffer::zeroed(n, budget)).collect::<Result<_, _>>()?,
             flags: Flags::new(self.flags, self.spin),
+            lent: self.led.iter().map(|(step, led)| (*step, Lent::new(*led, self.spin))).collect(),
             runs: 0,
         })
     }
@@ -164,6 +182,17 @@ impl Course {
     pub(super) fn put_back(&self, state: CourseState) {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
     }
+}
+
+/// The steps that one worker leads, and how many flags there are with theirs, which come behind those of the plan.
+pub(super) fn led(phases: &[Phase], causality: &Causality) -> (HashMap<usize, Led>, usize) {
+    let mut flags = causality.flags;
+    let mut led = HashMap::new();
+    for (step, threads) in led_steps(phases) {
+        led.insert(step, Led { leader: causality.moments[step].worker, threads, first_flag: flags });
+        flags += threads;
+    }
+    (led, flags)
 }
 
 /// Errs unless every read comes after all writes of what it reads, and no byte of a space is written twice.

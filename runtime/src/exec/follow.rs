@@ -68,6 +68,7 @@ impl Bound {
                 phases: &course.phases,
                 serial: &course.serial,
                 flags: &state.flags,
+                lent: &state.lent,
                 run: state.runs,
                 steps: self.steps.len(),
             };

@@ -7,6 +7,8 @@
 //! A [`Gang`] is a hold on the team whose members are guaranteed to run at the same time, each on its own
 //! thread and always on the same one, so that they may wait for each other.
 
+pub(crate) mod lent;
+
 use super::cores::Cores;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -24,9 +26,11 @@ const POLLS: usize = 1 << 10;
 
 type Body<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// A fixed set of pinned worker threads, the calling thread being one more.
+/// A fixed set of pinned worker threads, the calling thread being one more; or threads that others lend, see [`lent`].
 #[derive(Debug)]
 pub(crate) struct Team {
+    /// Threads beside the caller's.
+    helpers: usize,
     workers: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
     /// Held by the caller whose loop runs, who may move the workers.
@@ -101,14 +105,14 @@ impl Team {
         let (cores, pins) =
             if pin { Cores::choose(threads.saturating_sub(1)) } else { (Cores::default(), Vec::new()) };
         let mut pins = pins.into_iter();
-        let workers = (1..threads.max(1))
+        let workers: Vec<JoinHandle<()>> = (1..threads.max(1))
             .filter_map(|index| {
                 let (shared, pin) = (shared.clone(), pins.next());
                 let spawned = std::thread::Builder::new().name(format!("recurve-{index}")).spawn(move || {
                     if let Some(pin) = pin {
                         pin.take();
                     }
-                    shared.serve(index);
+                    shared.serve(index, 0);
                 });
                 if let Err(error) = &spawned {
                     tracing::warn!(%error, "a worker thread could not be started; running with fewer");
@@ -116,7 +120,7 @@ impl Team {
                 spawned.ok()
             })
             .collect();
-        Self { workers, shared, turn: Mutex::new(cores) }
+        Self { helpers: workers.len(), workers, shared, turn: Mutex::new(cores) }
     }
 
     /// The calling thread alone.
@@ -137,7 +141,7 @@ impl Team {
 
     /// Threads that a loop can run on.
     pub(crate) fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.helpers + 1
     }
 
     /// Runs `body(0)`, …, `body(parts − 1)`, each once, in any order, on any of the threads. A panic in one of
@@ -168,7 +172,7 @@ impl Team {
     }
 
     fn take_turn(&self) -> Option<MutexGuard<'_, Cores>> {
-        if self.workers.is_empty() {
+        if self.helpers == 0 {
             return None;
         }
         match self.turn.try_lock() {
@@ -190,7 +194,7 @@ impl Team {
         // SAFETY: the turn is held, and the loop before ended with `busy` at 0.
         unsafe { *post.job.get() = Some(job) }
         post.next.store(0, Ordering::Relaxed);
-        post.busy.store(self.workers.len(), Ordering::Relaxed);
+        post.busy.store(self.helpers, Ordering::Relaxed);
         post.epoch.fetch_add(1, Ordering::Release);
         if *lock(&shared.parked) > 0 {
             shared.wake.notify_all();
@@ -308,8 +312,8 @@ impl Shared {
         }
     }
 
-    fn serve(&self, thread: usize) {
-        let mut seen = 0;
+    /// Takes part in loops until there are no more, from the one behind epoch `seen` on.
+    fn serve(&self, thread: usize, mut seen: usize) {
         loop {
             seen = self.await_epoch(seen);
             if self.stop.load(Ordering::Acquire) {

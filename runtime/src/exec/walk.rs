@@ -3,10 +3,12 @@
 //! The caller is worker 0. While another caller holds the team, a phase apart is walked through by the caller alone, in an
 //! order that its flags allow: runs of several sessions share the threads, and none waits for another.
 
-use super::flags::Flags;
+use super::flags::{Ended, Flags};
+use super::team::lent::Lent;
 use super::team::{Stop, Team};
 use crate::plan::{Instruction, Phase};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 
 /// Who runs a step.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Route<'a> {
     /// The steps of each phase in an order for one thread.
     pub(super) serial: &'a [Vec<usize>],
     pub(super) flags: &'a Flags,
+    /// The threads of steps that one worker leads.
+    pub(super) lent: &'a HashMap<usize, Lent>,
     /// Number of this run among those with these flags, from 1.
     pub(super) run: u64,
     /// Number of steps; copies are numbered behind them.
@@ -114,6 +118,25 @@ fn follow<M, E>(
                 }
             }
             Instruction::Signal(flag) => flags.raise(flag, run),
+            Instruction::Lead { step, .. } => {
+                let Some(lent) = route.lent.get(&step) else { return false };
+                let worker = Some(member.worker);
+                let state = &mut *member.state;
+                match lent.lead(flags, run, |team| body(state, Hands { team, worker }, step)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        member.failed = Some((step, error));
+                        return false;
+                    }
+                    Err(Ended) => return false,
+                }
+            }
+            Instruction::Lend(step) => {
+                let Some(lent) = route.lent.get(&step) else { return false };
+                if lent.lend(member.worker, flags, run).is_err() {
+                    return false;
+                }
+            }
         }
     }
     true
@@ -121,6 +144,7 @@ fn follow<M, E>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::course::led;
     use super::*;
     use crate::plan::{Causality, Lane, phases};
     use crate::testing::Gen;
@@ -149,13 +173,20 @@ mod tests {
     }
 
     fn any_plan(g: &mut Gen) -> Plan {
-        let (steps, workers) = (g.size(1, 20), g.size(2, 3));
+        let (steps, workers) = (g.size(1, 20), g.size(2, 4));
         let needs: Vec<Vec<usize>> = (0..steps)
             .map(|step| (0..g.size(0, 2).min(step)).map(|_| g.size(0, step - 1)).collect())
             .collect();
         let order: Vec<(usize, Lane)> = (0..steps)
             .map(|step| {
-                let lane = if g.chance(0.1) { Lane::All } else { Lane::Worker(g.size(0, workers - 1)) };
+                let lane = match g.size(0, 9) {
+                    0 => Lane::All,
+                    1 => {
+                        let threads = g.size(2, workers);
+                        Lane::Some { first: g.size(0, workers - threads), threads }
+                    }
+                    _ => Lane::Worker(g.size(0, workers - 1)),
+                };
                 (step, lane)
             })
             .collect();
@@ -180,8 +211,11 @@ mod tests {
             let mut at = vec![false; self.needs.len()];
             for pair in self.lists().flat_map(|list| list.windows(2)) {
                 match *pair {
-                    [Instruction::Wait(_), Instruction::Run(step)]
-                    | [Instruction::Run(step), Instruction::Wait(_) | Instruction::Signal(_)] => {
+                    [Instruction::Wait(_), Instruction::Run(step) | Instruction::Lead { step, .. }]
+                    | [
+                        Instruction::Run(step) | Instruction::Lead { step, .. },
+                        Instruction::Wait(_) | Instruction::Signal(_),
+                    ] => {
                         at[step] = true;
                     }
                     _ => {}
@@ -190,11 +224,19 @@ mod tests {
             at
         }
 
-        fn route<'a>(&'a self, flags: &'a Flags, run: u64) -> Route<'a> {
+        /// Flags, and threads of steps that are led.
+        fn state(&self, spin: Duration) -> (Flags, HashMap<usize, Lent>) {
+            let (led, flags) = led(&self.phases, &self.causality);
+            let lent = led.into_iter().map(|(step, led)| (step, Lent::new(led, spin)));
+            (Flags::new(flags, spin), lent.collect())
+        }
+
+        fn route<'a>(&'a self, (flags, lent): &'a (Flags, HashMap<usize, Lent>), run: u64) -> Route<'a> {
             Route {
                 phases: &self.phases,
                 serial: &self.causality.serial,
                 flags,
+                lent,
                 run,
                 steps: self.needs.len(),
             }
@@ -211,16 +253,18 @@ mod tests {
     #[test]
     fn ten_thousand_runs_with_delays_end_with_every_need_kept() {
         let mut g = Gen::new(8);
-        let teams = [Team::new(2, false), Team::new(3, false)];
+        let teams = [2, 3, 4].map(|threads| Team::new(threads, false));
+        let mut led = 0;
         let (mut runs, mut delayed) = (0, 0);
         while runs < 10_000 {
             let plan = plan(&mut g);
             let at_waits = plan.at_waits();
+            led += crate::plan::led_steps(&plan.phases).len();
             delayed += at_waits.iter().filter(|at| **at).count();
             let team = &teams[plan.workers - 2];
             // Who never polls parks at every wait.
             let spin = if g.chance(0.5) { Duration::ZERO } else { Duration::from_micros(20) };
-            let flags = Flags::new(plan.causality.flags, spin);
+            let state = plan.state(spin);
             let done: Vec<AtomicU64> = plan.needs.iter().map(|_| AtomicU64::new(0)).collect();
             for run in 1..=10 {
                 let delays: Vec<u64> = at_waits
@@ -228,7 +272,7 @@ mod tests {
                     .map(|at| if *at || g.chance(0.2) { g.size(0, 30) as u64 } else { 0 })
                     .collect();
                 let mut states = vec![(); plan.workers];
-                walk(&plan.route(&flags, run), team, &mut states, &|_, _, step| {
+                walk(&plan.route(&state, run), team, &mut states, &|_, _, step| {
                     pause(delays[step]);
                     for &needed in &plan.needs[step] {
                         assert_eq!(done[needed].load(Ordering::Relaxed), run, "{needed} before {step}");
@@ -241,16 +285,16 @@ mod tests {
                 runs += 1;
             }
         }
-        assert!(delayed > 1000, "{delayed} steps stand at waits");
+        assert!(delayed > 1000 && led > 500, "{delayed} steps stand at waits, {led} are led");
     }
 
     #[test]
     fn a_failure_or_panic_ends_the_run_and_nothing_else() {
         let mut g = Gen::new(5);
-        let team = Team::new(3, false);
+        let team = Team::new(4, false);
         for round in 0..300 {
             let plan = plan(&mut g);
-            let flags = Flags::new(plan.causality.flags, Duration::ZERO);
+            let state = plan.state(Duration::ZERO);
             let bad = g.size(0, plan.needs.len() - 1);
             let mut states = vec![(); plan.workers];
             let failing = |_: &mut (), _: Hands<'_>, step: usize| {
@@ -258,13 +302,13 @@ mod tests {
                 if step == bad { Err("planted") } else { Ok(()) }
             };
             let ended =
-                catch_unwind(AssertUnwindSafe(|| walk(&plan.route(&flags, 1), &team, &mut states, &failing)));
+                catch_unwind(AssertUnwindSafe(|| walk(&plan.route(&state, 1), &team, &mut states, &failing)));
             match ended {
                 Ok(result) => assert_eq!(result, Err((bad, "planted"))),
                 Err(_) => assert_eq!(round % 2, 1),
             }
             let ran = AtomicUsize::new(0);
-            let result = walk(&plan.route(&flags, 2), &team, &mut states, &|_, _, _| {
+            let result = walk(&plan.route(&state, 2), &team, &mut states, &|_, _, _| {
                 ran.fetch_add(1, Ordering::Relaxed);
                 Ok::<(), ()>(())
             });
@@ -274,7 +318,7 @@ mod tests {
 
     #[test]
     fn callers_beside_each_other_share_a_team() {
-        let team = Team::new(3, false);
+        let team = Team::new(4, false);
         std::thread::scope(|scope| {
             for seed in 0..4 {
                 let team = &team;
@@ -282,10 +326,10 @@ mod tests {
                     let mut g = Gen::new(seed);
                     for _ in 0..100 {
                         let plan = plan(&mut g);
-                        let flags = Flags::new(plan.causality.flags, Duration::from_micros(5));
+                        let state = plan.state(Duration::from_micros(5));
                         let done: Vec<AtomicU64> = plan.needs.iter().map(|_| AtomicU64::new(0)).collect();
                         let mut states = vec![(); plan.workers];
-                        let result = walk(&plan.route(&flags, 1), team, &mut states, &|_, _, step| {
+                        let result = walk(&plan.route(&state, 1), team, &mut states, &|_, _, step| {
                             let kept = plan.needs[step].iter().all(|&n| done[n].load(Ordering::Relaxed) == 1);
                             done[step].store(1, Ordering::Relaxed);
                             if kept { Ok(()) } else { Err(()) }

@@ -4,8 +4,8 @@ use super::PlanError;
 use super::causality::Causality;
 use super::device::DeviceCosts;
 use super::document::{Plan, PlannedDevice, PlannedInput, PlannedStep, Timing, VERSION};
-use super::instance::{LaneCost, Seat, StepCost, devices, instance, seats, step_costs};
-use super::instruction::{Lane, Phase, phases};
+use super::instance::{LaneCost, Seat, StepCost, devices, gang_name, instance, seats, step_costs};
+use super::instruction::{Lane, Phase, led_steps, phases};
 use super::memory::{Lifetimes, assign};
 use super::mixed::{Forced, Goal, ParetoPoint, Parts};
 use super::moves::Ground;
@@ -149,6 +149,13 @@ pub(crate) struct Prepared<'a> {
     problem: Problem,
 }
 
+impl Prepared<'_> {
+    /// No plan for the workers of the CPU takes less.
+    pub(crate) fn bound_us(&self) -> f64 {
+        Bounds::new(&self.problem).best()
+    }
+}
+
 /// What the steps cost and need, as an instance for the scheduler.
 pub(crate) fn prepare(site: Site<'_>) -> Result<Prepared<'_>, PlanError> {
     let Site { bound, program, profile, workers, .. } = site;
@@ -248,9 +255,14 @@ impl Open<'_> {
             .ok_or_else(|| PlanError::invalid("its arena is beyond all bounds"))?;
         let together_phase =
             |step: usize| matches!(phases[causality.moments[step].phase], Phase::Together { .. });
+        let led = led_steps(phases);
         let steps = (0..costs.len()).map(|step| {
             let moment = &causality.moments[step];
-            let lane = if together_phase(step) { Lane::All } else { Lane::Worker(moment.worker) };
+            let lane = match led.get(&step) {
+                _ if together_phase(step) => Lane::All,
+                Some(&threads) => Lane::Some { first: moment.worker, threads },
+                None => Lane::Worker(moment.worker),
+            };
             let (cost_us, timing) = costs[step].of_lane(lane).unwrap_or((0.0, Timing::Estimated));
             let (name, op) = bound.step_name(program, step);
             PlannedStep {
@@ -258,6 +270,7 @@ impl Open<'_> {
                 op,
                 place: match lane {
                     Lane::All => "cpu*".to_owned(),
+                    Lane::Some { first, threads } => gang_name(first, threads),
                     Lane::Worker(worker) => format!("cpu{worker}"),
                 },
                 cost_us,
@@ -294,6 +307,10 @@ impl StepCost {
     fn of_lane(&self, lane: Lane) -> LaneCost {
         match lane {
             Lane::Worker(_) => self.alone,
+            Lane::Some { threads, .. } => {
+                let at = (threads.checked_ilog2()? as usize).checked_sub(1)?;
+                self.shared.get(at).copied().flatten()
+            }
             Lane::All => self.together.or(self.alone),
         }
     }

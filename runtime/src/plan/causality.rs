@@ -4,7 +4,8 @@
 //! its end so, because somebody waits for a flag that nobody raises any more, is refused: it would wait for ever.
 
 use super::PlanError;
-use super::instruction::{Instruction, Phase};
+use super::instruction::{Instruction, Phase, join};
+use std::ops::Range;
 
 /// Most workers of a plan.
 const MOST_WORKERS: usize = 1024;
@@ -83,10 +84,33 @@ impl Causality {
                                 match *instruction {
                                     Instruction::Wait(flag) => {
                                         let Some((_, clock)) = flags.raised_in(flag, phase)? else { break };
-                                        for (own, theirs) in clocks[worker].iter_mut().zip(clock) {
-                                            *own = (*own).max(*theirs);
+                                        join(&mut clocks[worker], clock);
+                                    }
+                                    Instruction::Lead { step, threads } => {
+                                        let Some(lenders) = met(lists, &next, worker, (step, threads))?
+                                        else {
+                                            break;
+                                        };
+                                        for lender in lenders.clone() {
+                                            let theirs = clocks[lender].clone();
+                                            join(&mut clocks[worker], &theirs);
+                                        }
+                                        let (place, clock) = (clocks[worker][worker], clocks[worker].clone());
+                                        if step >= steps {
+                                            return Err(PlanError::invalid(format!(
+                                                "there is no step {step}"
+                                            )));
+                                        }
+                                        set(&mut moments, step, Moment { phase, worker, place, clock })?;
+                                        clocks[worker][worker] += 1;
+                                        order.push(step);
+                                        for lender in lenders {
+                                            clocks[lender] = clocks[worker].clone();
+                                            next[lender] += 1;
                                         }
                                     }
+                                    // Whoever leads takes it along.
+                                    Instruction::Lend(_) => break,
                                     Instruction::Run(_) | Instruction::Copy(_) => {
                                         let step = instruction.action(steps).ok_or_else(|| {
                                             PlanError::invalid(format!(
@@ -128,6 +152,22 @@ impl Causality {
         first.phase < then.phase
             || first.phase == then.phase && a != b && then.clock[first.worker] > first.place
     }
+}
+
+/// The workers that lend their threads to a step that `worker` leads with so many, once all of them have come to it.
+pub(super) fn met(
+    lists: &[Vec<Instruction>],
+    next: &[usize],
+    worker: usize,
+    (step, threads): (usize, usize),
+) -> Result<Option<Range<usize>>, PlanError> {
+    let end = worker.checked_add(threads).filter(|end| threads > 1 && *end <= lists.len());
+    let end = end.ok_or_else(|| {
+        PlanError::invalid(format!("step {step} is led with {threads} threads by {worker}"))
+    })?;
+    let lenders = worker + 1..end;
+    let there = |lender: usize| lists[lender].get(next[lender]) == Some(&Instruction::Lend(step));
+    Ok(lenders.clone().all(there).then_some(lenders))
 }
 
 /// When each flag was raised: its phase and the clock of who raised it.

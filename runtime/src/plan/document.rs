@@ -11,7 +11,8 @@ use std::fmt;
 /// Version of the document.
 ///
 /// 2: steps on a device may be brought their weights in every run. 3: copies of weights may begin between the launches of
-/// another step. 4: a step may be of a segment.
+/// another step. 4: a step may be of a segment, and be led by one
+/// worker with threads that others lend.
 pub(crate) const VERSION: u32 = 4;
 
 /// How the steps of a model are placed on workers, for one set of input shapes.
@@ -217,7 +218,7 @@ pub struct PlannedStep {
     pub name: String,
     /// Its operator.
     pub op: String,
-    /// Where it runs: `cpu0`, `cpu1`, …, `cpu*` for all workers together, or a device, whose streams behind the first have
+    /// Where it runs: `cpu0`, `cpu1`, …, `cpu0-1` for workers that share it, `cpu*` for all workers together, or a device, whose streams behind the first have
     /// their number: `cuda:0`, `cuda:0/1`.
     pub place: String,
     /// How long it takes there.
@@ -345,6 +346,10 @@ impl fmt::Display for Plan {
                                 Instruction::Run(step) => writeln!(f, "    run {step}{}", name(*step))?,
                                 Instruction::Signal(flag) => writeln!(f, "    signal {flag}")?,
                                 Instruction::Copy(copy) => writeln!(f, "    copy {copy}{}", moved(*copy))?,
+                                Instruction::Lead { step, threads } => {
+                                    writeln!(f, "    lead {step} on {threads} threads{}", name(*step))?;
+                                }
+                                Instruction::Lend(step) => writeln!(f, "    lend to {step}")?,
                             }
                         }
                     }

@@ -7,7 +7,7 @@
 //! memory, with the links that were measured.
 
 use super::document::Timing;
-use super::instruction::Lane;
+use super::instruction::{Lane, gang_sizes};
 use crate::cost::{Profile, Rooflines, StepSignature, cpu_lane};
 use crate::exec::{Access, Accesses, Bound, Program};
 use crate::graph::{Fact, node_cost};
@@ -30,6 +30,8 @@ pub(crate) struct StepCost {
     pub(crate) signature: StepSignature,
     /// On one worker.
     pub(crate) alone: LaneCost,
+    /// On some workers, by [`gang_sizes`].
+    pub(crate) shared: Vec<LaneCost>,
     /// On all workers.
     pub(crate) together: LaneCost,
     /// On the other devices, in the order of [`devices`].
@@ -89,6 +91,7 @@ pub(crate) fn step_costs(
             |device: &String| profile.measured(&signature.0, device).map(|m| (m.median_us, Timing::Measured));
         let cost = StepCost {
             alone: on(&cpu_lane(1)),
+            shared: gang_sizes(workers).map(|size| on(&cpu_lane(size))).collect(),
             together: if workers > 1 { on(&cpu_lane(workers)) } else { None },
             devices: devices.iter().map(elsewhere).collect(),
             signature,
@@ -108,9 +111,16 @@ pub(crate) enum Seat {
     Device(String),
 }
 
+/// The workers that may share a step where neither one nor all do: the first, and how many.
+fn gangs(workers: usize) -> impl Iterator<Item = (usize, usize)> {
+    let of = move |size: usize| (0..=workers - size).step_by(size).map(move |first| (first, size));
+    gang_sizes(workers).flat_map(of)
+}
+
 /// The processors, in the order in which the instance has them.
 pub(crate) fn seats(workers: usize, devices: &[String]) -> Vec<Seat> {
     let mut seats: Vec<Seat> = (0..workers).map(|w| Seat::Lane(Lane::Worker(w))).collect();
+    seats.extend(gangs(workers).map(|(first, threads)| Seat::Lane(Lane::Some { first, threads })));
     if workers > 1 {
         seats.push(Seat::Lane(Lane::All));
     }
@@ -155,6 +165,10 @@ pub(crate) fn instance(
     let tasks = costs.iter().zip(accesses).enumerate().map(|(step, (cost, of))| {
         let us = |cost: &LaneCost| cost.map(|(us, _)| us);
         let mut cost_us = vec![us(&cost.alone); workers];
+        let sizes = gang_sizes(workers).zip(&cost.shared);
+        for (size, cost) in sizes {
+            cost_us.extend(gangs(workers).filter(|(_, own)| *own == size).map(|_| us(cost)));
+        }
         if workers > 1 {
             cost_us.push(us(&cost.together));
         }
@@ -178,6 +192,11 @@ pub(crate) fn instance(
     Instance { version: 1, machine: machine(profile, workers, devices), tensors, weights: Vec::new(), tasks }
 }
 
+/// The name of workers that share a step.
+pub(crate) fn gang_name(first: usize, threads: usize) -> String {
+    format!("cpu{first}-{}", first + threads - 1)
+}
+
 fn memory_of_worker(worker: usize, workers: usize) -> String {
     if workers > MOST_MEMORIES { "host".to_owned() } else { format!("cpu{worker}") }
 }
@@ -196,6 +215,14 @@ fn machine(profile: &Profile, workers: usize, devices: &[String]) -> Machine {
         processors.push(Processor { name: name.clone(), memory: held, units: None });
     }
     if workers > 1 {
+        let some: Vec<(String, Vec<String>)> = gangs(workers)
+            .map(|(first, threads)| (gang_name(first, threads), own[first..first + threads].to_vec()))
+            .collect();
+        for (name, units) in &some {
+            memories.push(memory(name.clone()));
+            let (name, memory, units) = (name.clone(), name.clone(), Some(units.clone()));
+            processors.push(Processor { name, memory, units });
+        }
         let shared = if workers > MOST_MEMORIES { "host" } else { "cpu*" };
         processors.push(Processor { name: "cpu*".to_owned(), memory: shared.to_owned(), units: Some(own) });
         if workers <= MOST_MEMORIES {
@@ -206,12 +233,14 @@ fn machine(profile: &Profile, workers: usize, devices: &[String]) -> Machine {
                 let (from, to) = (from.to_owned(), to.to_owned());
                 links.push(Link { from, to, latency_us, bytes_per_us: UNMOVED, channel: None });
             };
-            for a in 0..workers {
-                for b in (0..workers).filter(|&b| b != a) {
-                    link(&format!("cpu{a}"), &format!("cpu{b}"), flag);
+            let some = some.into_iter().map(|(name, _)| name);
+            let apart: Vec<String> = (0..workers).map(|a| format!("cpu{a}")).chain(some).collect();
+            for a in &apart {
+                for b in apart.iter().filter(|b| *b != a) {
+                    link(a, b, flag);
                 }
-                link(&format!("cpu{a}"), "cpu*", phase);
-                link("cpu*", &format!("cpu{a}"), phase);
+                link(a, "cpu*", phase);
+                link("cpu*", a, phase);
             }
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! A plan is a list of phases. In a phase *together*, one step runs on all workers at once, its kernel sharing the work out
 //! as it does without a plan. In a phase *apart*, every worker has a list of its own, and a step that needs what another
-//! worker makes waits for that worker's flag. A phase begins when the one before has ended on all workers.
+//! worker makes waits for that worker's flag. A step there may be *led* by one worker with the threads of those right behind it,
+//! which *lend* them: they meet there, and go on when it has ended. A phase begins when the one before has ended on all workers.
 
 use super::PlanError;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// What a worker does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,15 +22,24 @@ pub enum Instruction {
     Signal(usize),
     /// Copies from one memory to another, as the plan's list of copies says.
     Copy(usize),
+    /// Runs a step with the threads of several workers, this one and those right behind it.
+    Lead {
+        /// The step.
+        step: usize,
+        /// How many.
+        threads: usize,
+    },
+    /// Lends this worker's thread to the step until that has ended.
+    Lend(usize),
 }
 
 impl Instruction {
     /// The number of what it does among `steps` steps and the copies behind them; `None` where it does nothing.
     pub(crate) fn action(self, steps: usize) -> Option<usize> {
         match self {
-            Self::Run(step) => (step < steps).then_some(step),
+            Self::Run(step) | Self::Lead { step, .. } => (step < steps).then_some(step),
             Self::Copy(copy) => steps.checked_add(copy),
-            Self::Wait(_) | Self::Signal(_) => None,
+            Self::Wait(_) | Self::Signal(_) | Self::Lend(_) => None,
         }
     }
 }
@@ -50,14 +61,39 @@ pub enum Phase {
     },
 }
 
+/// The steps that one worker leads, with the threads that they run on.
+pub(crate) fn led_steps(phases: &[Phase]) -> HashMap<usize, usize> {
+    let lists = phases.iter().flat_map(|phase| match phase {
+        Phase::Apart { lists } => &lists[..],
+        Phase::Together { .. } => &[],
+    });
+    let led = lists.flatten().filter_map(|instruction| match *instruction {
+        Instruction::Lead { step, threads } => Some((step, threads)),
+        _ => None,
+    });
+    led.collect()
+}
+
 /// Where a step runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Lane {
     /// On one worker.
     Worker(usize),
+    /// On some, of which the first leads.
+    Some { first: usize, threads: usize },
     /// On all.
     All,
 }
+
+/// How many of so many workers a step may be shared by, where that is neither one nor all: powers of two, since kernels share
+/// work out evenly.
+pub(crate) fn gang_sizes(workers: usize) -> impl Iterator<Item = usize> {
+    let sizes = std::iter::successors(Some(2usize), |size| size.checked_mul(2));
+    sizes.take_while(move |size| workers <= MOST_IN_GANGS && 2 * size <= workers)
+}
+
+/// Workers beyond which a step is shared by one or by all: those that wait for each other are the more the more there are.
+const MOST_IN_GANGS: usize = 32;
 
 /// Phases that run the steps in `order`, of which each comes after those that it depends on: `needs[step]`. Only what is
 /// not implied by an earlier wait is waited for. Also the number of flags.
@@ -97,7 +133,20 @@ pub(crate) fn phases_with_copies(
                 done[step] = Some((phases.len(), lane));
                 phases.push(Phase::Together { step });
             }
-            Lane::Worker(worker) => {
+            Lane::Worker(_) | Lane::Some { .. } => {
+                let (worker, threads) = match lane {
+                    Lane::Some { first, threads } => (first, threads),
+                    Lane::Worker(worker) => (worker, 1),
+                    Lane::All => (0, workers),
+                };
+                if threads == 0 || worker.checked_add(threads).is_none_or(|end| end > workers) {
+                    return Err(PlanError::invalid(format!("step {step} is on workers that are not there")));
+                }
+                // Those that lend meet there with what they know to have ended.
+                for lender in worker + 1..worker + threads {
+                    let theirs = open.clocks[lender].clone();
+                    join(&mut open.clocks[worker], &theirs);
+                }
                 // The latest need on every other worker that is not known to have ended by now.
                 let latest = |other: usize| {
                     let there = |(_, phase, lane): &&(usize, usize, Lane)| {
@@ -120,15 +169,17 @@ pub(crate) fn phases_with_copies(
                         flag_count - 1
                     });
                     open.lists[worker].push(Entry::Wait(flag));
-                    for (own, theirs) in open.clocks[worker].iter_mut().zip(&clock_of[needed]) {
-                        *own = (*own).max(*theirs);
-                    }
+                    join(&mut open.clocks[worker], &clock_of[needed]);
                 }
                 place[step] = open.clocks[worker][worker];
                 open.clocks[worker][worker] += 1;
                 clock_of[step].clone_from(&open.clocks[worker]);
-                open.lists[worker].push(Entry::Run(step));
-                done[step] = Some((phases.len(), lane));
+                open.lists[worker].push(Entry::Run(step, threads));
+                for lender in worker + 1..worker + threads {
+                    open.lists[lender].push(Entry::Lend(step));
+                    open.clocks[lender].clone_from(&clock_of[step]);
+                }
+                done[step] = Some((phases.len(), Lane::Worker(worker)));
             }
         }
     }
@@ -136,9 +187,18 @@ pub(crate) fn phases_with_copies(
     Ok((phases, flag_count))
 }
 
+/// Makes `clock` know what `other` knows.
+pub(crate) fn join(clock: &mut [usize], other: &[usize]) {
+    for (own, theirs) in clock.iter_mut().zip(other) {
+        *own = (*own).max(*theirs);
+    }
+}
+
 enum Entry {
     Wait(usize),
-    Run(usize),
+    /// A step, and the threads that it runs on.
+    Run(usize, usize),
+    Lend(usize),
 }
 
 /// A phase apart that is being made.
@@ -171,9 +231,11 @@ impl Open {
             for entry in list {
                 match entry {
                     Entry::Wait(flag) => instructions.push(Instruction::Wait(flag)),
-                    Entry::Run(step) => {
+                    Entry::Lend(step) => instructions.push(Instruction::Lend(step)),
+                    Entry::Run(step, threads) => {
                         instructions.push(match step.checked_sub(steps) {
                             Some(copy) => Instruction::Copy(copy),
+                            None if threads > 1 => Instruction::Lead { step, threads },
                             None => Instruction::Run(step),
                         });
                         instructions.extend(flags[step].map(Instruction::Signal));

@@ -32,6 +32,7 @@ pub(crate) use instance::step_work;
 pub use instruction::{Instruction, Phase};
 #[cfg(test)]
 pub(crate) use instruction::{Lane, phases};
+pub(crate) use instruction::{gang_sizes, led_steps};
 pub(crate) use memory::Lifetimes;
 pub(crate) use mixed::{Forced, Goal, ParetoPoint, beside, pareto, room_offset};
 pub(crate) use moves::{Bring, Ground, Move, Moves, SpaceBytes, There};

@@ -1,6 +1,7 @@
 //! How long the phases of a plan take, by the costs of steps and hand-overs. What a device is given goes on beside the worker
 //! that launches, copies beside kernels.
 
+use super::causality::met;
 use super::instruction::{Instruction, Lane, Phase};
 use super::moves::Moves;
 use super::streams::MOST_STREAMS;
@@ -198,6 +199,21 @@ pub(crate) fn predict(
                                     };
                                 }
                                 Instruction::Signal(flag) => raised.push((flag, clocks[worker])),
+                                Instruction::Lead { step, threads } => {
+                                    let met = met(lists, &next, worker, (step, threads));
+                                    let Ok(Some(lenders)) = met else { break };
+                                    let all = lenders.clone().map(|lender| clocks[lender]);
+                                    // By a flag each, to begin and to end.
+                                    let begin = all.fold(clocks[worker], f64::max) + flag_us;
+                                    let end = begin + cost(step, Lane::Some { first: worker, threads });
+                                    (starts[step], ends[step]) = (begin, end);
+                                    clocks[worker] = end;
+                                    for lender in lenders {
+                                        clocks[lender] = end + flag_us;
+                                        next[lender] += 1;
+                                    }
+                                }
+                                Instruction::Lend(_) => break,
                             }
                             next[worker] += 1;
                             moved = true;

@@ -14,14 +14,21 @@ use crate::exec::{Accesses, Bound, Program, Sizes};
 use crate::testing::Gen;
 use recurve_kernels::launch::Device;
 
-/// Steps in a random order that their needs allow, each on a random worker or, now and then, on all.
+/// Steps in a random order that their needs allow, each on a random worker or, now and then, on all or on some.
 pub(crate) fn random_order(g: &mut Gen, needs: &[Vec<usize>], workers: usize) -> Vec<(usize, Lane)> {
     let mut left: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut ready: Vec<usize> = (0..needs.len()).filter(|&step| left[step] == 0).collect();
     let mut order = Vec::with_capacity(needs.len());
     while !ready.is_empty() {
         let step = ready.swap_remove(g.size(0, ready.len() - 1));
-        let lane = if g.chance(0.1) { Lane::All } else { Lane::Worker(g.size(0, workers - 1)) };
+        let lane = match g.size(0, 9) {
+            0 => Lane::All,
+            1 | 2 if workers > 1 => {
+                let threads = g.size(2, workers);
+                Lane::Some { first: g.size(0, workers - threads), threads }
+            }
+            _ => Lane::Worker(g.size(0, workers - 1)),
+        };
         order.push((step, lane));
         for (reader, of) in needs.iter().enumerate() {
             if of.contains(&step) {

@@ -7,7 +7,7 @@
 
 use crate::cost::Profile;
 use crate::exec::Accesses;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 /// A step that takes more launches than this is nearly all its own work.
 const SHORT: f64 = 20.0;
@@ -75,7 +75,8 @@ pub(crate) fn joined(
         for last in first + 1..accesses.len().min(first + MOST) {
             name += BETWEEN;
             name += &signatures[last];
-            let mut begin_so = profile.segments.range::<str, _>(&*name..);
+            let from_here = (Bound::Included(&*name), Bound::Unbounded);
+            let mut begin_so = profile.segments.range::<str, _>(from_here);
             if !follows(accesses, last) || begin_so.next().is_none_or(|(own, _)| !own.starts_with(&*name)) {
                 break;
             }

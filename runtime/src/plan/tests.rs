@@ -68,7 +68,7 @@ fn an_order_against_the_needs_is_refused() {
 
 #[test]
 fn lists_that_cannot_be_followed_are_refused() {
-    use Instruction::{Run, Signal, Wait};
+    use Instruction::{Lead, Lend, Run, Signal, Wait};
     let apart =
         |a: &[Instruction], b: &[Instruction]| vec![Phase::Apart { lists: vec![a.to_vec(), b.to_vec()] }];
     let problem = |phases: &[Phase], workers: usize| match Causality::of(phases, 2, workers) {
@@ -85,6 +85,13 @@ fn lists_that_cannot_be_followed_are_refused() {
         (apart(&[Run(0)], &[Run(0)]), "runs twice"),
         (apart(&[Run(0)], &[]), "never runs"),
         (apart(&[Run(0), Run(7)], &[Run(1)]), "there is no step"),
+        (apart(&[Lead { step: 0, threads: 2 }], &[Run(1)]), "for ever"),
+        (apart(&[Run(0)], &[Lend(1), Run(1)]), "for ever"),
+        (apart(&[Lead { step: 0, threads: 2 }, Run(1)], &[Lend(1)]), "for ever"),
+        (apart(&[Run(1)], &[Lead { step: 0, threads: 2 }]), "is led with 2 threads by 1"),
+        (apart(&[Lead { step: 0, threads: 1 }], &[Run(1)]), "is led with 1 threads"),
+        (apart(&[Lead { step: 0, threads: usize::MAX }], &[Run(1)]), "is led with"),
+        (apart(&[Run(0), Lead { step: 7, threads: 2 }], &[Lend(7), Run(1)]), "there is no step"),
         (vec![Phase::Together { step: 0 }], "never runs"),
         (vec![Phase::Apart { lists: vec![vec![Run(0), Run(1)]] }], "1 lists for 2 workers"),
     ] {
@@ -157,11 +164,32 @@ fn a_prediction_is_the_longest_way_through_the_lists() {
     let (made, _) = phases(&order, &needs, 2).expect("an order");
     let cost = |step: usize, lane: Lane| match lane {
         Lane::All => 4.0,
+        Lane::Some { threads, .. } => 3.0 * threads as f64,
         Lane::Worker(_) => [10.0, 30.0, 5.0, 8.0][step],
     };
     let prediction = predict(&made, cost, (4, 0), (None, Duration::ZERO), None);
     assert_eq!(prediction.total_us, 30.0 + 5.0 + 4.0);
     assert_eq!(prediction.starts, [0.0, 0.0, 30.0, 35.0]);
+}
+
+#[test]
+fn who_lends_a_thread_meets_the_others_and_goes_on_behind_the_step() {
+    use Instruction::{Lead, Lend, Run};
+    // Step 2 needs both others, and is led by the second of three workers.
+    let needs = [vec![], vec![], vec![0, 1], vec![2]];
+    let led = Lane::Some { first: 1, threads: 2 };
+    let order = [(0, Lane::Worker(1)), (1, Lane::Worker(2)), (2, led), (3, Lane::Worker(2))];
+    let (made, flags) = phases(&order, &needs, 3).expect("an order");
+    let lists = vec![vec![], vec![Run(0), Lead { step: 2, threads: 2 }], vec![Run(1), Lend(2), Run(3)]];
+    assert_eq!((made, flags), (vec![Phase::Apart { lists: lists.clone() }], 0), "nobody waits for a flag");
+    let made = [Phase::Apart { lists }];
+    let causality = Causality::of(&made, 4, 3).expect("valid");
+    assert!(reachable(&needs, &causality) && !causality.before(1, 0) && !causality.before(3, 2));
+    let cost = |step: usize, lane: Lane| if lane == led { 7.0 } else { [10.0, 30.0, 0.0, 8.0][step] };
+    let prediction = predict(&made, cost, (4, 0), (None, Duration::ZERO), None);
+    assert_eq!((prediction.starts, prediction.total_us), (vec![0.0, 0.0, 30.0, 37.0], 45.0));
+    let beyond = [(0, Lane::Some { first: 2, threads: 2 })];
+    assert!(phases(&beyond, &[vec![]], 3).is_err());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::cpu::{RunContext, Slot};
 use crate::error::{Error, OpError};
 use crate::exec::{CancelToken, RunOnce, Team};
 use crate::graph::NodeError;
-use crate::plan::{Goal, Plan, PlanError, Planned, PlannedInput, model_hash, step_work};
+use crate::plan::{Goal, Plan, PlanError, Planned, PlannedInput, gang_sizes, model_hash, step_work};
 use crate::tensor::{Value, ValueRef};
 use smallvec::SmallVec;
 use std::fmt;
@@ -27,7 +27,7 @@ const TRIAL_TIME: Duration = Duration::from_millis(100);
 
 /// Threads that steps are measured with.
 fn lanes(threads: usize) -> impl Iterator<Item = usize> {
-    std::iter::once(1).chain((threads > 1).then_some(threads))
+    std::iter::once(1).chain(gang_sizes(threads)).chain((threads > 1).then_some(threads))
 }
 
 /// What [`Session::profile`] does.
@@ -138,6 +138,12 @@ impl Session {
             bounds.push(bound);
         }
         let all = wanted.len();
+        // Those of a plan belong to its workers, and there is none here.
+        let some: Vec<Team> = gang_sizes(threads).map(|size| Team::new(size, false)).collect();
+        let team_of = |lane: usize| match lane {
+            1 => Team::alone(),
+            _ => some.iter().find(|team| team.threads() == lane).unwrap_or(context.team),
+        };
         for (Variant { program, .. }, bound) in variants.iter().zip(&bounds) {
             let mut dropped: SmallVec<[Option<Value>; 4]> = SmallVec::from_elem(None, self.outputs.len());
             let mut slots: SmallVec<[Slot<'_>; 4]> = dropped.iter_mut().map(Slot::Made).collect();
@@ -149,8 +155,7 @@ impl Session {
                         let at = wanted.iter().position(|(s, l)| *s == signature && *l == lane);
                         let Some(at) = at else { continue };
                         wanted.swap_remove(at);
-                        let team = if lane == 1 { Team::alone() } else { context.team };
-                        let measured = measure(options.effort, || run(team))?;
+                        let measured = measure(options.effort, || run(team_of(lane)))?;
                         ran = true;
                         let work = step_work(bound, program, step);
                         let entry =

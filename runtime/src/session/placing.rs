@@ -10,7 +10,9 @@ use crate::cuda::{Action, CopyPlace, GpuFailure, Layout, PlacedSteps, Sequence};
 use crate::device::Device;
 use crate::error::Error;
 use crate::exec::{Accesses, Bound, Course, DeviceForm, Program, Sizes, Space};
-use crate::plan::{Ground, Instruction, Moves, Phase, Plan, PlanError, PlannedDevice, There, room_offset};
+use crate::plan::{
+    Ground, Instruction, Moves, Phase, Plan, PlanError, PlannedDevice, There, led_steps, room_offset,
+};
 use std::sync::Arc;
 
 /// What a plan over threads and a device is checked by.
@@ -56,6 +58,9 @@ impl Checking<'_> {
         let accesses: Vec<Accesses> =
             (0..bound.step_count()).map(|step| bound.accesses(program, step)).collect();
         planned.check_brought()?;
+        if led_steps(&plan.phases).keys().any(|step| planned.steps.contains(step)) {
+            return Err(PlanError::invalid("a step on the device is led by threads").into());
+        }
         let mut there: Vec<Option<There>> = vec![None; accesses.len()];
         let mut forms = Vec::with_capacity(planned.steps.len());
         for &step in &planned.steps {

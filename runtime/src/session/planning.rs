@@ -383,7 +383,18 @@ impl Session {
         let mut unmet: Option<PlanError> = None;
         let mut own_times: Option<AsItIs> = None;
         // Searches share all threads; what comes ahead of them is of one thread for each site.
-        for prepared in each(context.team, sites.len(), &|at| prepare(sites[at])) {
+        let prepared = each(context.team, sites.len(), &|at| prepare(sites[at]));
+        // Where the fastest alone is wanted, what cannot be faster than a plan that is there is not searched.
+        let fastest = most == 1 && gpu.is_none() && goal.slo_us.is_none();
+        let mut hopeless: Vec<String> = Vec::new();
+        for (prepared, site) in prepared.into_iter().zip(&sites) {
+            let best_us = drafts.iter().map(Draft::predicted_us).reduce(f64::min).filter(|_| fastest);
+            if let (Ok(prepared), Some(best_us)) = (&prepared, best_us)
+                && prepared.bound_us() >= best_us
+            {
+                hopeless.push(site.rewrite.to_owned());
+                continue;
+            }
             // What was measured may not suffice for every rewrite.
             let Built { as_it_is, planned } = match prepared.and_then(build) {
                 Err(PlanError::Unmeasured { .. }) if own_times.is_some() => continue,
@@ -406,7 +417,7 @@ impl Session {
         }
         let bytes = |draft: &Draft<'_>| goal.slo_us.map_or(0, |_| draft.device_bytes());
         drafts.sort_by(|a, b| bytes(a).cmp(&bytes(b)).then(a.predicted_us().total_cmp(&b.predicted_us())));
-        let rewrites = drafts.iter().map(|draft| draft.rewrite().to_owned()).collect();
+        let rewrites = drafts.iter().map(|draft| draft.rewrite().to_owned()).chain(hopeless).collect();
         let front = pareto(drafts.iter().flat_map(|draft| draft.front().iter().copied()).collect());
         let Some(as_it_is) = own_times else { return Err(PlanError::invalid("there is no program").into()) };
         let made = drafts.into_iter().take(most).map(|draft| draft.finish(as_it_is));

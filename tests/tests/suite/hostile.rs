@@ -247,6 +247,26 @@ fn an_endless_loop_meets_its_deadline() {
 }
 
 #[test]
+fn a_loop_whose_state_doubles_meets_its_deadline() {
+    // The deadline passes inside a step over some hundred MiB: no round is waited for to its end.
+    let given = [untyped("i"), untyped("go"), untyped("h")];
+    let nodes = [
+        node("Identity", &["go"], &["go_out"]),
+        node("Concat", &["h", "h"], &["twice"]).with_int("axis", 0),
+        node("Tanh", &["twice"], &["h_out"]),
+    ];
+    let body = graph(&given, &[untyped("go_out"), untyped("h_out")], &nodes, &[]);
+    let nodes = [node("Loop", &["", "", "x"], &["y"]).with_graph("body", &body)];
+    let session = load(model(&graph(&[fixed("x", code::F32, &[2])], &[untyped("y")], &nodes, &[])));
+    let session = session.expect("a valid model");
+    let timeout = Duration::from_millis(400);
+    let (options, start) = (RunOptions::default().with_timeout(timeout), Instant::now());
+    let error = bounded("running", || session.run_with([("x", &x())], &options)).expect_err("endless");
+    assert_error(&error, ErrorKind::Deadline, &["deadline"]);
+    assert!(start.elapsed() < timeout + SOON / 5, "{:?}", start.elapsed());
+}
+
+#[test]
 fn an_endless_loop_is_cancelled_from_another_thread() {
     let session = load(endless()).expect("a valid model");
     let go = Tensor::scalar(recurve::values::Bool::new(true));

@@ -85,8 +85,8 @@ fn scheduled_plans_give_the_serial_bits() {
 #[test]
 fn random_plans_give_the_serial_results() {
     let count = std::env::var("RECURVE_RANDOM_PLANS").ok().and_then(|n| n.parse().ok()).unwrap_or(RANDOM);
-    let engines = [engine(2), engine(3)];
-    let mut halves = 0;
+    let engines = [2, 3, 4].map(engine);
+    let (mut halves, mut led) = (0, 0);
     for (name, build) in MODELS {
         // A batch of an odd number of rows has halves, one row has none.
         for batch in [1, 3] {
@@ -101,6 +101,7 @@ fn random_plans_give_the_serial_results() {
                     parallel += usize::from(plan.is_parallel());
                     assert!(batch > 1 || plan.rewrite != "batch halves", "{name}: one row in halves");
                     halves += usize::from(plan.rewrite == "batch halves");
+                    led += usize::from(plan.to_string().contains("lead"));
                     session.follow(&plan).unwrap_or_else(|e| panic!("{name} {seed}: {e}\n{plan}"));
                     agree(&output(&session, &x), &want, &plan.rewrite, &format!("{name} {seed}\n{plan}"));
                 }
@@ -109,6 +110,43 @@ fn random_plans_give_the_serial_results() {
         }
     }
     assert!(halves > 0, "no plan has halves");
+    assert!(led > 0, "no plan has steps that some of the threads share");
+}
+
+#[test]
+fn steps_are_shared_by_some_of_the_threads_where_that_is_best() {
+    let x = input(SMALL, 1);
+    let four = engine(4);
+    for count in [2, 6] {
+        let name = format!("{count} branches");
+        let want = output(&load(&engine(1), branches(SMALL, count)), &x);
+        let session = load(&four, branches(SMALL, count));
+        let mut profile = profiled(&session, &x);
+        assert!(profile.operators.values().all(|o| o.lanes.contains_key("cpu:2")), "{name}: two of four");
+        // Two threads make a recurrence twice as fast, and four no more than that.
+        for (signature, cost) in &mut profile.operators {
+            let recurrent = signature.starts_with("LSTM") || signature.starts_with("GRU");
+            for (lane, m) in &mut cost.lanes {
+                let us = match (recurrent, lane.as_str()) {
+                    (true, "cpu:1") => 900.0,
+                    (true, _) => 450.0,
+                    (false, _) => 1.0,
+                };
+                (m.median_us, m.min_us, m.p90_us) = (us, us, us);
+            }
+        }
+        let plan = session.plan(shapes(SMALL), &profile).expect(&name).plan;
+        let shared = plan.steps.iter().filter(|step| ["cpu0-1", "cpu2-3"].contains(&&*step.place));
+        let shared = shared.inspect(|step| assert_eq!(step.cost_us, 450.0, "{name}")).count();
+        assert!(shared > 0, "{name}\n{plan}");
+        assert!(plan.predicted_us < plan.together_us && plan.predicted_us < plan.alone_us, "{name}\n{plan}");
+        session.follow(&plan).unwrap_or_else(|e| panic!("{name}: {e}\n{plan}"));
+        for _ in 0..5 {
+            agree(&output(&session, &x), &want, &plan.rewrite, &name);
+        }
+        let read = Plan::from_json(&plan.to_json()).expect("its own document");
+        assert_eq!(read, plan);
+    }
 }
 
 #[test]

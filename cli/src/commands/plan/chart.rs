@@ -40,6 +40,13 @@ pub(super) fn chart(plan: &Plan) -> Result<(Problem, Schedule)> {
         units,
     };
     let mut processors: Vec<Processor> = own.iter().map(|name| processor(name, HOST, None)).collect();
+    for step in &plan.steps {
+        let shared = (step.place.strip_prefix("cpu")).and_then(|of| of.split_once('-'));
+        let shared = shared.and_then(|(first, last)| own.get(first.parse().ok()?..=last.parse().ok()?));
+        if let Some(units) = shared.filter(|_| !processors.iter().any(|p| p.name == step.place)) {
+            processors.push(processor(&step.place, HOST, Some(units.to_vec())));
+        }
+    }
     if plan.steps.iter().any(|step| step.place == "cpu*") {
         processors.push(processor("cpu*", HOST, Some(own)));
     }

@@ -121,9 +121,9 @@ impl Comparison {
         };
         let mut steps: Vec<Step> = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            // A run tells the device, and not which of its streams.
-            let device = step.place.split('/').next().unwrap_or_default();
-            let actual_us = take(&step.name, device);
+            // A run tells the device, and not which of its streams; the thread that leads others, and not how many.
+            let told = step.place.split(['/', '-']).next().unwrap_or_default();
+            let actual_us = take(&step.name, told);
             let (name, place) = (step.name.clone(), step.place.clone());
             if actual_us.is_none() {
                 return Err(other(format!(

@@ -158,7 +158,8 @@ impl Parts<'_> {
                 Some((us + self.within(step, bringing).us, timing, segment))
             }
             Seat::Cpu(Lane::Worker(_)) => self.costs[step].alone.map(single),
-            Seat::Cpu(Lane::All) => self.costs[step].together.map(single),
+            // Beside a device, steps are on one thread or on all.
+            Seat::Cpu(Lane::All | Lane::Some { .. }) => self.costs[step].together.map(single),
         }
     }
 
@@ -212,7 +213,7 @@ impl Parts<'_> {
                 place: match seats[step] {
                     Seat::Device(stream) => side_by_side::name(&self.device.name, stream),
                     Seat::Cpu(Lane::Worker(worker)) => format!("cpu{worker}"),
-                    Seat::Cpu(Lane::All) => "cpu*".to_owned(),
+                    Seat::Cpu(Lane::All | Lane::Some { .. }) => "cpu*".to_owned(),
                 },
                 cost_us,
                 timing,
