@@ -105,7 +105,8 @@ impl Causality {
                                         clocks[worker][worker] += 1;
                                         order.push(step);
                                         for lender in lenders {
-                                            clocks[lender] = clocks[worker].clone();
+                                            let led = clocks[worker].clone();
+                                            clocks[lender].clone_from(&led);
                                             next[lender] += 1;
                                         }
                                     }

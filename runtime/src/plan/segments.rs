@@ -125,7 +125,7 @@ mod tests {
         let slow = |step: usize| Some(if step == 3 { 400.0 } else { 2.0 });
         assert_eq!(segments(&chain[..8], slow, 1.0), [0..3, 4..8]);
         let elsewhere = |step: usize| (step != 1).then_some(2.0);
-        assert_eq!(segments(&chain[..4], elsewhere, 1.0), [2..4], "one step is no segment");
+        assert_eq!(segments(&chain[..4], elsewhere, 1.0), vec![2..4], "one step is no segment");
         // 2 reads what 0 writes, and 3 what both 1 and 2 do.
         assert_eq!(segments(&graph(&[&[], &[0], &[0], &[1, 2]]), |_| Some(2.0), 1.0), [0..2, 2..4]);
         assert!(segments(&[], |_| Some(2.0), 1.0).is_empty());
