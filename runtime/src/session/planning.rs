@@ -43,7 +43,6 @@ pub(super) fn forms_of(specs: &[ValueSpec], values: &[ValueRef<'_>]) -> Option<V
 struct Placeable<'a> {
     variant: &'a Variant,
     bound: Arc<Bound>,
-    /// By step, where the user says so.
     forced: Vec<Option<Forced>>,
     /// On the device, with much workspace and with little; one `None` where there is no device.
     costs: Vec<Option<DeviceCosts>>,
