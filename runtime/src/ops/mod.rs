@@ -50,6 +50,7 @@ mod cosh;
 mod cosine_window;
 mod cum_prod;
 mod cum_sum;
+mod cumulative;
 mod deform_conv;
 mod depth_to_space;
 mod dequantize_linear;
