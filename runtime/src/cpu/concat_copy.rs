@@ -58,7 +58,6 @@ impl Movement for ConcatCopy {
                 }
                 row += 1;
             }
-        })?;
-        Ok(())
+        })
     }
 }

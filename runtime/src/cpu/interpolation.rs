@@ -203,8 +203,7 @@ impl<C: Compute> Pass<C> {
                     }
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

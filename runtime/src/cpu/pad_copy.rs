@@ -215,8 +215,7 @@ impl Movement for PadCopy {
                     None => row.fill(constant.clone()),
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

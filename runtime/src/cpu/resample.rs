@@ -209,7 +209,6 @@ impl Movement for NearestCopy {
                     }
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }

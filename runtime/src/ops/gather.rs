@@ -101,8 +101,7 @@ impl Movement for Rows<'_> {
                     (block, at) = (block + 1, 0);
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

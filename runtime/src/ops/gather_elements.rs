@@ -116,8 +116,7 @@ impl Movement for Elements<'_> {
                     *value = from[base + j * step + at].clone();
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

@@ -64,8 +64,7 @@ impl Movement for Slices<'_> {
                     row => row.clone_from_slice(&from[at..at + run]),
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

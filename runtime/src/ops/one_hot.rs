@@ -79,8 +79,7 @@ impl Movement for Hot<'_> {
                     }
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

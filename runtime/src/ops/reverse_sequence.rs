@@ -77,8 +77,7 @@ impl Movement for Rows<'_> {
                 }
                 row.clone_from_slice(&from[(at[0] * self.outer[1] + at[1]) * inner..][..inner]);
             }
-        })?;
-        Ok(())
+        })
     }
 }
 

@@ -69,8 +69,7 @@ impl Movement for Triangles {
                     right.fill(T::default());
                 }
             }
-        })?;
-        Ok(())
+        })
     }
 }
 
