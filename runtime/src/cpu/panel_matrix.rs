@@ -146,10 +146,12 @@ impl Product<f32, WIDTH> for Block<'_, '_, '_> {
         self.a.piece(row)
     }
 
+    #[inline(always)]
     fn start(&self, _: usize, _: usize, sums: &mut [f32; WIDTH]) {
         sums.fill(0.0);
     }
 
+    #[inline(always)]
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [f32; WIDTH]) {
         let to = &mut self.out.row(self.from + row)[panel * WIDTH..];
         match to.first_chunk_mut() {

@@ -33,31 +33,46 @@ const fn chains(n: usize) -> usize {
     }
 }
 
-/// The product for `R` rows, with `W` elements in a row of the panel.
-struct Multiply<'s, F, E, const W: usize, const R: usize> {
-    panel: &'s [E],
-    operand: [&'s [F]; R],
-    sums: &'s mut [[F; W]; R],
+/// Panel `index` by `R` rows, with what becomes of the sums.
+struct SomeRows<'s, 'p, F, E, P, const W: usize, const R: usize> {
+    panels: &'s Factored<'p, F, E>,
+    index: usize,
+    product: &'s mut P,
 }
 
-impl<F: Float + Lane, E: Weight<F>, const W: usize, const R: usize> Work for Multiply<'_, F, E, W, R> {
+impl<F, E, P, const W: usize, const R: usize> Work for SomeRows<'_, '_, F, E, P, W, R>
+where
+    F: Float + Lane,
+    E: Weight<F>,
+    P: Product<F, W>,
+{
     type Element = F;
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<F>>(self, simd: S) {
-        let Self { panel, operand, sums } = self;
+        let Self { panels, index, product } = self;
+        let mut sums = [[F::zero(); W]; R];
+        for (row, sums) in sums.iter_mut().enumerate() {
+            begin::<F, E, W>(product, (index, row), sums);
+        }
+        let panel = panels.lines::<W>(index, 0..panels.depth);
         if const { R == 1 } {
-            one_row::<F, E, S, W>(simd, panel, operand[0], &mut sums[0]);
+            one_row::<F, E, S, W>(simd, panel, product.operand(0), &mut sums[0]);
         } else {
+            let mut operand: [&[F]; R] = [&[]; R];
+            operand.iter_mut().enumerate().for_each(|(row, operand)| *operand = product.operand(row));
             match const { vectors(S::REGISTERS, W / S::LANES, R) } {
-                8 => tile::<F, E, S, W, R, 8>(simd, panel, operand, sums),
-                6 => tile::<F, E, S, W, R, 6>(simd, panel, operand, sums),
-                4 => tile::<F, E, S, W, R, 4>(simd, panel, operand, sums),
-                3 => tile::<F, E, S, W, R, 3>(simd, panel, operand, sums),
-                2 => tile::<F, E, S, W, R, 2>(simd, panel, operand, sums),
-                _ => tile::<F, E, S, W, R, 1>(simd, panel, operand, sums),
+                8 => tile::<F, E, S, W, R, 8>(simd, panel, operand, &mut sums),
+                6 => tile::<F, E, S, W, R, 6>(simd, panel, operand, &mut sums),
+                4 => tile::<F, E, S, W, R, 4>(simd, panel, operand, &mut sums),
+                3 => tile::<F, E, S, W, R, 3>(simd, panel, operand, &mut sums),
+                2 => tile::<F, E, S, W, R, 2>(simd, panel, operand, &mut sums),
+                _ => tile::<F, E, S, W, R, 1>(simd, panel, operand, &mut sums),
             }
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            panels.finish(simd, (index, row), sums, product);
         }
     }
 }
@@ -106,8 +121,7 @@ where
             begin::<F, E, W>(product, (index, 0), &mut sums);
             let panel = panels.lines::<W>(index, 0..panels.depth);
             one_row::<F, E, S, W>(simd, panel, product.operand(0), &mut sums);
-            panels.scale(index, 0, &mut sums, product);
-            product.finish_in(simd, index, 0, &mut sums);
+            panels.finish(simd, (index, 0), &mut sums, product);
         }
     }
 }
@@ -215,31 +229,12 @@ pub(super) fn sweep_few<F: Float + Lane, E: Weight<F>, P: Product<F, W>, const W
         }
         match rows {
             0 => {}
-            1 => rows_of::<F, E, W, 1>(level, panels, index, product),
-            2 => rows_of::<F, E, W, 2>(level, panels, index, product),
-            3 => rows_of::<F, E, W, 3>(level, panels, index, product),
-            4 => rows_of::<F, E, W, 4>(level, panels, index, product),
-            5 => rows_of::<F, E, W, 5>(level, panels, index, product),
-            _ => rows_of::<F, E, W, ROWS>(level, panels, index, product),
+            1 => F::run(level, SomeRows::<_, _, _, W, 1> { panels, index, product }),
+            2 => F::run(level, SomeRows::<_, _, _, W, 2> { panels, index, product }),
+            3 => F::run(level, SomeRows::<_, _, _, W, 3> { panels, index, product }),
+            4 => F::run(level, SomeRows::<_, _, _, W, 4> { panels, index, product }),
+            5 => F::run(level, SomeRows::<_, _, _, W, 5> { panels, index, product }),
+            _ => F::run(level, SomeRows::<_, _, _, W, ROWS> { panels, index, product }),
         }
-    }
-}
-
-fn rows_of<F: Float + Lane, E: Weight<F>, const W: usize, const R: usize>(
-    level: Level,
-    panels: &Factored<'_, F, E>,
-    index: usize,
-    product: &mut impl Product<F, W>,
-) {
-    let mut sums = [[F::zero(); W]; R];
-    let mut operand: [&[F]; R] = [&[]; R];
-    for (r, (sums, operand)) in sums.iter_mut().zip(&mut operand).enumerate() {
-        begin::<F, E, W>(product, (index, r), sums);
-        *operand = product.operand(r);
-    }
-    let panel = panels.lines::<W>(index, 0..panels.depth);
-    F::run(level, Multiply { panel, operand, sums: &mut sums });
-    for (r, sums) in sums.iter_mut().enumerate() {
-        panels.finish(index, r, sums, product);
     }
 }

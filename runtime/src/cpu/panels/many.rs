@@ -57,7 +57,7 @@ pub(super) fn sweep_many<F: Float + Lane, E: Weight<F>, const W: usize>(
             }
             F::run(level, Turn { lines, to });
         }
-        let mut each = Rows { panels, product, first };
+        let mut each = Rows { level, panels, product, first };
         sweep_turned(level, panels, (many, memory), &mut each);
     }
 }
@@ -74,6 +74,7 @@ pub(crate) trait Group<F, const W: usize> {
 
 /// The rows from `first` on of a product.
 struct Rows<'s, 'p, F, E, P> {
+    level: Level,
     panels: &'s Factored<'p, F, E>,
     product: &'s mut P,
     first: usize,
@@ -90,14 +91,60 @@ where
     }
 
     fn start(&self, index: usize, sums: &mut [[F; W]]) {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            begin::<F, E, W>(self.product, (index, self.first + row), sums);
-        }
+        F::run(self.level, Begin { rows: self, index, sums });
     }
 
     fn finish(&mut self, index: usize, sums: &mut [[F; W]]) {
+        F::run(self.level, Finish { rows: self, index, sums });
+    }
+}
+
+/// What the sums of some rows in a panel start from.
+struct Begin<'s, R, F, const W: usize> {
+    rows: &'s R,
+    index: usize,
+    sums: &'s mut [[F; W]],
+}
+
+impl<F, E, P, const W: usize> Work for Begin<'_, Rows<'_, '_, F, E, P>, F, W>
+where
+    F: Float + Lane,
+    E: Weight<F>,
+    P: Product<F, W>,
+{
+    type Element = F;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<F>>(self, _: S) {
+        let Self { rows, index, sums } = self;
         for (row, sums) in sums.iter_mut().enumerate() {
-            self.panels.finish(index, self.first + row, sums, self.product);
+            begin::<F, E, W>(rows.product, (index, rows.first + row), sums);
+        }
+    }
+}
+
+/// What becomes of them.
+struct Finish<'s, R, F, const W: usize> {
+    rows: &'s mut R,
+    index: usize,
+    sums: &'s mut [[F; W]],
+}
+
+impl<F, E, P, const W: usize> Work for Finish<'_, Rows<'_, '_, F, E, P>, F, W>
+where
+    F: Float + Lane,
+    E: Weight<F>,
+    P: Product<F, W>,
+{
+    type Element = F;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<F>>(self, simd: S) {
+        let Self { rows: Rows { panels, product, first, .. }, index, sums } = self;
+        for (row, sums) in sums.iter_mut().enumerate() {
+            panels.finish(simd, (index, *first + row), sums, *product);
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) trait Product<F, const W: usize> {
     fn operand(&self, row: usize) -> &[F];
     /// Asks for what the sums of `row` in `panel` start from, while the panel before is used.
     fn fetch(&self, _panel: usize, _row: usize) {}
-    /// Sets the sums of `row` in `panel` before the product.
+    /// Sets the sums of `row` in `panel` before the product; in a shell, `#[inline(always)]`.
     fn start(&self, panel: usize, row: usize, sums: &mut [F; W]);
     /// Takes the sums of `row` in `panel`.
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]);
@@ -176,15 +176,16 @@ impl<F: Float + Lane, E: Weight<F>> Factored<'_, F, E> {
     }
 
     /// Hands on the sums of `row` in panel `index`.
-    fn finish<const W: usize>(
+    #[inline(always)]
+    fn finish<S: Simd<F>, const W: usize>(
         &self,
-        index: usize,
-        row: usize,
+        simd: S,
+        (index, row): (usize, usize),
         sums: &mut [F; W],
         product: &mut impl Product<F, W>,
     ) {
         self.scale(index, row, sums, product);
-        product.finish(index, row, sums);
+        product.finish_in(simd, index, row, sums);
     }
 
     /// Sums of weights that have factors.
@@ -284,12 +285,19 @@ impl<F, P: Product<F, W>, const W: usize> Product<F, W> for Chosen<'_, P> {
         self.product.operand(self.rows[row])
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; W]) {
         self.product.start(panel, self.rows[row], sums);
     }
 
+    #[inline(always)]
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
         self.product.finish(panel, self.rows[row], sums);
+    }
+
+    #[inline(always)]
+    fn finish_in<S: Simd<F>>(&mut self, simd: S, panel: usize, row: usize, sums: &mut [F; W]) {
+        self.product.finish_in(simd, panel, self.rows[row], sums);
     }
 }
 

@@ -198,6 +198,7 @@ impl<F: Gate> Product<F, 64> for Reset<'_, F> {
         self.step.fetch::<64>(2, panel, row);
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
         *sums = *self.step.projected(2, panel, row);
     }
@@ -230,6 +231,7 @@ impl<F: Gate> Product<F, 64> for Hidden<'_, F> {
         self.step.fetch::<64>(1, panel, row);
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
         *sums = *self.step.projected(1, panel, row);
     }
@@ -343,6 +345,7 @@ impl<F: Gate> Product<F, 64> for Plain<'_, F> {
         self.step.fetch::<64>(1, panel, row);
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, row: usize, sums: &mut [F; 64]) {
         *sums = *self.step.projected(1, panel, row);
     }

@@ -349,10 +349,12 @@ impl<F: Gate, const W: usize> Product<F, W> for Projection<'_, F> {
         &self.x[self.sequence.x(row, self.rows.step + step) * self.depth..][..self.depth]
     }
 
+    #[inline(always)]
     fn start(&self, panel: usize, _: usize, sums: &mut [F; W]) {
         *sums = self.bias.as_chunks().0[panel];
     }
 
+    #[inline(always)]
     fn finish(&mut self, panel: usize, row: usize, sums: &mut [F; W]) {
         let (step, row) = self.rows.place(row);
         let at = step * self.batch + row;

@@ -111,7 +111,7 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
             for (at, row) in rows.clone().enumerate().filter(|(_, row)| !split.left.has(*row)) {
                 let mut end = [F::zero(); W];
                 sums.row(at, &mut end);
-                panels.finish(index, row, &mut end, product);
+                product.finish(index, row, &mut end);
             }
         }
     }

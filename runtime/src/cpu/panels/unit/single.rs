@@ -71,7 +71,7 @@ pub(super) fn sweep<F: Float + Lane, const W: usize>(
         for (at, row) in rows.clone().enumerate().filter(|(_, row)| !split.left.has(*row)) {
             let mut end = [F::zero(); W];
             groups_of(&mut end).iter_mut().zip(&sums).for_each(|(to, sums)| *to = sums[at]);
-            panels.finish(index, row, &mut end, product);
+            product.finish(index, row, &mut end);
         }
     }
 }
