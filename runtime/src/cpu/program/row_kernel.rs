@@ -16,6 +16,7 @@ use crate::cpu::simd::Level;
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::loops::program::{Instruction, Opcode};
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
@@ -245,13 +246,14 @@ impl RowKernel {
                     stage.compiled.prepare(&mut scratch[stage.registers..]);
                 }
                 let (mut at, rows) = (0, many.min(self.rows - piece * many));
+                let mut looks = Looks::new(context.interrupt);
                 let last = self.axes.last().copied().unwrap_or(1).max(1);
                 // Groups of a piece are about as large as each other.
                 let lanes = rows.div_ceil(rows.div_ceil(self.lanes));
                 while at < rows {
                     let first = piece * many + at;
                     let count = lanes.min(rows - at).min(last - first % last);
-                    self.rows((first, at, count), inputs, &mut outputs, scratch);
+                    self.rows((first, at, count), inputs, &mut outputs, scratch, &mut looks)?;
                     at += count;
                 }
                 Ok(())
@@ -267,7 +269,8 @@ impl RowKernel {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         scratch: &mut [u8],
-    ) {
+        looks: &mut Looks<'_>,
+    ) -> Result<(), OpError> {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
         let (kept, rest) = rest.split_at_mut(self.kept);
@@ -317,10 +320,11 @@ impl RowKernel {
             if stage.once {
                 stage.once(&mut group, (given, self.inputs.len()), &self.outputs, made, registers);
             } else {
-                stage.run(&mut group, &self.outputs, (&mut *tiles, &mut *own), made, registers);
+                stage.run(&mut group, &self.outputs, (&mut *tiles, &mut *own), made, registers, looks)?;
             }
             group.push(stage, self.inputs.len(), own, made);
         }
+        Ok(())
     }
 
     /// The kernel of a node whose outputs are the program's, and whose inputs `read` are.

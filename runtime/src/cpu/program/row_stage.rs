@@ -4,6 +4,8 @@ use super::compiled::{Compiled, Rows, Tile};
 use super::reductions::{combined, identity};
 use super::row_layout::{CELL, LANES, RowLayout, spread};
 use crate::cpu::simd::{Across, Routine, Span};
+use crate::error::OpError;
+use crate::exec::Looks;
 use crate::loops::rows::{Combine, Source};
 use bytemuck::cast_slice_mut;
 use smallvec::SmallVec;
@@ -119,7 +121,7 @@ impl BoundStage {
         });
     }
 
-    /// Runs a stage over the elements of rows. `stored` are elements per row and bytes per element of the nest's outputs,
+    /// Runs a stage over the elements of rows, with `looks` between the tiles of long ones. `stored` are elements per row and bytes per element of the nest's outputs,
     /// `tiles` and `kept` places for what is reduced and what is kept.
     pub(super) fn run(
         &self,
@@ -128,7 +130,8 @@ impl BoundStage {
         (tiles, kept): (&mut [u8], &mut [u8]),
         made: &mut [u8],
         registers: &mut [u8],
-    ) {
+        looks: &mut Looks<'_>,
+    ) -> Result<(), OpError> {
         let (count, at, tile, length) = (group.count, group.at, group.tile, group.length);
         let step_of = |k: usize| stored[k].0 * stored[k].1;
         self.compiled.run_uniform(count, &group.windows, registers);
@@ -173,7 +176,7 @@ impl BoundStage {
             // A row is one tile: what is reduced of it is the scalar.
             if self.sums {
                 over(0, &mut targets, Some(cast_slice_mut(made)));
-                return;
+                return Ok(());
             }
             let (rows, len) = over(0, &mut targets, None);
             for (reduction, line) in self.reduced.iter().zip(made.chunks_exact_mut(group.line)) {
@@ -184,13 +187,14 @@ impl BoundStage {
                 }
                 reduction.call((elements, step), len, line, count);
             }
-            return;
+            return Ok(());
         }
         let mut totals: SmallVec<[f64; LANES]> = SmallVec::new();
         for reduction in &self.reduced {
             totals.extend(std::iter::repeat_n(identity(reduction.combine), count));
         }
         for from in (0..length).step_by(tile.max(1)) {
+            looks.past(count * tile)?;
             if self.sums {
                 let mut sums = [0.0; LANES];
                 over(from, &mut targets, Some(&mut sums));
@@ -213,6 +217,7 @@ impl BoundStage {
                 _ => cast_slice_mut::<u8, f64>(line)[..count].copy_from_slice(totals),
             }
         }
+        Ok(())
     }
 }
 
