@@ -35,6 +35,7 @@ impl<F: Fn(&u64, &u64) -> Ordering> By<'_, F> {
     }
 
     /// Puts the `k` first of `order` to its front, where there are more.
+    #[inline(never)]
     fn select(&self, order: &mut [u64], k: usize) -> Result<(), OpError> {
         let mut looks = Looks::new(self.interrupt);
         let (mut from, mut to) = (0, order.len());
@@ -54,6 +55,7 @@ impl<F: Fn(&u64, &u64) -> Ordering> By<'_, F> {
         looks.past((to - from).saturating_mul(self.each))
     }
 
+    #[inline(never)]
     fn sort_within(
         &self,
         mut order: &mut [u64],

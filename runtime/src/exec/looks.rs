@@ -9,6 +9,8 @@ use crate::error::OpError;
 pub(crate) struct Looks<'a> {
     interrupt: &'a Interrupt,
     since: usize,
+    /// What ended the work.
+    ended: Option<OpError>,
 }
 
 impl<'a> Looks<'a> {
@@ -17,7 +19,7 @@ impl<'a> Looks<'a> {
 
     /// Of which the first look is [`Looks::EVERY`] elements from here.
     pub(crate) fn new(interrupt: &'a Interrupt) -> Self {
-        Self { interrupt, since: 0 }
+        Self { interrupt, since: 0, ended: None }
     }
 
     /// That so many elements more are done. Errs once the deadline has passed or the token was cancelled.
@@ -31,9 +33,31 @@ impl<'a> Looks<'a> {
         self.interrupt.check()
     }
 
+    /// The same for loops that have no errors to hand on: whether the work is over. [`Looks::end`] has the error.
+    #[inline]
+    pub(crate) fn is_over(&mut self, elements: usize) -> bool {
+        self.since = self.since.saturating_add(elements);
+        self.since >= Self::EVERY && self.look()
+    }
+
+    #[cold]
+    fn look(&mut self) -> bool {
+        self.since = 0;
+        if self.ended.is_none() {
+            self.ended = self.interrupt.check().err();
+        }
+        self.ended.is_some()
+    }
+
+    /// Errs where a look found that the work is over.
+    pub(crate) fn end(self) -> Result<(), OpError> {
+        self.ended.map_or(Ok(()), Err)
+    }
+
     /// Parts of a line of `length` elements between which to look where a step along it passes `width` of them.
     pub(crate) fn steps(length: usize, width: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let many = (Self::EVERY / width.max(1)).max(1);
+        let whole = length.saturating_mul(width) <= Self::EVERY;
+        let many = if whole { length.max(1) } else { (Self::EVERY / width).max(1) };
         (0..length).step_by(many).map(move |from| from..length.min(from.saturating_add(many)))
     }
 }

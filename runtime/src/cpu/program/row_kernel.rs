@@ -253,10 +253,10 @@ impl RowKernel {
                 while at < rows {
                     let first = piece * many + at;
                     let count = lanes.min(rows - at).min(last - first % last);
-                    self.rows((first, at, count), inputs, &mut outputs, scratch, &mut looks)?;
+                    self.rows((first, at, count), inputs, &mut outputs, scratch, &mut looks);
                     at += count;
                 }
-                Ok(())
+                looks.end()
             },
         )
     }
@@ -270,7 +270,7 @@ impl RowKernel {
         outputs: &mut [&mut [u8]],
         scratch: &mut [u8],
         looks: &mut Looks<'_>,
-    ) -> Result<(), OpError> {
+    ) {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
         let (kept, rest) = rest.split_at_mut(self.kept);
@@ -297,6 +297,7 @@ impl RowKernel {
             windows,
             steps,
             outputs,
+            looks,
         };
         for (((layout, width), bytes), line) in self.inputs.iter().zip(inputs).zip(given.chunks_exact(line)) {
             if layout.column == 0 {
@@ -320,11 +321,10 @@ impl RowKernel {
             if stage.once {
                 stage.once(&mut group, (given, self.inputs.len()), &self.outputs, made, registers);
             } else {
-                stage.run(&mut group, &self.outputs, (&mut *tiles, &mut *own), made, registers, looks)?;
+                stage.run(&mut group, &self.outputs, (&mut *tiles, &mut *own), made, registers);
             }
             group.push(stage, self.inputs.len(), own, made);
         }
-        Ok(())
     }
 
     /// The kernel of a node whose outputs are the program's, and whose inputs `read` are.

@@ -4,7 +4,6 @@ use super::compiled::{Compiled, Rows, Tile};
 use super::reductions::{combined, identity};
 use super::row_layout::{CELL, LANES, RowLayout, spread};
 use crate::cpu::simd::{Across, Routine, Span};
-use crate::error::OpError;
 use crate::exec::Looks;
 use crate::loops::rows::{Combine, Source};
 use bytemuck::cast_slice_mut;
@@ -52,7 +51,7 @@ pub(super) struct Reduction {
 }
 
 /// Rows that are worked on at once.
-pub(super) struct Group<'g, 'o> {
+pub(super) struct Group<'g, 'o, 'l> {
     /// How many.
     pub(super) count: usize,
     /// Which of the outputs' rows is the first.
@@ -69,6 +68,8 @@ pub(super) struct Group<'g, 'o> {
     pub(super) steps: SmallVec<[usize; 8]>,
     /// The outputs' rows.
     pub(super) outputs: &'g mut [&'o mut [u8]],
+    /// Between the tiles of long rows.
+    pub(super) looks: &'g mut Looks<'l>,
 }
 
 /// Bytes between kept rows of `length` elements of `width` bytes.
@@ -76,7 +77,7 @@ pub(super) fn kept_row(length: usize, width: usize) -> usize {
     (length * width).next_multiple_of(64)
 }
 
-impl<'g> Group<'g, '_> {
+impl<'g> Group<'g, '_, '_> {
     /// Lets later stages read what `stage` kept and made; `inputs` are those of the nest.
     pub(super) fn push(&mut self, stage: &BoundStage, inputs: usize, mut kept: &'g [u8], made: &'g [u8]) {
         for (k, row) in stage.kept.iter().enumerate() {
@@ -96,7 +97,7 @@ impl BoundStage {
     /// Runs a stage that runs once per row: the first lines of `given` are what it reads of the nest's inputs.
     pub(super) fn once(
         &self,
-        group: &mut Group<'_, '_>,
+        group: &mut Group<'_, '_, '_>,
         (given, inputs): (&[u8], usize),
         stored: &[(usize, usize)],
         made: &mut [u8],
@@ -121,17 +122,16 @@ impl BoundStage {
         });
     }
 
-    /// Runs a stage over the elements of rows, with `looks` between the tiles of long ones. `stored` are elements per row and bytes per element of the nest's outputs,
+    /// Runs a stage over the elements of rows. `stored` are elements per row and bytes per element of the nest's outputs,
     /// `tiles` and `kept` places for what is reduced and what is kept.
     pub(super) fn run(
         &self,
-        group: &mut Group<'_, '_>,
+        group: &mut Group<'_, '_, '_>,
         stored: &[(usize, usize)],
         (tiles, kept): (&mut [u8], &mut [u8]),
         made: &mut [u8],
         registers: &mut [u8],
-        looks: &mut Looks<'_>,
-    ) -> Result<(), OpError> {
+    ) {
         let (count, at, tile, length) = (group.count, group.at, group.tile, group.length);
         let step_of = |k: usize| stored[k].0 * stored[k].1;
         self.compiled.run_uniform(count, &group.windows, registers);
@@ -176,7 +176,7 @@ impl BoundStage {
             // A row is one tile: what is reduced of it is the scalar.
             if self.sums {
                 over(0, &mut targets, Some(cast_slice_mut(made)));
-                return Ok(());
+                return;
             }
             let (rows, len) = over(0, &mut targets, None);
             for (reduction, line) in self.reduced.iter().zip(made.chunks_exact_mut(group.line)) {
@@ -187,14 +187,16 @@ impl BoundStage {
                 }
                 reduction.call((elements, step), len, line, count);
             }
-            return Ok(());
+            return;
         }
         let mut totals: SmallVec<[f64; LANES]> = SmallVec::new();
         for reduction in &self.reduced {
             totals.extend(std::iter::repeat_n(identity(reduction.combine), count));
         }
         for from in (0..length).step_by(tile.max(1)) {
-            looks.past(count * tile)?;
+            if group.looks.is_over(count * tile) {
+                return;
+            }
             if self.sums {
                 let mut sums = [0.0; LANES];
                 over(from, &mut targets, Some(&mut sums));
@@ -217,7 +219,6 @@ impl BoundStage {
                 _ => cast_slice_mut::<u8, f64>(line)[..count].copy_from_slice(totals),
             }
         }
-        Ok(())
     }
 }
 
