@@ -12,6 +12,11 @@ const SHORT: usize = Looks::EVERY >> 2;
 /// Elements of which the middle is the pivot.
 const SAMPLE: usize = 31;
 
+/// Whether sorting `count` elements, of which comparisons read `each`, takes so little time that nobody need look in between.
+pub(crate) fn is_short(count: usize, each: usize) -> bool {
+    count <= 2 || count.saturating_mul(each) <= SHORT
+}
+
 /// A total order, and how many elements a comparison may read.
 pub(crate) struct By<'a, F> {
     pub(crate) compare: F,
@@ -78,7 +83,7 @@ impl<F: Fn(&u64, &u64) -> Ordering> By<'_, F> {
     }
 
     fn is_short(&self, count: usize) -> bool {
-        count <= 2 || count.saturating_mul(self.each) <= SHORT
+        is_short(count, self.each)
     }
 
     /// Puts what comes before some element ahead of it and the others behind it; where it is then.

@@ -6,7 +6,7 @@
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::dispatch;
-use crate::cpu::sorting::By;
+use crate::cpu::sorting::{By, is_short};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
@@ -216,6 +216,15 @@ fn select<'x, T: PartialOrd + 'x>(
         let by = by_value(at(a), at(b));
         (if largest { by.reverse() } else { by }).then(a.cmp(&b))
     };
+    if is_short(order.len(), 1) {
+        if k < order.len() {
+            order.select_nth_unstable_by(k, compare);
+        }
+        order[..k].sort_unstable_by(compare);
+        return Ok(());
+    }
+    // Behind a pointer, so that the comparison is compiled into what short lines take alone.
+    let compare: &dyn Fn(&u64, &u64) -> Ordering = &compare;
     By { compare, each: 1, interrupt }.sort_first(order, k)
 }
 

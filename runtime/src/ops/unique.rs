@@ -8,7 +8,7 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::number::dispatch;
-use crate::cpu::sorting::By;
+use crate::cpu::sorting::{By, is_short};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, MOVABLE};
@@ -82,7 +82,12 @@ impl Slices {
         let each = self.outer.saturating_mul(self.inner);
         // The first of equal slices is the first to appear.
         let compare = |&a: &u64, &b: &u64| self.compare(x, a as usize, b as usize).then(a.cmp(&b));
-        By { compare, each, interrupt }.sort(&mut order)?;
+        if is_short(self.extent, each) {
+            order.sort_by(|&a, &b| self.compare(x, a as usize, b as usize));
+        } else {
+            let compare: &dyn Fn(&u64, &u64) -> Ordering = &compare;
+            By { compare, each, interrupt }.sort(&mut order)?;
+        }
         let mut looks = Looks::new(interrupt);
         let mut found = Found { first: Vec::new(), kind: vec![0; self.extent], counts: Vec::new() };
         for slice in order {
