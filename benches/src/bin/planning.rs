@@ -7,8 +7,8 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use recurve::plans::PlanOptions;
-use recurve::profiles::{Effort, Profile, ProfileOptions};
-use recurve::settings::Pinning;
+use recurve::profiles::{Effort, Profile, ProfileCache, ProfileOptions};
+use recurve::settings::{Mode, Pinning};
 use recurve::{Engine, Session, Tensor};
 use recurve_benches::branches::{ANY, Extents, MODELS, branches, chain, lattice, stacked};
 use recurve_benches::graphs::{Kind, model};
@@ -189,12 +189,13 @@ fn accuracies(engine: &Engine, repeats: usize) -> Result<String> {
     Ok(text)
 }
 
-/// What two threads give over one: the best plan, every operator on both, and one thread, each pinned.
+/// What two threads give over one: what the latency mode follows, every operator on both, and one thread, each pinned.
 fn speeds(threads: usize, repeats: usize) -> Result<String> {
     let mut text = String::from(
-        "\nRuns on pinned threads, in turns; µs, medians. The bound is what one thread is predicted to take over what no\n\
-         placement of the plan's steps takes less than.\n\n\
-         | model | one thread | every operator on all | along the plan | rewrite | over one thread | bound | over every operator on all |\n\
+        "\nRuns on pinned threads, in turns; µs, medians. The latency mode tries its plans and follows one that is faster than\n\
+         every operator on all. The bound is what one thread is predicted to take over what no placement of the best\n\
+         predicted plan's steps takes less than.\n\n\
+         | model | one thread | every operator on all | latency mode | plan | over one thread | bound | over every operator on all |\n\
          |---|---:|---:|---:|---|---:|---:|---:|\n",
     );
     let build = || Engine::builder().with_threads(threads).build();
@@ -204,13 +205,19 @@ fn speeds(threads: usize, repeats: usize) -> Result<String> {
         MODELS.iter().zip([(256, 50), (128, 64), (128, 50), (128, 50), (128, 50)])
     {
         let bytes = build(Extents { time, batch: 1, hidden });
-        let sessions = [load(&single, &bytes)?, load(&gang, &bytes)?, load(&planned, &bytes)?];
+        let folder = tempfile::tempdir()?;
+        let cache = ProfileCache::at(folder.path());
+        let builder = Session::builder().with_engine(&planned).with_mode(Mode::Latency);
+        let latency = builder.with_profile_cache(cache.clone()).load_bytes(bytes.clone())?;
+        let sessions = [load(&single, &bytes)?, load(&gang, &bytes)?, latency];
         let given = inputs(&sessions[2], 0)?;
         let inputs = || given.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        let profile = sessions[2].profile(inputs(), &ProfileOptions::default())?;
-        let shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
-        let plan = sessions[2].plan(shapes, &profile)?.plan;
-        sessions[2].follow(&plan)?;
+        let shapes = || given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()));
+        // The first run measures and tries.
+        sessions[2].run(inputs())?;
+        let profile = sessions[2].profile(inputs(), &ProfileOptions::default().with_cache(cache))?;
+        let plan = sessions[2].plan(shapes(), &profile)?.plan;
+        let followed = sessions[2].followed(shapes()).unwrap_or_else(|| "every operator on all".to_owned());
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..repeats * 10 {
             for (session, times) in sessions.iter().zip(&mut times) {
@@ -230,7 +237,7 @@ fn speeds(threads: usize, repeats: usize) -> Result<String> {
         let _ = writeln!(
             text,
             "| {name}, H = {hidden}, {time} steps | {one:.0} | {all:.0} | {along:.0} | {} | {:.2} | {:.2} | {:.2} |",
-            plan.rewrite,
+            followed,
             one / along,
             plan.alone_us / plan.bound_us,
             all / along

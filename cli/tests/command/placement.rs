@@ -203,7 +203,7 @@ fn profiling(cache: &Path, time: usize) -> Child {
 }
 
 /// The profile in a user's cache, in which nothing else is.
-fn kept_profile(cache: &Path) -> PathBuf {
+pub(crate) fn kept_profile(cache: &Path) -> PathBuf {
     let files = std::fs::read_dir(cache.join("recurve")).expect("kept");
     let files = files.map(|entry| entry.expect("listed").path());
     let profiles: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();

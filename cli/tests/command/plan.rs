@@ -256,6 +256,13 @@ pub(crate) fn speed_up(profile: &Path) {
             }
         }
     }
+    // Absent where no step follows another that is short.
+    let segments = document.get_mut("segments").and_then(Json::as_object_mut);
+    for times in segments.into_iter().flat_map(|segments| segments.values_mut()) {
+        for name in ["median_us", "min_us", "p90_us"] {
+            times["emulated"][name] = 1e-3.into();
+        }
+    }
     for link in document["links"].as_array_mut().expect("links") {
         let us = link["bytes"].as_f64().expect("bytes") * 1e-9 + 1e-3;
         for name in ["median_us", "min_us", "p90_us"] {

@@ -5,8 +5,10 @@
 
 use super::RunContext;
 use super::number::Number;
-use super::split::{for_each_chunk, rows_per_chunk};
+use super::split::rows_per_chunk;
+use super::tiles::{Chunks, Lanes, for_each_tile};
 use crate::error::OpError;
+use crate::exec::Looks;
 
 /// Columns that are accumulated together.
 const COLUMNS: usize = 16;
@@ -37,13 +39,16 @@ impl Cumulative {
             return Ok(());
         }
         let per = rows_per_chunk(out.len() / slab, slab, context.team.threads());
-        for_each_chunk(context, out, per * slab, |chunk, piece| {
+        let (work, pieces) = (out.len(), Chunks::new(out, per * slab));
+        for_each_tile(context, work, Lanes::none(), &pieces, &|chunk, piece, _| {
             let x = &x[chunk * per * slab..][..piece.len()];
+            let mut looks = Looks::new(context.interrupt);
             for (x, out) in x.chunks_exact(slab).zip(piece.chunks_exact_mut(slab)) {
                 for left in (0..self.inner).step_by(COLUMNS) {
-                    self.columns(x, out, left, first, &fold);
+                    self.columns(x, out, left, first, &fold, &mut looks)?;
                 }
             }
+            Ok(())
         })
     }
 
@@ -54,18 +59,23 @@ impl Cumulative {
         left: usize,
         first: T::Compute,
         fold: &impl Fn(T::Compute, T::Compute) -> T::Compute,
-    ) {
+        looks: &mut Looks<'_>,
+    ) -> Result<(), OpError> {
         let width = COLUMNS.min(self.inner - left);
         let mut sums = [first; COLUMNS];
-        for step in 0..self.length {
-            let row = if self.reverse { self.length - 1 - step } else { step };
-            let at = row * self.inner + left;
-            let (x, out) = (&x[at..at + width], &mut out[at..at + width]);
-            for ((y, x), sum) in out.iter_mut().zip(x).zip(&mut sums) {
-                let next = fold(*sum, x.load());
-                *y = T::store(if self.exclusive { *sum } else { next });
-                *sum = next;
+        for steps in Looks::steps(self.length, width) {
+            looks.past(steps.len() * width)?;
+            for step in steps {
+                let row = if self.reverse { self.length - 1 - step } else { step };
+                let at = row * self.inner + left;
+                let (x, out) = (&x[at..at + width], &mut out[at..at + width]);
+                for ((y, x), sum) in out.iter_mut().zip(x).zip(&mut sums) {
+                    let next = fold(*sum, x.load());
+                    *y = T::store(if self.exclusive { *sum } else { next });
+                    *sum = next;
+                }
             }
         }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 use super::RunContext;
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::error::OpError;
+use crate::exec::Looks;
 
 /// A tensor seen as `[outer, length, inner]`.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +34,14 @@ impl Lines {
         self.length.saturating_mul(self.inner)
     }
 
-    /// Runs `body` for every outer index with its slabs of `x` and `out`, which have the same form.
+    /// Runs `body` for every outer index with its slabs of `x` and `out`, which have the same form, and what looks at the deadline
+    /// within one.
     pub(crate) fn for_each_slab<T: Sync, U: Send>(
         &self,
         context: RunContext<'_>,
         x: &[T],
         out: &mut [U],
-        body: &(dyn Fn(&[T], &mut [U]) + Sync),
+        body: &(dyn Fn(&[T], &mut [U], &mut Looks<'_>) -> Result<(), OpError> + Sync),
     ) -> Result<(), OpError> {
         let slab = self.slab();
         if slab == 0 || out.is_empty() {
@@ -50,8 +52,8 @@ impl Lines {
         let work = out.len().saturating_mul(8);
         for_each_tile(context, work, Lanes::none(), &Chunks::new(out, chunk), &|i, out, _| {
             let x = x.get(i * chunk..).unwrap_or(&[]);
-            x.chunks(slab).zip(out.chunks_mut(slab)).for_each(|(x, out)| body(x, out));
-            Ok(())
+            let mut looks = Looks::new(context.interrupt);
+            x.chunks(slab).zip(out.chunks_mut(slab)).try_for_each(|(x, out)| body(x, out, &mut looks))
         })
     }
 }

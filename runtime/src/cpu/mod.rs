@@ -57,6 +57,7 @@ pub(crate) mod simd;
 mod skinny;
 pub(crate) mod slice_along;
 pub(crate) mod softmax;
+pub(crate) mod sorting;
 pub(crate) mod split;
 pub(crate) mod stack;
 pub(crate) mod steps;

@@ -3,29 +3,38 @@
 use super::number::{Compute, Number, Real, dispatch};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::tensor::TensorView;
 
 /// Partial sums of a run, so that additions do not wait for each other.
 const LANES: usize = 8;
 
-/// Sum of `term` over `x`.
-pub(crate) fn sum_of<T: Real>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest: f64 = chunks.remainder().iter().map(|x| term(x.to_f64())).sum();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += term(x.to_f64());
+/// Sum of `term` over `x`, unless that is interrupted.
+pub(crate) fn sum_of<T: Real>(
+    x: &[T],
+    looks: &mut Looks<'_>,
+    term: impl Fn(f64) -> f64,
+) -> Result<f64, OpError> {
+    let (mut lanes, mut rest) = ([0.0; LANES], 0.0);
+    // Parts of whole chunks, so that only the last one has a remainder.
+    for part in x.chunks(Looks::EVERY) {
+        looks.past(part.len())?;
+        let chunks = part.chunks_exact(LANES);
+        rest += chunks.remainder().iter().map(|x| term(x.to_f64())).sum::<f64>();
+        for chunk in chunks {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane += term(x.to_f64());
+            }
         }
     }
-    lanes.iter().sum::<f64>() + rest
+    Ok(lanes.iter().sum::<f64>() + rest)
 }
 
 /// Mean and population variance of `x`; NaN of nothing.
-pub(crate) fn moments<T: Real>(x: &[T]) -> (f64, f64) {
+pub(crate) fn moments<T: Real>(x: &[T], looks: &mut Looks<'_>) -> Result<(f64, f64), OpError> {
     let count = x.len() as f64;
-    let mean = sum_of(x, |x| x) / count;
-    (mean, sum_of(x, |x| (x - mean) * (x - mean)) / count)
+    let mean = sum_of(x, looks, |x| x)? / count;
+    Ok((mean, sum_of(x, looks, |x| (x - mean) * (x - mean))? / count))
 }
 
 /// The elements of a floating tensor in another type.

@@ -8,6 +8,7 @@ use super::RunContext;
 use super::number::Number;
 use super::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::tensor::Shape;
 use smallvec::SmallVec;
 
@@ -118,9 +119,10 @@ impl ReducePlan {
         if self.inner_reduced {
             let chunk = (PARALLEL_WORK / self.count).max(1);
             return for_each_tile(context, work, Lanes::none(), &Chunks::new(out, chunk), &|i, out, _| {
+                let mut looks = Looks::new(context.interrupt);
                 for (j, y) in out.iter_mut().enumerate() {
                     let start = offset(&self.kept, i * chunk + j);
-                    *y = F::finish(self.fold_runs::<T, F>(x, start), self.count);
+                    *y = F::finish(self.fold_runs::<T, F>(x, start, &mut looks)?, self.count);
                 }
                 Ok(())
             });
@@ -132,18 +134,21 @@ impl ReducePlan {
         let chunk = width.div_ceil(per_row);
         if width.is_multiple_of(chunk) {
             return for_each_tile(context, work, Lanes::none(), &Chunks::new(out, chunk), &|i, out, _| {
-                self.fold_strips::<T, F>(x, i * chunk, out);
-                Ok(())
+                self.fold_strips::<T, F>(x, i * chunk, out, &mut Looks::new(context.interrupt))
             });
         }
         for_each_tile(context, work, Lanes::none(), &Chunks::new(out, width), &|i, out, _| {
-            self.fold_strips::<T, F>(x, i * width, out);
-            Ok(())
+            self.fold_strips::<T, F>(x, i * width, out, &mut Looks::new(context.interrupt))
         })
     }
 
     /// Folds the elements of the output whose first element is at `start`.
-    fn fold_runs<T: Number, F: Fold<T>>(&self, x: &[T], start: usize) -> F::State {
+    fn fold_runs<T: Number, F: Fold<T>>(
+        &self,
+        x: &[T],
+        start: usize,
+        looks: &mut Looks<'_>,
+    ) -> Result<F::State, OpError> {
         const LANES: usize = 8;
         let run = self.reduced.first().map_or(1, |axis| axis.extent);
         let outer = &self.reduced[self.reduced.len().min(1)..];
@@ -151,24 +156,34 @@ impl ReducePlan {
         let mut lanes = [F::empty(); LANES];
         for at in 0..self.count / run {
             let from = start + offset(outer, at);
-            let run = &x[from..from + run];
-            let chunks = run.chunks_exact(LANES);
-            total = chunks.remainder().iter().fold(total, |state, &x| F::add(state, x));
-            for chunk in chunks {
-                for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                    *lane = F::add(*lane, x);
+            // Parts of whole chunks, so that only the last one has a remainder.
+            for part in x[from..from + run].chunks(Looks::EVERY) {
+                looks.past(part.len())?;
+                let chunks = part.chunks_exact(LANES);
+                total = chunks.remainder().iter().fold(total, |state, &x| F::add(state, x));
+                for chunk in chunks {
+                    for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                        *lane = F::add(*lane, x);
+                    }
                 }
             }
         }
-        lanes.into_iter().fold(total, F::join)
+        Ok(lanes.into_iter().fold(total, F::join))
     }
 
     /// Folds the outputs from `first` on, which lie in one row of the innermost kept axis.
-    fn fold_strips<T: Number, F: Fold<T>>(&self, x: &[T], first: usize, out: &mut [T]) {
+    fn fold_strips<T: Number, F: Fold<T>>(
+        &self,
+        x: &[T],
+        first: usize,
+        out: &mut [T],
+        looks: &mut Looks<'_>,
+    ) -> Result<(), OpError> {
         for (strip, out) in out.chunks_mut(STRIP).enumerate() {
             let start = offset(&self.kept, first + strip * STRIP);
             let mut states = [F::empty(); STRIP];
             for at in 0..self.count {
+                looks.past(out.len())?;
                 let from = start + offset(&self.reduced, at);
                 for (state, &x) in states.iter_mut().zip(&x[from..from + out.len()]) {
                     *state = F::add(*state, x);
@@ -178,6 +193,7 @@ impl ReducePlan {
                 *y = F::finish(state, self.count);
             }
         }
+        Ok(())
     }
 }
 

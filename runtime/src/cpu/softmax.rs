@@ -8,6 +8,7 @@ use super::lines::Lines;
 use super::number::{Compute, Float, Number, Real};
 use crate::dtype::DType;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::loops::program::{Builder, Kind};
 use crate::loops::rows::{Combine, Extent, RowOutput, RowProgram, Source, Stage};
 
@@ -97,56 +98,82 @@ pub(crate) fn softmax<T: Real>(
     x: &[T],
     out: &mut [T],
 ) -> Result<(), OpError> {
-    lines.for_each_slab(context, x, out, &|x, out| {
+    lines.for_each_slab(context, x, out, &|x, out, looks| {
         if lines.inner == 1 {
-            line(form, x, out);
-            return;
+            return line(form, x, out, looks);
         }
-        for from in (0..lines.inner).step_by(STRIP) {
-            strip(form, lines, from, x, out);
-        }
+        (0..lines.inner).step_by(STRIP).try_for_each(|from| strip(form, lines, from, x, out, looks))
     })
 }
 
-fn line<T: Real>(form: Form, x: &[T], out: &mut [T]) {
+fn line<T: Real>(form: Form, x: &[T], out: &mut [T], looks: &mut Looks<'_>) -> Result<(), OpError> {
     type C<T> = <T as Number>::Compute;
+    let parts = || Looks::steps(x.len(), 1);
     if form == Form::Hardmax {
-        let at = (1..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+        let mut at = 0;
+        for part in parts() {
+            looks.past(part.len())?;
+            at = part.fold(at, |best, i| if x[i] > x[best] { i } else { best });
+        }
         out.fill(T::store(C::<T>::zero()));
         out[at] = T::store(C::<T>::one());
-        return;
+        return Ok(());
     }
-    let most = x.iter().fold(C::<T>::lowest(), |m, x| m.maximum(x.load()));
+    let mut most = C::<T>::lowest();
+    for part in parts() {
+        looks.past(part.len())?;
+        most = x[part].iter().fold(most, |m, x| m.maximum(x.load()));
+    }
     let mut sum = 0.0;
     if form == Form::LogSoftmax {
-        for x in x {
-            sum += x.load().sub(most).exp().to_f64();
+        for part in parts() {
+            looks.past(part.len())?;
+            for x in &x[part] {
+                sum += x.load().sub(most).exp().to_f64();
+            }
         }
         let log = C::<T>::from_f64(sum.ln());
-        out.iter_mut().zip(x).for_each(|(y, x)| *y = T::store(x.load().sub(most).sub(log)));
-        return;
+        for part in parts() {
+            looks.past(part.len())?;
+            let pairs = out[part.clone()].iter_mut().zip(&x[part]);
+            pairs.for_each(|(y, x)| *y = T::store(x.load().sub(most).sub(log)));
+        }
+        return Ok(());
     }
     // Exponentials of 16-bit floats are taken twice rather than rounded in between.
     let keep = size_of::<T>() > 2;
-    for (y, x) in out.iter_mut().zip(x) {
-        let e = x.load().sub(most).exp();
-        sum += e.to_f64();
-        if keep {
-            *y = T::store(e);
+    for part in parts() {
+        looks.past(part.len())?;
+        for (y, x) in out[part.clone()].iter_mut().zip(&x[part]) {
+            let e = x.load().sub(most).exp();
+            sum += e.to_f64();
+            if keep {
+                *y = T::store(e);
+            }
         }
     }
     let scale = C::<T>::from_f64(1.0 / sum);
-    if keep {
-        for y in out {
-            *y = T::store(y.load().mul(scale));
+    for part in parts() {
+        looks.past(part.len())?;
+        let (out, x) = (&mut out[part.clone()], &x[part]);
+        if keep {
+            out.iter_mut().for_each(|y| *y = T::store(y.load().mul(scale)));
+        } else {
+            out.iter_mut().zip(x).for_each(|(y, x)| *y = T::store(x.load().sub(most).exp().mul(scale)));
         }
-    } else {
-        out.iter_mut().zip(x).for_each(|(y, x)| *y = T::store(x.load().sub(most).exp().mul(scale)));
     }
+    Ok(())
 }
 
 /// The lines `from ..` of one slab, at most [`STRIP`].
-fn strip<T: Real>(form: Form, lines: Lines, from: usize, x: &[T], out: &mut [T]) {
+fn strip<T: Real>(
+    form: Form,
+    lines: Lines,
+    from: usize,
+    x: &[T],
+    out: &mut [T],
+    looks: &mut Looks<'_>,
+) -> Result<(), OpError> {
     type C<T> = <T as Number>::Compute;
     let width = (lines.inner - from).min(STRIP);
     let mut most = [C::<T>::lowest(); STRIP];
@@ -154,6 +181,7 @@ fn strip<T: Real>(form: Form, lines: Lines, from: usize, x: &[T], out: &mut [T])
     if form == Form::Hardmax {
         let mut best = [0; STRIP];
         for i in 0..lines.length {
+            looks.past(width)?;
             for ((m, best), x) in most.iter_mut().zip(&mut best).zip(&x[row(i)]) {
                 if i == 0 || x.load() > *m {
                     (*m, *best) = (x.load(), i);
@@ -164,18 +192,21 @@ fn strip<T: Real>(form: Form, lines: Lines, from: usize, x: &[T], out: &mut [T])
         for (j, &best) in best[..width].iter().enumerate() {
             out[best * lines.inner + from + j] = T::store(C::<T>::one());
         }
-        return;
+        return Ok(());
     }
     for i in 0..lines.length {
+        looks.past(width)?;
         most.iter_mut().zip(&x[row(i)]).for_each(|(m, x)| *m = m.maximum(x.load()));
     }
     let mut sum = [0.0; STRIP];
     for i in 0..lines.length {
+        looks.past(width)?;
         for ((s, m), x) in sum.iter_mut().zip(&most).zip(&x[row(i)]) {
             *s += x.load().sub(*m).exp().to_f64();
         }
     }
     for i in 0..lines.length {
+        looks.past(width)?;
         for (((y, s), m), x) in out[row(i)].iter_mut().zip(&sum).zip(&most).zip(&x[row(i)]) {
             let x = x.load().sub(*m);
             *y = T::store(match form {
@@ -184,4 +215,5 @@ fn strip<T: Real>(form: Form, lines: Lines, from: usize, x: &[T], out: &mut [T])
             });
         }
     }
+    Ok(())
 }

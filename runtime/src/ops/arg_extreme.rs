@@ -9,6 +9,7 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
@@ -62,13 +63,17 @@ fn run<T: Number>(io: &mut Io<'_, '_>, lines: Lines, order: Ordering, last: bool
     let pieces = Chunks::new(out, rows * inner);
     for_each_tile(context, x.len(), Lanes::none(), &pieces, &|i, out, _| {
         let first = i * rows * lines.slab();
+        let mut looks = Looks::new(context.interrupt);
         for (row, out) in out.chunks_mut(inner).enumerate() {
             let x = &x[first + row * lines.slab()..][..lines.slab()];
             out.fill(0);
-            for at in 1..length {
-                for (j, best) in out.iter_mut().enumerate() {
-                    if replaces(&x[at * inner + j], &x[*best as usize * inner + j], order, last) {
-                        *best = at as i64;
+            for steps in Looks::steps(length, inner) {
+                looks.past(steps.len() * inner)?;
+                for at in steps {
+                    for (j, best) in out.iter_mut().enumerate() {
+                        if replaces(&x[at * inner + j], &x[*best as usize * inner + j], order, last) {
+                            *best = at as i64;
+                        }
                     }
                 }
             }

@@ -14,6 +14,7 @@ use crate::cpu::{CpuSite, Io, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::{Affine, Nest, Opaque, Outside, Stages, extents, operand};
@@ -86,7 +87,7 @@ impl Plan {
         if self.momentum.is_some() {
             let pieces = (Chunks::new(mean, 1), Chunks::new(variance, 1));
             for_each_tile(context, x.len(), Lanes::none(), &pieces, &|c, (mean, variance), _| {
-                (mean[0], variance[0]) = self.batch_moments(x, c);
+                (mean[0], variance[0]) = self.batch_moments(x, c, &mut Looks::new(context.interrupt))?;
                 Ok(())
             })?;
         } else {
@@ -130,11 +131,17 @@ impl Plan {
     }
 
     /// Mean and population variance of channel `c` over the batch.
-    fn batch_moments<T: Real>(&self, x: &[T], c: usize) -> (f64, f64) {
+    fn batch_moments<T: Real>(
+        &self,
+        x: &[T],
+        c: usize,
+        looks: &mut Looks<'_>,
+    ) -> Result<(f64, f64), OpError> {
         let planes = || (0..self.images).map(|i| &x[(i * self.channels + c) * self.plane..][..self.plane]);
         let count = (self.images * self.plane) as f64;
-        let mean = planes().map(|p| sum_of(p, |x| x)).sum::<f64>() / count;
-        (mean, planes().map(|p| sum_of(p, |x| (x - mean) * (x - mean))).sum::<f64>() / count)
+        let mean = planes().map(|p| sum_of(p, looks, |x| x)).sum::<Result<f64, OpError>>()? / count;
+        let squares = planes().map(|p| sum_of(p, looks, |x| (x - mean) * (x - mean)));
+        Ok((mean, squares.sum::<Result<f64, OpError>>()? / count))
     }
 
     /// The running statistics, from the batch's in scratch memory.

@@ -12,6 +12,7 @@ use crate::cuda::families::norm::Rows;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::{Builder, Reg};
@@ -53,16 +54,18 @@ impl Plan {
         let &Self { line, run, parameters, epsilon } = self;
         let many = (PARALLEL_WORK / 8 / line).max(1);
         for_each_tile(context, 8 * x.len(), Lanes::none(), &Chunks::new(y, many * line), &|tile, y, _| {
+            let mut looks = Looks::new(context.interrupt);
             for (i, y) in y.chunks_mut(line).enumerate() {
                 let at = tile * many + i;
                 let x = &x[at * line..][..line];
-                let (mean, variance) = moments(x);
+                let (mean, variance) = moments(x, &mut looks)?;
                 let inverse = 1.0 / (variance + epsilon).sqrt();
                 let mean = T::Compute::from_f64(mean);
                 for (r, (y, x)) in y.chunks_mut(run).zip(x.chunks(run)).enumerate() {
                     let p = (at * (line / run) + r) % parameters;
                     let factor = T::Compute::from_f64(scale[p].to_f64() * inverse);
                     let shift = bias[p].load();
+                    looks.past(y.len())?;
                     y.iter_mut()
                         .zip(x)
                         .for_each(|(y, x)| *y = T::store(x.load().sub(mean).mul(factor).add(shift)));

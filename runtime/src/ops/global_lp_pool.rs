@@ -11,6 +11,7 @@ use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::fact::{Fact, Facts, TensorFact};
 use crate::loops::program::Builder;
 use crate::loops::{Fold, Nest, Opaque};
@@ -64,9 +65,10 @@ impl Op for GlobalLpPool {
             let many = (PARALLEL_WORK / 4 / plane.max(1)).max(1);
             let pieces = Chunks::new(io.output::<T>(0)?, many);
             for_each_tile(context, 4 * x.len(), Lanes::none(), &pieces, &|tile, y, _| {
+                let mut looks = Looks::new(context.interrupt);
                 for (i, y) in y.iter_mut().enumerate() {
                     let x = &x[(tile * many + i) * plane..][..plane];
-                    *y = T::from_f64(sum_of(x, |x| power(x, p)).powf(1.0 / p));
+                    *y = T::from_f64(sum_of(x, &mut looks, |x| power(x, p))?.powf(1.0 / p));
                 }
                 Ok(())
             })

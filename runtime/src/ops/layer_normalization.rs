@@ -14,6 +14,7 @@ use crate::cuda::families::norm::Rows;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, FLOATS};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, broadcast_dims, normal_axis};
 use crate::loops::program::{Builder, Reg};
@@ -129,11 +130,12 @@ impl Plan {
         let many = (PARALLEL_WORK / 8 / cols.max(1)).max(1);
         let pieces = (Chunks::new(y, many * cols), Chunks::new(mean, many), Chunks::new(deviation, many));
         for_each_tile(context, 8 * x.len(), Lanes::none(), &pieces, &|tile, (y, mean, deviation), _| {
+            let mut looks = Looks::new(context.interrupt);
             let rows = (y.len().checked_div(cols).unwrap_or(0)).max(mean.len()).max(deviation.len());
             for i in 0..rows {
                 let row = tile * many + i;
                 let x = &x[row * cols..(row + 1) * cols];
-                let (mu, variance) = moments(x);
+                let (mu, variance) = moments(x, &mut looks)?;
                 let inverse = 1.0 / (variance + self.epsilon).sqrt();
                 if let Some(mean) = mean.get_mut(i) {
                     *mean = U::from_f64(mu);

@@ -9,6 +9,7 @@ use crate::cpu::number::{Real, dispatch};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::loops::program::{Builder, Reg};
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
@@ -47,27 +48,34 @@ fn run<T: Real>(io: &mut Io<'_, '_>, lines: Lines, squared: bool) -> Result<(), 
     const STRIP: usize = 32;
     let x = io.input::<T>(0)?;
     let context = io.context;
-    lines.for_each_slab(context, x, io.output::<T>(0)?, &|x, y| {
+    lines.for_each_slab(context, x, io.output::<T>(0)?, &|x, y, looks| {
         for from in (0..lines.inner).step_by(STRIP) {
             let width = STRIP.min(lines.inner - from);
             let row = |i: usize| i * lines.inner + from..i * lines.inner + from + width;
             let mut norms = [0.0; STRIP];
-            for i in 0..lines.length {
-                for (norm, x) in norms.iter_mut().zip(&x[row(i)]) {
-                    let x = x.to_f64();
-                    *norm += if squared { x * x } else { x.abs() };
+            for steps in Looks::steps(lines.length, width) {
+                looks.past(steps.len() * width)?;
+                for i in steps {
+                    for (norm, x) in norms.iter_mut().zip(&x[row(i)]) {
+                        let x = x.to_f64();
+                        *norm += if squared { x * x } else { x.abs() };
+                    }
                 }
             }
             for norm in &mut norms {
                 let root = if squared { norm.sqrt() } else { *norm };
                 *norm = if root == 0.0 { 0.0 } else { 1.0 / root };
             }
-            for i in 0..lines.length {
-                for ((y, x), norm) in y[row(i)].iter_mut().zip(&x[row(i)]).zip(&norms) {
-                    *y = T::from_f64(x.to_f64() * norm);
+            for steps in Looks::steps(lines.length, width) {
+                looks.past(steps.len() * width)?;
+                for i in steps {
+                    for ((y, x), norm) in y[row(i)].iter_mut().zip(&x[row(i)]).zip(&norms) {
+                        *y = T::from_f64(x.to_f64() * norm);
+                    }
                 }
             }
         }
+        Ok(())
     })
 }
 

@@ -10,6 +10,7 @@ use crate::cpu::tiles::{Chunks, Lanes, PARALLEL_WORK, for_each_tile};
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axes, normal_axis};
 use crate::loops::program::{Builder, Reg};
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, extents, operand};
@@ -88,16 +89,27 @@ impl Plan {
     }
 
     /// Sum of `term` over group `group`, line by line of its innermost axis.
-    fn sum<T: Real>(&self, x: &[T], group: usize, term: impl Fn(f64) -> f64) -> f64 {
+    fn sum<T: Real>(
+        &self,
+        x: &[T],
+        group: usize,
+        looks: &mut Looks<'_>,
+        term: impl Fn(f64) -> f64,
+    ) -> Result<f64, OpError> {
         let start = offset(&self.kept, group);
-        let Some((line, outer)) = self.reduced.split_first() else { return term(x[start].to_f64()) };
+        let Some((line, outer)) = self.reduced.split_first() else { return Ok(term(x[start].to_f64())) };
         let mut sum = 0.0;
         for i in 0..self.count / line.extent {
             let from = start + offset(outer, i);
-            let own = x[from..].iter().step_by(line.stride).take(line.extent);
-            sum += own.map(|x| term(x.to_f64())).sum::<f64>();
+            let mut own = x[from..].iter().step_by(line.stride).take(line.extent);
+            let mut of_line = 0.0;
+            for part in Looks::steps(line.extent, 1) {
+                looks.past(part.len())?;
+                of_line = own.by_ref().take(part.len()).fold(of_line, |sum, x| sum + term(x.to_f64()));
+            }
+            sum += of_line;
         }
-        sum
+        Ok(sum)
     }
 
     fn group(&self, mut at: usize) -> usize {
@@ -119,12 +131,13 @@ impl Plan {
         let many = (PARALLEL_WORK / 4 / self.count).max(1);
         let pieces = Chunks::new(stats, 2 * many);
         for_each_tile(context, 4 * x.len(), Lanes::none(), &pieces, &|tile, stats, _| {
+            let mut looks = Looks::new(context.interrupt);
             for (i, stats) in stats.chunks_mut(2).enumerate() {
                 let group = tile * many + i;
-                let mean = self.sum(x, group, |x| x) / self.count as f64;
-                let variance = self.sum(x, group, |x| (x - mean) * (x - mean)) / self.count as f64;
+                let mean = self.sum(x, group, &mut looks, |x| x)? / self.count as f64;
+                let squares = self.sum(x, group, &mut looks, |x| (x - mean) * (x - mean))?;
                 stats[0] = mean;
-                stats[1] = 1.0 / (variance.sqrt() + EPSILON);
+                stats[1] = 1.0 / ((squares / self.count as f64).sqrt() + EPSILON);
             }
             Ok(())
         })?;

@@ -14,6 +14,7 @@ use crate::cuda::families::norm::Rows;
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::FLOATS;
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::loops::program::Kind;
 use crate::loops::{Affine, Fold, Nest, Opaque, Outside, Stages, broadcast_index, extents, operand};
@@ -57,14 +58,19 @@ fn run<T: Real, V: Real>(
     let y = io.output::<V>(0)?;
     let many = (PARALLEL_WORK / 4 / cols.max(1)).max(1);
     for_each_tile(context, 4 * x.len(), Lanes::none(), &Chunks::new(y, many * cols), &|tile, y, _| {
+        let mut looks = Looks::new(context.interrupt);
         for (i, y) in y.chunks_mut(cols.max(1)).enumerate() {
             let row = tile * many + i;
             let x = &x[row * cols..][..cols];
-            let mean = sum_of(x, |v| v * v) / cols as f64;
+            let mean = sum_of(x, &mut looks, |v| v * v)? / cols as f64;
             let inverse = 1.0 / (mean + epsilon).sqrt();
-            for (j, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                let normal = V::Compute::from_f64(x.to_f64() * inverse);
-                *y = V::store(normal.mul(scale[spread.at(row, j)].load()));
+            for columns in Looks::steps(cols, 1) {
+                looks.past(columns.len())?;
+                let first = columns.start;
+                for (j, (y, x)) in y[columns.clone()].iter_mut().zip(&x[columns]).enumerate() {
+                    let normal = V::Compute::from_f64(x.to_f64() * inverse);
+                    *y = V::store(normal.mul(scale[spread.at(row, first + j)].load()));
+                }
             }
         }
         Ok(())

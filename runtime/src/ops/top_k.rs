@@ -6,11 +6,13 @@
 use super::attributes::NodeSpec;
 use super::{Accuracy, Op, OpDef};
 use crate::cpu::number::dispatch;
+use crate::cpu::sorting::{By, is_short};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Kernel};
 use crate::cuda::{GpuKernel, GpuReject, GpuSite, families};
 use crate::dtype::{DType, NUMBERS};
 use crate::error::OpError;
+use crate::exec::Interrupt;
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, Integer, TensorFact, normal_axis};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
@@ -111,11 +113,12 @@ impl Op for TopK {
         dispatch!(site.inputs.tensor(0)?.dtype, numbers, T => Ok(Kernel::new(move |io| {
             let x = io.input::<T>(0)?;
             let lines = if n == 0 || k == 0 { 0 } else { x.len() / n };
+            let interrupt = io.context.interrupt;
             for line in 0..lines {
                 let (first, to) = (line / inner * n * inner + line % inner, line / inner * k * inner + line % inner);
                 let order: &mut [u64] = bytemuck::try_cast_slice_mut(&mut io.scratch()[..n * size_of::<u64>()])
                     .map_err(|_| OpError::internal("scratch memory is not aligned"))?;
-                select(order, k, largest, |i| &x[first + i as usize * inner]);
+                select(order, k, (largest, interrupt), |i| &x[first + i as usize * inner])?;
                 // The two outputs and the order cannot be held at once; the values come from the order.
                 let (values, scratch) = io.output_and_scratch::<T>(0)?;
                 let order: &[u64] = bytemuck::cast_slice(&scratch[..k * size_of::<u64>()]);
@@ -202,16 +205,27 @@ impl Op for TopK {
 }
 
 /// Puts the indices of the `k` first elements to the front of `order`, in order.
-fn select<'x, T: PartialOrd + 'x>(order: &mut [u64], k: usize, largest: bool, at: impl Fn(u64) -> &'x T) {
+fn select<'x, T: PartialOrd + 'x>(
+    order: &mut [u64],
+    k: usize,
+    (largest, interrupt): (bool, &Interrupt),
+    at: impl Fn(u64) -> &'x T,
+) -> Result<(), OpError> {
     order.iter_mut().zip(0..).for_each(|(o, i)| *o = i);
     let compare = |&a: &u64, &b: &u64| {
         let by = by_value(at(a), at(b));
         (if largest { by.reverse() } else { by }).then(a.cmp(&b))
     };
-    if k < order.len() {
-        order.select_nth_unstable_by(k, compare);
+    if is_short(order.len(), 1) {
+        if k < order.len() {
+            order.select_nth_unstable_by(k, compare);
+        }
+        order[..k].sort_unstable_by(compare);
+        return Ok(());
     }
-    order[..k].sort_unstable_by(compare);
+    // Behind a pointer, so that the comparison is compiled into what short lines take alone.
+    let compare: &dyn Fn(&u64, &u64) -> Ordering = &compare;
+    By { compare, each: 1, interrupt }.sort_first(order, k)
 }
 
 fn case(g: &mut Gen) -> Case {

@@ -8,10 +8,12 @@ use super::{Accuracy, Op, OpDef};
 use crate::cpu::RunContext;
 use crate::cpu::movement::{Movement, Unit, move_elements};
 use crate::cpu::number::dispatch;
+use crate::cpu::sorting::{By, is_short};
 use crate::cpu::strided_copy::span;
 use crate::cpu::{CpuSite, Io, Kernel};
 use crate::dtype::{DType, MOVABLE};
 use crate::error::OpError;
+use crate::exec::{Interrupt, Looks};
 use crate::graph::dim::Dim;
 use crate::graph::fact::{Fact, Facts, TensorFact, normal_axis};
 use crate::reference::{RefData, RefInputs, RefTensor, RefValue};
@@ -75,12 +77,22 @@ impl Slices {
         Ordering::Equal
     }
 
-    fn find<T: PartialOrd>(self, x: &[T], sorted: bool) -> Found {
-        let mut order: Vec<usize> = (0..self.extent).collect();
-        // A stable sort: the first of equal slices is the first to appear.
-        order.sort_by(|&a, &b| self.compare(x, a, b));
+    fn find<T: PartialOrd>(self, x: &[T], sorted: bool, interrupt: &Interrupt) -> Result<Found, OpError> {
+        let mut order: Vec<u64> = (0..self.extent as u64).collect();
+        let each = self.outer.saturating_mul(self.inner);
+        // The first of equal slices is the first to appear.
+        let compare = |&a: &u64, &b: &u64| self.compare(x, a as usize, b as usize).then(a.cmp(&b));
+        if is_short(self.extent, each) {
+            order.sort_by(|&a, &b| self.compare(x, a as usize, b as usize));
+        } else {
+            let compare: &dyn Fn(&u64, &u64) -> Ordering = &compare;
+            By { compare, each, interrupt }.sort(&mut order)?;
+        }
+        let mut looks = Looks::new(interrupt);
         let mut found = Found { first: Vec::new(), kind: vec![0; self.extent], counts: Vec::new() };
         for slice in order {
+            looks.past(each)?;
+            let slice = slice as usize;
             match found.first.last() {
                 Some(&last) if self.compare(x, last, slice) == Ordering::Equal => {}
                 _ => {
@@ -94,18 +106,22 @@ impl Slices {
             }
         }
         if !sorted {
-            let mut by_place: Vec<usize> = (0..found.first.len()).collect();
-            by_place.sort_unstable_by_key(|&k| found.first[k]);
+            let mut by_place: Vec<u64> = (0..found.first.len() as u64).collect();
+            let compare = |&a: &u64, &b: &u64| found.first[a as usize].cmp(&found.first[b as usize]);
+            By { compare, each: 1, interrupt }.sort(&mut by_place)?;
             let mut rank = vec![0; by_place.len()];
-            by_place.iter().enumerate().for_each(|(new, &old)| rank[old] = new);
-            found.kind.iter_mut().for_each(|k| *k = rank[*k]);
+            by_place.iter().enumerate().for_each(|(new, &old)| rank[old as usize] = new);
+            for kinds in found.kind.chunks_mut(Looks::EVERY) {
+                looks.past(kinds.len())?;
+                kinds.iter_mut().for_each(|k| *k = rank[*k]);
+            }
             found = Found {
-                first: by_place.iter().map(|&k| found.first[k]).collect(),
-                counts: by_place.iter().map(|&k| found.counts[k]).collect(),
+                first: by_place.iter().map(|&k| found.first[k as usize]).collect(),
+                counts: by_place.iter().map(|&k| found.counts[k as usize]).collect(),
                 kind: found.kind,
             };
         }
-        found
+        Ok(found)
     }
 }
 
@@ -116,13 +132,15 @@ struct Picked<'a> {
 }
 
 impl Movement for Picked<'_> {
-    fn run<T: Unit>(&self, _: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
+    fn run<T: Unit>(&self, context: RunContext<'_>, from: &[&[T]], to: &mut [T]) -> Result<(), OpError> {
         let from = from.first().copied().unwrap_or_default();
         if to.is_empty() {
             return Ok(());
         }
         let (n, inner) = (self.picks.len(), self.slices.inner);
+        let mut looks = Looks::new(context.interrupt);
         for (i, row) in to.chunks_exact_mut(inner).enumerate() {
+            looks.past(inner)?;
             let at = (i / n * self.slices.extent + self.picks[i % n]) * inner;
             row.clone_from_slice(&from[at..at + inner]);
         }
@@ -193,11 +211,12 @@ impl Op for Unique {
         if dtype == DType::String {
             return Ok(Kernel::new(move |io| {
                 let x = io.tensor(0)?.as_strings().ok_or_else(|| OpError::internal("no text"))?;
-                finish(io, slices, &slices.find(x, sorted), shape.clone(), axis)
+                let found = slices.find(x, sorted, io.context.interrupt)?;
+                finish(io, slices, &found, shape.clone(), axis)
             }));
         }
         dispatch!(dtype, any, T => Ok(Kernel::new(move |io| {
-            let found = slices.find(io.input::<T>(0)?, sorted);
+            let found = slices.find(io.input::<T>(0)?, sorted, io.context.interrupt)?;
             finish(io, slices, &found, shape.clone(), axis)
         })))
     }

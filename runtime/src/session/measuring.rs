@@ -188,9 +188,9 @@ impl Session {
             let kept = (&known, &mut fresh);
             self.measure_device((device, options.effort), variants, values, kept, &progress, context)?;
         }
-        let measured = !fresh.operators.is_empty() || !fresh.devices.is_empty();
+        let measured = fresh != Profile::empty();
         if let Some(cache) = &options.cache
-            && (measured || !fresh.handover.is_empty())
+            && measured
             && let Err(error) = cache.store(&fresh)
         {
             tracing::warn!(

@@ -12,7 +12,7 @@ use super::variants::Variant;
 use crate::cost::{Profile, StepSignature};
 use crate::cpu::RunContext;
 use crate::error::{Error, Misfit};
-use crate::exec::{Bound, Course, Program, each};
+use crate::exec::{Bound, Course, Program};
 use crate::graph::fact::TensorFact;
 use crate::graph::{Dim, Fact, NodeError};
 use crate::plan::{
@@ -341,8 +341,8 @@ impl Session {
         let searches = (1 + gpu.map_or(0, |_| goal.searches())) * ways * variants.len().max(1);
         let part = |all: Duration| Budget::Time(all / searches as u32);
         let search = goal.budget.map_or(SEARCH, part);
-        let ground = |at: usize| -> Result<Placeable<'_>, Error> {
-            let variant = &variants[at];
+        let placeable = |variant| -> Result<Placeable<'_>, Error> {
+            let variant: &Variant = variant;
             let program = &variant.program;
             let bound = program.bind_facts(facts.clone(), context).map_err(NodeError::at_run)?;
             let forced = self.devices.forced(&names, &bound, program)?;
@@ -355,9 +355,8 @@ impl Session {
             }
             Ok(Placeable { variant, bound, forced, costs })
         };
-        let grounds = each(context.team, variants.len(), &ground).into_iter();
-        let grounds: Vec<Placeable<'_>> = grounds.collect::<Result<_, _>>()?;
-        let sites = grounds.iter().flat_map(|Placeable { variant, bound, forced, costs }| {
+        let placeable = variants.iter().map(placeable).collect::<Result<Vec<_>, _>>()?;
+        let sites = placeable.iter().flat_map(|Placeable { variant, bound, forced, costs }| {
             let kept = costs.iter().map(|costs| (costs, false));
             let can = |costs: &&Option<DeviceCosts>| costs.as_ref().is_some_and(DeviceCosts::can_bring);
             let brought =
@@ -377,16 +376,14 @@ impl Session {
                 search,
             })
         });
-        let sites: Vec<Site<'_>> = sites.collect();
         let mut drafts: Vec<Draft<'_>> = Vec::new();
         let mut unmet: Option<PlanError> = None;
         let mut own_times: Option<AsItIs> = None;
-        // Searches share all threads; what comes ahead of them is of one thread for each site.
-        let prepared = each(context.team, sites.len(), &|at| prepare(sites[at]));
         // Where the fastest alone is wanted, what cannot be faster than a plan that is there is not searched.
         let fastest = most == 1 && gpu.is_none() && goal.slo_us.is_none();
         let mut hopeless: Vec<String> = Vec::new();
-        for (prepared, site) in prepared.into_iter().zip(&sites) {
+        for site in sites {
+            let prepared = prepare(site);
             let best_us = drafts.iter().map(Draft::predicted_us).reduce(f64::min).filter(|_| fastest);
             if let (Ok(prepared), Some(best_us)) = (&prepared, best_us)
                 && prepared.bound_us() >= best_us

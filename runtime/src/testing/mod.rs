@@ -12,6 +12,8 @@ pub(crate) mod gen_recurrence;
 #[doc(hidden)]
 pub mod gpu;
 mod limits;
+#[cfg(test)]
+mod long_rows;
 mod model_reference;
 mod nest;
 mod on_device;

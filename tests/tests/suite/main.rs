@@ -46,6 +46,7 @@ mod profiles;
 #[allow(dead_code, unreachable_pub, reason = "benchmarks use all of it")]
 mod recurrences;
 mod rewritten;
+mod segments;
 mod shape_branches;
 mod silero_vad;
 mod simplified;

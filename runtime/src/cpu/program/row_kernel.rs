@@ -16,6 +16,7 @@ use crate::cpu::simd::Level;
 use crate::cpu::tiles::{Chunks, Each, Lanes, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::loops::program::{Instruction, Opcode};
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use smallvec::SmallVec;
@@ -245,16 +246,17 @@ impl RowKernel {
                     stage.compiled.prepare(&mut scratch[stage.registers..]);
                 }
                 let (mut at, rows) = (0, many.min(self.rows - piece * many));
+                let mut looks = Looks::new(context.interrupt);
                 let last = self.axes.last().copied().unwrap_or(1).max(1);
                 // Groups of a piece are about as large as each other.
                 let lanes = rows.div_ceil(rows.div_ceil(self.lanes));
                 while at < rows {
                     let first = piece * many + at;
                     let count = lanes.min(rows - at).min(last - first % last);
-                    self.rows((first, at, count), inputs, &mut outputs, scratch);
+                    self.rows((first, at, count), inputs, &mut outputs, scratch, &mut looks);
                     at += count;
                 }
-                Ok(())
+                looks.end()
             },
         )
     }
@@ -267,6 +269,7 @@ impl RowKernel {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         scratch: &mut [u8],
+        looks: &mut Looks<'_>,
     ) {
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (tiles, rest) = rest.split_at_mut(self.tiles);
@@ -294,6 +297,7 @@ impl RowKernel {
             windows,
             steps,
             outputs,
+            looks,
         };
         for (((layout, width), bytes), line) in self.inputs.iter().zip(inputs).zip(given.chunks_exact(line)) {
             if layout.column == 0 {

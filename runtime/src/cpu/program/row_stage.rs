@@ -4,6 +4,7 @@ use super::compiled::{Compiled, Rows, Tile};
 use super::reductions::{combined, identity};
 use super::row_layout::{CELL, LANES, RowLayout, spread};
 use crate::cpu::simd::{Across, Routine, Span};
+use crate::exec::Looks;
 use crate::loops::rows::{Combine, Source};
 use bytemuck::cast_slice_mut;
 use smallvec::SmallVec;
@@ -50,7 +51,7 @@ pub(super) struct Reduction {
 }
 
 /// Rows that are worked on at once.
-pub(super) struct Group<'g, 'o> {
+pub(super) struct Group<'g, 'o, 'l> {
     /// How many.
     pub(super) count: usize,
     /// Which of the outputs' rows is the first.
@@ -67,6 +68,8 @@ pub(super) struct Group<'g, 'o> {
     pub(super) steps: SmallVec<[usize; 8]>,
     /// The outputs' rows.
     pub(super) outputs: &'g mut [&'o mut [u8]],
+    /// Between the tiles of long rows.
+    pub(super) looks: &'g mut Looks<'l>,
 }
 
 /// Bytes between kept rows of `length` elements of `width` bytes.
@@ -74,7 +77,7 @@ pub(super) fn kept_row(length: usize, width: usize) -> usize {
     (length * width).next_multiple_of(64)
 }
 
-impl<'g> Group<'g, '_> {
+impl<'g> Group<'g, '_, '_> {
     /// Lets later stages read what `stage` kept and made; `inputs` are those of the nest.
     pub(super) fn push(&mut self, stage: &BoundStage, inputs: usize, mut kept: &'g [u8], made: &'g [u8]) {
         for (k, row) in stage.kept.iter().enumerate() {
@@ -94,7 +97,7 @@ impl BoundStage {
     /// Runs a stage that runs once per row: the first lines of `given` are what it reads of the nest's inputs.
     pub(super) fn once(
         &self,
-        group: &mut Group<'_, '_>,
+        group: &mut Group<'_, '_, '_>,
         (given, inputs): (&[u8], usize),
         stored: &[(usize, usize)],
         made: &mut [u8],
@@ -123,7 +126,7 @@ impl BoundStage {
     /// `tiles` and `kept` places for what is reduced and what is kept.
     pub(super) fn run(
         &self,
-        group: &mut Group<'_, '_>,
+        group: &mut Group<'_, '_, '_>,
         stored: &[(usize, usize)],
         (tiles, kept): (&mut [u8], &mut [u8]),
         made: &mut [u8],
@@ -191,6 +194,9 @@ impl BoundStage {
             totals.extend(std::iter::repeat_n(identity(reduction.combine), count));
         }
         for from in (0..length).step_by(tile.max(1)) {
+            if group.looks.is_over(count * tile) {
+                return;
+            }
             if self.sums {
                 let mut sums = [0.0; LANES];
                 over(from, &mut targets, Some(&mut sums));

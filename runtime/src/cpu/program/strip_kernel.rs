@@ -13,6 +13,7 @@ use crate::cpu::simd::{Isa, Level, Routine, TileLoop};
 use crate::cpu::tiles::{Each, Lanes, Pieces, for_each_tile};
 use crate::cpu::{Kernel, RunContext};
 use crate::error::OpError;
+use crate::exec::Looks;
 use crate::loops::rows::{Combine, Extent, RowProgram, Source};
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use smallvec::SmallVec;
@@ -262,8 +263,7 @@ impl StripKernel {
                 .map(|(l, _)| l.offset + located(&space.outer, &l.outer, strip) + first * l.along)
                 .collect();
             let len = (*tile).min(space.strip - first);
-            self.strip(len, (inputs, &starts), &mut blocks, scratch);
-            Ok(())
+            self.strip(len, (inputs, &starts), &mut blocks, scratch, &mut Looks::new(context.interrupt))
         })
     }
 
@@ -274,7 +274,8 @@ impl StripKernel {
         (inputs, starts): (&[&[u8]], &[usize]),
         blocks: &mut [Block<'_, u8>],
         scratch: &mut [u8],
-    ) {
+        looks: &mut Looks<'_>,
+    ) -> Result<(), OpError> {
         let cells = self.tile * CELL;
         let (registers, rest) = scratch.split_at_mut(self.registers);
         let (totals, rest) = rest.split_at_mut(self.totals);
@@ -288,6 +289,7 @@ impl StripKernel {
                 cast_slice_mut::<u8, f64>(total).fill(identity(*combine));
             }
             for step in 0..if stage.once { 1 } else { self.length } {
+                looks.past(len)?;
                 let mut windows: SmallVec<[&[u8]; 8]> = SmallVec::new();
                 for ((bytes, (layout, width)), start) in inputs.iter().zip(&self.inputs).zip(starts) {
                     let at = start + located(&self.space.row, &layout.row, step);
@@ -349,6 +351,7 @@ impl StripKernel {
                 }
             }
         }
+        Ok(())
     }
 
     /// The kernel of a node whose outputs are the program's, and whose inputs `read` are.
